@@ -1,0 +1,1 @@
+"""The hybrid detector and its trainer."""

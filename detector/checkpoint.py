@@ -1,0 +1,31 @@
+"""Writing the detector's weights so that the file says what it holds."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import safetensors.torch
+
+from detector.network.model import HybridDetector
+
+
+def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> None:
+    """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
+    metadata = {"config": model.config.to_json(), "classes": json.dumps(list(classes))}
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_atomically(
+        path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata)
+    )
+
+
+def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Has ``write`` make the file under a temporary name, then puts it in place.
+
+    Whatever stops it, ``path`` is the old file or the complete new one.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

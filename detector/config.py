@@ -1,0 +1,220 @@
+"""Every size and switch of the hybrid detector, with its default and its meaning."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from detector.errors import UserError, did_you_mean
+
+STRIDES = (4, 8, 16, 32)
+"""Strides of the maps p3, p4, p5, p6 (p3 has stride 4 in this detector)."""
+
+DCN_GROUP_CHANNELS = 16
+"""Channels of one DCNv4 group; the compiled kernel takes multiples of 16 only."""
+
+
+@dataclass(frozen=True)
+class HybridConfig:
+    """The hybrid detector, as a value. The defaults are the thesis' baseline.
+
+    Raises ``UserError`` for values and combinations that no network can be built from.
+    """
+
+    num_classes: int = 20
+    image_size: int = 480  # side of the square network input, pixels; a multiple of 32
+    pad_color: Literal["gray", "mean"] = "gray"  # letterbox color: (0.5, 0.5, 0.5) or data mean
+
+    # Backbone
+    widths: tuple[int, int, int, int] = (128, 256, 640, 768)  # channels of p3, p4, p5, p6
+    depths: tuple[int, int, int, int] = (2, 2, 4, 1)  # blocks of stages 0-3
+    norm: Literal["gn", "bn", "ln"] = "gn"  # group norm, batch norm, layer norm over channels
+    layer_scale: float | None = 1.0  # initial scale of stage 0 and 1 branches; None: no scale
+    drop_path: float = 0.15  # highest rate of the cosine schedule over the blocks
+    dcn_offset_scale: float = 0.1  # factor of the learned offsets of DCNv4
+    dcn_grid: Literal["scaled", "full"] = "scaled"  # is the 3x3 base grid scaled by it, too?
+    attention_depth: int = 2  # neighborhood-attention layers per attention stage (two per block)
+    attention_heads: int = 10  # heads of the neighborhood attention in stage 3
+    attention_kernel: int = 7  # side of the neighborhood; odd
+    mlp_ratio: float = 4.0  # hidden width of the stage 3 MLPs over the stage's width
+    dense_prior: float = 0.05  # initial foreground probability of the dense auxiliary heads
+
+    # Neck and transformer
+    d_model: int = 320
+    neck_repeats: int = 2
+    heads: int = 10  # attention heads of encoder and decoder
+    encoder_layers: int = 2
+    encoder_points: int = 4  # sampling points per head and level
+    decoder_layers: int = 4
+    decoder_points: tuple[int, ...] | None = None  # one per layer; None: 4, ..., 4, 2, 2
+    queries: int = 200
+    query_std: float = 0.02  # of the initial query embeddings; sets the spread of references
+    transformer_drop_path: float = 0.1
+    deformable_dropout: float = 0.1  # on the output of every deformable attention
+    position: Literal["cropped", "sine"] = "cropped"  # see detector.network.position
+    boxes: Literal["absolute", "refined"] = "absolute"  # predicted alone, or from the reference
+    aux_loss: bool = True  # heads on every decoder layer and dense heads on the backbone
+
+    def __post_init__(self) -> None:
+        for field, kind in get_type_hints(HybridConfig).items():
+            object.__setattr__(self, field, _checked(field, getattr(self, field), kind))
+        _validate(self)
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Sampling points per head and level, one number per decoder layer."""
+        if self.decoder_points is not None:
+            return self.decoder_points
+        layers = self.decoder_layers
+        return (4,) * (layers - 2) + (2, 2) if layers >= 2 else (4,) * layers
+
+    def replace(self, **changes: Any) -> "HybridConfig":
+        """A copy with some values changed; unknown names are refused."""
+        _refuse_unknown(changes)
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "HybridConfig":
+        _refuse_unknown(values)
+        return HybridConfig(**values)
+
+
+def preset(name: str) -> HybridConfig:
+    if name not in PRESETS:
+        expected = ", ".join(PRESETS)
+        raise UserError(
+            f'unknown preset "{name}"; expected one of {expected}{did_you_mean(name, PRESETS)}'
+        )
+    return PRESETS[name]
+
+
+def _refuse_unknown(values: Mapping[str, Any]) -> None:
+    known = [field.name for field in fields(HybridConfig)]
+    for name in values:
+        if name not in known:
+            raise UserError(
+                f'the hybrid detector has no setting "{name}"{did_you_mean(name, known)}'
+            )
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as ``kind``, where JSON and YAML could only say it another way (list, int)."""
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        if value in options:
+            return value
+        raise UserError(f"{name} is {value!r}; expected {' or '.join(map(repr, options))}")
+    if get_origin(kind) is tuple:
+        if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+            open_ended = options[-1] is Ellipsis
+            if open_ended or len(value) == len(options):
+                return tuple(value)
+        count = "" if options[-1] is Ellipsis else f"{len(options)} "
+        raise UserError(f"{name} is {value!r}; expected {count}whole numbers")
+    if type(None) in options:  # X | None
+        return None if value is None else _checked(name, value, options[0])
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"{name} is {value!r}; expected {_spoken(kind)}")
+    return value
+
+
+def _spoken(kind: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+
+
+def _validate(c: HybridConfig) -> None:
+    """Refuses what would crash or silently do nothing; each rule names the numbers at odds."""
+    at_least_one = (
+        *(("widths", w) for w in c.widths),
+        *(("depths", d) for d in c.depths),
+        ("num_classes", c.num_classes),
+        ("attention_depth", c.attention_depth),
+        ("attention_heads", c.attention_heads),
+        ("neck_repeats", c.neck_repeats),
+        ("heads", c.heads),
+        ("encoder_points", c.encoder_points),
+        ("decoder_layers", c.decoder_layers),
+        ("queries", c.queries),
+        *(("decoder_points", p) for p in c.points),
+    )
+    for name, value in at_least_one:
+        if value < 1:
+            raise UserError(f"{name} is {getattr(c, name)}; expected at least 1")
+    if c.encoder_layers < 0:
+        raise UserError(f"encoder_layers is {c.encoder_layers}; expected 0 or more")
+    for name in ("drop_path", "transformer_drop_path", "deformable_dropout"):
+        if not 0.0 <= getattr(c, name) < 1.0:
+            raise UserError(f"{name} is {getattr(c, name)}; expected 0 <= {name} < 1")
+    if not 0.0 < c.dense_prior < 1.0:
+        raise UserError(f"dense_prior is {c.dense_prior}; expected a probability between 0 and 1")
+    if c.query_std <= 0.0 or c.mlp_ratio <= 0.0:
+        raise UserError("query_std and mlp_ratio must be positive")
+    # The neck adds maps that a strided convolution (rounding up) and a 2x2 pooling (rounding
+    # down) made; they only fit for multiples of 32.
+    if c.image_size < 32 or c.image_size % 32:
+        near = max(32, round(c.image_size / 32) * 32)
+        raise UserError(f"image_size is {c.image_size}; expected a multiple of 32, such as {near}")
+    if c.position == "cropped" and c.image_size // STRIDES[0] > 640:
+        raise UserError(f'image_size {c.image_size} is too large for position "cropped" (2560)')
+    p3, p4, p5, _ = c.widths
+    for name, channels in (("widths[0]", p3), ("half of widths[1]", p4 // 2)):
+        if channels % DCN_GROUP_CHANNELS:
+            raise UserError(
+                f"{name} is {channels}; DCNv4 expects a multiple of {DCN_GROUP_CHANNELS}"
+            )
+    if p4 % 2 or p5 % 4:
+        raise UserError(
+            f"widths are {c.widths}; expected widths[1] even and widths[2] divisible by 4"
+        )
+    if p5 % c.attention_heads:
+        raise UserError(
+            f"widths[2] is {p5}; expected a multiple of attention_heads {c.attention_heads}"
+        )
+    if c.attention_kernel < 3 or c.attention_kernel % 2 == 0:
+        raise UserError(
+            f"attention_kernel is {c.attention_kernel}; expected an odd number from 3 on"
+        )
+    if c.d_model % c.heads or c.d_model % 4:
+        raise UserError(f"d_model is {c.d_model}; expected a multiple of heads {c.heads} and of 4")
+    if len(c.points) != c.decoder_layers:
+        raise UserError(
+            f"decoder_points has {len(c.points)} entries for {c.decoder_layers} decoder_layers"
+        )
+
+
+PRESETS: dict[str, HybridConfig] = {
+    "thesis": HybridConfig(),
+    "tiny": HybridConfig(
+        image_size=160,
+        pad_color="mean",
+        widths=(32, 64, 96, 128),
+        depths=(1, 1, 2, 1),
+        drop_path=0.0,
+        dcn_grid="full",
+        dcn_offset_scale=1.0,
+        attention_depth=1,
+        attention_heads=4,
+        mlp_ratio=2.0,
+        d_model=64,
+        neck_repeats=1,
+        heads=4,
+        encoder_layers=1,
+        encoder_points=4,
+        decoder_layers=3,
+        queries=40,
+        query_std=1.0,
+        transformer_drop_path=0.0,
+        deformable_dropout=0.0,
+        position="sine",
+        boxes="refined",
+    ),
+}
+"""Named starting points: the thesis' size, and a model that trains on a CPU."""
