@@ -1,0 +1,1 @@
+"""How the pictures of the shapes data set are made."""

@@ -1,0 +1,195 @@
+"""Training batches that depend on nothing but the seed, the epoch and the position in it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from detector.data.augment import random_flip
+from detector.data.dataset import Dataset, Floats
+from detector.data.letterbox import Color, letterbox, normalize
+from detector.errors import UserError
+
+Key = tuple[int, int]  # (epoch, index of the image)
+
+# First words of the seeds: the shuffle of an epoch and the flips in it are unrelated.
+_ORDER, _ITEM = 1, 2
+
+# A box thinner than one pixel of the network input shows nothing to learn, and its GIoU has no
+# usable gradient. Only training leaves such boxes out.
+_THINNEST = 1.0
+
+
+class Target(TypedDict):
+    """What a training image shows."""
+
+    boxes: Tensor  # (n, 4) float32 cxcywh in [0, 1] of the square input
+    labels: Tensor  # (n,) int64
+    image_id: int
+
+
+Item = tuple[Tensor, Target]
+Batch = tuple[Tensor, list[Target]]
+
+
+class TrainingSet(TorchDataset[Item]):
+    """A data set as network input: flipped at random, letterboxed, normalized.
+
+    An item is a (3, size, size) float32 image and its target. Its key is ``(epoch, index)``, as
+    ``EpochSampler`` gives it: the key carries the epoch into worker processes that live longer
+    than one, and item randomness follows from (seed, epoch, index) alone.
+
+    Objects to ignore are no targets, nor are boxes of which less than one input pixel in width or
+    height lies within the image. Images without any object are items like all others.
+    """
+
+    def __init__(
+        self, dataset: Dataset, size: int, fill: Color, flip: float = 0.5, seed: int = 0
+    ) -> None:
+        self._dataset = dataset
+        self._size = size
+        self._fill = fill
+        self._flip = flip
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: Key) -> Item:
+        epoch, index = key
+        generator = np.random.default_rng((_ITEM, self._seed, epoch, index))
+        objects = self._dataset.annotations(index)
+        targets = ~objects.ignore
+        image, boxes = random_flip(
+            self._dataset.image(index), objects.boxes[targets], self._flip, generator
+        )
+        square, placement = letterbox(image, self._size, self._fill)
+        placed = placement.to_input(_clipped(boxes, placement.width, placement.height))
+        visible = (placed[:, 2:] * self._size >= _THINNEST).all(axis=1)
+        target: Target = {
+            "boxes": torch.tensor(placed[visible], dtype=torch.float32),
+            "labels": torch.tensor(objects.labels[targets][visible]),
+            "image_id": objects.image_id,
+        }
+        return normalize(square), target
+
+
+class EpochSampler(Sampler[Key]):
+    """Every image once an epoch, in an order that follows from (seed, epoch) alone.
+
+    Call ``set_epoch`` before each epoch. ``start`` skips the images that an interrupted run has
+    already seen: what follows is what would have followed.
+    """
+
+    def __init__(self, length: int, seed: int = 0) -> None:
+        self._length = length
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Next time, yield epoch ``epoch`` from position ``start``, counted in images."""
+        if not 0 <= start <= self._length:
+            raise ValueError(f"start {start} is not within the {self._length} images of an epoch")
+        self._epoch = epoch
+        self._start = start
+
+    def __len__(self) -> int:
+        return self._length - self._start
+
+    def __iter__(self) -> Iterator[Key]:
+        generator = np.random.default_rng((_ORDER, self._seed, self._epoch))
+        order = generator.permutation(self._length)[self._start :]
+        return iter([(self._epoch, int(index)) for index in order])
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Items as one batch: (B, 3, S, S) images and a list of B targets."""
+    return torch.stack([image for image, _ in items]), [target for _, target in items]
+
+
+def loader(
+    training_set: TrainingSet,
+    sampler: EpochSampler,
+    batch_size: int,
+    workers: int = 0,
+    drop_last: bool = True,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of the sampler's epochs; the same batches for any number of ``workers``.
+
+    Workers stay alive between epochs. The global random state is neither read nor changed. A
+    UserError in a worker arrives here as itself; there is one too if no batch can be filled.
+    """
+    if drop_last and len(training_set) < batch_size:
+        raise UserError(
+            f"{len(training_set)} training images do not fill a batch of {batch_size}; "
+            "give a smaller batch size or more images"
+        )
+    return _Loader(
+        _Carrier(training_set),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate_carried,
+        drop_last=drop_last,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        generator=torch.Generator().manual_seed(0),  # seeds workers, which draw nothing from it
+    )
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """The message of a UserError, on its way from a worker.
+
+    Raised there, torch would hand the error on with the worker's traceback as its message.
+    """
+
+    message: str
+
+
+class _Carrier(TorchDataset[Item | _Mistake]):
+    def __init__(self, inner: TrainingSet) -> None:
+        self._inner = inner
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getitem__(self, key: Key) -> Item | _Mistake:
+        try:
+            return self._inner[key]
+        except UserError as error:
+            return _Mistake(str(error))
+
+
+def _collate_carried(items: Sequence[Item | _Mistake]) -> Batch | _Mistake:
+    loaded: list[Item] = []
+    for item in items:
+        if isinstance(item, _Mistake):
+            return item
+        loaded.append(item)
+    return collate(loaded)
+
+
+class _Loader(DataLoader[Any]):
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        mistake = None
+        for batch in super().__iter__():
+            if isinstance(batch, _Mistake):
+                mistake = batch
+                break
+            yield batch
+        if mistake is not None:
+            # Ends the workers now. Left to the garbage collector, which finds this frame in the
+            # error's traceback, they end in no good order and are waited for, five seconds.
+            self._iterator = None
+            raise UserError(mistake.message)
+
+
+def _clipped(boxes: Floats, width: int, height: int) -> Floats:
+    return boxes.clip(0, (width, height, width, height))

@@ -1,0 +1,128 @@
+"""Images come out as stored RGB pixels, or as one clear line about the file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.data.dataset import Annotations, limit, object_ids, read_image, subset
+from detector.data.shapes import Shapes
+from detector.errors import UserError
+
+RED, GREEN = (200, 10, 20), (10, 190, 30)
+
+
+def test_rgb_pixels_are_unchanged(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[RED, GREEN]], dtype=np.uint8)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 2, 1).tolist() == [[list(RED), list(GREEN)]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "expected"),
+    [
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (*RED, 0), RED),
+        ("LA", (77, 0), (77, 77, 77)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+    ],
+)
+def test_every_color_mode_becomes_rgb(
+    mode: str, color: float | tuple[int, ...], expected: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new(mode, (3, 2), color).save(path)
+    assert read_image(path, 3, 2).tolist() == [[list(expected)] * 3] * 2
+
+
+@pytest.mark.parametrize("transparency", [0, b"\x00\x80"])
+def test_a_palette_with_transparency_becomes_rgb(transparency: object, tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=transparency)
+    assert read_image(tmp_path / "a.png", 2, 1).tolist() == [[list(RED), list(GREEN)]]
+
+
+def test_exif_orientation_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees to display"
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg", 8, 4).shape == (4, 8, 3)
+
+
+def test_an_image_is_the_callers_own(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 2, 2).flags.writeable
+
+
+def test_a_size_other_than_the_annotation_gives_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: image is 8x4, its annotation says 4x8$"):
+        read_image(tmp_path / "a.png", 4, 8)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp"])
+def test_a_broken_image_is_named_in_one_line(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(path)
+    data = path.read_bytes()
+    for cut in (0, 10, len(data) // 2):
+        path.write_bytes(data[:cut])
+        with pytest.raises(UserError, match=rf"a\.{suffix}: image does not decode: .+$") as caught:
+            read_image(path, 40, 40)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_image_and_a_folder_in_its_place_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.png: image file is missing$"):
+        read_image(tmp_path / "a.png", 4, 8)
+    with pytest.raises(UserError, match="does not decode"):
+        read_image(tmp_path, 4, 8)
+
+
+def test_an_image_too_large_to_be_honest_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(UserError, match="does not decode"):
+        read_image(tmp_path / "a.png", 8, 8)
+
+
+def test_annotations_cannot_be_written_to() -> None:
+    objects = Shapes(1).annotations(0)
+    with pytest.raises(ValueError, match="read-only"):
+        objects.boxes[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        objects.labels[0] = 0
+
+
+def test_a_subset_has_the_chosen_images_in_the_chosen_order() -> None:
+    shapes = Shapes(5)
+    chosen = subset(shapes, [4, 1])
+    assert len(chosen) == 2
+    assert [chosen.annotations(i).image_id for i in range(2)] == [4, 1]
+    assert np.array_equal(chosen.image(0), shapes.image(4))
+    assert (chosen.classes, chosen.category_ids) == (shapes.classes, shapes.category_ids)
+    with pytest.raises(IndexError, match="no image 5 in a data set of 5"):
+        subset(shapes, [0, 5])
+
+
+def test_a_limit_takes_the_first_images() -> None:
+    first = limit(Shapes(5), 3)
+    assert [first.annotations(i).image_id for i in range(len(first))] == [0, 1, 2]
+    assert len(limit(Shapes(5), 9)) == 5
+    with pytest.raises(UserError, match="cannot limit a data set to 0 images; give 1 or more"):
+        limit(Shapes(5), 0)
+
+
+def test_object_ids_follow_from_the_image() -> None:
+    assert object_ids(0, 2).tolist() == [1, 2]
+    assert object_ids(2008000005, 3).tolist() == [20080000050001, 20080000050002, 20080000050003]
+
+
+def test_length_is_the_number_of_objects() -> None:
+    objects: Annotations = Shapes(1).annotations(0)
+    assert len(objects) == len(objects.boxes)

@@ -1,0 +1,227 @@
+"""Training batches depend on the seed, the epoch and the position, and on nothing else."""
+
+import multiprocessing
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detector.data.dataset import Annotations, Pixels
+from detector.data.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
+from detector.data.shapes import Shapes
+from detector.data.training import Batch, EpochSampler, TrainingSet, collate, loader
+from detector.errors import UserError
+
+
+class OneImage:
+    """A data set of one image of 100 x 50 pixels with given boxes."""
+
+    classes = ("a", "b")
+    category_ids = (1, 2)
+
+    def __init__(self, boxes: list[list[float]], ignore: list[bool] | None = None) -> None:
+        count = len(boxes)
+        self._annotations = Annotations(
+            image_id=42,
+            file_name="42.png",
+            width=100,
+            height=50,
+            boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+            labels=np.arange(count) % 2,
+            ignore=np.array(ignore or [False] * count, dtype=np.bool_),
+            areas=np.ones(count),
+            ids=np.arange(1, count + 1),
+        )
+
+    def __len__(self) -> int:
+        return 1
+
+    def annotations(self, index: int) -> Annotations:
+        return replace(self._annotations)
+
+    def image(self, index: int) -> Pixels:
+        return np.random.default_rng(0).integers(0, 256, (50, 100, 3), dtype=np.uint8)
+
+
+class BrokenImages(OneImage):
+    """A data set whose image does not decode."""
+
+    def image(self, index: int) -> Pixels:
+        raise UserError("a.png: image does not decode")
+
+
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a_images, b_images)
+        and all(
+            a["image_id"] == b["image_id"]
+            and torch.equal(a["boxes"], b["boxes"])
+            and torch.equal(a["labels"], b["labels"])
+            for a, b in zip(a_targets, b_targets, strict=True)
+        )
+        for (a_images, a_targets), (b_images, b_targets) in zip(first, second, strict=True)
+    )
+
+
+def test_an_item_is_the_normalized_letterbox_and_its_boxes() -> None:
+    data = OneImage([[10, 20, 30, 40], [0, 0, 100, 50]])
+    image, target = TrainingSet(data, 64, GRAY, flip=0)[0, 0]
+    square, placement = letterbox(data.image(0), 64, GRAY)
+    assert torch.equal(image, normalize(square))
+    expected = placement.to_input(data.annotations(0).boxes).astype(np.float32)
+    assert np.array_equal(target["boxes"].numpy(), expected)
+    assert target["boxes"].dtype == torch.float32
+    assert target["labels"].tolist() == [0, 1]
+    assert target["labels"].dtype == torch.int64
+    assert target["image_id"] == 42
+
+
+def test_a_flip_mirrors_the_image_and_its_boxes() -> None:
+    data = OneImage([[10, 20, 30, 40]])
+    plain, before = TrainingSet(data, 64, GRAY, flip=0)[0, 0]
+    mirrored, after = TrainingSet(data, 64, GRAY, flip=1)[0, 0]
+    torch.testing.assert_close(mirrored.flip(2), plain)
+    cx, cy, w, h = before["boxes"][0].tolist()
+    assert after["boxes"][0].tolist() == pytest.approx([1 - cx, cy, w, h])
+
+
+def test_objects_to_ignore_are_no_targets() -> None:
+    data = OneImage([[10, 20, 30, 40], [0, 0, 100, 50]], ignore=[True, False])
+    assert TrainingSet(data, 64, GRAY)[0, 0][1]["labels"].tolist() == [1]
+
+
+def test_boxes_are_clipped_and_those_thinner_than_an_input_pixel_left_out() -> None:
+    # 100 x 50 into 50, 12 rows of padding above: an input pixel is two image pixels.
+    data = OneImage(
+        [
+            [-10, -10, 20, 60],  # clipped to 0..20, 0..50
+            [10, 10, 12.5, 40],  # 1.25 input pixels
+            [10, 10, 11.5, 40],  # 0.75
+            [10, 10, 40, 11],  # 0.5
+            [98.5, 10, 140, 40],  # 0.75 of it within the image
+            [200, 200, 220, 220],  # beyond the image
+        ]
+    )
+    target = TrainingSet(data, 50, GRAY, flip=0)[0, 0][1]
+    assert target["labels"].tolist() == [0, 1]
+    np.testing.assert_allclose(target["boxes"][0], [0.1, (12 + 12.5) / 50, 0.2, 0.5], rtol=1e-6)
+
+
+def test_an_image_without_objects_is_letterboxed_and_flipped_like_any_other() -> None:
+    data = OneImage([])
+    image, target = TrainingSet(data, 64, MEAN_COLOR, flip=1)[0, 0]
+    assert target["boxes"].shape == (0, 4)
+    assert target["labels"].shape == (0,)
+    assert torch.count_nonzero(image[:, :16]) == 0
+    plain, _ = TrainingSet(data, 64, MEAN_COLOR, flip=0)[0, 0]
+    torch.testing.assert_close(image.flip(2), plain)
+
+
+def test_an_item_depends_on_seed_epoch_and_index_alone() -> None:
+    def flips(seed: int, epoch: int) -> list[bool]:
+        items = TrainingSet(shapes, 64, GRAY, seed=seed)
+        return [not torch.equal(items[epoch, i][0], plain[0, i][0]) for i in range(24)]
+
+    shapes = Shapes(24, size=64)
+    plain = TrainingSet(shapes, 64, GRAY, flip=0)
+    assert flips(0, 0) == flips(0, 0)
+    assert len({tuple(flips(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 50), st.integers(0, 9), st.integers(0, 9), st.integers(0, 50))
+def test_an_epoch_is_every_image_once_and_resumes_anywhere(
+    length: int, seed: int, epoch: int, start: int
+) -> None:
+    start = min(start, length)
+    sampler = EpochSampler(length, seed)
+    sampler.set_epoch(epoch)
+    whole = list(sampler)
+    assert sorted(whole) == [(epoch, index) for index in range(length)]
+    sampler.set_epoch(epoch, start)
+    assert list(sampler) == whole[start:]
+    assert len(sampler) == length - start
+
+
+def test_orders_differ_by_epoch_and_by_seed() -> None:
+    orders = set()
+    for seed in (0, 1):
+        sampler = EpochSampler(30, seed)
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            orders.add(tuple(index for _, index in sampler))
+    assert len(orders) == 4
+
+
+def test_a_start_beyond_the_epoch_is_refused() -> None:
+    with pytest.raises(ValueError, match="start 6 is not within the 5 images of an epoch"):
+        EpochSampler(5).set_epoch(0, 6)
+
+
+def test_collate_stacks_images_and_lists_targets() -> None:
+    items = TrainingSet(Shapes(3, size=64), 64, GRAY)
+    images, targets = collate([items[0, 0], items[0, 1], items[0, 2]])
+    assert images.shape == (3, 3, 64, 64)
+    assert [target["image_id"] for target in targets] == [0, 1, 2]
+
+
+def test_batches_are_the_same_for_any_number_of_workers_in_every_epoch() -> None:
+    def batches(workers: int) -> list[list[Batch]]:
+        sampler = EpochSampler(10, seed=3)
+        items = TrainingSet(Shapes(10, size=64), 64, GRAY, seed=3)
+        made = loader(items, sampler, batch_size=4, workers=workers)
+        epochs = []
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            epochs.append(list(made))
+        return epochs
+
+    alone, together = batches(0), batches(2)
+    assert [len(epoch) for epoch in alone] == [2, 2]
+    assert all(same(*epochs) for epochs in zip(alone, together, strict=True))
+    assert not same(alone[0], alone[1])
+
+
+def test_an_interrupted_epoch_continues_with_the_batches_that_were_left() -> None:
+    sampler = EpochSampler(10, seed=3)
+    made = loader(TrainingSet(Shapes(10, size=64), 64, GRAY), sampler, 4, drop_last=False)
+    sampler.set_epoch(5)
+    whole = list(made)
+    sampler.set_epoch(5, start=4)
+    assert len(made) == 2
+    assert same(list(made), whole[1:])
+
+
+def test_the_global_random_state_is_neither_read_nor_changed() -> None:
+    def run() -> list[Batch]:
+        sampler = EpochSampler(8)
+        return list(loader(TrainingSet(Shapes(8, size=64), 64, GRAY), sampler, 4))
+
+    first = run()
+    torch.manual_seed(1)
+    random.seed(1)
+    before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+    assert same(run(), first)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert repr(np.random.get_state()) == before[2]  # noqa: NPY002
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_one_clear_line_from_any_worker(workers: int) -> None:
+    made = loader(TrainingSet(BrokenImages([]), 64, GRAY), EpochSampler(1), 1, workers=workers)
+    with pytest.raises(UserError) as caught:
+        list(made)
+    assert str(caught.value) == "a.png: image does not decode"
+    assert multiprocessing.active_children() == []  # the workers ended with the error
+
+
+def test_an_epoch_without_a_single_batch_is_refused() -> None:
+    items = TrainingSet(Shapes(3, size=64), 64, GRAY)
+    with pytest.raises(UserError, match="3 training images do not fill a batch of 4; give a sm"):
+        loader(items, EpochSampler(3), 4)
+    assert len(loader(items, EpochSampler(3), 4, drop_last=False)) == 1
