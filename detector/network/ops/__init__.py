@@ -1,0 +1,1 @@
+"""Operations without weights, in PyTorch: any device, any floating dtype, differentiable."""

@@ -1,0 +1,187 @@
+"""Weighted sums of bilinear samples, the common core of the deformable operations.
+
+The usual formulation samples with ``grid_sample`` and multiplies by the weights afterwards, which
+keeps d channels of every sample. Here a sample is four weighted rows of ``value``, and
+``embedding_bag`` sums weighted rows without keeping any. The gradient of ``value`` is the same sum
+with rows and bags exchanged, after one sort of the samples by pixel: no two additions meet, so
+both directions are deterministic.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from detector.network.ops.corners import Corners, Maps, Places
+
+# Samples computed at once; each needs about a hundred bytes. On the CPU temporaries near the
+# cache's size are fastest, a GPU wants few, large kernels.
+SAMPLES_CPU = 1 << 19
+SAMPLES_GPU = 1 << 23
+
+
+def bilinear_sum(
+    value: Tensor, shapes: Sequence[tuple[int, int]], x: Tensor, y: Tensor, weight: Tensor
+) -> Tensor:
+    """Sum over maps m and points p of weight * (map m, bilinearly sampled at (x, y)).
+
+    Maps are zero outside, so samples fade out within one pixel of the border; a sample with
+    x <= -1, x >= width, y <= -1 or y >= height has neither value nor gradient. Half precision is
+    summed in float32.
+
+    Args:
+        value: (B, tokens, groups, d), the pixels of each map row by row, one map after the other.
+        shapes: (height, width) of each map.
+        x: (B, N, groups, maps, points) in pixels; whole numbers are pixel centers.
+        y: shaped like ``x``.
+        weight: shaped like ``x``.
+
+    Returns:
+        (B, N, groups, d) with the dtype of ``value``.
+    """
+    _check(value, shapes, x, y, weight)
+    dtype = torch.promote_types(torch.promote_types(value.dtype, x.dtype), torch.float32)
+    maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
+    tensors = [maps, *(tensor.to(dtype).flatten(3) for tensor in (x, y, weight))]
+    # Where a map is read more than once, a group's pixels side by side pay for their copy.
+    apart = x.shape[1] * x.shape[3:].numel() > maps.shape[1]
+    if apart:
+        tensors = [tensor.transpose(1, 2).flatten(0, 1).unsqueeze(2) for tensor in tensors]
+    maps, *samples = (tensor.contiguous() for tensor in tensors)
+    out: Tensor = _BilinearSum.apply(maps, map_shapes, *samples)
+    if apart:
+        out = out.view(*value.shape[::2], *out.shape[1::2]).transpose(1, 2)
+    return out.to(value.dtype)
+
+
+class _BilinearSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        shapes: tuple[tuple[int, int], ...],
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(value, x, y, weight)
+        ctx.shapes = shapes
+        maps = Maps.of(shapes, value, x)
+        out = value.new_empty(*x.shape[:3], value.shape[3])
+        for bags in _blocks(x):
+            places = maps.places(_rows(x)[bags], _rows(y)[bags], bags)
+            weights = places.corner_weights(_rows(weight)[bags])
+            _rows(out)[bags] = _weighted_rows(_rows(value), places, weights)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        value, x, y, weight = ctx.saved_tensors
+        maps = Maps.of(ctx.shapes, value, x)
+        for_value, _, *for_samples = ctx.needs_input_grad
+        grad_value = torch.zeros_like(value)
+        grad_samples = [torch.empty_like(saved) for saved in (x, y, weight)]
+        grad_rows = _rows(grad.contiguous())
+        for bags in _blocks(x):
+            places = maps.places(_rows(x)[bags], _rows(y)[bags], bags)
+            weights = places.corner_weights(_rows(weight)[bags])
+            if for_value:
+                _scatter_rows(_rows(grad_value), grad_rows[bags], places, weights, maps)
+            if any(for_samples):
+                dots = _dots(_rows(value), places, weights, grad_rows[bags])
+                parts = places.gradients(_rows(weight)[bags], dots)
+                for target, part in zip(grad_samples, parts, strict=True):
+                    _rows(target)[bags] = part
+        return grad_value, None, *grad_samples
+
+
+def _weighted_rows(table: Tensor, places: Places, weights: Corners) -> Tensor:
+    """(bags, d): sums over a bag's samples and their corners."""
+    rows = (places.upper, places.upper, places.lower, places.lower)
+    tables = (table, table[places.step :], table, table[places.step :])
+    total, *others = (
+        F.embedding_bag(index, part, per_sample_weights=weight, mode="sum")
+        for index, part, weight in zip(rows, tables, weights, strict=True)
+    )
+    for other in others:
+        total = total + other
+    return total
+
+
+def _dots(table: Tensor, places: Places, weights: Corners, grad: Tensor) -> Corners:
+    """Scalar products of every sample's four pixels with its bag's gradient."""
+    with torch.enable_grad():
+        leaves = tuple(weight.detach().requires_grad_() for weight in weights)
+        return torch.autograd.grad(_weighted_rows(table, places, leaves), leaves, grad)
+
+
+def _scatter_rows(out: Tensor, grad: Tensor, places: Places, weights: Corners, maps: Maps) -> None:
+    """Add to ``out`` the gradient of the table that :func:`_weighted_rows` read."""
+    rows, order = places.upper.flatten().sort(stable=True)
+    rows, counts = torch.unique_consecutive(rows, return_counts=True)
+    ends = F.pad(counts.cumsum(0), (1, 0)).int()
+    bags = order.int() // places.upper.shape[1]
+    rows = rows.long()  # twice as fast as int32 in index_add_
+    lower = maps.below(rows)
+    corners = (rows, rows + places.step, lower, lower + places.step)
+    for corner, weight in zip(corners, weights, strict=True):
+        sums = F.embedding_bag(
+            bags,
+            grad,
+            ends,
+            per_sample_weights=weight.flatten().index_select(0, order),
+            mode="sum",
+            include_last_offset=True,
+        )
+        out.index_add_(0, corner, sums)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """(B, N, groups, k) as (B * N * groups, k)."""
+    return tensor.view(-1, tensor.shape[-1])
+
+
+def _blocks(samples: Tensor) -> Iterator[slice]:
+    """Slices of the bags; none where there are no samples."""
+    budget = SAMPLES_CPU if samples.device.type == "cpu" else SAMPLES_GPU
+    count = samples.shape[:3].numel()
+    step = max(1, budget // max(1, samples.shape[3]))
+    for start in range(0, count, step):
+        yield slice(start, min(count, start + step))
+
+
+def _at_least_two_wide(
+    value: Tensor, shapes: Sequence[tuple[int, int]]
+) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
+    """Zeros added right of and below maps with a side of one pixel, so four pixels exist."""
+    if all(min(shape) > 1 for shape in shapes):
+        return value, tuple(shapes)
+    maps = []
+    for part, (height, width) in zip(
+        value.split([height * width for height, width in shapes], dim=1), shapes, strict=True
+    ):
+        padding = (0, 0, 0, 0, 0, max(0, 2 - width), 0, max(0, 2 - height))
+        maps.append(F.pad(part.unflatten(1, (height, width)), padding).flatten(1, 2))
+    return torch.cat(maps, 1), tuple((max(2, height), max(2, width)) for height, width in shapes)
+
+
+def _check(value: Tensor, shapes: Sequence[tuple[int, int]], *samples: Tensor) -> None:
+    tokens = sum(height * width for height, width in shapes)
+    if value.ndim != 4 or value.shape[1] != tokens:
+        raise ValueError(
+            f"value of shape {tuple(value.shape)} does not hold maps of {list(shapes)}; "
+            f"expected (B, {tokens}, groups, d)"
+        )
+    batch, _, groups, _ = value.shape
+    for tensor in samples:
+        if tensor.ndim != 5 or tensor.shape != samples[0].shape:
+            raise ValueError("x, y and weight must share one shape (B, N, groups, maps, points)")
+        if (tensor.shape[0], *tensor.shape[2:4]) != (batch, groups, len(shapes)):
+            raise ValueError(
+                f"samples of shape {tuple(tensor.shape)} do not fit the value; "
+                f"expected ({batch}, N, {groups}, {len(shapes)}, points)"
+            )

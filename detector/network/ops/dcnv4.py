@@ -1,0 +1,129 @@
+"""The sampling core of DCNv4 (Xiong et al. 2024): a convolution that moves its own taps."""
+
+from functools import cache, partial
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from detector.network.ops.bilinear import bilinear_sum
+
+
+def dcnv4(
+    value: Tensor,
+    offset_mask: Tensor,
+    *,
+    groups: int,
+    kernel: int = 3,
+    offset_scale: float = 1.0,
+    grid_scale: float = 1.0,
+    compiled: bool = True,
+) -> Tensor:
+    """Every pixel sums kernel x kernel bilinear samples around itself, with its own weights.
+
+    Tap (i, j) of pixel (x, y), where i counts columns from 0 and j rows, samples at
+
+        x + grid_scale * (i - kernel // 2) + offset_scale * dx
+        y + grid_scale * (j - kernel // 2) + offset_scale * dy
+
+    in pixels; outside the map the value is zero. The DCNv4 package has one scale for both terms.
+    Stride 1, dilation 1, output of the input's size.
+
+    Args:
+        value: (B, H, W, C); group g owns the channels g * C / groups and following.
+        offset_mask: (B, H, W, at least 3 * groups * kernel**2). Group by group, for the taps
+            (0, 0), (0, 1), ... (with j running fastest) first all (dx, dy), then all weights, used
+            as they are. What follows the last group is ignored.
+        groups: divides C.
+        kernel: odd.
+        offset_scale: multiplies the learned offsets.
+        grid_scale: multiplies the taps' regular distances.
+        compiled: use the DCNv4 package's kernel where it is installed and computes the same.
+
+    Returns:
+        (B, H, W, C) with the dtype of ``value``.
+    """
+    _check(value, offset_mask, groups, kernel)
+    batch, height, width, channels = value.shape
+    module = _package() if compiled and value.is_cuda else None
+    if (
+        module is not None
+        and offset_scale == grid_scale
+        and _fits(module, value, offset_mask, groups, kernel)
+    ):
+        out: Tensor = module.DCNv4Function.apply(
+            value.contiguous(), offset_mask.contiguous(),
+            kernel, kernel, 1, 1, kernel // 2, kernel // 2, 1, 1,
+            groups, channels // groups, offset_scale, batch, 0,
+        )  # fmt: skip
+        return out
+
+    taps = kernel * kernel
+    learned = offset_mask[..., : 3 * groups * taps].unflatten(-1, (groups, 3 * taps)).flatten(1, 2)
+    # Coordinates of half precision could not tell the pixels of a large map apart.
+    learned = learned.to(torch.promote_types(learned.dtype, torch.float32))
+    offsets, weights = learned.split((2 * taps, taps), dim=-1)
+    count = partial(torch.arange, device=learned.device, dtype=learned.dtype)
+    grid = (count(kernel) - kernel // 2) * grid_scale
+    columns = count(width).repeat(height)[:, None, None]
+    rows = count(height).repeat_interleave(width)[:, None, None]
+    x = offsets[..., 0::2] * offset_scale + (columns + grid.repeat_interleave(kernel))
+    y = offsets[..., 1::2] * offset_scale + (rows + grid.repeat(kernel))
+    out = bilinear_sum(
+        value.reshape(batch, height * width, groups, channels // groups),
+        [(height, width)],
+        *(tensor.unsqueeze(3) for tensor in (x, y, weights)),
+    )
+    return out.reshape(value.shape)
+
+
+@cache
+def _package() -> ModuleType | None:
+    try:
+        from DCNv4.functions import dcnv4_func
+    except (ImportError, NotImplementedError):  # the latter on GPUs that the package does not know
+        return None
+    return dcnv4_func
+
+
+def _fits(module: ModuleType, value: Tensor, offset_mask: Tensor, groups: int, kernel: int) -> bool:
+    """Whether the package's kernel computes what :func:`dcnv4` promises.
+
+    Its backward adds atomically, and supports no bfloat16. Its launch takes a number of pixels per
+    block that divides B * H * W; where it does not divide H * W, a block that straddles two images
+    reads the wrong one.
+    """
+    batch, height, width, channels = value.shape
+    layout = (groups, channels // groups)
+    if not (
+        value.dtype == offset_mask.dtype
+        and value.dtype in (torch.float16, torch.float32)
+        and kernel == 3
+        and layout[1] % 16 == 0
+        and offset_mask.shape[-1] % 8 == 0
+        and value.numel()
+        and not torch.are_deterministic_algorithms_enabled()
+    ):
+        return False
+    for specification in (module.findspec, module.find_spec_bwd):
+        stride, threads = specification(batch, height, width, *layout)
+        pixels = threads * stride // channels
+        if height * width % pixels:
+            return False
+    return True
+
+
+def _check(value: Tensor, offset_mask: Tensor, groups: int, kernel: int) -> None:
+    if value.ndim != 4 or value.shape[3] % groups:
+        raise ValueError(
+            f"value of shape {tuple(value.shape)} does not split into {groups} groups; "
+            "expected (B, H, W, C)"
+        )
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel {kernel}; expected an odd number")
+    least = 3 * groups * kernel**2
+    if offset_mask.shape[:3] != value.shape[:3] or offset_mask.shape[3] < least:
+        raise ValueError(
+            f"offset_mask of shape {tuple(offset_mask.shape)} does not fit value of shape "
+            f"{tuple(value.shape)}; expected (B, H, W, {least} or more)"
+        )

@@ -1,0 +1,39 @@
+"""Multi-scale deformable attention, the sampling core without projections."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detector.network.ops.bilinear import bilinear_sum
+
+
+def multi_scale_deformable_attention(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Weighted sum of values sampled at a few learned places of every level (Zhu et al. 2021).
+
+    Locations are relative to a level's outer edges: (0, 0) is the upper left corner of the upper
+    left pixel, so x is column W * x - 1/2 (``grid_sample`` with ``align_corners=False``). Outside
+    a level the value is zero.
+
+    Args:
+        value: (B, tokens, heads, d), the levels' pixels row by row, one level after the other.
+        shapes: (height, width) of each level.
+        locations: (B, N, heads, levels, points, 2) as (x, y).
+        weights: (B, N, heads, levels, points), already normalized.
+
+    Returns:
+        (B, N, heads * d).
+    """
+    if locations.ndim != 6 or locations.shape[3::2] != (len(shapes), 2):
+        raise ValueError(
+            f"locations of shape {tuple(locations.shape)}; "
+            f"expected (B, N, heads, {len(shapes)}, points, 2)"
+        )
+    # Half precision cannot tell the pixels of a large level apart.
+    places = locations.to(torch.promote_types(locations.dtype, torch.float32))
+    size = places.new_tensor([(width, height) for height, width in shapes])
+    x = places[..., 0] * size[:, :1] - 0.5
+    y = places[..., 1] * size[:, 1:] - 0.5
+    return bilinear_sum(value, shapes, x, y, weights).flatten(2)

@@ -1,0 +1,182 @@
+"""Neighborhood attention (Hassani et al. 2023): every pixel attends to the window around it.
+
+The map is cut into tiles of queries. The windows of a tile's queries lie in one slightly larger
+window, so a tile is a small dense attention with a mask: matrix products, and no copy of the keys
+per query. Most of each product is masked away, and yet this is several times faster on the CPU
+than to visit each query's own keys. A map of little more than one window is a single tile.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from detector.network.ops.tiling import Biases, Tiling
+
+# Logits held at once. On the CPU temporaries near the cache's size are fastest, a GPU wants few,
+# large kernels.
+LOGITS_CPU = 1 << 21
+LOGITS_GPU = 1 << 26
+
+Block = tuple[slice, slice]  # images, heads
+
+
+def neighborhood_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    kernel: int,
+    bias: Tensor | None = None,
+    compiled: bool = True,
+) -> Tensor:
+    """Softmax attention of each pixel over the kernel x kernel pixels around it.
+
+    At borders the window shifts to stay inside the map, so each query has exactly kernel x kernel
+    keys: along an axis of length L those of query i start at clamp(i - kernel // 2, 0, L - kernel).
+
+    Args:
+        query: (B, heads, H, W, d), already scaled.
+        key: shaped like ``query``.
+        value: shaped like ``query``.
+        kernel: odd side of the window, at most H and W.
+        bias: (heads, 2 * kernel - 1, 2 * kernel - 1), added to the logits; indexed along both axes
+            by position of key - position of query + kernel - 1.
+        compiled: use natten's kernels where they are installed, compute the same and are not known
+            to be slower; those for the CPU are.
+
+    Returns:
+        (B, heads, H, W, d).
+    """
+    _check(query, key, value, kernel, bias)
+    kernels = _natten() if compiled and _natten_fits(query, key, value) else None
+    if kernels is not None:
+        products, averages = kernels
+        return averages(products(query, key, kernel, rpb=bias).softmax(-1), value, kernel)
+    height, width = query.shape[2:4]
+    return tiled_attention(query, key, value, bias, Tiling.of(height, width, kernel))
+
+
+def tiled_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, tiling: Tiling
+) -> Tensor:
+    """:func:`neighborhood_attention` in PyTorch, with any tiling of the map."""
+    if bias is None:
+        side = 2 * tiling.kernel - 1
+        bias = query.new_zeros(query.shape[1], side, side)
+    out: Tensor = _TiledAttention.apply(query, key, value, bias, tiling)
+    return out
+
+
+@cache
+def _natten() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
+    """Products of queries and keys, and averages of values; up to natten 0.17, with a bias."""
+    try:
+        from natten.context import has_cuda
+        from natten.functional import na2d_av, na2d_qk
+    except ImportError:
+        return None
+    return (na2d_qk, na2d_av) if has_cuda() else None
+
+
+def _natten_fits(*tensors: Tensor) -> bool:
+    """natten refuses the bias' gradient where determinism is demanded."""
+    first = tensors[0]
+    return (
+        first.is_cuda
+        and first.numel() > 0
+        and first.dtype in (torch.float16, torch.float32)
+        and all(tensor.dtype == first.dtype for tensor in tensors)
+        and not torch.are_deterministic_algorithms_enabled()
+    )
+
+
+class _TiledAttention(torch.autograd.Function):
+    """Keeps its inputs only and computes the attention again for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, tiling: Tiling
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value, bias)
+        ctx.tiling = tiling
+        biases = tiling.biases(bias.to(_accumulator(query)))
+        out = torch.empty_like(value)
+        for block in _blocks(query, tiling):
+            q, k = tiling.queries(query[block]), tiling.windows(key[block])
+            attention = _logits(q, k, biases, block).softmax(-1).to(value.dtype)
+            tiling.write_queries(attention @ tiling.windows(value[block]), out[block])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, bias = ctx.saved_tensors
+        tiling: Tiling = ctx.tiling
+        accumulator = _accumulator(query)
+        biases = tiling.biases(bias.to(accumulator))
+        for_bias = ctx.needs_input_grad[3]
+        grad_biases = [torch.zeros_like(part) for _, part in biases if for_bias]
+        grad_query = torch.empty_like(query)
+        grad_key, grad_value = (torch.zeros_like(t, dtype=accumulator) for t in (key, value))
+        for block in _blocks(query, tiling):
+            q, g = tiling.queries(query[block]), tiling.queries(grad[block])
+            k, v = tiling.windows(key[block]), tiling.windows(value[block])
+            logits = _logits(q, k, biases, block)
+            with torch.enable_grad():
+                attention = logits.requires_grad_().softmax(-1)
+            grad_attention = (g @ v.mT).to(accumulator)
+            (grad_logits,) = torch.autograd.grad(attention, logits, grad_attention)
+            for (tiles, _), grad_bias in zip(biases, grad_biases, strict=for_bias):
+                grad_bias[block[1]] += grad_logits[tiles].sum((0, 2, 3))[:, None, None]
+            tiling.add_windows(attention.detach().to(g.dtype).mT @ g, grad_value[block])
+            grad_logits = grad_logits.to(q.dtype)
+            tiling.write_queries(grad_logits @ k, grad_query[block])
+            tiling.add_windows(grad_logits.mT @ q, grad_key[block])
+        whole_bias = tiling.bias_gradient(grad_biases).to(bias.dtype) if for_bias else None
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), whole_bias, None
+
+
+def _logits(query: Tensor, key: Tensor, biases: Biases, block: Block) -> Tensor:
+    logits = (query @ key.mT).to(_accumulator(query))
+    for tiles, bias in biases:
+        logits[tiles].add_(bias[block[1]])
+    return logits
+
+
+def _accumulator(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _blocks(query: Tensor, tiling: Tiling) -> Iterator[Block]:
+    """Whole images if one fits, else some heads of one image."""
+    batch, heads = query.shape[:2]
+    budget = LOGITS_CPU if query.device.type == "cpu" else LOGITS_GPU
+    pairs = max(1, budget // tiling.logits)  # of image and head
+    images, some = max(1, pairs // heads), min(pairs, heads)
+    for image, head in product(range(0, batch, images), range(0, heads, some)):
+        yield slice(image, image + images), slice(head, head + some)
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, kernel: int, bias: Tensor | None) -> None:
+    if query.ndim != 5 or not query.shape == key.shape == value.shape:
+        raise ValueError(
+            f"query, key and value of shapes {tuple(query.shape)}, {tuple(key.shape)} and "
+            f"{tuple(value.shape)}; expected one shape (B, heads, H, W, d)"
+        )
+    _, heads, height, width, _ = query.shape
+    if kernel % 2 == 0 or kernel > min(height, width):
+        raise ValueError(
+            f"kernel {kernel} on a map of {height} x {width}; expected an odd number, at most the "
+            "map's smaller side"
+        )
+    side = 2 * kernel - 1
+    if bias is not None and bias.shape != (heads, side, side):
+        raise ValueError(
+            f"bias of shape {tuple(bias.shape)}; expected {(heads, side, side)} for {heads} heads "
+            f"and kernel {kernel}"
+        )
