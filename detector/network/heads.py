@@ -1,0 +1,63 @@
+"""Class and box heads on the decoder's queries."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from detector.config import HybridConfig
+from detector.network.layers import LayerScale, xavier_linear
+
+OBJECT_PRIOR = 0.2
+BACKGROUND_BIAS = -2.0
+SCALE_INIT = 0.8
+
+
+class DetectionHead(nn.Module):
+    """Scores (num_classes + 1 logits, background last) and a box (cxcywh in [0, 1]) per query.
+
+    ``boxes="absolute"`` predicts the box from the content alone, as the thesis does; "refined"
+    predicts its center relative to the query's reference point.
+    """
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__()
+        self.refined = config.boxes == "refined"
+        self.class_head = xavier_linear(config.d_model, config.num_classes + 1)
+        self.box_head = xavier_linear(config.d_model, 4)
+        with torch.no_grad():
+            self.class_head.bias.fill_(-math.log((1 - OBJECT_PRIOR) / OBJECT_PRIOR))
+            self.class_head.bias[-1] = BACKGROUND_BIAS
+
+    def forward(self, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, C) and (B, N, 2) to logits (B, N, num_classes + 1) and boxes (B, N, 4)."""
+        box = self.box_head(x)
+        if self.refined:
+            center = box[..., :2] + torch.logit(reference, eps=1e-6)
+            box = torch.cat((center, box[..., 2:]), dim=-1)
+        return self.class_head(x), box.sigmoid()
+
+
+class Heads(nn.Module):
+    """The head of the last layer, those of the earlier ones, and the norm they all share."""
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model, eps=1e-6)
+        self.scale = LayerScale(config.d_model, SCALE_INIT)
+        self.main = DetectionHead(config)
+        early = config.decoder_layers - 1 if config.aux_loss else 0
+        self.aux = nn.ModuleList(DetectionHead(config) for _ in range(early))
+
+    def forward(
+        self, states: list[tuple[Tensor, Tensor]]
+    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+        """Logits and boxes of the last layer and, in training, of each earlier one."""
+        *early, (x, reference) = states
+        aux = []
+        if self.training:
+            aux = [
+                head(self.scale(self.norm(content)), point)
+                for head, (content, point) in zip(self.aux, early, strict=False)
+            ]
+        return self.main(self.scale(self.norm(x)), reference), aux

@@ -1,0 +1,91 @@
+"""Neighborhood-attention transformer stages (the thesis' "DAT" stages, which hold nothing else)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detector.config import HybridConfig
+from detector.network.layers import LayerScale
+from detector.network.ops.neighborhood_attention import neighborhood_attention
+
+LAYER_SCALE = 0.3
+
+
+class NeighborhoodAttention(nn.Module):
+    """Multi-head attention of every pixel over the kernel x kernel pixels around it.
+
+    At borders the window shifts to stay inside. Head h owns the rows h*d..h*d+d-1 of each of the
+    three blocks (query, key, value) of ``qkv`` and the same columns of ``proj``.
+    """
+
+    def __init__(self, channels: int, heads: int, kernel: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.kernel = kernel
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.relative_position_bias = nn.Parameter(
+            torch.empty(heads, 2 * kernel - 1, 2 * kernel - 1)
+        )
+        self.proj = nn.Linear(channels, channels)
+        nn.init.trunc_normal_(self.relative_position_bias, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to the same shape."""
+        _, height, width, channels = x.shape
+        # A map smaller than the window is padded with zeros, which then count as pixels: the
+        # projections' biases make keys and values of them. Only inputs under 112 pixels get here.
+        x = F.pad(x, (0, 0, 0, max(0, self.kernel - width), 0, max(0, self.kernel - height)))
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, H, W, 3, heads, d)
+        query, key, value = qkv.permute(3, 0, 4, 1, 2, 5)
+        out = neighborhood_attention(
+            query * query.shape[-1] ** -0.5,
+            key,
+            value,
+            kernel=self.kernel,
+            bias=self.relative_position_bias,
+        )  # (B, heads, H, W, d)
+        out = self.proj(out.permute(0, 2, 3, 1, 4).reshape(*x.shape[:3], channels))
+        return out[:, :height, :width]
+
+
+class Mlp(nn.Module):
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class AttentionLayer(nn.Module):
+    """Pre-norm attention and MLP, each scaled and added; channels last."""
+
+    def __init__(self, channels: int, config: HybridConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = NeighborhoodAttention(channels, config.attention_heads, config.attention_kernel)
+        self.scale1 = LayerScale(channels, LAYER_SCALE)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = Mlp(channels, int(channels * config.mlp_ratio))
+        self.scale2 = LayerScale(channels, LAYER_SCALE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x)) * self.scale1.weight
+        return x + self.mlp(self.norm2(x)) * self.scale2.weight
+
+
+class AttentionStage(nn.Module):
+    """``attention_depth`` layers of neighborhood attention on a (B, C, H, W) map."""
+
+    def __init__(self, channels: int, config: HybridConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            AttentionLayer(channels, config) for _ in range(config.attention_depth)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        for layer in self.layers:
+            x = layer(x)
+        return x.permute(0, 3, 1, 2)

@@ -1,0 +1,89 @@
+"""Checkpoints of the thesis notebooks go into our model and back."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from detector.config import preset
+from detector.errors import UserError
+from detector.network import legacy
+from detector.network.model import HybridDetector
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def model() -> HybridDetector:
+    return HybridDetector(preset("thesis"))
+
+
+@pytest.fixture(scope="module")
+def listed(shared: Path) -> Shapes:
+    """Name and shape of every tensor of the notebooks' baseline."""
+    lines = (shared / "spec" / "baseline_keys.txt").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return {name: ast.literal_eval(shape) for name, shape, *_ in rows}
+
+
+def shapes_of(model: HybridDetector) -> Shapes:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def test_the_thesis_model_has_the_published_parameter_counts(model: HybridDetector) -> None:
+    def count(*parts: str) -> int:
+        return sum(
+            p.numel() for name, p in model.named_parameters() if not parts or name.startswith(parts)
+        )
+
+    # Counted on the thesis' own model definition.
+    assert count() == 43_836_340
+    assert count("backbone.") == 22_388_632
+    assert count("backbone.stage3.") == 20_219_961
+    assert count("neck.") == 13_513_358
+
+
+def test_a_file_with_exactly_the_notebooks_names_loads_strictly(
+    model: HybridDetector, listed: Shapes
+) -> None:
+    renamed = legacy.to_ours(listed, legacy.infer_config(listed))
+    assert {renamed[name]: shape for name, shape in listed.items()} == shapes_of(model)
+    assert len(listed) == 512
+
+
+def test_names_are_a_bijection(model: HybridDetector) -> None:
+    theirs = legacy.to_legacy(shapes_of(model), model.config)
+    back = legacy.to_ours(theirs.values(), model.config)
+    assert {back[there]: there for there in theirs.values()} == theirs
+    assert len(set(theirs.values())) == len(theirs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_classes": 3, "queries": 50},
+        {"depths": [1, 3, 2, 2], "attention_depth": 1},
+        {"decoder_layers": 2, "encoder_layers": 0},
+        {"norm": "bn", "layer_scale": None},
+        {"widths": [32, 64, 80, 96], "attention_heads": 5, "mlp_ratio": 2.0, "d_model": 40},
+    ],
+)
+def test_the_config_is_read_off_the_shapes(changes: dict[str, object]) -> None:
+    config = preset("thesis").replace(**changes)
+    model = HybridDetector(config)
+    names = legacy.to_legacy(shapes_of(model), config)
+    shapes = {names[name]: shape for name, shape in shapes_of(model).items()}
+    inferred = legacy.infer_config(shapes)
+    assert inferred == config.replace(decoder_points=config.points)
+    assert set(legacy.to_ours(shapes, inferred).values()) == set(shapes_of(model))
+
+
+def test_a_foreign_tensor_is_named(model: HybridDetector) -> None:
+    with pytest.raises(UserError, match='unexpected tensor "backbone'):
+        legacy.to_ours(["backbone.st9.weight"], model.config)
+
+
+def test_an_incomplete_file_is_refused() -> None:
+    with pytest.raises(UserError, match=r"it has no tensor 'decoder.cls_head.weight'"):
+        legacy.infer_config({"backbone.st0.0.conv3.weight": (128, 128, 3, 3)})

@@ -1,0 +1,116 @@
+"""The config holds every switch, travels as JSON, and refuses what cannot be built."""
+
+import json
+
+import pytest
+import torch
+
+from detector.config import PRESETS, HybridConfig, preset
+from detector.errors import UserError
+from detector.network.model import HybridDetector
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_goes_through_json_unchanged(name: str) -> None:
+    config = preset(name)
+    assert HybridConfig.from_dict(json.loads(config.to_json())) == config
+
+
+def test_decoder_points_follow_the_thesis_rule() -> None:
+    assert HybridConfig(decoder_layers=1).points == (4,)
+    assert HybridConfig(decoder_layers=2).points == (2, 2)
+    assert HybridConfig(decoder_layers=5).points == (4, 4, 4, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 500}, "image_size is 500; expected a multiple of 32, such as 512"),
+        ({"image_size": 0}, "expected a multiple of 32, such as 32"),
+        ({"d_model": 256}, "d_model is 256; expected a multiple of heads 10 and of 4"),
+        ({"norm": "lnp"}, "norm is 'lnp'; expected 'gn' or 'bn' or 'ln'"),
+        ({"widths": [128, 256, 640]}, r"widths is \[128, 256, 640\]; expected 4 whole numbers"),
+        ({"widths": [120, 256, 640, 768]}, r"widths\[0\] is 120; DCNv4 expects a multiple of 16"),
+        ({"widths": [128, 256, 636, 768]}, "expected a multiple of attention_heads 10"),
+        ({"depths": [2, 2, 0, 1]}, "depths is .*; expected at least 1"),
+        ({"attention_kernel": 4}, "attention_kernel is 4; expected an odd number"),
+        ({"decoder_points": [4, 4]}, "decoder_points has 2 entries for 4 decoder_layers"),
+        ({"drop_path": 1.0}, "drop_path is 1.0; expected 0 <= drop_path < 1"),
+        ({"queries": 1.5}, "queries is 1.5; expected a whole number"),
+        ({"aux_loss": 1}, "aux_loss is 1; expected true or false"),
+        ({"querie": 10}, 'no setting "querie"; did you mean "queries"'),
+        ({"image_size": 2592}, "too large for position"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        preset("thesis").replace(**changes)
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(UserError, match=r'unknown preset "tinny".*did you mean "tiny"'):
+        preset("tinny")
+
+
+SWITCHES: list[dict[str, object]] = [
+    {"norm": "bn"},
+    {"norm": "ln"},
+    {"layer_scale": None},
+    {"drop_path": 0.3},
+    {"dcn_offset_scale": 0.5},
+    {"dcn_grid": "scaled", "dcn_offset_scale": 0.1},
+    {"attention_depth": 2},
+    {"attention_heads": 2},
+    {"attention_kernel": 3},
+    {"mlp_ratio": 1.0},
+    {"dense_prior": 0.2},
+    {"neck_repeats": 2},
+    {"neck_repeats": 3},
+    {"heads": 2},
+    {"encoder_layers": 0},
+    {"encoder_points": 1},
+    {"decoder_layers": 1},
+    {"decoder_points": [1, 2, 3]},
+    {"queries": 7},
+    {"query_std": 0.1},
+    {"transformer_drop_path": 0.5},
+    {"deformable_dropout": 0.5},
+    {"position": "cropped"},
+    {"boxes": "absolute"},
+    {"aux_loss": False},
+    {"image_size": 96},
+    {"num_classes": 4},
+    {"widths": [16, 32, 48, 64]},
+    {"depths": [2, 1, 1, 1]},
+    {"d_model": 32},
+]
+
+SMALL = preset("tiny").replace(image_size=64, num_classes=3, queries=5, widths=[16, 32, 16, 16])
+
+
+def outputs(config: HybridConfig) -> list[torch.Tensor]:
+    """What a training step would see: outputs and every gradient."""
+    torch.manual_seed(0)  # drop paths and dropout draw from the global generator
+    model = HybridDetector(config).train()
+    size = config.image_size
+    out = model(torch.linspace(-1, 1, 2 * 3 * size * size).reshape(2, 3, size, size))
+    flat = [out["logits"], out["boxes"], *out.get("dense", []), *sum(out.get("aux", []), ())]
+    sum(tensor.square().sum() for tensor in flat).backward()
+    return [tensor.detach() for tensor in flat] + [
+        p.grad for p in model.parameters() if p.grad is not None
+    ]
+
+
+@pytest.mark.parametrize("change", SWITCHES, ids=str)
+def test_every_switch_changes_the_network(change: dict[str, object]) -> None:
+    before, after = outputs(SMALL), outputs(SMALL.replace(**change))
+    same = len(before) == len(after) and all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(before, after, strict=True)
+    )
+    assert not same
+
+
+def test_every_setting_is_covered_by_a_switch_test() -> None:
+    tested = {name for change in SWITCHES for name in change}
+    elsewhere = {"pad_color"}  # it is not the network that pads; see the hybrid adapter's tests
+    assert tested | elsewhere == set(SMALL.to_dict())
