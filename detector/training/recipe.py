@@ -1,0 +1,201 @@
+"""The YAML file that a training run is made from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detector.config import HybridConfig, preset
+from detector.data.coco import Coco
+from detector.data.dataset import Dataset, limit
+from detector.data.shapes import Shapes
+from detector.data.voc import Voc
+from detector.errors import UserError, did_you_mean
+from detector.training.criterion import LossSettings
+from detector.training.optim import MULTIPLIERS
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class VocData(_Section):
+    """PASCAL VOC; splits are written ``2007:trainval+2012:trainval``."""
+
+    kind: Literal["voc"]
+    root: str | None = None
+    train: str = "2007:trainval+2012:trainval"
+    val: str = "2007:test"
+    train_limit: Count | None = None
+    val_limit: Count | None = None
+    difficult: Literal["ignore", "keep", "drop"] = "ignore"
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        if self.root is None:
+            raise UserError("data.root is not set: give --set data.root=FOLDER (the VOCdevkit)")
+        train, val = (
+            Voc(self.root, split, difficult=self.difficult) for split in (self.train, self.val)
+        )
+        return _limited(train, self.train_limit), _limited(val, self.val_limit)
+
+
+class CocoData(_Section):
+    """COCO JSON annotations and their image folders."""
+
+    kind: Literal["coco"]
+    train_annotations: str | None = None
+    train_images: str | None = None
+    val_annotations: str | None = None
+    val_images: str | None = None
+    train_limit: Count | None = None
+    val_limit: Count | None = None
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        paths = []
+        for name in ("train_annotations", "train_images", "val_annotations", "val_images"):
+            value = getattr(self, name)
+            if value is None:
+                raise UserError(f"data.{name} is not set: give --set data.{name}=PATH")
+            paths.append(Path(value))
+        train, val = Coco(paths[0], paths[1]), Coco(paths[2], paths[3])
+        return _limited(train, self.train_limit), _limited(val, self.val_limit)
+
+
+class ShapesData(_Section):
+    """The built-in synthetic data set."""
+
+    kind: Literal["shapes"]
+    train: Count = 4000
+    val: Count = 200
+    seed: Natural = 1
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        return Shapes(self.train, seed=self.seed, split=0), Shapes(
+            self.val, seed=self.seed, split=1
+        )
+
+
+class Training(_Section):
+    epochs: Count = 100
+    batch_size: Count = 8
+    accumulate: Count = 1  # batches per optimizer step
+    lr: Positive = 1e-4
+    multipliers: dict[str, float] = {}  # changes to the groups' factors
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
+    warmup_start: Share = 0.01
+    final_lr: Share = 0.01  # of every group's rate, at the end
+    clip: Positive = 10.0  # gradient norm of all parameters
+    clip_offsets: Positive = 0.3  # gradient norm of the sampling offsets, before that
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    evaluate_every: Count = 1  # epochs
+    workers: Natural = 0
+    seed: Natural = 42
+    losses: dict[str, float] = {}  # changes to the loss settings
+
+
+class TrainRecipe(_Section):
+    """A whole run. ``model`` holds ``preset`` and any setting of ``HybridConfig``."""
+
+    model: dict[str, Any]
+    data: Annotated[VocData | CocoData | ShapesData, Field(discriminator="kind")]
+    training: Training = Training()
+
+    def config(self, classes: Sequence[str]) -> HybridConfig:
+        """The model's config for this number of classes."""
+        changes = {"num_classes": len(classes)} | self.model
+        base = preset(changes.pop("preset", "thesis"))
+        if changes["num_classes"] != len(classes):
+            given = changes["num_classes"]
+            raise UserError(f"model.num_classes is {given}; the data has {len(classes)} classes")
+        return base.replace(**changes)
+
+    def loss_settings(self) -> LossSettings:
+        names = list(LossSettings.__dataclass_fields__)
+        _refuse_unknown("training.losses", self.training.losses, names)
+        return LossSettings(**self.training.losses)
+
+    def multipliers(self) -> dict[str, float]:
+        _refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))
+        return MULTIPLIERS | self.training.multipliers
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+    """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no recipe {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a YAML file: {reason}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no recipe: expected the keys model, data, training")
+    for override in overrides:
+        _override(values, override)
+    return parse_recipe(values, where=str(path))
+
+
+def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:
+    try:
+        recipe = TrainRecipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_problem(error)}") from None
+    recipe.loss_settings()
+    recipe.multipliers()
+    return recipe
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    *parents, leaf = key.split(".")
+    if not equals or not all((*parents, leaf)):
+        raise UserError(f'cannot read --set "{override}"; expected KEY.KEY=VALUE')
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f'cannot read --set "{override}": "{parent}" is not a section')
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f'cannot read the value of --set "{override}" as YAML') from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    # The discriminator of ``data`` appears as a step of the path; users never wrote it.
+    steps = [str(step) for step in problem["loc"] if step not in ("voc", "coco", "shapes")]
+    place = ".".join(steps)
+    if problem["type"] == "extra_forbidden":
+        known = _section(problem["loc"]).model_fields
+        return f'unknown key "{place}"{did_you_mean(steps[-1], known)}'
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{place}: {message}"
+
+
+def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section that holds the last step of an error's path."""
+    kinds: dict[int | str, type[BaseModel]] = {
+        "training": Training,
+        "voc": VocData,
+        "coco": CocoData,
+        "shapes": ShapesData,
+    }
+    return next((kinds[step] for step in reversed(path) if step in kinds), TrainRecipe)
+
+
+def _refuse_unknown(place: str, given: dict[str, float], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise UserError(f'unknown key "{place}.{name}"{did_you_mean(name, known)}')
+
+
+def _limited(dataset: Dataset, count: int | None) -> Dataset:
+    return dataset if count is None else limit(dataset, count)

@@ -1,0 +1,165 @@
+"""Loss terms against values worked out by hand."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from detector.boxes import giou, to_corners
+from detector.data.training import Target
+from detector.network.model import Predictions
+from detector.training.criterion import LossSettings, criterion, focal
+from detector.training.matcher import match
+
+ONES = LossSettings(1, 1, 1, 1, 1, 1, 1)
+
+
+def target(boxes: list[list[float]], labels: list[int]) -> Target:
+    return Target(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.long),
+        image_id=1,
+    )
+
+
+def predictions(logits: list[list[float]], boxes: list[list[float]]) -> Predictions:
+    box = torch.tensor([boxes], requires_grad=True)
+    return Predictions(
+        logits=torch.tensor([logits], requires_grad=True),
+        boxes=box,
+        references=torch.tensor([[[0.5, 0.5]] * len(boxes)]),
+    )
+
+
+# Two classes and background. Query 0 is right, query 1 sees background.
+LOGITS = [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+BOXES = [[0.4, 0.5, 0.2, 0.2], [0.9, 0.9, 0.1, 0.1]]
+OBJECT = [[0.5, 0.5, 0.2, 0.2]]  # shares half of query 0's width
+
+
+def test_terms_equal_the_formulas_worked_out_by_hand() -> None:
+    out = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], ONES)
+    p0 = math.exp(2) / (math.exp(2) + 2)
+    p1 = math.e / (math.e + 2)
+    iou = 0.02 / 0.06  # the hull of the two boxes is their union
+    matched = 0.25 * (1 - p0) ** 2 * -math.log(p0) * iou
+    unmatched = 0.75 * (1 - p1) ** 2 * -math.log(p1) * 0.1
+    assert out["labels"].item() == pytest.approx(matched + unmatched, rel=1e-5)
+    assert out["boxes"].item() == pytest.approx(0.1, rel=1e-5)
+    assert out["giou"].item() == pytest.approx(1 - iou, rel=1e-5)
+    assert out["center"].item() == pytest.approx(0.1, rel=1e-5)
+    expected = (1 - 1 / (math.exp(2) + 2)) + (1 - p1)
+    assert out["cardinality"].item() == pytest.approx(abs(expected - 1), rel=1e-5)
+    total = sum(value.item() for name, value in out.items() if name != "loss")
+    assert out["loss"].item() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_quality_floor_lets_a_box_that_is_off_learn_its_class() -> None:
+    off = [[0.1, 0.1, 0.1, 0.1], [0.9, 0.9, 0.1, 0.1]]
+    floor = dataclasses.replace(ONES, quality_floor=0.5)
+    plain, floored = (
+        criterion(predictions(LOGITS, off), [target(OBJECT, [0])], settings)["labels"].item()
+        for settings in (ONES, floor)
+    )
+    p0 = math.exp(2) / (math.exp(2) + 2)
+    assert floored - plain == pytest.approx(0.5 * 0.25 * (1 - p0) ** 2 * -math.log(p0), rel=1e-5)
+
+
+def test_weights_multiply_their_terms() -> None:
+    plain = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], ONES)
+    default = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], LossSettings())
+    factors = {"labels": 2, "boxes": 5, "giou": 2.5, "center": 0.1, "cardinality": 0.1}
+    for name, factor in factors.items():
+        assert default[name].item() == pytest.approx(factor * plain[name].item(), rel=1e-5)
+
+
+def test_earlier_layers_are_matched_on_their_own() -> None:
+    out = predictions(LOGITS, BOXES)
+    # In the earlier layer the second query holds the object.
+    logits, boxes = torch.tensor([LOGITS[::-1]]), torch.tensor([BOXES[::-1]])
+    out["aux"] = [(logits, boxes)]
+    terms = criterion(out, [target(OBJECT, [0])], LossSettings())
+    for name in ("labels", "boxes", "giou"):
+        assert terms[f"{name}_0"].item() == pytest.approx(0.4 * terms[name].item(), rel=1e-5)
+
+
+def test_dense_maps_learn_the_cells_around_each_center() -> None:
+    """Of a map of zeros: 0.25 * 0.25 * ln 2 where an object is, three times that elsewhere."""
+    out = predictions(LOGITS, BOXES)
+    out["dense"] = [torch.zeros(1, 2 + 4, 4, 4)]
+    corner = target([[0.0, 0.0, 0.1, 0.1]], [1])  # 2x2 of its 3x3 cells lie in the map
+    cell = 0.25 * math.log(2)
+    expected = (4 * 0.25 * cell + (32 - 4) * 0.75 * cell) / 32
+    assert criterion(out, [corner], ONES)["dense"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_without_objects_learns_background_only() -> None:
+    out = predictions(LOGITS, BOXES)
+    terms = criterion(out, [target([], [])], ONES)
+    assert terms["boxes"].item() == terms["giou"].item() == terms["center"].item() == 0
+    assert terms["labels"].item() > 0
+    terms["loss"].backward()
+    assert out["logits"].grad is not None
+    assert out["logits"].grad.abs().sum() > 0
+
+
+def test_batching_sums_over_objects() -> None:
+    """Two copies of an image have the loss of one, being divided by the number of objects."""
+    one = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], ONES)
+    single = predictions(LOGITS, BOXES)
+    double = Predictions(
+        logits=single["logits"].repeat(2, 1, 1),
+        boxes=single["boxes"].repeat(2, 1, 1),
+        references=single["references"].repeat(2, 1, 1),
+    )
+    two = criterion(double, [target(OBJECT, [0])] * 2, ONES)
+    for name, value in one.items():
+        assert two[name].item() == pytest.approx(value.item(), rel=1e-5), name
+
+
+def test_the_matcher_takes_the_assignment_of_least_cost() -> None:
+    """Greedy by class would give both objects query 0; together they are cheaper apart."""
+    logits = torch.tensor([[[3.0, 3.0, 0.0], [3.0, 0.0, 0.0]]])
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]]])
+    labels, targets = [torch.tensor([0, 1])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 2)]
+    ((queries, objects),) = match(logits, boxes, labels, targets)
+    assert dict(zip(objects.tolist(), queries.tolist(), strict=True)) == {0: 1, 1: 0}
+
+
+def test_the_matcher_keeps_images_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 6, 4, generator=generator)
+    boxes = torch.rand(3, 6, 4, generator=generator)
+    labels = [torch.tensor([0, 1]), torch.tensor([], dtype=torch.long), torch.tensor([2])]
+    targets = [torch.rand(len(label), 4, generator=generator) for label in labels]
+    together = match(logits, boxes, labels, targets)
+    for i in range(3):
+        (alone,) = match(logits[i : i + 1], boxes[i : i + 1], labels[i : i + 1], targets[i : i + 1])
+        for a, b in zip(together[i], alone, strict=True):
+            assert a.tolist() == b.tolist()
+
+
+def test_focal_loss_of_a_certain_right_answer_is_zero() -> None:
+    logits = torch.tensor([[50.0, 0.0, 0.0], [0.0, 0.0, 50.0]])
+    assert focal(logits, torch.tensor([0, 2])).abs().max().item() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([0, 0, 1, 1], [0, 0, 1, 1], 1.0),
+        ([0, 0, 1, 1], [2, 0, 3, 1], -1 / 3),  # hull 3, union 2
+        ([0, 0, 2, 2], [1, 1, 3, 3], 1 / 7 - 2 / 9),
+        ([0, 0, 0, 0], [1, 1, 1, 1], -1.0),
+    ],
+)
+def test_giou_by_hand(a: list[float], b: list[float], expected: float) -> None:
+    boxes = (torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
+    assert giou(*boxes).item() == pytest.approx(expected)
+
+
+def test_corners_of_a_centered_box() -> None:
+    box: Tensor = to_corners(torch.tensor([0.5, 0.4, 0.2, 0.6]))
+    assert box.tolist() == pytest.approx([0.4, 0.1, 0.6, 0.7])
