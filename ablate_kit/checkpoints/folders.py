@@ -1,0 +1,60 @@
+"""Copying what lies beside a weights file in a Hugging Face folder."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from .errors import CheckpointError
+
+# Other weights would contradict the changed ones.
+_WEIGHT_SUFFIXES = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".gguf",
+    ".tflite",
+    ".index.json",
+)
+_SKIPPED = {".git", ".cache", "__pycache__"}
+
+
+def copy_others(folder: Path, target: Path) -> None:
+    """Copy all files of ``folder`` and its subfolders to ``target`` except for weights.
+
+    Raises ``CheckpointError`` for a link that leads out of the folder.
+    """
+    root = folder.resolve()
+    inside = [root]
+    if root.parent.name == "snapshots":
+        inside.append(root.parent.parent / "blobs")  # where the hub's cache keeps the files
+    pending = [(folder, target)]
+    while pending:
+        source, copy = pending.pop()
+        for entry in sorted(source.iterdir()):
+            if entry.name in _SKIPPED or entry.name.lower().endswith(_WEIGHT_SUFFIXES):
+                continue
+            mode = entry.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                (copy / entry.name).mkdir()
+                pending.append((entry, copy / entry.name))
+            elif stat.S_ISREG(mode):
+                shutil.copyfile(entry, copy / entry.name)
+            elif stat.S_ISLNK(mode):
+                shutil.copyfile(_followed(entry, inside), copy / entry.name)
+
+
+def _followed(link: Path, inside: list[Path]) -> Path:
+    """The file ``link`` points to."""
+    file = Path(os.path.realpath(link))
+    if not any(file.is_relative_to(folder) for folder in inside) or not file.is_file():
+        raise CheckpointError(
+            f"{link} is a link to {file}, which is no file of the folder; copy the file there first"
+        )
+    return file

@@ -1,0 +1,92 @@
+"""The machine that a pickle stream is a program of, with data in place of objects."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .constructors import Constructor
+from .errors import CheckpointError
+from .opaque import Opaque, show
+
+
+class Machine:
+    """The state of one interpretation: position, stack, marked stacks below it, memo."""
+
+    def __init__(
+        self,
+        stream: bytes,
+        start: int,
+        constructors: Mapping[tuple[str, str], Constructor],
+        persistent: Callable[[Any], Any] | None,
+    ) -> None:
+        self.stream = stream
+        self.at = start
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self._constructors = constructors
+        self._persistent = persistent
+        # What constructors may copy in all: an argument can be used again at the cost of two bytes.
+        self._allowance = len(stream)
+
+    def take(self, length: int) -> bytes:
+        end = self.at + length
+        if end > len(self.stream):
+            raise IndexError
+        data = self.stream[self.at : end]
+        self.at = end
+        return data
+
+    def line(self) -> bytes:
+        end = self.stream.find(b"\n", self.at)
+        if end < 0:
+            raise IndexError
+        data = self.stream[self.at : end]
+        self.at = end + 1
+        return data
+
+    def number(self, width: int) -> int:
+        """A little-endian unsigned integer of ``width`` bytes."""
+        return int.from_bytes(self.take(width), "little")
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        items = self.stack
+        self.stack = self.below.pop()
+        return items
+
+    def name(self, module: Any, qualname: Any) -> Opaque:
+        if not (isinstance(module, str) and isinstance(qualname, str)):
+            raise ValueError
+        return Opaque(_PYTHON_2_MODULES.get(module, module), qualname)
+
+    def call(self, function: Any, args: Any, kwargs: Any = None) -> Any:
+        if not (isinstance(function, Opaque) and isinstance(args, tuple)):
+            raise CheckpointError(
+                f"the pickle calls {show(function, 60)} with {show(args, 60)} "
+                f"near byte {self.at}, which is no call"
+            )
+        if function.args is not None:
+            return Opaque("", "call", (function, args), kwargs or None)
+        constructor = self._constructors.get((function.module, function.qualname))
+        if constructor is not None and not kwargs:
+            self._allowance -= sum(len(arg) for arg in args if isinstance(arg, _SIZED))
+            if self._allowance < 0:
+                raise CheckpointError("the pickle expands to many times its own size")
+            value = constructor(args)
+            if value is not None:
+                return value
+        return Opaque(function.module, function.qualname, args, kwargs or None)
+
+    def resolve(self, identifier: Any) -> Any:
+        if self._persistent is None:
+            raise CheckpointError("the pickle refers to data outside itself")
+        return self._persistent(identifier)
+
+
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
+_PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}

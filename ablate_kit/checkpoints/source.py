@@ -1,0 +1,76 @@
+"""A file open for reading at given positions."""
+
+import os
+import stat
+import weakref
+from pathlib import Path
+
+from .errors import CheckpointError
+
+
+class Source:
+    """Positional, thread-safe and fork-safe reads of one regular file.
+
+    Reads, not a memory map: a file that is cut short while it is open then gives an error line and
+    not a SIGBUS, and only what was asked for counts as this process's memory (touching a 30-byte
+    header through a map brings in 64 KiB around it).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # O_NONBLOCK: opening a named pipe must fail below, not wait for a writer.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"cannot open {path}: {_reason(error)}") from None
+        self._closing = weakref.finalize(self, os.close, self._fd)
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise CheckpointError(f"{path} is not a regular file")
+        self.size = status.st_size
+        self._modified = status.st_mtime_ns
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``."""
+        buffer = bytearray(length)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (of bytes) from ``offset``."""
+        fd = self.fileno()
+        if offset < 0 or offset + len(buffer) > self.size:
+            raise CheckpointError(
+                f"{self.path} has {self.size} bytes, but bytes {offset} to {offset + len(buffer)} "
+                "are needed: is it cut short?"
+            )
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(fd, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise CheckpointError(f"cannot read {self.path}: {_reason(error)}") from None
+            if count == 0:
+                raise CheckpointError(f"{self.path} was cut short while it was open")
+            done += count
+
+    def fileno(self) -> int:
+        """The open file descriptor."""
+        if not self._closing.alive:
+            raise ValueError(f"{self.path} is closed")
+        return self._fd
+
+    def check_unchanged(self) -> None:
+        """Raise if the open file was written to since it was opened."""
+        status = os.fstat(self.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._modified):
+            raise CheckpointError(f"{self.path} was changed on disk while it was open")
+
+    def close(self) -> None:
+        """Close the file; closing twice is allowed."""
+        self._closing()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

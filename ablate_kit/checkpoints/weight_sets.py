@@ -1,0 +1,147 @@
+"""Which groups of an archive's tensors are the weights of a model, judged by their names."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from .archive import Archive
+from .tensors import TensorInfo
+
+# Keys under which training scripts keep the weights, most usual first.
+_USUAL = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "params",
+    "network",
+    "net",
+    "module",
+    "weights",
+)
+# Keys under which a wrapper keeps the weights beside counters of its own.
+_INNER = (*_USUAL, "shadow", "shadow_params")
+_AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged|shadow)(?:$|[_.])")
+_TRAINING_STATE = re.compile(
+    r"optim|sched|scaler|criterion|callback|(?:^|_)(?:loss|rng|amp|loops)(?:$|_)", re.IGNORECASE
+)
+_PART = re.compile(r"(?P<part>.+)_state_dict")
+_WHOLE = {"model", "network", "net", "module"}
+# What averaging wrappers count beside the ``module.*`` weights they hold.
+_COUNTERS = {"n_averaged", "num_updates", "updates", "steps"}
+# What data parallelism and torch.compile put in front of the keys of the model they wrap.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """One model's weights in an archive.
+
+    ``place`` is the keys that lead to it, joined with ``"."``; ``""`` is the top level, and parts
+    that are kept apart are joined with ``"+"`` (``"backbone_state_dict+neck_state_dict"``).
+    ``tensors`` maps the model's own keys to the archive's tensors.
+    """
+
+    place: str
+    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the names say that these are averaged (EMA) weights."""
+        return _AVERAGE.search(self.place) is not None
+
+
+def weight_sets(archive: Archive) -> list[WeightSet]:
+    """Every set of weights in ``archive``, the one to use unless told otherwise first.
+
+    The order: the usual keys (``model``, ``state_dict``, ...), the top level, models kept in parts
+    (``backbone_state_dict`` and ``neck_state_dict``), other keys, averages. The state of
+    optimizers, schedulers and the like is not listed.
+    """
+    loose = [info for info in archive.tensors.values() if len(info.path) == 1]
+    nested: dict[str, list[TensorInfo]] = {}
+    for info in archive.tensors.values():
+        if len(info.path) > 1 and not _TRAINING_STATE.search(info.path[0]):
+            nested.setdefault(info.path[0], []).append(info)
+
+    parts: dict[bool, dict[str, str]] = {False: {}, True: {}}
+    usual, other = [], []
+    for key, infos in nested.items():
+        part = _part_name(key)
+        if part:
+            parts[_AVERAGE.search(key) is not None][key] = part
+        elif key in _USUAL or _AVERAGE.search(key):
+            usual.append(_set_at(_inner((key,), infos), infos))
+        else:
+            other.append(_set_at(_inner((key,), infos), infos))
+    kept_in_parts = [_set_of_parts(names, nested) for _, names in sorted(parts.items()) if names]
+
+    sets = usual + kept_in_parts
+    if not sets and (loose or len(other) > 1):
+        everything = {info.name: info for infos in (loose, *nested.values()) for info in infos}
+        sets = [WeightSet("", _unwrapped(everything))]
+    return sorted(sets + other, key=_rank)
+
+
+def _rank(weights: WeightSet) -> tuple[bool, int]:
+    """Averages last; within each kind the usual keys in their order, then all else as it comes."""
+    first = weights.place.split(".")[0]
+    return weights.is_average, _USUAL.index(first) if first in _USUAL else len(_USUAL)
+
+
+def _set_at(place: tuple[str, ...], infos: Iterable[TensorInfo]) -> WeightSet:
+    depth = len(place)
+    found = {".".join(info.path[depth:]): info for info in infos if info.path[:depth] == place}
+    return WeightSet(".".join(place), _unwrapped(found))
+
+
+def _inner(place: tuple[str, ...], infos: Iterable[TensorInfo]) -> tuple[str, ...]:
+    """``place``, or the place below it if there is nothing but a wrapper around the weights."""
+    while True:
+        depth = len(place)
+        here = [info.path[depth:] for info in infos if info.path[:depth] == place]
+        if any(len(path) == 1 and path[0] not in _COUNTERS for path in here):
+            return place
+        below = {path[0] for path in here if len(path) > 1}
+        inner = next((key for key in _INNER if key in below), None)
+        if inner is None:
+            return place
+        place = (*place, inner)
+
+
+def _part_name(key: str) -> str:
+    """``"backbone"`` of ``"ema_backbone_state_dict"``; empty where a whole model is named."""
+    match = _PART.fullmatch(key)
+    words = match["part"].split("_") if match else []
+    words = [word for word in words if not _AVERAGE.fullmatch(word)]
+    return "" if set(words) <= _WHOLE else "_".join(words)
+
+
+def _set_of_parts(names: Mapping[str, str], nested: Mapping[str, list[TensorInfo]]) -> WeightSet:
+    tensors = {}
+    for key, part in names.items():
+        for name, info in _set_at((key,), nested[key]).tensors.items():
+            own = name if name.startswith(f"{part}.") else f"{part}.{name}"
+            tensors[own] = info
+    return WeightSet("+".join(names), MappingProxyType(tensors))
+
+
+def _unwrapped(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
+    """``tensors`` by the keys of the model itself, without those of wrappers around it."""
+    names = {name: name for name in tensors if name not in _COUNTERS}
+    wrapped = False
+    while prefix := next((p for p in _WRAPPERS if names and _all_start(names.values(), p)), None):
+        names = {name: own.removeprefix(prefix) for name, own in names.items()}
+        wrapped = True
+    if not wrapped:
+        names = {name: name for name in tensors}
+    # A submodule that was compiled by itself carries the wrapper's name inside its keys.
+    inner = {name: own.replace("._orig_mod.", ".") for name, own in names.items()}
+    if len(set(inner.values())) == len(inner):
+        names = inner
+    return MappingProxyType({own: tensors[name] for name, own in names.items()})
+
+
+def _all_start(names: Iterable[str], prefix: str) -> bool:
+    return all(name.startswith(prefix) for name in names)

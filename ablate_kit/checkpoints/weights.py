@@ -1,0 +1,147 @@
+"""A checkpoint is an archive plus the place in it where the model's weights sit."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ablate_kit.errors import did_you_mean
+
+from .archive import Archive, open_archive
+from .errors import CheckpointError
+from .opaque import show
+from .tensors import TensorInfo
+from .weight_sets import WeightSet, weight_sets
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model's weights in an open archive, and what the file says about the model.
+
+    ``path`` is what was opened: a file, or a Hugging Face folder. ``tensors`` maps the model's keys
+    to the archive's tensors; ``place`` says where they sit, and ``alternatives`` are the other
+    weight sets, which ``open_checkpoint(path, weights=PLACE)`` opens. ``config`` is the model's
+    configuration and ``classes`` its class names, if the file holds them.
+    """
+
+    path: Path
+    archive: Archive
+    place: str
+    tensors: Mapping[str, TensorInfo]
+    alternatives: tuple[WeightSet, ...]
+    config: Mapping[str, Any] | None
+    classes: tuple[str, ...] | None
+
+    @property
+    def folder(self) -> Path | None:
+        """The Hugging Face folder, if one was opened."""
+        return self.path if self.path != self.archive.path else None
+
+    def tensor(self, key: str) -> TensorInfo:
+        """The archive's tensor of model key ``key``; ``CheckpointError`` if there is none."""
+        if key not in self.tensors:
+            raise CheckpointError(f'no tensor "{key}" in {self}{did_you_mean(key, self.tensors)}')
+        return self.tensors[key]
+
+    def read(self, key: str) -> "torch.Tensor":
+        """The tensor of model key ``key``, in memory of its own."""
+        return self.archive.read(self.tensor(key).name)
+
+    def state_dict(self) -> "dict[str, torch.Tensor]":
+        """All weights by model key, as ``load_state_dict`` takes them."""
+        return {key: self.read(key) for key in self.tensors}
+
+    def close(self) -> None:
+        """Close the file; the descriptions stay."""
+        self.archive.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.place})" if self.place else str(self.path)
+
+
+def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
+    """Open the checkpoint at ``path``: its usual weight set, or the one at place ``weights``.
+
+    Raises ``CheckpointError`` if the file is none, holds no weights, or has no set of that name.
+    """
+    path = Path(path)
+    archive = open_archive(path)
+    try:
+        sets = weight_sets(archive)
+        chosen = _choose(archive, sets, weights)
+        return Checkpoint(
+            path,
+            archive,
+            chosen.place,
+            chosen.tensors,
+            tuple(other for other in sets if other is not chosen),
+            _config(path, archive),
+            _classes(archive),
+        )
+    except BaseException:
+        archive.close()
+        raise
+
+
+def _choose(archive: Archive, sets: list[WeightSet], weights: str | None) -> WeightSet:
+    if not sets:
+        raise CheckpointError(
+            f"{archive.path} holds no weights that can be read as tensors; it holds "
+            f"{show(archive.metadata.get('', archive.metadata), 120)}"
+        )
+    if weights is None:
+        return sets[0]
+    places = {weight_set.place: weight_set for weight_set in sets}
+    if weights not in places:
+        known = ", ".join(f'"{place}" ({len(places[place].tensors)} tensors)' for place in places)
+        raise CheckpointError(f'no weights "{weights}" in {archive.path}, which holds {known}')
+    return places[weights]
+
+
+def _config(path: Path, archive: Archive) -> Mapping[str, Any] | None:
+    file = path / "config.json"
+    if path != archive.path and file.is_file():
+        try:
+            parsed = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{file} is not valid JSON: {show(str(error), 80)}") from None
+        if not isinstance(parsed, dict):
+            raise CheckpointError(f"{file} is not a JSON object")
+        return parsed
+    parsed = _plain(archive.metadata.get("config"))
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _classes(archive: Archive) -> tuple[str, ...] | None:
+    match _plain(archive.metadata.get("classes")):
+        case [*names] if names and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """``value``, or what it spells as JSON; None for a text that is no JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None

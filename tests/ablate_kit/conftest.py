@@ -1,0 +1,139 @@
+"""Small real models of the frameworks that are supported."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BACKBONE = {
+    "embedding_size": 16,
+    "hidden_sizes": [16, 32, 64, 128],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
+SIZES = {
+    "d_model": 32,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 4,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "num_queries": 10,
+    "id2label": {0: "disc", 1: "square", 2: "star"},
+    "label2id": {"disc": 0, "square": 1, "star": 2},
+}
+PYRAMID = {
+    "encoder_hidden_dim": 32,
+    "encoder_in_channels": [32, 64, 128],
+    "decoder_in_channels": [32, 32, 32],
+    "num_denoising": 0,
+    "anchor_image_size": None,
+}
+NO_TIMM = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+STAGES = ["stage2", "stage3", "stage4"]
+
+
+def _detr() -> Any:
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    backbone = ResNetConfig(**BACKBONE, out_features=["stage4"])
+    config = DetrConfig(**NO_TIMM, **SIZES, backbone_config=backbone, encoder_layers=2)
+    return DetrForObjectDetection(config)
+
+
+def _deformable_detr() -> Any:
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+
+    config = DeformableDetrConfig(
+        **NO_TIMM,
+        **SIZES,
+        backbone_config=ResNetConfig(**BACKBONE, out_features=STAGES),
+        encoder_layers=2,
+        with_box_refine=True,
+        two_stage=True,
+    )
+    return DeformableDetrForObjectDetection(config)
+
+
+def _rt_detr_v2() -> Any:
+    from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
+
+    backbone = RTDetrResNetConfig(**BACKBONE, out_features=STAGES)
+    return RTDetrV2ForObjectDetection(RTDetrV2Config(**SIZES, **PYRAMID, backbone_config=backbone))
+
+
+def _d_fine() -> Any:
+    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
+
+    backbone = HGNetV2Config(
+        stem_channels=[3, 8, 16],
+        stage_in_channels=[16, 16, 32, 64],
+        stage_mid_channels=[8, 8, 16, 16],
+        stage_out_channels=[16, 32, 64, 128],
+        stage_num_blocks=[1, 1, 1, 1],
+        stage_numb_of_layers=[1, 1, 1, 1],
+        hidden_sizes=[16, 32, 64, 128],
+        depths=[1, 1, 1, 1],
+        embedding_size=16,
+        out_features=STAGES,
+    )
+    return DFineForObjectDetection(DFineConfig(**SIZES, **PYRAMID, backbone_config=backbone))
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "detr": _detr,
+    "deformable_detr": _deformable_detr,
+    "rt_detr_v2": _rt_detr_v2,
+    "d_fine": _d_fine,
+}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A Hugging Face folder of a small model with random weights, none of them zero."""
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("hf") / name
+            _save(MODELS[name], made[name])
+        return made[name]
+
+    return folder
+
+
+def _save(build: Callable[[], Any], folder: Path) -> None:
+    from transformers import DetrImageProcessorPil, RTDetrImageProcessorPil
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build().eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    model.save_pretrained(folder)
+    detr = folder.name in ("detr", "deformable_detr")
+    size = {"height": 128, "width": 128}
+    processor = DetrImageProcessorPil if detr else RTDetrImageProcessorPil
+    processor(size=size, do_pad=False).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small hybrid detector with random weights, for the shapes data set."""
+    from detector.checkpoint import save_weights
+    from detector.config import preset
+    from detector.data.shapes import Shapes
+    from detector.network.model import HybridDetector
+
+    config = preset("tiny").replace(
+        num_classes=8, image_size=96, widths=[16, 32, 32, 32], d_model=32, queries=12
+    )
+    path = tmp_path_factory.mktemp("hybrid") / "small.safetensors"
+    save_weights(path, HybridDetector(config, seed=1), Shapes.classes)
+    return path
