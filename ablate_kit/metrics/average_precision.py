@@ -1,0 +1,110 @@
+"""Average precision and recall by the COCO protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate_kit.metrics.detections import Detections, GroundTruth
+
+# What each summary number reads from the evaluation: which curve, at which IoU (None: the mean of
+# 0.50:0.05:0.95), for which ground-truth area, and for how many detections per class and image.
+_SUMMARY: Mapping[str, tuple[str, float | None, str, int]] = {
+    "AP": ("precision", None, "all", 100),
+    "AP50": ("precision", 0.5, "all", 100),
+    "AP75": ("precision", 0.75, "all", 100),
+    "APs": ("precision", None, "small", 100),
+    "APm": ("precision", None, "medium", 100),
+    "APl": ("precision", None, "large", 100),
+    "AR1": ("recall", None, "all", 1),
+    "AR10": ("recall", None, "all", 10),
+    "AR100": ("recall", None, "all", 100),
+    "ARs": ("recall", None, "small", 100),
+    "ARm": ("recall", None, "medium", 100),
+    "ARl": ("recall", None, "large", 100),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePrecision:
+    """The COCO family; NaN where no ground truth defines a number (pycocotools writes -1).
+
+    Attributes:
+        overall: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
+        ap: (classes,) AP of each class.
+        ap50: (classes,) AP of each class at IoU 0.5.
+    """
+
+    overall: dict[str, float]
+    ap: NDArray[np.float64]
+    ap50: NDArray[np.float64]
+
+
+def average_precision(ground_truth: GroundTruth, detections: Detections) -> AveragePrecision:
+    """COCO's AP and AR, equal to pycocotools to the last bit on the same input.
+
+    One difference is deliberate: pycocotools takes a match with annotation id 0 for no match.
+    Here annotation ids play no part. Without detections every defined number is 0.
+
+    Raises:
+        UserError: detections that point outside the ground truth.
+    """
+    detections.check_against(ground_truth)
+    # Ranks instead of ids: the same order, and free of the ids' own range.
+    image_rank = np.argsort(np.argsort(ground_truth.image_ids)) + 1
+    class_rank = np.argsort(np.argsort(ground_truth.category_ids)) + 1
+    truth = hotcoco.COCO.from_arrays(
+        [
+            {"id": rank, "width": width, "height": height}
+            for rank, width, height in zip(
+                image_rank.tolist(),
+                ground_truth.widths.tolist(),
+                ground_truth.heights.tolist(),
+                strict=True,
+            )
+        ],
+        [{"id": rank, "name": str(rank)} for rank in class_rank.tolist()],
+        image_rank[ground_truth.image],
+        class_rank[ground_truth.labels],
+        ground_truth.xywh,
+        area=ground_truth.areas,
+        iscrowd=ground_truth.ignore,
+    )
+    found = truth.load_res(
+        np.column_stack(
+            [
+                image_rank[detections.image],
+                detections.xywh,
+                detections.scores,
+                class_rank[detections.labels],
+            ]
+        )
+    )
+    evaluation = hotcoco.COCOeval(truth, found, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    curves = cast(dict[str, Any], evaluation.eval)  # a copy; None only before accumulate()
+    parameters = evaluation.params
+    ious = np.asarray(parameters.iou_thrs)
+    areas, limits = list(parameters.area_rng_lbl), list(parameters.max_dets)
+
+    overall = {}
+    for name, (curve, iou, area, limit) in _SUMMARY.items():
+        values = curves[curve][..., areas.index(area), limits.index(limit)]
+        overall[name] = _mean_defined(values if iou is None else values[ious == iou])
+    precision = curves["precision"][..., areas.index("all"), limits.index(100)]
+    by_class = [precision[:, :, rank - 1] for rank in class_rank]
+    return AveragePrecision(
+        overall=overall,
+        ap=np.array([_mean_defined(values) for values in by_class]),
+        ap50=np.array([_mean_defined(values[ious == 0.5]) for values in by_class]),
+    )
+
+
+def _mean_defined(values: NDArray[np.float64]) -> float:
+    """Mean of what is defined: -1 marks a class without ground truth."""
+    defined = values[values > -1]
+    return float(np.mean(defined)) if len(defined) else float("nan")

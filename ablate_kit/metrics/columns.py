@@ -1,0 +1,133 @@
+"""Columns read from rows of JSON, and the checks that every column store makes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.metrics.boxes import Floats
+
+Ints = NDArray[np.integer[Any]]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def section(dataset: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    if not isinstance(dataset, Mapping):
+        raise UserError(f"COCO annotations must be an object, got {type(dataset).__name__}")
+    section = dataset.get(key)
+    if not isinstance(section, list):
+        problem = "is not a list" if key in dataset else "is missing" + did_you_mean(key, dataset)
+        raise UserError(f'COCO annotations: "{key}" {problem}')
+    if not section:
+        raise UserError(f'COCO annotations: "{key}" is empty, so there is nothing to score against')
+    return section
+
+
+def values(rows: Rows, key: str, where: str) -> list[Any]:
+    try:
+        return [row[key] for row in rows]
+    except (KeyError, TypeError):
+        at = next(i for i, row in enumerate(rows) if not (isinstance(row, Mapping) and key in row))
+        if not isinstance(rows[at], Mapping):
+            told = f"must be an object, got {type(rows[at]).__name__}"
+        else:
+            told = f'has no "{key}"' + did_you_mean(key, rows[at])
+        raise UserError(f"{where}[{at}] {told}") from None
+
+
+def numbers(rows: Rows, key: str, where: str, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
+    """(n, *shape) finite numbers."""
+    found = values(rows, key, where)
+    try:
+        column = np.array(found, dtype=np.float64).reshape(-1, *shape)
+    except (TypeError, ValueError, OverflowError):
+        column = None
+    if column is None or len(column) != len(rows):
+        at = next(i for i, value in enumerate(found) if not _is_numeric(value, shape))
+        expected = f"a list of {shape[0]} numbers" if shape else "a number"
+        raise UserError(f'{where}[{at}]: "{key}" must be {expected}, got {found[at]!r:.80}')
+    check_finite(where, key, column)
+    return column
+
+
+def _is_numeric(value: object, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.array(value, dtype=np.float64).shape == shape
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def integers(rows: Rows, key: str, where: str) -> NDArray[np.int64]:
+    """(n,) integers; a whole float such as 1.0 is one."""
+    found = values(rows, key, where)
+    for at, value in enumerate(found):
+        whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+        if not whole or abs(value) >= 2**63:
+            raise UserError(f'{where}[{at}]: "{key}" must be an integer, got {value!r:.80}')
+    return np.array(found, dtype=np.int64)
+
+
+def indices(
+    rows: Rows, where: str, image_ids: Ints, category_ids: Ints
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    images = integers(rows, "image_id", where)
+    categories = integers(rows, "category_id", where)
+    return (
+        index_of(images, image_ids, where, "image id"),
+        index_of(categories, category_ids, where, "category id"),
+    )
+
+
+def index_of(ids: Ints, known: Ints, where: str, what: str) -> NDArray[np.int64]:
+    """Position of each of ``ids`` in ``known``."""
+    order = np.argsort(known, kind="stable")
+    position = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
+    unknown = np.flatnonzero(known[position] != ids)
+    if len(unknown):
+        at, name = unknown[0], str(ids[unknown[0]])
+        raise UserError(
+            f"{where}[{at}]: {what} {name} is not one of the {len(known)} of the ground truth"
+            + did_you_mean(name, map(str, known.tolist()))
+        )
+    return position
+
+
+def check_column(
+    where: str, name: str, values: NDArray[Any], kinds: str, shape: tuple[int, ...]
+) -> None:
+    if values.dtype.kind not in kinds or values.shape != shape:
+        expected = {"iu": "integers", "f": "floats", "b": "booleans"}[kinds]
+        raise UserError(
+            f"{where}: {name} must be {expected} of shape {shape}, "
+            f"got {values.dtype} of shape {values.shape}"
+        )
+    if kinds == "f":
+        check_finite(where, name, values)
+
+
+def check_boxes(where: str, boxes: Floats, sizes: Floats | None, n: int) -> None:
+    check_column(where, "boxes", boxes, "f", (n, 4))
+    if sizes is not None:
+        check_column(where, "sizes", sizes, "f", (n, 2))
+
+
+def check_finite(where: str, name: str, values: Floats) -> None:
+    good = np.isfinite(values)
+    if not good.all():
+        at = int(np.argwhere(~good)[0, 0])
+        raise UserError(f"{where}[{at}]: {name} is not finite: {values[at].tolist()}")
+
+
+def check_range(where: str, what: str, index: Ints, size: int | None) -> None:
+    bad = np.flatnonzero((index < 0) | (False if size is None else index >= size))
+    if len(bad):
+        expected = "0 or more" if size is None else f"0 to {size - 1}"
+        raise UserError(f"{where}[{bad[0]}]: {what} index {index[bad[0]]}; expected {expected}")
+
+
+def check_unique(where: str, what: str, values: NDArray[Any]) -> None:
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) < len(values):
+        raise UserError(f"{where}: {what} {distinct[counts > 1][0]} occurs more than once")

@@ -1,0 +1,331 @@
+"""Ground truth and detections as columns: one array per property, no object per box.
+
+Corners and sizes cannot both be exact: ``(x + w) - x`` rounds. Boxes are corners here, and a store
+read from COCO JSON also keeps the sizes the file gave (``sizes``), so that writing gives the file's
+numbers back and COCO evaluation sees exactly what pycocotools would see.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.boxes import Floats
+from ablate_kit.metrics.columns import (
+    Ints,
+    Rows,
+    check_boxes,
+    check_column,
+    check_range,
+    check_unique,
+    index_of,
+    indices,
+    integers,
+    numbers,
+    section,
+    values,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """The annotated boxes of a set of images, sorted by image.
+
+    Attributes:
+        image_ids: (images,) the data set's own ids, each once.
+        widths, heights: (images,) pixels; 0 where the data set does not say.
+        image: (n,) index into ``image_ids``, ascending.
+        boxes: (n, 4) x1, y1, x2, y2 in pixels.
+        labels: (n,) index into ``classes``.
+        ignore: (n,) regions that are neither to be found nor counted against a detection: COCO's
+            crowds. They are matched by COCO's rule for crowds.
+        areas: (n,) square pixels, for the size ranges of AP; COCO's are of the object's mask.
+        ids: (n,) the data set's own annotation ids, each once. No number depends on them.
+        classes: names, each once.
+        category_ids: the data set's own class ids, in the order of ``classes``.
+        sizes: (n, 2) width and height as the source gave them; None where it gave corners.
+
+    Raises:
+        UserError: a column of the wrong length or type, an index out of range, a value that is not
+            finite, an id that occurs twice, no image, or no class.
+    """
+
+    image_ids: Ints
+    widths: Ints
+    heights: Ints
+    image: Ints
+    boxes: Floats
+    labels: Ints
+    ignore: NDArray[np.bool_]
+    areas: Floats
+    ids: Ints
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    sizes: Floats | None = None
+
+    def __post_init__(self) -> None:
+        where, images, n = "ground truth", len(self.image_ids), len(self.image)
+        if not images or not self.classes:
+            raise UserError(f"{where}: expected at least one image and one class, got none")
+        if len(self.category_ids) != len(self.classes):
+            told = f"{len(self.category_ids)} category ids for {len(self.classes)} classes"
+            raise UserError(f"{where}: {told}")
+        for name in ("image_ids", "widths", "heights"):
+            check_column(where, name, getattr(self, name), "iu", (images,))
+        for name in ("image", "labels", "ids"):
+            check_column(where, name, getattr(self, name), "iu", (n,))
+        check_column(where, "ignore", self.ignore, "b", (n,))
+        check_column(where, "areas", self.areas, "f", (n,))
+        check_boxes(where, self.boxes, self.sizes, n)
+        check_range(where, "image", self.image, images)
+        check_range(where, "label", self.labels, len(self.classes))
+        if np.any(self.image[1:] < self.image[:-1]):
+            raise UserError(f"{where}: boxes must be sorted by image")
+        check_unique(where, "image id", self.image_ids)
+        check_unique(where, "annotation id", self.ids)
+        check_unique(where, "category id", np.asarray(self.category_ids))
+        check_unique(where, "class name", np.asarray(self.classes))
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def xywh(self) -> NDArray[np.float64]:
+        """(n, 4) x, y, width, height: the source's own numbers where it gave them."""
+        return _xywh(self.boxes, self.sizes)
+
+    @classmethod
+    def from_coco(
+        cls, dataset: Mapping[str, Any], *, ignore_keys: Sequence[str] = ("iscrowd",)
+    ) -> Self:
+        """Read the object of a COCO instances file; order within an image is kept.
+
+        Args:
+            dataset: with "images", "annotations" and "categories". Where absent, an annotation's
+                "area" is width x height, and an image's "width" and "height" are 0.
+            ignore_keys: an annotation is ignored where one of these is true; add "difficult" for
+                VOC's difficult objects (which then follow COCO's rule for crowds).
+
+        Raises:
+            UserError: a missing or empty part, a missing key, an unknown image or category id, or
+                a bad value.
+        """
+        images, annotations, categories = (
+            section(dataset, key) for key in ("images", "annotations", "categories")
+        )
+        image_ids = integers(images, "id", "images")
+        category_ids = integers(categories, "id", "categories")
+        image, labels = indices(annotations, "annotations", image_ids, category_ids)
+        ids = integers(annotations, "id", "annotations")
+        xywh = numbers(annotations, "bbox", "annotations", (4,))
+        measured = [
+            row if "area" in row else {"area": width * height}
+            for row, (_, _, width, height) in zip(annotations, xywh.tolist(), strict=True)
+        ]
+        areas = numbers(measured, "area", "annotations")
+        ignore = np.array([any(row.get(key) for key in ignore_keys) for row in annotations])
+        sized = [{"width": 0, "height": 0, **row} for row in images]
+        order = np.argsort(image, kind="stable")
+        return cls(
+            image_ids=image_ids,
+            widths=integers(sized, "width", "images"),
+            heights=integers(sized, "height", "images"),
+            image=image[order],
+            boxes=_corners(xywh)[order],
+            labels=labels[order],
+            ignore=ignore[order],
+            areas=areas[order],
+            ids=ids[order],
+            classes=tuple(str(name) for name in values(categories, "name", "categories")),
+            category_ids=tuple(category_ids.tolist()),
+            sizes=xywh[order, 2:],
+        )
+
+    def to_coco(self) -> dict[str, Any]:
+        """The object of a COCO instances file: what ``from_coco`` reads, sorted by image."""
+        annotations = {
+            "id": self.ids.tolist(),
+            "image_id": self.image_ids[self.image].tolist(),
+            "category_id": np.asarray(self.category_ids)[self.labels].tolist(),
+            "bbox": self.xywh.tolist(),
+            "area": self.areas.tolist(),
+            "iscrowd": self.ignore.astype(int).tolist(),
+        }
+        images = {
+            "id": self.image_ids.tolist(),
+            "width": self.widths.tolist(),
+            "height": self.heights.tolist(),
+        }
+        return {
+            "images": _rows(images),
+            "annotations": _rows(annotations),
+            "categories": _rows({"id": self.category_ids, "name": self.classes}),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Scored boxes on the images of a ground truth, in any order of images.
+
+    Where scores tie within an image, the earlier detection goes first.
+
+    Attributes:
+        image: (n,) index into the ground truth's ``image_ids``.
+        boxes: (n, 4) x1, y1, x2, y2 in pixels, float32 or float64.
+        scores: (n,)
+        labels: (n,) index into the ground truth's ``classes``.
+        sizes: (n, 2) width and height as the source gave them; None where it gave corners.
+
+    Raises:
+        UserError: a column of the wrong length or type, a negative index, a value that is not
+            finite.
+    """
+
+    image: Ints
+    boxes: Floats
+    scores: Floats
+    labels: Ints
+    sizes: Floats | None = None
+
+    def __post_init__(self) -> None:
+        where, n = "detections", len(self.image)
+        check_column(where, "image", self.image, "iu", (n,))
+        check_column(where, "labels", self.labels, "iu", (n,))
+        check_column(where, "scores", self.scores, "f", (n,))
+        check_boxes(where, self.boxes, self.sizes, n)
+        check_range(where, "image", self.image, None)
+        check_range(where, "label", self.labels, None)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def xywh(self) -> NDArray[np.float64]:
+        """(n, 4) x, y, width, height: the source's own numbers where it gave them."""
+        return _xywh(self.boxes, self.sizes)
+
+    def check_against(self, ground_truth: GroundTruth) -> None:
+        """Raise UserError if an index points outside ``ground_truth``."""
+        check_range("detections", "image", self.image, len(ground_truth.image_ids))
+        check_range("detections", "label", self.labels, len(ground_truth.classes))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All detections of ``parts``, in order. No part at all gives no detections."""
+        if not parts:
+            none = np.zeros(0, dtype=np.int32)
+            return cls(image=none, boxes=np.zeros((0, 4)), scores=np.zeros(0), labels=none)
+        exact = any(part.sizes is not None for part in parts)
+        return cls(
+            image=np.concatenate([part.image for part in parts]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            sizes=np.concatenate([part.xywh[:, 2:] for part in parts]) if exact else None,
+        )
+
+    @classmethod
+    def from_coco_results(cls, results: Rows, ground_truth: GroundTruth) -> Self:
+        """Read the list of a COCO results file; its order is kept, and it may be empty.
+
+        Raises:
+            UserError: a missing key, an unknown image or category id, a bad value.
+        """
+        if not isinstance(results, list):
+            raise UserError(f"COCO results must be a list, got {type(results).__name__}")
+        category_ids = np.asarray(ground_truth.category_ids, dtype=np.int64)
+        image, labels = indices(results, "results", ground_truth.image_ids, category_ids)
+        xywh = numbers(results, "bbox", "results", (4,))
+        return cls(
+            image=image.astype(np.int32),
+            boxes=_corners(xywh),
+            scores=numbers(results, "score", "results"),
+            labels=labels.astype(np.int32),
+            sizes=np.ascontiguousarray(xywh[:, 2:]),
+        )
+
+    def to_coco_results(self, ground_truth: GroundTruth) -> list[dict[str, Any]]:
+        """The list of a COCO results file: the inverse of ``from_coco_results``."""
+        self.check_against(ground_truth)
+        columns = {
+            "image_id": ground_truth.image_ids[self.image].tolist(),
+            "category_id": np.asarray(ground_truth.category_ids)[self.labels].tolist(),
+            "bbox": self.xywh.tolist(),
+            "score": self.scores.tolist(),
+        }
+        return _rows(columns)
+
+    def save_npz(self, path: Path, ground_truth: GroundTruth) -> None:
+        """Write the columns, with the ids that their indices stand for."""
+        self.check_against(ground_truth)
+        columns: dict[str, NDArray[Any]] = {
+            "image_ids": ground_truth.image_ids,
+            "category_ids": np.asarray(ground_truth.category_ids, dtype=np.int64),
+            "image": self.image,
+            "boxes": self.boxes,
+            "scores": self.scores,
+            "labels": self.labels,
+        }
+        if self.sizes is not None:
+            columns["sizes"] = self.sizes
+        with path.open("wb") as file:  # a name without .npz stays as it is
+            np.savez(file, allow_pickle=False, **columns)
+
+    @classmethod
+    def load_npz(cls, path: Path, ground_truth: GroundTruth) -> Self:
+        """Read what ``save_npz`` wrote, for this or another order of images and classes.
+
+        Raises:
+            UserError: not such a file, or detections on images or classes that ``ground_truth``
+                does not have.
+        """
+        where = str(path)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                columns = dict(arrays)
+        # An .npy file loads as an array, which is no context: a TypeError.
+        except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:
+            raise UserError(f"{where}: not a readable npz file of detections ({error})") from None
+        for name in ("image_ids", "category_ids", "image", "boxes", "scores", "labels"):
+            if name not in columns:
+                raise UserError(f'{where}: has no array "{name}", so it holds no detections')
+        stored = cls(
+            image=columns["image"],
+            boxes=columns["boxes"],
+            scores=columns["scores"],
+            labels=columns["labels"],
+            sizes=columns.get("sizes"),
+        )
+        check_range(where, "image", stored.image, len(columns["image_ids"]))
+        check_range(where, "label", stored.labels, len(columns["category_ids"]))
+        image_ids = columns["image_ids"][stored.image]
+        category_ids = columns["category_ids"][stored.labels]
+        known = np.asarray(ground_truth.category_ids, dtype=np.int64)
+        return cls(
+            image=index_of(image_ids, ground_truth.image_ids, where, "image id").astype(np.int32),
+            boxes=stored.boxes,
+            scores=stored.scores,
+            labels=index_of(category_ids, known, where, "category id").astype(np.int32),
+            sizes=stored.sizes,
+        )
+
+
+def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def _xywh(boxes: Floats, sizes: Floats | None) -> NDArray[np.float64]:
+    boxes = boxes.astype(np.float64)
+    sizes = boxes[:, 2:] - boxes[:, :2] if sizes is None else sizes
+    return np.concatenate([boxes[:, :2], sizes], axis=1)
+
+
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]

@@ -1,0 +1,214 @@
+"""Every metric of one set of detections, as one value."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.average_precision import average_precision
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.f1 import calibrate, f1_at, f1_matched_pairs
+from ablate_kit.metrics.giou import matched_giou, published_giou
+from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
+
+Number = float | None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The score thresholds of an evaluation.
+
+    Attributes:
+        fixed: of the ``*_fixed`` numbers.
+        calibrated: of the ``*_calibrated`` numbers and of the GIoU numbers that see misses.
+        calibrated_here: whether ``calibrated`` was chosen on these very detections.
+    """
+
+    fixed: float
+    calibrated: float
+    calibrated_here: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the metrics say about one set of detections. None: not defined on this data.
+
+    ======================  =========  =============================================================
+    key                     per class  meaning
+    ======================  =========  =============================================================
+    AP AP50                 yes        COCO average precision, at IoU 0.50:0.95 and 0.50
+    AP75 APs APm APl        no         at IoU 0.75; for small, medium, large ground truths
+    AR1 AR10 AR100          no         COCO average recall with that many detections per class
+    ARs ARm ARl             no         AR100 for small, medium, large ground truths
+    f1_fixed                yes        F1 at IoU 0.5 and the fixed score threshold; overall: micro
+    precision_fixed         yes        precision there
+    recall_fixed            yes        recall there
+    macro_f1_fixed          no         mean of the classes' f1_fixed
+    f1_calibrated           yes        as above, at the calibrated score threshold
+    precision_calibrated    yes        precision there
+    recall_calibrated       yes        recall there
+    macro_f1_calibrated     no         mean of the classes' f1_calibrated
+    f1_matched_pairs        yes        Deep Dissect's weighted F1 over Hungarian pairs of all
+                                       scores; blind to misses and false positives
+    giou_published          yes        Deep Dissect's mean GIoU over those pairs; per class only the
+                                       pairs whose classes agree
+    giou_matched            yes        mean GIoU over Hungarian pairs at the calibrated threshold
+    match_rate              yes        share of ground truths that have such a pair
+    giou_penalized          yes        mean GIoU over ground truths, -1 for one without a pair
+    support                 only       ground truths of the class that are to be found
+    ======================  =========  =============================================================
+
+    Attributes:
+        overall: key to number.
+        per_class: class name to key to number.
+        thresholds: the score thresholds used.
+        counts: images, ground_truths (those to be found), ignored (regions), detections; and
+            tp, fp, fn at each threshold (``tp_fixed``, ``tp_calibrated`` ...).
+    """
+
+    overall: dict[str, Number]
+    per_class: dict[str, dict[str, Number]]
+    thresholds: Thresholds
+    counts: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            UserError: values of another form.
+        """
+        try:
+            used = values["thresholds"]
+            return cls(
+                overall=_numbers(values["overall"]),
+                per_class={name: _numbers(row) for name, row in values["per_class"].items()},
+                thresholds=Thresholds(
+                    fixed=float(used["fixed"]),
+                    calibrated=float(used["calibrated"]),
+                    calibrated_here=bool(used["calibrated_here"]),
+                ),
+                counts={key: int(count) for key, count in values["counts"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"not an evaluation: {type(error).__name__} {error}; expected the parts "
+                '"overall", "per_class", "thresholds" and "counts"'
+            ) from None
+
+
+def evaluate(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    *,
+    score_threshold: float | None = None,
+    fixed_threshold: float = 0.5,
+) -> Evaluation:
+    """Every metric of ``detections``; ``Evaluation`` lists them.
+
+    Detections that are few, poor or none at all give low numbers, never an exception.
+
+    Args:
+        score_threshold: the calibrated threshold. Give a variant its baseline's; None calibrates
+            on these detections, which makes them the baseline.
+        fixed_threshold: of the ``*_fixed`` numbers.
+
+    Raises:
+        UserError: a threshold that is not finite, or detections that point outside the ground
+            truth.
+    """
+    for name, threshold in (
+        ("score_threshold", score_threshold),
+        ("fixed_threshold", fixed_threshold),
+    ):
+        if threshold is not None and not math.isfinite(threshold):
+            raise UserError(f"{name} must be a finite number, got {threshold}")
+    matches = greedy_matches(ground_truth, detections)
+    calibrated = calibrate(matches) if score_threshold is None else float(score_threshold)
+
+    ap = average_precision(ground_truth, detections)
+    at_thresholds = {
+        "fixed": f1_at(matches, fixed_threshold),
+        "calibrated": f1_at(matches, calibrated),
+    }
+    published = published_pairs(ground_truth, detections)
+    pair_f1 = f1_matched_pairs(ground_truth, detections, published)
+    pair_giou = published_giou(ground_truth, detections, published)
+    giou = matched_giou(ground_truth, hungarian_pairs(ground_truth, detections, calibrated))
+
+    overall = dict(ap.overall)
+    columns = {"AP": ap.ap, "AP50": ap.ap50}
+    counts = {
+        "images": len(ground_truth.image_ids),
+        "ground_truths": int(matches.support.sum()),
+        "ignored": int(ground_truth.ignore.sum()),
+        "detections": len(detections),
+    }
+    for kind, f1 in at_thresholds.items():
+        overall |= {
+            f"f1_{kind}": f1.f1,
+            f"precision_{kind}": f1.precision,
+            f"recall_{kind}": f1.recall,
+            f"macro_f1_{kind}": f1.macro_f1,
+        }
+        columns |= {
+            f"f1_{kind}": f1.class_f1,
+            f"precision_{kind}": f1.class_precision,
+            f"recall_{kind}": f1.class_recall,
+        }
+        counts |= {
+            f"tp_{kind}": int(f1.true_positives.sum()),
+            f"fp_{kind}": int(f1.false_positives.sum()),
+            f"fn_{kind}": int(f1.false_negatives.sum()),
+        }
+    overall |= {
+        "f1_matched_pairs": pair_f1.overall,
+        "giou_published": pair_giou.overall,
+        "giou_matched": giou.matched_mean,
+        "match_rate": giou.match_rate,
+        "giou_penalized": giou.penalized_mean,
+    }
+    columns |= {
+        "f1_matched_pairs": pair_f1.per_class,
+        "giou_published": pair_giou.per_class,
+        "giou_matched": giou.class_matched_mean,
+        "match_rate": giou.class_match_rate,
+        "giou_penalized": giou.class_penalized_mean,
+    }
+    return Evaluation(
+        overall={key: _defined(value) for key, value in overall.items()},
+        per_class=_by_class(ground_truth.classes, columns, matches.support),
+        thresholds=Thresholds(float(fixed_threshold), calibrated, score_threshold is None),
+        counts=counts,
+    )
+
+
+def _by_class(
+    classes: tuple[str, ...],
+    columns: Mapping[str, NDArray[np.float64]],
+    support: NDArray[np.int64],
+) -> dict[str, dict[str, Number]]:
+    rows: dict[str, dict[str, Number]] = {}
+    for index, name in enumerate(classes):
+        rows[name] = {key: _defined(float(values[index])) for key, values in columns.items()}
+        rows[name]["support"] = int(support[index])
+    return rows
+
+
+def _defined(value: float) -> Number:
+    return None if math.isnan(value) else value
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Number]:
+    for key, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{key} is {value!r:.80}")
+    return dict(values)

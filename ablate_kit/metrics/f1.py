@@ -1,0 +1,123 @@
+"""F1 in three kinds, which are never comparable with one another.
+
+1. At a fixed score threshold: ``f1_at(matches, 0.5)``.
+2. At the threshold that suits the baseline best: ``f1_at(matches, calibrate(baseline_matches))``.
+3. Over matched pairs: ``f1_matched_pairs``, the published Deep Dissect protocol. It sees the class
+   of boxes that have a partner and is blind to misses and to false positives.
+
+A quotient without anything to divide by is 0 where there is ground truth (no detection gives a
+precision of 0), and NaN where there is none.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.matching import Matches, Outcome, Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class F1:
+    """F1, precision and recall at one score threshold.
+
+    Attributes:
+        threshold: detections of at least this score count.
+        true_positives, false_positives, false_negatives: (classes,) boxes.
+        f1, precision, recall: over the summed boxes of all classes (micro).
+        macro_f1: mean of ``class_f1`` over the classes that have ground truth.
+        class_f1, class_precision, class_recall: (classes,) NaN for a class without ground truth.
+    """
+
+    threshold: float
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+    false_negatives: NDArray[np.int64]
+    f1: float
+    precision: float
+    recall: float
+    macro_f1: float
+    class_f1: NDArray[np.float64]
+    class_precision: NDArray[np.float64]
+    class_recall: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedPairsF1:
+    """F1 of the classes of matched pairs.
+
+    Attributes:
+        overall: mean of the classes' F1, weighted by their ground truths among the pairs
+            (scikit-learn's ``average="weighted"``); 0 without any pair.
+        per_class: (classes,) one class against the rest; 0 for a class that has ground truth but
+            no pair, NaN for one that has neither.
+    """
+
+    overall: float
+    per_class: NDArray[np.float64]
+
+
+def f1_at(matches: Matches, threshold: float) -> F1:
+    """F1 of the detections with a score of at least ``threshold``."""
+    kept = matches.scores >= threshold
+    support = matches.support
+    tp, fp = (
+        np.bincount(matches.labels[kept & (matches.outcome == outcome)], minlength=len(support))
+        for outcome in (Outcome.TRUE_POSITIVE, Outcome.FALSE_POSITIVE)
+    )
+    class_f1 = _share(2 * tp, tp + fp + support, support)
+    has_truth = support > 0
+    all_tp, all_fp, all_support = tp.sum(), fp.sum(), support.sum()
+    return F1(
+        threshold=float(threshold),
+        true_positives=tp,
+        false_positives=fp,
+        false_negatives=support - tp,
+        f1=float(_share(2 * all_tp, all_tp + all_fp + all_support, all_support)),
+        precision=float(_share(all_tp, all_tp + all_fp, all_support)),
+        recall=float(_share(all_tp, all_support, all_support)),
+        macro_f1=float(class_f1[has_truth].mean()) if has_truth.any() else float("nan"),
+        class_f1=class_f1,
+        class_precision=_share(tp, tp + fp, support),
+        class_recall=_share(tp, support, support),
+    )
+
+
+def calibrate(matches: Matches) -> float:
+    """The score threshold with the largest micro F1, the highest such threshold where several tie.
+
+    Exact: every distinct score is tried, and detections that share a score stay or go together.
+    Without a detection that counts, 0.
+    """
+    counted = matches.outcome != Outcome.IGNORED
+    if not counted.any():
+        return 0.0
+    order = np.argsort(-matches.scores[counted])
+    scores = matches.scores[counted][order]
+    tp = np.cumsum(matches.outcome[counted][order] == Outcome.TRUE_POSITIVE)
+    last_of_score = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
+    f1 = 2 * tp[last_of_score] / (last_of_score + 1 + matches.support.sum())
+    return float(scores[last_of_score[np.argmax(f1)]])
+
+
+def f1_matched_pairs(
+    ground_truth: GroundTruth, detections: Detections, pairs: Pairs
+) -> MatchedPairsF1:
+    """Whether the boxes of each pair agree on the class; ``pairs`` of ``published_pairs``."""
+    classes = len(ground_truth.classes)
+    true, found = ground_truth.labels[pairs.truth], detections.labels[pairs.detection]
+    support = np.bincount(true, minlength=classes)
+    boxes = support + np.bincount(found, minlength=classes)
+    agreed = np.bincount(true[true == found], minlength=classes)
+    annotated = np.bincount(ground_truth.labels, minlength=classes)
+    per_class = _share(2 * agreed, boxes, annotated + boxes)
+    overall = _share(np.nansum(per_class * support), support.sum(), annotated.sum())
+    return MatchedPairsF1(float(overall), per_class)
+
+
+def _share(part: Any, whole: Any, defined: Any) -> NDArray[np.float64]:
+    """``part / whole``; 0 where ``whole`` is 0, NaN where ``defined`` is."""
+    share = np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) > 0)
+    return np.where(np.asarray(defined) > 0, share, np.nan)

@@ -1,0 +1,262 @@
+"""Which detection belongs to which ground truth: COCO's greedy matching, and Hungarian pairs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from ablate_kit.metrics.boxes import coco_overlap, giou
+from ablate_kit.metrics.detections import Detections, GroundTruth
+
+# Detections per class and image that count, best first: COCO's limit, the same as for AP.
+MAX_DETECTIONS = 100
+
+# Square pixels; COCO's range "all" is 0 to this.
+_LARGEST_AREA = 1e10
+
+# Candidate pairs looked at in one go; bounds the memory, not the result.
+_BLOCK = 1 << 18
+
+Indices = NDArray[np.int64]
+
+
+class Outcome(IntEnum):
+    """What a detection counts as."""
+
+    IGNORED = -1
+    FALSE_POSITIVE = 0
+    TRUE_POSITIVE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """What every detection of one evaluation counts as, at one IoU threshold.
+
+    The matching goes by descending score, so dropping all detections below a score leaves the rest
+    of it as it is: one matching serves every score threshold.
+
+    Attributes:
+        outcome: (detections,) an ``Outcome`` each, in the order of the detections.
+        truth: (detections,) index of the matched ground truth, -1 without one.
+        scores: (detections,) float64
+        labels: (detections,) index of the detection's class.
+        support: (classes,) ground truths that are to be found, ignored ones left out.
+    """
+
+    outcome: NDArray[np.int8]
+    truth: Indices
+    scores: NDArray[np.float64]
+    labels: NDArray[np.integer[Any]]
+    support: Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """One-to-one pairs of ground truths and detections, by image.
+
+    Attributes:
+        truth: (pairs,) index into the ground truth's boxes.
+        detection: (pairs,) index into the detections.
+        giou: (pairs,) generalized IoU of the two.
+    """
+
+    truth: Indices
+    detection: Indices
+    giou: NDArray[np.float64]
+
+
+def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float = 0.5) -> Matches:
+    """COCO's assignment at one IoU threshold, as pycocotools makes it for all box sizes.
+
+    Within an image and class, the detections take by descending score (ties in their given order)
+    the free ground truth they overlap most, if by at least ``iou``; of two overlapped equally, the
+    later one. A detection that finds none but overlaps an ignored region, by ``iou`` of its own
+    area, is ignored; such a region serves any number of detections. As in AP, ignored are too:
+    detections beyond the best ``MAX_DETECTIONS`` of their image and class, and unmatched ones whose
+    area is negative or above 1e10 square pixels.
+
+    Raises:
+        UserError: detections that point outside the ground truth.
+    """
+    detections.check_against(ground_truth)
+    classes = len(ground_truth.classes)
+    truth_cell = ground_truth.image.astype(np.int64) * classes + ground_truth.labels
+    cell = detections.image.astype(np.int64) * classes + detections.labels
+    scores = detections.scores.astype(np.float64)
+
+    ranked = np.lexsort((-scores, cell))
+    counted = ranked[_turns(cell[ranked]) < MAX_DETECTIONS]
+    candidate, target, overlap = _candidates(
+        ground_truth, detections, counted, cell[counted], truth_cell, min(iou, 1 - 1e-10)
+    )
+    best_first = np.lexsort((-target, -overlap, ground_truth.ignore[target], candidate))
+    candidate, target = candidate[best_first], target[best_first]
+    taken = _assign(candidate, target, cell[counted], ground_truth.ignore)
+
+    truth = np.full(len(detections), -1, dtype=np.int64)
+    truth[counted] = taken
+    area = detections.xywh[counted, 2:].prod(axis=1)
+    outcome = np.full(len(detections), Outcome.IGNORED, dtype=np.int8)
+    outcome[counted] = np.where(
+        (area < 0) | (area > _LARGEST_AREA), Outcome.IGNORED, Outcome.FALSE_POSITIVE
+    )
+    matched = np.flatnonzero(truth >= 0)
+    outcome[matched] = np.where(
+        ground_truth.ignore[truth[matched]], Outcome.IGNORED, Outcome.TRUE_POSITIVE
+    )
+    support = np.bincount(ground_truth.labels[~ground_truth.ignore], minlength=classes)
+    return Matches(outcome, truth, scores, detections.labels, support)
+
+
+def hungarian_pairs(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    min_score: float | None = None,
+    *,
+    include_ignored: bool = False,
+    precision: DTypeLike = np.float64,
+) -> Pairs:
+    """Per image, the one-to-one pairs of boxes with the largest sum of GIoU; classes play no part.
+
+    An image with g ground truths and d detections gives min(g, d) pairs, however poor.
+
+    Args:
+        min_score: only detections of at least this score take part; None takes all.
+        include_ignored: whether ignored ground truths take part.
+        precision: floating type that GIoU is computed in.
+
+    Raises:
+        UserError: detections that point outside the ground truth.
+    """
+    detections.check_against(ground_truth)
+    truth = np.flatnonzero(~ground_truth.ignore | include_ignored)
+    kept = np.arange(len(detections))
+    if min_score is not None:
+        kept = np.flatnonzero(detections.scores.astype(np.float64) >= min_score)
+    found = kept[np.argsort(detections.image[kept], kind="stable")]
+    truth_boxes = ground_truth.boxes[truth].astype(precision)
+    found_boxes = detections.boxes[found].astype(precision)
+
+    pairs = []
+    for rows, columns in _by_image(ground_truth.image[truth], detections.image[found]):
+        gain = giou(truth_boxes[rows, None], found_boxes[None, columns])
+        row, column = linear_sum_assignment(gain, maximize=True)
+        pairs.append((row + rows.start, column + columns.start, gain[row, column]))
+    if not pairs:
+        none = np.zeros(0, dtype=np.int64)
+        return Pairs(none, none, np.zeros(0))
+    row, column, gain = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return Pairs(truth[row], found[column], gain.astype(np.float64))
+
+
+def published_pairs(ground_truth: GroundTruth, detections: Detections) -> Pairs:
+    """The pairs of the published Deep Dissect protocol: crowds and every score take part.
+
+    GIoU is computed in single precision, as its code does; in double precision its numbers come out
+    up to 1e-6 different.
+    """
+    return hungarian_pairs(ground_truth, detections, include_ignored=True, precision=np.float32)
+
+
+def _candidates(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    counted: Indices,
+    cell: Indices,
+    truth_cell: Indices,
+    least: float,
+) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """Pairs in one cell that overlap by ``least``: position in ``counted``, ground truth, overlap.
+
+    A cell is one class in one image. The first column of the result ascends.
+    """
+    by_cell = np.argsort(truth_cell, kind="stable")
+    first = np.searchsorted(truth_cell[by_cell], cell, side="left")
+    count = np.searchsorted(truth_cell[by_cell], cell, side="right") - first
+    detection_xywh, truth_xywh = detections.xywh, ground_truth.xywh
+    found = []
+    for start, stop in _blocks(count):
+        position = np.repeat(np.arange(start, stop), count[start:stop])
+        target = by_cell[first[position] + _turns(position)]
+        overlap = coco_overlap(
+            detection_xywh[counted[position]], truth_xywh[target], ground_truth.ignore[target]
+        )
+        enough = overlap >= least
+        found.append((position[enough], target[enough], overlap[enough]))
+    if not found:
+        none = np.zeros(0, dtype=np.int64)
+        return none, none, np.zeros(0)
+    position, target, overlap = (np.concatenate(part) for part in zip(*found, strict=True))
+    return position, target, overlap
+
+
+def _assign(
+    candidate: Indices, target: Indices, cell: Indices, reusable: NDArray[np.bool_]
+) -> Indices:
+    """Give every detection its first target that is still free; -1 where there is none.
+
+    Cells do not share targets, so the next detection of every cell is served at once: as many
+    rounds as the fullest cell has detections with a candidate.
+
+    Args:
+        candidate: (pairs,) detections by rank, ascending; within one, the best target first.
+        target: (pairs,)
+        cell: (detections,) of every detection, ascending.
+        reusable: (targets,) whether a target stays free.
+    """
+    taken = np.full(len(cell), -1, dtype=np.int64)
+    free = np.ones(len(reusable), dtype=bool)
+    is_first = _is_first(candidate)
+    turn = _turns(cell[candidate[is_first]])[np.cumsum(is_first) - 1]
+    by_turn = np.argsort(turn, kind="stable")
+    bounds = np.append(np.flatnonzero(_is_first(turn[by_turn])), len(turn))
+    for start, stop in pairwise(bounds):
+        pairs = by_turn[start:stop]
+        pairs = pairs[free[target[pairs]]]
+        pairs = pairs[_is_first(candidate[pairs])]
+        taken[candidate[pairs]] = target[pairs]
+        free[target[pairs]] = reusable[target[pairs]]
+    return taken
+
+
+def _is_first(keys: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Where a run of equal keys begins."""
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return first
+
+
+def _turns(keys: NDArray[np.integer[Any]]) -> Indices:
+    """Position of every element within its run of equal keys."""
+    first = _is_first(keys)
+    return np.arange(len(keys)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+
+
+def _blocks(counts: Indices) -> Iterator[tuple[int, int]]:
+    """Ranges of consecutive elements, as long as their counts sum to a block at most."""
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        before = ends[start] - counts[start]
+        stop = max(int(np.searchsorted(ends, before + _BLOCK, side="right")), start + 1)
+        yield start, stop
+        start = stop
+
+
+def _by_image(
+    truth_image: NDArray[np.integer[Any]], found_image: NDArray[np.integer[Any]]
+) -> Iterator[tuple[slice, slice]]:
+    """Ranges of ground truths and of detections of every image that has both."""
+    both = np.intersect1d(truth_image, found_image)
+    bounds = (
+        np.searchsorted(images, both, side=side).tolist()
+        for images in (truth_image, found_image)
+        for side in ("left", "right")
+    )
+    for truth_start, truth_stop, found_start, found_stop in zip(*bounds, strict=True):
+        yield slice(truth_start, truth_stop), slice(found_start, found_stop)
