@@ -1,0 +1,128 @@
+"""An ablation as a value: which elements of which tensors become what."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ablate_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Every element of a tensor."""
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The elements whose index on ``axis`` lies in one of the half-open ``ranges``."""
+
+    axis: int
+    ranges: tuple[tuple[int, int], ...]
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        width = sum(stop - start for start, stop in self.ranges)
+        others = shape[: self.axis] + shape[self.axis + 1 :]
+        return width * math.prod(others)
+
+
+@dataclass(frozen=True)
+class Random:
+    """``units`` elements drawn without replacement.
+
+    Every element gets a 64-bit number of a Philox generator keyed by (seed, draw, tensor name);
+    those with the smallest numbers are taken. Raw Philox numbers are the same in every NumPy
+    version, so the same elements are drawn everywhere; and of two ablations that differ in
+    ``units`` alone, the smaller one is part of the larger.
+    """
+
+    units: int
+    seed: int
+    draw: int
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        return self.units
+
+    def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Sorted flat (row-major) indices of the drawn elements."""
+        key = hashlib.sha256(f"{self.seed}/{self.draw}/{tensor}".encode()).digest()[:16]
+        philox = np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
+        numbers = philox.random_raw(math.prod(shape))
+        bound = np.partition(numbers, self.units - 1)[self.units - 1]
+        return np.flatnonzero(numbers <= bound)[: self.units]
+
+
+Region = Whole | Blocks | Random
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The elements of one tensor in ``region`` become ``value``."""
+
+    tensor: str
+    region: Region = Whole()
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A named set of edits. ``kind`` says by what rule it was made; ``name`` suits a file name.
+
+    Edits apply in order; where two touch one element, the later one counts.
+    """
+
+    name: str
+    kind: str
+    edits: tuple[Edit, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the edits: two ablations that do the same have the same, whatever their
+        names."""
+        edits = json.dumps(self.to_dict()["edits"], sort_keys=True)
+        return hashlib.sha256(edits.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        edits = [
+            {"tensor": edit.tensor, **_region_to_dict(edit.region), "value": edit.value}
+            for edit in self.edits
+        ]
+        return {"name": self.name, "kind": self.kind, "edits": edits}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Ablation":
+        try:
+            edits = tuple(
+                Edit(str(edit["tensor"]), _region_from_dict(edit), float(edit["value"]))
+                for edit in values["edits"]
+            )
+            return Ablation(str(values["name"]), str(values["kind"]), edits)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
+
+
+def _region_to_dict(region: Region) -> dict[str, Any]:
+    match region:
+        case Whole():
+            return {}
+        case Blocks(axis, ranges):
+            return {"axis": axis, "ranges": [list(pair) for pair in ranges]}
+        case Random(units, seed, draw):
+            return {"units": units, "seed": seed, "draw": draw}
+
+
+def _region_from_dict(values: Mapping[str, Any]) -> Region:
+    if "units" in values:
+        return Random(int(values["units"]), int(values["seed"]), int(values["draw"]))
+    if "axis" in values:
+        pairs = tuple((int(start), int(stop)) for start, stop in values["ranges"])
+        return Blocks(int(values["axis"]), pairs)
+    return Whole()

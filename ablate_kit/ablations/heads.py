@@ -1,0 +1,57 @@
+"""Attention heads, removed exactly (see ``attention``)."""
+
+from collections.abc import Iterable, Sequence
+
+from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.select import spans
+from ablate_kit.errors import UserError
+
+
+def heads_each(modules: Sequence[Attention]) -> list[Ablation]:
+    """One ablation per head of every module."""
+    return [
+        Ablation(f"{module.prefix}-head{head}", "heads", module.remove([head]))
+        for module in modules
+        for head in range(module.head_count())
+    ]
+
+
+def heads_chosen(modules: Sequence[Attention], heads: Iterable[int], label: str) -> Ablation:
+    """One ablation: the same heads of all modules."""
+    chosen = sorted(set(heads))
+    edits = tuple(edit for module in modules for edit in module.remove(chosen))
+    return Ablation(f"{label}-head{spans(chosen)}", "heads", edits)
+
+
+def heads_drawn(
+    modules: Sequence[Attention],
+    percents: Sequence[float],
+    label: str,
+    *,
+    repeats: int = 1,
+    seed: int = 42,
+) -> list[Ablation]:
+    """One ablation per percentage and repeat: that share of each module's heads, drawn at random.
+
+    The number of heads is rounded down. Raises ``UserError`` where that leaves none.
+    """
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}; expected at least 1")
+    found = []
+    for percent in percents:
+        if not 0 < percent <= 100:
+            raise UserError(f"percent is {percent:g}; expected more than 0 and at most 100")
+        for draw in range(repeats):
+            edits: list[Edit] = []
+            for module in modules:
+                total = module.head_count()
+                count = int(total * percent / 100 + 1e-9)
+                if count == 0:
+                    raise UserError(
+                        f"{percent:g} % of the {total} heads of {module.prefix} is less than one"
+                    )
+                drawn = Random(count, seed, draw).indices(module.prefix, (total,))
+                edits.extend(module.remove(drawn.tolist()))
+            found.append(Ablation(f"{label}-{percent:g}pct-r{draw}", "heads", tuple(edits)))
+    return found

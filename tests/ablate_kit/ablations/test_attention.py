@@ -1,0 +1,267 @@
+"""Removing k of H heads by weights is setting those heads' outputs to zero, in every layout."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.attention import Attention, attentions, select_attentions
+from ablate_kit.ablations.heads import heads_chosen, heads_drawn, heads_each
+from ablate_kit.errors import UserError
+from detector.network.attention import DeformableAttention, SelfAttention
+from detector.network.neighborhood import NeighborhoodAttention
+
+C, H = 32, 4  # channels, heads
+SETS = [[0], [3], [1, 2], [0, 1, 2, 3]]
+
+
+class Separate(nn.Module):
+    """Attention with a projection each, as Hugging Face writes it."""
+
+    def __init__(self, output: str | None) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(C, C) for _ in range(3))
+        if output:
+            setattr(self, output, nn.Linear(C, C))
+        self.output = output
+        self.keep = torch.ones(H)  # 0 sets a head's output to zero
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (
+            layer(x).unflatten(-1, (H, -1)).transpose(1, 2)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        heads = (query @ key.transpose(-1, -2)).softmax(-1) @ value * self.keep[:, None, None]
+        out = heads.transpose(1, 2).flatten(2)
+        return getattr(self, self.output)(out) if self.output else out
+
+
+@contextmanager
+def without_heads(module: nn.Module, projection: str | None, heads: list[int]) -> Iterator[None]:
+    """The reference: heads' outputs set to zero where they enter the output projection."""
+    keep = torch.ones(H)
+    keep[heads] = 0
+    if projection is None:
+        module.keep = keep
+        yield
+        return
+    handle = getattr(module, projection).register_forward_pre_hook(
+        lambda _, args: (args[0] * keep.repeat_interleave(C // H),)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def randomized(module: nn.Module) -> nn.Module:
+    """Every parameter away from zero, so that nothing is removed by accident."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return module.double().eval()
+
+
+def tokens(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+SHAPES = [(6, 6), (3, 3), (2, 2), (1, 1)]
+COUNT = sum(a * b for a, b in SHAPES)
+
+
+def run_deformable(module: nn.Module) -> Tensor:
+    return module(tokens(1, 5, C), 0.0, tokens(1, COUNT, C) + 1, SHAPES, tokens(1, 5, 2))
+
+
+LAYOUTS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor], str | None]] = {
+    "packed": (lambda: SelfAttention(C, H), lambda m: m(tokens(2, 5, C)), "out_proj"),
+    "fused neighborhood": (
+        lambda: NeighborhoodAttention(C, H, 3),
+        lambda m: m(tokens(2, 5, 6, C)),
+        "proj",
+    ),
+    "deformable": (lambda: DeformableAttention(C, H, 2, 0.0), run_deformable, "output_proj"),
+    "separate, o_proj": (lambda: Separate("o_proj"), lambda m: m(tokens(2, 5, C)), "o_proj"),
+    "separate, out_proj": (lambda: Separate("out_proj"), lambda m: m(tokens(2, 5, C)), "out_proj"),
+    "separate, no output": (lambda: Separate(None), lambda m: m(tokens(2, 5, C)), None),
+}
+
+
+@pytest.mark.parametrize("heads", SETS, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_removal_in_weights_is_removal_of_outputs(layout: str, heads: list[int]) -> None:
+    make, run, projection = LAYOUTS[layout]
+    module = randomized(make())
+    (attention,) = attentions(module.state_dict(), heads=H)
+    full = run(module)
+    with without_heads(module, projection, heads):
+        expected = run(module)
+    if projection is None:
+        module.keep = torch.ones(H)
+    with applied(module, heads_chosen([attention], heads, "x")):
+        assert (run(module) - expected).abs().max() < 1e-12
+    assert (full - expected).abs().max() > 1e-3
+    assert torch.equal(run(module), full)
+
+
+def test_torch_multi_head_attention_too() -> None:
+    module = randomized(nn.MultiheadAttention(C, H, batch_first=True))
+    (attention,) = attentions(module.state_dict(), heads=H)
+    x = tokens(2, 5, C)
+
+    def head(h: int) -> Tensor:
+        """What head h alone adds to the output."""
+        others = [other for other in range(H) if other != h]
+        with applied(module, heads_chosen([attention], others, "x")):
+            return module(x, x, x)[0] - module.out_proj.bias
+
+    def by_hand(h: int) -> Tensor:
+        rows = slice(h * C // H, (h + 1) * C // H)
+        query, key, value = (
+            x @ weight[rows].T + bias[rows]
+            for weight, bias in zip(
+                module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3), strict=True
+            )
+        )
+        weights = (query @ key.transpose(-1, -2) / (C // H) ** 0.5).softmax(-1)
+        return weights @ value @ module.out_proj.weight[:, rows].T
+
+    for h in range(H):
+        assert (head(h) - by_hand(h)).abs().max() < 1e-12
+
+
+class Sampling(DeformableAttention):
+    """Deformable attention with only some of its projections, and without its identity."""
+
+    def __init__(self, value: bool) -> None:
+        super().__init__(C, H, 2, 0.0)
+        self.output_proj = nn.Identity()
+        if not value:
+            self.value_proj = nn.Identity()
+
+    def forward(self, query: Tensor, *args: object) -> Tensor:
+        return super().forward(query, *args) - query
+
+
+@pytest.mark.parametrize("heads", SETS, ids=str)
+@pytest.mark.parametrize("value", [True, False], ids=["value only", "no projection"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_sampling_heads_are_slices_of_the_output(
+    value: bool, heads: list[int], dtype: torch.dtype
+) -> None:
+    module = randomized(Sampling(value)).to(dtype)
+    (attention,) = attentions(module.state_dict(), heads=H)
+
+    def run() -> Tensor:
+        x, memory = tokens(1, 5, C).to(dtype), tokens(1, COUNT, C).to(dtype) + 1
+        return module(x, 0.0, memory, SHAPES, tokens(1, 5, 2).to(dtype))
+
+    full = run()
+    keep = torch.ones(H, dtype=dtype)
+    keep[heads] = 0
+    with applied(module, heads_chosen([attention], heads, "x")):
+        cut = run()
+    assert (cut - full * keep.repeat_interleave(C // H)).abs().max() < 1e-6
+    assert (full - cut).abs().max() > 1e-3
+
+
+def test_where_no_weights_remove_a_head_it_is_refused() -> None:
+    module = Sampling(False)
+    tensors = dict(module.state_dict())
+    del tensors["sampling_offsets.bias"]
+    (attention,) = attentions(tensors, heads=H)
+    with pytest.raises(UserError, match=r"no weights of .* can remove a head exactly"):
+        attention.remove([0])
+
+
+def test_off_the_map_fits_the_type() -> None:
+    for dtype, value in ((torch.float16, 6e4), (torch.bfloat16, 1e8), (torch.float32, 1e8)):
+        (attention,) = attentions(Sampling(False).to(dtype).state_dict(), heads=H)
+        assert attention.remove([0])[1].value == value
+        assert torch.tensor(value, dtype=dtype).isfinite()
+
+
+def test_attentions_are_found_with_their_heads() -> None:
+    tensors = {
+        f"{prefix}.{name}": tensor
+        for prefix, module in {
+            "backbone.attn": NeighborhoodAttention(C, 2, 3),
+            "encoder.0.attn": DeformableAttention(C, H, 2, 0.0),
+            "decoder.0.attn": SelfAttention(C, H),
+            "other": nn.Linear(C, C),
+        }.items()
+        for name, tensor in module.state_dict().items()
+    }
+    config = {"encoder_attention_heads": 4, "decoder_attention_heads": 8}
+    found = {one.prefix: (one.layout.name, one.heads) for one in attentions(tensors, config)}
+    assert found == {
+        "backbone.attn": ("fused", 2),  # its bias table has a row per head
+        "encoder.0.attn": ("deformable", 4),
+        "decoder.0.attn": ("packed", 8),
+    }
+    assert {one.heads for one in attentions(tensors, {"num_attention_heads": 16})} == {2, 16}
+    unknown = select_attentions("decoder", tensors, "x")
+    with pytest.raises(UserError, match=r"how many heads decoder\.0\.attn has; give --num-heads"):
+        heads_each(unknown)
+
+
+def test_patterns_choose_attentions_by_any_of_their_tensors() -> None:
+    tensors = {
+        f"decoder.{i}.attn.{name}": tensor
+        for i in range(2)
+        for name, tensor in SelfAttention(C, H).state_dict().items()
+    } | {"decoder.0.norm.weight": torch.ones(C)}
+
+    def chosen(pattern: str) -> list[str]:
+        return [one.prefix for one in select_attentions(pattern, tensors, "x", heads=H)]
+
+    assert chosen("decoder.*.attn") == ["decoder.0.attn", "decoder.1.attn"]
+    assert chosen("decoder.1.attn.in_proj_weight") == ["decoder.1.attn"]
+    assert chosen("decoder.0") == ["decoder.0.attn"]
+    with pytest.raises(UserError, match="is not part of an attention module"):
+        chosen("decoder.0.norm")
+
+
+def one_attention() -> Attention:
+    return attentions(SelfAttention(C, H).state_dict(), heads=H)[0]
+
+
+@pytest.mark.parametrize("head", [-1, 4])
+def test_heads_out_of_range_are_refused(head: int) -> None:
+    with pytest.raises(UserError, match=f"has no head {head}; it has 4 heads, 0 to 3"):
+        one_attention().remove([head])
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    (attention,) = attentions(SelfAttention(C, H).state_dict(), heads=5)
+    with pytest.raises(UserError, match="32 columns, which cannot be divided among 5 heads"):
+        attention.remove([0])
+
+
+def test_a_share_of_heads_is_drawn_for_each_module() -> None:
+    module = SelfAttention(C, H)
+    tensors = {f"{i}.{n}": t for i in range(20) for n, t in module.state_dict().items()}
+    modules = attentions(tensors, heads=H)
+    made = heads_drawn(modules, [25, 50], "x", repeats=3, seed=1)
+    assert [one.name for one in made[:3]] == ["x-25pct-r0", "x-25pct-r1", "x-25pct-r2"]
+    widths = [[edit.region.count((C, C)) // C for edit in one.edits] for one in made]
+    assert set(itertools.chain(*widths[:3])) == {C // H}
+    assert set(itertools.chain(*widths[3:])) == {2 * C // H}
+    assert len({edit.region for edit in made[0].edits}) > 1  # modules lose different heads
+    assert len({one.digest for one in made}) == 6
+    with pytest.raises(UserError, match="10 % of the 4 heads of 0 is less than one"):
+        heads_drawn(modules, [10], "x")
+
+
+def test_each_head_by_itself() -> None:
+    made: list[Ablation] = heads_each([one_attention()])
+    assert len(made) == H
+    assert len({one.digest for one in made}) == H
