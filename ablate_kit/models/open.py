@@ -1,0 +1,59 @@
+"""From a checkpoint to an adapter."""
+
+from pathlib import Path
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
+
+FRAMEWORKS = ("hybrid", "transformers")
+
+
+def open_adapter(
+    checkpoint: Checkpoint,
+    model: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    device: str = "cpu",
+) -> Adapter:
+    """A detector with the weights of ``checkpoint``.
+
+    Args:
+        model: ``hybrid``, ``transformers`` or ``transformers:FOLDER``; by default a folder is a
+            Hugging Face one, and a file is recognized by its tensors.
+        trust_remote_code: may a Hugging Face folder run code of its own?
+
+    Raises:
+        UserError: the framework is unknown or cannot be told, or the weights do not fit.
+    """
+    framework, _, place = (model or _recognized(checkpoint)).partition(":")
+    if framework == "hybrid" and not place:
+        return HybridAdapter.open(checkpoint, device)
+    if framework == "transformers":
+        folder = Path(place) if place else checkpoint.folder
+        if folder is None:
+            raise UserError(
+                f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
+            )
+        # Here, so that hybrid models need no transformers.
+        from ablate_kit.models.transformers import TransformersAdapter
+
+        return TransformersAdapter.open(
+            checkpoint, folder, trust_remote_code=trust_remote_code, device=device
+        )
+    expected = "hybrid, transformers or transformers:FOLDER"
+    raise UserError(
+        f'unknown model "{model}"; expected {expected}{did_you_mean(framework, FRAMEWORKS)}'
+    )
+
+
+def _recognized(checkpoint: Checkpoint) -> str:
+    if checkpoint.folder:
+        return "transformers"
+    if is_hybrid(checkpoint):
+        return "hybrid"
+    raise UserError(
+        f"{checkpoint.path} is not a hybrid detector; if it belongs to a Hugging Face model, give "
+        "--model transformers:FOLDER with the folder of its config"
+    )
