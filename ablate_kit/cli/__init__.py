@@ -1,0 +1,5 @@
+"""The command ``ablate``."""
+
+from ablate_kit.cli.app import main
+
+__all__ = ["main"]

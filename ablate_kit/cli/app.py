@@ -1,0 +1,33 @@
+"""The command line: parse, call, print. Heavy imports happen inside the commands."""
+
+import sys
+
+import typer
+
+from ablate_kit.cli import cut, demo, evaluate, keys, train
+from ablate_kit.errors import UserError
+
+app = typer.Typer(
+    name="ablate",
+    help="Ablation analysis of object detectors, on checkpoints.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("keys")(keys.keys)
+app.command("units")(cut.units)
+app.command("heads")(cut.heads)
+app.command("component")(cut.component)
+app.command("layers")(cut.layers)
+app.command("eval")(evaluate.evaluate)
+app.command("train")(train.train)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Runs the command; a user's mistake ends it with one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"ablate: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,188 @@
+"""``ablate units``, ``heads``, ``component``, ``layers``: changed copies of a checkpoint."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import numbers, print_json, say
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.checkpoints import Checkpoint
+
+Source = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
+Pattern = Annotated[
+    str, typer.Argument(help="What to cut: names with *, **, {0-5}, {layer}. See 'ablate keys'.")
+]
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the variants.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Which weights of the file, if it holds several.")
+]
+Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.")]
+Seed = Annotated[int, typer.Option(help="Of the random draws.")]
+Json = Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")]
+
+
+class LayerMode(StrEnum):
+    PROGRESSIVE = "progressive"
+    EACH = "each"
+    BACKWARD = "backward"
+
+
+def units(
+    checkpoint: Source,
+    pattern: Pattern,
+    percent: Annotated[str, typer.Option(help="Share of each tensor's elements: 5,10.")],
+    output: Folder,
+    repeats: Repeats = 1,
+    seed: Seed = 42,
+    weights: Weights = None,
+    as_json: Json = False,
+) -> None:
+    """Set a random share of a tensor's elements to zero."""
+    from ablate_kit.ablations import units as units_rule
+    from ablate_kit.ablations.select import select
+    from ablate_kit.ablations.write import file_name
+    from ablate_kit.checkpoints import open_checkpoint
+
+    with open_checkpoint(checkpoint, weights) as opened:
+        names = select(pattern, opened.tensors, str(opened))
+        shapes = {name: opened.tensors[name].shape for name in names}
+        shares = numbers(percent, "--percent")
+        made = units_rule.units(
+            shapes, shares, repeats=repeats, seed=seed, label=file_name(pattern)
+        )
+        _write_all(opened, made, output, as_json)
+
+
+def heads(
+    checkpoint: Source,
+    pattern: Annotated[
+        str, typer.Argument(help="Attention modules: names with *, **, {0-5}, {layer}.")
+    ],
+    output: Folder,
+    chosen: Annotated[
+        str | None, typer.Option("--heads", help="These heads of every module, together: 0,3.")
+    ] = None,
+    percent: Annotated[
+        str | None, typer.Option(help="A random share of every module's heads: 25,50.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="Every head, one by one.")] = False,
+    layers: Annotated[str | None, typer.Option(help="Of {layer}, only these: 0-2.")] = None,
+    num_heads: Annotated[
+        int | None, typer.Option(help="Heads of a module, if its config does not tell.", min=1)
+    ] = None,
+    repeats: Repeats = 1,
+    seed: Seed = 42,
+    weights: Weights = None,
+    as_json: Json = False,
+) -> None:
+    """Remove attention heads: exactly these, and nothing else of the module."""
+    from ablate_kit.ablations import heads as heads_rule
+    from ablate_kit.ablations.attention import select_attentions
+    from ablate_kit.ablations.select import parse_spans
+    from ablate_kit.ablations.write import file_name
+    from ablate_kit.checkpoints import open_checkpoint
+
+    if sum((chosen is not None, percent is not None, each)) != 1:
+        raise UserError("give one of --heads, --percent and --each")
+    if percent is None and repeats != 1:
+        raise UserError("--repeats goes with --percent; other choices of heads draw nothing")
+    with open_checkpoint(checkpoint, weights) as opened:
+        modules = select_attentions(
+            pattern,
+            opened.tensors,
+            str(opened),
+            config=opened.config,
+            heads=num_heads,
+            layers=parse_spans(layers, "--layers") if layers else None,
+        )
+        label = file_name(pattern, layers)
+        if chosen is not None:
+            wanted = parse_spans(chosen, "--heads")
+            made = [heads_rule.heads_chosen(modules, wanted, label)]
+        elif percent is not None:
+            shares = numbers(percent, "--percent")
+            made = heads_rule.heads_drawn(modules, shares, label, repeats=repeats, seed=seed)
+        else:
+            made = heads_rule.heads_each(modules)
+        _write_all(opened, made, output, as_json)
+
+
+def component(
+    checkpoint: Source,
+    patterns: Annotated[list[str], typer.Argument(help="Tensors or modules to set to zero.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
+    weights: Weights = None,
+    as_json: Json = False,
+) -> None:
+    """Set whole tensors to zero, all in one variant."""
+    from ablate_kit.ablations.components import component as component_rule
+    from ablate_kit.ablations.select import select
+    from ablate_kit.checkpoints import open_checkpoint
+
+    with open_checkpoint(checkpoint, weights) as opened:
+        names = dict.fromkeys(
+            name
+            for pattern in patterns
+            for name in select(pattern, opened.tensors, str(opened))
+            if opened.tensors[name].is_floating
+        )
+        _write(opened, {output: component_rule(names, output.stem)}, as_json)
+
+
+def layers(
+    checkpoint: Source,
+    base: Annotated[str, typer.Option(help="The list of layers, such as decoder.layers.")],
+    part: Annotated[str, typer.Option(help="What of each layer, such as cross_attn.")],
+    output: Folder,
+    mode: Annotated[
+        LayerMode,
+        typer.Option(help="0, 0-1, 0-2 ...; one at a time; or from the last layer on."),
+    ] = LayerMode.PROGRESSIVE,
+    weights: Weights = None,
+    as_json: Json = False,
+) -> None:
+    """Remove the same part of more and more layers."""
+    from ablate_kit.ablations import layers as layers_rule
+    from ablate_kit.checkpoints import open_checkpoint
+
+    with open_checkpoint(checkpoint, weights) as opened:
+        made = layers_rule.layers(opened.tensors, base, part, mode.value, str(opened))
+        _write_all(opened, made, output, as_json)
+
+
+def _write_all(
+    checkpoint: "Checkpoint", ablations: "list[Ablation]", output: Path, as_json: bool
+) -> None:
+    from ablate_kit.ablations.write import variant_path
+
+    targets = {variant_path(checkpoint, one, output): one for one in ablations}
+    _write(checkpoint, targets, as_json)
+
+
+def _write(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]", as_json: bool) -> None:
+    from ablate_kit.ablations.apply import elements_changed
+    from ablate_kit.ablations.write import write_variants
+
+    write_variants(checkpoint, targets)
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    if as_json:
+        print_json(
+            [
+                {
+                    "path": str(path),
+                    "elements": elements_changed(one, shapes),
+                    "ablation": one.to_dict(),
+                }
+                for path, one in targets.items()
+            ]
+        )
+        return
+    for path, one in targets.items():
+        tensors = len({edit.tensor for edit in one.edits})
+        count = elements_changed(one, shapes)
+        say(f"{path}  {count:,} elements of {tensors} tensor{'s' if tensors != 1 else ''} set")

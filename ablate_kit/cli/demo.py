@@ -1,0 +1,76 @@
+"""``ablate demo``: the whole product on the checkpoint that is shipped with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import progress, say
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.checkpoints import Checkpoint
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for table and figure.")
+    ] = Path("runs/demo"),
+    images: Annotated[int, typer.Option(help="Of the built-in data set.", min=1)] = 100,
+) -> None:
+    """Inspect, cut and re-evaluate a small trained detector, and show what its parts do."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.reports import tables
+    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.sweeps.run import BASELINE, sweep
+    from detector.data.dataset import limit
+    from detector.training.recipe import ShapesData
+    from detector.zoo import SHAPES_TINY
+
+    check_free(output)
+    with open_checkpoint(SHAPES_TINY) as checkpoint:
+        elements = sum(info.numel for info in checkpoint.tensors.values())
+        say(f"{SHAPES_TINY.parent.name}: {len(checkpoint.tensors)} tensors, {elements:,} elements")
+        ablations = _ablations(checkpoint)
+        adapter = open_adapter(checkpoint)
+    _, validation = ShapesData(kind="shapes").datasets()
+    dataset = limit(validation, images)
+    results = []
+    with progress() as bars:
+        bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
+
+        def advance(name: str, count: int) -> None:
+            bars.update(bar, advance=count, description=name)
+
+        results = list(sweep(adapter, dataset, ablations, advance=advance))
+    write_report(output, results)
+    say(f"{tables.comparison(results).text()}\n")
+    worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)
+    change = (worst.evaluation.overall["AP"] or 0.0) - (results[0].evaluation.overall["AP"] or 0.0)
+    say(f"the costliest cut is {worst.name}: AP {change:+.4f} against {BASELINE}")
+    say(f"table, per-class numbers and figure: {output}")
+
+
+def _ablations(checkpoint: "Checkpoint") -> "list[Ablation]":
+    """Each kind of ablation, on parts whose loss can be seen."""
+    from ablate_kit.ablations.attention import select_attentions
+    from ablate_kit.ablations.components import component
+    from ablate_kit.ablations.heads import heads_each
+    from ablate_kit.ablations.layers import layers
+    from ablate_kit.ablations.select import select
+    from ablate_kit.ablations.units import units
+
+    tensors, where = checkpoint.tensors, str(checkpoint)
+    ffn = select("decoder.layers.*.ffn.fc2.weight", tensors, where)
+    heads = select_attentions(
+        "decoder.layers.0.cross_attn", tensors, where, config=checkpoint.config
+    )
+    return [
+        *heads_each(heads),
+        *units({name: tensors[name].shape for name in ffn}, [10, 30], label="decoder-ffn-units"),
+        component(select("backbone.csi", tensors, where), "backbone.csi"),
+        component(select("encoder", tensors, where), "encoder"),
+        *layers(tensors, "decoder.layers", "cross_attn", "progressive", where),
+        *layers(tensors, "decoder.layers", "self_attn", "progressive", where),
+    ]

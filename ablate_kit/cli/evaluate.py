@@ -1,0 +1,141 @@
+"""``ablate eval``: checkpoints on annotated images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, progress, say
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.data.dataset import Dataset
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Files or folders; the first is the one others are held against."),
+    ],
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    difficult: Annotated[
+        str, typer.Option(help="VOC's difficult objects: ignore (as VOC does), keep, drop.")
+    ] = "ignore",
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    score_threshold: Annotated[
+        float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
+    ] = 0.5,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the files, if they hold several.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
+    from ablate_kit.ablations.write import read_receipt
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.metrics.evaluate import evaluate as score
+    from ablate_kit.models.adapter import detect_all, ground_truth
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.reports import tables
+    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.sweeps.run import Result
+
+    names = _names(checkpoints)
+    if output:
+        check_free(output)
+    check_device(device)
+    dataset = _dataset(annotations, images, voc, split, difficult, shapes, limit)
+    truth = ground_truth(dataset)
+    results: list[Result] = []
+    threshold: float | None = None
+    with progress() as bars:
+        for path, name in zip(checkpoints, names, strict=True):
+            bar = bars.add_task(name, total=len(dataset))
+            with open_checkpoint(path, weights) as opened:
+                receipt = read_receipt(opened)
+                adapter = open_adapter(
+                    opened, model, trust_remote_code=trust_remote_code, device=device
+                )
+            found = detect_all(
+                adapter,
+                dataset,
+                batch_size=batch_size,
+                advance=lambda n, bar=bar: bars.advance(bar, n),  # type: ignore[misc]
+            )
+            numbers = score(
+                truth, found, score_threshold=threshold, fixed_threshold=score_threshold
+            )
+            threshold = numbers.thresholds.calibrated
+            kind = receipt.kind if receipt else "checkpoint"
+            results.append(Result(name, kind, numbers))
+    if output:
+        write_report(output, results)
+    if as_json:
+        print_json({one.name: one.evaluation.to_dict() for one in results})
+        return
+    if len(results) == 1:
+        name, numbers = results[0].name, results[0].evaluation
+        for table in (tables.coco_table, tables.overall_table, tables.class_table):
+            say(f"{table(name, numbers).text()}\n")
+    else:
+        say(tables.comparison(results).text())
+    if output:
+        say(f"written to {output}: results.json, tables, per class, figure")
+
+
+def _names(checkpoints: list[Path]) -> list[str]:
+    """Short names: without folder and suffix, where that tells them apart."""
+    short = [path.resolve().name if path.is_dir() else path.stem for path in checkpoints]
+    if len(set(short)) == len(short):
+        return short
+    if len(set(checkpoints)) < len(checkpoints):
+        raise UserError("a checkpoint is given twice")
+    return [str(path) for path in checkpoints]
+
+
+def _dataset(
+    annotations: Path | None,
+    images: Path | None,
+    voc: Path | None,
+    split: str | None,
+    difficult: str,
+    shapes: bool,
+    count: int | None,
+) -> "Dataset":
+    from detector.data.coco import Coco
+    from detector.data.dataset import limit
+    from detector.data.voc import Voc
+    from detector.training.recipe import ShapesData
+
+    if sum((annotations is not None, voc is not None, shapes)) != 1:
+        raise UserError(
+            "give one data set: --annotations with --images, --voc with --split, or --shapes"
+        )
+    if (annotations is None) != (images is None):
+        raise UserError("--annotations and --images go together")
+    if (voc is None) != (split is None):
+        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    dataset: Dataset
+    if annotations and images:
+        dataset = Coco(annotations, images)
+    elif voc and split:
+        dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
+    else:
+        _, dataset = ShapesData(kind="shapes").datasets()
+    return limit(dataset, count) if count else dataset

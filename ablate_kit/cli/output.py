@@ -1,0 +1,56 @@
+"""What the commands share: the two streams, numbers in lists, progress."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def say(text: str) -> None:
+    """A line, or several, of the command's result."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # a long run is watched in its log
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def progress() -> "Iterator[Progress]":
+    """A progress display on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = not console.is_terminal  # a log needs no bars
+    with Progress(*columns, console=console, transient=True, disable=hidden) as display:
+        yield display
+
+
+def numbers(text: str, what: str) -> list[float]:
+    """[5.0, 10.0] for "5,10"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f'cannot read {what} "{text}"; expected numbers such as 5,10') from None

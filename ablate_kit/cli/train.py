@@ -1,0 +1,88 @@
+"""``ablate train``: the hybrid detector from a recipe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import progress, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from detector.data.dataset import Dataset
+    from detector.network.model import HybridDetector
+    from detector.training.trainer import Evaluate
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/train/voc.yaml.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/RECIPE.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+) -> None:
+    """Train the hybrid detector and keep the best checkpoint."""
+    from ablate_kit.models.device import check_device
+    from detector.training.recipe import load_recipe
+    from detector.training.trainer import Trainer
+
+    loaded = load_recipe(recipe, settings or [])
+    check_device(device)
+    training, validation = loaded.data.datasets()
+    folder = output or Path("runs") / recipe.stem
+    trainer = Trainer(
+        loaded, training, folder, evaluate=_evaluator(validation, device), device=device
+    )
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    say(
+        f"{len(training)} training and {len(validation)} validation images, "
+        f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
+    )
+    with progress() as bars:
+        best = trainer.run(_Display(bars), resume=resume)
+    say(f"best weights: {best} (mAP {trainer.state.best:.4f})")
+
+
+def _evaluator(dataset: "Dataset", device: str) -> "Evaluate":
+    from ablate_kit.metrics.average_precision import average_precision
+    from ablate_kit.models.adapter import detect_all, ground_truth
+    from ablate_kit.models.hybrid import HybridAdapter
+
+    truth = ground_truth(dataset)
+
+    def evaluate(model: "HybridDetector") -> dict[str, float]:
+        adapter = HybridAdapter(model, dataset.classes, {}, device)
+        numbers = average_precision(truth, detect_all(adapter, dataset)).overall
+        return {"mAP_50_95": numbers["AP"], "mAP_50": numbers["AP50"]}
+
+    return evaluate
+
+
+class _Display:
+    """One bar for the epoch under way, and a line for each that is done."""
+
+    def __init__(self, bars: "Bars") -> None:
+        self.bars = bars
+        self.task = bars.add_task("", total=None)
+        self.epoch = ""
+
+    def start(self, epoch: int, epochs: int, batches: int) -> None:
+        self.epoch = f"epoch {epoch}/{epochs}"
+        self.bars.reset(self.task, total=batches, description=self.epoch)
+
+    def batch(self, loss: float | None) -> None:
+        self.bars.advance(self.task)
+        if loss is not None:
+            self.bars.update(self.task, description=f"{self.epoch}  loss {loss:.3f}")
+
+    def finish(self, record: Mapping[str, float | None]) -> None:
+        line = f"{self.epoch}  loss {record['train_loss']:.3f}"
+        if record["val_mAP_50_95"] is not None:
+            line += f"  mAP {record['val_mAP_50_95']:.4f}  mAP50 {record['val_mAP_50']:.4f}"
+        say(f"{line}  {record['train_seconds']:.1f} s")

@@ -1,0 +1,53 @@
+"""Results as pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.run import Result
+
+# Okabe and Ito's palette, which color-blind readers can tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+METRICS = (("AP", "AP"), ("f1_calibrated", "F1"), ("giou_penalized", "GIoU (missed: -1)"))
+
+
+def comparison_figure(results: Sequence[Result], path: Path) -> None:
+    """A dot per variant and metric, colored by kind, with the baseline as a line.
+
+    Writes PNG, PDF or SVG, by the suffix of ``path``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"cannot draw {path.name}; expected a name ending in .png, .pdf or .svg")
+    kinds = list(dict.fromkeys(result.kind for result in results[1:]))
+    figure = Figure(figsize=(11, 1.6 + 0.26 * len(results)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(METRICS), sharey=True)
+    for panel, (key, label) in zip(panels, METRICS, strict=True):
+        baseline = results[0].evaluation.overall[key]
+        if baseline is not None:
+            panel.axvline(baseline, color="black", linewidth=1, label=results[0].name)
+        for kind, color in zip(kinds, COLORS * len(kinds), strict=False):
+            points = [
+                (result.evaluation.overall[key], i)
+                for i, result in enumerate(results)
+                if result.kind == kind and result.evaluation.overall[key] is not None
+            ]
+            if not points:
+                continue
+            x, y = zip(*points, strict=True)
+            panel.plot(x, y, "o", color=color, markersize=6, label=kind)
+            if baseline is not None:
+                panel.hlines(y, baseline, x, color=color, linewidth=1.2)
+        panel.set_xlabel(label)
+        panel.locator_params(axis="x", nbins=4)
+        panel.grid(axis="y", color="0.9")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(1, len(results)), [result.name for result in results[1:]])
+    panels[0].set_ylim(len(results) - 0.4, 0.4)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

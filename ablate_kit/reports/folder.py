@@ -1,0 +1,37 @@
+"""Results as files in one folder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablate_kit.checkpoints.atomic import new_folder
+from ablate_kit.errors import UserError
+from ablate_kit.reports import tables
+from ablate_kit.reports.figures import comparison_figure
+from ablate_kit.sweeps.run import Result
+
+
+def check_free(folder: Path) -> None:
+    """Raises ``UserError`` where a report would overwrite something."""
+    if folder.exists():
+        raise UserError(f"{folder} exists; choose another folder or remove it")
+
+
+def write_report(folder: Path, results: Sequence[Result]) -> None:
+    """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
+    ``per_class/`` with one CSV per variant and, for several, ``figure.png``; all or none."""
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder) as place:
+        numbers = {one.name: {"kind": one.kind, **one.evaluation.to_dict()} for one in results}
+        text = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
+        (place / "results.json").write_text(text)
+        table = tables.comparison(results)
+        (place / "table.md").write_text(table.markdown())
+        (place / "table.csv").write_text(table.csv())
+        (place / "per_class").mkdir()
+        for i, one in enumerate(results):
+            csv = tables.class_table(one.name, one.evaluation).csv()
+            (place / "per_class" / f"{i:03d}_{one.name.replace('/', '_')}.csv").write_text(csv)
+        if len(results) > 1:
+            comparison_figure(results, place / "figure.png")

@@ -1,0 +1,117 @@
+"""Evaluation results as tables."""
+
+from collections.abc import Mapping, Sequence
+
+from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.reports.table import Table
+from ablate_kit.sweeps.run import Result
+
+Number = float | None
+
+COCO = (
+    ("AP", "IoU 0.50:0.95, all sizes"),
+    ("AP50", "IoU 0.50"),
+    ("AP75", "IoU 0.75"),
+    ("APs", "small objects (area < 32² px)"),
+    ("APm", "medium objects"),
+    ("APl", "large objects (area > 96² px)"),
+    ("AR1", "recall with 1 detection per class and image"),
+    ("AR10", "recall with 10"),
+    ("AR100", "recall with 100"),
+    ("ARs", "recall of small objects"),
+    ("ARm", "recall of medium objects"),
+    ("ARl", "recall of large objects"),
+)
+
+
+def coco_table(name: str, evaluation: Evaluation) -> Table:
+    """The twelve numbers of the COCO protocol."""
+    rows = [(key, number(evaluation.overall[key]), meaning) for key, meaning in COCO]
+    return Table(f"{name}: COCO metrics", ("metric", "value", "of"), tuple(rows), ("metric", "of"))
+
+
+def overall_table(name: str, evaluation: Evaluation) -> Table:
+    """F1 and GIoU over all classes, each beside what it does not see."""
+    o, t = evaluation.overall, evaluation.thresholds
+    origin = "chosen here" if t.calibrated_here else "of the baseline"
+    found = (
+        (f"F1 at score {t.fixed:g}", "f1_fixed", "fixed threshold"),
+        (f"F1 at score {t.calibrated:.3g}", "f1_calibrated", f"calibrated threshold, {origin}"),
+        ("F1 of matched pairs", "f1_matched_pairs", "Deep Dissect; blind to misses"),
+        ("GIoU, penalized", "giou_penalized", "a missed object counts -1"),
+        ("GIoU of matched", "giou_matched", "calibrated threshold"),
+        ("match rate", "match_rate", "share of objects that are matched"),
+        ("GIoU, published", "giou_published", "Deep Dissect; no threshold"),
+    )
+    rows = [(label, number(o[key]), meaning) for label, key, meaning in found]
+    header = ("metric", "value", "note")
+    return Table(f"{name}: F1 (IoU 0.5) and GIoU", header, tuple(rows), ("metric", "note"))
+
+
+PER_CLASS = (
+    ("AP", "AP"),
+    ("AP50", "AP50"),
+    ("F1", "f1_calibrated"),
+    ("precision", "precision_calibrated"),
+    ("recall", "recall_calibrated"),
+    ("GIoU pen.", "giou_penalized"),
+    ("GIoU matched", "giou_matched"),
+    ("match rate", "match_rate"),
+)
+
+
+def class_table(name: str, evaluation: Evaluation) -> Table:
+    """One row per class that has ground truth, at the calibrated threshold."""
+    rows = [
+        (label, f"{values['support']:g}", *(number(values[key]) for _, key in PER_CLASS))
+        for label, values in evaluation.per_class.items()
+        if values["support"]
+    ]
+    threshold = evaluation.thresholds.calibrated
+    title = f"{name}: per class; F1 and GIoU at score {threshold:.3g}"
+    header = ("class", "objects", *(head for head, _ in PER_CLASS))
+    return Table(title, header, tuple(rows), ("class",))
+
+
+def comparison(results: Sequence[Result]) -> Table:
+    """One row per variant: each metric and its change against the first."""
+    thresholds = results[0].evaluation.thresholds
+    columns = (
+        ("AP", "AP"),
+        ("AP50", "AP50"),
+        ("F1", "f1_calibrated"),
+        ("GIoU", "giou_penalized"),
+    )
+    baseline = results[0].evaluation.overall
+    rows = [
+        (
+            result.name,
+            *(
+                cell
+                for _, key in columns
+                for cell in _with_change(result.evaluation.overall, baseline, key, i == 0)
+            ),
+        )
+        for i, result in enumerate(results)
+    ]
+    header = ("variant", *(text for name, _ in columns for text in (name, f"Δ {name}")))
+    counts = results[0].evaluation.counts
+    title = (
+        f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
+        f"at score {thresholds.calibrated:.3g} (best F1 of {results[0].name}); "
+        "GIoU: a missed object counts -1"
+    )
+    return Table(title, header, tuple(rows), ("variant",))
+
+
+def number(value: Number) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _with_change(
+    overall: Mapping[str, Number], baseline: Mapping[str, Number], key: str, is_baseline: bool
+) -> tuple[str, str]:
+    value, before = overall[key], baseline[key]
+    if is_baseline or value is None or before is None:
+        return number(value), ""
+    return number(value), f"{value - before:+.4f}"

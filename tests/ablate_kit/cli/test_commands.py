@@ -1,0 +1,368 @@
+"""Every command end to end, as a user runs it; and what it says to a user's mistakes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.cli.app import main
+from detector.data.shapes import Shapes
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``ablate`` and returns what it printed; fails unless it exits with 0."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        assert stop.value.code in (0, None), printed.err
+        return printed.out
+
+    return run
+
+
+@pytest.fixture
+def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``ablate`` and returns the one line it said; fails unless it exits with 2."""
+
+    def refuse(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        assert stop.value.code == 2
+        assert printed.out == ""
+        assert printed.err.startswith("ablate: ")
+        assert printed.err.count("\n") == 1, printed.err
+        return printed.err
+
+    return refuse
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    with open_checkpoint(path) as checkpoint:
+        return checkpoint.state_dict()
+
+
+def changed(before: Path, after: Path) -> dict[str, int]:
+    """How many elements of which tensors differ."""
+    one, other = state(before), state(after)
+    assert one.keys() == other.keys()
+    counts = {name: int((one[name] != other[name]).sum()) for name in one}
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_keys_as_a_table(run: Run, hybrid: Path) -> None:
+    lines = run("keys", hybrid, "decoder.layers.0.self_attn").splitlines()
+    assert lines[0].split() == ["tensor", "shape", "dtype", "elements"]
+    assert lines[2].split() == ["decoder.layers.0.self_attn.in_proj_bias", "96", "float32", "96"]
+    assert lines[-1] == f"4 tensors, 4,224 elements, 0.02 MB in {hybrid}"
+
+
+def test_keys_as_a_tree(run: Run, hybrid: Path) -> None:
+    lines = run("keys", hybrid, "queries", "--format", "tree").splitlines()
+    assert lines[0] == "queries  834 elements, 0.00 MB"
+    assert "  content  12x32 float32" in lines
+    assert "    weight  2x32 float32" in lines
+
+
+def test_keys_as_json(run: Run, hybrid: Path) -> None:
+    rows = json.loads(run("keys", hybrid, "level_embed", "--format", "json"))
+    assert rows == [
+        {"name": "level_embed", "shape": [4, 32], "dtype": "float32", "elements": 128, "bytes": 512}
+    ]
+
+
+def test_units(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    out = run("units", hybrid, "queries.content", "--percent", "5,10", "--repeats", 2, "-o",
+              tmp_path / "v")  # fmt: skip
+    paths = sorted((tmp_path / "v").glob("*.safetensors"))
+    assert [path.stem for path in paths] == [
+        "queries.content-10pct-r0", "queries.content-10pct-r1",
+        "queries.content-5pct-r0", "queries.content-5pct-r1",
+    ]  # fmt: skip
+    assert len(out.splitlines()) == 4
+    assert changed(hybrid, paths[0]) == {"queries.content": 38}
+    assert changed(hybrid, paths[2]) == {"queries.content": 19}
+    assert changed(paths[0], paths[1])
+    assert len(list((tmp_path / "v").glob("*.ablation.json"))) == 4
+
+
+def test_heads_of_chosen_layers(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    run("heads", hybrid, "decoder.layers.{layer}.self_attn", "--heads", "0,3", "--layers", "1-2",
+        "-o", tmp_path)  # fmt: skip
+    (path,) = tmp_path.glob("*.safetensors")
+    assert path.stem == "decoder.layers.1-2.self_attn-head0,3"
+    # Two of four heads own half of the 32 columns of each output projection.
+    name = "decoder.layers.{}.self_attn.out_proj.weight"
+    assert changed(hybrid, path) == {name.format(1): 512, name.format(2): 512}
+    weight = state(path)[name.format(1)]
+    assert not weight[:, [0, 7, 24, 31]].any()
+    assert weight[:, 8:24].all()
+
+
+def test_heads_one_by_one_and_at_random(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    run("heads", hybrid, "backbone.stage3.0.attention1", "--each", "-o", tmp_path / "each")
+    assert len(list((tmp_path / "each").glob("*.safetensors"))) == 4
+    said = json.loads(
+        run(
+            "heads",
+            hybrid,
+            "**.cross_attn",
+            "--percent",
+            50,
+            "--repeats",
+            3,
+            "--seed",
+            7,
+            "-o",
+            tmp_path / "drawn",
+            "--json",
+        )
+    )
+    assert len(said) == 3
+    assert all(Path(one["path"]).is_file() for one in said)
+    assert said[0]["elements"] == 3 * 512
+    assert said[0]["ablation"]["kind"] == "heads"
+
+
+def test_component(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    run("component", hybrid, "backbone.csi", "level_embed", "-o", tmp_path / "x.safetensors")
+    cut = state(tmp_path / "x.safetensors")
+    zero = {name for name, tensor in cut.items() if not tensor.any()}
+    assert {"level_embed", "backbone.csi.weight", "backbone.csi.align.weight"} <= zero
+    assert changed(hybrid, tmp_path / "x.safetensors").keys() <= {
+        name for name in cut if name.startswith(("backbone.csi.", "level_embed"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [
+        ("progressive", ["0", "0-1", "0-2"]),
+        ("each", ["0", "1", "2"]),
+        ("backward", ["0-2", "1-2", "2"]),
+    ],
+)
+def test_layers(run: Run, hybrid: Path, tmp_path: Path, mode: str, names: list[str]) -> None:
+    run(
+        "layers",
+        hybrid,
+        "--base",
+        "decoder.layers",
+        "--part",
+        "ffn",
+        "--mode",
+        mode,
+        "-o",
+        tmp_path,
+    )
+    stems = {path.stem for path in tmp_path.glob("*.safetensors")}
+    assert stems == {f"decoder.layers.{n}.ffn" for n in names}
+
+
+def test_the_help_of_every_command_works(run: Run) -> None:
+    for command in ("keys", "units", "heads", "component", "layers", "eval", "train", "demo"):
+        assert "Usage" in run(command, "--help")
+
+
+# --- eval
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Three shapes images as a COCO data set."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("coco")
+    shapes = Shapes(3, seed=5, size=96)
+    images, annotations = [], []
+    for i in range(3):
+        one = shapes.annotations(i)
+        Image.fromarray(shapes.image(i)).save(folder / one.file_name)
+        images.append({"id": i, "file_name": one.file_name, "width": 96, "height": 96})
+        for box, label, area, number in zip(one.boxes, one.labels, one.areas, one.ids, strict=True):
+            x0, y0, x1, y1 = box.tolist()
+            annotations.append(
+                {"id": int(number), "image_id": i, "category_id": int(label) + 1, "iscrowd": 0,
+                 "bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(area)}
+            )  # fmt: skip
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(shapes.classes)]
+    path = folder / "annotations.json"
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return path, folder
+
+
+def test_eval_on_coco_files_prints_all_tables(
+    run: Run, hybrid: Path, coco: tuple[Path, Path]
+) -> None:
+    out = run("eval", hybrid, "--annotations", coco[0], "--images", coco[1])
+    for part in ("small: COCO metrics", "AP75", "F1 of matched pairs", "per class", "match rate"):
+        assert part in out
+    assert "Deep Dissect; blind to misses" in out
+
+
+def test_eval_of_variants_and_its_files(
+    run: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run("component", hybrid, "heads.main.class_head", "-o", tmp_path / "v" / "cut.safetensors")
+    data = ("--annotations", coco[0], "--images", coco[1])
+    variant = tmp_path / "v" / "cut.safetensors"
+    out = run("eval", hybrid, variant, *data, "-o", tmp_path / "out")
+    assert out.splitlines()[1].split()[:3] == ["variant", "AP", "Δ"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "results.json", "table.md", "table.csv", "per_class", "figure.png",
+    }  # fmt: skip
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["cut"]["kind"] == "component"
+    assert (
+        results["cut"]["thresholds"]["calibrated"] == results["small"]["thresholds"]["calibrated"]
+    )
+    assert results["cut"]["thresholds"]["calibrated_here"] is False
+
+
+def test_eval_as_json_is_json_and_nothing_else(
+    run: Run, hybrid: Path, coco: tuple[Path, Path]
+) -> None:
+    data = ("--annotations", coco[0], "--images", coco[1], "--limit", 2)
+    results = json.loads(run("eval", hybrid, *data, "--json"))
+    assert results["small"]["counts"]["images"] == 2
+
+
+def test_eval_on_the_built_in_shapes(run: Run, hybrid: Path) -> None:
+    out = run("eval", hybrid, "--shapes", "--limit", 2)
+    assert "small: COCO metrics" in out
+
+
+# --- train
+
+
+def test_train_and_eval_what_was_trained(run: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: {preset: tiny, image_size: 64, widths: [16, 32, 16, 16], d_model: 32, queries: 8}\n"
+        "data: {kind: shapes, train: 4, val: 2}\n"
+        "training: {epochs: 2, batch_size: 2}\n"
+    )
+    out = run("train", recipe, "-o", tmp_path / "run", "--set", "training.lr=0.001")
+    assert "epoch 2/2  loss" in out
+    assert "best weights:" in out
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert len(history["train_loss"]) == 2
+    assert "lr: 0.001" in (tmp_path / "run" / "recipe.yaml").read_text()
+    for name in ("model.safetensors", "best.pth", "latest.pth"):
+        assert "COCO metrics" in run("eval", tmp_path / "run" / name, "--shapes", "--limit", 1)
+
+
+# --- mistakes
+
+
+def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    out = ("-o", tmp_path / "v")
+    assert 'did you mean "decoder.layers.0"' in refuse("keys", hybrid, "decoder.layer.0")
+    assert "has no head 4; it has 4 heads" in refuse(
+        "heads", hybrid, "decoder.layers.0.self_attn", "--heads", "4", *out)  # fmt: skip
+    assert "is not part of an attention module" in refuse(
+        "heads", hybrid, "queries", "--each", *out)  # fmt: skip
+    assert "expected more than 0 and at most 100" in refuse(
+        "units", hybrid, "queries.content", "--percent", "101", *out)  # fmt: skip
+    assert 'cannot read --percent "a"' in refuse(
+        "units", hybrid, "queries.content", "--percent", "a", *out)  # fmt: skip
+    assert "give one of --heads, --percent and --each" in refuse(
+        "heads", hybrid, "decoder", *out)  # fmt: skip
+    assert "--repeats goes with --percent" in refuse(
+        "heads", hybrid, "decoder", "--each", "--repeats", 2, *out)  # fmt: skip
+    assert "layers were chosen" in refuse(
+        "heads", hybrid, "decoder", "--each", "--layers", "0", *out)  # fmt: skip
+    assert not (tmp_path / "v").exists()
+
+
+def test_files_that_are_no_checkpoints(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(hybrid.read_bytes()[:-100])
+    (tmp_path / "text.pth").write_text("hello")
+    assert "broken.safetensors" in refuse("keys", broken)
+    assert "text.pth" in refuse("eval", tmp_path / "text.pth", "--shapes")
+    assert "missing.pth" in refuse("keys", tmp_path / "missing.pth")
+
+
+def test_existing_outputs_are_kept(refuse: Run, run: Run, hybrid: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.safetensors"
+    target.write_text("mine")
+    assert "exists" in refuse("component", hybrid, "level_embed", "-o", target)
+    assert target.read_text() == "mine"
+    (tmp_path / "out").mkdir()
+    assert "exists" in refuse("eval", hybrid, "--shapes", "--limit", 1, "-o", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path) -> None:
+    assert "give one data set" in refuse("eval", hybrid)
+    assert "give one data set" in refuse("eval", hybrid, "--shapes", "--voc", tmp_path)
+    assert "--annotations and --images go together" in refuse(
+        "eval", hybrid, "--annotations", coco[0])  # fmt: skip
+    assert "--voc and --split go together" in refuse("eval", hybrid, "--voc", tmp_path)
+    assert "expected VOC" in refuse("eval", hybrid, "--voc", tmp_path, "--split", "2007:test")
+    assert "cannot use the device" in refuse("eval", hybrid, "--shapes", "--device", "tpu9")
+
+    bad = json.loads(coco[0].read_text())
+    bad["annotations"][0]["category_id"] = 99
+    (tmp_path / "bad.json").write_text(json.dumps(bad))
+    assert "category" in refuse(
+        "eval", hybrid, "--annotations", tmp_path / "bad.json", "--images", coco[1])  # fmt: skip
+    bad["images"], bad["annotations"] = [], []
+    (tmp_path / "empty.json").write_text(json.dumps(bad))
+    assert "empty.json" in refuse(
+        "eval", hybrid, "--annotations", tmp_path / "empty.json", "--images", coco[1])  # fmt: skip
+
+    shutil.copytree(coco[1], tmp_path / "images")
+    next((tmp_path / "images").glob("*.png")).write_bytes(b"not an image")
+    assert "image does not decode" in refuse(
+        "eval", hybrid, "--annotations", coco[0], "--images", tmp_path / "images",
+        "-o", tmp_path / "report")  # fmt: skip
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
+    assert "a checkpoint is given twice" in refuse("eval", hybrid, hybrid, "--shapes")
+
+
+def test_unknown_options_exit_with_2_too(hybrid: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ablate_kit", "keys", str(hybrid), "--nope"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_looking_at_a_checkpoint_does_not_wait_for_torch(hybrid: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['ablate', *sys.argv[1:]]\n"
+        "from ablate_kit.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    for command in (["keys"], ["units", "--percent", "10"]):
+        verb, *options = command
+        arguments = [verb, str(hybrid), "queries.content", *options]
+        if verb == "units":
+            arguments += ["-o", str(hybrid.parent / "lazy")]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
