@@ -19,11 +19,11 @@ _LAYOUT, _PAINT = 0, 1  # streams of one image
 
 
 class Shapes:
-    """``count`` square images of ``size`` pixels with 1 to 6 objects of 8 classes.
+    """``count`` square images of ``size`` pixels with 1 to 5 objects of 8 classes.
 
-    Class is outline alone: color, texture, rotation, stretch and size are drawn alike for all
-    classes, and for the bars, arcs and brackets that lie among the objects without being any.
-    The longer side of an object is 10 to 50 % of the image's. Objects cover each other and are
+    Class is outline alone: color, texture, tilt, stretch and size are drawn alike for all
+    classes, and for the up to two bars, arcs and brackets that lie among the objects without
+    being any. The longer side of an object is 15 to 55 % of the image's. Objects cover each other and are
     cut by the image's edge; of each, 45 % or more of the area stays visible. A box is that of the
     full outline, covered parts included, clipped to the image. Images of different ``split``
     numbers are unrelated.

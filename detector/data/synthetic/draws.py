@@ -37,14 +37,19 @@ class Draws:
         raw = np.asarray(self._bits.random_raw((count + 7) // 8), dtype="<u8")
         return raw.view(np.uint8)[:count].reshape(shape).astype(np.float32)
 
-    def palette(self, rows: int, columns: int) -> Planes:
-        """(3, rows, columns) colors of one common vividness."""
+    def palette(self, rows: int, columns: int, vividness: np.float32) -> Planes:
+        """(3, rows, columns) colors; vividness 0 leaves shades of gray."""
         colors = self.bytes(3, rows, columns)
         gray = (colors[0] + colors[1] + colors[2]) / 3
-        return gray + (colors - gray) * self.fraction(0.2, 1)
+        return gray + (colors - gray) * vividness
 
-    def color(self) -> Planes:
-        return self.palette(1, 1)
+    def color(self, vividness: np.float32) -> Planes:
+        return self.palette(1, 1, vividness)
+
+    def tilt(self) -> tuple[float, float]:
+        """A cosine and a sine, of at most 37 degrees either way (tan of half of it is 1/3)."""
+        t = self.between(-1 / 3, 1 / 3)
+        return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
     def rotation(self) -> tuple[float, float]:
         """A cosine and a sine, over the whole circle, by the half-angle formula."""

@@ -10,10 +10,10 @@ from detector.data.synthetic.draws import Draws
 from detector.data.synthetic.outlines import CLASSES, DISTRACTORS, Outline
 from detector.data.synthetic.planes import Box, centers, pixels
 
-SIDES = 0.10, 0.50  # longer side of an object's box, of the image's side
+SIDES = 0.15, 0.55  # longer side of an object's box, of the image's side
 THINNEST = 12.0  # pixels of the shorter side, before the image's edge cuts
-OBJECTS = 6  # at most, an image
-DISTRACTING = 5
+OBJECTS = 5  # at most, an image
+DISTRACTING = 2
 VISIBLE = 0.45  # least share of a figure that stays within the image and uncovered
 ATTEMPTS = 20  # places tried for a figure before it is left out
 
@@ -41,7 +41,7 @@ class Figure:
 
 def layout(size: int, draws: Draws) -> list[Figure]:
     """Objects and distractors in painting order."""
-    objects, distractors = 1 + draws.below(OBJECTS), 1 + draws.below(DISTRACTING)
+    objects, distractors = 1 + draws.below(OBJECTS), draws.below(DISTRACTING + 1)
     figures: list[Figure] = []
     view = _View(size)
     while objects + distractors:
@@ -88,7 +88,7 @@ class _View:
 
 
 def _placed(label: int | None, outline: Outline, size: int, draws: Draws) -> Figure:
-    cos, sin = draws.rotation()
+    cos, sin = draws.tilt()
     stretch = draws.between(0.65, 1)
     a, b, c, d = cos, -sin * stretch, sin, cos * stretch
     # A circle of radius r becomes an ellipse that reaches r * |row of the matrix| each way.

@@ -8,8 +8,9 @@ from detector.data.synthetic.draws import Draws
 from detector.data.synthetic.layout import Figure
 from detector.data.synthetic.planes import Plane, Planes, centers, clipped
 
-CONTRAST = 150  # least distance of a figure's color from what lies below: sum over R, G, B
+CONTRAST = 200  # least distance of a figure's color from what lies below: sum over R, G, B
 COLORS = 20  # tried for a figure before one without that contrast is taken
+DULL, VIVID = np.float32(0.3), np.float32(1)  # colors of the background and of figures
 SAMPLES = 3  # per pixel and axis, for antialiasing
 
 
@@ -20,14 +21,14 @@ def background(size: int, draws: Draws) -> Planes:
         beyond = _signed_distance(x, y, size, draws) > 0
         color = _field(size, 1 + draws.below(3), draws)
         _blend(canvas, beyond * draws.fraction(0.4, 1), color)
-    canvas += (_field(size, 8 + draws.below(17), draws) - 128) * draws.fraction(0.1, 0.6)
-    canvas += _texture(x, y, size, draws) * (draws.color() - 128) * draws.fraction(0, 0.8)
-    for _ in range(3 + draws.below(6)):
+    canvas += (_field(size, 8 + draws.below(17), draws) - 128) * draws.fraction(0.1, 0.3)
+    canvas += _texture(x, y, size, draws) * (draws.color(DULL) - 128) * draws.fraction(0, 0.3)
+    for _ in range(1 + draws.below(4)):
         _soft_blob(canvas, draws)
-    for _ in range(3 + draws.below(6)):
+    for _ in range(1 + draws.below(4)):
         distance = np.abs(_signed_distance(x, y, size, draws))
         line = (np.float32(draws.between(0.002, 0.012) * size + 0.5) - distance).clip(0, 1)
-        _blend(canvas, line * draws.fraction(0.4, 1), draws.color())
+        _blend(canvas, line * draws.fraction(0.4, 1), draws.color(DULL))
     return canvas
 
 
@@ -39,7 +40,7 @@ def _soft_blob(canvas: Planes, draws: Draws) -> None:
     u, v = centers(x0, y0, x1, y1)
     u, v = (u - np.float32(x)) / np.float32(radius), (v - np.float32(y)) / np.float32(radius)
     falloff = np.maximum(1 - (u * u + v * v), 0)
-    _blend(canvas[:, y0:y1, x0:x1], falloff * draws.fraction(0.3, 1), draws.color())
+    _blend(canvas[:, y0:y1, x0:x1], falloff * draws.fraction(0.2, 0.7), draws.color(DULL))
 
 
 def paint(canvas: Planes, figure: Figure, draws: Draws) -> None:
@@ -52,14 +53,14 @@ def paint(canvas: Planes, figure: Figure, draws: Draws) -> None:
             coverage += mask[row::SAMPLES, column::SAMPLES]
     below = canvas[:, y0:y1, x0:x1]
     mean = below.astype(np.int64).sum(axis=(1, 2)) // below[0].size  # integers: exact in any order
-    first = draws.color()
+    first = draws.color(VIVID)
     for _ in range(COLORS):
         if np.abs(first[:, 0, 0] - mean).sum() >= CONTRAST:
             break
-        first = draws.color()
-    second = draws.color()
+        first = draws.color(VIVID)
+    second = draws.color(VIVID)
     texture = _texture(*centers(x0, y0, x1, y1), size, draws)
-    _blend(below, coverage / np.float32(SAMPLES**2), first + (second - first) * texture)
+    _blend(below, coverage / np.float32(SAMPLES**2), first + (second - first) * texture * draws.fraction(0.2, 0.7))
 
 
 def photographed(canvas: Planes, draws: Draws) -> Pixels:
@@ -81,7 +82,7 @@ def _blend(canvas: Planes, opacity: Plane, color: Planes) -> None:
 
 def _field(size: int, cells: int, draws: Draws) -> Planes:
     """Random colors on a grid of ``cells`` by ``cells``, interpolated between its knots."""
-    knots = draws.palette(cells + 1, cells + 1)
+    knots = draws.palette(cells + 1, cells + 1, DULL)
     place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / size)
     knot = place.astype(np.int64)
     part = place - knot.astype(np.float32)

@@ -29,10 +29,10 @@ def digest(shapes: Shapes, index: int) -> str:
 # instructions that numpy dispatches to. A change of these is a change of the data set.
 # The keys are (seed, split, size, index).
 GOLDEN = {
-    (0, 0, 160, 0): "5e89d7195f5e96fc8dd372e9c911285557abbf4a0ab82603fa8c3c751d1dd1bd",
-    (0, 0, 160, 1): "150deead53c64b2af7b30c4a63c4efecd607ff37cf65c5194afddae108b7cff3",
-    (7, 1, 160, 123): "0cf89a0af512a3e56e5ba2ed363af03c3514c68b312235192498cbed936b40eb",
-    (7, 0, 320, 5): "a011c9781a8f02e4ee4e6bc89a024438010330617cde33d3866c96093a09c499",
+    (0, 0, 160, 0): "7aacd284b9ed85bce935225572eb201f8b59e6ae2a15741e4bba1ce303880ec8",
+    (0, 0, 160, 1): "8a2d8db38bba8d2ccea8bf8310afba8dfe76d426fed4845d20952b9f4f3b2698",
+    (7, 1, 160, 123): "32d915dac6786896c8820a9c56ab1c77f40a86d8fc63e3814768802688f51387",
+    (7, 0, 320, 5): "2b121af698f4a346a1fa17908271fd0a4cc0d1cf95db549240ea3b7435b50dcb",
 }
 
 
@@ -68,7 +68,7 @@ def test_an_image_is_square_rgb_bytes(size: int) -> None:
     assert image.flags.c_contiguous
 
 
-def test_one_to_six_objects_with_boxes_inside_the_image(shapes: Shapes) -> None:
+def test_one_to_five_objects_with_boxes_inside_the_image(shapes: Shapes) -> None:
     counts = set()
     for index in range(MANY):
         objects = shapes.annotations(index)
@@ -77,23 +77,23 @@ def test_one_to_six_objects_with_boxes_inside_the_image(shapes: Shapes) -> None:
         assert (objects.boxes <= 160).all()
         assert (objects.boxes[:, 2:] - objects.boxes[:, :2] > 4).all()
         assert not objects.ignore.any()
-    assert counts == {1, 2, 3, 4, 5, 6}
+    assert counts == {1, 2, 3, 4, 5}
 
 
-def test_sides_run_from_twelve_pixels_to_half_the_image(shapes: Shapes) -> None:
+def test_sides_run_from_a_seventh_to_over_half_of_the_image(shapes: Shapes) -> None:
     boxes = np.array(
         [one.box for i in range(MANY) for one in shapes.scene(i) if one.label is not None]
     )
     sides = boxes[:, 2:] - boxes[:, :2]
     assert sides.min() >= 12 - 1e-9
-    assert 0.10 * 160 <= sides.max(axis=1).min() < 17
-    assert 79 < sides.max() <= 0.50 * 160 + 1e-9
+    assert 0.15 * 160 <= sides.max(axis=1).min() < 25
+    assert 87 < sides.max() <= 0.55 * 160 + 1e-9
 
 
 def test_classes_are_equally_frequent(shapes: Shapes) -> None:
     labels = np.concatenate([shapes.annotations(index).labels for index in range(MANY)])
     shares = np.bincount(labels, minlength=8) / len(labels)
-    # 5,000 objects: the deviation of a share of 1/8 is 0.0047.
+    # 4,000 objects: the deviation of a share of 1/8 is 0.0052.
     assert np.abs(shares - 1 / 8).max() < 0.02
     assert len(shapes.classes) == len(shapes.category_ids) == 8
 
@@ -105,7 +105,7 @@ def test_classes_have_the_same_sizes(shapes: Shapes) -> None:
             if one.label is not None:
                 sides[one.label].append(max(one.box[2] - one.box[0], one.box[3] - one.box[1]))
     means = [np.mean(group) / 160 for group in sides]
-    assert max(means) - min(means) < 0.05  # about 0.25 each
+    assert max(means) - min(means) < 0.05  # about 0.31 each
 
 
 def test_of_every_object_at_least_two_fifths_are_visible(shapes: Shapes) -> None:
@@ -135,10 +135,10 @@ def test_a_box_is_tight_around_the_outline() -> None:
         np.testing.assert_allclose(found + np.array([x0, y0, x0, y0]), figure.box, atol=0.3)
 
 
-def test_distractors_are_in_most_scenes_and_in_no_annotation(shapes: Shapes) -> None:
+def test_distractors_are_in_two_thirds_of_the_scenes_and_in_no_annotation(shapes: Shapes) -> None:
     scenes = [shapes.scene(index) for index in range(200)]
     distracted = sum(any(figure.label is None for figure in scene) for scene in scenes)
-    assert distracted > 190
+    assert 110 < distracted < 160  # none in a third of them
     for index, scene in enumerate(scenes):
         labels = [figure.label for figure in scene if figure.label is not None]
         assert shapes.annotations(index).labels.tolist() == labels
