@@ -13,9 +13,9 @@ def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> N
     """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
     metadata = {"config": model.config.to_json(), "classes": json.dumps(list(classes))}
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_atomically(
-        path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata)
-    )
+    # safetensors' own save_file makes files that only their owner can read.
+    content = safetensors.torch.save(tensors, metadata)
+    save_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def save_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Heavy imports happen inside the commands."""
 
+import os
 import sys
 
 import typer
@@ -26,6 +27,9 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Runs the command; a user's mistake ends it with one line and exit code 2."""
+    # Threads that spin while they wait take the cores from each other as soon as anything else
+    # runs: seconds became minutes beside one other process. Torch's OpenMP reads this on import.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except UserError as error:

@@ -23,6 +23,7 @@ def demo(
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.tree import sizes, tree
     from ablate_kit.sweeps.run import BASELINE, sweep
     from detector.data.dataset import limit
     from detector.training.recipe import ShapesData
@@ -30,8 +31,8 @@ def demo(
 
     check_free(output)
     with open_checkpoint(SHAPES_TINY) as checkpoint:
-        elements = sum(info.numel for info in checkpoint.tensors.values())
-        say(f"{SHAPES_TINY.parent.name}: {len(checkpoint.tensors)} tensors, {elements:,} elements")
+        say(f"{SHAPES_TINY}: {len(checkpoint.tensors)} tensors, {sizes(checkpoint.tensors)}")
+        say("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
         ablations = _ablations(checkpoint)
         adapter = open_adapter(checkpoint)
     _, validation = ShapesData(kind="shapes").datasets()

@@ -1,6 +1,6 @@
 """``ablate keys``: what is in a checkpoint."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.output import print_json, say
+from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import TensorInfo
@@ -25,6 +26,9 @@ def keys(
         str, typer.Argument(help="Names to list, such as 'decoder.layers.{0-2}.*.weight'.")
     ] = "**",
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    levels: Annotated[
+        int | None, typer.Option(help="How deep a tree goes; the whole depth.", min=1)
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
@@ -32,7 +36,10 @@ def keys(
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
     from ablate_kit.ablations.select import select
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.reports.tree import sizes, tree
 
+    if levels and form is not Format.TREE:
+        raise UserError("--levels is for --format tree")
     with open_checkpoint(checkpoint, weights) as opened:
         chosen = {
             name: opened.tensors[name] for name in select(pattern, opened.tensors, str(opened))
@@ -40,8 +47,8 @@ def keys(
         if form is Format.JSON:
             print_json([_as_json(name, info) for name, info in chosen.items()])
             return
-        say(_table(chosen) if form is Format.TABLE else "\n".join(_tree(chosen)))
-        say(f"{len(chosen)} tensors, {_sizes(chosen)} in {opened}")
+        say(_table(chosen) if form is Format.TABLE else "\n".join(tree(chosen, levels)))
+        say(f"{len(chosen)} tensors, {sizes(chosen)} in {opened}")
         for other in opened.alternatives:
             say(f'also in the file: --weights "{other.place}" ({len(other.tensors)} tensors)')
 
@@ -64,26 +71,3 @@ def _table(tensors: "Mapping[str, TensorInfo]") -> str:
         for name, info in tensors.items()
     )
     return Table("", ("tensor", "shape", "dtype", "elements"), rows, ("tensor", "dtype")).text()
-
-
-def _tree(tensors: "Mapping[str, TensorInfo]", depth: int = 0) -> Iterator[str]:
-    """One line per level of the names, with the elements and bytes below it."""
-    groups: dict[str, dict[str, TensorInfo]] = {}
-    for name, info in tensors.items():
-        level = name.split(".")[depth]
-        groups.setdefault(level, {})[name] = info
-    for level, inside in groups.items():
-        indent = "  " * depth
-        first, *others = inside
-        if not others and first.count(".") == depth:
-            shape = "x".join(map(str, inside[first].shape)) or "scalar"
-            yield f"{indent}{level}  {shape} {inside[first].dtype}"
-        else:
-            yield f"{indent}{level}  {_sizes(inside)}"
-            yield from _tree(inside, depth + 1)
-
-
-def _sizes(tensors: "Mapping[str, TensorInfo]") -> str:
-    elements = sum(info.numel for info in tensors.values())
-    megabytes = sum(info.nbytes for info in tensors.values()) / 1e6
-    return f"{elements:,} elements, {megabytes:,.2f} MB"

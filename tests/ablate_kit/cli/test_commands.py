@@ -77,6 +77,14 @@ def test_keys_as_a_tree(run: Run, hybrid: Path) -> None:
     assert "    weight  2x32 float32" in lines
 
 
+def test_keys_as_a_tree_of_one_level(run: Run, refuse: Run, hybrid: Path) -> None:
+    lines = run("keys", hybrid, "--format", "tree", "--levels", "1").splitlines()
+    elements = {line.split()[0]: line.split()[1] for line in lines[:-1]}
+    assert elements["queries"] == "834"
+    assert set(elements) == {name.split(".")[0] for name in state(hybrid)}
+    assert "--levels is for --format tree" in refuse("keys", hybrid, "--levels", "1")
+
+
 def test_keys_as_json(run: Run, hybrid: Path) -> None:
     rows = json.loads(run("keys", hybrid, "level_embed", "--format", "json"))
     assert rows == [
@@ -170,6 +178,22 @@ def test_layers(run: Run, hybrid: Path, tmp_path: Path, mode: str, names: list[s
     )
     stems = {path.stem for path in tmp_path.glob("*.safetensors")}
     assert stems == {f"decoder.layers.{n}.ffn" for n in names}
+
+
+def test_demo(run: Run, refuse: Run, tmp_path: Path) -> None:
+    printed = run("demo", "--images", 4, "-o", tmp_path / "demo")
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    names = list(results)
+    kinds = {result["kind"] for result in results.values()}
+    assert kinds == {"unmodified", "units", "heads", "component", "layers"}
+    assert names[0] == "unmodified"
+    assert results["unmodified"]["overall"]["AP"] > 0.1
+    rows = [line.split()[0] for line in printed.splitlines() if line.split()]
+    assert all(name in rows for name in names)
+    worst = min(names[1:], key=lambda name: results[name]["overall"]["AP"])
+    assert f"the costliest cut is {worst}" in printed
+    assert (tmp_path / "demo" / "figure.png").stat().st_size > 10_000
+    assert "exists" in refuse("demo", "-o", tmp_path / "demo")
 
 
 def test_the_help_of_every_command_works(run: Run) -> None:

@@ -141,6 +141,11 @@ def test_a_checkpoint_holds_all_that_rebuilds_the_model(tmp_path: Path) -> None:
     assert (tmp_path / "recipe.yaml").is_file()
 
 
+def test_all_files_of_a_run_can_be_read_by_the_same_people(tmp_path: Path) -> None:
+    trainer(tmp_path, epochs=1).run(Silent())
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
     trainer(tmp_path, epochs=1).run(Silent())
     before = (tmp_path / "latest.pth").read_bytes()
