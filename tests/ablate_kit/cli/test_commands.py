@@ -1,7 +1,6 @@
-"""Every command end to end, as a user runs it; and what it says to a user's mistakes."""
+"""Every command end to end, as a user runs it."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,43 +10,8 @@ import pytest
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.cli.app import main
-from detector.data.shapes import Shapes
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns what it printed; fails unless it exits with 0."""
-
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        assert stop.value.code in (0, None), printed.err
-        return printed.out
-
-    return run
-
-
-@pytest.fixture
-def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns the one line it said; fails unless it exits with 2."""
-
-    def refuse(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        assert stop.value.code == 2
-        assert printed.out == ""
-        assert printed.err.startswith("ablate: ")
-        assert printed.err.count("\n") == 1, printed.err
-        return printed.err
-
-    return refuse
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -201,35 +165,6 @@ def test_the_help_of_every_command_works(run: Run) -> None:
         assert "Usage" in run(command, "--help")
 
 
-# --- eval
-
-
-@pytest.fixture(scope="module")
-def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Three shapes images as a COCO data set."""
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("coco")
-    shapes = Shapes(3, seed=5, size=96)
-    images, annotations = [], []
-    for i in range(3):
-        one = shapes.annotations(i)
-        Image.fromarray(shapes.image(i)).save(folder / one.file_name)
-        images.append({"id": i, "file_name": one.file_name, "width": 96, "height": 96})
-        for box, label, area, number in zip(one.boxes, one.labels, one.areas, one.ids, strict=True):
-            x0, y0, x1, y1 = box.tolist()
-            annotations.append(
-                {"id": int(number), "image_id": i, "category_id": int(label) + 1, "iscrowd": 0,
-                 "bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(area)}
-            )  # fmt: skip
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(shapes.classes)]
-    path = folder / "annotations.json"
-    path.write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": categories})
-    )
-    return path, folder
-
-
 def test_eval_on_coco_files_prints_all_tables(
     run: Run, hybrid: Path, coco: tuple[Path, Path]
 ) -> None:
@@ -289,88 +224,6 @@ def test_train_and_eval_what_was_trained(run: Run, tmp_path: Path) -> None:
     assert "lr: 0.001" in (tmp_path / "run" / "recipe.yaml").read_text()
     for name in ("model.safetensors", "best.pth", "latest.pth"):
         assert "COCO metrics" in run("eval", tmp_path / "run" / name, "--shapes", "--limit", 1)
-
-
-# --- mistakes
-
-
-def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
-    out = ("-o", tmp_path / "v")
-    assert 'did you mean "decoder.layers.0"' in refuse("keys", hybrid, "decoder.layer.0")
-    assert "has no head 4; it has 4 heads" in refuse(
-        "heads", hybrid, "decoder.layers.0.self_attn", "--heads", "4", *out)  # fmt: skip
-    assert "is not part of an attention module" in refuse(
-        "heads", hybrid, "queries", "--each", *out)  # fmt: skip
-    assert "expected more than 0 and at most 100" in refuse(
-        "units", hybrid, "queries.content", "--percent", "101", *out)  # fmt: skip
-    assert 'cannot read --percent "a"' in refuse(
-        "units", hybrid, "queries.content", "--percent", "a", *out)  # fmt: skip
-    assert "give one of --heads, --percent and --each" in refuse(
-        "heads", hybrid, "decoder", *out)  # fmt: skip
-    assert "--repeats goes with --percent" in refuse(
-        "heads", hybrid, "decoder", "--each", "--repeats", 2, *out)  # fmt: skip
-    assert "layers were chosen" in refuse(
-        "heads", hybrid, "decoder", "--each", "--layers", "0", *out)  # fmt: skip
-    assert not (tmp_path / "v").exists()
-
-
-def test_files_that_are_no_checkpoints(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(hybrid.read_bytes()[:-100])
-    (tmp_path / "text.pth").write_text("hello")
-    assert "broken.safetensors" in refuse("keys", broken)
-    assert "text.pth" in refuse("eval", tmp_path / "text.pth", "--shapes")
-    assert "missing.pth" in refuse("keys", tmp_path / "missing.pth")
-
-
-def test_existing_outputs_are_kept(refuse: Run, run: Run, hybrid: Path, tmp_path: Path) -> None:
-    target = tmp_path / "x.safetensors"
-    target.write_text("mine")
-    assert "exists" in refuse("component", hybrid, "level_embed", "-o", target)
-    assert target.read_text() == "mine"
-    (tmp_path / "out").mkdir()
-    assert "exists" in refuse("eval", hybrid, "--shapes", "--limit", 1, "-o", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path) -> None:
-    assert "give one data set" in refuse("eval", hybrid)
-    assert "give one data set" in refuse("eval", hybrid, "--shapes", "--voc", tmp_path)
-    assert "--annotations and --images go together" in refuse(
-        "eval", hybrid, "--annotations", coco[0])  # fmt: skip
-    assert "--voc and --split go together" in refuse("eval", hybrid, "--voc", tmp_path)
-    assert "expected VOC" in refuse("eval", hybrid, "--voc", tmp_path, "--split", "2007:test")
-    assert "cannot use the device" in refuse("eval", hybrid, "--shapes", "--device", "tpu9")
-
-    bad = json.loads(coco[0].read_text())
-    bad["annotations"][0]["category_id"] = 99
-    (tmp_path / "bad.json").write_text(json.dumps(bad))
-    assert "category" in refuse(
-        "eval", hybrid, "--annotations", tmp_path / "bad.json", "--images", coco[1])  # fmt: skip
-    bad["images"], bad["annotations"] = [], []
-    (tmp_path / "empty.json").write_text(json.dumps(bad))
-    assert "empty.json" in refuse(
-        "eval", hybrid, "--annotations", tmp_path / "empty.json", "--images", coco[1])  # fmt: skip
-
-    shutil.copytree(coco[1], tmp_path / "images")
-    next((tmp_path / "images").glob("*.png")).write_bytes(b"not an image")
-    assert "image does not decode" in refuse(
-        "eval", hybrid, "--annotations", coco[0], "--images", tmp_path / "images",
-        "-o", tmp_path / "report")  # fmt: skip
-    assert not (tmp_path / "report").exists()
-
-
-def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
-    assert "a checkpoint is given twice" in refuse("eval", hybrid, hybrid, "--shapes")
-
-
-def test_unknown_options_exit_with_2_too(hybrid: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ablate_kit", "keys", str(hybrid), "--nope"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
 
 
 def test_looking_at_a_checkpoint_does_not_wait_for_torch(hybrid: Path) -> None:

@@ -1,0 +1,89 @@
+"""What the commands say to a user's mistakes: one line, exit code 2, nothing half-written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., str]
+
+
+def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    out = ("-o", tmp_path / "v")
+    assert 'did you mean "decoder.layers.0"' in refuse("keys", hybrid, "decoder.layer.0")
+    assert "has no head 4; it has 4 heads" in refuse(
+        "heads", hybrid, "decoder.layers.0.self_attn", "--heads", "4", *out)  # fmt: skip
+    assert "is not part of an attention module" in refuse(
+        "heads", hybrid, "queries", "--each", *out)  # fmt: skip
+    assert "expected more than 0 and at most 100" in refuse(
+        "units", hybrid, "queries.content", "--percent", "101", *out)  # fmt: skip
+    assert 'cannot read --percent "a"' in refuse(
+        "units", hybrid, "queries.content", "--percent", "a", *out)  # fmt: skip
+    assert "give one of --heads, --percent and --each" in refuse(
+        "heads", hybrid, "decoder", *out)  # fmt: skip
+    assert "--repeats goes with --percent" in refuse(
+        "heads", hybrid, "decoder", "--each", "--repeats", 2, *out)  # fmt: skip
+    assert "layers were chosen" in refuse(
+        "heads", hybrid, "decoder", "--each", "--layers", "0", *out)  # fmt: skip
+    assert not (tmp_path / "v").exists()
+
+
+def test_files_that_are_no_checkpoints(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(hybrid.read_bytes()[:-100])
+    (tmp_path / "text.pth").write_text("hello")
+    assert "broken.safetensors" in refuse("keys", broken)
+    assert "text.pth" in refuse("eval", tmp_path / "text.pth", "--shapes")
+    assert "missing.pth" in refuse("keys", tmp_path / "missing.pth")
+
+
+def test_existing_outputs_are_kept(refuse: Run, run: Run, hybrid: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.safetensors"
+    target.write_text("mine")
+    assert "exists" in refuse("component", hybrid, "level_embed", "-o", target)
+    assert target.read_text() == "mine"
+    (tmp_path / "out").mkdir()
+    assert "exists" in refuse("eval", hybrid, "--shapes", "--limit", 1, "-o", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path) -> None:
+    assert "give one data set" in refuse("eval", hybrid)
+    assert "give one data set" in refuse("eval", hybrid, "--shapes", "--voc", tmp_path)
+    assert "--annotations and --images go together" in refuse(
+        "eval", hybrid, "--annotations", coco[0])  # fmt: skip
+    assert "--voc and --split go together" in refuse("eval", hybrid, "--voc", tmp_path)
+    assert "expected VOC" in refuse("eval", hybrid, "--voc", tmp_path, "--split", "2007:test")
+    assert "cannot use the device" in refuse("eval", hybrid, "--shapes", "--device", "tpu9")
+
+    bad = json.loads(coco[0].read_text())
+    bad["annotations"][0]["category_id"] = 99
+    (tmp_path / "bad.json").write_text(json.dumps(bad))
+    assert "category" in refuse(
+        "eval", hybrid, "--annotations", tmp_path / "bad.json", "--images", coco[1])  # fmt: skip
+    bad["images"], bad["annotations"] = [], []
+    (tmp_path / "empty.json").write_text(json.dumps(bad))
+    assert "empty.json" in refuse(
+        "eval", hybrid, "--annotations", tmp_path / "empty.json", "--images", coco[1])  # fmt: skip
+
+    shutil.copytree(coco[1], tmp_path / "images")
+    next((tmp_path / "images").glob("*.png")).write_bytes(b"not an image")
+    assert "image does not decode" in refuse(
+        "eval", hybrid, "--annotations", coco[0], "--images", tmp_path / "images",
+        "-o", tmp_path / "report")  # fmt: skip
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
+    assert "a checkpoint is given twice" in refuse("eval", hybrid, hybrid, "--shapes")
+
+
+def test_unknown_options_exit_with_2_too(hybrid: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ablate_kit", "keys", str(hybrid), "--nope"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
