@@ -31,7 +31,8 @@ def demo(
 
     check_free(output)
     with open_checkpoint(SHAPES_TINY) as checkpoint:
-        say(f"{SHAPES_TINY}: {len(checkpoint.tensors)} tensors, {sizes(checkpoint.tensors)}")
+        name = SHAPES_TINY.relative_to(SHAPES_TINY.parents[3])
+        say(f"{name}: {len(checkpoint.tensors)} tensors, {sizes(checkpoint.tensors)}")
         say("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
         ablations = _ablations(checkpoint)
         adapter = open_adapter(checkpoint)
