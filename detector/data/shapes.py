@@ -23,10 +23,10 @@ class Shapes:
 
     Class is outline alone: color, texture, tilt, stretch and size are drawn alike for all
     classes, and for the up to two bars, arcs and brackets that lie among the objects without
-    being any. The longer side of an object is 15 to 55 % of the image's. Objects cover each other and are
-    cut by the image's edge; of each, 45 % or more of the area stays visible. A box is that of the
-    full outline, covered parts included, clipped to the image. Images of different ``split``
-    numbers are unrelated.
+    being any. The longer side of an object is 15 to 55 % of the image's. Objects cover each other
+    and are cut by the image's edge; of each, 45 % or more of the area stays visible. A box is that
+    of the full outline, covered parts included, clipped to the image. Images of different
+    ``split`` numbers are unrelated.
     """
 
     classes = ("disc", "square", "triangle", "star", "cross", "ring", "crescent", "heart")

@@ -60,7 +60,11 @@ def paint(canvas: Planes, figure: Figure, draws: Draws) -> None:
         first = draws.color(VIVID)
     second = draws.color(VIVID)
     texture = _texture(*centers(x0, y0, x1, y1), size, draws)
-    _blend(below, coverage / np.float32(SAMPLES**2), first + (second - first) * texture * draws.fraction(0.2, 0.7))
+    _blend(
+        below,
+        coverage / np.float32(SAMPLES**2),
+        first + (second - first) * texture * draws.fraction(0.2, 0.7),
+    )
 
 
 def photographed(canvas: Planes, draws: Draws) -> Pixels:
