@@ -36,6 +36,12 @@ class HybridConfig:
     attention_depth: int = 2  # neighborhood-attention layers per attention stage (two per block)
     attention_heads: int = 10  # heads of the neighborhood attention in stage 3
     attention_kernel: int = 7  # side of the neighborhood; odd
+    stage2: Literal["dcn", "sum", "gate"] = "dcn"  # DCNv4 alone, plus attention, or gated with it
+    stage2_deform_norm: bool = True  # norm and SiLU after the DCNv4 of stage 2
+    stage2_dropout: bool = False  # the block's drop-path rate as dropout in stage 2's attention
+    gate_kernels: bool = True  # learned shares of two kernels; else halves
+    gate_spatial: bool = True  # learned share of them per pixel; else its initial value
+    gate_deform_share: bool = True  # learned share of DCNv4's branch; else its initial value
     mlp_ratio: float = 4.0  # hidden width of the stage 3 MLPs over the stage's width
     dense_prior: float = 0.05  # initial foreground probability of the dense auxiliary heads
 
@@ -67,6 +73,11 @@ class HybridConfig:
             return self.decoder_points
         layers = self.decoder_layers
         return (4,) * (layers - 2) + (2, 2) if layers >= 2 else (4,) * layers
+
+    @property
+    def stage2_heads(self) -> int:
+        """Heads of the neighborhood attention in stage 2: one per 32 of its channels."""
+        return max(1, self.widths[1] // 64)
 
     def replace(self, **changes: Any) -> "HybridConfig":
         """A copy with some values changed; unknown names are refused."""
@@ -178,6 +189,7 @@ def _validate(c: HybridConfig) -> None:
         raise UserError(
             f"widths[2] is {p5}; expected a multiple of attention_heads {c.attention_heads}"
         )
+    _validate_stage2(c)
     if c.attention_kernel < 3 or c.attention_kernel % 2 == 0:
         raise UserError(
             f"attention_kernel is {c.attention_kernel}; expected an odd number from 3 on"
@@ -187,6 +199,25 @@ def _validate(c: HybridConfig) -> None:
     if len(c.points) != c.decoder_layers:
         raise UserError(
             f"decoder_points has {len(c.points)} entries for {c.decoder_layers} decoder_layers"
+        )
+
+
+def _validate_stage2(c: HybridConfig) -> None:
+    if c.stage2 != "gate":
+        for name in ("gate_kernels", "gate_spatial", "gate_deform_share"):
+            if not getattr(c, name):
+                raise UserError(f'{name} is a part of stage2 "gate"; stage2 is "{c.stage2}"')
+    if c.stage2 == "dcn":
+        if c.stage2_dropout:
+            raise UserError('stage2_dropout acts on attention, which stage2 "dcn" does not have')
+        return
+    if c.stage2_dropout and c.drop_path == 0.0:
+        raise UserError("stage2_dropout takes its rate from drop_path, which is 0")
+    half = c.widths[1] // 2
+    if half % c.stage2_heads:
+        raise UserError(
+            f"half of widths[1] is {half}; the attention of stage2 expects a multiple of its "
+            f"{c.stage2_heads} heads (one per 32 channels)"
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from detector.config import PRESETS, HybridConfig
 from detector.errors import UserError, did_you_mean
 
+GATE_FUSE_VARIANT = {"stage2": "gate", "stage2_deform_norm": False, "stage2_dropout": True}
 HEADS = 10  # of encoder and decoder; fixed in the notebooks and visible in no shape
 
 CHANNEL_ATTENTION = {"residual_logit": "residual_scale", "reduce": "fc1", "expand": "fc2"}
@@ -22,6 +23,25 @@ STAGE2 = {
     "deform_norm": "post_norm",
     "fuse": "fusion",
     "norm": "ln",
+}
+GATE_FUSE = {
+    "mix": "mix",
+    "norm": "norm.norm",
+    "refine_norm": "post_mix.0.norm",
+    "refine1": "post_mix.1",
+    "refine2": "post_mix.3",
+    "refine_scale": "post_mix_ls",
+    "kernel3": "dw3",
+    "kernel5": "dw5",
+    "kernel_gate.reduce": "fc.0",
+    "kernel_gate.expand": "fc.2",
+    "kernel_gate.log_temperature": "log_tau",
+    "spatial_gate.depthwise": "spatial_gate.0",
+    "spatial_gate.pointwise": "spatial_gate.1",
+    "scale": "ls",
+    "attention_logit": "dat_logit",
+    "attention_log_temperature": "dat_log_tau",
+    "deform_logit": "dc_res_logit",
 }
 PGI = {
     "lambda_logit": "_lambda_logit",
@@ -93,6 +113,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> HybridConfig:
             attention_heads=bias_heads,
             attention_kernel=(bias_side + 1) // 2,
             mlp_ratio=hidden / c5,
+            **(GATE_FUSE_VARIANT if "backbone.st2.0.gate.mix.weight" in shapes else {}),
             d_model=d_model,
             neck_repeats=_count(shapes, "neck.fuse3_bot.{}.log_tau"),
             heads=HEADS,
@@ -118,6 +139,9 @@ def _pairs(c: HybridConfig) -> Iterator[tuple[str, str]]:
             yield from _inside(ours, theirs, inner)
             if stage < 2:
                 yield from _inside(f"{ours}.channel_attention", f"{theirs}.se", CHANNEL_ATTENTION)
+            else:
+                yield from _attention_stage(f"{ours}.attention", f"{theirs}.dat.stage", c)
+                yield from _inside(f"{ours}.gate", f"{theirs}.gate", GATE_FUSE)
     for i in range(c.depths[3]):
         yield from _attention_block(f"backbone.stage3.{i}", f"backbone.st3.{i}", c)
     for i in (1, 2, 3):
@@ -169,20 +193,23 @@ def _attention_block(ours: str, theirs: str, c: HybridConfig) -> Iterator[tuple[
     yield from _inside(ours, theirs, {"proj": "proj", "norm": "norm"})
     yield from _inside(f"{ours}.channel_attention", f"{theirs}.ca", CHANNEL_ATTENTION)
     for stage in (1, 2):
-        for i in range(c.attention_depth):
-            inner = {
-                "norm1": f"layer_norms.{2 * i}.norm",
-                "scale1": f"layer_scales.{2 * i}",
-                "attn.qkv": f"attns.{i}.qkv",
-                "attn.relative_position_bias": f"attns.{i}.rpb",
-                "attn.proj": f"attns.{i}.proj",
-                "norm2": f"layer_norms.{2 * i + 1}.norm",
-                "scale2": f"layer_scales.{2 * i + 1}",
-                "mlp.fc1": f"mlps.{i}.chunk.linear1",
-                "mlp.fc2": f"mlps.{i}.chunk.linear2",
-            }
-            layer = f"{ours}.attention{stage}.layers.{i}"
-            yield from _inside(layer, f"{theirs}.dat{stage}.stage", inner)
+        yield from _attention_stage(f"{ours}.attention{stage}", f"{theirs}.dat{stage}.stage", c)
+
+
+def _attention_stage(ours: str, theirs: str, c: HybridConfig) -> Iterator[tuple[str, str]]:
+    for i in range(c.attention_depth):
+        inner = {
+            "norm1": f"layer_norms.{2 * i}.norm",
+            "scale1": f"layer_scales.{2 * i}",
+            "attn.qkv": f"attns.{i}.qkv",
+            "attn.relative_position_bias": f"attns.{i}.rpb",
+            "attn.proj": f"attns.{i}.proj",
+            "norm2": f"layer_norms.{2 * i + 1}.norm",
+            "scale2": f"layer_scales.{2 * i + 1}",
+            "mlp.fc1": f"mlps.{i}.chunk.linear1",
+            "mlp.fc2": f"mlps.{i}.chunk.linear2",
+        }
+        yield from _inside(f"{ours}.layers.{i}", theirs, inner)
 
 
 def _inside(ours: str, theirs: str, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:

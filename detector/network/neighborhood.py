@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.config import HybridConfig
-from detector.network.layers import LayerScale
+from detector.network.layers import DropPath, LayerScale
 from detector.network.ops.neighborhood_attention import neighborhood_attention
 
 LAYER_SCALE = 0.3
@@ -18,10 +18,11 @@ class NeighborhoodAttention(nn.Module):
     three blocks (query, key, value) of ``qkv`` and the same columns of ``proj``.
     """
 
-    def __init__(self, channels: int, heads: int, kernel: int) -> None:
+    def __init__(self, channels: int, heads: int, kernel: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.kernel = kernel
+        self.dropout = nn.Dropout(dropout)  # of attention weights and of the output
         self.qkv = nn.Linear(channels, 3 * channels)
         self.relative_position_bias = nn.Parameter(
             torch.empty(heads, 2 * kernel - 1, 2 * kernel - 1)
@@ -43,45 +44,51 @@ class NeighborhoodAttention(nn.Module):
             value,
             kernel=self.kernel,
             bias=self.relative_position_bias,
+            dropout=self.dropout.p if self.training else 0.0,
         )  # (B, heads, H, W, d)
         out = self.proj(out.permute(0, 2, 3, 1, 4).reshape(*x.shape[:3], channels))
-        return out[:, :height, :width]
+        return self.dropout(out[:, :height, :width])
 
 
 class Mlp(nn.Module):
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
 
 
 class AttentionLayer(nn.Module):
-    """Pre-norm attention and MLP, each scaled and added; channels last."""
+    """Pre-norm attention and MLP, each scaled and added; channels last.
 
-    def __init__(self, channels: int, config: HybridConfig) -> None:
+    ``dropout`` is the rate of everything random in it, drop path included, as in the thesis.
+    """
+
+    def __init__(self, channels: int, heads: int, dropout: float, config: HybridConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.attn = NeighborhoodAttention(channels, config.attention_heads, config.attention_kernel)
+        self.attn = NeighborhoodAttention(channels, heads, config.attention_kernel, dropout)
         self.scale1 = LayerScale(channels, LAYER_SCALE)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = Mlp(channels, int(channels * config.mlp_ratio))
+        self.mlp = Mlp(channels, int(channels * config.mlp_ratio), dropout)
         self.scale2 = LayerScale(channels, LAYER_SCALE)
+        self.drop_path = DropPath(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x)) * self.scale1.weight
-        return x + self.mlp(self.norm2(x)) * self.scale2.weight
+        x = x + self.drop_path(self.attn(self.norm1(x)) * self.scale1.weight)
+        return x + self.drop_path(self.mlp(self.norm2(x)) * self.scale2.weight)
 
 
 class AttentionStage(nn.Module):
     """``attention_depth`` layers of neighborhood attention on a (B, C, H, W) map."""
 
-    def __init__(self, channels: int, config: HybridConfig) -> None:
+    def __init__(self, channels: int, heads: int, dropout: float, config: HybridConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            AttentionLayer(channels, config) for _ in range(config.attention_depth)
+            AttentionLayer(channels, heads, dropout, config) for _ in range(config.attention_depth)
         )
 
     def forward(self, x: Tensor) -> Tensor:

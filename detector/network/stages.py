@@ -14,6 +14,7 @@ from detector.network.layers import (
     conv,
     make_norm,
 )
+from detector.network.modules.gate_fuse import GateFuse
 from detector.network.neighborhood import AttentionStage
 
 
@@ -73,7 +74,11 @@ class DeformableBlock(nn.Module):
 
 
 class SplitBlock(nn.Module):
-    """Stage 2, cross-stage partial: one half convolved, one deformed, fused, added to the input."""
+    """Stage 2: half of the channels pass, the other half are convolved; both fused and added.
+
+    The convolution is DCNv4; ``stage2`` adds neighborhood attention on the same half beside it,
+    summed with it or fused by gates.
+    """
 
     def __init__(self, channels: int, drop_path: float, config: HybridConfig) -> None:
         super().__init__()
@@ -81,7 +86,12 @@ class SplitBlock(nn.Module):
         self.skip_conv = conv(half, half, 1)
         self.skip_norm = make_norm(config.norm, half)
         self.deform = DeformableConv(half, config)
-        self.deform_norm = make_norm(config.norm, half)
+        self.deform_norm = make_norm(config.norm, half) if config.stage2_deform_norm else None
+        self.attention = None
+        if config.stage2 != "dcn":
+            dropout = drop_path if config.stage2_dropout else 0.0
+            self.attention = AttentionStage(half, config.stage2_heads, dropout, config)
+        self.gate = GateFuse(half, config) if config.stage2 == "gate" else None
         self.fuse = conv(channels, channels, 1)
         self.norm = make_norm(config.norm, channels)
         self.drop_path = DropPath(drop_path)
@@ -89,9 +99,17 @@ class SplitBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=1)
         first = self.skip_norm(self.skip_conv(first))
-        second = F.silu(self.deform_norm(self.deform(second)))
-        fused = F.silu(self.norm(self.fuse(torch.cat((first, second), dim=1))))
-        return x + self.drop_path(fused)
+        fused = torch.cat((first, self._branches(second)), dim=1)
+        return x + self.drop_path(F.silu(self.norm(self.fuse(fused))))
+
+    def _branches(self, x: Tensor) -> Tensor:
+        deform = self.deform(x)
+        if self.deform_norm is not None:
+            deform = F.silu(self.deform_norm(deform))
+        if self.attention is None:
+            return deform
+        attention = self.attention(x)
+        return self.gate(deform, attention) if self.gate is not None else deform + attention
 
 
 class AttentionBlock(nn.Module):
@@ -105,8 +123,8 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.proj = conv(channels, channels, 1)
         self.norm = make_norm(config.norm, channels)
-        self.attention1 = AttentionStage(channels, config)
-        self.attention2 = AttentionStage(channels, config)
+        self.attention1 = AttentionStage(channels, config.attention_heads, 0.0, config)
+        self.attention2 = AttentionStage(channels, config.attention_heads, 0.0, config)
         self.drop_path = DropPath(drop_path)
         self.channel_attention = ChannelAttention(channels)
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from detector.network.layers import LayerScale
+from detector.network.modules.gate_fuse import GateFuse, KernelGate
 
 # Learning rate of each kind of parameter over the base rate, as the thesis sets it. Kinds go by
 # what a parameter is, not by what its name contains, and weight decay by tensor.
@@ -85,7 +86,7 @@ def _kind(
         return "embeddings", False
     if isinstance(module, LayerScale):
         return "layer_scale", False
-    if parameter.ndim == 0:
+    if parameter.ndim == 0 or isinstance(module, GateFuse | KernelGate):
         return "scalars", False
     if parent == "offset_mask":
         return "dcn_offsets", False

@@ -7,11 +7,13 @@ than to visit each query's own keys. A map of little more than one window is a s
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -32,6 +34,7 @@ def neighborhood_attention(
     *,
     kernel: int,
     bias: Tensor | None = None,
+    dropout: float = 0.0,
     compiled: bool = True,
 ) -> Tensor:
     """Softmax attention of each pixel over the kernel x kernel pixels around it.
@@ -46,6 +49,7 @@ def neighborhood_attention(
         kernel: odd side of the window, at most H and W.
         bias: (heads, 2 * kernel - 1, 2 * kernel - 1), added to the logits; indexed along both axes
             by position of key - position of query + kernel - 1.
+        dropout: rate at which attention weights are dropped, the others scaled up.
         compiled: use natten's kernels where they are installed, compute the same and are not known
             to be slower; those for the CPU are.
 
@@ -56,20 +60,48 @@ def neighborhood_attention(
     kernels = _natten() if compiled and _natten_fits(query, key, value) else None
     if kernels is not None:
         products, averages = kernels
-        return averages(products(query, key, kernel, rpb=bias).softmax(-1), value, kernel)
+        attention = products(query, key, kernel, rpb=bias).softmax(-1)
+        return averages(F.dropout(attention, dropout), value, kernel)
     height, width = query.shape[2:4]
-    return tiled_attention(query, key, value, bias, Tiling.of(height, width, kernel))
+    return tiled_attention(query, key, value, bias, Tiling.of(height, width, kernel), dropout)
 
 
 def tiled_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, tiling: Tiling
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    tiling: Tiling,
+    dropout: float = 0.0,
 ) -> Tensor:
     """:func:`neighborhood_attention` in PyTorch, with any tiling of the map."""
     if bias is None:
         side = 2 * tiling.kernel - 1
         bias = query.new_zeros(query.shape[1], side, side)
-    out: Tensor = _TiledAttention.apply(query, key, value, bias, tiling)
+    out: Tensor = _TiledAttention.apply(query, key, value, bias, tiling, _Dropout.drawn(dropout))
     return out
+
+
+@dataclass(frozen=True)
+class _Dropout:
+    """Masks that can be made again for the gradient."""
+
+    rate: float
+    seed: int = 0
+
+    @staticmethod
+    def drawn(rate: float) -> "_Dropout":
+        """With a seed from the global generator, as torch's own dropout takes its masks."""
+        return _Dropout(rate, int(torch.randint(2**62, ()))) if rate else _Dropout(0.0)
+
+    def __call__(self, attention: Tensor, block: Block) -> Tensor:
+        """0 where a weight is dropped, 1 / (1 - rate) elsewhere; multiplied onto ``attention``."""
+        if not self.rate:
+            return attention
+        image, head = (part.start for part in block)
+        generator = torch.Generator(attention.device).manual_seed(self.seed + (image << 16) + head)
+        kept = torch.empty_like(attention).bernoulli_(1 - self.rate, generator=generator)
+        return attention * kept / (1 - self.rate)
 
 
 @cache
@@ -100,15 +132,21 @@ class _TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, tiling: Tiling
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor,
+        tiling: Tiling,
+        dropout: _Dropout,
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, bias)
-        ctx.tiling = tiling
+        ctx.tiling, ctx.dropout = tiling, dropout
         biases = tiling.biases(bias.to(_accumulator(query)))
         out = torch.empty_like(value)
         for block in _blocks(query, tiling):
             q, k = tiling.queries(query[block]), tiling.windows(key[block])
-            attention = _logits(q, k, biases, block).softmax(-1).to(value.dtype)
+            attention = dropout(_logits(q, k, biases, block).softmax(-1), block).to(value.dtype)
             tiling.write_queries(attention @ tiling.windows(value[block]), out[block])
         return out
 
@@ -128,7 +166,7 @@ class _TiledAttention(torch.autograd.Function):
             k, v = tiling.windows(key[block]), tiling.windows(value[block])
             logits = _logits(q, k, biases, block)
             with torch.enable_grad():
-                attention = logits.requires_grad_().softmax(-1)
+                attention = ctx.dropout(logits.requires_grad_().softmax(-1), block)
             grad_attention = (g @ v.mT).to(accumulator)
             (grad_logits,) = torch.autograd.grad(attention, logits, grad_attention)
             for (tiles, _), grad_bias in zip(biases, grad_biases, strict=for_bias):
@@ -138,7 +176,14 @@ class _TiledAttention(torch.autograd.Function):
             tiling.write_queries(grad_logits @ k, grad_query[block])
             tiling.add_windows(grad_logits.mT @ q, grad_key[block])
         whole_bias = tiling.bias_gradient(grad_biases).to(bias.dtype) if for_bias else None
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), whole_bias, None
+        return (
+            grad_query,
+            grad_key.to(key.dtype),
+            grad_value.to(value.dtype),
+            whole_bias,
+            None,
+            None,
+        )
 
 
 def _logits(query: Tensor, key: Tensor, biases: Biases, block: Block) -> Tensor:

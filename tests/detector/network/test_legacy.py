@@ -26,6 +26,19 @@ def listed(shared: Path) -> Shapes:
     return {name: ast.literal_eval(shape) for name, shape, *_ in rows}
 
 
+@pytest.fixture(scope="module")
+def gate_fuse() -> HybridDetector:
+    return HybridDetector(preset("thesis").replace(**legacy.GATE_FUSE_VARIANT))
+
+
+@pytest.fixture(scope="module")
+def listed_gate_fuse(shared: Path) -> Shapes:
+    """The same of the notebooks' GateFuse variant."""
+    lines = (shared / "spec" / "gate_fuse_keys.txt").read_text().splitlines()
+    rows = [line.strip().split(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: ast.literal_eval(shape) for name, shape in rows}
+
+
 def shapes_of(model: HybridDetector) -> Shapes:
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
@@ -51,6 +64,30 @@ def test_a_file_with_exactly_the_notebooks_names_loads_strictly(
     assert len(listed) == 512
 
 
+def test_the_gate_fuse_variant_has_the_published_parameter_counts(
+    gate_fuse: HybridDetector,
+) -> None:
+    block = gate_fuse.backbone.stage2[0]
+    # Counted on the thesis' own model definition.
+    assert sum(p.numel() for p in gate_fuse.parameters()) == 45_800_956
+    assert sum(p.numel() for p in block.gate.parameters()) == 93_002
+    assert sum(p.numel() for p in block.attention.parameters()) == 398_408
+    assert sum(p.numel() for p in block.parameters()) == 601_962
+    assert len(block.state_dict()) == 63
+
+
+def test_a_gate_fuse_file_with_exactly_the_notebooks_names_loads_strictly(
+    gate_fuse: HybridDetector, listed_gate_fuse: Shapes
+) -> None:
+    config = legacy.infer_config(listed_gate_fuse)
+    assert config == gate_fuse.config.replace(decoder_points=config.points)
+    renamed = legacy.to_ours(listed_gate_fuse, config)
+    assert {renamed[name]: shape for name, shape in listed_gate_fuse.items()} == shapes_of(
+        gate_fuse
+    )
+    assert set(legacy.to_legacy(renamed.values(), config).values()) == set(listed_gate_fuse)
+
+
 def test_names_are_a_bijection(model: HybridDetector) -> None:
     theirs = legacy.to_legacy(shapes_of(model), model.config)
     back = legacy.to_ours(theirs.values(), model.config)
@@ -66,6 +103,7 @@ def test_names_are_a_bijection(model: HybridDetector) -> None:
         {"depths": [1, 3, 2, 2], "attention_depth": 1},
         {"decoder_layers": 2, "encoder_layers": 0},
         {"norm": "bn", "layer_scale": None},
+        legacy.GATE_FUSE_VARIANT,
         {"widths": [32, 64, 80, 96], "attention_heads": 5, "mlp_ratio": 2.0, "d_model": 40},
     ],
 )

@@ -70,6 +70,20 @@ def test_parameters_are_grouped_by_what_they_are(
     assert group_of(model)[name] == group
 
 
+def test_the_parameters_of_gate_fuse_are_grouped_by_what_they_are() -> None:
+    model = HybridDetector(preset("tiny").replace(stage2="gate"))
+    inside = {
+        name.split(".gate.")[1]: group
+        for name, group in group_of(model).items()
+        if name.startswith("backbone.stage2.0.gate.")
+    }
+    for name in ("attention_logit", "deform_logit", "kernel_gate.log_temperature"):
+        assert inside[name] == "scalars"
+    for name in ("scale.weight", "refine_scale.weight"):
+        assert inside[name] == "layer_scale"
+    assert inside["kernel_gate.reduce.weight"] == inside["mix.weight"] == "backbone.decay"
+
+
 def test_rates_and_decay_of_the_groups(model: HybridDetector) -> None:
     groups = {g["name"]: g for g in parameter_groups(model, 1e-4, 0.02, MULTIPLIERS)}
     assert groups["backbone.decay"]["lr"] == pytest.approx(5e-5)

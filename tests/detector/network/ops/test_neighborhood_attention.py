@@ -181,6 +181,31 @@ def test_refuses_a_bias_of_another_kernel() -> None:
         neighborhood_attention(query, key, value, kernel=5, bias=bias)
 
 
+def dropped(*tensors: Tensor, rate: float = 0.4, seed: int = 3) -> Tensor:
+    query, key, value, bias = tensors
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return neighborhood_attention(query, key, value, kernel=3, bias=bias, dropout=rate)
+
+
+def test_dropout_is_differentiated_through_the_masks_of_its_forward_pass() -> None:
+    assert torch.autograd.gradcheck(dropped, inputs(2, 2, 4, 5, 3))
+
+
+def test_dropout_drops_attention_weights_at_its_rate_and_scales_the_others() -> None:
+    query, key, value, bias = (x.detach() for x in inputs(2, 2, 12, 12, 3, channels=4))
+    value = torch.ones_like(value)  # then the output is the sum of the weights that are left
+    query, bias = torch.zeros_like(query), torch.zeros_like(bias)  # and each of them 1/9
+    out = dropped(query, key, value, bias)
+    left = (out[..., 0] * 9 * 0.6).round()
+    torch.testing.assert_close(out[..., 0], left / 9 / 0.6)
+    assert left.mean().item() == pytest.approx(9 * 0.6, abs=0.2)
+    # Weights are dropped independently: the number left is binomial.
+    assert left.var().item() == pytest.approx(9 * 0.6 * 0.4, rel=0.2)
+    assert not torch.equal(out, dropped(query, key, value, bias, seed=4))
+    assert torch.equal(out, dropped(query, key, value, bias))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_natten_computes_the_same() -> None:
