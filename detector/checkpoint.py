@@ -13,9 +13,19 @@ def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> N
     """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
     metadata = {"config": model.config.to_json(), "classes": json.dumps(list(classes))}
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    content = _in_order(safetensors.torch.save(tensors, metadata))
     # safetensors' own save_file makes files that only their owner can read.
-    content = safetensors.torch.save(tensors, metadata)
     save_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes it in random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the tensors
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def save_atomically(path: Path, write: Callable[[Path], object]) -> None:

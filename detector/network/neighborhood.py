@@ -18,7 +18,7 @@ class NeighborhoodAttention(nn.Module):
     three blocks (query, key, value) of ``qkv`` and the same columns of ``proj``.
     """
 
-    def __init__(self, channels: int, heads: int, kernel: int, dropout: float) -> None:
+    def __init__(self, channels: int, heads: int, kernel: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.kernel = kernel

@@ -59,6 +59,9 @@ SWITCHES: list[dict[str, object]] = [
     {"drop_path": 0.3},
     {"dcn_offset_scale": 0.5},
     {"dcn_grid": "scaled", "dcn_offset_scale": 0.1},
+    {"stage2": "sum"},
+    {"stage2": "gate"},
+    {"stage2_deform_norm": False},
     {"attention_depth": 2},
     {"attention_heads": 2},
     {"attention_kernel": 3},
@@ -112,5 +115,7 @@ def test_every_switch_changes_the_network(change: dict[str, object]) -> None:
 
 def test_every_setting_is_covered_by_a_switch_test() -> None:
     tested = {name for change in SWITCHES for name in change}
-    elsewhere = {"pad_color"}  # it is not the network that pads; see the hybrid adapter's tests
+    # It is not the network that pads (the hybrid adapter's tests); gates need a gated network.
+    elsewhere = {"pad_color", "stage2_dropout"}
+    elsewhere |= {"gate_kernels", "gate_spatial", "gate_deform_share"}  # see test_gate_fuse
     assert tested | elsewhere == set(SMALL.to_dict())

@@ -91,11 +91,13 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
 
 
 def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
-    for run in ("a", "b"):
-        torch.manual_seed(hash(run) % 1000)  # whatever the program did before
-        trainer(tmp_path / run, epochs=1).run(Silent())
-    one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("a", "b"))
-    assert one == other
+    files = set()
+    for run in range(4):
+        torch.manual_seed(run)  # whatever the program did before
+        folder = tmp_path / str(run)
+        trainer(folder, epochs=1).run(Silent())
+        files.add((folder / "model.safetensors").read_bytes())
+    assert len(files) == 1
 
 
 def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
