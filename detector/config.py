@@ -43,6 +43,8 @@ class HybridConfig:
     gate_spatial: bool = True  # learned share of them per pixel; else its initial value
     gate_deform_share: bool = True  # learned share of DCNv4's branch; else its initial value
     mlp_ratio: float = 4.0  # hidden width of the stage 3 MLPs over the stage's width
+    pgi: tuple[int, ...] = (1, 2, 3)  # stages with programmable gradient information
+    csi: bool = True  # cross-scale injection of p3 into the input of stage 2
     dense_prior: float = 0.05  # initial foreground probability of the dense auxiliary heads
 
     # Neck and transformer
@@ -189,6 +191,8 @@ def _validate(c: HybridConfig) -> None:
         raise UserError(
             f"widths[2] is {p5}; expected a multiple of attention_heads {c.attention_heads}"
         )
+    if not set(c.pgi) <= {1, 2, 3} or list(c.pgi) != sorted(set(c.pgi)):
+        raise UserError(f"pgi is {list(c.pgi)}; expected some of the stages 1, 2, 3, in order")
     _validate_stage2(c)
     if c.attention_kernel < 3 or c.attention_kernel % 2 == 0:
         raise UserError(

@@ -25,13 +25,19 @@ def train(
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/RECIPE.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    init: Annotated[
+        Path | None, typer.Option(help="Start from the weights of this checkpoint.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
+    from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
     from detector.training.recipe import load_recipe
     from detector.training.trainer import Trainer
 
+    if init and resume:
+        raise UserError("--init begins a run and --resume goes on with one; give one of them")
     loaded = load_recipe(recipe, settings or [])
     check_device(device)
     training, validation = loaded.data.datasets()
@@ -39,6 +45,8 @@ def train(
     trainer = Trainer(
         loaded, training, folder, evaluate=_evaluator(validation, device), device=device
     )
+    if init:
+        _fill(trainer.model, init)
     parameters = sum(p.numel() for p in trainer.model.parameters())
     say(
         f"{len(training)} training and {len(validation)} validation images, "
@@ -47,6 +55,24 @@ def train(
     with progress() as bars:
         best = trainer.run(_Display(bars), resume=resume)
     say(f"best weights: {best} (mAP {trainer.state.best:.4f})")
+
+
+def _fill(model: "HybridDetector", path: Path) -> None:
+    """Copies the weights of a checkpoint that was made with the same config."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.errors import UserError
+    from ablate_kit.models.hybrid import HybridAdapter
+
+    with open_checkpoint(path) as checkpoint:
+        source = HybridAdapter.open(checkpoint).module
+    wanted, found = model.config.to_dict(), source.config.to_dict()
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise UserError(
+                f"{path} has {name} {found[name]!r} and the recipe {value!r}; change the recipe by "
+                f"--set model.{name}=..."
+            )
+    model.load_state_dict(source.state_dict())
 
 
 def _evaluator(dataset: "Dataset", device: str) -> "Evaluate":

@@ -31,15 +31,15 @@ class Backbone(nn.Module):
         self.stem = Stem(c3)
         self.stage0 = nn.ModuleList(PlainBlock(c3, config) for _ in range(n0))
         self.stage1 = nn.ModuleList(DeformableBlock(c3, config) for _ in range(n1))
-        self.pgi1 = PGI(c3, c3, config)
+        self.pgi1 = PGI(c3, c3, config) if 1 in config.pgi else None
         self.down1 = Down(c3, c4, config)
-        self.csi = CSI(c3, c4)
-        self.pgi2 = PGI(c4, c3, config)
+        self.csi = CSI(c3, c4) if config.csi else None
+        self.pgi2 = PGI(c4, c3, config) if 2 in config.pgi else None
         self.stage2 = nn.ModuleList(
             SplitBlock(c4, rate, config) for rate in rates[n0 + n1 : n0 + n1 + n2]
         )
         self.down2 = Down(c4, c5, config)
-        self.pgi3 = PGI(c5, c4, config)
+        self.pgi3 = PGI(c5, c4, config) if 3 in config.pgi else None
         self.stage3 = nn.ModuleList(
             AttentionBlock(c5, rate, config) for rate in rates[n0 + n1 + n2 :]
         )
@@ -51,10 +51,12 @@ class Backbone(nn.Module):
     def forward(self, image: Tensor) -> tuple[Maps, list[Tensor]]:
         """(B, 3, S, S) to four maps and, in training, dense class scores of the first three."""
         s0 = _chain(self.stage0, self.stem(image))
-        p3 = self.pgi1(_chain(self.stage1, s0), aux=s0)
-        p4 = self.csi(fine=p3, coarse=self.down1(p3))
-        p4 = _chain(self.stage2, self.pgi2(p4, aux=p3))
-        p5 = _chain(self.stage3, self.pgi3(self.down2(p4), aux=p4))
+        p3 = _guided(self.pgi1, _chain(self.stage1, s0), aux=s0)
+        p4 = self.down1(p3)
+        if self.csi is not None:
+            p4 = self.csi(fine=p3, coarse=p4)
+        p4 = _chain(self.stage2, _guided(self.pgi2, p4, aux=p3))
+        p5 = _chain(self.stage3, _guided(self.pgi3, self.down2(p4), aux=p4))
         p6 = self.down3(p5)
         dense = []
         if self.training:
@@ -80,6 +82,10 @@ def _dense_head(channels: int, config: HybridConfig) -> nn.Conv2d:
     nn.init.zeros_(head.bias)  # type: ignore[arg-type]
     nn.init.constant_(head.bias[: config.num_classes], -math.log((1 - prior) / prior))  # type: ignore[index]
     return head
+
+
+def _guided(pgi: PGI | None, x: Tensor, aux: Tensor) -> Tensor:
+    return x if pgi is None else pgi(x, aux)
 
 
 def _chain(blocks: nn.ModuleList, x: Tensor) -> Tensor:

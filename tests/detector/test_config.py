@@ -39,6 +39,8 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"queries": 1.5}, "queries is 1.5; expected a whole number"),
         ({"aux_loss": 1}, "aux_loss is 1; expected true or false"),
         ({"querie": 10}, 'no setting "querie"; did you mean "queries"'),
+        ({"pgi": [1, 4]}, r"pgi is \[1, 4\]; expected some of the stages 1, 2, 3"),
+        ({"pgi": [2, 1]}, "in order"),
         ({"image_size": 2592}, "too large for position"),
     ],
 )
@@ -59,6 +61,9 @@ SWITCHES: list[dict[str, object]] = [
     {"drop_path": 0.3},
     {"dcn_offset_scale": 0.5},
     {"dcn_grid": "scaled", "dcn_offset_scale": 0.1},
+    {"pgi": []},
+    {"pgi": [1, 3]},
+    {"csi": False},
     {"stage2": "sum"},
     {"stage2": "gate"},
     {"stage2_deform_norm": False},

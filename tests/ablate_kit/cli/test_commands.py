@@ -144,6 +144,39 @@ def test_layers(run: Run, hybrid: Path, tmp_path: Path, mode: str, names: list[s
     assert stems == {f"decoder.layers.{n}.ffn" for n in names}
 
 
+def test_swap_and_eval_what_was_swapped(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    without = tmp_path / "no-csi.safetensors"
+    printed = run("swap", hybrid, "csi=off", "-o", without)
+    assert ["dropped", "in", "all", "4", "608"] in [line.split() for line in printed.splitlines()]
+    assert "the output changes: logits and boxes by up to" in printed
+    printed = run("swap", without, "csi=on", "-o", tmp_path / "again.safetensors")
+    assert "the output is unchanged" in printed
+    report = json.loads(
+        run("swap", without, "csi=on", "-o", tmp_path / "json.safetensors", "--json")
+    )
+    assert report["output_difference"] == 0.0
+    assert report["new"].keys() == state(hybrid).keys() - state(without).keys()
+    assert "COCO metrics" in run("eval", without, "--shapes", "--limit", 1)
+
+
+def test_train_from_the_weights_of_a_checkpoint(
+    run: Run, refuse: Run, hybrid: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "model: {preset: tiny, image_size: 96, widths: [16, 32, 32, 32], d_model: 32, "
+        "queries: 12}\n"
+        "data: {kind: shapes, train: 2, val: 1}\n"
+        "training: {epochs: 1, batch_size: 2, lr: 1.0e-12, weight_decay: 0.0}\n"
+    )
+    run("train", recipe, "-o", tmp_path / "run", "--init", hybrid)
+    one, other = state(hybrid), state(tmp_path / "run" / "model.safetensors")
+    assert all(torch.allclose(one[name], other[name], atol=1e-9) for name in one)
+    said = refuse("train", recipe, "--init", hybrid, "--set", "model.csi=false")
+    assert "has csi True and the recipe False; change the recipe by --set model.csi=" in said
+    assert "give one of them" in refuse("train", recipe, "--init", hybrid, "--resume")
+
+
 def test_demo(run: Run, refuse: Run, tmp_path: Path) -> None:
     printed = run("demo", "--images", 4, "-o", tmp_path / "demo")
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
@@ -161,7 +194,7 @@ def test_demo(run: Run, refuse: Run, tmp_path: Path) -> None:
 
 
 def test_the_help_of_every_command_works(run: Run) -> None:
-    for command in ("keys", "units", "heads", "component", "layers", "eval", "train", "demo"):
+    for command in ("keys", "units", "heads", "component", "layers", "swap", "eval", "train"):
         assert "Usage" in run(command, "--help")
 
 

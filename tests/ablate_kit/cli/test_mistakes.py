@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import safetensors.torch
+import torch
+
 Run = Callable[..., str]
 
 
@@ -74,6 +77,21 @@ def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path:
         "eval", hybrid, "--annotations", coco[0], "--images", tmp_path / "images",
         "-o", tmp_path / "report")  # fmt: skip
     assert not (tmp_path / "report").exists()
+
+
+def test_swaps(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.safetensors"
+    assert 'did you mean "csi"' in refuse("swap", hybrid, "csy=off", "-o", target)
+    assert "ending in .safetensors" in refuse("swap", hybrid, "csi=off", "-o", tmp_path / "x.pth")
+    assert not target.exists()
+    target.write_text("mine")
+    assert "exists" in refuse("swap", hybrid, "csi=off", "-o", target)
+    assert target.read_text() == "mine"
+    other = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, other)
+    assert "is not a hybrid detector" in refuse(
+        "swap", other, "csi=off", "-o", tmp_path / "y.safetensors"
+    )
 
 
 def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:

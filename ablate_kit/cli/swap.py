@@ -1,0 +1,82 @@
+"""``ablate swap``: a checkpoint of the hybrid detector with modules switched on or off."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, say
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.swap import Swap
+
+
+class Init(StrEnum):
+    IDENTITY = "identity"
+    FRESH = "fresh"
+
+
+def swap(
+    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
+    switches: Annotated[
+        list[str],
+        typer.Argument(help="gate_fuse=on csi=off pgi=[1,3]; any setting of detector/config.py."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
+    init: Annotated[
+        Init, typer.Option(help="New modules change nothing where they can, or are as drawn.")
+    ] = Init.IDENTITY,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
+    from ablate_kit.ablations import swap as rule
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
+    from detector.checkpoint import save_weights
+
+    if output.suffix != ".safetensors":
+        raise UserError(f"cannot write {output}; expected a name ending in .safetensors")
+    if output.exists():
+        raise UserError(f"{output} exists; choose another place or remove it")
+    with open_checkpoint(checkpoint, weights) as opened:
+        if not is_hybrid(opened):
+            raise UserError(f"{opened} is not a hybrid detector; only its modules can be swapped")
+        adapter = HybridAdapter.open(opened)
+    original = adapter.module
+    made = rule.swap(original, rule.parse_switches(switches, original.config), init.value, seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(output, made.model, adapter.classes)
+    parts = {"kept": made.kept, "new": made.new, "dropped": made.dropped}
+    if as_json:
+        difference = made.change if made.change != float("inf") else None
+        print_json({"path": str(output), "output_difference": difference} | parts)
+        return
+    say(_report(made, parts))
+    say(f"written to {output}")
+
+
+def _report(made: "Swap", parts: dict[str, dict[str, int]]) -> str:
+    from ablate_kit.ablations.swap import grouped
+    from ablate_kit.reports.table import Table
+
+    rows = []
+    for word, names in parts.items():
+        rows.append((word, "in all", f"{len(names)}", f"{sum(names.values()):,}"))
+        if word != "kept":
+            rows += [
+                ("", module, f"{tensors}", f"{elements:,}")
+                for module, (tensors, elements) in grouped(names, made.kept).items()
+            ]
+    table = Table("", ("", "module", "tensors", "elements"), tuple(rows), ("", "module")).text()
+    if made.change == 0.0:
+        return f"{table}\nthe output is unchanged"
+    if made.change == float("inf"):
+        return f"{table}\nthe output has another shape"
+    by = f"logits and boxes by up to {made.change:.3g} on a random image"
+    return f"{table}\nthe output changes: {by}"
