@@ -61,6 +61,9 @@ class HybridConfig:
     deformable_dropout: float = 0.1  # on the output of every deformable attention
     position: Literal["cropped", "sine"] = "cropped"  # see detector.network.position
     boxes: Literal["absolute", "refined"] = "absolute"  # predicted alone, or from the reference
+    iou_head: bool = False  # predicts the IoU of every query's box
+    iou_gamma: float = 1.0  # scores are multiplied by that IoU to this power
+    background_gate: bool = True  # and by 1 - p(background)
     aux_loss: bool = True  # heads on every decoder layer and dense heads on the backbone
 
     def __post_init__(self) -> None:
@@ -194,6 +197,10 @@ def _validate(c: HybridConfig) -> None:
     if not set(c.pgi) <= {1, 2, 3} or list(c.pgi) != sorted(set(c.pgi)):
         raise UserError(f"pgi is {list(c.pgi)}; expected some of the stages 1, 2, 3, in order")
     _validate_stage2(c)
+    if c.iou_gamma < 0.0:
+        raise UserError(f"iou_gamma is {c.iou_gamma}; expected 0 or more")
+    if c.iou_gamma != 1.0 and not c.iou_head:
+        raise UserError("iou_gamma needs the IoU head; set iou_head")
     if c.attention_kernel < 3 or c.attention_kernel % 2 == 0:
         raise UserError(
             f"attention_kernel is {c.attention_kernel}; expected an odd number from 3 on"
@@ -227,6 +234,14 @@ def _validate_stage2(c: HybridConfig) -> None:
 
 PRESETS: dict[str, HybridConfig] = {
     "thesis": HybridConfig(),
+    "recommended": HybridConfig(
+        pad_color="mean",
+        dcn_grid="full",
+        dcn_offset_scale=1.0,
+        query_std=1.0,
+        position="sine",
+        boxes="refined",
+    ),
     "tiny": HybridConfig(
         image_size=160,
         pad_color="mean",
@@ -252,4 +267,5 @@ PRESETS: dict[str, HybridConfig] = {
         boxes="refined",
     ),
 }
-"""Named starting points: the thesis' size, and a model that trains on a CPU."""
+"""Named starting points: the thesis' network, the same with its oddities mended, and a small model
+that trains on a CPU."""

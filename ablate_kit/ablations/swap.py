@@ -11,6 +11,7 @@ from torch import nn
 
 from ablate_kit.errors import UserError, did_you_mean
 from detector.config import HybridConfig
+from detector.network.decode import query_scores
 from detector.network.encoder import EncoderLayer
 from detector.network.model import HybridDetector
 from detector.network.modules.csi import CSI
@@ -42,7 +43,7 @@ class Swap:
     kept: dict[str, int]  # elements by name
     new: dict[str, int]
     dropped: dict[str, int]
-    change: float  # greatest difference of logits and boxes from the original's, on one image
+    change: float  # greatest difference of scores and boxes from the original's, on one image
 
 
 def parse_switches(texts: Sequence[str], config: HybridConfig) -> dict[str, Any]:
@@ -145,14 +146,19 @@ def _elements(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
 
 @torch.inference_mode()
 def _difference(one: HybridDetector, other: HybridDetector) -> float:
-    """Greatest difference of logits and boxes on a random image, both models in evaluation.
+    """Greatest difference of scores and boxes on a random image, both models in evaluation.
 
     Infinite where the outputs have different shapes.
     """
     size = one.config.image_size
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    a, b = one.eval()(image), other.eval()(image)
-    pairs = ((a["logits"], b["logits"]), (a["boxes"], b["boxes"]))
+    pairs = list(zip(_outputs(one, image), _outputs(other, image), strict=True))
     if any(x.shape != y.shape for x, y in pairs):
         return float("inf")
     return max(float((x - y).abs().max()) for x, y in pairs)
+
+
+def _outputs(model: HybridDetector, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    out, config = model.eval()(image), model.config
+    scores = query_scores(out, background_gate=config.background_gate, iou_gamma=config.iou_gamma)
+    return scores, out["boxes"]

@@ -78,5 +78,5 @@ def _report(made: "Swap", parts: dict[str, dict[str, int]]) -> str:
         return f"{table}\nthe output is unchanged"
     if made.change == float("inf"):
         return f"{table}\nthe output has another shape"
-    by = f"logits and boxes by up to {made.change:.3g} on a random image"
+    by = f"scores and boxes by up to {made.change:.3g} on a random image"
     return f"{table}\nthe output changes: {by}"

@@ -54,10 +54,14 @@ class HybridAdapter:
             *(letterbox(image, config.image_size, fill) for image in images), strict=True
         )
         batch = normalize(torch.stack(squares)).to(self.device)
+        decoded = decode(
+            self.module(batch),
+            top_k=MAX_DETECTIONS,
+            background_gate=config.background_gate,
+            iou_gamma=config.iou_gamma,
+        )
         found = []
-        for placement, one in zip(
-            placements, decode(self.module(batch), top_k=MAX_DETECTIONS), strict=True
-        ):
+        for placement, one in zip(placements, decoded, strict=True):
             boxes = placement.to_original(one.boxes.double().cpu().numpy())
             scores = one.scores.double().cpu().numpy()
             found.append(ImageDetections(boxes, scores, one.labels.cpu().numpy()))

@@ -23,16 +23,13 @@ def decode(
     confidence: float = 0.0,
     top_k: int = 100,
     background_gate: bool = True,
+    iou_gamma: float = 1.0,
 ) -> list[Decoded]:
     """The ``top_k`` (query, class) pairs of each image whose score exceeds ``confidence``.
 
-    The score is softmax p(class) * (1 - p(background)); without the gate it is p(class). There is
-    no suppression: two classes of one query are two detections.
+    There is no suppression: two classes of one query are two detections.
     """
-    probabilities = predictions["logits"].softmax(-1)
-    scores = probabilities[..., :-1]
-    if background_gate:
-        scores = scores * (1 - probabilities[..., -1:])
+    scores = query_scores(predictions, background_gate=background_gate, iou_gamma=iou_gamma)
     boxes = to_corners(predictions["boxes"]).clamp(0, 1)
     classes = scores.shape[-1]
     best, index = scores.flatten(1).sort(descending=True, stable=True)
@@ -43,3 +40,19 @@ def decode(
         Decoded(boxes[i][keep[i]], best[i][keep[i]], (index[i] % classes)[keep[i]])
         for i in range(len(best))
     ]
+
+
+def query_scores(
+    predictions: Predictions, *, background_gate: bool = True, iou_gamma: float = 1.0
+) -> Tensor:
+    """(B, N, classes): softmax p(class) * (1 - p(background)) * IoU^gamma.
+
+    Without the gate there is no middle factor, without an IoU head no last one.
+    """
+    probabilities = predictions["logits"].softmax(-1)
+    scores = probabilities[..., :-1]
+    if background_gate:
+        scores = scores * (1 - probabilities[..., -1:])
+    if "iou_logits" in predictions:
+        scores = scores * predictions["iou_logits"].sigmoid()[..., None] ** iou_gamma
+    return scores

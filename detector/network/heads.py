@@ -48,11 +48,13 @@ class Heads(nn.Module):
         self.main = DetectionHead(config)
         early = config.decoder_layers - 1 if config.aux_loss else 0
         self.aux = nn.ModuleList(DetectionHead(config) for _ in range(early))
+        self.iou_head = xavier_linear(config.d_model, 1) if config.iou_head else None
 
     def forward(
         self, states: list[tuple[Tensor, Tensor]]
-    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
-        """Logits and boxes of the last layer and, in training, of each earlier one."""
+    ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]], Tensor | None]:
+        """Logits and boxes of the last layer and, in training, of each earlier one; and IoU
+        logits (B, N) of the last layer, if there is a head for them."""
         *early, (x, reference) = states
         aux = []
         if self.training:
@@ -60,4 +62,6 @@ class Heads(nn.Module):
                 head(self.scale(self.norm(content)), point)
                 for head, (content, point) in zip(self.aux, early, strict=False)
             ]
-        return self.main(self.scale(self.norm(x)), reference), aux
+        content = self.scale(self.norm(x))
+        ious = self.iou_head(content).squeeze(-1) if self.iou_head is not None else None
+        return self.main(content, reference), aux, ious

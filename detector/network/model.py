@@ -17,11 +17,12 @@ LEVEL_STD = 0.02
 
 
 class Predictions(TypedDict):
-    """What the detector returns; the last two in training only."""
+    """What the detector returns; ``aux`` and ``dense`` in training only."""
 
     logits: Tensor  # (B, N, num_classes + 1), background last
     boxes: Tensor  # (B, N, 4) cxcywh in [0, 1] of the square input
     references: Tensor  # (B, N, 2) reference points after the last layer
+    iou_logits: NotRequired[Tensor]  # (B, N), their sigmoid the IoU that the box is thought to have
     aux: NotRequired[list[tuple[Tensor, Tensor]]]  # logits and boxes of each earlier layer
     dense: NotRequired[list[Tensor]]  # (B, num_classes + 4, H, W) of p3, p4, p5
 
@@ -60,8 +61,10 @@ class HybridDetector(nn.Module):
 
         content, query_position, reference = self.queries(len(images))
         states = self.decoder(content, query_position, memory, shapes, reference)
-        (logits, boxes), aux = self.heads(states)
+        (logits, boxes), aux, iou_logits = self.heads(states)
         out = Predictions(logits=logits, boxes=boxes, references=states[-1][1])
+        if iou_logits is not None:
+            out["iou_logits"] = iou_logits
         if self.training and self.config.aux_loss:
             out["aux"], out["dense"] = aux, dense
         return out

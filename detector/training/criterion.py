@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.boxes import giou, to_corners
+from detector.boxes import giou, iou, to_corners
 from detector.data.training import Target
 from detector.network.model import Predictions
 from detector.training.matcher import Match, match
@@ -23,6 +23,8 @@ class LossSettings:
 
     ``quality_floor`` is the least weight of a matched query's classification, which otherwise is
     the GIoU of its box and 0 for a box that is off: then it learns no class until it overlaps.
+    ``iou`` and ``quality_predicted`` act on models with an IoU head: the latter is the share of the
+    predicted IoU in that weight, the GIoU's being the rest.
     """
 
     labels: float = 2.0
@@ -33,6 +35,8 @@ class LossSettings:
     dense: float = 0.5
     aux: float = 0.4
     quality_floor: float = 0.0
+    iou: float = 1.0
+    quality_predicted: float = 0.0
 
 
 def criterion(
@@ -48,9 +52,17 @@ def criterion(
     objects = max(sum(len(label) for label in labels), 1)
 
     matches = match(out["logits"], out["boxes"], labels, boxes)
-    floor = settings.quality_floor
-    terms = _set_losses(out["logits"], out["boxes"], labels, boxes, matches, objects, floor)
-    queries, _ = _gather(matches)
+    quality = _Quality(settings.quality_floor, settings.quality_predicted)
+    terms = _set_losses(
+        out["logits"], out["boxes"], labels, boxes, matches, objects, quality, out.get("iou_logits")
+    )
+    queries, wanted = _gather(matches)
+    if "iou_logits" in out:
+        target = torch.cat([box[i] for box, i in zip(boxes, wanted, strict=True)])
+        overlap = iou(to_corners(out["boxes"][queries].detach()), to_corners(target))
+        predicted = out["iou_logits"][queries]
+        error = F.binary_cross_entropy_with_logits(predicted, overlap, reduction="sum")
+        terms["iou"] = error / objects
     centers = out["boxes"][queries][:, :2]
     terms["center"] = (centers - out["references"][queries]).abs().sum() / objects
     terms["cardinality"] = _cardinality(out["logits"], labels)
@@ -62,7 +74,7 @@ def criterion(
 
     for i, (logits, predicted) in enumerate(out.get("aux", ())):
         matches = match(logits, predicted, labels, boxes)
-        terms = _set_losses(logits, predicted, labels, boxes, matches, objects, floor)
+        terms = _set_losses(logits, predicted, labels, boxes, matches, objects, quality)
         for name, value in terms.items():
             weighted[f"{name}_{i}"] = settings.aux * getattr(settings, name) * value
     weighted["loss"] = torch.stack(list(weighted.values())).sum()
@@ -89,6 +101,21 @@ def sigmoid_focal(logits: Tensor, target: Tensor) -> Tensor:
     return alpha * (1 - p_t) ** GAMMA * cross_entropy
 
 
+@dataclass(frozen=True)
+class _Quality:
+    """How much a matched query's classification weighs."""
+
+    floor: float
+    predicted: float  # share of the predicted IoU
+
+    def __call__(self, overlap: Tensor, iou_logits: Tensor | None) -> Tensor:
+        weight = overlap.detach().clamp(self.floor, 1)
+        if iou_logits is None:
+            return weight
+        seen = iou_logits.detach().sigmoid().clamp(self.floor, 1)
+        return (1 - self.predicted) * weight + self.predicted * seen
+
+
 def _set_losses(
     logits: Tensor,
     predicted: Tensor,
@@ -96,7 +123,8 @@ def _set_losses(
     boxes: Sequence[Tensor],
     matches: Sequence[Match],
     objects: int,
-    quality_floor: float,
+    quality: _Quality,
+    iou_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Classification of every query, and box terms of the matched ones."""
     queries, wanted = _gather(matches)
@@ -108,7 +136,8 @@ def _set_losses(
     classes[queries] = torch.cat([label[i] for label, i in zip(labels, wanted, strict=True)])
     weight = torch.full_like(logits[..., 0], UNMATCHED_WEIGHT)
     # A matched query learns its class as far as its box is right: quality-focal weighting.
-    weight[queries] = overlap.detach().clamp(quality_floor, 1).to(weight.dtype)
+    matched_iou = None if iou_logits is None else iou_logits[queries]
+    weight[queries] = quality(overlap, matched_iou).to(weight.dtype)
     return {
         "labels": (weight * focal(logits, classes)).sum() / objects,
         "boxes": (matched - target).abs().sum() / objects,

@@ -115,7 +115,11 @@ class TrainRecipe(_Section):
         if changes["num_classes"] != len(classes):
             given = changes["num_classes"]
             raise UserError(f"model.num_classes is {given}; the data has {len(classes)} classes")
-        return base.replace(**changes)
+        config = base.replace(**changes)
+        for name in ("iou", "quality_predicted"):
+            if name in self.training.losses and not config.iou_head:
+                raise UserError(f"training.losses.{name} needs the IoU head: set model.iou_head")
+        return config
 
     def loss_settings(self) -> LossSettings:
         names = list(LossSettings.__dataclass_fields__)

@@ -41,6 +41,8 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"querie": 10}, 'no setting "querie"; did you mean "queries"'),
         ({"pgi": [1, 4]}, r"pgi is \[1, 4\]; expected some of the stages 1, 2, 3"),
         ({"pgi": [2, 1]}, "in order"),
+        ({"iou_gamma": 2.0}, "iou_gamma needs the IoU head"),
+        ({"iou_head": True, "iou_gamma": -1.0}, "iou_gamma is -1.0; expected 0 or more"),
         ({"image_size": 2592}, "too large for position"),
     ],
 )
@@ -85,6 +87,7 @@ SWITCHES: list[dict[str, object]] = [
     {"deformable_dropout": 0.5},
     {"position": "cropped"},
     {"boxes": "absolute"},
+    {"iou_head": True},
     {"aux_loss": False},
     {"image_size": 96},
     {"num_classes": 4},
@@ -102,7 +105,9 @@ def outputs(config: HybridConfig) -> list[torch.Tensor]:
     model = HybridDetector(config).train()
     size = config.image_size
     out = model(torch.linspace(-1, 1, 2 * 3 * size * size).reshape(2, 3, size, size))
-    flat = [out["logits"], out["boxes"], *out.get("dense", []), *sum(out.get("aux", []), ())]
+    flat = [out["logits"], out["boxes"]]
+    flat += [out["iou_logits"]] if "iou_logits" in out else []
+    flat += [*out.get("dense", []), *sum(out.get("aux", []), ())]
     sum(tensor.square().sum() for tensor in flat).backward()
     return [tensor.detach() for tensor in flat] + [
         p.grad for p in model.parameters() if p.grad is not None
@@ -122,5 +127,6 @@ def test_every_setting_is_covered_by_a_switch_test() -> None:
     tested = {name for change in SWITCHES for name in change}
     # It is not the network that pads (the hybrid adapter's tests); gates need a gated network.
     elsewhere = {"pad_color", "stage2_dropout"}
+    elsewhere |= {"iou_gamma", "background_gate"}  # of decoding; see the hybrid adapter's tests
     elsewhere |= {"gate_kernels", "gate_spatial", "gate_deform_share"}  # see test_gate_fuse
     assert tested | elsewhere == set(SMALL.to_dict())

@@ -148,7 +148,7 @@ def test_swap_and_eval_what_was_swapped(run: Run, hybrid: Path, tmp_path: Path) 
     without = tmp_path / "no-csi.safetensors"
     printed = run("swap", hybrid, "csi=off", "-o", without)
     assert ["dropped", "in", "all", "4", "608"] in [line.split() for line in printed.splitlines()]
-    assert "the output changes: logits and boxes by up to" in printed
+    assert "the output changes: scores and boxes by up to" in printed
     printed = run("swap", without, "csi=on", "-o", tmp_path / "again.safetensors")
     assert "the output is unchanged" in printed
     report = json.loads(

@@ -79,6 +79,22 @@ def test_the_pad_color_of_the_config_reaches_the_network(hybrid: Path, tmp_path:
     assert not np.array_equal(mean.scores, gray.scores)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"background_gate": False}, {"iou_head": True}, {"iou_head": True, "iou_gamma": 3.0}],
+    ids=str,
+)
+def test_the_decoding_of_the_config_makes_the_scores(changes: dict[str, object]) -> None:
+    sizes = {"num_classes": 8, "image_size": 96, "widths": [16, 32, 32, 32], "d_model": 32}
+    before = {"iou_head": True} if "iou_gamma" in changes else {}
+    models = []
+    for switches in (before, changes):
+        model = HybridDetector(preset("tiny").replace(**sizes, **switches), seed=1)
+        models.append(HybridAdapter(model, Shapes.classes, {}))
+    (one,), (other,) = (model.detect([image(96, 96)]) for model in models)
+    assert not np.allclose(one.scores, other.scores, rtol=1e-3)
+
+
 @pytest.mark.parametrize("fault", ["missing", "shape", "foreign", "config"])
 def test_files_that_do_not_fit_are_refused(hybrid: Path, tmp_path: Path, fault: str) -> None:
     tensors = safetensors.torch.load_file(hybrid)

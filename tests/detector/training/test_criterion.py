@@ -163,3 +163,28 @@ def test_giou_by_hand(a: list[float], b: list[float], expected: float) -> None:
 def test_corners_of_a_centered_box() -> None:
     box: Tensor = to_corners(torch.tensor([0.5, 0.4, 0.2, 0.6]))
     assert box.tolist() == pytest.approx([0.4, 0.1, 0.6, 0.7])
+
+
+def test_the_iou_head_learns_the_iou_of_matched_boxes() -> None:
+    out = predictions(LOGITS, BOXES)
+    out["iou_logits"] = torch.tensor([[math.log(3.0), 5.0]], requires_grad=True)  # 0.75
+    terms = criterion(out, [target(OBJECT, [0])], ONES)
+    iou = 0.02 / 0.06
+    expected = -(iou * math.log(0.75) + (1 - iou) * math.log(0.25))
+    assert terms["iou"].item() == pytest.approx(expected, rel=1e-5)
+    (slope,) = torch.autograd.grad(terms["iou"], out["iou_logits"])
+    assert slope.tolist() == [[pytest.approx(0.75 - iou, rel=1e-5), 0.0]]
+    assert "iou" not in criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], ONES)
+
+
+def test_predicted_iou_can_weigh_the_classes() -> None:
+    out = predictions(LOGITS, BOXES)
+    out["iou_logits"] = torch.tensor([[math.log(3.0), 5.0]], requires_grad=True)
+    share = dataclasses.replace(ONES, quality_predicted=0.5)
+    difference = (
+        criterion(out, [target(OBJECT, [0])], share)["labels"]
+        - criterion(out, [target(OBJECT, [0])], ONES)["labels"]
+    )
+    p0 = math.exp(2) / (math.exp(2) + 2)
+    per_weight = 0.25 * (1 - p0) ** 2 * -math.log(p0)
+    assert difference.item() == pytest.approx(0.5 * (0.75 - 1 / 3) * per_weight, rel=1e-4)

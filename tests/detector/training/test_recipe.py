@@ -67,6 +67,19 @@ def test_unknown_model_settings_are_named(recipe: Path) -> None:
         loaded.config(["a"])
 
 
+def test_losses_of_a_head_that_is_not_there_are_refused(recipe: Path) -> None:
+    loaded = load_recipe(recipe, ["training.losses={iou: 2.0}"])
+    with pytest.raises(UserError, match=r"training.losses.iou needs the IoU head"):
+        loaded.config(["a"])
+    assert (
+        load_recipe(
+            recipe, ["training.losses={iou: 2.0, quality_predicted: 0.5}", "model.iou_head=true"]
+        )
+        .config(["a"])
+        .iou_head
+    )
+
+
 def test_the_number_of_classes_is_that_of_the_data(recipe: Path) -> None:
     loaded = load_recipe(recipe, ["model.num_classes=3"])
     with pytest.raises(UserError, match="num_classes is 3; the data has 2 classes"):
