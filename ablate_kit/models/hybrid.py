@@ -32,11 +32,11 @@ class HybridAdapter:
     @staticmethod
     def open(checkpoint: Checkpoint, device: str = "cpu") -> "HybridAdapter":
         """Builds the model that a checkpoint's config names and fills it, strictly."""
-        config, live = _config_and_names(checkpoint)
+        config, live = config_and_names(checkpoint)
         module = HybridDetector(config)
         _check(checkpoint, module, live)
         module.load_state_dict({live[name]: checkpoint.read(name) for name in live})
-        classes = checkpoint.classes or _class_names(config.num_classes)
+        classes = checkpoint.classes or class_names(config.num_classes)
         if len(classes) != config.num_classes:
             raise UserError(
                 f"{checkpoint.path} names {len(classes)} classes for {config.num_classes} outputs"
@@ -75,7 +75,7 @@ def is_hybrid(checkpoint: Checkpoint) -> bool:
     )
 
 
-def _config_and_names(checkpoint: Checkpoint) -> tuple[HybridConfig, dict[str, str]]:
+def config_and_names(checkpoint: Checkpoint) -> tuple[HybridConfig, dict[str, str]]:
     """The config, and for each tensor of the file its name in the model."""
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     if legacy.is_legacy(shapes):
@@ -105,7 +105,7 @@ def _check(checkpoint: Checkpoint, module: HybridDetector, live: Mapping[str, st
         )
 
 
-def _class_names(count: int) -> tuple[str, ...]:
+def class_names(count: int) -> tuple[str, ...]:
     """Names for a checkpoint that has none: the notebooks' classes are those of VOC."""
     if count == len(voc.CLASSES):
         return voc.CLASSES

@@ -159,6 +159,12 @@ def test_swap_and_eval_what_was_swapped(run: Run, hybrid: Path, tmp_path: Path) 
     assert "COCO metrics" in run("eval", without, "--shapes", "--limit", 1)
 
 
+def test_convert_and_eval_what_was_converted(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    printed = run("convert", hybrid, "-o", tmp_path / "ours.pth")
+    assert printed == f"{tmp_path / 'ours.pth'}  0 of {len(state(hybrid))} tensors renamed\n"
+    assert "COCO metrics" in run("eval", tmp_path / "ours.pth", "--shapes", "--limit", 1)
+
+
 def test_train_from_the_weights_of_a_checkpoint(
     run: Run, refuse: Run, hybrid: Path, tmp_path: Path
 ) -> None:
@@ -194,7 +200,18 @@ def test_demo(run: Run, refuse: Run, tmp_path: Path) -> None:
 
 
 def test_the_help_of_every_command_works(run: Run) -> None:
-    for command in ("keys", "units", "heads", "component", "layers", "swap", "eval", "train"):
+    for command in (
+        "keys",
+        "units",
+        "heads",
+        "component",
+        "layers",
+        "swap",
+        "convert",
+        "eval",
+        "train",
+        "demo",
+    ):
         assert "Usage" in run(command, "--help")
 
 

@@ -1,0 +1,37 @@
+"""``ablate convert``: notebook checkpoints of the hybrid detector to ours, and back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import say
+from ablate_kit.errors import UserError
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector or the notebooks.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A .safetensors or .pth file to write.")
+    ],
+    to_legacy: Annotated[
+        bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
+    ] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+) -> None:
+    """Rewrite a checkpoint under our names, or the thesis notebooks'."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.convert import convert as converted
+    from ablate_kit.models.hybrid import is_hybrid
+
+    with open_checkpoint(checkpoint, weights) as opened:
+        if not is_hybrid(opened):
+            raise UserError(f"{opened} is not a hybrid detector; only its names can be converted")
+        done = converted(opened, output, to_legacy=to_legacy)
+    say(f"{output}  {done.renamed} of {done.tensors} tensors renamed")
+    if done.kept:
+        say(f"kept: {', '.join(done.kept)}")
+    if done.dropped:
+        say(f"dropped: {', '.join(done.dropped)}")
