@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ablate_kit.cli import convert, cut, demo, evaluate, keys, swap, train
+from ablate_kit.cli import convert, cut, demo, evaluate, graft, keys, swap, train
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("heads")(cut.heads)
 app.command("component")(cut.component)
 app.command("layers")(cut.layers)
 app.command("swap")(swap.swap)
+app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)

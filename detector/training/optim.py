@@ -28,13 +28,15 @@ MULTIPLIERS: dict[str, float] = {
 def parameter_groups(
     model: nn.Module, lr: float, weight_decay: float, multipliers: dict[str, float]
 ) -> list[dict[str, object]]:
-    """AdamW groups ``kind`` and ``kind.decay``; every parameter is in exactly one.
+    """AdamW groups ``kind`` and ``kind.decay``; every parameter to train is in exactly one.
 
     Only matrices and kernels of linear and convolution layers decay; biases, norms, scales,
     embeddings and sampling offsets do not.
     """
     groups: dict[str, list[nn.Parameter]] = defaultdict(list)
     for kind, decays, parameter in _classified(model):
+        if not parameter.requires_grad:
+            continue
         groups[f"{kind}.decay" if decays else kind].append(parameter)
     return [
         {

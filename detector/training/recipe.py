@@ -98,6 +98,7 @@ class Training(_Section):
     evaluate_every: Count = 1  # epochs
     workers: Natural = 0
     seed: Natural = 42
+    freeze: list[str] = []  # modules that keep their weights and run as in evaluation
     losses: dict[str, float] = {}  # changes to the loss settings
 
 

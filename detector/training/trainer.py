@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from detector.config import HybridConfig
 from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
 from detector.data.training import Batch, EpochSampler, Target, TrainingSet, loader
-from detector.errors import UserError
+from detector.errors import UserError, did_you_mean
 from detector.network.model import HybridDetector
 from detector.training.criterion import criterion
 from detector.training.optim import learning_rate_factor, offset_parameters, parameter_groups
@@ -81,6 +81,7 @@ class Trainer:
         self.evaluate = evaluate
         self.device = torch.device(device)
         self.model = HybridDetector(self.config, seed=self.options.seed).to(self.device)
+        self.frozen = _frozen(self.model, self.options.freeze)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(
                 self.model, self.options.lr, self.options.weight_decay, recipe.multipliers()
@@ -143,6 +144,8 @@ class Trainer:
     def _train(self, progress: Progress) -> float:
         """One epoch of optimizer steps; the mean loss."""
         self.model.train()
+        for module in self.frozen:
+            module.eval()
         self.sampler.set_epoch(self.state.epoch)
         total = torch.zeros((), device=self.device)
         count, size = len(self.batches), self.options.accumulate
@@ -235,3 +238,16 @@ class Trainer:
             drop_last=len(dataset) >= self.options.batch_size,
             pin_memory=self.device.type == "cuda",
         )
+
+
+def _frozen(model: HybridDetector, names: Sequence[str]) -> list[nn.Module]:
+    """The named modules, whose parameters get no gradient from now on."""
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules or not any(True for _ in modules[name].parameters()):
+            near = did_you_mean(name, [known for known in modules if known])
+            raise UserError(f'training.freeze names no module "{name}" of the detector{near}')
+        modules[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("training.freeze leaves nothing to train")
+    return [modules[name] for name in names]

@@ -165,6 +165,25 @@ def test_convert_and_eval_what_was_converted(run: Run, hybrid: Path, tmp_path: P
     assert "COCO metrics" in run("eval", tmp_path / "ours.pth", "--shapes", "--limit", 1)
 
 
+def test_graft(run: Run, refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    without, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    run("component", hybrid, "neck", "-o", without)
+    lines = run("graft", without, "--from", hybrid, "--parts", "neck", "-o", target).splitlines()
+    count = sum(name.startswith("neck.") for name in state(hybrid))
+    assert lines[0] == f"neck: {count} of {count} tensors loaded"
+    assert changed(hybrid, target) == {}
+    run("swap", hybrid, "d_model=48", "-o", tmp_path / "wide.safetensors")
+    said = refuse(
+        "graft", tmp_path / "wide.safetensors", "--from", hybrid, "-o", tmp_path / "c.safetensors"
+    )
+    assert "have another shape" in said
+    assert "give --skip-mismatched" in said
+    assert not (tmp_path / "c.safetensors").exists()
+    printed = run("graft", tmp_path / "wide.safetensors", "--from", hybrid, "--skip-mismatched",
+                  "-o", tmp_path / "c.safetensors")  # fmt: skip
+    assert "left out, of another shape" in printed
+
+
 def test_train_from_the_weights_of_a_checkpoint(
     run: Run, refuse: Run, hybrid: Path, tmp_path: Path
 ) -> None:

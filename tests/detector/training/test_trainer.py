@@ -143,6 +143,33 @@ def test_a_checkpoint_holds_all_that_rebuilds_the_model(tmp_path: Path) -> None:
     assert (tmp_path / "recipe.yaml").is_file()
 
 
+def test_frozen_modules_keep_their_weights_and_run_as_in_evaluation(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=1, freeze=["backbone", "decoder.layers.0"])
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    run.run(Silent())
+    assert not run.model.backbone.pgi1.training
+    changed = {
+        name
+        for name, tensor in run.model.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert changed
+    assert not any(name.startswith(("backbone.", "decoder.layers.0.")) for name in changed)
+    assert any(name.startswith("decoder.layers.1.") for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (["bakbone"], 'no module "bakbone" of the detector; did you mean "backbone"'),
+        ([""], "training.freeze leaves nothing to train"),
+    ],
+)
+def test_what_cannot_be_frozen_is_named(tmp_path: Path, freeze: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path, freeze=freeze)
+
+
 def test_all_files_of_a_run_can_be_read_by_the_same_people(tmp_path: Path) -> None:
     trainer(tmp_path, epochs=1).run(Silent())
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1

@@ -1,0 +1,99 @@
+"""``ablate graft``: pretrained parts put into a checkpoint of the hybrid detector."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, say
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.graft import Graft
+
+LISTED = 20  # names of a kind that the report spells out
+
+
+def graft(
+    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
+    source: Annotated[Path, typer.Option("--from", help="A file with the pretrained parts.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
+    parts: Annotated[str, typer.Option(help="Modules of the detector.")] = "backbone,neck",
+    rules: Annotated[
+        list[str] | None, typer.Option("--map", help="Rename the source's tensors: old.*=new.*")
+    ] = None,
+    skip_mismatched: Annotated[
+        bool, typer.Option("--skip-mismatched", help="Leave out tensors of another shape.")
+    ] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the source, if it holds several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Load pretrained backbone and neck (or other parts), with a report of every tensor."""
+    from ablate_kit.ablations import graft as rule
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
+    from detector.checkpoint import save_weights
+
+    if output.suffix != ".safetensors":
+        raise UserError(f"cannot write {output}; expected a name ending in .safetensors")
+    if output.exists():
+        raise UserError(f"{output} exists; choose another place or remove it")
+    with open_checkpoint(checkpoint) as opened:
+        if not is_hybrid(opened):
+            raise UserError(f"{opened} is not a hybrid detector; nothing can be grafted onto it")
+        adapter = HybridAdapter.open(opened)
+    model = adapter.module
+    with open_checkpoint(source, weights) as opened:
+        shapes = {name: info.shape for name, info in opened.tensors.items()}
+        names = rule.detector_names(shapes, model.config, rules or [])
+        done = rule.graft(model, shapes, opened.read, parts.split(","), names)
+    if done.mismatched and not skip_mismatched:
+        name, (here, there) = next(iter(done.mismatched.items()))
+        raise UserError(
+            f'{len(done.mismatched)} tensors of {source} have another shape: "{name}" is {there} '
+            f"there and {here} here; give --skip-mismatched to leave them out"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(output, model, adapter.classes)
+    if as_json:
+        print_json(
+            {
+                "path": str(output),
+                "loaded": done.loaded,
+                "cast": done.cast,
+                "mismatched": done.mismatched,
+                "missing": done.missing,
+                "unused": done.unused,
+            }
+        )
+        return
+    say(_report(done, parts.split(",")))
+    say(f"written to {output}")
+
+
+def _report(done: "Graft", parts: list[str]) -> str:
+    lines = []
+    for part in parts:
+        inside = f"{part}."
+        loaded = sum(name.startswith(inside) for name in done.loaded)
+        others = (*done.missing, *done.mismatched)
+        total = loaded + sum(name.startswith(inside) for name in others)
+        lines.append(f"{part}: {loaded} of {total} tensors loaded")
+    if done.cast:
+        lines.append(f"of another dtype and converted: {len(done.cast)}")
+    shapes = [
+        f"{name}: {there} there, {here} here" for name, (here, there) in done.mismatched.items()
+    ]
+    for title, names in (
+        ("left out, of another shape", shapes),
+        ("left as they were, not in the source", done.missing),
+        ("not used of the source", done.unused),
+    ):
+        if names:
+            lines.append(f"{title}: {len(names)}")
+            lines += [f"  {name}" for name in names[:LISTED]]
+            if len(names) > LISTED:
+                lines.append(f"  ... and {len(names) - LISTED} more (--json lists all)")
+    return "\n".join(lines)
