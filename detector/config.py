@@ -44,6 +44,7 @@ class HybridConfig:
     gate_deform_share: bool = True  # learned share of DCNv4's branch; else its initial value
     mlp_ratio: float = 4.0  # hidden width of the stage 3 MLPs over the stage's width
     pgi: tuple[int, ...] = (1, 2, 3)  # stages with programmable gradient information
+    pgi_in_evaluation: bool = False  # is their training-only branch there in evaluation, too?
     csi: bool = True  # cross-scale injection of p3 into the input of stage 2
     dense_prior: float = 0.05  # initial foreground probability of the dense auxiliary heads
 
@@ -196,6 +197,8 @@ def _validate(c: HybridConfig) -> None:
         )
     if not set(c.pgi) <= {1, 2, 3} or list(c.pgi) != sorted(set(c.pgi)):
         raise UserError(f"pgi is {list(c.pgi)}; expected some of the stages 1, 2, 3, in order")
+    if c.pgi_in_evaluation and not c.pgi:
+        raise UserError("pgi_in_evaluation needs PGI in some stage; pgi is []")
     _validate_stage2(c)
     if c.iou_gamma < 0.0:
         raise UserError(f"iou_gamma is {c.iou_gamma}; expected 0 or more")
@@ -238,6 +241,7 @@ PRESETS: dict[str, HybridConfig] = {
         pad_color="mean",
         dcn_grid="full",
         dcn_offset_scale=1.0,
+        pgi_in_evaluation=True,
         query_std=1.0,
         position="sine",
         boxes="refined",
@@ -252,6 +256,7 @@ PRESETS: dict[str, HybridConfig] = {
         dcn_offset_scale=1.0,
         attention_depth=1,
         attention_heads=4,
+        pgi_in_evaluation=True,
         mlp_ratio=2.0,
         d_model=64,
         neck_repeats=1,

@@ -31,7 +31,7 @@ WORDS: dict[str, dict[bool, dict[str, Any]]] = {
             "gate_deform_share": True,
         },
     },
-    "pgi": {True: {"pgi": [1, 2, 3]}, False: {"pgi": []}},
+    "pgi": {True: {"pgi": [1, 2, 3]}, False: {"pgi": [], "pgi_in_evaluation": False}},
 }
 
 

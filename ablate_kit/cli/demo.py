@@ -72,6 +72,7 @@ def _ablations(checkpoint: "Checkpoint") -> "list[Ablation]":
         *heads_each(heads),
         *units({name: tensors[name].shape for name in ffn}, [10, 30], label="decoder-ffn-units"),
         component(select("backbone.csi", tensors, where), "backbone.csi"),
+        component(select("backbone.pgi2", tensors, where), "backbone.pgi2"),
         component(select("encoder", tensors, where), "encoder"),
         *layers(tensors, "decoder.layers", "cross_attn", "progressive", where),
         *layers(tensors, "decoder.layers", "self_attn", "progressive", where),

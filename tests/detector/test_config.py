@@ -41,6 +41,7 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"querie": 10}, 'no setting "querie"; did you mean "queries"'),
         ({"pgi": [1, 4]}, r"pgi is \[1, 4\]; expected some of the stages 1, 2, 3"),
         ({"pgi": [2, 1]}, "in order"),
+        ({"pgi": [], "pgi_in_evaluation": True}, "needs PGI in some stage"),
         ({"iou_gamma": 2.0}, "iou_gamma needs the IoU head"),
         ({"iou_head": True, "iou_gamma": -1.0}, "iou_gamma is -1.0; expected 0 or more"),
         ({"image_size": 2592}, "too large for position"),
@@ -96,7 +97,9 @@ SWITCHES: list[dict[str, object]] = [
     {"d_model": 32},
 ]
 
-SMALL = preset("tiny").replace(image_size=64, num_classes=3, queries=5, widths=[16, 32, 16, 16])
+SMALL = preset("tiny").replace(
+    image_size=64, num_classes=3, queries=5, widths=[16, 32, 16, 16], pgi_in_evaluation=False
+)
 
 
 def outputs(config: HybridConfig) -> list[torch.Tensor]:
@@ -127,6 +130,7 @@ def test_every_setting_is_covered_by_a_switch_test() -> None:
     tested = {name for change in SWITCHES for name in change}
     # It is not the network that pads (the hybrid adapter's tests); gates need a gated network.
     elsewhere = {"pad_color", "stage2_dropout"}
-    elsewhere |= {"iou_gamma", "background_gate"}  # of decoding; see the hybrid adapter's tests
+    # Of evaluation and decoding; see the hybrid adapter's tests.
+    elsewhere |= {"pgi_in_evaluation", "iou_gamma", "background_gate"}
     elsewhere |= {"gate_kernels", "gate_spatial", "gate_deform_share"}  # see test_gate_fuse
     assert tested | elsewhere == set(SMALL.to_dict())

@@ -1,4 +1,4 @@
-"""Programmable gradient information: an auxiliary branch that exists in training only."""
+"""Programmable gradient information: an auxiliary branch that usually exists in training only."""
 
 import math
 
@@ -19,12 +19,13 @@ class PGI(nn.Module):
 
     ``main`` is a grouped convolution (four channels per group) and a norm; ``lambda`` is learned
     within [0.2, 0.7]. Because the auxiliary term is left out in evaluation, the two modes compute
-    different functions.
+    different functions; ``pgi_in_evaluation`` keeps it, so that the difference can be measured.
     """
 
     def __init__(self, channels: int, aux_channels: int, config: HybridConfig) -> None:
         super().__init__()
         hidden = max(channels // 4, 32)
+        self.in_evaluation = config.pgi_in_evaluation
         low, high = LAMBDA_BOUNDS
         self.lambda_logit = nn.Parameter(
             torch.tensor(math.log((LAMBDA_INIT - low) / (high - LAMBDA_INIT)))
@@ -42,7 +43,7 @@ class PGI(nn.Module):
 
     def forward(self, x: Tensor, aux: Tensor) -> Tensor:
         out = x + self.main_norm(self.main(x))
-        if not self.training:
+        if not (self.training or self.in_evaluation):
             return out
         low, high = LAMBDA_BOUNDS
         share = low + (high - low) * torch.sigmoid(self.lambda_logit)

@@ -12,8 +12,9 @@ from detector.config import HybridConfig, preset
 from detector.network.model import HybridDetector
 
 SMALL = preset("tiny").replace(
-    num_classes=3, image_size=64, widths=[16, 32, 32, 32], d_model=32, queries=6
-)
+    num_classes=3, image_size=64, widths=[16, 32, 32, 32], d_model=32, queries=6,
+    pgi_in_evaluation=False,
+)  # fmt: skip
 
 
 def shaken(config: HybridConfig) -> HybridDetector:
@@ -104,7 +105,7 @@ def test_names_are_grouped_by_the_largest_module_of_their_own() -> None:
     ("word", "changes"),
     [
         ("csi=off", {"csi": False}),
-        ("pgi=off", {"pgi": []}),
+        ("pgi=off", {"pgi": [], "pgi_in_evaluation": False}),
         ("pgi=[1, 3]", {"pgi": [1, 3]}),
         ("gate_fuse=on", {"stage2": "gate"}),
         ("queries=9", {"queries": 9}),

@@ -81,10 +81,15 @@ def test_the_pad_color_of_the_config_reaches_the_network(hybrid: Path, tmp_path:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"background_gate": False}, {"iou_head": True}, {"iou_head": True, "iou_gamma": 3.0}],
+    [
+        {"background_gate": False},
+        {"pgi_in_evaluation": False},
+        {"iou_head": True},
+        {"iou_head": True, "iou_gamma": 3.0},
+    ],
     ids=str,
 )
-def test_the_decoding_of_the_config_makes_the_scores(changes: dict[str, object]) -> None:
+def test_what_the_config_says_of_evaluation_makes_the_scores(changes: dict[str, object]) -> None:
     sizes = {"num_classes": 8, "image_size": 96, "widths": [16, 32, 32, 32], "d_model": 32}
     before = {"iou_head": True} if "iou_gamma" in changes else {}
     models = []
