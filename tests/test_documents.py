@@ -1,0 +1,37 @@
+"""What the documents promise is there: links, commands, code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.cli.app import app
+
+DOCUMENTS = ["README.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in sorted(
+    (Path(__file__).resolve().parents[1] / "docs").glob("*.md")))]  # fmt: skip
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(repository: Path, document: str) -> None:
+    path = repository / document
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_exist(repository: Path, document: str) -> None:
+    known = {command.name for command in app.registered_commands}
+    text = (repository / document).read_text()
+    for command in re.findall(r"^(?:\$ |    |`)?ablate ([a-z]+) ", text, re.MULTILINE):
+        assert command in known, command
+
+
+def test_the_code_of_the_readme_runs(repository: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=repository, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
