@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import file_changes
@@ -39,23 +41,34 @@ def write_variants(checkpoint: Checkpoint, destinations: dict[Path, Ablation]) -
         for path in (destination, receipt_path(checkpoint, destination)):
             if path.exists():
                 raise UserError(f"{path} exists; choose another place or remove it")
-    digest = sha256(checkpoint.archive.path)
+    origin = _origin(checkpoint)
     for destination, ablation in destinations.items():
         destination.parent.mkdir(parents=True, exist_ok=True)
         changes = file_changes(checkpoint, ablation)
-        receipt = {
-            "base": {"path": str(checkpoint.path), "sha256": digest},
-            "weights": checkpoint.place,
-            "ablation": ablation.to_dict(),
-            "digest": ablation.digest,
-            "ablate_kit": version("ablate-kit"),
-        }
+        receipt = origin | {"ablation": ablation.to_dict(), "digest": ablation.digest}
         text = json.dumps(receipt, indent=1) + "\n"
         if checkpoint.folder:
             copy_folder_patched(checkpoint, changes, destination, notes={RECEIPT: text})
         else:
             write_patched(checkpoint.archive, changes, destination)
             receipt_path(checkpoint, destination).write_text(text)
+
+
+def write_receipt(
+    destination: Path, verb: str, checkpoint: Checkpoint, settings: Mapping[str, Any]
+) -> None:
+    """``DESTINATION.VERB.json``: what a file was made from, and how, by a command that does more
+    than to set elements."""
+    path = destination.with_name(f"{destination.name}.{verb}.json")
+    path.write_text(json.dumps(_origin(checkpoint) | {verb: dict(settings)}, indent=1) + "\n")
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "base": {"path": str(checkpoint.path), "sha256": sha256(checkpoint.archive.path)},
+        "weights": checkpoint.place,
+        "ablate_kit": version("ablate-kit"),
+    }
 
 
 def receipt_path(checkpoint: Checkpoint, destination: Path) -> Path:

@@ -32,7 +32,9 @@ def graft(
 ) -> None:
     """Load pretrained backbone and neck (or other parts), with a report of every tensor."""
     from ablate_kit.ablations import graft as rule
+    from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.digest import sha256
     from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
     from detector.checkpoint import save_weights
 
@@ -45,10 +47,10 @@ def graft(
             raise UserError(f"{opened} is not a hybrid detector; nothing can be grafted onto it")
         adapter = HybridAdapter.open(opened)
     model = adapter.module
-    with open_checkpoint(source, weights) as opened:
-        shapes = {name: info.shape for name, info in opened.tensors.items()}
+    with open_checkpoint(source, weights) as given:
+        shapes = {name: info.shape for name, info in given.tensors.items()}
         names = rule.detector_names(shapes, model.config, rules or [])
-        done = rule.graft(model, shapes, opened.read, parts.split(","), names)
+        done = rule.graft(model, shapes, given.read, parts.split(","), names)
     if done.mismatched and not skip_mismatched:
         name, (here, there) = next(iter(done.mismatched.items()))
         raise UserError(
@@ -57,6 +59,9 @@ def graft(
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, model, adapter.classes)
+    origin = {"path": str(source), "sha256": sha256(given.archive.path), "weights": given.place}
+    settings = {"from": origin, "parts": parts, "map": rules or [], "tensors": len(done.loaded)}
+    write_receipt(output, "graft", opened, settings)
     if as_json:
         print_json(
             {

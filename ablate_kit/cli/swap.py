@@ -36,6 +36,7 @@ def swap(
 ) -> None:
     """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
     from ablate_kit.ablations import swap as rule
+    from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
     from detector.checkpoint import save_weights
@@ -52,6 +53,8 @@ def swap(
     made = rule.swap(original, rule.parse_switches(switches, original.config), init.value, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, made.model, adapter.classes)
+    settings = {"switches": switches, "init": init.value, "seed": seed}
+    write_receipt(output, "swap", opened, settings)
     parts = {"kept": made.kept, "new": made.new, "dropped": made.dropped}
     if as_json:
         difference = made.change if made.change != float("inf") else None

@@ -1,5 +1,6 @@
 """Every command end to end, as a user runs it."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -151,6 +152,9 @@ def test_swap_and_eval_what_was_swapped(run: Run, hybrid: Path, tmp_path: Path) 
     assert "the output changes: scores and boxes by up to" in printed
     printed = run("swap", without, "csi=on", "-o", tmp_path / "again.safetensors")
     assert "the output is unchanged" in printed
+    receipt = json.loads((tmp_path / "no-csi.safetensors.swap.json").read_text())
+    assert receipt["swap"] == {"switches": ["csi=off"], "init": "identity", "seed": 0}
+    assert receipt["base"]["sha256"] == hashlib.sha256(hybrid.read_bytes()).hexdigest()
     report = json.loads(
         run("swap", without, "csi=on", "-o", tmp_path / "json.safetensors", "--json")
     )
@@ -172,6 +176,10 @@ def test_graft(run: Run, refuse: Run, hybrid: Path, tmp_path: Path) -> None:
     count = sum(name.startswith("neck.") for name in state(hybrid))
     assert lines[0] == f"neck: {count} of {count} tensors loaded"
     assert changed(hybrid, target) == {}
+    receipt = json.loads((tmp_path / "b.safetensors.graft.json").read_text())
+    assert receipt["base"]["path"] == str(without)
+    assert receipt["graft"]["from"]["sha256"] == hashlib.sha256(hybrid.read_bytes()).hexdigest()
+    assert receipt["graft"]["tensors"] == count
     run("swap", hybrid, "d_model=48", "-o", tmp_path / "wide.safetensors")
     said = refuse(
         "graft", tmp_path / "wide.safetensors", "--from", hybrid, "-o", tmp_path / "c.safetensors"
