@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import say
-from ablate_kit.errors import UserError
+from ablate_kit.cli.output import check_new_file, say
 
 
 def convert(
@@ -24,11 +23,9 @@ def convert(
     """Rewrite a checkpoint under our names, or the thesis notebooks'."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.convert import convert as converted
-    from ablate_kit.models.hybrid import is_hybrid
 
+    check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
     with open_checkpoint(checkpoint, weights) as opened:
-        if not is_hybrid(opened):
-            raise UserError(f"{opened} is not a hybrid detector; only its names can be converted")
         done = converted(opened, output, to_legacy=to_legacy)
     say(f"{output}  {done.renamed} of {done.tensors} tensors renamed")
     if done.kept:

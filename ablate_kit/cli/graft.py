@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say
+from ablate_kit.cli.output import check_new_file, print_json, say
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,16 +35,11 @@ def graft(
     from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import sha256
-    from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
+    from ablate_kit.models.hybrid import HybridAdapter
     from detector.checkpoint import save_weights
 
-    if output.suffix != ".safetensors":
-        raise UserError(f"cannot write {output}; expected a name ending in .safetensors")
-    if output.exists():
-        raise UserError(f"{output} exists; choose another place or remove it")
+    check_new_file(output, ".safetensors")
     with open_checkpoint(checkpoint) as opened:
-        if not is_hybrid(opened):
-            raise UserError(f"{opened} is not a hybrid detector; nothing can be grafted onto it")
         adapter = HybridAdapter.open(opened)
     model = adapter.module
     with open_checkpoint(source, weights) as given:

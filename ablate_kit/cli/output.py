@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit.errors import UserError
@@ -20,6 +21,15 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_new_file(path: Path, *suffixes: str) -> None:
+    """Refuses a file that exists, or is not named as the format that would be written."""
+    if path.suffix not in suffixes:
+        expected = " or ".join(suffixes)
+        raise UserError(f"cannot write {path}; expected a name ending in {expected}")
+    if path.exists():
+        raise UserError(f"{path} exists; choose another place or remove it")
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say
-from ablate_kit.errors import UserError
+from ablate_kit.cli.output import check_new_file, print_json, say
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.swap import Swap
@@ -38,16 +37,11 @@ def swap(
     from ablate_kit.ablations import swap as rule
     from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
+    from ablate_kit.models.hybrid import HybridAdapter
     from detector.checkpoint import save_weights
 
-    if output.suffix != ".safetensors":
-        raise UserError(f"cannot write {output}; expected a name ending in .safetensors")
-    if output.exists():
-        raise UserError(f"{output} exists; choose another place or remove it")
+    check_new_file(output, ".safetensors")
     with open_checkpoint(checkpoint, weights) as opened:
-        if not is_hybrid(opened):
-            raise UserError(f"{opened} is not a hybrid detector; only its modules can be swapped")
         adapter = HybridAdapter.open(opened)
     original = adapter.module
     made = rule.swap(original, rule.parse_switches(switches, original.config), init.value, seed)

@@ -45,11 +45,6 @@ def convert(checkpoint: Checkpoint, output: Path, *, to_legacy: bool = False) ->
     saved as well. The notebooks' form is a ``.pth``. Raises ``UserError`` for a model that the
     notebooks cannot build.
     """
-    if output.suffix not in ((".pth",) if to_legacy else (".safetensors", ".pth")):
-        expected = ".pth" if to_legacy else ".safetensors or .pth"
-        raise UserError(f"cannot write {output}; expected a name ending in {expected}")
-    if output.exists():
-        raise UserError(f"{output} exists; choose another place or remove it")
     adapter = HybridAdapter.open(checkpoint)
     if to_legacy:
         _check_buildable(adapter.module.config)

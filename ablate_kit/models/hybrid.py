@@ -32,6 +32,8 @@ class HybridAdapter:
     @staticmethod
     def open(checkpoint: Checkpoint, device: str = "cpu") -> "HybridAdapter":
         """Builds the model that a checkpoint's config names and fills it, strictly."""
+        if not is_hybrid(checkpoint):
+            raise UserError(f"{checkpoint} is not a hybrid detector")
         config, live = config_and_names(checkpoint)
         module = HybridDetector(config)
         _check(checkpoint, module, live)

@@ -94,6 +94,13 @@ def test_swaps(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
     )
 
 
+def test_conversions(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    assert "ending in .pth" in refuse(
+        "convert", hybrid, "--to-legacy", "-o", tmp_path / "b.safetensors")  # fmt: skip
+    assert "ending in .safetensors or .pth" in refuse("convert", hybrid, "-o", tmp_path / "b.bin")
+    assert "exists" in refuse("convert", hybrid, "-o", hybrid)
+
+
 def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
     assert "a checkpoint is given twice" in refuse("eval", hybrid, hybrid, "--shapes")
 

@@ -98,13 +98,3 @@ def test_what_the_notebooks_cannot_build_is_refused(
     with pytest.raises(UserError, match=message):
         converted(tmp_path / "a.pth", tmp_path / "b.pth", to_legacy=True)
     assert not (tmp_path / "b.pth").exists()
-
-
-def test_outputs_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    notebook(tmp_path / "a.pth", SMALL)
-    with pytest.raises(UserError, match=r"ending in \.pth"):
-        converted(tmp_path / "a.pth", tmp_path / "b.safetensors", to_legacy=True)
-    with pytest.raises(UserError, match=r"ending in .safetensors or .pth"):
-        converted(tmp_path / "a.pth", tmp_path / "b.bin")
-    with pytest.raises(UserError, match="exists"):
-        converted(tmp_path / "a.pth", tmp_path / "a.pth")
