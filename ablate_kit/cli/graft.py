@@ -52,6 +52,10 @@ def graft(
             f'{len(done.mismatched)} tensors of {source} have another shape: "{name}" is {there} '
             f"there and {here} here; give --skip-mismatched to leave them out"
         )
+    if not done.loaded:
+        raise UserError(
+            f"every tensor of {source} has another shape than its place in {checkpoint}"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, model, adapter.classes)
     origin = {"path": str(source), "sha256": sha256(given.archive.path), "weights": given.place}

@@ -67,7 +67,7 @@ def convert(checkpoint: Checkpoint, output: Path, *, to_legacy: bool = False) ->
             content |= {"config": model.config.to_json(), "classes": list(adapter.classes)}
         save_atomically(output, lambda path: torch.save(content, path))
     old = set(checkpoint.tensors)
-    used = {*extras, "config", "classes", checkpoint.place, "recipe"}
+    used = {*extras, "config", "classes", checkpoint.place}
     return Conversion(
         renamed=len(set(names.values()) - old),
         tensors=len(names),

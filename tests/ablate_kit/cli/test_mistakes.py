@@ -94,6 +94,17 @@ def test_swaps(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_graft_of_nothing(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({"neck.keep.0.weight": torch.zeros(7)}, other)
+    target = tmp_path / "x.safetensors"
+    assert "has another shape than its place" in refuse(
+        "graft", hybrid, "--from", other, "--skip-mismatched", "-o", target)  # fmt: skip
+    assert not target.exists()
+    assert "no tensor of the source belongs to encoder" in refuse(
+        "graft", hybrid, "--from", other, "--parts", "encoder", "-o", target)  # fmt: skip
+
+
 def test_conversions(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
     assert "ending in .pth" in refuse(
         "convert", hybrid, "--to-legacy", "-o", tmp_path / "b.safetensors")  # fmt: skip

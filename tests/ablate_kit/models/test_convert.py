@@ -25,7 +25,7 @@ def notebook(path: Path, config: HybridConfig) -> HybridDetector:
     state = {names[name]: tensor for name, tensor in model.state_dict().items()}
     run = {
         "epoch": 7, "model": state, "optimizer": {"state": {}}, "scheduler": {"step": 3},
-        "best_ap": 0.25, "history": {"train_loss": [3.0, 2.0]},
+        "recipe": "{}", "best_ap": 0.25, "history": {"train_loss": [3.0, 2.0]},
     }  # fmt: skip
     torch.save(run, path)
     return model
@@ -47,7 +47,7 @@ def test_there_and_back(tmp_path: Path, variant: dict[str, object]) -> None:
     model = notebook(theirs, SMALL.replace(**variant))
     done = converted(theirs, ours)
     assert done.kept == ("epoch", "best_ap", "history")
-    assert done.dropped == ("optimizer", "scheduler")
+    assert done.dropped == ("optimizer", "recipe", "scheduler")
     assert done.renamed > 300
     saved = torch.load(ours, weights_only=True)
     assert saved["epoch"] == 7
@@ -70,7 +70,9 @@ def test_a_safetensors_file_holds_weights_config_and_classes(tmp_path: Path) -> 
     model = notebook(tmp_path / "a.pth", SMALL)
     done = converted(tmp_path / "a.pth", tmp_path / "b.safetensors")
     assert done.kept == ()
-    assert set(done.dropped) == {"best_ap", "epoch", "history", "optimizer", "scheduler"}
+    assert set(done.dropped) == {
+        "best_ap", "epoch", "history", "optimizer", "recipe", "scheduler",
+    }  # fmt: skip
     with open_checkpoint(tmp_path / "b.safetensors") as checkpoint:
         assert checkpoint.classes is not None
         assert len(checkpoint.classes) == 20
