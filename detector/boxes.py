@@ -10,6 +10,12 @@ def to_corners(boxes: Tensor) -> Tensor:
     return torch.cat((center - size / 2, center + size / 2), dim=-1)
 
 
+def to_centers(boxes: Tensor) -> Tensor:
+    """(..., 4) xyxy to cxcywh."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return torch.cat(((low + high) / 2, high - low), dim=-1)
+
+
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union, in [0, 1], of broadcastable (..., 4) xyxy boxes."""
     overlap, union = _overlap_and_union(a, b)

@@ -57,6 +57,10 @@ class HybridConfig:
     decoder_layers: int = 4
     decoder_points: tuple[int, ...] | None = None  # one per layer; None: 4, ..., 4, 2, 2
     queries: int = 200
+    proposal_queries: int = 0  # of the queries, those chosen among the encoder's tokens
+    peak_queries: int = 0  # those seeded where the neck's maps respond most
+    grid_queries: int = 0  # those seeded on a regular grid over the neck's maps
+    query_objectness: bool = False  # predicts whether a query shows an object; chooses proposals
     query_std: float = 0.02  # of the initial query embeddings; sets the spread of references
     transformer_drop_path: float = 0.1
     deformable_dropout: float = 0.1  # on the output of every deformable attention
@@ -65,6 +69,12 @@ class HybridConfig:
     iou_head: bool = False  # predicts the IoU of every query's box
     iou_gamma: float = 1.0  # scores are multiplied by that IoU to this power
     background_gate: bool = True  # and by 1 - p(background)
+    denoising: Literal["none", "thesis", "contrastive"] = "none"  # see network.modules.denoising
+    denoising_queries: int = 100  # at most, per image; beyond it if contrastive and one group is
+    denoising_groups: int = 5  # of copies of all objects; at most, if contrastive
+    denoising_label_noise: float = 0.5  # probability of another label, drawn from all classes
+    denoising_box_noise: float = 0.4  # of the image (thesis) or half the box (contrastive)
+    denoising_layers: Literal["last", "all"] = "last"  # decoder layers where copies are compared
     aux_loss: bool = True  # heads on every decoder layer and dense heads on the backbone
 
     def __post_init__(self) -> None:
@@ -200,6 +210,8 @@ def _validate(c: HybridConfig) -> None:
     if c.pgi_in_evaluation and not c.pgi:
         raise UserError("pgi_in_evaluation needs PGI in some stage; pgi is []")
     _validate_stage2(c)
+    _validate_queries(c)
+    _validate_denoising(c)
     if c.iou_gamma < 0.0:
         raise UserError(f"iou_gamma is {c.iou_gamma}; expected 0 or more")
     if c.iou_gamma != 1.0 and not c.iou_head:
@@ -235,6 +247,69 @@ def _validate_stage2(c: HybridConfig) -> None:
         )
 
 
+def _validate_queries(c: HybridConfig) -> None:
+    kinds = {
+        name: getattr(c, name) for name in ("proposal_queries", "peak_queries", "grid_queries")
+    }
+    for name, count in kinds.items():
+        if count < 0:
+            raise UserError(f"{name} is {count}; expected 0 or more")
+    if sum(kinds.values()) > c.queries:
+        spoken = " + ".join(f"{name} {count}" for name, count in kinds.items())
+        raise UserError(f"{spoken} is more than the {c.queries} queries")
+    if c.proposal_queries and not c.query_objectness:
+        raise UserError(
+            "proposal_queries are chosen by their objectness, which only learns with "
+            "query_objectness: set it, too"
+        )
+    cells = [(c.image_size // stride) ** 2 for stride in STRIDES]
+    for name, most in (("proposal_queries", sum(cells)), ("peak_queries", sum(cells[:3]))):
+        if kinds[name] > most:
+            raise UserError(
+                f"{name} is {kinds[name]}; an image of {c.image_size} has {most} cells for them"
+            )
+
+
+def _validate_denoising(c: HybridConfig) -> None:
+    if c.denoising == "none":
+        for field in fields(c):
+            if field.name.startswith("denoising_") and getattr(c, field.name) != field.default:
+                raise UserError(f'{field.name} is a part of denoising; denoising is "none"')
+        return
+    groups, queries = c.denoising_groups, c.denoising_queries
+    if groups < 1 or queries < 2:
+        raise UserError(
+            f"denoising_groups is {groups}, denoising_queries {queries}; expected at least 1 and 2"
+        )
+    if c.denoising == "thesis" and queries % (2 * groups):
+        raise UserError(
+            f"denoising_queries is {queries}; the thesis' denoising expects a multiple of "
+            f"{2 * groups}: a positive and a negative in each of {groups} denoising_groups"
+        )
+    if not 0.0 <= c.denoising_label_noise <= 1.0:
+        raise UserError(
+            f"denoising_label_noise is {c.denoising_label_noise}; expected a probability"
+        )
+    if c.denoising_box_noise < 0.0:
+        raise UserError(f"denoising_box_noise is {c.denoising_box_noise}; expected 0 or more")
+    if c.denoising_layers == "all" and (not c.aux_loss or c.decoder_layers == 1):
+        raise UserError(
+            'denoising_layers "all" needs heads on earlier layers: aux_loss and 2 decoder_layers'
+        )
+    if c.d_model % 8:
+        raise UserError(f"d_model is {c.d_model}; denoising expects a multiple of 8")
+
+
+CONTRASTIVE_DENOISING: dict[str, Any] = {
+    "denoising": "contrastive",
+    "denoising_queries": 200,
+    "denoising_groups": 100,
+    "denoising_label_noise": 0.25,
+    "denoising_box_noise": 1.0,
+    "denoising_layers": "all",
+}
+"""DINO's denoising (its 4-scale config: 100 pairs, half of half of the labels, boxes by 1.0)."""
+
 PRESETS: dict[str, HybridConfig] = {
     "thesis": HybridConfig(),
     "recommended": HybridConfig(
@@ -245,6 +320,7 @@ PRESETS: dict[str, HybridConfig] = {
         query_std=1.0,
         position="sine",
         boxes="refined",
+        **CONTRASTIVE_DENOISING,
     ),
     "tiny": HybridConfig(
         image_size=160,

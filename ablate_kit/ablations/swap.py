@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from ablate_kit.errors import UserError, did_you_mean
-from detector.config import HybridConfig
+from detector.config import CONTRASTIVE_DENOISING, HybridConfig
 from detector.network.decode import query_scores
 from detector.network.encoder import EncoderLayer
 from detector.network.model import HybridDetector
@@ -30,6 +30,10 @@ WORDS: dict[str, dict[bool, dict[str, Any]]] = {
             "gate_spatial": True,
             "gate_deform_share": True,
         },
+    },
+    "denoising": {
+        True: CONTRASTIVE_DENOISING,
+        False: {name: getattr(HybridConfig, name) for name in CONTRASTIVE_DENOISING},
     },
     "pgi": {True: {"pgi": [1, 2, 3]}, False: {"pgi": [], "pgi_in_evaluation": False}},
 }
@@ -64,6 +68,8 @@ def parse_switches(texts: Sequence[str], config: HybridConfig) -> dict[str, Any]
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
             raise UserError(f'cannot read the value of the switch "{text}"') from None
+        if name == "denoising" and parsed == "none":  # its settings go with it
+            parsed = False
         if name in WORDS and isinstance(parsed, bool):
             changes |= WORDS[name][parsed]
         elif name == "gate_fuse":
@@ -97,11 +103,12 @@ def swap(
                 _silence(module)
         after = model.state_dict()
     model.load_state_dict(after | kept)
+    partly = _keep_query_rows(original, model)
     return Swap(
         model=model,
-        kept=_elements(kept),
-        new=_elements({name: tensor for name, tensor in after.items() if name not in kept}),
-        dropped=_elements({name: tensor for name, tensor in before.items() if name not in kept}),
+        kept=_elements(kept) | partly,
+        new=_remaining(after, _elements(kept) | partly),
+        dropped=_remaining(before, _elements(kept) | partly),
         change=_difference(original, model),
     )
 
@@ -138,6 +145,28 @@ def _silence(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in silent:
             parameter.zero_()
+
+
+@torch.no_grad()
+def _keep_query_rows(original: HybridDetector, model: HybridDetector) -> dict[str, int]:
+    """Keeps the queries' own rows where rows for denoising before them come or go.
+
+    Returns the elements kept so, by tensor.
+    """
+    one, other = original.queries, model.queries
+    count, channels = original.config.queries, original.config.d_model
+    same = (count, channels) == (model.config.queries, model.config.d_model)
+    if not same or one.denoising_rows == other.denoising_rows:
+        return {}
+    other.content[-count:] = one.content[-count:]
+    other.position[-count:] = one.position[-count:]
+    return {f"queries.{name}": count * channels for name in ("content", "position")}
+
+
+def _remaining(tensors: Mapping[str, torch.Tensor], kept: Mapping[str, int]) -> dict[str, int]:
+    """Elements by name, less those kept; tensors kept as a whole are left out."""
+    rest = {name: tensor.numel() - kept.get(name, 0) for name, tensor in tensors.items()}
+    return {name: count for name, count in rest.items() if count or name not in kept}
 
 
 def _elements(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:

@@ -94,6 +94,8 @@ def _check_buildable(config: HybridConfig) -> None:
     theirs = preset("thesis").to_dict()
     if config.stage2 == "gate":
         theirs |= legacy.GATE_FUSE_VARIANT
+    if config.denoising != "none":
+        theirs |= legacy.denoising_variant(config.queries, proposals=config.proposal_queries > 0)
     for name, value in config.to_dict().items():
         if name not in SIZES | OF_TRAINING and theirs[name] != value:
             raise UserError(

@@ -15,24 +15,6 @@ REFINE_SCALES = (0.15, 0.45)  # of the first and the last layer, linear between
 NUDGE = 1e-4  # share of the mean refinement added to the stream
 
 
-class Queries(nn.Module):
-    """Learned content and position of every query; the position also gives the first reference."""
-
-    def __init__(self, config: HybridConfig) -> None:
-        super().__init__()
-        self.content = nn.Parameter(torch.empty(config.queries, config.d_model))
-        self.position = nn.Parameter(torch.empty(config.queries, config.d_model))
-        self.reference = xavier_linear(config.d_model, 2)
-        nn.init.normal_(self.position, std=config.query_std)
-        nn.init.normal_(self.content, std=config.query_std)
-
-    def forward(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Content (B, N, C), position (1, N, C) and reference points (B, N, 2)."""
-        position = self.position[None]
-        reference = self.reference(position).sigmoid()
-        return self.content.expand(batch, -1, -1), position, reference.expand(batch, -1, -1)
-
-
 class DecoderLayer(nn.Module):
     def __init__(self, config: HybridConfig, points: int, refine_scale: float) -> None:
         super().__init__()
@@ -58,9 +40,10 @@ class DecoderLayer(nn.Module):
         memory: Tensor,
         shapes: Sequence[tuple[int, int]],
         reference: Tensor,
+        blocked: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The queries' new content and their moved reference points."""
-        x = x + self.drop_path(self.scale1(self.self_attn(self.norm1(x))))
+        x = x + self.drop_path(self.scale1(self.self_attn(self.norm1(x), blocked)))
         attended = self.cross_attn(self.norm2(x), position, memory, shapes, reference)
         x = x + self.drop_path(self.scale2(attended))
         x = x + self.drop_path(self.scale3(self.ffn(self.norm3(x))))
@@ -87,9 +70,11 @@ class Decoder(nn.Module):
         memory: Tensor,
         shapes: Sequence[tuple[int, int]],
         reference: Tensor,
+        blocked: Tensor | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
+        """``blocked`` says which query must not see which in self-attention, see there."""
         states = []
         for layer in self.layers:
-            x, reference = layer(x, position, memory, shapes, reference)
+            x, reference = layer(x, position, memory, shapes, reference, blocked)
             states.append((x, reference))
         return states

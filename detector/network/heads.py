@@ -59,9 +59,25 @@ class Heads(nn.Module):
         aux = []
         if self.training:
             aux = [
-                head(self.scale(self.norm(content)), point)
+                head(self.prepare(content), point)
                 for head, (content, point) in zip(self.aux, early, strict=False)
             ]
-        content = self.scale(self.norm(x))
+        content = self.prepare(x)
         ious = self.iou_head(content).squeeze(-1) if self.iou_head is not None else None
         return self.main(content, reference), aux, ious
+
+    def denoised(
+        self, states: list[tuple[Tensor, Tensor]], every_layer: bool
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Logits and boxes of the denoising queries after each layer, or after the last."""
+        heads = [*self.aux, self.main] if every_layer else [self.main]
+        last = states[-len(heads) :]
+        return [
+            head(self.prepare(content), point)
+            for head, (content, point) in zip(heads, last, strict=True)
+        ]
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the heads read."""
+        out: Tensor = self.scale(self.norm(x))
+        return out

@@ -6,11 +6,13 @@ bijection, so that a checkpoint goes both ways. A notebook checkpoint carries no
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from detector.config import PRESETS, HybridConfig
 from detector.errors import UserError, did_you_mean
 
 GATE_FUSE_VARIANT = {"stage2": "gate", "stage2_deform_norm": False, "stage2_dropout": True}
+DENOISING_ROWS = 100  # of the query tables, before those of the queries
 HEADS = 10  # of encoder and decoder; fixed in the notebooks and visible in no shape
 
 CHANNEL_ATTENTION = {"residual_logit": "residual_scale", "reduce": "fc1", "expand": "fc2"}
@@ -71,6 +73,40 @@ DECODER_LAYER = ENCODER_LAYER | {
     "refine1": "ref_mlp.0",
     "refine2": "ref_mlp.2",
 }
+DENOISING = {
+    "denoising.labels": "label_enc.weight",
+    "denoising.box": "dn_box_proj",
+    "denoising.box_logit": "dn_box_logit",
+    "denoising.frequencies": "dn_box_pe.inv_freq",
+    "queries.level_embed": "level_embed_seed",
+    "queries.objectness": "query_obj_head",
+    "queries.proposals.objectness": "prop_obj_head",
+    "queries.proposals.box": "prop_box_head",
+    "queries.proposals.content": "prop_content_proj",
+    "queries.seeds.content": "seed_mlp",
+    "queries.seeds.peak_logit": "seed_logit_obj",
+    "queries.seeds.grid_logit": "seed_logit_grid",
+}
+PROJECTION = {"norm": "0", "fc1": "1", "fc2": "3"}
+
+
+def denoising_variant(queries: int = 200, *, proposals: bool = True) -> dict[str, Any]:
+    """The settings of the notebooks' denoising variant: how many of the queries are which.
+
+    At most 70 % and all but 76 are proposals, at most 60 seeds (3 of 5 of them on peaks), and at
+    least 16 of what proposals leave are learned.
+    """
+    proposed = min(queries, round(0.7 * queries), max(0, queries - 76)) if proposals else 0
+    seeds = max(0, min(60, queries - proposed - 16))
+    peaks = round(seeds * 0.30 / 0.50)
+    return {
+        "queries": queries,
+        "proposal_queries": proposed,
+        "peak_queries": peaks,
+        "grid_queries": seeds - peaks,
+        "query_objectness": True,
+        "denoising": "thesis",
+    }
 
 
 def is_legacy(names: Iterable[str]) -> bool:
@@ -120,12 +156,20 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> HybridConfig:
             encoder_layers=_count(shapes, "decoder.encoder.layers.{}.norm1.weight"),
             decoder_layers=layers,
             decoder_points=points,
-            queries=shapes["decoder.query_pos.weight"][0],
+            **_queries(shapes),
         )
     except KeyError as missing:
         raise UserError(
             f"not a complete checkpoint of the thesis notebooks: it has no tensor {missing}"
         ) from None
+
+
+def _queries(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    rows = shapes["decoder.query_pos.weight"][0]
+    if "decoder.label_enc.weight" not in shapes:
+        return {"queries": rows}
+    proposals = "decoder.prop_obj_head.weight" in shapes
+    return denoising_variant(rows - DENOISING_ROWS, proposals=proposals)
 
 
 def _pairs(c: HybridConfig) -> Iterator[tuple[str, str]]:
@@ -178,6 +222,11 @@ def _pairs(c: HybridConfig) -> Iterator[tuple[str, str]]:
     yield "queries.content", "decoder.query_feat.weight"
     yield "queries.position", "decoder.query_pos.weight"
     yield "queries.reference", "decoder.ref_init"
+    for ours, theirs in DENOISING.items():
+        if ours.endswith(".content"):
+            yield from _inside(ours, f"decoder.{theirs}", PROJECTION)
+        else:
+            yield ours, f"decoder.{theirs}"
     for i in range(c.encoder_layers):
         yield from _inside(f"encoder.layers.{i}", f"decoder.encoder.layers.{i}", ENCODER_LAYER)
     for i in range(c.decoder_layers):

@@ -1,5 +1,6 @@
 """The hybrid detector: backbone, neck, encoder, decoder, heads."""
 
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import torch
@@ -7,24 +8,36 @@ from torch import Tensor, nn
 
 from detector.config import HybridConfig
 from detector.network.backbone import Backbone
-from detector.network.decoder import Decoder, Queries
+from detector.network.decoder import Decoder
 from detector.network.encoder import Encoder
 from detector.network.heads import Heads
+from detector.network.modules.denoising import Denoised, Denoising, add_noise
 from detector.network.neck import Neck
 from detector.network.position import cell_centers, encode_position
+from detector.network.queries import Queries, joined
 
 LEVEL_STD = 0.02
 
 
+class Objects(TypedDict):
+    """The objects of a training image, as far as denoising wants to know."""
+
+    boxes: Tensor  # (n, 4) cxcywh in [0, 1] of the square input
+    labels: Tensor  # (n,) class indices
+
+
 class Predictions(TypedDict):
-    """What the detector returns; ``aux`` and ``dense`` in training only."""
+    """What the detector returns; ``aux``, ``dense`` and what denoises in training only."""
 
     logits: Tensor  # (B, N, num_classes + 1), background last
     boxes: Tensor  # (B, N, 4) cxcywh in [0, 1] of the square input
     references: Tensor  # (B, N, 2) reference points after the last layer
     iou_logits: NotRequired[Tensor]  # (B, N), their sigmoid the IoU that the box is thought to have
+    objectness_logits: NotRequired[Tensor]  # (B, N), whether the query shows an object
     aux: NotRequired[list[tuple[Tensor, Tensor]]]  # logits and boxes of each earlier layer
     dense: NotRequired[list[Tensor]]  # (B, num_classes + 4, H, W) of p3, p4, p5
+    denoised: NotRequired[Denoised]  # what the denoising queries should become, and ...
+    denoising: NotRequired[list[tuple[Tensor, Tensor]]]  # ... their logits and boxes per layer
 
 
 class HybridDetector(nn.Module):
@@ -46,11 +59,21 @@ class HybridDetector(nn.Module):
             self.queries = Queries(config)
             self.decoder = Decoder(config)
             self.heads = Heads(config)
+            self.denoising = Denoising(config) if config.denoising != "none" else None
 
-    def forward(self, images: Tensor) -> Predictions:
+    def forward(
+        self,
+        images: Tensor,
+        targets: Sequence[Objects] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Predictions:
         """
         Args:
             images: (B, 3, S, S), letterboxed and normalized; S a multiple of 32.
+            targets: what the images show; denoising trains with them, nothing else looks.
+            generator: draws the denoising queries' noise; on the targets' device.
+
+        Raises ``ValueError`` for a model with denoising in training without targets.
         """
         maps, dense = self.backbone(images)
         levels = self.neck(maps)[::-1]  # coarsest first
@@ -59,15 +82,42 @@ class HybridDetector(nn.Module):
         position, centers = self._positions(shapes, memory)
         memory = self.encoder(memory, position, shapes, centers)
 
-        content, query_position, reference = self.queries(len(images))
-        states = self.decoder(content, query_position, memory, shapes, reference)
-        (logits, boxes), aux, iou_logits = self.heads(states)
-        out = Predictions(logits=logits, boxes=boxes, references=states[-1][1])
+        queries, objectness = self.queries(memory, position, levels)
+        noisy = self._noisy(targets, generator)
+        denoising = 0 if noisy is None else len(noisy.group)
+        blocked = None
+        if noisy is not None and self.denoising is not None:
+            blocked = self.denoising.blocked(noisy, self.config.queries)
+            queries = joined([self.denoising(noisy, self.queries.position), queries])
+        states = self.decoder(
+            queries.content, queries.position, memory, shapes, queries.reference, blocked
+        )
+        found = [(x[:, denoising:], reference[:, denoising:]) for x, reference in states]
+        (logits, boxes), aux, iou_logits = self.heads(found)
+        out = Predictions(logits=logits, boxes=boxes, references=found[-1][1])
         if iou_logits is not None:
             out["iou_logits"] = iou_logits
+        if objectness is not None:
+            out["objectness_logits"] = objectness
         if self.training and self.config.aux_loss:
             out["aux"], out["dense"] = aux, dense
+        if noisy is not None:
+            copies = [(x[:, :denoising], reference[:, :denoising]) for x, reference in states]
+            every_layer = self.config.denoising_layers == "all"
+            out["denoised"] = noisy
+            out["denoising"] = self.heads.denoised(copies, every_layer)
         return out
+
+    def _noisy(
+        self, targets: Sequence[Objects] | None, generator: torch.Generator | None
+    ) -> Denoised | None:
+        if self.denoising is None or not self.training:
+            return None
+        if targets is None:
+            raise ValueError("training with denoising needs targets: model(images, targets)")
+        labels = [target["labels"] for target in targets]
+        boxes = [target["boxes"] for target in targets]
+        return add_noise(labels, boxes, self.config, generator)
 
     def _positions(self, shapes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
         """Position encodings (1, tokens, C) and cell centers (1, tokens, 2) of all levels."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor
 from detector.boxes import giou, iou, to_corners
 from detector.data.training import Target
 from detector.network.model import Predictions
+from detector.network.modules.denoising import Denoised
 from detector.training.matcher import Match, match
 
 ALPHA, GAMMA = 0.25, 2.0  # of both focal losses
@@ -24,7 +26,13 @@ class LossSettings:
     ``quality_floor`` is the least weight of a matched query's classification, which otherwise is
     the GIoU of its box and 0 for a box that is off: then it learns no class until it overlaps.
     ``iou`` and ``quality_predicted`` act on models with an IoU head: the latter is the share of the
-    predicted IoU in that weight, the GIoU's being the rest.
+    predicted IoU in that weight, the GIoU's being the rest. ``objectness`` and ``denoising_*`` act
+    on models with those parts.
+
+    The three settings that are no factors are the baseline's; the thesis' denoising variant takes
+    the other value of each. It divides the labels' loss by the number of queries, compares the
+    *mean* probability of an object with the number of objects, and pulls unmatched boxes to their
+    references, too, in the mean over all queries.
     """
 
     labels: float = 2.0
@@ -37,24 +45,43 @@ class LossSettings:
     quality_floor: float = 0.0
     iou: float = 1.0
     quality_predicted: float = 0.0
+    objectness: float = 0.15
+    denoising_labels: float = 1.2
+    denoising_boxes: float = 0.75
+    denoising_giou: float = 0.75
+    labels_per: Literal["object", "query"] = "object"
+    cardinality_of: Literal["sum", "mean"] = "sum"
+    center_of: Literal["matched", "all"] = "matched"
 
 
 def criterion(
-    out: Predictions, targets: Sequence[Target], settings: LossSettings
+    out: Predictions,
+    targets: Sequence[Target],
+    settings: LossSettings,
+    denoising_factor: float = 1.0,
 ) -> dict[str, Tensor]:
     """The weighted terms by name, and their sum as ``loss``.
 
     Sums over objects are divided by the number of objects in the batch (at least 1). A batch
-    without objects is an ordinary batch: its queries learn background.
+    without objects is an ordinary batch: its queries learn background. ``denoising_factor``
+    multiplies the denoising terms.
     """
     labels = [target["labels"] for target in targets]
     boxes = [target["boxes"] for target in targets]
     objects = max(sum(len(label) for label in labels), 1)
+    counted = out["logits"].shape[:2].numel() if settings.labels_per == "query" else objects
 
     matches = match(out["logits"], out["boxes"], labels, boxes)
     quality = _Quality(settings.quality_floor, settings.quality_predicted)
     terms = _set_losses(
-        out["logits"], out["boxes"], labels, boxes, matches, objects, quality, out.get("iou_logits")
+        out["logits"],
+        out["boxes"],
+        labels,
+        boxes,
+        matches,
+        (counted, objects),
+        quality,
+        out.get("iou_logits"),
     )
     queries, wanted = _gather(matches)
     if "iou_logits" in out:
@@ -63,22 +90,42 @@ def criterion(
         predicted = out["iou_logits"][queries]
         error = F.binary_cross_entropy_with_logits(predicted, overlap, reduction="sum")
         terms["iou"] = error / objects
-    centers = out["boxes"][queries][:, :2]
-    terms["center"] = (centers - out["references"][queries]).abs().sum() / objects
-    terms["cardinality"] = _cardinality(out["logits"], labels)
+    distance = (out["boxes"][..., :2] - out["references"]).abs().sum(-1)
+    every = settings.center_of == "all"
+    terms["center"] = distance.mean() if every else distance[queries].sum() / objects
+    terms["cardinality"] = _cardinality(out["logits"], labels, settings.cardinality_of)
+    if "objectness_logits" in out:
+        matched = torch.zeros_like(out["objectness_logits"])
+        matched[queries] = 1.0
+        terms["objectness"] = F.binary_cross_entropy_with_logits(out["objectness_logits"], matched)
     if "dense" in out:
         terms["dense"] = sum(
-            (_dense(scores, labels, boxes) for scores in out["dense"]), start=centers.new_zeros(())
+            (_dense(scores, labels, boxes) for scores in out["dense"]), start=distance.new_zeros(())
         )
     weighted = {name: getattr(settings, name) * value for name, value in terms.items()}
 
     for i, (logits, predicted) in enumerate(out.get("aux", ())):
         matches = match(logits, predicted, labels, boxes)
-        terms = _set_losses(logits, predicted, labels, boxes, matches, objects, quality)
+        sizes = (counted, objects)
+        terms = _set_losses(logits, predicted, labels, boxes, matches, sizes, quality)
         for name, value in terms.items():
             weighted[f"{name}_{i}"] = settings.aux * getattr(settings, name) * value
+    if "denoised" in out:
+        *early, last = (_denoising(*pair, out["denoised"]) for pair in out["denoising"])
+        weighted |= _denoising_weighted(last, settings, denoising_factor)
+        for i, terms in enumerate(early):
+            factor = denoising_factor * settings.aux
+            weighted |= _denoising_weighted(terms, settings, factor, f"_{i}")
     weighted["loss"] = torch.stack(list(weighted.values())).sum()
     return weighted
+
+
+def denoising_factor(epoch: int, warmup: int) -> float:
+    """Factor of the denoising terms in an epoch (from 0): from 1/3 to 1 over ``warmup`` epochs.
+
+    The thesis' README gives the two ends; that the way is linear is our choice.
+    """
+    return 1.0 if epoch >= warmup else (1 + 2 * epoch / warmup) / 3
 
 
 def focal(logits: Tensor, classes: Tensor) -> Tensor:
@@ -122,11 +169,15 @@ def _set_losses(
     labels: Sequence[Tensor],
     boxes: Sequence[Tensor],
     matches: Sequence[Match],
-    objects: int,
+    sizes: tuple[int, int],
     quality: _Quality,
     iou_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Classification of every query, and box terms of the matched ones."""
+    """Classification of every query, and box terms of the matched ones.
+
+    ``sizes`` is what the former's sum and the latter's are divided by.
+    """
+    counted, objects = sizes
     queries, wanted = _gather(matches)
     matched = predicted[queries]
     target = torch.cat([box[i] for box, i in zip(boxes, wanted, strict=True)])
@@ -139,15 +190,37 @@ def _set_losses(
     matched_iou = None if iou_logits is None else iou_logits[queries]
     weight[queries] = quality(overlap, matched_iou).to(weight.dtype)
     return {
-        "labels": (weight * focal(logits, classes)).sum() / objects,
+        "labels": (weight * focal(logits, classes)).sum() / counted,
         "boxes": (matched - target).abs().sum() / objects,
         "giou": (1 - overlap).sum() / objects,
     }
 
 
-def _cardinality(logits: Tensor, labels: Sequence[Tensor]) -> Tensor:
+def _denoising(logits: Tensor, boxes: Tensor, wanted: Denoised) -> dict[str, Tensor]:
+    """Classification of all denoising queries, and boxes of the positive ones, in the mean."""
+    used = wanted.used.to(logits.dtype)
+    positive = wanted.positive.to(logits.dtype)
+    count, positives = used.sum().clamp(min=1), positive.sum().clamp(min=1)
+    overlap = giou(to_corners(boxes), to_corners(wanted.boxes))
+    return {
+        "denoising_labels": (used * focal(logits, wanted.labels)).sum() / count,
+        "denoising_boxes": (positive * (boxes - wanted.boxes).abs().sum(-1)).sum() / positives,
+        "denoising_giou": (positive * (1 - overlap)).sum() / positives,
+    }
+
+
+def _denoising_weighted(
+    terms: dict[str, Tensor], settings: LossSettings, factor: float, suffix: str = ""
+) -> dict[str, Tensor]:
+    return {
+        name + suffix: factor * getattr(settings, name) * value for name, value in terms.items()
+    }
+
+
+def _cardinality(logits: Tensor, labels: Sequence[Tensor], of: Literal["sum", "mean"]) -> Tensor:
     """Mean over images of |expected number of objects - number of objects|."""
-    expected = (1 - logits.softmax(-1)[..., -1]).sum(1)
+    objectness = 1 - logits.softmax(-1)[..., -1]
+    expected = objectness.sum(1) if of == "sum" else objectness.mean(1)
     counts = expected.new_tensor([len(label) for label in labels])
     return (expected - counts).abs().mean()
 

@@ -23,6 +23,7 @@ MULTIPLIERS: dict[str, float] = {
     "layer_scale": 0.3,
     "scalars": 1.0,  # single learned numbers: temperatures, shares
 }
+EMBEDDINGS = ("content", "position", "labels", "level_embed")  # bare tables of parameters
 
 
 def parameter_groups(
@@ -84,7 +85,7 @@ def _kind(
     _, _, parent = module_name.rpartition(".")
     if name == "relative_position_bias":
         return "position_bias", False
-    if module_name == "queries" or name == "level_embed":
+    if name in EMBEDDINGS:
         return "embeddings", False
     if isinstance(module, LayerScale):
         return "layer_scale", False

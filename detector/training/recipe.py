@@ -1,8 +1,9 @@
 """The YAML file that a training run is made from."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -99,7 +100,8 @@ class Training(_Section):
     workers: Natural = 0
     seed: Natural = 42
     freeze: list[str] = []  # modules that keep their weights and run as in evaluation
-    losses: dict[str, float] = {}  # changes to the loss settings
+    losses: dict[str, float | str] = {}  # changes to the loss settings
+    denoising_warmup_epochs: Natural = 0  # in which its losses grow from a third to all
 
 
 class TrainRecipe(_Section):
@@ -117,15 +119,41 @@ class TrainRecipe(_Section):
             given = changes["num_classes"]
             raise UserError(f"model.num_classes is {given}; the data has {len(classes)} classes")
         config = base.replace(**changes)
-        for name in ("iou", "quality_predicted"):
-            if name in self.training.losses and not config.iou_head:
-                raise UserError(f"training.losses.{name} needs the IoU head: set model.iou_head")
+        self._check_parts(config)
         return config
+
+    def _check_parts(self, config: HybridConfig) -> None:
+        """Refuses settings of losses for parts that the model lacks."""
+        parts = {
+            "iou": ("iou_head", config.iou_head),
+            "quality_predicted": ("iou_head", config.iou_head),
+            "objectness": ("query_objectness", config.query_objectness),
+            "aux": ("aux_loss", config.aux_loss),
+            "dense": ("aux_loss", config.aux_loss),
+        }
+        denoising = ("denoising", config.denoising != "none")
+        for name in self.training.losses:
+            switch, there = denoising if name.startswith("denoising_") else parts.get(name, ("", 1))
+            if not there:
+                raise UserError(f"training.losses.{name} has no effect without model.{switch}")
+        if self.training.denoising_warmup_epochs and not denoising[1]:
+            raise UserError(
+                "training.denoising_warmup_epochs has no effect without model.denoising"
+            )
 
     def loss_settings(self) -> LossSettings:
         names = list(LossSettings.__dataclass_fields__)
         _refuse_unknown("training.losses", self.training.losses, names)
-        return LossSettings(**self.training.losses)
+        for name, kind in get_type_hints(LossSettings).items():
+            value, options = self.training.losses.get(name), get_args(kind)
+            if value is None:
+                continue
+            if options and value not in options:
+                expected = " or ".join(options)
+                raise UserError(f"training.losses.{name} is {value!r}; expected {expected}")
+            if not options and not (isinstance(value, float) and 0 <= value < math.inf):
+                raise UserError(f"training.losses.{name} is {value!r}; expected a number from 0 on")
+        return LossSettings(**self.training.losses)  # type: ignore[arg-type]
 
     def multipliers(self) -> dict[str, float]:
         _refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))
@@ -196,7 +224,7 @@ def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
     return next((kinds[step] for step in reversed(path) if step in kinds), TrainRecipe)
 
 
-def _refuse_unknown(place: str, given: dict[str, float], known: Sequence[str]) -> None:
+def _refuse_unknown(place: str, given: Mapping[str, object], known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
             raise UserError(f'unknown key "{place}.{name}"{did_you_mean(name, known)}')

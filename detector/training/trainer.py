@@ -20,7 +20,7 @@ from detector.data.letterbox import GRAY, MEAN_COLOR
 from detector.data.training import Batch, EpochSampler, Target, TrainingSet, loader
 from detector.errors import UserError, did_you_mean
 from detector.network.model import HybridDetector
-from detector.training.criterion import criterion
+from detector.training.criterion import criterion, denoising_factor
 from detector.training.optim import learning_rate_factor, offset_parameters, parameter_groups
 from detector.training.recipe import TrainRecipe
 
@@ -92,6 +92,7 @@ class Trainer:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.offsets = offset_parameters(self.model)
         self.losses = recipe.loss_settings()
+        self.noise = torch.Generator(self.device)
         self.state = _State()
         self.sampler = EpochSampler(len(dataset), seed=self.options.seed)
         self.batches = self._loader(dataset)
@@ -153,7 +154,7 @@ class Trainer:
         for i, (images, targets) in enumerate(self.batches):
             # The last group of an epoch may hold fewer batches; its mean is over those it has.
             in_group = min(size, count - i // size * size)
-            loss = self._loss(images, targets)
+            loss = self._loss(images, targets, i)
             (loss / in_group).backward()
             total += loss.detach()
             if (i + 1) % size == 0 or i + 1 == count:
@@ -162,12 +163,16 @@ class Trainer:
             progress.batch(self._look(loss) if i % LOG_EVERY == 0 else None)
         return self._look(total / count)
 
-    def _loss(self, images: Tensor, targets: list[Target]) -> Tensor:
+    def _loss(self, images: Tensor, targets: list[Target], batch: int) -> Tensor:
         images = images.to(self.device, non_blocking=True)
         for target in targets:
             target["boxes"] = target["boxes"].to(self.device, non_blocking=True)
             target["labels"] = target["labels"].to(self.device, non_blocking=True)
-        return criterion(self.model(images), targets, self.losses)["loss"]
+        epoch = self.state.epoch
+        self.noise.manual_seed((self.options.seed * 1_000_003 + epoch) * 1_000_003 + batch)
+        out = self.model(images, targets, self.noise)
+        factor = denoising_factor(epoch, self.options.denoising_warmup_epochs)
+        return criterion(out, targets, self.losses, factor)["loss"]
 
     def _step(self, step: int) -> None:
         factor = self._factor(step)

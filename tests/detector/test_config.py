@@ -44,6 +44,17 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"pgi": [], "pgi_in_evaluation": True}, "needs PGI in some stage"),
         ({"iou_gamma": 2.0}, "iou_gamma needs the IoU head"),
         ({"iou_head": True, "iou_gamma": -1.0}, "iou_gamma is -1.0; expected 0 or more"),
+        ({"proposal_queries": -1}, "proposal_queries is -1; expected 0 or more"),
+        ({"peak_queries": 150, "grid_queries": 60}, "grid_queries 60 is more than the 200 queries"),
+        ({"proposal_queries": 9}, "only learns with query_objectness"),
+        ({"image_size": 32, "peak_queries": 90}, "an image of 32 has 84 cells for them"),
+        ({"denoising_groups": 3}, 'denoising_groups is a part of denoising; denoising is "none"'),
+        ({"denoising": "thesis", "denoising_queries": 95}, "expects a multiple of 10"),
+        ({"denoising": "contrastive", "denoising_groups": 0}, "expected at least 1 and 2"),
+        ({"denoising": "thesis", "denoising_label_noise": 1.1}, "expected a probability"),
+        ({"denoising": "thesis", "denoising_box_noise": -1.0}, "expected 0 or more"),
+        ({"denoising": "thesis", "denoising_layers": "all", "aux_loss": False}, "aux_loss and 2"),
+        ({"denoising": "thesis", "d_model": 300}, "denoising expects a multiple of 8"),
         ({"image_size": 2592}, "too large for position"),
     ],
 )
@@ -89,12 +100,26 @@ SWITCHES: list[dict[str, object]] = [
     {"position": "cropped"},
     {"boxes": "absolute"},
     {"iou_head": True},
+    {"proposal_queries": 2, "query_objectness": True},
+    {"peak_queries": 2},
+    {"grid_queries": 2},
+    {"query_objectness": True},
+    {"denoising": "thesis"},
+    {"denoising": "contrastive"},
     {"aux_loss": False},
     {"image_size": 96},
     {"num_classes": 4},
     {"widths": [16, 32, 48, 64]},
     {"depths": [2, 1, 1, 1]},
     {"d_model": 32},
+]
+
+WITH_DENOISING: list[dict[str, object]] = [
+    {"denoising_queries": 20},
+    {"denoising_groups": 2},
+    {"denoising_label_noise": 1.0},
+    {"denoising_box_noise": 0.1},
+    {"denoising_layers": "all"},
 ]
 
 SMALL = preset("tiny").replace(
@@ -107,9 +132,13 @@ def outputs(config: HybridConfig) -> list[torch.Tensor]:
     torch.manual_seed(0)  # drop paths and dropout draw from the global generator
     model = HybridDetector(config).train()
     size = config.image_size
-    out = model(torch.linspace(-1, 1, 2 * 3 * size * size).reshape(2, 3, size, size))
+    objects = {"boxes": torch.full((4, 4), 0.3), "labels": torch.tensor([0, 1, 1, 2])}
+    out = model(
+        torch.linspace(-1, 1, 2 * 3 * size * size).reshape(2, 3, size, size), [objects, objects]
+    )
     flat = [out["logits"], out["boxes"]]
-    flat += [out["iou_logits"]] if "iou_logits" in out else []
+    flat += [out[name] for name in ("iou_logits", "objectness_logits") if name in out]
+    flat += sum(out.get("denoising", []), ())
     flat += [*out.get("dense", []), *sum(out.get("aux", []), ())]
     sum(tensor.square().sum() for tensor in flat).backward()
     return [tensor.detach() for tensor in flat] + [
@@ -117,17 +146,29 @@ def outputs(config: HybridConfig) -> list[torch.Tensor]:
     ]
 
 
-@pytest.mark.parametrize("change", SWITCHES, ids=str)
-def test_every_switch_changes_the_network(change: dict[str, object]) -> None:
-    before, after = outputs(SMALL), outputs(SMALL.replace(**change))
-    same = len(before) == len(after) and all(
+def same(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
+    return len(before) == len(after) and all(
         a.shape == b.shape and torch.equal(a, b) for a, b in zip(before, after, strict=True)
     )
-    assert not same
+
+
+@pytest.mark.parametrize("change", SWITCHES, ids=str)
+def test_every_switch_changes_the_network(change: dict[str, object]) -> None:
+    assert not same(outputs(SMALL), outputs(SMALL.replace(**change)))
+
+
+@pytest.mark.parametrize("scheme", ["thesis", "contrastive"])
+@pytest.mark.parametrize("change", WITH_DENOISING, ids=str)
+def test_every_part_of_denoising_changes_the_network(
+    scheme: str, change: dict[str, object]
+) -> None:
+    config = SMALL.replace(denoising=scheme)
+    assert same(outputs(config), outputs(config))
+    assert not same(outputs(config), outputs(config.replace(**change)))
 
 
 def test_every_setting_is_covered_by_a_switch_test() -> None:
-    tested = {name for change in SWITCHES for name in change}
+    tested = {name for change in SWITCHES + WITH_DENOISING for name in change}
     # It is not the network that pads (the hybrid adapter's tests); gates need a gated network.
     elsewhere = {"pad_color", "stage2_dropout"}
     # Of evaluation and decoding; see the hybrid adapter's tests.

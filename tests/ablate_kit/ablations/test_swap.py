@@ -60,6 +60,16 @@ def test_a_module_that_only_adds_comes_in_without_a_change(word: str) -> None:
     assert not torch.equal(out(original), out(fresh.model))
 
 
+@pytest.mark.parametrize("word", ["denoising=on", "denoising=thesis", "query_objectness=on"])
+def test_what_acts_in_training_only_comes_in_without_a_change(word: str) -> None:
+    original = shaken(SMALL)
+    made = swap(original, parse_switches([word], SMALL), init="fresh")
+    assert made.change == 0.0
+    assert sum(made.kept.values()) == sum(p.numel() for p in original.state_dict().values())
+    assert made.new
+    assert not made.dropped
+
+
 def test_a_module_that_came_in_silently_learns() -> None:
     original = shaken(SMALL.replace(csi=False, pgi=[]))
     model = swap(original, {"csi": True, "pgi": [1]}).model.train()
@@ -69,7 +79,13 @@ def test_a_module_that_came_in_silently_learns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "back"), [("csi=on", "csi=off"), ("gate_fuse=on", "gate_fuse=off")]
+    ("there", "back"),
+    [
+        ("csi=on", "csi=off"),
+        ("gate_fuse=on", "gate_fuse=off"),
+        ("denoising=on", "denoising=none"),
+        ("denoising=thesis", "denoising=off"),
+    ],
 )
 def test_there_and_back_is_the_original_function(there: str, back: str) -> None:
     original = shaken(SMALL.replace(csi=False))

@@ -17,6 +17,12 @@ SMALL = preset("thesis").replace(
     widths=[16, 32, 20, 24], attention_heads=5, d_model=40, queries=10, depths=[1, 1, 1, 1]
 )
 
+VARIANTS = {
+    "baseline": {},
+    "gate fuse": legacy.GATE_FUSE_VARIANT,
+    "denoising": legacy.denoising_variant(80),
+}
+
 
 def notebook(path: Path, config: HybridConfig) -> HybridDetector:
     """A checkpoint as the notebooks save it."""
@@ -41,7 +47,7 @@ def module(path: Path) -> HybridDetector:
         return HybridAdapter.open(checkpoint).module
 
 
-@pytest.mark.parametrize("variant", [{}, legacy.GATE_FUSE_VARIANT], ids=["baseline", "gate fuse"])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_there_and_back(tmp_path: Path, variant: dict[str, object]) -> None:
     theirs, ours, again = (tmp_path / name for name in ("a.pth", "b.pth", "c.pth"))
     model = notebook(theirs, SMALL.replace(**variant))
@@ -88,6 +94,7 @@ def test_a_safetensors_file_holds_weights_config_and_classes(tmp_path: Path) -> 
         ({"iou_head": True}, "iou_head is True, theirs False"),
         ({"stage2": "sum"}, "stage2 is 'sum', theirs 'dcn'"),
         ({"stage2": "gate"}, "stage2_deform_norm is True, theirs False"),
+        ({"denoising": "contrastive"}, "query_objectness is False, theirs True"),
         ({"norm": "ln"}, 'norm "ln" crashes there'),
     ],
 )

@@ -39,6 +39,19 @@ def listed_gate_fuse(shared: Path) -> Shapes:
     return {name: ast.literal_eval(shape) for name, shape in rows}
 
 
+@pytest.fixture(scope="module")
+def denoising() -> HybridDetector:
+    return HybridDetector(preset("thesis").replace(**legacy.denoising_variant()))
+
+
+@pytest.fixture(scope="module")
+def listed_denoising(shared: Path) -> Shapes:
+    """The same of the notebooks' denoising variant."""
+    lines = (shared / "spec" / "dn_keys.txt").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return {name: ast.literal_eval(shape) for name, shape, *_ in rows}
+
+
 def shapes_of(model: HybridDetector) -> Shapes:
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
@@ -88,6 +101,38 @@ def test_a_gate_fuse_file_with_exactly_the_notebooks_names_loads_strictly(
     assert set(legacy.to_legacy(renamed.values(), config).values()) == set(listed_gate_fuse)
 
 
+def test_the_denoising_variant_has_the_published_parameter_counts(
+    denoising: HybridDetector,
+) -> None:
+    # Counted on the thesis' own model definition.
+    assert sum(p.numel() for p in denoising.parameters()) == 44_424_829
+    assert len(denoising.state_dict()) == 538
+
+
+def test_a_denoising_file_with_exactly_the_notebooks_names_loads_strictly(
+    denoising: HybridDetector, listed_denoising: Shapes
+) -> None:
+    config = legacy.infer_config(listed_denoising)
+    assert config == denoising.config.replace(decoder_points=config.points)
+    renamed = legacy.to_ours(listed_denoising, config)
+    assert {renamed[name]: shape for name, shape in listed_denoising.items()} == shapes_of(
+        denoising
+    )
+    assert set(legacy.to_legacy(renamed.values(), config).values()) == set(listed_denoising)
+
+
+@pytest.mark.parametrize(
+    ("queries", "proposals", "peaks", "grid"),
+    [(200, 124, 36, 24), (300, 210, 36, 24), (100, 24, 36, 24), (50, 0, 20, 14), (10, 0, 0, 0)],
+)
+def test_queries_are_chosen_in_the_notebooks_numbers(
+    queries: int, proposals: int, peaks: int, grid: int
+) -> None:
+    made = legacy.denoising_variant(queries)
+    names = ("proposal_queries", "peak_queries", "grid_queries")
+    assert tuple(made[name] for name in names) == (proposals, peaks, grid)
+
+
 def test_names_are_a_bijection(model: HybridDetector) -> None:
     theirs = legacy.to_legacy(shapes_of(model), model.config)
     back = legacy.to_ours(theirs.values(), model.config)
@@ -104,6 +149,7 @@ def test_names_are_a_bijection(model: HybridDetector) -> None:
         {"decoder_layers": 2, "encoder_layers": 0},
         {"norm": "bn", "layer_scale": None},
         legacy.GATE_FUSE_VARIANT,
+        legacy.denoising_variant(),
         {"widths": [32, 64, 80, 96], "attention_heads": 5, "mlp_ratio": 2.0, "d_model": 40},
     ],
 )

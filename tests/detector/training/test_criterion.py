@@ -10,7 +10,8 @@ from torch import Tensor
 from detector.boxes import giou, to_corners
 from detector.data.training import Target
 from detector.network.model import Predictions
-from detector.training.criterion import LossSettings, criterion, focal
+from detector.network.modules.denoising import Denoised
+from detector.training.criterion import LossSettings, criterion, denoising_factor, focal
 from detector.training.matcher import match
 
 ONES = LossSettings(1, 1, 1, 1, 1, 1, 1)
@@ -188,3 +189,67 @@ def test_predicted_iou_can_weigh_the_classes() -> None:
     p0 = math.exp(2) / (math.exp(2) + 2)
     per_weight = 0.25 * (1 - p0) ** 2 * -math.log(p0)
     assert difference.item() == pytest.approx(0.5 * (0.75 - 1 / 3) * per_weight, rel=1e-4)
+
+
+def test_the_denoising_variant_divides_and_compares_by_queries() -> None:
+    settings = dataclasses.replace(
+        ONES, labels_per="query", cardinality_of="mean", center_of="all", quality_floor=0.05
+    )
+    plain = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], ONES)
+    out = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], settings)
+    assert out["labels"].item() == pytest.approx(plain["labels"].item() / 2, rel=1e-5)
+    objectness = [1 - 1 / (math.exp(2) + 2), 1 - math.e / (math.e + 2)]
+    assert out["cardinality"].item() == pytest.approx(1 - sum(objectness) / 2, rel=1e-5)
+    assert out["center"].item() == pytest.approx((0.1 + 0.8) / 2, rel=1e-5)
+    assert out["boxes"].item() == plain["boxes"].item()
+
+
+def test_objectness_learns_which_queries_are_matched() -> None:
+    out = predictions(LOGITS, BOXES)
+    out["objectness_logits"] = torch.tensor([[2.0, -1.0]])
+    terms = criterion(out, [target(OBJECT, [0])], dataclasses.replace(ONES, objectness=1.0))
+    expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1))) / 2
+    assert terms["objectness"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def denoising_predictions() -> Predictions:
+    """A positive, a negative and an unused denoising query after two layers."""
+    out = predictions(LOGITS, BOXES)
+    logits = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [9.0, 0.0, 0.0]]])
+    boxes = torch.tensor([[[0.4, 0.5, 0.2, 0.2], [0.9, 0.9, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]]])
+    wanted = torch.tensor([OBJECT * 3])
+    out["denoised"] = Denoised(
+        noisy_labels=torch.zeros(1, 3, dtype=torch.long),
+        noisy_boxes=wanted,
+        labels=torch.tensor([[0, 2, 2]]),
+        boxes=wanted,
+        used=torch.tensor([[True, True, False]]),
+        positive=torch.tensor([[True, False, False]]),
+        group=torch.zeros(3, dtype=torch.long),
+    )
+    out["denoising"] = [(logits, boxes), (logits, boxes)]
+    return out
+
+
+def test_denoising_terms_equal_the_formulas_worked_out_by_hand() -> None:
+    settings = dataclasses.replace(ONES, aux=0.4)
+    out = criterion(denoising_predictions(), [target(OBJECT, [0])], settings, 0.5)
+    p0 = math.exp(2) / (math.exp(2) + 2)
+    p1 = math.e / (math.e + 2)
+    right = 0.25 * (1 - p0) ** 2 * -math.log(p0)
+    background = 0.75 * (1 - p1) ** 2 * -math.log(p1)
+    expected = {
+        "denoising_labels": 1.2 * (right + background) / 2,
+        "denoising_boxes": 0.75 * 0.1,
+        "denoising_giou": 0.75 * (1 - 0.02 / 0.06),
+    }
+    for name, value in expected.items():
+        assert out[name].item() == pytest.approx(0.5 * value, rel=1e-5)
+        assert out[f"{name}_0"].item() == pytest.approx(0.4 * 0.5 * value, rel=1e-5)
+
+
+def test_denoising_warms_up_from_a_third() -> None:
+    assert [denoising_factor(epoch, 4) for epoch in range(6)] == pytest.approx(
+        [2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1]
+    )
+    assert denoising_factor(0, 0) == 1.0

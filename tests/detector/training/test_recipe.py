@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from detector.config import preset
 from detector.errors import UserError
+from detector.network import legacy
 from detector.training.recipe import load_recipe
 
 TEXT = """
@@ -67,17 +69,37 @@ def test_unknown_model_settings_are_named(recipe: Path) -> None:
         loaded.config(["a"])
 
 
-def test_losses_of_a_head_that_is_not_there_are_refused(recipe: Path) -> None:
-    loaded = load_recipe(recipe, ["training.losses={iou: 2.0}"])
-    with pytest.raises(UserError, match=r"training.losses.iou needs the IoU head"):
-        loaded.config(["a"])
-    assert (
-        load_recipe(
-            recipe, ["training.losses={iou: 2.0, quality_predicted: 0.5}", "model.iou_head=true"]
-        )
-        .config(["a"])
-        .iou_head
-    )
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("losses={iou: 2.0}", "iou_head=true"),
+        ("losses={quality_predicted: 0.5}", "iou_head=true"),
+        ("losses={objectness: 0.5}", "query_objectness=true"),
+        ("losses={denoising_boxes: 2}", "denoising=thesis"),
+        ("denoising_warmup_epochs=4", "denoising=contrastive"),
+    ],
+)
+def test_settings_of_a_part_that_is_not_there_are_refused(
+    recipe: Path, setting: str, part: str
+) -> None:
+    name, _, _ = part.partition("=")
+    with pytest.raises(UserError, match=f"has no effect without model.{name}"):
+        load_recipe(recipe, [f"training.{setting}"]).config(["a"])
+    load_recipe(recipe, [f"training.{setting}", f"model.{part}"]).config(["a"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ("{labels_per: image}", "labels_per is 'image'; expected object or query"),
+        ("{labels: many}", "labels is 'many'; expected a number from 0 on"),
+        ("{giou: -1.0}", "giou is -1.0; expected a number from 0 on"),
+        ("{giou: .nan}", "giou is nan; expected a number from 0 on"),
+    ],
+)
+def test_bad_losses_are_refused(recipe: Path, losses: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"training.losses.{message}"):
+        load_recipe(recipe, [f"training.losses={losses}"])
 
 
 def test_the_number_of_classes_is_that_of_the_data(recipe: Path) -> None:
@@ -114,3 +136,15 @@ def test_the_recipes_of_the_project_are_valid(repository: Path) -> None:
     assert paths
     for path in paths:
         assert load_recipe(path).config(["a"] * 20).num_classes == 20, path
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes/train").glob("*.yaml")), ids=str)
+def test_the_recipes_that_come_along_can_be_built(path: Path) -> None:
+    config = load_recipe(path).config([f"class {i}" for i in range(20)])
+    variants = {
+        "voc": {},
+        "voc_gate_fuse": legacy.GATE_FUSE_VARIANT,
+        "voc_denoising": legacy.denoising_variant(),
+    }
+    if path.stem in variants:
+        assert config == preset("thesis").replace(**variants[path.stem])

@@ -100,6 +100,20 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
     assert len(files) == 1
 
 
+def test_denoising_trains_and_its_warm_up_counts(tmp_path: Path) -> None:
+    results = []
+    for name, epochs in (("a", 0), ("b", 0), ("c", 3)):
+        made = recipe(epochs=2, denoising_warmup_epochs=epochs)
+        made = made.model_copy(update={"model": made.model | {"denoising": "contrastive"}})
+        run = Trainer(made, limit(Shapes(100, size=64), 4), tmp_path / name)
+        start = run.model.denoising.labels.detach().clone()  # type: ignore[union-attr]
+        results.append(weights(run.run(Silent())))
+        assert not torch.equal(start, results[-1]["denoising.labels"])
+    one, same, warmed = results
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["denoising.labels"], warmed["denoising.labels"])
+
+
 def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
     for workers in (0, 2):
         trainer(tmp_path / str(workers), epochs=2, workers=workers).run(Silent())
