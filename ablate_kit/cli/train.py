@@ -33,6 +33,8 @@ def train(
     """Train the hybrid detector and keep the best checkpoint."""
     from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
+    from detector.data.dataset import subset
+    from detector.training.processes import joined
     from detector.training.recipe import load_recipe
     from detector.training.trainer import Trainer
 
@@ -42,19 +44,33 @@ def train(
     check_device(device)
     training, validation = loaded.data.datasets()
     folder = output or Path("runs") / recipe.stem
-    trainer = Trainer(
-        loaded, training, folder, evaluate=_evaluator(validation, device), device=device
-    )
-    if init:
-        _fill(trainer.model, init)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    say(
-        f"{len(training)} training and {len(validation)} validation images, "
-        f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
-    )
-    with progress() as bars:
-        best = trainer.run(_Display(bars), resume=resume)
-    say(f"best weights: {best} (mAP {trainer.state.best:.4f})")
+    with joined(device) as (processes, own_device):
+        count = min(loaded.training.evaluate_train, len(training))
+        spread = subset(training, [i * len(training) // count for i in range(count)])
+        trainer = Trainer(
+            loaded,
+            training,
+            folder,
+            evaluate=_evaluator(validation, own_device),
+            evaluate_train=_evaluator(spread, own_device) if count else None,
+            device=own_device,
+            processes=processes,
+        )
+        if init:
+            _fill(trainer.model, init)
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        if processes.first:
+            say(
+                f"{len(training)} training and {len(validation)} validation images, "
+                f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
+            )
+        with progress() as bars:
+            best = trainer.run(_Display(bars, first=processes.first), resume=resume)
+        if processes.first:
+            state = trainer.state
+            if state.epoch < loaded.training.epochs:
+                say(f"stopped: no better evaluation in {state.epoch - state.best_epoch} epochs")
+            say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
 
 
 def _fill(model: "HybridDetector", path: Path) -> None:
@@ -93,22 +109,36 @@ def _evaluator(dataset: "Dataset", device: str) -> "Evaluate":
 class _Display:
     """One bar for the epoch under way, and a line for each that is done."""
 
-    def __init__(self, bars: "Bars") -> None:
+    def __init__(self, bars: "Bars", *, first: bool) -> None:
         self.bars = bars
-        self.task = bars.add_task("", total=None)
+        self.first = first
+        self.task = bars.add_task("", total=None, visible=first)
         self.epoch = ""
 
-    def start(self, epoch: int, epochs: int, batches: int) -> None:
+    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
         self.epoch = f"epoch {epoch}/{epochs}"
-        self.bars.reset(self.task, total=batches, description=self.epoch)
+        self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
 
-    def batch(self, loss: float | None) -> None:
+    def batch(self, look: Mapping[str, float] | None) -> None:
         self.bars.advance(self.task)
-        if loss is not None:
-            self.bars.update(self.task, description=f"{self.epoch}  loss {loss:.3f}")
+        if look is None:
+            return
+        parts = [
+            f"loss {look['loss/loss']:.3f}",
+            f"lr {look['lr']:.2g}",
+            f"norm {look['norm/before clipping']:.3g}",
+            f"{look['images_per_second']:.1f} images/s",
+            f"{look['memory_gb']:.1f} GB",
+        ]
+        self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
 
     def finish(self, record: Mapping[str, float | None]) -> None:
+        if not self.first:
+            return
         line = f"{self.epoch}  loss {record['train_loss']:.3f}"
-        if record["val_mAP_50_95"] is not None:
-            line += f"  mAP {record['val_mAP_50_95']:.4f}  mAP50 {record['val_mAP_50']:.4f}"
-        say(f"{line}  {record['train_seconds']:.1f} s")
+        for name, label in (("val", ""), ("val_ema", "average "), ("train", "train ")):
+            if record.get(f"{name}_mAP_50_95") is not None:
+                line += f"  {label}mAP {record[f'{name}_mAP_50_95']:.4f}"
+                line += f"  mAP50 {record[f'{name}_mAP_50']:.4f}"
+        wait = record["data_wait"] or 0.0
+        say(f"{line}  {record['train_seconds']:.1f} s, {wait:.0%} waiting for data")

@@ -107,6 +107,28 @@ class EpochSampler(Sampler[Key]):
         return iter([(self._epoch, int(index)) for index in order])
 
 
+class Share(Sampler[Key]):
+    """What one of several processes takes of each batch of a sampler's images.
+
+    The processes' shares of a batch are consecutive; a last, incomplete batch is left out.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, rank: int, count: int) -> None:
+        self._sampler = sampler
+        self._batch_size = batch_size
+        self._rank = rank
+        self._part = batch_size // count
+
+    def __len__(self) -> int:
+        return len(self._sampler) // self._batch_size * self._part
+
+    def __iter__(self) -> Iterator[Key]:
+        keys = list(self._sampler)
+        whole = len(keys) // self._batch_size * self._batch_size
+        for start in range(self._rank * self._part, whole, self._batch_size):
+            yield from keys[start : start + self._part]
+
+
 def collate(items: Sequence[Item]) -> Batch:
     """Items as one batch: (B, 3, S, S) images and a list of B targets."""
     return torch.stack([image for image, _ in items]), [target for _, target in items]
@@ -114,7 +136,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 def loader(
     training_set: TrainingSet,
-    sampler: EpochSampler,
+    sampler: EpochSampler | Share,
     batch_size: int,
     workers: int = 0,
     drop_last: bool = True,

@@ -13,6 +13,7 @@ from detector.data.training import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
 from detector.training.matcher import Match, match
+from detector.training.processes import ALONE, Processes
 
 ALPHA, GAMMA = 0.25, 2.0  # of both focal losses
 UNMATCHED_WEIGHT = 0.1
@@ -59,17 +60,20 @@ def criterion(
     targets: Sequence[Target],
     settings: LossSettings,
     denoising_factor: float = 1.0,
+    processes: Processes = ALONE,
 ) -> dict[str, Tensor]:
     """The weighted terms by name, and their sum as ``loss``.
 
-    Sums over objects are divided by the number of objects in the batch (at least 1). A batch
-    without objects is an ordinary batch: its queries learn background. ``denoising_factor``
-    multiplies the denoising terms.
+    Sums over objects are divided by the number of objects in the batch (at least 1); where
+    ``processes`` share a batch, by their mean number, so that the mean of their gradients is that
+    of the whole batch. A batch without objects is an ordinary batch: its queries learn background.
+    ``denoising_factor`` multiplies the denoising terms.
     """
     labels = [target["labels"] for target in targets]
     boxes = [target["boxes"] for target in targets]
-    objects = max(sum(len(label) for label in labels), 1)
-    counted = out["logits"].shape[:2].numel() if settings.labels_per == "query" else objects
+    objects, *denoised = _counts(labels, out, processes)
+    queries_in_all = objects.new_tensor(out["logits"].shape[:2].numel())
+    counted = queries_in_all if settings.labels_per == "query" else objects
 
     matches = match(out["logits"], out["boxes"], labels, boxes)
     quality = _Quality(settings.quality_floor, settings.quality_predicted)
@@ -111,7 +115,7 @@ def criterion(
         for name, value in terms.items():
             weighted[f"{name}_{i}"] = settings.aux * getattr(settings, name) * value
     if "denoised" in out:
-        *early, last = (_denoising(*pair, out["denoised"]) for pair in out["denoising"])
+        *early, last = (_denoising(*pair, out["denoised"], denoised) for pair in out["denoising"])
         weighted |= _denoising_weighted(last, settings, denoising_factor)
         for i, terms in enumerate(early):
             factor = denoising_factor * settings.aux
@@ -169,7 +173,7 @@ def _set_losses(
     labels: Sequence[Tensor],
     boxes: Sequence[Tensor],
     matches: Sequence[Match],
-    sizes: tuple[int, int],
+    sizes: tuple[Tensor, Tensor],
     quality: _Quality,
     iou_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
@@ -196,11 +200,16 @@ def _set_losses(
     }
 
 
-def _denoising(logits: Tensor, boxes: Tensor, wanted: Denoised) -> dict[str, Tensor]:
-    """Classification of all denoising queries, and boxes of the positive ones, in the mean."""
+def _denoising(
+    logits: Tensor, boxes: Tensor, wanted: Denoised, sizes: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Classification of all denoising queries, and boxes of the positive ones, in the mean.
+
+    ``sizes`` are the numbers of the former and of the latter.
+    """
+    count, positives = sizes
     used = wanted.used.to(logits.dtype)
     positive = wanted.positive.to(logits.dtype)
-    count, positives = used.sum().clamp(min=1), positive.sum().clamp(min=1)
     overlap = giou(to_corners(boxes), to_corners(wanted.boxes))
     return {
         "denoising_labels": (used * focal(logits, wanted.labels)).sum() / count,
@@ -239,6 +248,18 @@ def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) ->
                 inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
                 target[i, label[inside], y[inside], x[inside]] = 1.0
     return sigmoid_focal(scores[:, :classes], target).mean()
+
+
+def _counts(labels: Sequence[Tensor], out: Predictions, processes: Processes) -> list[Tensor]:
+    """Objects, denoising queries in use, and positive ones: each the mean over the processes.
+
+    At least 1 in all processes together. Every process takes part, whatever its images show.
+    """
+    counts = out["logits"].new_zeros(3)
+    counts[0] = sum(len(label) for label in labels)
+    if "denoised" in out:
+        counts[1], counts[2] = out["denoised"].used.sum(), out["denoised"].positive.sum()
+    return list(processes.mean(counts).clamp(min=1 / processes.count))
 
 
 def _gather(matches: Sequence[Match]) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:

@@ -95,11 +95,22 @@ class Training(_Section):
     final_lr: Share = 0.01  # of every group's rate, at the end
     clip: Positive = 10.0  # gradient norm of all parameters
     clip_offsets: Positive = 0.3  # gradient norm of the sampling offsets, before that
+    clip_modules: dict[str, Positive] = {}  # of single modules, before both
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the weights' average; 0: none
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; losses in fp32
+    recompute: bool = False  # activations in the backward pass: slower, less memory
+    compile: bool = False  # the network, by torch.compile
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     evaluate_every: Count = 1  # epochs
+    evaluate_train: Natural = 0  # training images to evaluate as well, without augmentation
+    stop_after: Natural = 0  # evaluations without a better one; 0: never
+    save_every: Natural = 0  # optimizer steps between saves within an epoch; 0: none
+    log_every: Count = 10  # optimizer steps
+    tensorboard: bool = False  # the log for TensorBoard, too
+    skip_limit: Natural = 10  # steps whose gradient is no number, and which are left out
     workers: Natural = 0
     seed: Natural = 42
-    freeze: list[str] = []  # modules that keep their weights and run as in evaluation
+    freeze: list[str] = []  # modules (or patterns) that keep their weights, as in evaluation
     losses: dict[str, float | str] = {}  # changes to the loss settings
     denoising_warmup_epochs: Natural = 0  # in which its losses grow from a third to all
 

@@ -1,44 +1,53 @@
 """The training loop of the hybrid detector."""
 
-import json
 import math
+import resource
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import yaml
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from detector.checkpoint import save_atomically, save_weights
 from detector.config import HybridConfig
 from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
-from detector.data.training import Batch, EpochSampler, Target, TrainingSet, loader
+from detector.data.training import Batch, EpochSampler, Share, Target, TrainingSet, loader
 from detector.errors import UserError, did_you_mean
 from detector.network.model import HybridDetector
+from detector.network.recompute import recompute_activations
+from detector.training.clipping import Clipping
 from detector.training.criterion import criterion, denoising_factor
+from detector.training.ema import Ema
 from detector.training.optim import learning_rate_factor, offset_parameters, parameter_groups
+from detector.training.precision import Precision
+from detector.training.processes import ALONE, Processes
 from detector.training.recipe import TrainRecipe
+from detector.training.run_files import History, RunFiles
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 BEST = "mAP_50_95"  # the metric that chooses the best checkpoint
-LOG_EVERY = 10  # batches between looks at the loss; each look waits for the device
+METRICS = (BEST, "mAP_50")
 
 Evaluate = Callable[[HybridDetector], Mapping[str, float]]
-"""Metrics of the current model on the validation data; ``mAP_50_95`` must be among them."""
+"""Metrics of the current model on some data; ``mAP_50_95`` must be among them."""
 
 
 class Progress(Protocol):
     """Who is told how the run goes."""
 
-    def start(self, epoch: int, epochs: int, batches: int) -> None: ...
+    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
+        """An epoch begins, or goes on after ``done`` of its batches."""
 
-    def batch(self, loss: float | None) -> None:
-        """One batch is done; its loss where it was looked at."""
+    def batch(self, look: Mapping[str, float] | None) -> None:
+        """One batch is done; with loss, rate and the like where somebody looked."""
 
     def finish(self, record: Mapping[str, float | None]) -> None:
         """One epoch is done, evaluation included."""
@@ -46,22 +55,33 @@ class Progress(Protocol):
 
 @dataclass
 class _State:
-    """What a resumed run continues from, beside weights and optimizer."""
+    """What a resumed run continues from, beside weights, average and optimizer."""
 
     epoch: int = 0  # finished ones
+    batch: int = 0  # finished ones of the epoch under way
+    loss: float = 0.0  # sum of the losses that were numbers ...
+    losses: float = 0.0  # ... and how many were
     best: float = -1.0
-    history: dict[str, list[float | None]] = field(default_factory=dict)
+    best_epoch: int = 0
+    skipped: int = 0  # optimizer steps without a usable gradient
+    history: History = field(default_factory=dict)
 
 
 class Trainer:
     """Trains a detector by a recipe and leaves everything about the run in one folder.
 
-    The folder gets ``recipe.yaml`` (resolved), ``history.json``, ``latest.pth`` after each epoch,
-    ``best.pth`` and ``model.safetensors`` (its weights, config and class names) after each epoch
-    with the best ``mAP_50_95`` so far; without ``evaluate`` the last epoch counts as the best.
+    The folder gets ``recipe.yaml`` (resolved), ``history.json`` and ``curves.png``, ``log.jsonl``,
+    ``latest.pth`` after each epoch (and every ``save_every`` steps), ``best.pth`` and
+    ``model.safetensors`` after each epoch with the best ``mAP_50_95`` so far; without ``evaluate``
+    the last epoch counts as the best. With an average of the weights, that is what is best and
+    what ``model.safetensors`` holds.
 
-    The same recipe gives the same weights: each epoch draws from generators that depend on the
-    recipe's seed and the epoch alone, so a resumed run repeats no draw and skips none.
+    The same recipe gives the same weights. Whatever is drawn for a batch follows from the recipe's
+    seed, the epoch and the batch's number alone, so a run that goes on after any step repeats no
+    draw and skips none: it ends with the weights of a run that was never interrupted.
+
+    With several ``processes``, each trains on its share of every batch; the first writes files and
+    evaluates.
     """
 
     def __init__(
@@ -71,117 +91,223 @@ class Trainer:
         output: Path,
         *,
         evaluate: Evaluate | None = None,
+        evaluate_train: Evaluate | None = None,
         device: str = "cpu",
+        processes: Processes = ALONE,
     ) -> None:
         self.recipe = recipe
-        self.options = recipe.training
+        self.options = options = recipe.training
         self.classes = tuple(dataset.classes)
         self.config: HybridConfig = recipe.config(self.classes)
-        self.output = output
-        self.evaluate = evaluate
+        self.evaluate, self.evaluate_train = evaluate, evaluate_train
         self.device = torch.device(device)
-        self.model = HybridDetector(self.config, seed=self.options.seed).to(self.device)
-        self.frozen = _frozen(self.model, self.options.freeze)
+        self.processes = processes
+        self.model = HybridDetector(self.config, seed=options.seed).to(self.device)
+        self.frozen = _frozen(self.model, options.freeze)
+        if options.recompute:
+            recompute_activations(self.model)
+        self.network = _network(self.model, options.compile, processes)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(
-                self.model, self.options.lr, self.options.weight_decay, recipe.multipliers()
-            ),
+            parameter_groups(self.model, options.lr, options.weight_decay, recipe.multipliers()),
             betas=BETAS,
             eps=EPSILON,
         )
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.offsets = offset_parameters(self.model)
+        self.clipping = _clipping(self.model, recipe)
+        self.precision = Precision(options.precision, self.device)
+        self.ema = Ema(self.model, options.ema) if options.ema else None
         self.losses = recipe.loss_settings()
         self.noise = torch.Generator(self.device)
         self.state = _State()
-        self.sampler = EpochSampler(len(dataset), seed=self.options.seed)
+        self.files = RunFiles(output, tensorboard=options.tensorboard and processes.first)
+        self.sampler = EpochSampler(len(dataset), seed=options.seed)
         self.batches = self._loader(dataset)
-        self.steps_per_epoch = math.ceil(len(self.batches) / self.options.accumulate)
+        self.batches_per_epoch = len(self.batches)
+        self.steps_per_epoch = math.ceil(self.batches_per_epoch / options.accumulate)
 
     def run(self, progress: Progress, *, resume: bool = False) -> Path:
         """Trains to the last epoch and returns the path of the best weights."""
-        latest = self.output / "latest.pth"
         if resume:
-            self._restore(latest)
-        elif latest.exists():
-            raise UserError(f"{self.output} holds a run; give --resume or another folder")
-        self.output.mkdir(parents=True, exist_ok=True)
-        recipe = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
-        (self.output / "recipe.yaml").write_text(recipe)
-        while self.state.epoch < self.options.epochs:
+            self._restore()
+        elif self.files.latest.exists():
+            folder = self.files.folder
+            raise UserError(f"{folder} holds a run; give --resume or another folder")
+        if self.processes.first:
+            recipe = self.recipe.model_dump(mode="json")
+            self.files.start(recipe, self._step_number() if resume else None)
+        while self.state.epoch < self.options.epochs and not self._is_over():
             self._epoch(progress)
-        return self.output / "model.safetensors"
+        return self.files.folder / "model.safetensors"
+
+    def _is_over(self) -> bool:
+        """Has there been no better evaluation for too long?"""
+        patience = self.options.stop_after * self.options.evaluate_every
+        return bool(patience and self.state.epoch - self.state.best_epoch >= patience)
 
     def _epoch(self, progress: Progress) -> None:
-        epoch, started = self.state.epoch, time.monotonic()
-        progress.start(epoch + 1, self.options.epochs, len(self.batches))
+        state, started = self.state, time.monotonic()
+        progress.start(state.epoch + 1, self.options.epochs, self.batches_per_epoch, state.batch)
         with torch.random.fork_rng():
-            torch.manual_seed(self.options.seed * 1_000_003 + epoch)
-            loss = self._train(progress)
+            waited = self._train(progress)
         trained = time.monotonic() - started
-        metrics: Mapping[str, float] = {}
-        last = epoch + 1 == self.options.epochs
-        if self.evaluate and (last or (epoch + 1) % self.options.evaluate_every == 0):
-            self.model.eval()
-            metrics = self.evaluate(self.model)
-        score = metrics.get(BEST, -1.0 if self.evaluate else float(epoch))
         record: dict[str, float | None] = {
-            "epoch": epoch + 1,
-            "train_loss": loss,
-            "val_mAP_50_95": metrics.get(BEST),
-            "val_mAP_50": metrics.get("mAP_50"),
-            "lr_factor": self._factor(self.state.epoch * self.steps_per_epoch),
+            "epoch": state.epoch + 1,
+            "train_loss": state.loss / state.losses,
+            **self._metrics(),
+            "lr_factor": self._factor(state.epoch * self.steps_per_epoch),
             "train_seconds": round(trained, 3),
+            "data_wait": round(waited / max(trained, 1e-9), 4),
         }
         for name, value in record.items():
-            self.state.history.setdefault(name, []).append(value)
-        self.state.epoch = epoch + 1
-        improved = score > self.state.best
+            state.history.setdefault(name, []).append(value)
+        state.epoch, state.batch, state.loss, state.losses = state.epoch + 1, 0, 0.0, 0.0
+        score = record["val_ema_mAP_50_95" if self.ema else "val_mAP_50_95"]
+        if self.evaluate is None:
+            score = float(state.epoch)
+        improved = score is not None and score > state.best
         if improved:
-            self.state.best = score
-        self._save(improved)
+            state.best, state.best_epoch = float(score or 0.0), state.epoch
+        if self.processes.first:
+            self._save(improved)
+            self.files.save_history(state.history)
+        self.processes.wait()
         progress.finish(record)
 
     def _train(self, progress: Progress) -> float:
-        """One epoch of optimizer steps; the mean loss."""
+        """The rest of an epoch; the seconds spent waiting for data."""
+        state, options = self.state, self.options
         self.model.train()
         for module in self.frozen:
             module.eval()
-        self.sampler.set_epoch(self.state.epoch)
-        total = torch.zeros((), device=self.device)
-        count, size = len(self.batches), self.options.accumulate
-        step = self.state.epoch * self.steps_per_epoch
-        for i, (images, targets) in enumerate(self.batches):
+        self.sampler.set_epoch(state.epoch, start=state.batch * options.batch_size)
+        sums = torch.tensor((state.loss, state.losses), device=self.device, dtype=torch.float64)
+        group: list[int] = []  # image ids of the optimizer step under way
+        looked, waited = _Clock(state.batch), 0.0
+        for seconds, (images, targets) in _timed(self.batches):
+            waited += seconds
+            i = state.batch
+            first = i // options.accumulate * options.accumulate
             # The last group of an epoch may hold fewer batches; its mean is over those it has.
-            in_group = min(size, count - i // size * size)
-            loss = self._loss(images, targets, i)
-            (loss / in_group).backward()
-            total += loss.detach()
-            if (i + 1) % size == 0 or i + 1 == count:
-                self._step(step)
-                step += 1
-            progress.batch(self._look(loss) if i % LOG_EVERY == 0 else None)
-        return self._look(total / count)
+            in_group = min(options.accumulate, self.batches_per_epoch - first)
+            last = i + 1 == first + in_group
+            terms = self._backward(images, targets, in_group, sync=last)
+            loss = terms["loss"].detach()
+            usable = loss.isfinite()
+            sums += torch.stack((loss.nan_to_num(0.0, 0.0, 0.0), usable.to(loss.dtype)))
+            group += [target["image_id"] for target in targets]
+            state.batch += 1
+            look = None
+            if last:
+                step = self._step_number() - 1
+                norm = self._step(step, group)
+                group = []
+                if step % options.log_every == 0:
+                    look = self._look(step, terms, norm) | looked.rates(state.batch, options)
+                    if self.processes.first:
+                        self.files.add({"epoch": state.epoch + 1} | look)
+                if options.save_every and (step + 1) % options.save_every == 0:
+                    state.loss, state.losses = self.processes.mean(sums).tolist()
+                    if self.processes.first and state.batch < self.batches_per_epoch:
+                        self.files.save(self._checkpoint())
+            progress.batch(look)
+        state.loss, state.losses = self.processes.mean(sums).tolist()
+        if state.losses == 0.0:
+            raise self._useless("no batch with a loss that is a number")
+        return waited
 
-    def _loss(self, images: Tensor, targets: list[Target], batch: int) -> Tensor:
+    def _backward(
+        self, images: Tensor, targets: list[Target], in_group: int, *, sync: bool
+    ) -> dict[str, Tensor]:
+        state, rank = self.state, self.processes.rank
+        position = (self.options.seed * 1_000_003 + state.epoch) * 1_000_003 + state.batch
+        torch.manual_seed(position * 1_009 + rank)
+        self.noise.manual_seed(position * 1_009 + rank)
         images = images.to(self.device, non_blocking=True)
         for target in targets:
             target["boxes"] = target["boxes"].to(self.device, non_blocking=True)
             target["labels"] = target["labels"].to(self.device, non_blocking=True)
-        epoch = self.state.epoch
-        self.noise.manual_seed((self.options.seed * 1_000_003 + epoch) * 1_000_003 + batch)
-        out = self.model(images, targets, self.noise)
-        factor = denoising_factor(epoch, self.options.denoising_warmup_epochs)
-        return criterion(out, targets, self.losses, factor)["loss"]
+        apart = not sync and isinstance(self.network, DistributedDataParallel)
+        with self.network.no_sync() if apart else nullcontext():
+            with self.precision.forward():
+                out = self.network(images, targets, self.noise)
+            factor = denoising_factor(state.epoch, self.options.denoising_warmup_epochs)
+            terms = criterion(
+                self.precision.in_fp32(out), targets, self.losses, factor, self.processes
+            )
+            self.precision.scaler.scale(terms["loss"] / in_group).backward()
+        return terms
 
-    def _step(self, step: int) -> None:
+    def _step(self, step: int, image_ids: Sequence[int]) -> float:
+        """One optimizer step, or none if the gradient is no number; the gradient's norm."""
         factor = self._factor(step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        nn.utils.clip_grad_norm_(self.offsets, self.options.clip_offsets)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-        self.optimizer.step()
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
+        # Looking at the norm waits for the device, as matching queries does in every batch.
+        norm = self.clipping().item()
+        if math.isfinite(norm) or scaler.is_enabled():  # the scaler skips steps itself
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            self._skip(step, image_ids)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.model, step)
+        return norm
+
+    def _skip(self, step: int, image_ids: Sequence[int]) -> None:
+        state = self.state
+        state.skipped += 1
+        if self.processes.first:
+            record = {"step": step, "epoch": state.epoch + 1, "image_ids": list(image_ids)}
+            self.files.add_skipped(record)
+        if state.skipped > self.options.skip_limit:
+            limit = f"training.skip_limit is {self.options.skip_limit}"
+            raise self._useless(
+                f"{state.skipped} steps without a gradient that is a number, {limit}"
+            )
+
+    def _useless(self, what: str) -> UserError:
+        return UserError(
+            f"{what} in epoch {self.state.epoch + 1}: losses or gradients are not finite. Try a "
+            f"lower training.lr (it is {self.options.lr}); the images are listed in "
+            f"{self.files.folder / 'skipped.jsonl'}"
+        )
+
+    def _look(self, step: int, terms: Mapping[str, Tensor], norm: float) -> dict[str, Any]:
+        values = torch.stack([value.detach() for value in terms.values()]).tolist()
+        return {
+            "step": step,
+            **{f"loss/{name}": value for name, value in zip(terms, values, strict=True)},
+            "lr": self.options.lr * self._factor(step),
+            "norm/before clipping": norm,
+            **self.clipping.look(),
+            "skipped": self.state.skipped,
+            "memory_gb": _memory(self.device),
+        }
+
+    def _metrics(self) -> dict[str, float | None]:
+        """What the evaluations say, by the name in the history; None where there was none."""
+        epoch, options = self.state.epoch + 1, self.options
+        due = epoch == options.epochs or epoch % options.evaluate_every == 0
+        found: dict[str, float | None] = {}
+        subjects = [("val", self.evaluate, False), ("train", self.evaluate_train, False)]
+        if self.ema is not None:
+            subjects.append(("val_ema", self.evaluate, True))
+        for prefix, evaluate, average in subjects:
+            numbers: Mapping[str, float] = {}
+            if due and evaluate is not None and self.processes.first:
+                self.model.eval()
+                with self.ema.applied(self.model) if average and self.ema else nullcontext():
+                    numbers = evaluate(self.model)
+            found |= {f"{prefix}_{name}": numbers.get(name) for name in METRICS}
+        return self.processes.from_first([found])[0]  # type: ignore[return-value]
+
+    def _step_number(self) -> int:
+        """Optimizer steps so far, those left out included."""
+        in_epoch = math.ceil(self.state.batch / self.options.accumulate)
+        return self.state.epoch * self.steps_per_epoch + in_epoch
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(
@@ -192,67 +318,151 @@ class Trainer:
             end=self.options.final_lr,
         )
 
-    def _look(self, loss: Tensor) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UserError(
-                f"the loss is {value} in epoch {self.state.epoch + 1}; try a lower training.lr "
-                f"(it is {self.options.lr}). {self.output}/latest.pth is of the epoch before"
-            )
-        return value
-
-    def _save(self, improved: bool) -> None:
-        checkpoint: dict[str, Any] = {
-            "epoch": self.state.epoch,
+    def _checkpoint(self) -> dict[str, Any]:
+        state = self.state
+        return {
+            "epoch": state.epoch,
             "model": self.model.state_dict(),
+            **({"ema": self.ema.state_dict()} if self.ema is not None else {}),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": {"step": self.state.epoch * self.steps_per_epoch},
-            "best_ap": self.state.best,
-            "history": self.state.history,
+            "scheduler": {"step": self._step_number()},
+            "scaler": self.precision.scaler.state_dict(),
+            "best_ap": state.best,
+            "best_epoch": state.best_epoch,
+            "history": state.history,
+            # Random numbers follow from the recipe's seed and this position.
+            "position": {
+                "batch": state.batch,
+                "loss": state.loss,
+                "losses": state.losses,
+                "skipped": state.skipped,
+            },
             "config": self.config.to_json(),
             "classes": list(self.classes),
             "recipe": self.recipe.model_dump_json(),
         }
-        save_atomically(self.output / "latest.pth", lambda path: torch.save(checkpoint, path))
-        if improved:
-            save_atomically(self.output / "best.pth", lambda path: torch.save(checkpoint, path))
-            save_weights(self.output / "model.safetensors", self.model, self.classes)
-        history = json.dumps(self.state.history, indent=2)
-        save_atomically(self.output / "history.json", lambda path: path.write_text(history))
 
-    def _restore(self, latest: Path) -> None:
-        if not latest.exists():
-            raise UserError(f"nothing to resume: {latest} does not exist")
-        checkpoint = torch.load(latest, map_location=self.device, weights_only=True)
+    def _save(self, improved: bool) -> None:
+        self.files.save(self._checkpoint(), best=improved)
+        if improved:
+            with self.ema.applied(self.model) if self.ema is not None else nullcontext():
+                self.files.save_model(self.model, self.classes)
+
+    def _restore(self) -> None:
+        checkpoint = self.files.load(self.device)
+        where = self.files.latest
         if checkpoint["config"] != self.config.to_json():
-            raise UserError(f"{latest} was trained with another model config than the recipe's")
+            raise UserError(f"{where} was trained with another model config than the recipe's")
+        if ("ema" in checkpoint) != (self.ema is not None):
+            has = "an" if "ema" in checkpoint else "no"
+            raise UserError(f"{where} has {has} average of the weights; training.ema disagrees")
         self.model.load_state_dict(checkpoint["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(checkpoint["ema"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.state = _State(checkpoint["epoch"], checkpoint["best_ap"], checkpoint["history"])
+        self.precision.scaler.load_state_dict(checkpoint["scaler"])
+        position = checkpoint["position"]
+        self.state = _State(
+            epoch=checkpoint["epoch"],
+            batch=position["batch"],
+            loss=position["loss"],
+            losses=position["losses"],
+            best=checkpoint["best_ap"],
+            best_epoch=checkpoint["best_epoch"],
+            skipped=position["skipped"],
+            history=checkpoint["history"],
+        )
 
     def _loader(self, dataset: Dataset) -> DataLoader[Batch]:
         fill = MEAN_COLOR if self.config.pad_color == "mean" else GRAY
         training_set = TrainingSet(
             dataset, self.config.image_size, fill, flip=self.options.flip, seed=self.options.seed
         )
+        size, count = self.options.batch_size, self.processes.count
+        if size % count:
+            raise UserError(
+                f"training.batch_size is {size}; expected a multiple of {count} processes"
+            )
         return loader(
             training_set,
-            self.sampler,
-            batch_size=self.options.batch_size,
+            Share(self.sampler, size, self.processes.rank, count) if count > 1 else self.sampler,
+            batch_size=size // count,
             workers=self.options.workers,
-            drop_last=len(dataset) >= self.options.batch_size,
+            drop_last=count > 1 or len(dataset) >= size,
             pin_memory=self.device.type == "cuda",
         )
 
 
-def _frozen(model: HybridDetector, names: Sequence[str]) -> list[nn.Module]:
-    """The named modules, whose parameters get no gradient from now on."""
-    modules = dict(model.named_modules())
-    for name in names:
+class _Clock:
+    """Images per second between two looks."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch, self.time = batch, time.monotonic()
+
+    def rates(self, batch: int, options: Any) -> dict[str, float]:
+        now = time.monotonic()
+        images = (batch - self.batch) * options.batch_size
+        rate = images / max(now - self.time, 1e-9)
+        self.batch, self.time = batch, now
+        return {"images_per_second": round(rate, 2)}
+
+
+def _timed(batches: DataLoader[Batch]) -> Iterator[tuple[float, Batch]]:
+    """The batches, each with the seconds waited for it."""
+    started = time.monotonic()
+    for batch in batches:
+        yield time.monotonic() - started, batch
+        started = time.monotonic()
+
+
+def _memory(device: torch.device) -> float:
+    """The most memory used so far, in GB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        used = torch.cuda.max_memory_allocated(device)
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return round(used / 1e9, 3)
+
+
+def _network(model: HybridDetector, compiled: bool, processes: Processes) -> Any:
+    """What is called for a forward pass; its parameters are the model's."""
+    network: Any = model
+    if processes.count > 1:
+        # Which parameters take part depends on the images: without objects, none of denoising.
+        network = DistributedDataParallel(network, find_unused_parameters=True)
+    return torch.compile(network) if compiled else network
+
+
+def _clipping(model: HybridDetector, recipe: TrainRecipe) -> Clipping:
+    modules, options = dict(model.named_modules()), recipe.training
+    parts = []
+    for name, limit in options.clip_modules.items():
         if name not in modules or not any(True for _ in modules[name].parameters()):
             near = did_you_mean(name, [known for known in modules if known])
-            raise UserError(f'training.freeze names no module "{name}" of the detector{near}')
-        modules[name].requires_grad_(False)
+            raise UserError(f'training.clip_modules names no module "{name}" of the detector{near}')
+        parts.append((name, list(modules[name].parameters()), limit))
+    parts.append(("offsets", offset_parameters(model), options.clip_offsets))
+    parts.append(("all", list(model.parameters()), options.clip))
+    return Clipping(parts)
+
+
+def _frozen(model: HybridDetector, patterns: Sequence[str]) -> list[nn.Module]:
+    """The named modules, whose parameters get no gradient from now on."""
+    modules = {
+        name: module
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters())
+    }
+    frozen = []
+    for pattern in patterns:
+        found = [module for name, module in modules.items() if fnmatchcase(name, pattern)]
+        if not found:
+            near = did_you_mean(pattern, [known for known in modules if known])
+            raise UserError(f'training.freeze names no module "{pattern}" of the detector{near}')
+        frozen += found
+    for module in frozen:
+        module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("training.freeze leaves nothing to train")
-    return [modules[name] for name in names]
+    return frozen

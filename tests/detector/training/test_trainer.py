@@ -33,9 +33,9 @@ class Silent:
     def __init__(self) -> None:
         self.records: list[Mapping[str, float | None]] = []
 
-    def start(self, epoch: int, epochs: int, batches: int) -> None: ...
+    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None: ...
 
-    def batch(self, loss: float | None) -> None: ...
+    def batch(self, look: Mapping[str, float] | None) -> None: ...
 
     def finish(self, record: Mapping[str, float | None]) -> None:
         self.records.append(record)
@@ -72,7 +72,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
         pass
 
     class Stop(Silent):
-        def start(self, epoch: int, epochs: int, batches: int) -> None:
+        def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
             if epoch == 3:
                 raise StoppedError
 
@@ -86,7 +86,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
         json.loads((tmp_path / run / "history.json").read_text()) for run in ("whole", "parts")
     ]
     for history in histories:
-        del history["train_seconds"]
+        del history["train_seconds"], history["data_wait"]
     assert histories[0] == histories[1]
 
 
@@ -211,10 +211,197 @@ def test_resuming_another_model_is_refused(tmp_path: Path) -> None:
         Trainer(other, Shapes(8, size=64), tmp_path).run(Silent(), resume=True)
 
 
-def test_a_loss_that_is_no_number_stops_with_a_clear_word(tmp_path: Path) -> None:
-    run = trainer(tmp_path)
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (9, "no batch with a loss that is a number in epoch 1.*Try a lower training.lr"),
+        (1, "2 steps without a gradient that is a number, training.skip_limit is 1 in epoch 1"),
+    ],
+)
+def test_losses_that_are_no_numbers_stop_with_a_clear_word(
+    tmp_path: Path, limit: int, message: str
+) -> None:
+    run = trainer(tmp_path, skip_limit=limit)
     with torch.no_grad():
         run.model.queries.content.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"the loss is nan in epoch 1; try a lower training\.lr"):
+    with pytest.raises(UserError, match=message):
         run.run(Silent())
     assert not (tmp_path / "latest.pth").exists()
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_step_that_gives_no_number_is_left_out(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=1, batch_size=2, log_every=1)
+    step = run._backward
+    before: list[torch.Tensor] = []
+
+    def spoiled(*args: object, **kwargs: object) -> dict[str, torch.Tensor]:
+        terms = step(*args, **kwargs)  # type: ignore[arg-type]
+        if run.state.batch == 1:
+            run.model.queries.content.grad.fill_(float("inf"))  # type: ignore[union-attr]
+            before.append(run.model.queries.content.detach().clone())
+        if run.state.batch == 2:
+            assert torch.equal(before[0], run.model.queries.content)
+        return terms
+
+    run._backward = spoiled  # type: ignore[method-assign]
+    run.run(Silent())
+    assert run.state.skipped == 1
+    record = json.loads((tmp_path / "skipped.jsonl").read_text())
+    assert record["step"] == 1
+    assert len(record["image_ids"]) == 2
+    assert all(
+        torch.isfinite(value).all() for value in weights(tmp_path / "model.safetensors").values()
+    )
+
+
+def killed(folder: Path, *, at: int, **options: object) -> None:
+    """A run that ends in the middle of its second epoch, without any warning."""
+
+    class StoppedError(Exception):
+        pass
+
+    class Stop(Silent):
+        batches = 0
+
+        def batch(self, look: Mapping[str, float] | None) -> None:
+            self.batches += 1
+            if self.batches == at:
+                raise StoppedError
+
+    with pytest.raises(StoppedError):
+        trainer(folder, **options).run(Stop())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(tmp_path: Path, workers: int) -> None:
+    options = {
+        "epochs": 2, "batch_size": 1, "accumulate": 3, "ema": 0.9, "save_every": 1,
+        "workers": workers, "log_every": 1,
+    }  # fmt: skip
+    trainer(tmp_path / "whole", **options).run(Silent())
+    killed(tmp_path / "parts", at=13, **options)
+    latest = torch.load(tmp_path / "parts/latest.pth", weights_only=True)
+    assert (latest["epoch"], latest["position"]["batch"]) == (1, 3)
+    trainer(tmp_path / "parts", **options).run(Silent(), resume=True)
+    one, other = (
+        torch.load(tmp_path / run / "latest.pth", weights_only=True) for run in ("whole", "parts")
+    )
+    for part in ("model", "ema"):
+        assert all(torch.equal(one[part][key], other[part][key]) for key in one[part])
+    for number, state in one["optimizer"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, other["optimizer"]["state"][number][name])
+    assert one["optimizer"]["param_groups"] == other["optimizer"]["param_groups"]
+    for history in (one["history"], other["history"]):
+        del history["train_seconds"], history["data_wait"]
+    assert one["history"] == other["history"]
+    assert one["position"] == other["position"]
+    logs = [
+        [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
+        for run in ("whole", "parts")
+    ]
+    for line in logs[0] + logs[1]:
+        del line["images_per_second"], line["memory_gb"], line["clipped/all"]
+        del line["clipped/offsets"]
+    assert logs[0] == logs[1]
+    assert [line["step"] for line in logs[0]] == list(range(6))
+
+
+def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def evaluate(model: HybridDetector) -> dict[str, float]:
+        seen.append(model.queries.content.sum().item())
+        return {"mAP_50_95": len(seen) / 10, "mAP_50": 0.9}
+
+    run = Trainer(
+        recipe(epochs=2, ema=0.5), limit(Shapes(100, size=64), 6), tmp_path, evaluate=evaluate
+    )
+    run.run(Silent())
+    assert seen[0] != seen[1]
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["val_mAP_50_95"] == [0.1, 0.3]
+    assert history["val_ema_mAP_50_95"] == [0.2, 0.4]
+    best = torch.load(tmp_path / "best.pth", weights_only=True)
+    kept = weights(tmp_path / "model.safetensors")
+    assert all(torch.equal(best["ema"][name], kept[name]) for name in kept)
+    assert not torch.equal(best["model"]["queries.content"], kept["queries.content"])
+    assert torch.equal(best["model"]["queries.content"], run.model.queries.content)
+
+
+def test_a_run_stops_when_nothing_gets_better(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.5, 0.3, 0.5, 0.9])
+    run = Trainer(
+        recipe(epochs=5, stop_after=2),
+        limit(Shapes(100, size=64), 6),
+        tmp_path,
+        evaluate=lambda _: {"mAP_50_95": next(scores), "mAP_50": 0.9},
+    )
+    run.run(Silent())
+    assert run.state.epoch == 4
+    assert run.state.best_epoch == 2
+
+
+def test_training_images_are_evaluated_on_request(tmp_path: Path) -> None:
+    run = Trainer(
+        recipe(epochs=2, evaluate_every=2),
+        limit(Shapes(100, size=64), 6),
+        tmp_path,
+        evaluate=lambda _: {"mAP_50_95": 0.1, "mAP_50": 0.2},
+        evaluate_train=lambda _: {"mAP_50_95": 0.3, "mAP_50": 0.4},
+    )
+    run.run(Silent())
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["train_mAP_50_95"] == [None, 0.3]
+    assert history["train_mAP_50"] == [None, 0.4]
+    assert history["val_mAP_50"] == [None, 0.2]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_activations_computed_again_change_nothing_and_rename_nothing(tmp_path: Path) -> None:
+    for recompute in (False, True):
+        trainer(tmp_path / str(recompute), epochs=1, recompute=recompute).run(Silent())
+    one, other = (weights(tmp_path / str(x) / "model.safetensors") for x in (False, True))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_reduced_precision_is_near_and_its_weights_are_whole(tmp_path: Path) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        progress = Silent()
+        trainer(tmp_path / precision, epochs=2, precision=precision).run(progress)
+        losses.append(progress.records[-1]["train_loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    kept = weights(tmp_path / "bf16" / "model.safetensors")
+    assert {value.dtype for value in kept.values()} == {torch.float32}
+
+
+def test_single_modules_are_clipped_and_the_log_says_so(tmp_path: Path) -> None:
+    options = {"epochs": 1, "batch_size": 2, "log_every": 2}
+    trainer(tmp_path / "a", **options, clip_modules={"backbone": 1e-3}).run(Silent())
+    trainer(tmp_path / "b", **options).run(Silent())
+    lines = [json.loads(line) for line in (tmp_path / "a/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 2]
+    assert all(line["norm/backbone"] > 1e-3 for line in lines)
+    assert all(line["clipped/backbone"] == 1.0 for line in lines)
+    assert all(line["clipped/all"] in (0.0, 0.5, 1.0) for line in lines)
+    one, other = (weights(tmp_path / run / "model.safetensors") for run in "ab")
+    assert not torch.equal(one["backbone.stem.conv1.weight"], other["backbone.stem.conv1.weight"])
+    with pytest.raises(UserError, match=r'clip_modules names no module "neek".*"neck"'):
+        trainer(tmp_path / "c", clip_modules={"neek": 1.0})
+
+
+def test_an_average_that_comes_or_goes_is_refused_on_resuming(tmp_path: Path) -> None:
+    trainer(tmp_path, epochs=1, ema=0.9).run(Silent())
+    with pytest.raises(UserError, match=r"has an average of the weights; training.ema disagrees"):
+        trainer(tmp_path, epochs=2).run(Silent(), resume=True)
+
+
+def test_modules_are_frozen_by_patterns(tmp_path: Path) -> None:
+    run = trainer(tmp_path, freeze=["backbone.stage?", "decoder.layers.*.ffn"])
+    assert not any(p.requires_grad for p in run.model.backbone.stage2.parameters())
+    assert not any(p.requires_grad for p in run.model.decoder.layers[1].ffn.parameters())
+    assert run.model.backbone.stem.conv1.weight.requires_grad

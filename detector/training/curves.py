@@ -1,0 +1,37 @@
+"""The figure of a training run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from detector.checkpoint import save_atomically
+
+Values = Sequence[float | None]
+
+
+def draw_curves(history: Mapping[str, Values], path: Path) -> None:
+    """Loss and every mAP over the epochs, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for axes, title in ((left, "training loss"), (right, "mAP")):
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    epochs = [value for value in history["epoch"] if value is not None]
+    for name, values in history.items():
+        points = [(x, y) for x, y in zip(epochs, values, strict=True) if y is not None]
+        if not points:
+            continue
+        if name == "train_loss":
+            left.plot(*zip(*points, strict=True), marker="o", markersize=3)
+        elif "mAP" in name:
+            label = name.replace("_mAP_50_95", " mAP").replace("_mAP_50", " mAP50")
+            right.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+    if right.lines:
+        right.set_ylim(bottom=0)
+        right.legend(frameon=False)
+    save_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))

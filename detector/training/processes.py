@@ -1,0 +1,71 @@
+"""The processes that train one model together, as ``torchrun`` starts them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from detector.errors import UserError
+
+# The first process evaluates alone while the others wait.
+PATIENCE = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run; a run without ``torchrun`` has one."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over the processes of a tensor without gradient."""
+        if self.count == 1:
+            return value
+        value = value.clone()
+        dist.all_reduce(value)
+        return value / self.count
+
+    def wait(self) -> None:
+        if self.count > 1:
+            dist.barrier()
+
+    def from_first(self, value: list[object]) -> list[object]:
+        """The first process' list of plain values, in every process."""
+        if self.count > 1:
+            dist.broadcast_object_list(value)
+        return value
+
+
+ALONE = Processes()
+
+
+def under_torchrun() -> bool:
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Processes, str]]:
+    """This process in its group, and its device: ``cuda`` becomes this process' GPU."""
+    if not under_torchrun():
+        yield ALONE, device
+        return
+    if device.startswith("cuda:"):
+        raise UserError(f'several processes cannot share {device}; give --device cuda, or "cpu"')
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,94 @@
+"""The folder of a training run: checkpoints, history, log and curves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from detector.checkpoint import save_atomically, save_weights
+from detector.errors import UserError
+from detector.network.model import HybridDetector
+from detector.training.curves import draw_curves
+
+History = dict[str, list[float | None]]
+
+
+class RunFiles:
+    """Writes everything about a run; every file is whole at any moment, the log up to a line."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self.folder = folder
+        self.latest = folder / "latest.pth"
+        self.log = folder / "log.jsonl"
+        self._board = _board(folder) if tensorboard else None
+
+    def start(self, recipe: Mapping[str, Any], resumed_at: int | None) -> None:
+        """The resolved recipe; and a log that ends before optimizer step ``resumed_at``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(dict(recipe), sort_keys=False)
+        save_atomically(self.folder / "recipe.yaml", lambda path: path.write_text(text))
+        kept = []
+        if resumed_at is not None and self.log.exists():
+            lines = self.log.read_text().splitlines()
+            kept = [line for line in lines if _step(line) < resumed_at]
+        save_atomically(self.log, lambda path: path.write_text("".join(f"{x}\n" for x in kept)))
+
+    def load(self, device: torch.device) -> dict[str, Any]:
+        if not self.latest.exists():
+            raise UserError(f"nothing to resume: {self.latest} does not exist")
+        checkpoint: dict[str, Any] = torch.load(self.latest, map_location=device, weights_only=True)
+        return checkpoint
+
+    def save(self, checkpoint: Mapping[str, Any], *, best: bool = False) -> None:
+        """``latest.pth``, and ``best.pth`` if it is."""
+        for path in (self.latest, self.folder / "best.pth")[: 1 + best]:
+            save_atomically(path, lambda temporary: torch.save(dict(checkpoint), temporary))
+
+    def save_model(self, model: HybridDetector, classes: Sequence[str]) -> None:
+        """``model.safetensors``: the weights alone, with config and class names."""
+        save_weights(self.folder / "model.safetensors", model, classes)
+
+    def save_history(self, history: History) -> None:
+        text = json.dumps(history, indent=2)
+        save_atomically(self.folder / "history.json", lambda path: path.write_text(text))
+        draw_curves(history, self.folder / "curves.png")
+        if self._board is not None:
+            for name, values in history.items():
+                if name != "epoch" and values[-1] is not None:
+                    self._board.add_scalar(f"epoch/{name}", values[-1], len(values))
+            self._board.flush()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One line of the log."""
+        with self.log.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._board is not None:
+            for name, value in record.items():
+                if name not in ("step", "epoch") and value is not None:
+                    self._board.add_scalar(name, value, record["step"])
+
+    def add_skipped(self, record: Mapping[str, Any]) -> None:
+        """A batch that gave no usable gradient."""
+        with (self.folder / "skipped.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _step(line: str) -> float:
+    """The step of a line of the log; beyond all others for one that was cut off."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "training.tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))
