@@ -10,7 +10,7 @@ from typing import Any
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import file_changes
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.checkpoints.digest import digest
 from ablate_kit.checkpoints.patch import copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
 
@@ -65,7 +65,7 @@ def write_receipt(
 
 def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
-        "base": {"path": str(checkpoint.path), "sha256": sha256(checkpoint.archive.path)},
+        "base": {"path": str(checkpoint.path), "sha256": digest(checkpoint.archive.files)},
         "weights": checkpoint.place,
         "ablate_kit": version("ablate-kit"),
     }

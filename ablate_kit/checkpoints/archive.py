@@ -1,6 +1,6 @@
-"""An archive is a file of named tensors, open for reading."""
+"""An archive is a file of named tensors, or a folder of such files, open for reading."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -10,42 +10,63 @@ from ablate_kit.errors import did_you_mean
 from .errors import CheckpointError
 from .opaque import show
 from .safetensors_file import read_safetensors
+from .shards import is_index, read_index
 from .sniff import HEAD, Format, format_of, looks_like
 from .source import Source
 from .tensors import TensorInfo
+from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
 
 if TYPE_CHECKING:
     import torch
 
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+# As transformers looks for them.
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_READERS = {
+    "safetensors": read_safetensors,
+    "torch-zip": read_torch_zip,
+    "torch-legacy": read_torch_legacy,
+}
 
 
 class Archive:
-    """Named tensors of a file, described without reading them and without importing torch.
+    """Named tensors, described without reading them and without importing torch.
 
-    ``tensors`` are in file order. ``metadata`` is the ``__metadata__`` of a safetensors file; of a
-    torch file it is the pickled dictionary as plain data, each tensor a ``TensorView`` and each
-    object that is neither an ``Opaque`` (a pickle of something else than a dictionary is found
-    under the key ``""``). Reading from several threads at once is safe.
+    ``path`` is the file, or the index of a sharded checkpoint; ``sources`` are the files that hold
+    tensors, by path. ``tensors`` are in file order. ``metadata`` is the ``__metadata__`` of a
+    safetensors file or the ``metadata`` of an index; of a torch file it is the pickled dictionary
+    as plain data, each tensor a ``TensorView`` and each object that is neither an ``Opaque`` (a
+    pickle of something else than a dictionary is found under the key ``""``). Reading from several
+    threads at once is safe.
     """
 
     def __init__(
         self,
-        source: Source,
+        path: Path,
+        sources: Iterable[Source],
         file_format: Format,
-        tensors: list[TensorInfo],
+        tensors: Iterable[TensorInfo],
         metadata: Mapping[Any, Any],
     ) -> None:
-        by_name = {tensor.name: tensor for tensor in tensors}
-        if len(by_name) != len(tensors):
-            twice = next(tensor.name for tensor in tensors if by_name[tensor.name] is not tensor)
-            raise CheckpointError(f"{source.path} has two tensors named {show(twice, 80)}")
-        self.path = source.path
+        by_name: dict[str, TensorInfo] = {}
+        for tensor in tensors:
+            if by_name.setdefault(tensor.name, tensor) is not tensor:
+                raise CheckpointError(f"{path} has two tensors named {show(tensor.name, 80)}")
+        self.path = path
         self.format: Format = file_format
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(by_name)
         self.metadata: Mapping[Any, Any] = metadata
-        self.source = source
+        self.sources: Mapping[Path, Source] = {source.path: source for source in sources}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the archive consists of, an index first."""
+        return tuple(dict.fromkeys((self.path, *self.sources)))
 
     def tensor(self, name: str) -> TensorInfo:
         """The description of tensor ``name``; raises ``CheckpointError`` if there is none."""
@@ -64,13 +85,14 @@ class Archive:
 
         info = self.tensor(name)
         buffer = torch.empty(info.span, dtype=torch.uint8)
-        self.source.read_into(info.offset, buffer.numpy().data)
+        self.sources[info.file].read_into(info.offset, buffer.numpy().data)
         elements = buffer.view(getattr(torch, info.dtype))
         return elements.as_strided(info.shape, info.stride)
 
     def close(self) -> None:
-        """Close the file; the descriptions stay."""
-        self.source.close()
+        """Close the files; the descriptions stay."""
+        for source in self.sources.values():
+            source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -85,42 +107,59 @@ class Archive:
 
 
 def open_archive(path: Path) -> Archive:
-    """Open a safetensors or torch (zip) file, or the one weights file of a Hugging Face folder.
+    """Open a safetensors or torch file, or the weights of a Hugging Face folder.
 
-    The file's content decides what it is, not its suffix. Raises ``CheckpointError`` for anything
-    else, naming what the file seems to be.
+    The file's content decides what it is, not its suffix; a ``*.index.json`` opens the shards that
+    it lists. Raises ``CheckpointError`` for anything else, naming what the file seems to be.
     """
-    source = Source(weights_file(Path(path)))
+    path = weights_file(Path(path))
+    return _open_shards(path) if is_index(path) else _open_file(path)
+
+
+def _open_file(path: Path) -> Archive:
+    source = Source(path)
     try:
         head = source.read(0, min(HEAD, source.size))
-        match format_of(head):
-            case "safetensors":
-                return Archive(source, "safetensors", *read_safetensors(source))
-            case "torch-zip":
-                return Archive(source, "torch-zip", *read_torch_zip(source))
-        raise CheckpointError(
-            f"{source.path} is neither a safetensors nor a torch (zip) checkpoint: "
-            f"it seems to be {looks_like(head)}"
-        )
+        file_format = format_of(head)
+        if file_format is None:
+            raise CheckpointError(
+                f"{path} is neither a safetensors nor a torch checkpoint: "
+                f"it seems to be {looks_like(head)}"
+            )
+        return Archive(path, [source], file_format, *_READERS[file_format](source))
     except BaseException:
         source.close()
         raise
 
 
+def _open_shards(path: Path) -> Archive:
+    """The tensors in the index's order, each from the shard that the index names."""
+    index = read_index(path)
+    shards: dict[Path, Archive] = {}
+    try:
+        for shard in index.shards:
+            shards[shard] = _open_file(shard)
+        tensors = index.located({shard: opened.tensors for shard, opened in shards.items()})
+        sources = [source for opened in shards.values() for source in opened.sources.values()]
+        return Archive(path, sources, "sharded", tensors, index.metadata)
+    except BaseException:
+        for opened in shards.values():
+            opened.close()
+        raise
+
+
 def weights_file(path: Path) -> Path:
-    """``path`` itself, or the weights file of the Hugging Face folder ``path``."""
+    """``path`` itself, or the weights file (or index) of the Hugging Face folder ``path``."""
     try:
         if not path.is_dir():
             return path
         names = {entry.name for entry in path.iterdir() if entry.is_file()}
     except OSError as error:
         raise CheckpointError(f"cannot open {path}: {error.strerror}") from None
-    for name in _WEIGHT_FILES:
+    indexes = sorted(name for name in names if is_index(Path(name)))
+    for name in (*_WEIGHT_FILES, *indexes):
         if name in names:
             return path / name
-    sharded = sorted(name for name in names if name.endswith(".index.json"))
-    if sharded:
-        raise CheckpointError(
-            f"{path} is a sharded checkpoint ({sharded[0]}); only single weight files can be opened"
-        )
-    raise CheckpointError(f"{path} is a folder without {' or '.join(_WEIGHT_FILES)}")
+    raise CheckpointError(
+        f"{path} is a folder without {', '.join(_WEIGHT_FILES[:-1])} or {_WEIGHT_FILES[-1]}"
+    )

@@ -66,6 +66,15 @@ TORCH_STORAGES = {
 }
 """torch's storage classes. Quantized storages have no entry: their bytes alone are not values."""
 
+QUANTIZED_STORAGES = {
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QInt32Storage": 4,
+    "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1,
+}
+"""Bytes of one element of each: what lies behind them in a file can be found."""
+
 
 def is_floating(dtype: str) -> bool:
     """Whether elements are real floating-point numbers (of any width)."""

@@ -30,10 +30,6 @@ def copy_others(folder: Path, target: Path) -> None:
 
     Raises ``CheckpointError`` for a link that leads out of the folder.
     """
-    root = folder.resolve()
-    inside = [root]
-    if root.parent.name == "snapshots":
-        inside.append(root.parent.parent / "blobs")  # where the hub's cache keeps the files
     pending = [(folder, target)]
     while pending:
         source, copy = pending.pop()
@@ -47,13 +43,17 @@ def copy_others(folder: Path, target: Path) -> None:
             elif stat.S_ISREG(mode):
                 shutil.copyfile(entry, copy / entry.name)
             elif stat.S_ISLNK(mode):
-                shutil.copyfile(_followed(entry, inside), copy / entry.name)
+                shutil.copyfile(followed(entry, folder), copy / entry.name)
 
 
-def _followed(link: Path, inside: list[Path]) -> Path:
-    """The file ``link`` points to."""
+def followed(link: Path, folder: Path) -> Path:
+    """The file of ``folder`` that ``link`` points to; ``CheckpointError`` if it is none of it."""
+    root = folder.resolve()
+    inside = [root]
+    if root.parent.name == "snapshots":
+        inside.append(root.parent.parent / "blobs")  # where the hub's cache keeps the files
     file = Path(os.path.realpath(link))
-    if not any(file.is_relative_to(folder) for folder in inside) or not file.is_file():
+    if not any(file.is_relative_to(place) for place in inside) or not file.is_file():
         raise CheckpointError(
             f"{link} is a link to {file}, which is no file of the folder; copy the file there first"
         )

@@ -9,9 +9,11 @@ Example: a copy of ``best.pth`` in which the first 32 rows of a weight are zero.
 """
 
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from .archive import Archive
@@ -38,10 +40,12 @@ def write_patched(
     before stays. Raises ``CheckpointError`` for changes that do not fit, and where ``destination``
     is the archive's own file, or exists and ``overwrite`` is false.
     """
+    if len(archive.files) > 1:
+        raise CheckpointError(f"{archive.path} lists several files; a copy of it is a folder")
     if _is_same(archive.path, destination):
         raise CheckpointError(f"{destination} is the checkpoint itself; write the copy elsewhere")
     with new_file(destination, overwrite=overwrite) as fd:
-        _write_copy(archive, changes, fd)
+        _write_copy(archive, changes, {archive.path: fd})
 
 
 def copy_folder_patched(
@@ -52,7 +56,7 @@ def copy_folder_patched(
     overwrite: bool = False,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a copy of a Hugging Face folder with ``changes`` made to its weights file.
+    """Write a copy of a Hugging Face folder with ``changes`` made to its weights.
 
     Everything else is copied too (configuration, processors, code), except for other files of
     weights, version control and caches, and except for what is neither a file nor a folder. A
@@ -70,24 +74,32 @@ def copy_folder_patched(
             "write the copy elsewhere"
         )
     with new_folder(destination, overwrite=overwrite) as temporary:
-        weights = checkpoint.archive.path.name
+        archive = checkpoint.archive
         copy_others(folder, temporary)
         for name, text in (notes or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
-        with new_file(temporary / weights) as fd:
-            _write_copy(checkpoint.archive, changes, fd)
+        if archive.path not in archive.sources:
+            shutil.copyfile(archive.path, temporary / archive.path.name)  # an index of shards
+        with ExitStack() as files:
+            fds = {
+                path: files.enter_context(new_file(temporary / path.name))
+                for path in archive.sources
+            }
+            _write_copy(archive, changes, fds)
 
 
-def _write_copy(archive: Archive, changes: Iterable[Change], fd: int) -> None:
-    _copy_bytes(archive.source.fileno(), fd, archive.source.size)
-    archive.source.check_unchanged()
+def _write_copy(archive: Archive, changes: Iterable[Change], fds: Mapping[Path, int]) -> None:
+    """Write the archive's files with ``changes`` to the open files ``fds``, by their paths."""
+    for path, source in archive.sources.items():
+        _copy_bytes(source.fileno(), fds[path], source.size)
+        source.check_unchanged()
     touched: dict[Storage, None] = {}
     for change in changes:
         info = archive.tensor(change.tensor)
-        write_elements(fd, info, change)
+        write_elements(fds[info.file], info, change)
         touched[info.storage] = None
     for storage in touched:
-        _update_checksums(fd, storage)
+        _update_checksums(fds[storage.file], storage)
 
 
 def _copy_bytes(source: int, target: int, size: int) -> None:

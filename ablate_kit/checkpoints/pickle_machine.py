@@ -8,6 +8,10 @@ from .errors import CheckpointError
 from .opaque import Opaque, show
 
 
+class EndOfStreamError(IndexError):
+    """The stream ends where the pickle goes on."""
+
+
 class Machine:
     """The state of one interpretation: position, stack, marked stacks below it, memo."""
 
@@ -31,7 +35,7 @@ class Machine:
     def take(self, length: int) -> bytes:
         end = self.at + length
         if end > len(self.stream):
-            raise IndexError
+            raise EndOfStreamError
         data = self.stream[self.at : end]
         self.at = end
         return data
@@ -39,7 +43,7 @@ class Machine:
     def line(self) -> bytes:
         end = self.stream.find(b"\n", self.at)
         if end < 0:
-            raise IndexError
+            raise EndOfStreamError
         data = self.stream[self.at : end]
         self.at = end + 1
         return data

@@ -10,7 +10,7 @@ from typing import Any
 
 from .constructors import PLAIN, Constructor
 from .errors import CheckpointError
-from .pickle_machine import Machine
+from .pickle_machine import EndOfStreamError, Machine
 from .pickle_opcodes import OPCODES
 
 _STOP = ord(".")
@@ -20,6 +20,10 @@ _MALFORMED = (
     KeyError,  # an unset memo entry
     ValueError,  # a number or text that is none; includes UnicodeDecodeError
 )
+
+
+class UnfinishedError(CheckpointError):
+    """The stream ended before the pickle did."""
 
 
 def interpret(
@@ -36,11 +40,16 @@ def interpret(
     ``persistent`` turns a persistent id into a value. The value may share parts and hold cycles
     and may be nested as deeply as the stream is long: walk it iteratively.
 
-    Raises ``CheckpointError``, without the file's name, for a stream that is no pickle.
+    Raises ``CheckpointError``, without the file's name, for a stream that is no pickle, and
+    ``UnfinishedError``, which is one, for the beginning of a pickle.
     """
     machine = Machine(stream, start, constructors, persistent)
     try:
         return _run(machine), machine.at
+    except EndOfStreamError:
+        raise UnfinishedError(
+            f"the pickle is malformed near byte {machine.at}: cut short?"
+        ) from None
     except _MALFORMED:
         raise CheckpointError(f"the pickle is malformed near byte {machine.at}") from None
 
@@ -48,6 +57,8 @@ def interpret(
 def _run(machine: Machine) -> Any:
     stream = machine.stream
     while True:
+        if machine.at >= len(stream):
+            raise EndOfStreamError
         code = stream[machine.at]
         machine.at += 1
         if code == _STOP:

@@ -50,7 +50,7 @@ def _header(source: Source) -> tuple[dict[str, Any], int]:
             source, f"its header claims {length} bytes, but the file has {source.size}: cut short?"
         )
     try:
-        header = json.loads(source.read(8, length).decode("utf-8"), object_pairs_hook=_unique)
+        header = json.loads(source.read(8, length).decode("utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise _invalid(source, f"its header is not valid JSON ({show(str(error), 80)})") from None
     if not isinstance(header, dict):
@@ -58,7 +58,8 @@ def _header(source: Source) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as ``json.loads`` hooks it; ``ValueError`` for a key that occurs twice."""
     table = dict(pairs)
     if len(table) != len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)

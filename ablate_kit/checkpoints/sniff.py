@@ -2,9 +2,13 @@
 
 from typing import Literal
 
-Format = Literal["safetensors", "torch-zip"]
+Format = Literal["safetensors", "torch-zip", "torch-legacy", "sharded"]
 
-_LEGACY_TORCH = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # torch's magic number, pickled
+# torch's magic number as pickle protocols 2 to 5 write it; protocols 0 and 1 write it as text.
+_LEGACY_TORCH = (
+    b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+    b"L119547037146038801333356L\n.",
+)
 _SAFETENSORS_LENGTH = b"\0\0\0\0"  # the upper half of a header length below 4 GB
 
 _STARTS = {
@@ -40,6 +44,8 @@ def format_of(head: bytes) -> Format | None:
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "torch-zip"
+    if any(magic in head[:40] for magic in _LEGACY_TORCH):
+        return "torch-legacy"
     # A header of impossible length, which the format's reader explains.
     return "safetensors" if head[8:9] == b"{" and looks_like(head) == _UNKNOWN else None
 
@@ -48,16 +54,11 @@ def looks_like(head: bytes) -> str:
     """Words for what a file that is no archive seems to be."""
     if not head.strip(b"\0"):
         return "a file of zeros" if head else "an empty file"
-    if _LEGACY_TORCH in head[:32]:
-        return (
-            "a legacy torch file (older than torch 1.6, or saved with "
-            "_use_new_zipfile_serialization=False)"
-        )
     for start, words in _STARTS.items():
         if head.lower().startswith(start.lower()):
             return words
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        return "a tar archive (of torch before 0.2, perhaps)"
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 class Checkpoint:
     """A model's weights in an open archive, and what the file says about the model.
 
-    ``path`` is what was opened: a file, or a Hugging Face folder. ``tensors`` maps the model's keys
-    to the archive's tensors; ``place`` says where they sit, and ``alternatives`` are the other
-    weight sets, which ``open_checkpoint(path, weights=PLACE)`` opens. ``config`` is the model's
-    configuration and ``classes`` its class names, if the file holds them.
+    ``path`` is what was opened: a file, or a Hugging Face folder; of an index of shards it is
+    the folder. ``tensors`` maps the model's keys to the archive's tensors; ``place`` says where
+    they sit, and ``alternatives`` are the other weight sets, which
+    ``open_checkpoint(path, weights=PLACE)`` opens. ``config`` is the model's configuration
+    and ``classes`` its class names, if the file holds them.
     """
 
     path: Path
@@ -39,7 +40,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path | None:
-        """The Hugging Face folder, if one was opened."""
+        """The Hugging Face folder, if one (or its index of shards) was opened."""
         return self.path if self.path != self.archive.path else None
 
     def tensor(self, key: str) -> TensorInfo:
@@ -82,6 +83,8 @@ def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
     """
     path = Path(path)
     archive = open_archive(path)
+    if archive.format == "sharded":
+        path = archive.path.parent
     try:
         sets = weight_sets(archive)
         chosen = _choose(archive, sets, weights)

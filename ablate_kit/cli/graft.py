@@ -34,7 +34,7 @@ def graft(
     from ablate_kit.ablations import graft as rule
     from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.checkpoints.digest import sha256
+    from ablate_kit.checkpoints.digest import digest
     from ablate_kit.models.hybrid import HybridAdapter
     from detector.checkpoint import save_weights
 
@@ -58,7 +58,7 @@ def graft(
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(output, model, adapter.classes)
-    origin = {"path": str(source), "sha256": sha256(given.archive.path), "weights": given.place}
+    origin = {"path": str(source), "sha256": digest(given.archive.files), "weights": given.place}
     settings = {"from": origin, "parts": parts, "map": rules or [], "tensors": len(done.loaded)}
     write_receipt(output, "graft", opened, settings)
     if as_json:

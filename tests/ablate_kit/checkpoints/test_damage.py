@@ -18,11 +18,17 @@ def small_torch(path: Path) -> None:
     torch.save({"model": weights, "epoch": 3, "classes": ["a", "b"]}, path)
 
 
+def small_legacy(path: Path) -> None:
+    weights = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2).expand(2)}
+    tree = {"model": weights, "epoch": 3, "classes": ["a", "b"]}
+    torch.save(tree, path, _use_new_zipfile_serialization=False)
+
+
 def small_safetensors(path: Path) -> None:
     save_file({"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2)}, path, {"a": "b"})
 
 
-WRITERS = {"torch": small_torch, "safetensors": small_safetensors}
+WRITERS = {"torch": small_torch, "legacy": small_legacy, "safetensors": small_safetensors}
 
 
 @pytest.mark.parametrize("kind", WRITERS)
