@@ -42,7 +42,7 @@ def applied(
     targets = [
         (tensors[there], edit)
         for edit in ablation.edits
-        for there in _resolved(edit, tensors, live_names)
+        for there in resolved(edit, tensors, live_names)
     ]
     undo: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
@@ -101,7 +101,7 @@ def _encoded(value: float, info: TensorInfo) -> bytes:
     return element.view(torch.uint8).numpy().tobytes()
 
 
-def _resolved(
+def resolved(
     edit: Edit,
     tensors: Mapping[str, "torch.Tensor"],
     live_names: Mapping[str, Sequence[str]] | None,
