@@ -36,9 +36,19 @@ def applied(
     Raises:
         UserError: an edit names no tensor of the model, or elements that it does not have.
     """
+    with edited(module.state_dict(keep_vars=True), ablation, live_names):
+        yield
+
+
+@contextmanager
+def edited(
+    tensors: Mapping[str, "torch.Tensor"],
+    ablation: Ablation,
+    live_names: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[None]:
+    """``applied``, to the tensors of a model's ``state_dict()``."""
     import torch
 
-    tensors = module.state_dict(keep_vars=True)
     targets = [
         (tensors[there], edit)
         for edit in ablation.edits

@@ -40,7 +40,8 @@ class Passes:
         self.plan: Plan | None = None
         self._adapter = adapter
         self._variants = variants
-        self._changes = [variant.changes(adapter.module) for variant in variants]
+        self._state = adapter.module.state_dict(keep_vars=True)
+        self._changes = [variant.changes(self._state) for variant in variants]
         self._replay = Replay(adapter.module) if replay and variants else None
         self._memory = memory
         self._verify = verify
@@ -96,7 +97,7 @@ class Passes:
         if not baseline_done:
             yield BASELINE, run()
         for number in in_full:
-            with self._variants[number].applied(self._adapter.module):
+            with self._variants[number].applied(self._state):
                 outputs = run()
             yield number, outputs
         if self._verify and self._full:
@@ -129,7 +130,7 @@ class Passes:
             variant = self._variants[step.variant]
             changed = self._changed(step.base, step.variant)
             base = traces[step.base]
-            with variant.applied(self._adapter.module):
+            with variant.applied(self._state):
                 if step.keep:
                     outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
                 else:

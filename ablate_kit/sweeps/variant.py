@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import applied, resolved
+from ablate_kit.ablations.apply import edited, resolved
 from ablate_kit.sweeps.trace import key_of
 
 Changes = Mapping[Hashable, Hashable]
+State = Mapping[str, torch.Tensor]  # of the live model, ``state_dict(keep_vars=True)``
 
 
 class Variant(Protocol):
@@ -21,12 +21,12 @@ class Variant(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def changes(self, module: nn.Module) -> Changes:
+    def changes(self, state: State) -> Changes:
         """For all that differs from the unmodified model, by ``trace.key_of``, a value that is
         equal for two variants where they change it alike."""
 
-    def applied(self, module: nn.Module) -> AbstractContextManager[None]:
-        """``module`` so changed, and after the block with its exact bytes of before."""
+    def applied(self, state: State) -> AbstractContextManager[None]:
+        """The model so changed, and after the block with its exact bytes of before."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,16 @@ class Ablated:
     def kind(self) -> str:
         return self.ablation.kind
 
-    def changes(self, module: nn.Module) -> Changes:
-        tensors = module.state_dict(keep_vars=True)
+    def changes(self, state: State) -> Changes:
         found: dict[Hashable, tuple[Hashable, ...]] = {}
         for edit in self.ablation.edits:
-            for there in resolved(edit, tensors, self.live_names):
-                key = key_of(tensors[there])
+            for there in resolved(edit, state, self.live_names):
+                key = key_of(state[there])
                 found[key] = (*found.get(key, ()), (there, edit))
         return found
 
-    def applied(self, module: nn.Module) -> AbstractContextManager[None]:
-        return applied(module, self.ablation, self.live_names)
+    def applied(self, state: State) -> AbstractContextManager[None]:
+        return edited(state, self.ablation, self.live_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +64,13 @@ class Replaced:
     kind: str
     tensors: Mapping[str, torch.Tensor]  # by their names in ``module.state_dict()``
 
-    def changes(self, module: nn.Module) -> Changes:
-        live = module.state_dict(keep_vars=True)
+    def changes(self, state: State) -> Changes:
         # Of two checkpoints' tensors it is not known whether they are equal: only itself is.
-        return {key_of(live[name]): (id(self), name) for name in self.tensors}
+        return {key_of(state[name]): (id(self), name) for name in self.tensors}
 
     @contextmanager
-    def applied(self, module: nn.Module) -> Iterator[None]:
-        live = module.state_dict()
+    def applied(self, state: State) -> Iterator[None]:
+        live = {name: state[name].detach() for name in self.tensors}
         before = {name: live[name].clone() for name in self.tensors}
         try:
             for name, tensor in self.tensors.items():
