@@ -36,13 +36,23 @@ def applied(
     Raises:
         UserError: an edit names no tensor of the model, or elements that it does not have.
     """
+    with edited(module.state_dict(keep_vars=True), ablation, live_names):
+        yield
+
+
+@contextmanager
+def edited(
+    tensors: Mapping[str, "torch.Tensor"],
+    ablation: Ablation,
+    live_names: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[None]:
+    """``applied``, to the tensors of a model's ``state_dict()``."""
     import torch
 
-    tensors = module.state_dict(keep_vars=True)
     targets = [
         (tensors[there], edit)
         for edit in ablation.edits
-        for there in _resolved(edit, tensors, live_names)
+        for there in resolved(edit, tensors, live_names)
     ]
     undo: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
@@ -101,7 +111,7 @@ def _encoded(value: float, info: TensorInfo) -> bytes:
     return element.view(torch.uint8).numpy().tobytes()
 
 
-def _resolved(
+def resolved(
     edit: Edit,
     tensors: Mapping[str, "torch.Tensor"],
     live_names: Mapping[str, Sequence[str]] | None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import progress, say
+from ablate_kit.cli.output import progress, say, warn
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -25,6 +25,7 @@ def demo(
     from ablate_kit.reports.folder import check_free, write_report
     from ablate_kit.reports.tree import sizes, tree
     from ablate_kit.sweeps.run import BASELINE, sweep
+    from ablate_kit.sweeps.variant import Ablated
     from detector.data.dataset import limit
     from detector.training.recipe import ShapesData
     from detector.zoo import SHAPES_TINY
@@ -38,14 +39,16 @@ def demo(
         adapter = open_adapter(checkpoint)
     _, validation = ShapesData(kind="shapes").datasets()
     dataset = limit(validation, images)
-    results = []
+    variants = [Ablated(ablation, adapter.live_names()) for ablation in ablations]
     with progress() as bars:
         bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
 
         def advance(name: str, count: int) -> None:
             bars.update(bar, advance=count, description=name)
 
-        results = list(sweep(adapter, dataset, ablations, advance=advance))
+        done = sweep(adapter, dataset, variants, advance=advance)
+    warn(done.notes)
+    results = done.results
     write_report(output, results)
     say(f"{tables.comparison(results).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, progress, say
+from ablate_kit.cli.output import print_json, progress, say, warn
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ablate_kit.models.adapter import Adapter
     from detector.data.dataset import Dataset
 
 
@@ -40,6 +43,9 @@ def evaluate(
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the files, if they hold several.")
     ] = None,
+    no_replay: Annotated[
+        bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
@@ -48,42 +54,52 @@ def evaluate(
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     from ablate_kit.ablations.write import read_receipt
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.metrics.evaluate import evaluate as score
-    from ablate_kit.models.adapter import detect_all, ground_truth
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
-    from ablate_kit.sweeps.run import Result
+    from ablate_kit.sweeps.checkpoints import families
+    from ablate_kit.sweeps.run import Result, sweep
 
     names = _names(checkpoints)
     if output:
         check_free(output)
     check_device(device)
     dataset = _dataset(annotations, images, voc, split, difficult, shapes, limit)
-    truth = ground_truth(dataset)
-    results: list[Result] = []
+
+    def opened() -> "Iterator[tuple[str, str, Adapter]]":
+        for path, name in zip(checkpoints, names, strict=True):
+            with open_checkpoint(path, weights) as file:
+                receipt = read_receipt(file)
+                adapter = open_adapter(
+                    file, model, trust_remote_code=trust_remote_code, device=device
+                )
+            yield name, receipt.kind if receipt else "checkpoint", adapter
+
+    found: dict[str, Result] = {}
     threshold: float | None = None
     with progress() as bars:
-        for path, name in zip(checkpoints, names, strict=True):
-            bar = bars.add_task(name, total=len(dataset))
-            with open_checkpoint(path, weights) as opened:
-                receipt = read_receipt(opened)
-                adapter = open_adapter(
-                    opened, model, trust_remote_code=trust_remote_code, device=device
-                )
-            found = detect_all(
-                adapter,
+        bar = bars.add_task("", total=len(dataset) * len(names))
+
+        def advance(name: str, count: int) -> None:
+            bars.update(bar, advance=count, description=name)
+
+        for family in families(opened()):
+            done = sweep(
+                family.adapter,
                 dataset,
+                family.variants,
+                baseline=(family.name, family.kind),
+                threshold=threshold,
+                fixed_threshold=score_threshold,
                 batch_size=batch_size,
-                advance=lambda n, bar=bar: bars.advance(bar, n),  # type: ignore[misc]
+                replay=not no_replay,
+                advance=advance,
             )
-            numbers = score(
-                truth, found, score_threshold=threshold, fixed_threshold=score_threshold
-            )
-            threshold = numbers.thresholds.calibrated
-            kind = receipt.kind if receipt else "checkpoint"
-            results.append(Result(name, kind, numbers))
+            warn(done.notes)
+            threshold = done.results[0].evaluation.thresholds.calibrated
+            found |= {one.name: one for one in done.results}
+    results = [found[name] for name in names]
     if output:
         write_report(output, results)
     if as_json:

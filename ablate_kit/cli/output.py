@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,12 @@ def say(text: str) -> None:
     """A line, or several, of the command's result."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()  # a long run is watched in its log
+
+
+def warn(notes: Iterable[str]) -> None:
+    """Lines on standard error: what did not go as planned and changes no number."""
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
 
 
 def print_json(value: Any) -> None:

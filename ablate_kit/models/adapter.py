@@ -1,11 +1,13 @@
 """What a framework must offer so that its detectors can be ablated and evaluated."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from ablate_kit.errors import UserError
@@ -24,8 +26,19 @@ class ImageDetections:
     labels: npt.NDArray[np.int64]  # (k,) index into the adapter's classes
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """One image as the network takes it."""
+
+    inputs: Mapping[str, torch.Tensor]  # (1, ...) each
+    origin: Any  # what ``Adapter.decode`` needs to come back to the original image
+
+
 class Adapter(Protocol):
-    """A detector, ready to run in evaluation mode."""
+    """A detector, ready to run in evaluation mode.
+
+    Preparing, running and decoding are apart, so that many ablations can share the first.
+    """
 
     @property
     def module(self) -> nn.Module: ...
@@ -39,8 +52,76 @@ class Adapter(Protocol):
         A tensor that the checkpoint holds once may be shared by several modules.
         """
 
-    def detect(self, images: Sequence[Pixels]) -> list[ImageDetections]:
-        """Detections of (height, width, 3) RGB images, best first; not thresholded."""
+    def same_model(self, other: "Adapter") -> bool:
+        """Whether ``other`` differs in nothing but the values of its tensors."""
+
+    def prepare(self, image: Pixels) -> Prepared:
+        """A (height, width, 3) RGB image, prepared alone; called from several threads at once."""
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        """Runs the module on a batch of prepared images of one shape."""
+
+    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
+        """Detections from what ``forward`` returned, best first; not thresholded."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prepared images of one shape, which share a forward pass: no image is padded for the sake
+    of another, so that the batch does not change the result."""
+
+    positions: tuple[int, ...]  # among the images of the batch
+    inputs: Mapping[str, torch.Tensor]
+    origins: tuple[Any, ...]
+
+
+def groups(prepared: Sequence[Prepared]) -> list[Group]:
+    """The forward passes of a batch."""
+    by_shape: dict[tuple[Any, ...], list[int]] = {}
+    for i, one in enumerate(prepared):
+        key = tuple((name, tuple(tensor.shape)) for name, tensor in one.inputs.items())
+        by_shape.setdefault(key, []).append(i)
+    return [
+        Group(
+            tuple(members),
+            {
+                name: torch.cat([prepared[i].inputs[name] for i in members])
+                for name in prepared[members[0]].inputs
+            },
+            tuple(prepared[i].origin for i in members),
+        )
+        for members in by_shape.values()
+    ]
+
+
+@torch.no_grad()
+def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
+    """Detections of (height, width, 3) RGB images, best first; not thresholded."""
+    found: dict[int, ImageDetections] = {}
+    for group in groups([adapter.prepare(image) for image in images]):
+        results = adapter.decode(adapter.forward(group.inputs), group.origins)
+        found |= zip(group.positions, results, strict=True)
+    return [found[i] for i in range(len(images))]
+
+
+def prepared_batches(
+    adapter: Adapter, dataset: Dataset, batch_size: int, workers: int = 2
+) -> Iterator[tuple[range, list[Prepared]]]:
+    """All images of a data set, prepared once each, a batch ahead of whoever asks for them."""
+    spans = [
+        range(start, min(start + batch_size, len(dataset)))
+        for start in range(0, len(dataset), batch_size)
+    ]
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(span: range) -> list[Future[Prepared]]:
+            return [pool.submit(lambda i=i: adapter.prepare(dataset.image(i))) for i in span]  # type: ignore[misc]
+
+        ahead = [submit(span) for span in spans[:2]]
+        for k, span in enumerate(spans):
+            yield span, [one.result() for one in ahead.pop(0)]
+            if k + 2 < len(spans):
+                ahead.append(submit(spans[k + 2]))
 
 
 def detect_all(
@@ -55,27 +136,37 @@ def detect_all(
     Detections of classes that the data set does not have are left out; the first 100 of the rest
     count. ``advance`` is told how many images are done, batch by batch.
     """
-    label_of = match_classes(adapter.classes, dataset.classes)
-    images: list[npt.NDArray[np.int64]] = []
-    found: list[ImageDetections] = []
+    store = Collector(adapter, dataset)
     for start in range(0, len(dataset), batch_size):
         indices = range(start, min(start + batch_size, len(dataset)))
-        for index, raw in zip(
-            indices, adapter.detect([dataset.image(i) for i in indices]), strict=True
-        ):
-            labels = label_of[raw.labels]
+        store.add(indices, detect(adapter, [dataset.image(i) for i in indices]))
+        advance(len(indices))
+    return store.detections()
+
+
+class Collector:
+    """Detections of one detector, gathered image by image in the data set's classes."""
+
+    def __init__(self, adapter: Adapter, dataset: Dataset) -> None:
+        self._label_of = match_classes(adapter.classes, dataset.classes)
+        self._parts: list[Detections] = []
+
+    def add(self, indices: Sequence[int], found: Sequence[ImageDetections]) -> Detections:
+        """Takes those of the images ``indices``, and returns what of them counts."""
+        parts = []
+        for index, raw in zip(indices, found, strict=True):
+            labels = self._label_of[raw.labels]
             # A cut can drive a network to infinity; what is no number is no detection.
             usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
             keep = np.flatnonzero(usable & (labels >= 0))[:MAX_DETECTIONS]
-            images.append(np.full(len(keep), index))
-            found.append(ImageDetections(raw.boxes[keep], raw.scores[keep], labels[keep]))
-        advance(len(indices))
-    return Detections(
-        image=np.concatenate(images),
-        boxes=np.concatenate([one.boxes for one in found]),
-        scores=np.concatenate([one.scores for one in found]),
-        labels=np.concatenate([one.labels for one in found]),
-    )
+            image = np.full(len(keep), index)
+            parts.append(Detections(image, raw.boxes[keep], raw.scores[keep], labels[keep]))
+        part = Detections.concatenate(parts)
+        self._parts.append(part)
+        return part
+
+    def detections(self) -> Detections:
+        return Detections.concatenate(self._parts)
 
 
 def ground_truth(dataset: Dataset) -> GroundTruth:

@@ -1,19 +1,20 @@
 """Adapter for the hybrid detector, and for checkpoints of the notebooks it comes from."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections
+from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections, Prepared
 from detector.config import HybridConfig
 from detector.data import voc
 from detector.data.dataset import Pixels
 from detector.data.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.network import legacy
 from detector.network.decode import decode
-from detector.network.model import HybridDetector
+from detector.network.model import HybridDetector, Predictions
 
 
 class HybridAdapter:
@@ -48,22 +49,32 @@ class HybridAdapter:
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
         return self._live
 
-    @torch.inference_mode()
-    def detect(self, images: Sequence[Pixels]) -> list[ImageDetections]:
+    def same_model(self, other: object) -> bool:
+        return (
+            isinstance(other, HybridAdapter)
+            and self.module.config == other.module.config
+            and self.classes == other.classes
+        )
+
+    def prepare(self, image: Pixels) -> Prepared:
         config = self.module.config
         fill = MEAN_COLOR if config.pad_color == "mean" else GRAY
-        squares, placements = zip(
-            *(letterbox(image, config.image_size, fill) for image in images), strict=True
-        )
-        batch = normalize(torch.stack(squares)).to(self.device)
+        square, placement = letterbox(image, config.image_size, fill)
+        return Prepared({"images": normalize(square[None])}, placement)
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Predictions:
+        return self.module(inputs["images"].to(self.device))
+
+    def decode(self, outputs: Predictions, origins: Sequence[Any]) -> list[ImageDetections]:
+        config = self.module.config
         decoded = decode(
-            self.module(batch),
+            outputs,
             top_k=MAX_DETECTIONS,
             background_gate=config.background_gate,
             iou_gamma=config.iou_gamma,
         )
         found = []
-        for placement, one in zip(placements, decoded, strict=True):
+        for placement, one in zip(origins, decoded, strict=True):
             boxes = placement.to_original(one.boxes.double().cpu().numpy())
             scores = one.scores.double().cpu().numpy()
             found.append(ImageDetections(boxes, scores, one.labels.cpu().numpy()))

@@ -1,5 +1,6 @@
 """Adapter for Hugging Face object detectors: any ``AutoModelForObjectDetection`` folder."""
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from PIL import Image
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.models.adapter import ImageDetections, Prepared
 from detector.data.dataset import Pixels
 
 
@@ -74,29 +75,21 @@ class TransformersAdapter:
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
         return self._live
 
-    @torch.inference_mode()
-    def detect(self, images: Sequence[Pixels]) -> list[ImageDetections]:
-        # Each image is prepared alone and only like shapes share a batch: no image is padded for
-        # the sake of another, so the batch does not change the result.
-        prepared = [
-            self.processor(images=Image.fromarray(image), return_tensors="pt") for image in images
-        ]
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, one in enumerate(prepared):
-            groups.setdefault(tuple(one["pixel_values"].shape), []).append(i)
-        found: list[ImageDetections | None] = [None] * len(images)
-        for indices in groups.values():
-            inputs = {
-                key: torch.cat([prepared[i][key] for i in indices]).to(self.device)
-                for key in prepared[indices[0]]
-            }
-            sizes = [images[i].shape[:2] for i in indices]
-            results = self.processor.post_process_object_detection(
-                self.module(**inputs), threshold=0.0, target_sizes=sizes
-            )
-            for i, result in zip(indices, results, strict=True):
-                found[i] = _sorted(result)
-        return [one for one in found if one is not None]
+    def same_model(self, other: object) -> bool:
+        return isinstance(other, TransformersAdapter) and _description(self) == _description(other)
+
+    def prepare(self, image: Pixels) -> Prepared:
+        inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
+        return Prepared(dict(inputs), image.shape[:2])
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        return self.module(**{name: tensor.to(self.device) for name, tensor in inputs.items()})
+
+    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
+        results = self.processor.post_process_object_detection(
+            outputs, threshold=0.0, target_sizes=list(origins)
+        )
+        return [_sorted(result) for result in results]
 
 
 def refuse_untrusted(folder: Path, trusted: bool) -> None:
@@ -116,6 +109,16 @@ def refuse_untrusted(folder: Path, trusted: bool) -> None:
             f"{folder} runs its own code ({', '.join(files)}); read it, then add "
             "--trust-remote-code to run it. Inspecting and cutting need no such trust"
         )
+
+
+def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
+    """All that a detector is made from but its weights."""
+    kind = type(adapter.module)
+    config = adapter.module.config.to_dict()
+    config.pop("_name_or_path", None)
+    # A folder's own code is imported anew from each copy of the folder.
+    code = inspect.getsource(inspect.getmodule(kind) or kind)
+    return kind.__qualname__, code, config, adapter.processor.to_dict()
 
 
 def _import() -> Any:

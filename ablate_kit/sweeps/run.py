@@ -1,12 +1,13 @@
-"""Many ablations of one live model, evaluated one after the other."""
+"""Many ablations of one live model over one data set: images outside, ablations inside."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import applied
+from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.models.adapter import Adapter, detect_all, ground_truth
+from ablate_kit.models.adapter import Adapter, Collector, ground_truth, prepared_batches
+from ablate_kit.sweeps.passes import MEMORY, Advance, Passes
+from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
 BASELINE = "unmodified"
@@ -19,36 +20,69 @@ class Result:
     name: str
     kind: str
     evaluation: Evaluation
+    detections: Detections
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Results of the unmodified model, then of each variant."""
+
+    results: list[Result]
+    truth: GroundTruth
+    notes: list[str] = field(default_factory=list)  # what did not go as planned
 
 
 def sweep(
     adapter: Adapter,
     dataset: Dataset,
-    ablations: Sequence[Ablation],
+    variants: Sequence[Variant],
     *,
-    batch_size: int = 8,
+    baseline: tuple[str, str] = (BASELINE, BASELINE),
+    threshold: float | None = None,
     fixed_threshold: float = 0.5,
-    advance: Callable[[str, int], None] = lambda _, __: None,
-) -> Iterator[Result]:
-    """The unmodified model's result, then one per ablation.
+    batch_size: int = 8,
+    replay: bool = True,
+    memory: float = MEMORY,
+    advance: Advance = lambda _, __: None,
+) -> Sweep:
+    """The unmodified model and its variants, evaluated.
 
-    The score threshold is calibrated on the unmodified model and kept for the others. ``advance``
-    is told the variant's name and how many of its images were just done.
+    Args:
+        baseline: name and kind of the unmodified model.
+        threshold: the calibrated score threshold; by default that of the unmodified model.
+        fixed_threshold: of the numbers at a fixed score.
+        replay: compute only what each variant changes. The results are the same without.
+        memory: bytes that the recorded outputs may take.
+        advance: told a variant's name and how many of its images were just done.
     """
     truth = ground_truth(dataset)
-    threshold: float | None = None
+    stores = [Collector(adapter, dataset) for _ in range(len(variants) + 1)]
+    with Passes(adapter, variants, replay=replay, memory=memory) as passes:
+        for span, prepared in prepared_batches(adapter, dataset, batch_size):
+            for store, found in zip(stores, passes.run(prepared, advance), strict=True):
+                store.add(span, found)
+    named = [baseline, *((one.name, one.kind) for one in variants)]
+    results = results_of(
+        truth,
+        [(*names, store.detections()) for names, store in zip(named, stores, strict=True)],
+        threshold,
+        fixed_threshold,
+    )
+    return Sweep(results, truth, passes.notes)
 
-    def result(name: str, kind: str) -> Result:
-        found = detect_all(
-            adapter, dataset, batch_size=batch_size, advance=lambda n: advance(name, n)
+
+def results_of(
+    truth: GroundTruth,
+    found: Sequence[tuple[str, str, Detections]],
+    threshold: float | None,
+    fixed_threshold: float,
+) -> list[Result]:
+    """Every metric of each set of detections; the threshold of the first counts for all."""
+    results: list[Result] = []
+    for name, kind, detections in found:
+        numbers = evaluate(
+            truth, detections, score_threshold=threshold, fixed_threshold=fixed_threshold
         )
-        numbers = evaluate(truth, found, score_threshold=threshold, fixed_threshold=fixed_threshold)
-        return Result(name, kind, numbers)
-
-    baseline = result(BASELINE, BASELINE)
-    yield baseline
-    threshold = baseline.evaluation.thresholds.calibrated
-    for ablation in ablations:
-        with applied(adapter.module, ablation, adapter.live_names()):
-            one = result(ablation.name, ablation.kind)
-        yield one
+        threshold = numbers.thresholds.calibrated
+        results.append(Result(name, kind, numbers, detections))
+    return results

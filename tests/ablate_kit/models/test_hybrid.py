@@ -14,7 +14,7 @@ from ablate_kit.ablations.heads import heads_each
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import detect_all, ground_truth, match_classes
+from ablate_kit.models.adapter import detect, detect_all, ground_truth, match_classes
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from detector.checkpoint import save_weights
@@ -49,7 +49,7 @@ def test_the_file_says_what_the_model_is(adapter: HybridAdapter) -> None:
 
 
 def test_boxes_are_pixels_of_the_original_image(adapter: HybridAdapter) -> None:
-    (found,) = adapter.detect([image(50, 120)])
+    (found,) = detect(adapter, [image(50, 120)])
     assert len(found.scores) == 12 * 8  # every pair of query and class, under the cap of 100
     assert (np.diff(found.scores) <= 0).all()
     assert found.boxes.min() >= 0
@@ -59,8 +59,8 @@ def test_boxes_are_pixels_of_the_original_image(adapter: HybridAdapter) -> None:
 
 def test_results_do_not_depend_on_the_batch(adapter: HybridAdapter) -> None:
     images = [image(50, 120, 1), image(96, 96, 2), image(130, 60, 3)]
-    for one, found in zip(images, adapter.detect(images), strict=True):
-        (alone,) = adapter.detect([one])
+    for one, found in zip(images, detect(adapter, images), strict=True):
+        (alone,) = detect(adapter, [one])
         assert np.abs(found.scores - alone.scores).max() < 1e-5
         assert np.abs(found.boxes - alone.boxes).max() < 1e-2
 
@@ -74,8 +74,8 @@ def test_the_pad_color_of_the_config_reaches_the_network(hybrid: Path, tmp_path:
     model.load_state_dict(tensors)
     save_weights(tmp_path / "gray.safetensors", model, Shapes.classes)
     wide = image(40, 120)
-    (mean,) = adapter_of(hybrid).detect([wide])
-    (gray,) = adapter_of(tmp_path / "gray.safetensors").detect([wide])
+    (mean,) = detect(adapter_of(hybrid), [wide])
+    (gray,) = detect(adapter_of(tmp_path / "gray.safetensors"), [wide])
     assert not np.array_equal(mean.scores, gray.scores)
 
 
@@ -96,7 +96,7 @@ def test_what_the_config_says_of_evaluation_makes_the_scores(changes: dict[str, 
     for switches in (before, changes):
         model = HybridDetector(preset("tiny").replace(**sizes, **switches), seed=1)
         models.append(HybridAdapter(model, Shapes.classes, {}))
-    (one,), (other,) = (model.detect([image(96, 96)]) for model in models)
+    (one,), (other,) = (detect(model, [image(96, 96)]) for model in models)
     assert not np.allclose(one.scores, other.scores, rtol=1e-3)
 
 

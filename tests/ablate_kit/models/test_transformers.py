@@ -19,6 +19,7 @@ from ablate_kit.ablations.heads import heads_chosen
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.transformers import TransformersAdapter
 
@@ -170,9 +171,9 @@ def test_d_fine_heads_without_projection_leave_the_map(folders: Folders) -> None
 
 def test_detections_do_not_depend_on_the_batch(adapter: TransformersAdapter) -> None:
     images = [image(0), image(1, 80, 50), image(2)]
-    together = adapter.detect(images)
+    together = detect(adapter, images)
     for one, found in zip(images, together, strict=True):
-        (alone,) = adapter.detect([one])
+        (alone,) = detect(adapter, [one])
         assert np.abs(found.scores - alone.scores).max() < 1e-5
         assert np.abs(found.boxes - alone.boxes).max() < 1e-3
         assert (np.diff(found.scores) <= 0).all()

@@ -1,0 +1,49 @@
+"""Checkpoints of one model as variants of the first of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.variant import Replaced
+
+
+@dataclass(frozen=True)
+class Family:
+    """A checkpoint, and others that differ from it in the values of tensors."""
+
+    name: str
+    kind: str
+    adapter: Adapter
+    variants: list[Replaced] = field(default_factory=list)
+
+
+def families(opened: Iterable[tuple[str, str, Adapter]]) -> Iterator[Family]:
+    """Checkpoints, each with its name and kind, together where they are of one model.
+
+    Of every other member only the tensors that differ from the first are kept. The first family
+    is that of the first checkpoint.
+    """
+    found: list[Family] = []
+    for name, kind, adapter in opened:
+        family = next((one for one in found if one.adapter.same_model(adapter)), None)
+        if family is None:
+            found.append(Family(name, kind, adapter))
+        else:
+            family.variants.append(Replaced(name, kind, _different(family.adapter, adapter)))
+    yield from found
+
+
+def _different(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
+    here, there = first.module.state_dict(), other.module.state_dict()
+    return {
+        name: tensor.clone()
+        for name, tensor in there.items()
+        if not _same_bytes(here[name], tensor)
+    }
+
+
+def _same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    a, b = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return torch.equal(a, b)

@@ -1,0 +1,174 @@
+"""The unmodified model and all its variants on one batch after the other."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from ablate_kit.models.adapter import Adapter, Group, ImageDetections, Prepared, groups
+from ablate_kit.sweeps.plan import BASELINE, Changes, Part, Plan, plan
+from ablate_kit.sweeps.replay import CannotTraceError, Replay
+from ablate_kit.sweeps.trace import Trace
+from ablate_kit.sweeps.variant import Variant
+
+MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
+
+Run = Callable[[], Any]
+Advance = Callable[[str, int], None]
+
+
+class Passes:
+    """Runs batches within a ``with`` block: the unmodified model first, then every variant.
+
+    On the first batch every variant also runs in full, and one whose replay differs in any bit is
+    run in full from then on. ``notes`` says so.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        variants: Sequence[Variant],
+        *,
+        replay: bool = True,
+        memory: float = MEMORY,
+        verify: bool = True,
+    ) -> None:
+        self.notes: list[str] = []
+        self.trace: Trace | None = None  # of the unmodified pass over the first images
+        self.plan: Plan | None = None
+        self._adapter = adapter
+        self._variants = variants
+        self._state = adapter.module.state_dict(keep_vars=True)
+        self._changes = [variant.changes(self._state) for variant in variants]
+        self._replay = Replay(adapter.module) if replay and variants else None
+        self._memory = memory
+        self._verify = verify
+        self._planned = 0  # elements of the largest input that the plan was made for
+        self._full: set[int] = set()  # variants that replay cannot do
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Passes":
+        self._stack.enter_context(torch.no_grad())
+        if self._replay:
+            try:
+                self._stack.enter_context(self._replay)
+            except CannotTraceError as reason:
+                self._give_up(str(reason))
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.close()
+
+    def run(
+        self, prepared: Sequence[Prepared], advance: Advance = lambda _, __: None
+    ) -> list[list[ImageDetections]]:
+        """Detections of the unmodified model, then of each variant, for each image."""
+        found: list[dict[int, ImageDetections]] = [{} for _ in range(len(self._variants) + 1)]
+        names = ["unmodified", *(variant.name for variant in self._variants)]
+        for group in groups(prepared):
+            for number, outputs in self._outputs(group):
+                results = self._adapter.decode(outputs, group.origins)
+                found[number + 1] |= zip(group.positions, results, strict=True)
+                advance(names[number + 1], len(group.positions))
+        self._verify = False
+        return [[one[i] for i in range(len(prepared))] for one in found]
+
+    def _outputs(self, group: Group) -> Iterator[tuple[int, Any]]:
+        """The number of each variant, BASELINE first, and what the model returns."""
+
+        def run() -> Any:
+            return self._adapter.forward(group.inputs)
+
+        elements = sum(tensor.numel() for tensor in group.inputs.values())
+        if self._replay and elements > self._planned:
+            self._make_plan(run, self._replay)
+            self._planned = elements
+        baseline_done = False
+        in_full = list(range(len(self._variants)))
+        if self._replay and self.plan:
+            in_full = [*sorted(self._full), *self.plan.full]
+            for part in self.plan.parts:
+                for number, outputs in self._part(run, self._replay, part):
+                    if number != BASELINE or not baseline_done:
+                        yield number, outputs
+                    baseline_done = True
+        if not baseline_done:
+            yield BASELINE, run()
+        for number in in_full:
+            with self._variants[number].applied(self._state):
+                outputs = run()
+            yield number, outputs
+        if self._verify and self._full:
+            self._planned = 0  # without them, others may find a better base
+
+    def _make_plan(self, run: Run, replay: Replay) -> None:
+        reference = run()
+        try:
+            outputs, trace = replay.trace(run)
+        except Exception as error:  # whatever a model's own code may raise when it is watched
+            self._give_up(f"{type(error).__name__}: {error}")
+            return
+        if not identical(outputs, reference):
+            self._give_up("it computes something else while its operations are watched")
+            return
+        self.trace = self.trace or trace
+        changes = {i: one for i, one in enumerate(self._changes) if i not in self._full}
+        self.plan = plan(trace, changes, self._memory)
+        if self.plan.full:
+            self._note(
+                f"{len(self.plan.full)} variants run in full: what they would replay takes more "
+                f"than {self._memory / 2**20:.0f} MiB"
+            )
+
+    def _part(self, run: Run, replay: Replay, part: Part) -> Iterator[tuple[int, Any]]:
+        outputs, trace = replay.record(run, part.keep)
+        yield BASELINE, outputs
+        traces = {BASELINE: trace}
+        for step in part.steps:
+            variant = self._variants[step.variant]
+            changed = self._changed(step.base, step.variant)
+            base = traces[step.base]
+            with variant.applied(self._state):
+                if step.keep:
+                    outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
+                else:
+                    outputs = replay.replay(run, base, changed)
+                if self._verify and not identical(outputs, full := run()):
+                    outputs = full
+                    self._full.add(step.variant)
+                    self._note(f"{variant.name} runs in full: its replay differs from the full run")
+            yield step.variant, outputs
+            for done in step.releases:
+                del traces[done]
+
+    def _changed(self, one: int, other: int) -> list[Any]:
+        a: Changes = self._changes[one] if one != BASELINE else {}
+        b: Changes = self._changes[other]
+        return [key for key in {**a, **b} if a.get(key) != b.get(key)]
+
+    def _give_up(self, reason: str) -> None:
+        self._replay = None
+        self.plan = None
+        self._note(f"every variant runs in full: the model cannot be replayed ({reason})")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Whether two outputs have the same tensors, bit for bit; NaN equals itself."""
+    a, b = (
+        [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        for value in (one, other)
+    )
+    return len(a) == len(b) and all(
+        x.shape == y.shape and x.dtype == y.dtype and bool((_bytes(x) == _bytes(y)).all())
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)

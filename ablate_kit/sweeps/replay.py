@@ -1,0 +1,221 @@
+"""Replay of a forward pass: what ran before an ablation's first effect is not computed again.
+
+A pass is recorded once. A pass with something changed then runs the model's own code, but every
+module call that had ended before the first use of what was changed returns its recorded output.
+All else is computed as always, so that the result is that of a full pass, bit for bit.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Iterable
+from functools import wraps
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ablate_kit.sweeps.trace import (
+    NEVER,
+    PLAIN,
+    Call,
+    FirstUses,
+    Path,
+    Recorded,
+    Trace,
+    tensors_in,
+)
+
+Run = Callable[[], Any]
+Forward = Callable[..., Any]
+
+
+class CannotTraceError(Exception):
+    """The model's calls cannot be seen."""
+
+
+class Replay:
+    """A model whose passes can be recorded and replayed, within a ``with`` block.
+
+    It must be in evaluation mode and run without gradients, though not in inference mode, whose
+    tensors do not tell when they are written into.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.copied: set[Path] = set()  # calls whose output is written into later
+        self._pass: _Playing | None = None
+        self._before: list[tuple[nn.Module, Any]] = []
+
+    def __enter__(self) -> "Replay":
+        for module in self.module.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                self.__exit__(None, None, None)
+                raise CannotTraceError(f"{type(module).__name__} is compiled")
+            self._before.append((module, module.__dict__.get("forward")))
+            module.forward = self._watched(module, module.forward)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for module, forward in self._before:
+            if forward is None:
+                del module.__dict__["forward"]
+            else:
+                module.forward = forward
+        self._before.clear()
+
+    def trace(self, run: Run) -> tuple[Any, Trace]:
+        """What ``run`` gives, and what happened, without keeping any output."""
+        return self.record(run, keep=())
+
+    def record(
+        self,
+        run: Run,
+        keep: Collection[Path],
+        base: Trace | None = None,
+        changed: Iterable[Hashable] = (),
+    ) -> tuple[Any, Trace]:
+        """What ``run`` gives, and a trace with the outputs of the calls at ``keep``.
+
+        The pass itself replays ``base`` up to the first use of ``changed``.
+        """
+        while True:
+            restart = base.restart(changed) if base else NEVER
+            recording = _Recording(self, keep, base, restart)
+            with recording.uses:
+                result = self._run(run, recording)
+            recording.root.end = recording.uses.tick + 1
+            self._drop_spoilt(recording.taken)
+            if not self._drop_spoilt(recording.stored):
+                return result, recording.trace()
+
+    def replay(self, run: Run, base: Trace, changed: Iterable[Hashable]) -> Any:
+        """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``."""
+        result = self._run(run, playing := _Playing(base, base.restart(changed)))
+        self._drop_spoilt(playing.taken)
+        return result
+
+    def _drop_spoilt(self, calls: Iterable[Call]) -> bool:
+        """Forgets outputs that the pass wrote into: it may do so, but others must not see that."""
+        spoilt = [call for call in calls if call.recorded and not call.recorded.intact]
+        for call in spoilt:
+            call.recorded = None
+            self.copied.add(call.path)
+        return bool(spoilt)
+
+    def _run(self, run: Run, what: "_Playing") -> Any:
+        self._pass = what
+        try:
+            return run()
+        finally:
+            self._pass = None
+
+    def _watched(self, module: nn.Module, forward: Forward) -> Forward:
+        @wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            current = self._pass
+            if current is None:
+                return forward(*args, **kwargs)
+            return current.call(module, forward, args, kwargs)
+
+        return watched
+
+
+class _Playing:
+    """A pass that follows a recorded one up to ``restart``."""
+
+    def __init__(self, base: Trace | None, restart: float) -> None:
+        self.restart = restart
+        self.taken: list[Call] = []
+        self._open = base.root if base else None  # the recorded call that runs again right now
+        self._at = 0  # how many of its children have been met
+
+    def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
+        known = self.follow(module)
+        if known is None:
+            return forward(*args, **kwargs)
+        if known.recorded is not None and known.end < self.restart:
+            self.taken.append(known)
+            return known.recorded.value()
+        with_parent = self.enter(known)
+        result = forward(*args, **kwargs)
+        self.leave(known, with_parent)
+        return result
+
+    def follow(self, module: nn.Module) -> Call | None:
+        """The recorded call that this one is, as long as nothing has changed."""
+        if self._open is None:
+            return None
+        children = self._open.children
+        known = children[self._at] if self._at < len(children) else None
+        if known is None or known.module is not module or known.start >= self.restart:
+            self._open = None  # from here on everything is computed
+            return None
+        self._at += 1
+        return known
+
+    def enter(self, known: Call | None) -> tuple[Call | None, int]:
+        parent = self._open, self._at
+        if known is not None:
+            self._open, self._at = known, 0
+        return parent
+
+    def leave(self, known: Call | None, parent: tuple[Call | None, int]) -> None:
+        if known is not None and self._open is not None:
+            self._open, self._at = parent if known.end < self.restart else (None, 0)
+
+
+class _Recording(_Playing):
+    """A pass that is itself recorded."""
+
+    def __init__(
+        self, replay: Replay, keep: Collection[Path], base: Trace | None, restart: float
+    ) -> None:
+        super().__init__(base, restart)
+        self.uses = FirstUses(replay.module)
+        self.root = Call(None, (), 0)
+        self.stored: list[Call] = []
+        self._base = base
+        self._keep = keep
+        self._copied = replay.copied
+        self._parent = self.root
+
+    def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
+        known = self.follow(module)
+        parent = self._parent
+        if known is not None and known.recorded is not None and known.end < self.restart:
+            parent.children.append(known)
+            self.taken.append(known)
+            self.uses.tick = int(known.end)
+            return known.recorded.value()
+        path = (*parent.path, len(parent.children))
+        call = Call(module, path, self.uses.starts(module))
+        parent.children.append(call)
+        given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
+        self._parent, open_before = call, self.enter(known)
+        result = forward(*args, **kwargs)
+        self.leave(known, open_before)
+        self._parent = parent
+        call.end = self.uses.ends(module)
+        leaves = pytree.tree_leaves(result)
+        outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        call.nbytes = sum(tensor.nbytes for tensor in outputs)
+        call.whole = all(tensor._version == version for tensor, version in given) and all(
+            isinstance(leaf, (torch.Tensor, *PLAIN)) for leaf in leaves
+        )
+        if call.whole and path in self._keep:
+            call.recorded = Recorded.of(result, copies=path in self._copied)
+            self.stored.append(call)
+        return result
+
+    def trace(self) -> Trace:
+        first_use = self.uses.first_use()
+        if self._base is not None:
+            # What the replayed part used, it used then.
+            early = self._base.first_use.items()
+            first_use |= {key: tick for key, tick in early if tick < self.restart}
+        return Trace(self.root, first_use)

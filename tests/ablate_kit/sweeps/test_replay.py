@@ -1,0 +1,320 @@
+"""Replay gives what the full pass gives, bit for bit, and computes less."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.sweeps.passes import Passes, identical
+from ablate_kit.sweeps.variant import Ablated
+
+
+class Toy:
+    """A module as an adapter, which keeps every output."""
+
+    classes = ("thing",)
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval()
+        self.outputs: list[Any] = []
+
+    def live_names(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: (name,) for name in self.module.state_dict()}
+
+    def same_model(self, other: Adapter) -> bool:
+        return self is other
+
+    def prepare(self, image: Any) -> Prepared:
+        return Prepared({"x": torch.as_tensor(image)}, None)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Any:
+        return self.module(inputs["x"])
+
+    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
+        self.outputs.append(outputs)
+        return [None for _ in origins]  # type: ignore[misc]
+
+
+def zero(*tensors: str, name: str = "") -> Ablation:
+    return Ablation(name or "-".join(tensors), "test", tuple(Edit(one) for one in tensors))
+
+
+def both(
+    module: nn.Module, ablations: Sequence[Ablation], inputs: Sequence[Tensor], **options: Any
+) -> tuple[list[str], list[Any], list[Any]]:
+    """The notes, the outputs with replay and those without, each input being a batch."""
+    found = []
+    notes: list[str] = []
+    for replay in (True, False):
+        toy = Toy(module)
+        variants = [Ablated(one, toy.live_names()) for one in ablations]
+        before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        with Passes(toy, variants, replay=replay, **options) as passes:
+            for one in inputs:
+                number = len(toy.outputs)
+                passes.run([toy.prepare(one)])
+                # Decoded in the order in which they were made: by name, that both agree.
+                assert len(toy.outputs) == number + len(variants) + 1
+        notes += passes.notes
+        assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+        assert not any("forward" in one.__dict__ for one in module.modules())
+        found.append(toy.outputs)
+    return notes, *found
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    """Whether each batch gave the same outputs, whatever the order of the variants."""
+    return sorted(map(_digest, one)) == sorted(map(_digest, other))
+
+
+def _digest(value: Any) -> bytes:
+    from torch.utils import _pytree as pytree
+
+    leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    return b"".join(leaf.contiguous().numpy().tobytes() for leaf in leaves)
+
+
+def inputs(count: int = 2, size: int = 6) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(4, size, generator=generator) for _ in range(count)]
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).calls += 1
+        return super().forward(x)
+
+
+class Chain(nn.Module):
+    """Three layers, the first called twice, with a parameter used directly between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = Counting(6, 6)
+        self.direct = nn.Parameter(torch.linspace(-1, 1, 6))
+        self.middle = nn.Sequential(Counting(6, 6), nn.Tanh(), Counting(6, 6))
+        self.last = Counting(6, 3)
+        self.unused = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.shared(x)
+        x = torch.tanh(x) * self.direct
+        x = self.middle(x)
+        x = self.shared(x)
+        return {"y": self.last(x), "x": x}
+
+
+def test_only_what_changed_is_computed() -> None:
+    torch.manual_seed(0)
+    ablations = [
+        zero("last.weight"),
+        zero("middle.2.bias"),
+        zero("direct"),
+        zero("shared.weight"),
+        zero("unused.weight"),
+    ]
+    module = Chain()
+    notes, replayed, full = both(module, ablations, inputs())
+    assert notes == []
+    assert same(replayed, full)
+    toy = Toy(module)
+    calls = []
+    for ablation in ablations:
+        variants = [Ablated(ablation, toy.live_names())]
+        with Passes(toy, variants, verify=False) as passes:
+            passes.run([toy.prepare(inputs()[0])])
+            Counting.calls = 0
+            passes.run([toy.prepare(inputs()[0])])
+        calls.append(Counting.calls - 5)  # less the unmodified pass
+    # last; middle.2 and what follows; all but the first call; everything; nothing at all
+    assert calls == [1, 3, 4, 5, 0]
+
+
+class InPlace(nn.Module):
+    """Writes into the outputs of its own layers, as residual networks do."""
+
+    def __init__(self, cut: nn.Module) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.cut = cut
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Linear(6, 6)
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.cut(x)
+        x += 1.0
+        self.relu(x)  # its return value is not used: the effect is on x
+        x[:, 0] = y[:, 0]
+        z = self.second(x)
+        z.view(-1)[3:9].mul_(2.0)
+        return self.last(self.relu(z) + x)
+
+
+def test_operations_in_place_do_not_spoil_what_was_recorded() -> None:
+    torch.manual_seed(0)
+    names = ["last.weight", "second.weight", "cut.weight", "last.bias", "first.bias"]
+    ablations = [zero(name) for name in names] + [zero("second.bias", "last.bias")]
+    notes, replayed, full = both(InPlace(nn.Linear(6, 6)), ablations, inputs(3))
+    assert notes == []
+    assert same(replayed, full)
+
+
+def test_tied_weights_are_used_from_their_first_owner_on() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    module[4].weight = module[0].weight
+    notes, replayed, full = both(module, [zero("4.weight"), zero("4.bias")], inputs())
+    assert notes == []
+    assert same(replayed, full)
+
+
+class Branching(nn.Module):
+    """Which layer comes first depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (self.a, self.b) if x.mean() > 0 else (self.b, self.a)
+        x = torch.tanh(first(x))
+        x = second(x) if x.abs().mean() > 0.05 else x
+        return self.last(x)
+
+
+def test_the_way_may_depend_on_values() -> None:
+    torch.manual_seed(0)
+    up, down = torch.rand(4, 6), -torch.rand(4, 6)
+    ablations = [zero("a.weight", "a.bias"), zero("b.weight"), zero("a.weight", "last.bias")]
+    notes, replayed, full = both(Branching(), ablations, [up, down, up, down])
+    assert notes == []
+    assert same(replayed, full)
+
+
+class Remembering(nn.Module):
+    """Leaves something behind that another part reads: what is replayed leaves nothing."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 6)
+            self.memo = torch.zeros(())
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.linear(x)
+            self.memo = x.mean()
+            return x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.Part()
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.part(x)) + self.part.memo
+
+
+def test_a_variant_whose_replay_differs_runs_in_full() -> None:
+    torch.manual_seed(0)
+    ablations = [zero("part.linear.weight"), zero("last.bias", name="late")]
+    notes, replayed, full = both(Remembering(), ablations, inputs(3))
+    assert notes == ["late runs in full: its replay differs from the full run"]
+    assert same(replayed, full)
+
+
+class Watched(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.overrides._is_torch_function_mode_enabled()
+        return super().forward(x) + (1.0 if seen else 0.0)
+
+
+def test_a_model_that_behaves_otherwise_when_watched_runs_in_full() -> None:
+    torch.manual_seed(0)
+    notes, replayed, full = both(Watched(6, 2), [zero("bias")], inputs())
+    assert len(notes) == 1
+    assert notes[0].startswith("every variant runs in full")
+    assert same(replayed, full)
+
+
+def test_a_compiled_model_runs_in_full() -> None:
+    torch.manual_seed(0)
+    with pytest.warns(DeprecationWarning, match="jit"):
+        compiled = torch.jit.trace(nn.Linear(6, 2), torch.zeros(1, 6))
+    notes, replayed, full = both(nn.Sequential(compiled), [zero("0.bias")], inputs())
+    assert notes == [
+        "every variant runs in full: the model cannot be replayed (TopLevelTracedModule is "
+        "compiled)"
+    ]
+    assert same(replayed, full)
+
+
+class Deep(nn.Module):
+    def __init__(self, layers: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Counting(6, 6) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x
+
+
+def progressive(layers: int = 4) -> list[Ablation]:
+    names = [f"layers.{i}.weight" for i in range(layers)]
+    return [zero(*names[: i + 1], name=f"0-{i}") for i in range(layers)]
+
+
+def test_variants_share_what_they_have_in_common() -> None:
+    torch.manual_seed(0)
+    module, toy = Deep(), None
+    others = [
+        zero("layers.1.weight", "layers.3.weight"),
+        zero("layers.1.weight", "layers.2.bias"),
+        zero("layers.1.weight", "layers.2.bias", "layers.3.bias"),
+        zero("layers.1.weight", "layers.2.bias", name="again"),
+    ]
+    notes, replayed, full = both(module, progressive() + others, inputs())
+    assert notes == []
+    assert same(replayed, full)
+    toy = Toy(module)
+    variants = [Ablated(one, toy.live_names()) for one in progressive()]
+    with Passes(toy, variants, verify=False) as passes:
+        passes.run([toy.prepare(inputs()[0])])
+        Counting.calls = 0
+        passes.run([toy.prepare(inputs()[0])])
+    # The unmodified pass; then layers 0-3 without 0; then 1-3, 2-3 and 3 on top of each other.
+    assert Counting.calls == 4 + 4 + 3 + 2 + 1
+
+
+@pytest.mark.parametrize("memory", [0, 300, 10_000])
+def test_little_memory_splits_the_sweep_and_changes_no_bit(memory: int) -> None:
+    torch.manual_seed(0)
+    ablations = [*progressive(), *(zero(f"layers.{i}.bias") for i in range(4))]
+    notes, replayed, full = both(Deep(), ablations, inputs(), memory=memory)
+    assert same(replayed, full)
+    assert bool(notes) == (memory < 288)  # three outputs of 96 bytes let the last layer run alone
+
+
+def test_the_same_tensor_changed_differently_is_not_shared() -> None:
+    torch.manual_seed(0)
+    half = Ablation("half", "test", (Edit("layers.0.weight", Blocks(0, ((0, 3),))),))
+    other = Ablation("other", "test", (Edit("layers.0.weight", Blocks(0, ((3, 6),))),))
+    late = Ablation("late", "test", (*half.edits, Edit("layers.3.weight")))
+    notes, replayed, full = both(Deep(), [half, other, late], inputs())
+    assert notes == []
+    assert same(replayed, full)
+
+
+def test_not_a_number_equals_itself() -> None:
+    nan = torch.tensor([float("nan"), 1.0])
+    assert identical({"a": nan}, {"a": nan.clone()})
+    assert not identical(nan, torch.tensor([0.0, 1.0]))
+    assert not identical(torch.tensor([0.0]), torch.tensor([-0.0]))

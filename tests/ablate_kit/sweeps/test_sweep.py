@@ -1,0 +1,60 @@
+"""A sweep with replay is the sweep without, on real detectors."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.components import component
+from ablate_kit.ablations.heads import heads_each
+from ablate_kit.ablations.units import units
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.run import Sweep, sweep
+from ablate_kit.sweeps.variant import Ablated
+from detector.data.shapes import Shapes
+
+
+def check(path: Path, size: int, **options: object) -> None:
+    """Sweeps every second head and some modules with and without replay."""
+    with open_checkpoint(path) as checkpoint:
+        found = attentions(checkpoint.tensors, checkpoint.config)
+        ablations: list[Ablation] = heads_each(found)[::3]
+        floating = [name for name, info in checkpoint.tensors.items() if info.is_floating]
+        modules = sorted({".".join(name.split(".")[:3]) for name in floating})
+        for module in modules[::2]:
+            names = [name for name in floating if name.startswith(f"{module}.")]
+            ablations.append(component(names or [module], module))
+        shapes = {name: checkpoint.tensors[name].shape for name in floating[-8:]}
+        ablations += units(shapes, [50], repeats=2)
+        adapter = open_adapter(checkpoint)
+    variants = [Ablated(one, adapter.live_names()) for one in ablations]
+    dataset = Shapes(3, seed=5, size=size)
+    a, b = (
+        sweep(adapter, dataset, variants, batch_size=2, replay=replay) for replay in (True, False)
+    )
+    assert a.notes == []
+    assert len(a.results) == len(ablations) + 1
+    assert_same(a, b)
+
+
+def assert_same(a: Sweep, b: Sweep) -> None:
+    for one, other in zip(a.results, b.results, strict=True):
+        assert one.name == other.name
+        assert one.evaluation == other.evaluation
+        for column in ("image", "boxes", "scores", "labels"):
+            x, y = (getattr(result.detections, column) for result in (one, other))
+            assert np.array_equal(x, y), (one.name, column)
+
+
+def test_the_hybrid_detector(hybrid: Path) -> None:
+    check(hybrid, 96)
+
+
+@pytest.mark.parametrize("kind", ["detr", "deformable_detr", "rt_detr_v2"])
+def test_transformers(kind: str, folders: Callable[[str], Path]) -> None:
+    pytest.importorskip("transformers")
+    check(folders(kind), 64)
