@@ -99,7 +99,7 @@ class Training(_Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the weights' average; 0: none
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; losses in fp32
     recompute: bool = False  # activations in the backward pass: slower, less memory
-    compile: bool = False  # the network, by torch.compile
+    compile: bool = False  # the neck and the feed-forward layers, by torch.compile
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     evaluate_every: Count = 1  # epochs
     evaluate_train: Natural = 0  # training images to evaluate as well, without augmentation

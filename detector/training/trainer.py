@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +21,7 @@ from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
 from detector.data.training import Batch, EpochSampler, Share, Target, TrainingSet, loader
 from detector.errors import UserError, did_you_mean
+from detector.network.compiled import compile_parts
 from detector.network.model import HybridDetector
 from detector.network.recompute import recompute_activations
 from detector.training.clipping import Clipping
@@ -106,7 +107,9 @@ class Trainer:
         self.frozen = _frozen(self.model, options.freeze)
         if options.recompute:
             recompute_activations(self.model)
-        self.network = _network(self.model, options.compile, processes)
+        if options.compile:
+            compile_parts(self.model)
+        self.network = _network(self.model, processes)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, options.lr, options.weight_decay, recipe.multipliers()),
             betas=BETAS,
@@ -226,10 +229,13 @@ class Trainer:
         for target in targets:
             target["boxes"] = target["boxes"].to(self.device, non_blocking=True)
             target["labels"] = target["labels"].to(self.device, non_blocking=True)
-        apart = not sync and isinstance(self.network, DistributedDataParallel)
-        with self.network.no_sync() if apart else nullcontext():
+        network = self.network
+        apart: AbstractContextManager[None] = nullcontext()
+        if isinstance(network, DistributedDataParallel) and not sync:
+            apart = network.no_sync()
+        with apart:
             with self.precision.forward():
-                out = self.network(images, targets, self.noise)
+                out = network(images, targets, self.noise)
             factor = denoising_factor(state.epoch, self.options.denoising_warmup_epochs)
             terms = criterion(
                 self.precision.in_fp32(out), targets, self.losses, factor, self.processes
@@ -425,13 +431,14 @@ def _memory(device: torch.device) -> float:
     return round(used / 1e9, 3)
 
 
-def _network(model: HybridDetector, compiled: bool, processes: Processes) -> Any:
+def _network(
+    model: HybridDetector, processes: Processes
+) -> HybridDetector | DistributedDataParallel:
     """What is called for a forward pass; its parameters are the model's."""
-    network: Any = model
-    if processes.count > 1:
-        # Which parameters take part depends on the images: without objects, none of denoising.
-        network = DistributedDataParallel(network, find_unused_parameters=True)
-    return torch.compile(network) if compiled else network
+    if processes.count == 1:
+        return model
+    # Which parameters take part depends on the images: without objects, none of denoising.
+    return DistributedDataParallel(model, find_unused_parameters=True)
 
 
 def _clipping(model: HybridDetector, recipe: TrainRecipe) -> Clipping:

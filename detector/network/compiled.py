@@ -1,0 +1,16 @@
+"""Compiling the parts of the network that consist of torch's own operations."""
+
+from detector.network.attention import GatedFeedForward
+from detector.network.model import HybridDetector
+
+
+def compile_parts(model: HybridDetector, backend: str = "inductor") -> None:
+    """Has ``torch.compile`` make kernels of the neck and the feed-forward layers.
+
+    The deformable and the neighborhood operations are loops over tiles, which the compiler would
+    unroll for minutes; they stay as they are. No tensor is renamed.
+    """
+    model.neck.compile(backend=backend, dynamic=False)
+    for module in model.modules():
+        if isinstance(module, GatedFeedForward):
+            module.compile(backend=backend, dynamic=False)

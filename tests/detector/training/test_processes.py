@@ -1,0 +1,90 @@
+"""Several processes train what one does; a killed run goes on to the same bytes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+RECIPE = """\
+model: {preset: tiny, image_size: 64, widths: [16, 32, 16, 16], depths: [1, 1, 1, 1], d_model: 32,
+        queries: 8, decoder_layers: 2%s}
+data: {kind: shapes, train: 16, val: 2}
+training: {epochs: 2, batch_size: 4, accumulate: 2, lr: 0.0001, warmup_epochs: 0.5, log_every: 1,
+           ema: 0.9, losses: {quality_floor: 0.1}, save_every: 1, evaluate_every: 5}
+"""
+
+
+def command(recipe: Path, output: Path, *options: str) -> list[str]:
+    return ["-m", "ablate_kit", "train", str(recipe), "-o", str(output), *options]
+
+
+def run(arguments: list[str], *, processes: int = 1) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+    if processes == 1:
+        starter = [sys.executable]
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        starter = [
+            sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
+            f"--master-port={port}",
+        ]  # fmt: skip
+    done = subprocess.run(
+        [*starter, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE % ", query_objectness: true")
+    run(command(recipe, tmp_path / "one"))
+    run(command(recipe, tmp_path / "two"), processes=2)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5, msg=name)
+    losses = [
+        json.loads((tmp_path / folder / "history.json").read_text())["train_loss"]
+        for folder in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE % ", denoising: contrastive")
+    run(command(recipe, tmp_path / "whole"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *command(recipe, tmp_path / "parts")],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    log = tmp_path / "parts/log.jsonl"
+    give_up = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) >= 2):
+        assert process.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run(command(recipe, tmp_path / "parts", "--resume"))
+    whole, parts = (
+        (tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "parts")
+    )
+    assert whole == parts
