@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ablate_kit.cli import convert, cut, demo, evaluate, graft, keys, swap, train
+from ablate_kit.cli import apply, convert, cut, demo, evaluate, graft, keys, swap, train, verify
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app.command("units")(cut.units)
 app.command("heads")(cut.heads)
 app.command("component")(cut.component)
 app.command("layers")(cut.layers)
+app.command("verify")(verify.verify)
+app.command("apply")(apply.apply)
 app.command("swap")(swap.swap)
 app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)

@@ -52,7 +52,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
-    from ablate_kit.ablations.write import read_receipt
+    from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
@@ -70,88 +70,12 @@ def evaluate(
     def opened() -> "Iterator[tuple[str, str, Adapter]]":
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
-                receipt = read_receipt(file)
+                ablation = made_by(file)
                 adapter = open_adapter(
                     file, model, trust_remote_code=trust_remote_code, device=device
                 )
-            yield name, receipt.kind if receipt else "checkpoint", adapter
+            yield name, ablation.kind if ablation else "checkpoint", adapter
 
     found: dict[str, Result] = {}
     threshold: float | None = None
     with progress() as bars:
-        bar = bars.add_task("", total=len(dataset) * len(names))
-
-        def advance(name: str, count: int) -> None:
-            bars.update(bar, advance=count, description=name)
-
-        for family in families(opened()):
-            done = sweep(
-                family.adapter,
-                dataset,
-                family.variants,
-                baseline=(family.name, family.kind),
-                threshold=threshold,
-                fixed_threshold=score_threshold,
-                batch_size=batch_size,
-                replay=not no_replay,
-                advance=advance,
-            )
-            warn(done.notes)
-            threshold = done.results[0].evaluation.thresholds.calibrated
-            found |= {one.name: one for one in done.results}
-    results = [found[name] for name in names]
-    if output:
-        write_report(output, results)
-    if as_json:
-        print_json({one.name: one.evaluation.to_dict() for one in results})
-        return
-    if len(results) == 1:
-        name, numbers = results[0].name, results[0].evaluation
-        for table in (tables.coco_table, tables.overall_table, tables.class_table):
-            say(f"{table(name, numbers).text()}\n")
-    else:
-        say(tables.comparison(results).text())
-    if output:
-        say(f"written to {output}: results.json, tables, per class, figure")
-
-
-def _names(checkpoints: list[Path]) -> list[str]:
-    """Short names: without folder and suffix, where that tells them apart."""
-    short = [path.resolve().name if path.is_dir() else path.stem for path in checkpoints]
-    if len(set(short)) == len(short):
-        return short
-    if len(set(checkpoints)) < len(checkpoints):
-        raise UserError("a checkpoint is given twice")
-    return [str(path) for path in checkpoints]
-
-
-def _dataset(
-    annotations: Path | None,
-    images: Path | None,
-    voc: Path | None,
-    split: str | None,
-    difficult: str,
-    shapes: bool,
-    count: int | None,
-) -> "Dataset":
-    from detector.data.coco import Coco
-    from detector.data.dataset import limit
-    from detector.data.voc import Voc
-    from detector.training.recipe import ShapesData
-
-    if sum((annotations is not None, voc is not None, shapes)) != 1:
-        raise UserError(
-            "give one data set: --annotations with --images, --voc with --split, or --shapes"
-        )
-    if (annotations is None) != (images is None):
-        raise UserError("--annotations and --images go together")
-    if (voc is None) != (split is None):
-        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
-    dataset: Dataset
-    if annotations and images:
-        dataset = Coco(annotations, images)
-    elif voc and split:
-        dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
-    else:
-        _, dataset = ShapesData(kind="shapes").datasets()
-    return limit(dataset, count) if count else dataset
