@@ -22,6 +22,11 @@ def decoded(bits: NDArray[Any], dtype: str) -> NDArray[Any]:
 
     Floating types become float64, complex ones complex128, others themselves.
     """
+    with np.errstate(invalid="ignore"):  # signaling NaN
+        return _decoded(bits, dtype)
+
+
+def _decoded(bits: NDArray[Any], dtype: str) -> NDArray[Any]:
     if dtype == "bfloat16":
         return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     if dtype == "complex32":

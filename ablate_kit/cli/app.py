@@ -5,7 +5,20 @@ import sys
 
 import typer
 
-from ablate_kit.cli import apply, convert, cut, demo, evaluate, graft, keys, swap, train, verify
+from ablate_kit.cli import (
+    apply,
+    convert,
+    cut,
+    demo,
+    diff,
+    evaluate,
+    graft,
+    keys,
+    meta,
+    swap,
+    train,
+    verify,
+)
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("keys")(keys.keys)
+app.command("meta")(meta.meta)
+app.command("diff")(diff.diff)
 app.command("units")(cut.units)
 app.command("heads")(cut.heads)
 app.command("component")(cut.component)
