@@ -79,3 +79,79 @@ def evaluate(
     found: dict[str, Result] = {}
     threshold: float | None = None
     with progress() as bars:
+        bar = bars.add_task("", total=len(dataset) * len(names))
+
+        def advance(name: str, count: int) -> None:
+            bars.update(bar, advance=count, description=name)
+
+        for family in families(opened()):
+            done = sweep(
+                family.adapter,
+                dataset,
+                family.variants,
+                baseline=(family.name, family.kind),
+                threshold=threshold,
+                fixed_threshold=score_threshold,
+                batch_size=batch_size,
+                replay=not no_replay,
+                advance=advance,
+            )
+            warn(done.notes)
+            threshold = done.results[0].evaluation.thresholds.calibrated
+            found |= {one.name: one for one in done.results}
+    results = [found[name] for name in names]
+    if output:
+        write_report(output, results)
+    if as_json:
+        print_json({one.name: one.evaluation.to_dict() for one in results})
+        return
+    if len(results) == 1:
+        name, numbers = results[0].name, results[0].evaluation
+        for table in (tables.coco_table, tables.overall_table, tables.class_table):
+            say(f"{table(name, numbers).text()}\n")
+    else:
+        say(tables.comparison(results).text())
+    if output:
+        say(f"written to {output}: results.json, tables, per class, figure")
+
+
+def _names(checkpoints: list[Path]) -> list[str]:
+    """Short names: without folder and suffix, where that tells them apart."""
+    short = [path.resolve().name if path.is_dir() else path.stem for path in checkpoints]
+    if len(set(short)) == len(short):
+        return short
+    if len(set(checkpoints)) < len(checkpoints):
+        raise UserError("a checkpoint is given twice")
+    return [str(path) for path in checkpoints]
+
+
+def _dataset(
+    annotations: Path | None,
+    images: Path | None,
+    voc: Path | None,
+    split: str | None,
+    difficult: str,
+    shapes: bool,
+    count: int | None,
+) -> "Dataset":
+    from detector.data.coco import Coco
+    from detector.data.dataset import limit
+    from detector.data.voc import Voc
+    from detector.training.recipe import ShapesData
+
+    if sum((annotations is not None, voc is not None, shapes)) != 1:
+        raise UserError(
+            "give one data set: --annotations with --images, --voc with --split, or --shapes"
+        )
+    if (annotations is None) != (images is None):
+        raise UserError("--annotations and --images go together")
+    if (voc is None) != (split is None):
+        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    dataset: Dataset
+    if annotations and images:
+        dataset = Coco(annotations, images)
+    elif voc and split:
+        dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
+    else:
+        _, dataset = ShapesData(kind="shapes").datasets()
+    return limit(dataset, count) if count else dataset
