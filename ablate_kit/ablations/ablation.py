@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from ablate_kit.errors import UserError
 
+_CHUNK = 1 << 20  # random numbers that are drawn at a time
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -54,10 +56,26 @@ class Random:
     def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Sorted flat (row-major) indices of the drawn elements."""
         key = hashlib.sha256(f"{self.seed}/{self.draw}/{tensor}".encode()).digest()[:16]
-        philox = np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
-        numbers = philox.random_raw(math.prod(shape))
-        bound = np.partition(numbers, self.units - 1)[self.units - 1]
-        return np.flatnonzero(numbers <= bound)[: self.units]
+        total = math.prod(shape)
+        # What is far above the bound to expect is dropped at once: of a large tensor only the
+        # candidates are kept, not eight bytes for every element.
+        share = self.units / total
+        above = 8 * math.sqrt(share * (1 - share) / total) + 64 / total
+        most = min(2**64 - 1, int((share + above) * 2**64))
+        while True:
+            philox = np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
+            kept, at = [], []
+            for start in range(0, total, _CHUNK):
+                numbers = philox.random_raw(min(_CHUNK, total - start))
+                near = np.flatnonzero(numbers <= np.uint64(most))
+                kept.append(numbers[near])
+                at.append(near + start)
+            candidates = np.concatenate(kept)
+            if candidates.size >= self.units:
+                break
+            most = 2**64 - 1
+        bound = np.partition(candidates, self.units - 1)[self.units - 1]
+        return np.concatenate(at)[candidates <= bound][: self.units]
 
 
 Region = Whole | Blocks | Random
@@ -89,6 +107,21 @@ class Ablation:
         names."""
         edits = json.dumps(self.to_dict()["edits"], sort_keys=True)
         return hashlib.sha256(edits.encode()).hexdigest()
+
+    def selected(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """SHA-256 of which elements are set, for tensors of these shapes.
+
+        Of drawn elements it takes the positions (int64, little-endian), so that a program that
+        draws others is found out; of other regions what they say.
+        """
+        hashed = hashlib.sha256()
+        for edit in self.edits:
+            shape = shapes[edit.tensor]
+            region = _region_to_dict(edit.region)
+            hashed.update(json.dumps([edit.tensor, list(shape), region], sort_keys=True).encode())
+            if isinstance(edit.region, Random):
+                hashed.update(edit.region.indices(edit.tensor, shape).astype("<i8").tobytes())
+        return hashed.hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         edits = [

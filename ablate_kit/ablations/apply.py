@@ -69,31 +69,35 @@ def edited(
                 view.copy_(before)
 
 
-def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> list[Change]:
-    """What an ablation changes in the file of ``checkpoint``, for ``write_patched``.
-
-    Raises ``UserError`` like ``applied``.
-    """
-    changes = []
+def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
+    """Raises ``UserError`` like ``applied`` where an edit does not fit the checkpoint."""
     for edit in ablation.edits:
         info = checkpoint.tensor(edit.tensor)
         _check(edit, info.shape)
         if not info.is_floating:
             raise UserError(f"{edit.tensor} holds {info.dtype}; only floating tensors can be cut")
-        element = _encoded(edit.value, info)
+
+
+def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]:
+    """What an ablation changes in the file of ``checkpoint``, for ``write_patched``.
+
+    One at a time, because drawn elements are listed one by one. Raises ``UserError`` like
+    ``applied``.
+    """
+    check_fits(checkpoint, ablation)
+    for edit in ablation.edits:
+        info = checkpoint.tensor(edit.tensor)
+        element = encoded(edit.value, info)
         match edit.region:
             case Whole():
-                changes.append(Change(info.name, element))
+                yield Change(info.name, element)
             case Blocks(axis, ranges):
                 leading = (slice(None),) * axis
-                changes.extend(
-                    Change(info.name, element, (*leading, slice(start, stop)))
-                    for start, stop in ranges
-                )
+                for start, stop in ranges:
+                    yield Change(info.name, element, (*leading, slice(start, stop)))
             case Random() as region:
                 index = region.indices(edit.tensor, info.shape)
-                changes.append(Change(info.name, element, index))
-    return changes
+                yield Change(info.name, element, index)
 
 
 def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -101,7 +105,7 @@ def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) 
     return sum(edit.region.count(shapes[edit.tensor]) for edit in ablation.edits)
 
 
-def _encoded(value: float, info: TensorInfo) -> bytes:
+def encoded(value: float, info: TensorInfo) -> bytes:
     """One element of the tensor's type."""
     if value == 0:
         return bytes(info.itemsize)

@@ -1,20 +1,19 @@
 """A variant as a checkpoint of its own, with a receipt that says what was done."""
 
-import json
 import re
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import file_changes
+from ablate_kit.ablations.apply import check_fits, file_changes
+from ablate_kit.ablations.receipt import Receipt, origin, receipt_path, text_of, versions
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import digest
-from ablate_kit.checkpoints.patch import copy_folder_patched, write_patched
+from ablate_kit.checkpoints.digest import digest, sha256
+from ablate_kit.checkpoints.patch import Notes, copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
-
-RECEIPT = "ablation.json"
 
 
 def variant_path(checkpoint: Checkpoint, ablation: Ablation, output: Path) -> Path:
@@ -31,27 +30,93 @@ def file_name(pattern: str, layers: str | None = None) -> str:
     return re.sub(r"[^\w.,-]+", "_", label).strip("_") or "variant"
 
 
-def write_variants(checkpoint: Checkpoint, destinations: dict[Path, Ablation]) -> None:
-    """Writes one changed copy of the checkpoint per destination, and its receipt beside it.
-
-    A Hugging Face folder gives folders that load as it does, with the receipt inside. Raises
-    ``UserError`` before anything is written when one of the destinations exists.
-    """
-    for destination in destinations:
+def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:
+    """Raises ``UserError`` where a destination or its receipt exists, or an ablation does not fit
+    the checkpoint."""
+    for destination, ablation in destinations.items():
         for path in (destination, receipt_path(checkpoint, destination)):
             if path.exists():
                 raise UserError(f"{path} exists; choose another place or remove it")
-    origin = _origin(checkpoint)
-    for destination, ablation in destinations.items():
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        changes = file_changes(checkpoint, ablation)
-        receipt = origin | {"ablation": ablation.to_dict(), "digest": ablation.digest}
-        text = json.dumps(receipt, indent=1) + "\n"
-        if checkpoint.folder:
-            copy_folder_patched(checkpoint, changes, destination, notes={RECEIPT: text})
-        else:
-            write_patched(checkpoint.archive, changes, destination)
-            receipt_path(checkpoint, destination).write_text(text)
+        check_fits(checkpoint, ablation)
+
+
+def write_variants(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:
+    """Writes one changed copy of the checkpoint per destination, and its receipt beside it.
+
+    A Hugging Face folder gives folders that load as it does, with the receipt inside. Raises
+    ``UserError`` like ``check_free`` before anything is written.
+    """
+    check_free(checkpoint, destinations)
+    with _base_digest(checkpoint) as base:
+        for destination, ablation in destinations.items():
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            _write_variant(checkpoint, ablation, destination, base)
+
+
+def _write_variant(
+    checkpoint: Checkpoint, ablation: Ablation, destination: Path, base: Callable[[], str]
+) -> None:
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    selected = ablation.selected(shapes)
+
+    def notes(output: str) -> dict[str, str]:
+        receipt = Receipt(
+            str(checkpoint.path), base(), checkpoint.place, ablation, selected, output, versions()
+        )
+        return {receipt_path(checkpoint, destination).name: text_of(receipt.to_dict())}
+
+    _copy(checkpoint, ablation, destination, notes)
+
+
+def _copy(checkpoint: Checkpoint, ablation: Ablation, destination: Path, notes: Notes) -> None:
+    changes = file_changes(checkpoint, ablation)
+    if checkpoint.folder:
+        copy_folder_patched(checkpoint, changes, destination, notes=notes)
+    else:
+        write_patched(checkpoint.archive, changes, destination, notes=notes)
+
+
+@contextmanager
+def _base_digest(checkpoint: Checkpoint) -> Iterator[Callable[[], str]]:
+    """The digest of the original, made while the first copy is."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(digest, checkpoint.archive.files).result
+
+
+def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> None:
+    """Writes the variant that ``receipt`` tells of, bit for bit, with a receipt of its own.
+
+    Raises ``UserError`` where ``checkpoint`` is not what it was made from, and where the copy
+    comes out different, which is then removed.
+    """
+    check_free(checkpoint, {destination: receipt.ablation})
+    check_base(checkpoint, receipt)
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    if receipt.ablation.selected(shapes) != receipt.selected:
+        raise UserError(
+            f"other elements would be drawn than the receipt's; it was made by {receipt.made_by}"
+        )
+    destination.parent.mkdir(parents=True, exist_ok=True)
+
+    def notes(output: str) -> dict[str, str]:
+        if output != receipt.output:
+            raise UserError(
+                f"the copy would have SHA-256 {output}, and the receipt says {receipt.output}; "
+                f"it was made by {receipt.made_by}"
+            )
+        return {receipt_path(checkpoint, destination).name: text_of(receipt.to_dict())}
+
+    _copy(checkpoint, receipt.ablation, destination, notes)
+
+
+def check_base(checkpoint: Checkpoint, receipt: Receipt) -> None:
+    """Raises ``UserError`` unless ``checkpoint`` is what the receipt's variant was made from."""
+    found = digest(checkpoint.archive.files)
+    if found != receipt.base:
+        raise UserError(
+            f"{checkpoint.path} has SHA-256 {found}; the receipt is for {receipt.base} "
+            f"({receipt.base_path})"
+        )
 
 
 def write_receipt(
@@ -60,30 +125,10 @@ def write_receipt(
     """``DESTINATION.VERB.json``: what a file was made from, and how, by a command that does more
     than to set elements."""
     path = destination.with_name(f"{destination.name}.{verb}.json")
-    path.write_text(json.dumps(_origin(checkpoint) | {verb: dict(settings)}, indent=1) + "\n")
-
-
-def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "base": {"path": str(checkpoint.path), "sha256": digest(checkpoint.archive.files)},
-        "weights": checkpoint.place,
-        "ablate_kit": version("ablate-kit"),
+    made = {
+        **origin(str(checkpoint.path), digest(checkpoint.archive.files), checkpoint.place),
+        verb: dict(settings),
+        "output": {"sha256": sha256(destination)},
+        "versions": versions(),
     }
-
-
-def receipt_path(checkpoint: Checkpoint, destination: Path) -> Path:
-    """Where the receipt of a variant is: in its folder, or beside its file."""
-    if checkpoint.folder:
-        return destination / RECEIPT
-    return destination.with_name(f"{destination.name}.{RECEIPT}")
-
-
-def read_receipt(checkpoint: Checkpoint) -> Ablation | None:
-    """The ablation that a checkpoint was made by; None for one without a receipt."""
-    path = receipt_path(checkpoint, checkpoint.path)
-    if not path.is_file():
-        return None
-    try:
-        return Ablation.from_dict(json.loads(path.read_text())["ablation"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not a receipt of an ablation") from None
+    path.write_text(text_of(made), encoding="utf-8")

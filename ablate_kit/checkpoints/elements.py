@@ -57,7 +57,7 @@ def write_elements(fd: int, info: TensorInfo, change: Change) -> None:
         _check_length(info, values.size, positions.size)
         if positions.size:
             _refuse_overlaps(info)
-            _write_scattered(fd, info, positions, values.view(_carrier(info.itemsize)))
+            _write_scattered(fd, info, positions, values.view(carrier(info.itemsize)))
         return
     selected = _sliced(info, change.index or ())
     _check_length(info, values.size, selected.numel)
@@ -67,9 +67,9 @@ def write_elements(fd: int, info: TensorInfo, change: Change) -> None:
         selected = _unexpanded(selected)
     _refuse_overlaps(selected)
     if selected.contiguous:
-        _write_through(fd, selected.offset, values.data, selected.nbytes)
+        write_through(fd, selected.offset, values.data, selected.nbytes)
     else:
-        _write_strided(fd, selected, values.view(_carrier(info.itemsize)))
+        _write_strided(fd, selected, values.view(carrier(info.itemsize)))
 
 
 def _positions(info: TensorInfo, index: NDArray[Any]) -> NDArray[np.int64]:
@@ -125,7 +125,7 @@ def _refuse_overlaps(info: TensorInfo) -> None:
         )
 
 
-def _write_through(fd: int, offset: int, values: memoryview, nbytes: int) -> None:
+def write_through(fd: int, offset: int, values: memoryview, nbytes: int) -> None:
     """``values``, or the one element in it as often as needed, into ``nbytes`` bytes."""
     if len(values) < nbytes:
         values = memoryview(bytes(values) * (min(_WINDOW, nbytes) // len(values)))
@@ -152,7 +152,7 @@ def _write_strided(fd: int, info: TensorInfo, values: NDArray[Any]) -> None:
         window = bytearray(os.pread(fd, reach(part.shape, stride) * info.itemsize, start))
         steps = [step * info.itemsize for step in stride]
         np.ndarray(part.shape, part.dtype, window, strides=steps)[...] = part
-        _write_through(fd, start, memoryview(window), len(window))
+        write_through(fd, start, memoryview(window), len(window))
 
 
 def _write_scattered(
@@ -170,10 +170,10 @@ def _write_scattered(
         window = bytearray(os.pread(fd, (last - first + 1) * info.itemsize, start))
         elements = np.frombuffer(window, values.dtype)
         elements[positions[begin:end] - first] = values[begin:end] if values.size > 1 else values
-        _write_through(fd, start, memoryview(window), len(window))
+        write_through(fd, start, memoryview(window), len(window))
 
 
-def _carrier(itemsize: int) -> np.dtype[Any]:
+def carrier(itemsize: int) -> np.dtype[Any]:
     """A type that moves the bytes of one element unchanged, whatever they mean."""
     return np.dtype(f"u{itemsize}" if itemsize <= 8 else f"c{itemsize}")
 

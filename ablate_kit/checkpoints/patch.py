@@ -12,40 +12,60 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from .archive import Archive
 from .atomic import new_file, new_folder
-from .elements import Change, bytes_of, write_elements
+from .digest import digest_of
+from .elements import Change, bytes_of, write_elements, write_through
 from .errors import CheckpointError
 from .folders import copy_others
 from .tensors import Storage
 from .weights import Checkpoint
 
-__all__ = ["Change", "bytes_of", "copy_folder_patched", "write_patched"]
+__all__ = ["Change", "Notes", "bytes_of", "copy_folder_patched", "write_patched"]
 
 _CHUNK = 1 << 20
 
 
+Notes = Callable[[str], Mapping[str, str]]
+"""From the digest of the copy, text files to put beside it or into it, by name."""
+
+
 def write_patched(
-    archive: Archive, changes: Iterable[Change], destination: Path, *, overwrite: bool = False
+    archive: Archive,
+    changes: Iterable[Change],
+    destination: Path,
+    *,
+    overwrite: bool = False,
+    notes: Notes | None = None,
 ) -> None:
     """Write a copy of ``archive``'s file with ``changes`` made to it, one after the other.
 
     ``changes`` may be a generator that reads a tensor, yields its change and forgets it: one is
     held at a time. Tensors that share bytes change together. The copy appears at ``destination``
     when it is complete and on disk; on any failure nothing is left behind and what was there
-    before stays. Raises ``CheckpointError`` for changes that do not fit, and where ``destination``
-    is the archive's own file, or exists and ``overwrite`` is false.
+    before stays. ``notes`` are put beside it just before. Raises ``CheckpointError`` for changes
+    that do not fit, and where ``destination`` is the archive's own file, or exists and
+    ``overwrite`` is false.
     """
     if len(archive.files) > 1:
         raise CheckpointError(f"{archive.path} lists several files; a copy of it is a folder")
     if _is_same(archive.path, destination):
         raise CheckpointError(f"{destination} is the checkpoint itself; write the copy elsewhere")
-    with new_file(destination, overwrite=overwrite) as fd:
-        _write_copy(archive, changes, {archive.path: fd})
+    placed: list[Path] = []
+    try:
+        with new_file(destination, overwrite=overwrite) as fd:
+            _write_copy(archive, changes, {archive.path: fd})
+            for name, text in notes(digest_of({destination: fd})).items() if notes else ():
+                _write_note(destination.with_name(name), text, overwrite)
+                placed.append(destination.with_name(name))
+    except BaseException:
+        for note_path in placed:
+            note_path.unlink(missing_ok=True)
+        raise
 
 
 def copy_folder_patched(
@@ -54,14 +74,14 @@ def copy_folder_patched(
     destination: Path,
     *,
     overwrite: bool = False,
-    notes: Mapping[str, str] | None = None,
+    notes: Notes | None = None,
 ) -> None:
     """Write a copy of a Hugging Face folder with ``changes`` made to its weights.
 
     Everything else is copied too (configuration, processors, code), except for other files of
     weights, version control and caches, and except for what is neither a file nor a folder. A
     link is replaced by what it points to, which must lie in the folder or, in the hub's cache,
-    among its blobs. ``notes`` are text files to put in it, by name. As ``write_patched``
+    among its blobs. ``notes`` are put into it. As ``write_patched``
     otherwise; an old folder at ``destination`` is replaced as a whole.
     """
     folder = checkpoint.folder
@@ -76,8 +96,6 @@ def copy_folder_patched(
     with new_folder(destination, overwrite=overwrite) as temporary:
         archive = checkpoint.archive
         copy_others(folder, temporary)
-        for name, text in (notes or {}).items():
-            (temporary / name).write_text(text, encoding="utf-8")
         if archive.path not in archive.sources:
             shutil.copyfile(archive.path, temporary / archive.path.name)  # an index of shards
         with ExitStack() as files:
@@ -86,6 +104,16 @@ def copy_folder_patched(
                 for path in archive.sources
             }
             _write_copy(archive, changes, fds)
+            if notes:
+                index = {path: None for path in archive.files if path not in fds}
+                for name, text in notes(digest_of({**index, **fds})).items():
+                    _write_note(temporary / name, text, overwrite=True)
+
+
+def _write_note(path: Path, text: str, overwrite: bool) -> None:
+    content = text.encode()
+    with new_file(path, overwrite=overwrite) as fd:
+        write_through(fd, 0, memoryview(content), len(content))
 
 
 def _write_copy(archive: Archive, changes: Iterable[Change], fds: Mapping[Path, int]) -> None:

@@ -49,6 +49,18 @@ class Checkpoint:
             raise CheckpointError(f'no tensor "{key}" in {self}{did_you_mean(key, self.tensors)}')
         return self.tensors[key]
 
+    def sharing(self, key: str) -> list[str]:
+        """The other keys whose tensors have bytes in common with that of ``key``."""
+        own = self.tensor(key)
+        return [
+            other
+            for other, info in self.tensors.items()
+            if other != key
+            and info.storage == own.storage
+            and info.offset < own.offset + own.span
+            and own.offset < info.offset + info.span
+        ]
+
     def read(self, key: str) -> "torch.Tensor":
         """The tensor of model key ``key``, in memory of its own."""
         return self.archive.read(self.tensor(key).name)

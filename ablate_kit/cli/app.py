@@ -5,7 +5,20 @@ import sys
 
 import typer
 
-from ablate_kit.cli import convert, cut, demo, evaluate, graft, keys, swap, train
+from ablate_kit.cli import (
+    apply,
+    convert,
+    cut,
+    demo,
+    diff,
+    evaluate,
+    graft,
+    keys,
+    meta,
+    swap,
+    train,
+    verify,
+)
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -16,10 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("keys")(keys.keys)
+app.command("meta")(meta.meta)
+app.command("diff")(diff.diff)
 app.command("units")(cut.units)
 app.command("heads")(cut.heads)
 app.command("component")(cut.component)
 app.command("layers")(cut.layers)
+app.command("verify")(verify.verify)
+app.command("apply")(apply.apply)
 app.command("swap")(swap.swap)
 app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)

@@ -1,12 +1,13 @@
 """``ablate units``, ``heads``, ``component``, ``layers``: changed copies of a checkpoint."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import numbers, print_json, say
+from ablate_kit.cli.output import DryRun, numbers, print_json, say
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def units(
     seed: Seed = 42,
     weights: Weights = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Set a random share of a tensor's elements to zero."""
     from ablate_kit.ablations import units as units_rule
@@ -49,13 +51,13 @@ def units(
     from ablate_kit.checkpoints import open_checkpoint
 
     with open_checkpoint(checkpoint, weights) as opened:
-        names = select(pattern, opened.tensors, str(opened))
+        names = _once(select(pattern, opened.tensors, str(opened)), opened, as_json)
         shapes = {name: opened.tensors[name].shape for name in names}
         shares = numbers(percent, "--percent")
         made = units_rule.units(
             shapes, shares, repeats=repeats, seed=seed, label=file_name(pattern)
         )
-        _write_all(opened, made, output, as_json)
+        _write_all(opened, made, output, as_json, dry_run)
 
 
 def heads(
@@ -79,6 +81,7 @@ def heads(
     seed: Seed = 42,
     weights: Weights = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Remove attention heads: exactly these, and nothing else of the module."""
     from ablate_kit.ablations import heads as heads_rule
@@ -109,7 +112,7 @@ def heads(
             made = heads_rule.heads_drawn(modules, shares, label, repeats=repeats, seed=seed)
         else:
             made = heads_rule.heads_each(modules)
-        _write_all(opened, made, output, as_json)
+        _write_all(opened, made, output, as_json, dry_run)
 
 
 def component(
@@ -118,6 +121,7 @@ def component(
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
     weights: Weights = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Set whole tensors to zero, all in one variant."""
     from ablate_kit.ablations.components import component as component_rule
@@ -131,7 +135,12 @@ def component(
             for name in select(pattern, opened.tensors, str(opened))
             if opened.tensors[name].is_floating
         )
-        _write(opened, {output: component_rule(names, output.stem)}, as_json)
+        _write(
+            opened,
+            {output: component_rule(_once(names, opened, as_json), output.stem)},
+            as_json,
+            dry_run,
+        )
 
 
 def layers(
@@ -145,6 +154,7 @@ def layers(
     ] = LayerMode.PROGRESSIVE,
     weights: Weights = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Remove the same part of more and more layers."""
     from ablate_kit.ablations import layers as layers_rule
@@ -152,23 +162,38 @@ def layers(
 
     with open_checkpoint(checkpoint, weights) as opened:
         made = layers_rule.layers(opened.tensors, base, part, mode.value, str(opened))
-        _write_all(opened, made, output, as_json)
+        _write_all(opened, made, output, as_json, dry_run)
 
 
 def _write_all(
-    checkpoint: "Checkpoint", ablations: "list[Ablation]", output: Path, as_json: bool
+    checkpoint: "Checkpoint",
+    ablations: "list[Ablation]",
+    output: Path,
+    as_json: bool,
+    dry_run: bool,
 ) -> None:
     from ablate_kit.ablations.write import variant_path
 
     targets = {variant_path(checkpoint, one, output): one for one in ablations}
-    _write(checkpoint, targets, as_json)
+    _write(checkpoint, targets, as_json, dry_run)
 
 
-def _write(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]", as_json: bool) -> None:
+def _write(
+    checkpoint: "Checkpoint", targets: "dict[Path, Ablation]", as_json: bool, dry_run: bool
+) -> None:
     from ablate_kit.ablations.apply import elements_changed
-    from ablate_kit.ablations.write import write_variants
+    from ablate_kit.ablations.write import check_free, write_variants
+    from ablate_kit.reports.plan import plan
 
-    write_variants(checkpoint, targets)
+    if dry_run and not as_json:
+        check_free(checkpoint, targets)
+        say(plan(checkpoint, targets))
+        _say_shared(checkpoint, targets)
+        return
+    if dry_run:
+        check_free(checkpoint, targets)
+    else:
+        write_variants(checkpoint, targets)
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     if as_json:
         print_json(
@@ -186,3 +211,25 @@ def _write(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]", as_json: b
         tensors = len({edit.tensor for edit in one.edits})
         count = elements_changed(one, shapes)
         say(f"{path}  {count:,} elements of {tensors} tensor{'s' if tensors != 1 else ''} set")
+    _say_shared(checkpoint, targets)
+
+
+def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
+    """Names the tensors that change too, because they are the same bytes."""
+    edited = dict.fromkeys(edit.tensor for one in targets.values() for edit in one.edits)
+    for name in edited:
+        others = [other for other in checkpoint.sharing(name) if other not in edited]
+        if others:
+            say(f"{name} shares its bytes with {', '.join(others)}: changed together")
+
+
+def _once(names: Iterable[str], checkpoint: "Checkpoint", quiet: bool) -> list[str]:
+    """``names`` without those that are the same bytes as an earlier one."""
+    kept: dict[object, str] = {}
+    for name in names:
+        info = checkpoint.tensors[name]
+        view = (info.storage, info.offset, info.shape, info.stride) if info.numel else name
+        first = kept.setdefault(view, name)
+        if first != name and not quiet:
+            say(f"{name} is the same tensor as {first}: edited once")
+    return list(kept.values())

@@ -52,7 +52,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
-    from ablate_kit.ablations.write import read_receipt
+    from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
@@ -70,11 +70,11 @@ def evaluate(
     def opened() -> "Iterator[tuple[str, str, Adapter]]":
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
-                receipt = read_receipt(file)
+                ablation = made_by(file)
                 adapter = open_adapter(
                     file, model, trust_remote_code=trust_remote_code, device=device
                 )
-            yield name, receipt.kind if receipt else "checkpoint", adapter
+            yield name, ablation.kind if ablation else "checkpoint", adapter
 
     found: dict[str, Result] = {}
     threshold: float | None = None

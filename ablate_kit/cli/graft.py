@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import check_new_file, print_json, say
+from ablate_kit.cli.output import DryRun, check_new_file, print_json, say
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def graft(
         str | None, typer.Option(help="Which weights of the source, if it holds several.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Load pretrained backbone and neck (or other parts), with a report of every tensor."""
     from ablate_kit.ablations import graft as rule
@@ -56,11 +57,16 @@ def graft(
         raise UserError(
             f"every tensor of {source} has another shape than its place in {checkpoint}"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, model, adapter.classes)
-    origin = {"path": str(source), "sha256": digest(given.archive.files), "weights": given.place}
-    settings = {"from": origin, "parts": parts, "map": rules or [], "tensors": len(done.loaded)}
-    write_receipt(output, "graft", opened, settings)
+    if not dry_run:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(output, model, adapter.classes)
+        origin = {
+            "path": str(source),
+            "sha256": digest(given.archive.files),
+            "weights": given.place,
+        }
+        settings = {"from": origin, "parts": parts, "map": rules or [], "tensors": len(done.loaded)}
+        write_receipt(output, "graft", opened, settings)
     if as_json:
         print_json(
             {
@@ -74,7 +80,7 @@ def graft(
         )
         return
     say(_report(done, parts.split(",")))
-    say(f"written to {output}")
+    say("dry run: nothing written" if dry_run else f"written to {output}")
 
 
 def _report(done: "Graft", parts: list[str]) -> str:

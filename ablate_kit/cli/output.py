@@ -5,12 +5,19 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be changed, and write nothing.")
+]
 
 
 def say(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import check_new_file, print_json, say
+from ablate_kit.cli.output import DryRun, check_new_file, print_json, say
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.swap import Swap
@@ -32,6 +32,7 @@ def swap(
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
     from ablate_kit.ablations import swap as rule
@@ -45,17 +46,18 @@ def swap(
         adapter = HybridAdapter.open(opened)
     original = adapter.module
     made = rule.swap(original, rule.parse_switches(switches, original.config), init.value, seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(output, made.model, adapter.classes)
-    settings = {"switches": switches, "init": init.value, "seed": seed}
-    write_receipt(output, "swap", opened, settings)
+    if not dry_run:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(output, made.model, adapter.classes)
+        settings = {"switches": switches, "init": init.value, "seed": seed}
+        write_receipt(output, "swap", opened, settings)
     parts = {"kept": made.kept, "new": made.new, "dropped": made.dropped}
     if as_json:
         difference = made.change if made.change != float("inf") else None
         print_json({"path": str(output), "output_difference": difference} | parts)
         return
     say(_report(made, parts))
-    say(f"written to {output}")
+    say("dry run: nothing written" if dry_run else f"written to {output}")
 
 
 def _report(made: "Swap", parts: dict[str, dict[str, int]]) -> str:

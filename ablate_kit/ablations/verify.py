@@ -1,0 +1,133 @@
+"""Whether a checkpoint is what its receipt says."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablate_kit.ablations.ablation import Blocks, Edit, Random, Whole
+from ablate_kit.ablations.apply import check_fits, encoded
+from ablate_kit.ablations.receipt import (
+    OTHER_VERBS,
+    Receipt,
+    read_json,
+    read_receipt,
+    receipt_path,
+)
+from ablate_kit.ablations.write import check_base, recreate
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.digest import digest
+from ablate_kit.checkpoints.elements import carrier
+from ablate_kit.checkpoints.values import read_bits
+from ablate_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Check:
+    """``passed`` is None where it could not be made; ``detail`` says what was found."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def verify(path: Path, weights: str | None = None, base: Path | None = None) -> list[Check]:
+    """The checks of the checkpoint at ``path`` against the receipt beside (or in) it.
+
+    ``base`` is where the original is now, by default where the receipt says. Raises ``UserError``
+    where there is no receipt, and where ``base`` is given and is not the original.
+    """
+    with open_checkpoint(path, weights) as checkpoint:
+        found = receipt_path(checkpoint, checkpoint.path)
+        if not found.is_file():
+            for verb in OTHER_VERBS:
+                other = path.with_name(f"{path.name}.{verb}.json")
+                if other.is_file():
+                    return [_bytes(checkpoint, read_json(other), other)]
+            raise UserError(f"{path} has no receipt; expected {found}")
+        receipt = read_receipt(found)
+    with open_checkpoint(path, receipt.weights or None) as checkpoint:
+        return [*_checks(checkpoint, receipt), _original(receipt, base)]
+
+
+def _checks(checkpoint: Checkpoint, receipt: Receipt) -> Iterator[Check]:
+    yield _bytes(checkpoint, receipt.to_dict(), checkpoint.path)
+    try:
+        check_fits(checkpoint, receipt.ablation)
+    except UserError as error:
+        yield Check("elements", False, str(error))
+        return
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    same = receipt.ablation.selected(shapes) == receipt.selected
+    yield Check(
+        "selection", same, "the elements that the receipt selects" if same
+        else f"other elements are drawn than by {receipt.made_by}",
+    )  # fmt: skip
+    wrong = [
+        name
+        for name in dict.fromkeys(edit.tensor for edit in receipt.ablation.edits)
+        if not _holds(checkpoint, name, receipt)
+    ]
+    count = len({edit.tensor for edit in receipt.ablation.edits})
+    yield Check(
+        "values", not wrong, f"{count} tensors hold what the ablation sets" if not wrong
+        else f"{len(wrong)} of {count} tensors hold other values, such as {wrong[0]}",
+    )  # fmt: skip
+
+
+def _bytes(checkpoint: Checkpoint, receipt: Mapping[str, Any], path: Path) -> Check:
+    try:
+        expected = receipt["output"]["sha256"]
+    except (KeyError, TypeError):
+        raise UserError(f"{path} is not a receipt: it has no digest of the output") from None
+    found = digest(checkpoint.archive.files)
+    if found == expected:
+        return Check("bytes", True, f"SHA-256 {found}")
+    return Check("bytes", False, f"SHA-256 {found}, and the receipt says {expected}")
+
+
+def _holds(checkpoint: Checkpoint, name: str, receipt: Receipt) -> bool:
+    """Whether applying the ablation again would change nothing of a tensor."""
+    info = checkpoint.tensor(name)
+    held = np.ascontiguousarray(read_bits(checkpoint.archive, info)).reshape(info.shape)
+    again = held.copy()
+    for edit in receipt.ablation.edits:
+        if edit.tensor == name:
+            value = np.frombuffer(encoded(edit.value, info), carrier(info.itemsize))[0]
+            _set(again, edit, value)
+    return held.tobytes() == again.tobytes()
+
+
+def _set(array: Any, edit: Edit, value: Any) -> None:
+    match edit.region:
+        case Whole():
+            array[...] = value
+        case Blocks(axis, ranges):
+            for start, stop in ranges:
+                array[(slice(None),) * axis + (slice(start, stop),)] = value
+        case Random() as region:
+            array.reshape(-1)[region.indices(edit.tensor, array.shape)] = value
+
+
+def _original(receipt: Receipt, base: Path | None) -> Check:
+    """Whether the original with the ablation gives the same bytes."""
+    if base is None and not Path(receipt.base_path).exists():
+        return Check(
+            "original", None, f"not here: {receipt.base_path}; give --base to compare with it"
+        )
+    with open_checkpoint(base or Path(receipt.base_path), receipt.weights or None) as original:
+        try:
+            check_base(original, receipt)
+        except UserError as error:
+            if base is not None:
+                raise
+            return Check("original", None, f"changed since: {error}")
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                recreate(original, receipt, Path(folder) / f"again{original.path.suffix}")
+            except UserError as error:
+                return Check("original", False, str(error))
+    return Check("original", True, f"{original.path} with the ablation gives the same bytes")

@@ -1,0 +1,40 @@
+"""The values of a tensor in a file as numpy arrays, without torch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .archive import Archive
+from .elements import carrier
+from .floats import decoded
+from .tensors import TensorInfo
+
+_WINDOW = 1 << 20  # elements at a time
+
+
+def read_bits(archive: Archive, info: TensorInfo) -> NDArray[Any]:
+    """The whole tensor, of its shape; unsigned integers (or complex) carry its elements' bytes."""
+    buffer = bytearray(info.span)
+    archive.sources[info.file].read_into(info.offset, memoryview(buffer))
+    steps = [step * info.itemsize for step in info.stride]
+    return np.ndarray(info.shape, carrier(info.itemsize), buffer, strides=steps)
+
+
+def read_parts(archive: Archive, info: TensorInfo) -> Iterator[NDArray[Any]]:
+    """The values in row-major order, a part at a time, each of one axis.
+
+    float64 for floating types (of any width), complex128 for complex ones, else the type itself.
+    """
+    if info.contiguous:
+        for start in range(0, info.numel, _WINDOW):
+            count = min(_WINDOW, info.numel - start)
+            buffer = bytearray(count * info.itemsize)
+            source = archive.sources[info.file]
+            source.read_into(info.offset + start * info.itemsize, memoryview(buffer))
+            yield decoded(np.frombuffer(buffer, carrier(info.itemsize)), info.dtype)
+    else:
+        flat = read_bits(archive, info).reshape(-1)
+        for start in range(0, info.numel, _WINDOW):
+            yield decoded(flat[start : start + _WINDOW], info.dtype)

@@ -1,0 +1,43 @@
+"""``ablate meta``: what a checkpoint holds beside its tensors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, say
+
+
+def meta(
+    checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
+    levels: Annotated[int, typer.Option(help="How deep containers are opened.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show format, weight sets and everything else in the file. Nothing in it is run."""
+    from ablate_kit.checkpoints import open_archive, weight_sets
+    from ablate_kit.reports.meta import outline
+    from ablate_kit.reports.tree import sizes
+
+    with open_archive(checkpoint) as archive:
+        sets = weight_sets(archive)
+        rows = list(outline(archive.metadata, levels))
+        if as_json:
+            print_json(
+                {
+                    "format": archive.format,
+                    "files": {str(path): path.stat().st_size for path in archive.files},
+                    "weights": {one.place: len(one.tensors) for one in sets},
+                    "metadata": [{"path": list(path), "value": text} for path, text in rows],
+                }
+            )
+            return
+        say(f"{archive.path}: {archive.format}, {len(archive.tensors)} tensors")
+        for path in archive.files[1:]:
+            say(f"  {path.name}  {path.stat().st_size / 1e6:,.2f} MB")
+        for number, one in enumerate(sets):
+            choice = f'--weights "{one.place}"' if one.place else "the top level"
+            usual = ", taken unless told otherwise" if not number and len(sets) > 1 else ""
+            say(f"weights: {choice}  {len(one.tensors)} tensors, {sizes(one.tensors)}{usual}")
+        for keys, text in rows:
+            say(f"{'  ' * (len(keys) - 1)}{keys[-1]}: {text}" if text else
+                f"{'  ' * (len(keys) - 1)}{keys[-1]}:")  # fmt: skip

@@ -1,0 +1,52 @@
+"""What lies in a checkpoint beside its tensors, as an outline."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ablate_kit.checkpoints import Opaque, TensorView, show
+
+_LISTED = 40  # entries of one container
+_LONGEST = 160
+
+
+def outline(
+    tree: Mapping[Any, Any], levels: int, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every entry that is no tensor: its keys, and its value as text; no text for a container that
+    is opened. Objects are shown by class and arguments."""
+    tensors = [key for key, value in tree.items() if isinstance(value, TensorView)]
+    if tensors and path:
+        yield (
+            (*path, f"{len(tensors)} tensors"),
+            show(tensors[0], 60) + (", ..." if len(tensors) > 1 else ""),
+        )
+    others = [(key, value) for key, value in tree.items() if not isinstance(value, TensorView)]
+    for key, value in others[:_LISTED]:
+        here = (*path, key if isinstance(key, str) and key.isprintable() else show(key, 60))
+        inside = _inside(value)
+        if inside and len(path) + 1 < levels:
+            yield here, show(_head(value), _LONGEST) if isinstance(value, Opaque) else ""
+            yield from outline(inside, levels, here)
+        else:
+            yield here, show(value, _LONGEST)
+    if len(others) > _LISTED:
+        yield (*path, "..."), f"{len(others) - _LISTED} more"
+
+
+def _inside(value: Any) -> Mapping[Any, Any] | None:
+    """The entries of a container that is worth opening: one that holds others, or is long."""
+    if isinstance(value, Opaque) and isinstance(value.state, dict):
+        return value.state if _deep(value.state) else None
+    if isinstance(value, dict):
+        return value if _deep(value) else None
+    return None
+
+
+def _deep(table: Mapping[Any, Any]) -> bool:
+    return len(table) > 4 or any(
+        isinstance(value, dict | Opaque | TensorView) for value in table.values()
+    )
+
+
+def _head(value: Opaque) -> Opaque:
+    return Opaque(value.module, value.qualname, value.args, value.kwargs, None, value.items)

@@ -1,0 +1,207 @@
+"""keys, meta and diff: what is in a checkpoint, without torch."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablate_kit.cli.app import main
+from ablate_kit.reports.grouping import grouped
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def differ(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``ablate diff`` and returns what it printed; fails unless it exits with 1."""
+
+    def differ(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["ablate", "diff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 1
+        return capsys.readouterr().out
+
+    return differ
+
+
+def saved(path: Path, tree: Any) -> Path:
+    torch.save(tree, path)
+    return path
+
+
+def layers(count: int = 3) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return {
+        f"layers.{i}.{part}": torch.randn(4, 3, generator=generator)
+        for i in range(count)
+        for part in ("attn.weight", "ffn.weight")
+    }
+
+
+def test_equal_checkpoints_of_two_formats(run: Run, tmp_path: Path) -> None:
+    one = saved(tmp_path / "a.pth", layers())
+    torch.save(
+        {"model": layers(), "epoch": 1}, tmp_path / "b.pth", _use_new_zipfile_serialization=False
+    )
+    for by in ("headers", "digests", "values"):
+        printed = run("diff", one, tmp_path / "b.pth", "--by", by)
+        assert printed.startswith("6 tensors have the same")
+
+
+def test_values(run: Run, differ: Run, tmp_path: Path) -> None:
+    changed = layers()
+    changed["layers.1.ffn.weight"] = changed["layers.1.ffn.weight"].clone()
+    changed["layers.1.ffn.weight"][0, 1] += 0.5
+    one, other = saved(tmp_path / "a.pth", layers()), saved(tmp_path / "b.pth", changed)
+    assert "6 tensors have the same name, shape" in run("diff", one, other)
+    assert differ(one, other, "--by", "digests").splitlines() == [
+        "of other values: 1", "  layers.1.ffn.weight  4x3 float32", "5 tensors have the same bytes",
+    ]  # fmt: skip
+    found = json.loads(differ(one, other, "--by", "values", "--json"))
+    a = layers()["layers.1.ffn.weight"].double()
+    b = changed["layers.1.ffn.weight"].double()
+    values = found["values"]["layers.1.ffn.weight"]
+    assert found["changed"] == ["layers.1.ffn.weight"]
+    assert values["max_abs"] == pytest.approx(float((a - b).abs().max()), rel=1e-12)
+    assert values["relative_l2"] == pytest.approx(float((a - b).norm() / a.norm()), rel=1e-12)
+    assert values["cosine"] == pytest.approx(float((a * b).sum() / a.norm() / b.norm()), rel=1e-12)
+    assert values["share_changed"] == 1 / 12
+    assert "3 tensors have the same" in run("diff", one, other, "**.attn.*", "--by", "values")
+
+
+def test_names_shapes_and_types(differ: Run, tmp_path: Path) -> None:
+    other = {f"decoder.{name}": tensor for name, tensor in layers().items()}
+    other["decoder.layers.0.attn.weight"] = torch.zeros(4, 3, dtype=torch.float16)
+    other["extra"] = torch.zeros(2)
+    a = saved(tmp_path / "a.pth", layers())
+    b = saved(tmp_path / "b.pth", {"decoder." + n: t for n, t in layers().items()})
+    c = saved(tmp_path / "c.pth", other)
+    assert "renamed: 6" in differ(a, b)
+    found = json.loads(differ(b, c, "--json"))
+    assert found["shape_or_dtype"] == ["decoder.layers.0.attn.weight"]
+    assert found["only_second"] == ["extra"]
+    assert found["renamed"] == {}
+    assert "decoder.layers.0.attn.weight  4x3 float32 -> 4x3 float16" in differ(b, c)
+    assert set(json.loads(differ(a, b, "--by", "digests", "--json"))["renamed"].items()) == {
+        (name, f"decoder.{name}") for name in layers()
+    }
+
+
+def test_what_is_gone_is_grouped(differ: Run, tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.pth", layers(6))
+    b = saved(tmp_path / "b.pth", layers(2) | {"head": torch.zeros(9)})
+    assert differ(a, b).splitlines() == [
+        "only in the first: 8",
+        "  layers.{2-5}.attn.weight (4 tensors)  4x3 float32",
+        "  layers.{2-5}.ffn.weight (4 tensors)  4x3 float32",
+        "only in the second: 1",
+        "  head  9 float32",
+        "4 tensors have the same name, shape and type (values not compared; see --by)",
+    ]
+
+
+def test_groups_are_patterns_of_all_their_names() -> None:
+    names = [f"a.{i}.b.{j}" for i in (0, 1, 2, 7) for j in range(2)] + ["a.3.b.0", "x", "b16.w"]
+    assert grouped(names) == {
+        **{f"a.{i}.b.{{0-1}}": [f"a.{i}.b.0", f"a.{i}.b.1"] for i in (0, 1, 2, 7)},
+        "a.3.b.0": ["a.3.b.0"],
+        "x": ["x"],
+        "b16.w": ["b16.w"],
+    }
+    whole = names[:8]
+    assert grouped(whole) == {"a.{0-2,7}.b.{0-1}": whole}
+
+
+def test_differences_of_nothing_and_of_no_file(refuse: Run, tmp_path: Path) -> None:
+    one = saved(tmp_path / "a.pth", layers())
+    assert 'no tensor matches "nothing"' in refuse("diff", one, one, "nothing")
+    assert "cannot open" in refuse("diff", one, tmp_path / "b.pth")
+
+
+def test_statistics(run: Run, tmp_path: Path) -> None:
+    tree = {"a": torch.tensor([0.0, 0, 3, 1]), "b": torch.tensor([1.0, float("nan")])}
+    path = saved(tmp_path / "a.pth", tree)
+    lines = run("keys", path, "--stats").splitlines()
+    assert lines[0].split()[4:] == ["mean", "std", "min", "max", "zeros", "NaN,", "inf"]
+    assert lines[2].split() == ["a", "4", "float32", "4", "1", "1.225", "0", "3", "50.0%", "0"]
+    assert lines[-1] == "not finite: b"
+    rows = json.loads(run("keys", path, "--stats", "--format", "json"))
+    assert (rows[0]["mean"], rows[0]["zeros"], rows[1]["nan"]) == (1.0, 2, 1)
+    shown = run("keys", path, "--stats", "--format", "tree").splitlines()
+    assert shown[0] == "a  4 float32, 50.0% zeros"
+    assert shown[1] == "b  2 float32, 0.0% zeros, 1 not finite"
+
+
+def test_types_and_ties_are_listed(run: Run, tmp_path: Path) -> None:
+    table = torch.ones(3, 2)
+    tree = {"m.embed": table, "m.head": table, "m.count": torch.tensor(3), "n": torch.ones(1)}
+    path = saved(tmp_path / "a.pth", tree)
+    lines = run("keys", path, "--format", "tree").splitlines()
+    assert lines[0] == "m  13 elements, 0.00 MB, float32 + int64"
+    assert lines[-2] == "types: float32 92.9%, int64 7.1%"
+    assert lines[-1] == "the same bytes: m.embed, m.head"
+
+
+def test_meta_shows_what_lies_beside_the_weights(run: Run, tmp_path: Path) -> None:
+    import argparse
+
+    tree = {
+        "model": layers(),
+        "ema": {"module": layers()},
+        "args": argparse.Namespace(lr=0.1, path=tmp_path.__class__("/data")),
+        "epoch": 7,
+    }
+    path = saved(tmp_path / "a.pth", tree)
+    lines = run("meta", path).splitlines()
+    assert lines[0] == f"{path}: torch-zip, 12 tensors"
+    assert lines[1].startswith('weights: --weights "model"  6 tensors')
+    assert lines[2].startswith('weights: --weights "ema.module"  6 tensors')
+    assert "epoch: 7" in lines
+    at = lines.index("args: argparse.Namespace()")
+    assert lines[at + 1 : at + 3] == ["  lr: 0.1", "  path: pathlib.PosixPath('/', 'data')"]
+    found = json.loads(run("meta", path, "--json"))
+    assert found["weights"] == {"model": 6, "ema.module": 6}
+    assert {"path": ["epoch"], "value": "7"} in found["metadata"]
+
+
+def test_meta_of_a_real_training_run(run: Run, shared: Path) -> None:
+    for name in ("mmengine_runner_toy.pth", "mmengine_runner_toy_legacy.pth"):
+        printed = run("meta", shared / "models" / name)
+        assert "train/loss: mmengine.logging.history_buffer.HistoryBuffer(" in printed
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from ablate_kit.cli.app import main
+sys.argv = ["ablate", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code in (0, 1, None), stop.code
+found = sorted({"torch", "numpy", "pandas", "rich", "safetensors"} & set(sys.modules))
+(peak,) = (l.split()[1] for l in Path("/proc/self/status").open() if l.startswith("VmHWM"))
+sys.stderr.write(f"{found} {peak}")
+"""
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_inspection_imports_no_torch_and_reads_no_weights(tmp_path: Path, legacy: bool) -> None:
+    tree = {f"layers.{i}.weight": torch.ones(512, 512) for i in range(100)}
+    path = tmp_path / "big.pth"
+    torch.save(tree, path, _use_new_zipfile_serialization=not legacy)
+    assert path.stat().st_size > 100e6
+    for command in (["keys", path], ["meta", path], ["diff", path, path]):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *map(str, command)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        modules, kilobytes = done.stderr.rsplit(" ", 1)
+        assert modules == "[]"
+        assert int(kilobytes) < 60_000
