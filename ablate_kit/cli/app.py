@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ablate_kit.cli import convert, cut, demo, evaluate, graft, keys, swap, train
+from ablate_kit.cli import convert, cut, demo, evaluate, graft, keys, score, swap, train
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("swap")(swap.swap)
 app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
+app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 

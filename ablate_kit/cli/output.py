@@ -19,6 +19,11 @@ def say(text: str) -> None:
     sys.stdout.flush()  # a long run is watched in its log
 
 
+def note(text: str) -> None:
+    """A remark on the input, beside the result."""
+    sys.stderr.write(f"note: {text}\n")
+
+
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
