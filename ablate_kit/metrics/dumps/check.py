@@ -53,8 +53,8 @@ def _problems(raw: Raw, truth: GroundTruth) -> Iterator[tuple[Flags, Callable[[i
     yield np.less(raw.image, 0), image
     yield np.less(raw.labels, 0), label
     yield np.logical_not(np.isfinite(raw.scores)), lambda row: f"the score is {raw.scores[row]}"
-    finite: Flags = np.isfinite(raw.boxes).all(axis=1)
-    yield ~finite, lambda row: f"the box {raw.boxes[row].tolist()} is not four numbers"
+    broken = np.logical_not(np.isfinite(raw.boxes).all(axis=1))
+    yield broken, lambda row: f"the box {raw.boxes[row].tolist()} is not four numbers"
 
 
 def check_convention(raw: Raw, truth: GroundTruth) -> None:
