@@ -15,6 +15,7 @@ from ablate_kit.cli import (
     graft,
     keys,
     meta,
+    score,
     swap,
     train,
     verify,
@@ -41,6 +42,7 @@ app.command("swap")(swap.swap)
 app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
+app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 

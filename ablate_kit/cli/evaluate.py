@@ -105,12 +105,7 @@ def evaluate(
     if as_json:
         print_json({one.name: one.evaluation.to_dict() for one in results})
         return
-    if len(results) == 1:
-        name, numbers = results[0].name, results[0].evaluation
-        for table in (tables.coco_table, tables.overall_table, tables.class_table):
-            say(f"{table(name, numbers).text()}\n")
-    else:
-        say(tables.comparison(results).text())
+    say("\n\n".join(table.text() for table in tables.for_terminal(results)))
     if output:
         say(f"written to {output}: results.json, tables, per class, figure")
 

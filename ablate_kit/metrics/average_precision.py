@@ -1,6 +1,6 @@
 """Average precision and recall by the COCO protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,6 +8,7 @@ import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 
 # What each summary number reads from the evaluation: which curve, at which IoU (None: the mean of
@@ -35,24 +36,52 @@ class AveragePrecision:
     Attributes:
         overall: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
         ap: (classes,) AP of each class.
-        ap50: (classes,) AP of each class at IoU 0.5.
+        ap50: (classes,) AP of each class at IoU 0.5; NaN where that is not among ``ious``.
+        ious: the thresholds.
+        ap_at: (ious, classes) AP of each class at each threshold.
     """
 
     overall: dict[str, float]
     ap: NDArray[np.float64]
     ap50: NDArray[np.float64]
+    ious: NDArray[np.float64]
+    ap_at: NDArray[np.float64]
+
+    @property
+    def at_iou(self) -> dict[float, float]:
+        """AP at each threshold: the mean over classes that have ground truth."""
+        return {
+            float(iou): float(np.nanmean(row)) if np.isfinite(row).any() else float("nan")
+            for iou, row in zip(self.ious, self.ap_at, strict=True)
+        }
 
 
-def average_precision(ground_truth: GroundTruth, detections: Detections) -> AveragePrecision:
+def average_precision(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    *,
+    ious: Sequence[float] | None = None,
+    max_detections: int = 100,
+) -> AveragePrecision:
     """COCO's AP and AR, equal to pycocotools to the last bit on the same input.
+
+    Args:
+        ious: thresholds to take the place of 0.50:0.05:0.95, each more than 0 and at most 1.
+        max_detections: per class and image, in every number but AR1 and AR10. pycocotools prints
+            -1 for AP with any limit but 100; here AP follows the limit.
 
     One difference is deliberate: pycocotools takes a match with annotation id 0 for no match.
     Here annotation ids play no part. Without detections every defined number is 0.
 
     Raises:
-        UserError: detections that point outside the ground truth.
+        UserError: detections that point outside the ground truth, a threshold or a limit out of
+            range.
     """
     detections.check_against(ground_truth)
+    if ious is not None and not (ious and all(0 < iou <= 1 for iou in ious)):
+        raise UserError(f"IoU thresholds are {list(ious)}; expected some, more than 0, at most 1")
+    if max_detections < 11:
+        raise UserError(f"at most {max_detections} detections; expected more than 10")
     # Ranks instead of ids: the same order, and free of the ids' own range.
     image_rank = np.argsort(np.argsort(ground_truth.image_ids)) + 1
     class_rank = np.argsort(np.argsort(ground_truth.category_ids)) + 1
@@ -84,23 +113,29 @@ def average_precision(ground_truth: GroundTruth, detections: Detections) -> Aver
         )
     )
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
+    if ious is not None:
+        evaluation.params.iou_thrs = sorted(set(map(float, ious)))
+    evaluation.params.max_dets = [1, 10, max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
     curves = cast(dict[str, Any], evaluation.eval)  # a copy; None only before accumulate()
     parameters = evaluation.params
-    ious = np.asarray(parameters.iou_thrs)
+    levels = np.asarray(parameters.iou_thrs)
     areas, limits = list(parameters.area_rng_lbl), list(parameters.max_dets)
 
     overall = {}
     for name, (curve, iou, area, limit) in _SUMMARY.items():
-        values = curves[curve][..., areas.index(area), limits.index(limit)]
-        overall[name] = _mean_defined(values if iou is None else values[ious == iou])
-    precision = curves["precision"][..., areas.index("all"), limits.index(100)]
+        at = limits.index(limit if limit < 100 else max_detections)
+        values = curves[curve][..., areas.index(area), at]
+        overall[name] = _mean_defined(values if iou is None else values[levels == iou])
+    precision = curves["precision"][..., areas.index("all"), limits.index(max_detections)]
     by_class = [precision[:, :, rank - 1] for rank in class_rank]
     return AveragePrecision(
         overall=overall,
         ap=np.array([_mean_defined(values) for values in by_class]),
-        ap50=np.array([_mean_defined(values[ious == 0.5]) for values in by_class]),
+        ap50=np.array([_mean_defined(values[levels == 0.5]) for values in by_class]),
+        ious=levels,
+        ap_at=np.array([[_mean_defined(row) for row in values] for values in by_class]).T,
     )
 
 

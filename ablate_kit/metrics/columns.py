@@ -25,7 +25,8 @@ def section(dataset: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return section
 
 
-def values(rows: Rows, key: str, where: str) -> list[Any]:
+def values(rows: Rows, key: str, where: str, first: int = 0) -> list[Any]:
+    """One value of every row; ``first`` is the number of the first one, for messages."""
     try:
         return [row[key] for row in rows]
     except (KeyError, TypeError):
@@ -34,12 +35,20 @@ def values(rows: Rows, key: str, where: str) -> list[Any]:
             told = f"must be an object, got {type(rows[at]).__name__}"
         else:
             told = f'has no "{key}"' + did_you_mean(key, rows[at])
-        raise UserError(f"{where}[{at}] {told}") from None
+        raise UserError(f"{where}[{first + at}] {told}") from None
 
 
-def numbers(rows: Rows, key: str, where: str, shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
-    """(n, *shape) finite numbers."""
-    found = values(rows, key, where)
+def numbers(
+    rows: Rows,
+    key: str,
+    where: str,
+    shape: tuple[int, ...] = (),
+    *,
+    first: int = 0,
+    finite: bool = True,
+) -> NDArray[np.float64]:
+    """(n, *shape) numbers; finite ones, unless the caller looks at that."""
+    found = values(rows, key, where, first)
     try:
         column = np.array(found, dtype=np.float64).reshape(-1, *shape)
     except (TypeError, ValueError, OverflowError):
@@ -47,8 +56,9 @@ def numbers(rows: Rows, key: str, where: str, shape: tuple[int, ...] = ()) -> ND
     if column is None or len(column) != len(rows):
         at = next(i for i, value in enumerate(found) if not _is_numeric(value, shape))
         expected = f"a list of {shape[0]} numbers" if shape else "a number"
-        raise UserError(f'{where}[{at}]: "{key}" must be {expected}, got {found[at]!r:.80}')
-    check_finite(where, key, column)
+        raise UserError(f'{where}[{first + at}]: "{key}" must be {expected}, got {found[at]!r:.80}')
+    if finite:
+        check_finite(where, key, column)
     return column
 
 
@@ -59,13 +69,15 @@ def _is_numeric(value: object, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def integers(rows: Rows, key: str, where: str) -> NDArray[np.int64]:
+def integers(rows: Rows, key: str, where: str, first: int = 0) -> NDArray[np.int64]:
     """(n,) integers; a whole float such as 1.0 is one."""
-    found = values(rows, key, where)
+    found = values(rows, key, where, first)
+    if set(map(type, found)) == {int} and max(map(abs, found)) < 2**63:
+        return np.array(found, dtype=np.int64)
     for at, value in enumerate(found):
         whole = type(value) is int or (isinstance(value, float) and value.is_integer())
         if not whole or abs(value) >= 2**63:
-            raise UserError(f'{where}[{at}]: "{key}" must be an integer, got {value!r:.80}')
+            raise UserError(f'{where}[{first + at}]: "{key}" must be an integer, got {value!r:.80}')
     return np.array(found, dtype=np.int64)
 
 

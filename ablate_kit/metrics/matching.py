@@ -10,19 +10,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ablate_kit.metrics.boxes import coco_overlap, giou
+from ablate_kit.metrics.boxes import giou
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.overlaps import Indices, is_first, overlapping, turns
 
 # Detections per class and image that count, best first: COCO's limit, the same as for AP.
 MAX_DETECTIONS = 100
 
 # Square pixels; COCO's range "all" is 0 to this.
 _LARGEST_AREA = 1e10
-
-# Candidate pairs looked at in one go; bounds the memory, not the result.
-_BLOCK = 1 << 18
-
-Indices = NDArray[np.int64]
 
 
 class Outcome(IntEnum):
@@ -90,9 +86,15 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
     scores = detections.scores.astype(np.float64)
 
     ranked = np.lexsort((-scores, cell))
-    counted = ranked[_turns(cell[ranked]) < MAX_DETECTIONS]
-    candidate, target, overlap = _candidates(
-        ground_truth, detections, counted, cell[counted], truth_cell, min(iou, 1 - 1e-10)
+    counted = ranked[turns(cell[ranked]) < MAX_DETECTIONS]
+    candidate, target, overlap = overlapping(
+        ground_truth,
+        detections,
+        counted,
+        cell[counted],
+        truth_cell,
+        min(iou, 1 - 1e-10),
+        crowd=ground_truth.ignore,
     )
     best_first = np.lexsort((-target, -overlap, ground_truth.ignore[target], candidate))
     candidate, target = candidate[best_first], target[best_first]
@@ -163,38 +165,6 @@ def published_pairs(ground_truth: GroundTruth, detections: Detections) -> Pairs:
     return hungarian_pairs(ground_truth, detections, include_ignored=True, precision=np.float32)
 
 
-def _candidates(
-    ground_truth: GroundTruth,
-    detections: Detections,
-    counted: Indices,
-    cell: Indices,
-    truth_cell: Indices,
-    least: float,
-) -> tuple[Indices, Indices, NDArray[np.float64]]:
-    """Pairs in one cell that overlap by ``least``: position in ``counted``, ground truth, overlap.
-
-    A cell is one class in one image. The first column of the result ascends.
-    """
-    by_cell = np.argsort(truth_cell, kind="stable")
-    first = np.searchsorted(truth_cell[by_cell], cell, side="left")
-    count = np.searchsorted(truth_cell[by_cell], cell, side="right") - first
-    detection_xywh, truth_xywh = detections.xywh, ground_truth.xywh
-    found = []
-    for start, stop in _blocks(count):
-        position = np.repeat(np.arange(start, stop), count[start:stop])
-        target = by_cell[first[position] + _turns(position)]
-        overlap = coco_overlap(
-            detection_xywh[counted[position]], truth_xywh[target], ground_truth.ignore[target]
-        )
-        enough = overlap >= least
-        found.append((position[enough], target[enough], overlap[enough]))
-    if not found:
-        none = np.zeros(0, dtype=np.int64)
-        return none, none, np.zeros(0)
-    position, target, overlap = (np.concatenate(part) for part in zip(*found, strict=True))
-    return position, target, overlap
-
-
 def _assign(
     candidate: Indices, target: Indices, cell: Indices, reusable: NDArray[np.bool_]
 ) -> Indices:
@@ -211,41 +181,17 @@ def _assign(
     """
     taken = np.full(len(cell), -1, dtype=np.int64)
     free = np.ones(len(reusable), dtype=bool)
-    is_first = _is_first(candidate)
-    turn = _turns(cell[candidate[is_first]])[np.cumsum(is_first) - 1]
+    begins = is_first(candidate)
+    turn = turns(cell[candidate[begins]])[np.cumsum(begins) - 1]
     by_turn = np.argsort(turn, kind="stable")
-    bounds = np.append(np.flatnonzero(_is_first(turn[by_turn])), len(turn))
+    bounds = np.append(np.flatnonzero(is_first(turn[by_turn])), len(turn))
     for start, stop in pairwise(bounds):
         pairs = by_turn[start:stop]
         pairs = pairs[free[target[pairs]]]
-        pairs = pairs[_is_first(candidate[pairs])]
+        pairs = pairs[is_first(candidate[pairs])]
         taken[candidate[pairs]] = target[pairs]
         free[target[pairs]] = reusable[target[pairs]]
     return taken
-
-
-def _is_first(keys: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-    """Where a run of equal keys begins."""
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return first
-
-
-def _turns(keys: NDArray[np.integer[Any]]) -> Indices:
-    """Position of every element within its run of equal keys."""
-    first = _is_first(keys)
-    return np.arange(len(keys)) - np.flatnonzero(first)[np.cumsum(first) - 1]
-
-
-def _blocks(counts: Indices) -> Iterator[tuple[int, int]]:
-    """Ranges of consecutive elements, as long as their counts sum to a block at most."""
-    ends = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        before = ends[start] - counts[start]
-        stop = max(int(np.searchsorted(ends, before + _BLOCK, side="right")), start + 1)
-        yield start, stop
-        start = stop
 
 
 def _by_image(

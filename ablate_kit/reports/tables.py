@@ -104,6 +104,14 @@ def comparison(results: Sequence[Result]) -> Table:
     return Table(title, header, tuple(rows), ("variant",))
 
 
+def for_terminal(results: Sequence[Result]) -> list[Table]:
+    """One result in full, or several side by side."""
+    if len(results) > 1:
+        return [comparison(results)]
+    name, evaluation = results[0].name, results[0].evaluation
+    return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
+
+
 def number(value: Number) -> str:
     return "-" if value is None else f"{value:.4f}"
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ablate_kit.metrics import matching
+from ablate_kit.metrics import overlaps
 from ablate_kit.metrics.boxes import giou_matrix, iou_matrix
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import MAX_DETECTIONS, Outcome, greedy_matches, hungarian_pairs
@@ -126,7 +126,7 @@ def test_blocks_bound_the_memory_and_not_the_result(monkeypatch):
     truth, found = corpus(1)
     whole = greedy_matches(truth, found)
     for block in (1, 7, 50):
-        monkeypatch.setattr(matching, "_BLOCK", block)
+        monkeypatch.setattr(overlaps, "_BLOCK", block)
         np.testing.assert_array_equal(greedy_matches(truth, found).truth, whole.truth)
 
 

@@ -213,3 +213,45 @@ def test_a_real_yolo_on_voc(shared):
     ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
     recorded = read(folder / "yolov2_a/cocoeval_stats.json")
     assert ours == {key: recorded[key] for key in KEYS}
+
+
+@pytest.mark.parametrize("ious", [[0.3], [0.5, 0.9], [0.1, 0.35, 0.75]])
+@pytest.mark.parametrize("limit", [20, 100, 300])
+def test_any_iou_list_and_limit(ious, limit):
+    for seed in range(0, 60, 4):
+        dataset, results = corpus(seed)
+        if not dataset["annotations"] or not results:
+            continue
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO()
+            truth.dataset = copy.deepcopy(dataset)
+            truth.createIndex()
+            theirs = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "bbox")
+            theirs.params.iouThrs, theirs.params.maxDets = np.array(ious), [1, 10, limit]
+            theirs.evaluate()
+            theirs.accumulate()
+        ground_truth = GroundTruth.from_coco(dataset)
+        detections = Detections.from_coco_results(results, ground_truth)
+        ours = average_precision(ground_truth, detections, ious=ious, max_detections=limit)
+        precision = theirs.eval["precision"][:, :, :, 0, 2]
+        for i, iou in enumerate(ious):
+            defined = precision[i][precision[i] > -1]
+            expected = defined.mean() if len(defined) else np.nan
+            np.testing.assert_allclose(ours.at_iou[iou], expected, rtol=1e-12)
+        defined = precision[precision > -1]
+        assert ours.overall["AP"] == (defined.mean() if len(defined) else pytest.approx(np.nan))
+        recall = theirs.eval["recall"][:, :, 0, 2]
+        if (recall > -1).any():
+            assert ours.overall["AR100"] == recall[recall > -1].mean()
+
+
+def test_annotation_id_0_is_an_object_like_others():
+    """pycocotools takes a match with id 0 for none; with ids from 1 it says what we say."""
+    dataset, results = corpus(3)
+    expected = pycocotools_evaluation(dataset, results).stats
+    for row in dataset["annotations"]:
+        row["id"] -= 1
+    assert pycocotools_evaluation(dataset, results).stats[0] < expected[0]
+    truth = GroundTruth.from_coco(dataset)
+    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
+    np.testing.assert_array_equal([ours[key] for key in KEYS], expected)

@@ -1,0 +1,115 @@
+"""``ablate score``: detections that were written down before, by whatever detector."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, say, warn
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.metrics.dumps import Annotated as Against
+
+
+def score(
+    detections: Annotated[
+        list[Path],
+        typer.Argument(
+            help="COCO results (.json, .json.gz), .npz, folder of VOC's comp4_det_test_<class>.txt "
+            "or of YOLO's text files; the first is the one others are held against."
+        ),
+    ],
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    difficult: Annotated[
+        str, typer.Option(help="Difficult objects: ignore (as VOC does), keep, drop.")
+    ] = "ignore",
+    boxes: Annotated[
+        str | None, typer.Option(help="xywh (COCO's own) or xyxy, of the JSON files.")
+    ] = None,
+    class_names: Annotated[
+        Path | None, typer.Option(help="Names of YOLO's class numbers, one per line.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out rows that cannot be scored.")
+    ] = False,
+    score_threshold: Annotated[
+        float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
+    ] = 0.5,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Score files of detections: what 'ablate eval' reports, without a model."""
+    from ablate_kit.metrics.dumps import read_dump
+    from ablate_kit.metrics.dumps.files import read_lines
+    from ablate_kit.metrics.evaluate import evaluate
+    from ablate_kit.reports import tables
+    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.sweeps.run import Result
+
+    names = _names(detections)
+    if output:
+        check_free(output)
+    against = _against(annotations, voc, split, difficult)
+    yolo = (
+        [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
+    )
+    results: list[Result] = []
+    threshold: float | None = None
+    for path, name in zip(detections, names, strict=True):
+        found, notes = read_dump(path, against, boxes=boxes, class_names=yolo, skip_bad=skip_bad)
+        for text in notes:
+            warn([text])
+        numbers = evaluate(
+            against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold
+        )
+        threshold = numbers.thresholds.calibrated
+        results.append(Result(name, "detections", numbers))
+    if against.difficult:
+        meaning = {"ignore": "ignored", "keep": "ordinary objects here", "drop": "left out"}
+        warn([f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}"])
+    if output:
+        write_report(output, results)
+    if as_json:
+        print_json({one.name: one.evaluation.to_dict() for one in results})
+        return
+    say("\n\n".join(table.text() for table in tables.for_terminal(results)))
+    if output:
+        say(f"written to {output}: results.json, tables, per class, figure")
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """Short names: without folder and suffix, where that tells them apart."""
+    if len(set(paths)) < len(paths):
+        raise UserError("a file of detections is given twice")
+    for short in (
+        [path.resolve().name.split(".")[0] for path in paths],
+        ["/".join(path.resolve().parts[-2:]).split(".")[0] for path in paths],
+    ):
+        if len(set(short)) == len(short):
+            return short
+    return [str(path) for path in paths]
+
+
+def _against(
+    annotations: Path | None, voc: Path | None, split: str | None, difficult: str
+) -> "Against":
+    from ablate_kit.metrics.dumps import Annotated, read_annotations
+    from ablate_kit.metrics.dumps.annotations import stems
+
+    if (voc is None) != (split is None):
+        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    if annotations and not voc:
+        return read_annotations(annotations, difficult)
+    if annotations or not voc or not split:
+        raise UserError("give what to score against: --annotations, or --voc with --split")
+    from ablate_kit.models.adapter import ground_truth
+    from detector.data.voc import Voc
+
+    dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
+    files = [dataset.annotations(index).file_name for index in range(len(dataset))]
+    return Annotated(ground_truth(dataset), stems(files))

@@ -1,0 +1,106 @@
+"""JSON and text out of files, plain or gzipped, with errors that name the file."""
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from ablate_kit.errors import UserError
+
+_GZIP = b"\x1f\x8b"
+
+# Characters read at a time: bounds the memory of a file of any size.
+_BLOCK = 1 << 22
+
+_BETWEEN_ROWS = re.compile(r"\}\s*,\s*(?=\{)")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file, plain or gzipped, whatever its name.
+
+    Raises:
+        UserError: the file is missing, damaged, or not JSON.
+    """
+    with open_text(path) as file:
+        return _parsed(file.read(), path)
+
+
+def read_lines(path: Path) -> list[str]:
+    with open_text(path) as file:
+        return file.read().splitlines()
+
+
+def json_rows(path: Path) -> Iterator[list[Any]]:
+    """The elements of a file that is one JSON list of objects, some thousands at a time.
+
+    A file of gigabytes takes no more memory than a block of it. A block is cut between two objects:
+    where that turns out to be inside of one, it does not parse, and grows by the next block.
+
+    Raises:
+        UserError: as ``read_json``; or the value is no list.
+    """
+    with open_text(path) as file:
+        text = file.read(_BLOCK).lstrip()
+        if not text.startswith("["):
+            raise UserError(f"{path}: COCO results are one list; {_kind(text)}")
+        text = text[1:]
+        while more := file.read(_BLOCK):
+            text += more
+            match = _last_between(text)
+            if match is None:
+                continue
+            try:
+                rows = json.loads(f"[{text[: match.start() + 1]}]")
+            except ValueError:
+                continue
+            yield rows
+            text = text[match.end() :]
+        yield _parsed(f"[{text}", path)
+
+
+def _last_between(text: str) -> re.Match[str] | None:
+    """The last place between two objects, looked for in ever larger tails of ``text``."""
+    tail = 1 << 12
+    while True:
+        start = max(0, len(text) - tail)
+        found = None
+        for match in _BETWEEN_ROWS.finditer(text, start):
+            found = match
+        if found is not None or start == 0:
+            return found
+        tail *= 8
+
+
+def _kind(text: str) -> str:
+    if text.startswith("{"):
+        return "this is an object, as an annotation file is (give that to --annotations)"
+    return f"this begins with {text[:20]!r}"
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _GZIP
+            raw.seek(0)
+            stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+            with io.TextIOWrapper(stream, encoding="utf-8") as file:
+                yield file
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; expected a file") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None

@@ -1,0 +1,79 @@
+"""A dump in any of the formats that are told apart by what is there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.check import check_convention, remarks, usable
+from ablate_kit.metrics.dumps.coco_json import read_coco_json
+from ablate_kit.metrics.dumps.raw import Raw
+from ablate_kit.metrics.dumps.text import is_devkit, read_devkit, read_yolo
+
+
+def read_dump(
+    path: Path,
+    against: Annotated,
+    *,
+    boxes: str | None = None,
+    class_names: Sequence[str] | None = None,
+    skip_bad: bool = False,
+) -> tuple[Detections, tuple[str, ...]]:
+    """The detections of a file or folder, and what is worth saying of them.
+
+    A COCO results file (``.json``, ``.json.gz``), an ``.npz`` of this project, a folder of the VOC
+    devkit's ``comp4_det_test_<class>.txt``, or a folder of YOLO's text files, one per image.
+
+    Args:
+        boxes: ``xywh`` or ``xyxy``, of a COCO results file; None takes them for xywh, and refuses
+            those that look like something else.
+        class_names: the names of YOLO's class numbers, if not those of the ground truth in order.
+        skip_bad: leave out rows that cannot be scored, and say how many, instead of refusing.
+
+    Raises:
+        UserError: no dump, a broken one, or one of other images or classes.
+    """
+    if boxes not in (None, "xywh", "xyxy"):
+        raise UserError(f'--boxes is "{boxes}"; expected xywh or xyxy')
+    if path.is_file() and path.suffix == ".npz":
+        found = Detections.load_npz(path, against.truth)
+        return found, tuple(f"{path}: {note}" for note in remarks(found))
+    raw = _read(path, against, boxes, class_names)
+    keep, notes = usable(raw, against.truth, skip_bad=skip_bad)
+    if not keep.all():
+        raw = raw.only(np.flatnonzero(keep))
+    if boxes != "xywh":
+        check_convention(raw, against.truth)
+    found = _detections(raw)
+    return found, (*raw.notes, *notes, *(f"{path}: {note}" for note in remarks(found)))
+
+
+def _read(
+    path: Path, against: Annotated, boxes: str | None, class_names: Sequence[str] | None
+) -> Raw:
+    if not path.is_dir():
+        return read_coco_json(path, against.truth, has_sizes=boxes != "xyxy")
+    if boxes is not None:
+        raise UserError(f"{path}: --boxes goes with a JSON file; text files have one form")
+    if not any(path.glob("*.txt")):
+        raise UserError(
+            f"{path}: no text files in this folder; expected comp4_det_test_<class>.txt (VOC) or "
+            "a file per image (YOLO)"
+        )
+    return read_devkit(path, against) if is_devkit(path) else read_yolo(path, against, class_names)
+
+
+def _detections(raw: Raw) -> Detections:
+    corners = raw.boxes
+    if raw.has_sizes:
+        corners = np.concatenate([raw.boxes[:, :2], raw.boxes[:, :2] + raw.boxes[:, 2:]], axis=1)
+    return Detections(
+        image=raw.image.astype(np.int32),
+        boxes=corners,
+        scores=raw.scores,
+        labels=raw.labels.astype(np.int32),
+        sizes=np.ascontiguousarray(raw.boxes[:, 2:]) if raw.has_sizes else None,
+    )

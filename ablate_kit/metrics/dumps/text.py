@@ -1,0 +1,144 @@
+"""Folders of text files: one per class (VOC devkit) or one per image (YOLO)."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.files import read_lines
+from ablate_kit.metrics.dumps.raw import Numbers, Raw, image_positions
+
+_DEVKIT = re.compile(r"[^_]+_det_[^_]+_(?P<label>.+)\.txt")
+
+
+def is_devkit(folder: Path) -> bool:
+    return any(_DEVKIT.fullmatch(path.name) for path in folder.glob("*.txt"))
+
+
+def read_devkit(folder: Path, against: Annotated) -> Raw:
+    """``comp4_det_test_<class>.txt``: image, score, left, top, right, bottom in each line.
+
+    VOC counts pixels from 1 and includes the last one. In continuous coordinates 1 is taken off the
+    top left corner only, which makes IoU what the devkit computes with its "+ 1".
+
+    Raises:
+        UserError: a file of an unknown class, or a line of another form.
+    """
+    classes = against.truth.classes
+    images: list[str] = []
+    labels: list[int] = []
+    tables, starts, files = [], [], []
+    for path in sorted(folder.glob("*.txt")):
+        match = _DEVKIT.fullmatch(path.name)
+        if match is None:
+            told = "expected names such as comp4_det_test_dog.txt"
+            raise UserError(f"{path}: not a file of VOC detections; {told}")
+        if match["label"] not in classes:
+            near = did_you_mean(match["label"], classes)
+            raise UserError(f'{path}: "{match["label"]}" is no class of the ground truth{near}')
+        first, numbers = _columns(path, 6, "image score left top right bottom", named=True)
+        starts.append(len(images))
+        files.append(str(path))
+        images.extend(first)
+        labels.extend([classes.index(match["label"])] * len(first))
+        tables.append(numbers)
+    table = np.concatenate(tables)
+    boxes = table[:, 1:].copy()
+    boxes[:, :2] -= 1
+    absent = [name for index, name in enumerate(classes) if index not in set(labels)]
+    return Raw(
+        image=image_positions(images, against.names, against.truth),
+        labels=np.array(labels, dtype=np.int64),
+        boxes=boxes,
+        scores=table[:, 0],
+        has_sizes=False,
+        image_names=images,
+        label_names=[classes[label] for label in labels],
+        files=tuple(files),
+        starts=tuple(starts),
+        first_line=1,
+        notes=(f"{folder}: no detections of {', '.join(absent)}",) if absent else (),
+    )
+
+
+def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | None) -> Raw:
+    """A text file per image, each line: class, center x, center y, width, height, score.
+
+    Coordinates are shares of the image's size. Classes are numbered from 0, in the order of
+    ``class_names``, by default of the ground truth.
+
+    Raises:
+        UserError: a line of another form, a class name that the ground truth does not have, or
+            an image of unknown size.
+    """
+    truth, names = against.truth, tuple(class_names or against.truth.classes)
+    label_of = {name: index for index, name in enumerate(truth.classes)}
+    for name in names:
+        if name not in label_of:
+            raise UserError(
+                f'--class-names: "{name}" is no class of the ground truth'
+                + did_you_mean(name, truth.classes)
+            )
+    images: list[str] = []
+    tables, starts, files = [], [], []
+    for path in sorted(folder.glob("*.txt")):
+        if path.name == "classes.txt":
+            continue
+        _, numbers = _columns(path, 6, "class x y width height score", named=False)
+        starts.append(len(images))
+        files.append(str(path))
+        images.extend([path.stem] * len(numbers))
+        tables.append(numbers)
+    table = np.concatenate(tables)
+    image = image_positions(images, against.names, truth)
+    size = np.stack([truth.widths, truth.heights], axis=1)[image].astype(np.float64)
+    unsized = np.flatnonzero((image >= 0) & (size <= 0).any(axis=1))
+    if len(unsized):
+        told = "which shares of its size need; the annotations must give width and height"
+        raise UserError(f"{folder}: the size of image {images[unsized[0]]} is unknown, {told}")
+    known = np.isin(table[:, 0], np.arange(len(names)))
+    number = np.where(known, table[:, 0], 0).astype(np.int64)
+    order = np.array([label_of[name] for name in names], dtype=np.int64)
+    center, extent = table[:, 1:3] * size, table[:, 3:5] * size
+    return Raw(
+        image=image,
+        labels=np.where(known, order[number], -1),
+        boxes=np.concatenate([center - extent / 2, center + extent / 2], axis=1),
+        scores=table[:, 5],
+        has_sizes=False,
+        image_names=images,
+        label_names=table[:, 0],
+        files=tuple(files),
+        starts=tuple(starts),
+        first_line=1,
+    )
+
+
+def _columns(path: Path, width: int, form: str, *, named: bool) -> tuple[list[str], Numbers]:
+    """The first word of every line where ``named``, and (lines, width or width - 1) numbers."""
+    rows = [line.split() for line in read_lines(path)]
+    while rows and not rows[-1]:
+        rows.pop()
+    words = [row[1:] for row in rows] if named else rows
+    try:
+        table = np.array(words, dtype=np.float64).reshape(-1, width - named)
+        if len(table) != len(rows):
+            raise ValueError
+    except ValueError:
+        at = next(i for i, row in enumerate(rows) if not _is_row(row, width, named))
+        hint = ""
+        if not named and len(rows[at]) == width - 1:
+            hint = " (no score: ultralytics writes it with save_conf=True)"
+        got = " ".join(rows[at])
+        raise UserError(f'{path}:{at + 1}: expected "{form}", got "{got:.60}"{hint}') from None
+    return [row[0] for row in rows] if named else [], table
+
+
+def _is_row(row: list[str], width: int, named: bool) -> bool:
+    try:
+        return len([float(word) for word in row[named:]]) == width - named
+    except ValueError:
+        return False

@@ -1,0 +1,107 @@
+"""The mean average precision that the thesis notebooks of the hybrid detector report."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.nearest import nearest
+
+SCORE_FLOOR = 0.05
+MAX_DETECTIONS = 100
+SMALLEST = 0.01
+
+# Where it departs from COCO's and VOC's; printed beside the number.
+DEVIATIONS = (
+    "a detection asks only for the object it overlaps most, taken or not (VOC's rule, at IoU >= t)",
+    "detections below a score of 0.05 are left out before ranking",
+    "mAP_50_95 counts a class without objects as 0; mAP_50 skips it",
+    "difficult objects and crowds are ordinary objects; there are no size ranges",
+    "objects under 1 % of the image in width or height are left out; under 1 % of the square "
+    "input, they are enlarged to it",
+    "at most 100 detections per image, over all classes",
+)
+
+_IOUS = np.arange(50, 100, 5) / 100
+_RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class ThesisMap:
+    """The two numbers that the notebooks keep; not comparable with COCO's or VOC's."""
+
+    map_50_95: float
+    map_50: float
+
+
+def thesis_map(ground_truth: GroundTruth, detections: Detections) -> ThesisMap:
+    """mAP by the notebooks' ``evaluate_map``; ``DEVIATIONS`` says what is particular.
+
+    Raises:
+        UserError: detections that point outside the ground truth, or an image of unknown size.
+    """
+    truth = _as_prepared(ground_truth)
+    found = nearest(truth, detections, _kept(detections))
+    support = np.bincount(truth.labels, minlength=len(truth.classes))
+    ap = np.zeros((len(_IOUS), len(support)))
+    bounds = np.searchsorted(found.labels, np.arange(len(support) + 1))
+    for i, iou in enumerate(_IOUS):
+        true = found.true_positives(found.overlap >= iou)
+        for label in np.flatnonzero(support):
+            hits = true[bounds[label] : bounds[label + 1]]
+            ap[i, label] = _ap(hits, int(support[label]))
+    present = support > 0
+    map_50 = float(ap[0, present].mean()) if present.any() else 0.0
+    return ThesisMap(float(ap.mean()), map_50)
+
+
+def _ap(hits: NDArray[np.bool_], support: int) -> float:
+    """Mean over 101 recalls of the best precision at that recall or a larger one."""
+    tp = np.cumsum(hits)
+    best = np.maximum.accumulate((tp / np.arange(1, len(hits) + 1))[::-1])[::-1]
+    return float(np.append(best, 0.0)[np.searchsorted(tp / support, _RECALLS)].mean())
+
+
+def _kept(detections: Detections) -> NDArray[np.int64]:
+    """The best detections of every image, in their order."""
+    scored = np.flatnonzero(detections.scores >= SCORE_FLOOR)
+    image = detections.image[scored]
+    order = np.lexsort((-detections.scores[scored], image))
+    place = np.arange(len(order)) - np.searchsorted(image[order], image[order])
+    return np.sort(scored[order[place < MAX_DETECTIONS]])
+
+
+def _as_prepared(truth: GroundTruth) -> GroundTruth:
+    """The objects as the notebooks' data set hands them out, in pixels of the image.
+
+    Its coordinates are shares of a letterboxed square. Overlap does not depend on the scale, so the
+    square is taken as large as the image's longer side.
+    """
+    size = np.stack([truth.widths, truth.heights], axis=1).astype(np.float64)
+    if (size <= 0).any():
+        unknown = truth.image_ids[(size <= 0).any(axis=1)][0]
+        raise UserError(f"thesis mAP needs the size of every image; image {unknown} has none")
+    side = size.max(axis=1)
+    margin = (side[:, None] - size) / 2
+    extent = truth.boxes[:, 2:] - truth.boxes[:, :2]
+    kept = np.flatnonzero((extent >= SMALLEST * size[truth.image]).all(axis=1))
+    image = truth.image[kept]
+    square, offset = side[image][:, None], margin[image]
+    center = (truth.boxes[kept, :2] + truth.boxes[kept, 2:]) / 2 + offset
+    extent = np.maximum(extent[kept], SMALLEST * square)
+    center = np.clip(center, extent / 2, square - extent / 2) - offset
+    return GroundTruth(
+        image_ids=truth.image_ids,
+        widths=truth.widths,
+        heights=truth.heights,
+        image=image,
+        boxes=np.concatenate([center - extent / 2, center + extent / 2], axis=1),
+        labels=truth.labels[kept],
+        ignore=np.zeros(len(kept), dtype=bool),
+        areas=truth.areas[kept],
+        ids=truth.ids[kept],
+        classes=truth.classes,
+        category_ids=truth.category_ids,
+    )

@@ -1,0 +1,92 @@
+"""``ablate score`` as a user runs it."""
+
+import json
+
+import pytest
+
+from ablate_kit.metrics.detections import GroundTruth
+
+
+@pytest.fixture
+def dumps(coco, tmp_path):
+    """Annotations, and two dumps: what is there, and the same with every other box moved."""
+    dataset = json.loads(coco[0].read_text())
+    rows = [
+        {"image_id": one["image_id"], "category_id": one["category_id"], "bbox": one["bbox"],
+         "score": round(0.9 - 0.01 * i, 2)}
+        for i, one in enumerate(dataset["annotations"])
+    ]  # fmt: skip
+    (tmp_path / "perfect.json").write_text(json.dumps(rows))
+    for row in rows[::2]:
+        row["bbox"] = [row["bbox"][0] + 500, *row["bbox"][1:]]
+    (tmp_path / "moved.json").write_text(json.dumps(rows))
+    return coco[0], tmp_path / "perfect.json", tmp_path / "moved.json"
+
+
+def test_one_file_prints_the_whole_report(run, dumps):
+    printed = run("score", dumps[1], "--annotations", dumps[0])
+    assert "perfect: COCO metrics" in printed
+    assert "AP      1.0000" in printed
+    assert "perfect: per class" in printed
+
+
+def test_several_files_side_by_side(run, dumps, tmp_path):
+    out = tmp_path / "report"
+    printed = run("score", dumps[1], dumps[2], "--annotations", dumps[0], "-o", out)
+    perfect, moved = (line.split() for line in printed.splitlines()[3:5])
+    assert (perfect[0], perfect[1]) == ("perfect", "1.0000")
+    assert moved[0] == "moved"
+    assert float(moved[2]) < -0.2
+    results = json.loads((out / "results.json").read_text())
+    assert results["moved"]["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
+
+
+def test_json_is_what_eval_prints(run, dumps):
+    printed = json.loads(run("score", dumps[1], "--annotations", dumps[0], "--json"))
+    assert printed["perfect"]["overall"]["AP"] == 1
+    truth = GroundTruth.from_coco(json.loads(dumps[0].read_text()))
+    assert printed["perfect"]["counts"]["ground_truths"] == len(truth)
+
+
+def test_voc_annotations(run, shared, tmp_path):
+    root = shared / "data/voc/VOCdevkit"
+    names = (root / "VOC2007/ImageSets/Main/val.txt").read_text().split()
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    source = shared / "data/detections/voc2007_test/yolov2_b"
+    for path in source.glob("*.txt"):
+        kept = [line for line in path.read_text().splitlines() if line.split()[0] in names]
+        (folder / path.name).write_text("\n".join(kept))
+    voc = json.loads(run("score", folder, "--voc", root, "--split", "2007:val", "--json"))
+    annotations = shared / "data/detections/voc2007_test/instances_voc2007_test.json.gz"
+    import gzip
+
+    dataset = json.loads(gzip.decompress(annotations.read_bytes()))
+    ids = {int(name) for name in names}
+    dataset["images"] = [one for one in dataset["images"] if one["id"] in ids]
+    dataset["annotations"] = [one for one in dataset["annotations"] if one["image_id"] in ids]
+    (tmp_path / "subset.json").write_text(json.dumps(dataset))
+    coco = json.loads(run("score", folder, "--annotations", tmp_path / "subset.json", "--json"))
+    assert voc["dump"]["counts"] == coco["dump"]["counts"]
+    assert voc["dump"]["overall"] == pytest.approx(coco["dump"]["overall"], abs=1e-12)
+
+
+def test_mistakes(refuse, dumps, tmp_path):
+    annotations, perfect, _ = dumps
+    against = ("--annotations", annotations)
+    assert "give what to score against" in refuse("score", perfect)
+    assert "give what to score against" in refuse(
+        "score", perfect, *against, "--voc", tmp_path, "--split", "2007:val")  # fmt: skip
+    assert "--voc and --split go together" in refuse("score", perfect, "--voc", tmp_path)
+    assert "no such file" in refuse("score", tmp_path / "no.json", *against)
+    assert "is given twice" in refuse("score", perfect, perfect, *against)
+    assert "expected ignore, keep or drop" in refuse(
+        "score", perfect, *against, "--difficult", "maybe")  # fmt: skip
+    assert "expected xywh or xyxy" in refuse("score", perfect, *against, "--boxes", "cxcywh")
+    assert '"annotations" is missing' in refuse("score", perfect, "--annotations", _empty(tmp_path))
+    assert "exists" in refuse("score", perfect, *against, "-o", tmp_path)
+
+
+def _empty(folder):
+    (folder / "empty.json").write_text('{"images": []}')
+    return folder / "empty.json"
