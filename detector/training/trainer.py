@@ -94,7 +94,12 @@ class Trainer:
         self.losses = recipe.loss_settings()
         self.noise = torch.Generator(self.device)
         self.state = _State()
-        self.sampler = EpochSampler(len(dataset), seed=self.options.seed)
+        self.sampler = EpochSampler(
+            len(dataset),
+            seed=self.options.seed,
+            sizes=self.options.sizes(),
+            batch_size=self.options.batch_size,
+        )
         self.batches = self._loader(dataset)
         self.steps_per_epoch = math.ceil(len(self.batches) / self.options.accumulate)
 
@@ -233,7 +238,14 @@ class Trainer:
     def _loader(self, dataset: Dataset) -> DataLoader[Batch]:
         fill = MEAN_COLOR if self.config.pad_color == "mean" else GRAY
         training_set = TrainingSet(
-            dataset, self.config.image_size, fill, flip=self.options.flip, seed=self.options.seed
+            dataset,
+            self.config.image_size,
+            fill,
+            flip=self.options.flip,
+            seed=self.options.seed,
+            color=self.options.color,
+            crop=self.options.crop,
+            mosaic=self.options.mosaic,
         )
         return loader(
             training_set,
