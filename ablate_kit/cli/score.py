@@ -62,8 +62,7 @@ def score(
     threshold: float | None = None
     for path, name in zip(detections, names, strict=True):
         found, notes = read_dump(path, against, boxes=boxes, class_names=yolo, skip_bad=skip_bad)
-        for text in notes:
-            warn([text])
+        warn(notes)
         numbers = evaluate(
             against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold
         )

@@ -76,6 +76,17 @@ def limit(dataset: Dataset, count: int) -> Dataset:
     return subset(dataset, range(min(count, len(dataset))))
 
 
+def sample(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
+    """``count`` images that follow from the seed and the size of ``dataset`` alone, in its order.
+
+    All where it has fewer. A larger sample with the same seed holds the smaller one.
+    """
+    if count < 1:
+        raise UserError(f"cannot sample {count} images of a data set; give 1 or more")
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return subset(dataset, sorted(order[:count].tolist()))
+
+
 def object_ids(image_id: int, count: int) -> Integers:
     """(count,) annotation ids for a format that has none: ``image_id * 10000 + 1, + 2, ...``.
 

@@ -10,15 +10,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from detector.data.augment import random_flip
+from detector.data.augment import random_color, random_crop, random_flip
 from detector.data.dataset import Dataset, Floats
 from detector.data.letterbox import Color, letterbox, normalize
+from detector.data.mosaic import Picture, mosaic
 from detector.errors import UserError
 
-Key = tuple[int, int]  # (epoch, index of the image)
+# (epoch, index of the image), and the side of the network input where it varies.
+Key = tuple[int, int] | tuple[int, int, int]
 
-# First words of the seeds: the shuffle of an epoch and the flips in it are unrelated.
-_ORDER, _ITEM = 1, 2
+# First words of the seeds: the shuffle of an epoch and each of the changes in it are unrelated.
+_ORDER, _FLIP, _COLOR, _CROP, _MOSAIC, _SIZE = 1, 2, 3, 4, 5, 6
 
 # A box thinner than one pixel of the network input shows nothing to learn, and its GIoU has no
 # usable gradient. Only training leaves such boxes out.
@@ -38,45 +40,81 @@ Batch = tuple[Tensor, list[Target]]
 
 
 class TrainingSet(TorchDataset[Item]):
-    """A data set as network input: flipped at random, letterboxed, normalized.
+    """A data set as network input: changed at random, letterboxed, normalized.
 
     An item is a (3, size, size) float32 image and its target. Its key is ``(epoch, index)``, as
-    ``EpochSampler`` gives it: the key carries the epoch into worker processes that live longer
-    than one, and item randomness follows from (seed, epoch, index) alone.
+    ``EpochSampler`` gives it, or with a size of its own as the third: the key carries the epoch
+    into worker processes that live longer than one, and item randomness follows from (seed,
+    epoch, index) alone.
+
+    ``flip``, ``crop`` and ``mosaic`` are probabilities, ``color`` is a strength from 0 to 1; see
+    ``detector.data.augment`` and ``detector.data.mosaic``. A mosaic has the id of its first image;
+    the other three are any of the data set's.
 
     Objects to ignore are no targets, nor are boxes of which less than one input pixel in width or
     height lies within the image. Images without any object are items like all others.
     """
 
     def __init__(
-        self, dataset: Dataset, size: int, fill: Color, flip: float = 0.5, seed: int = 0
+        self,
+        dataset: Dataset,
+        size: int,
+        fill: Color,
+        flip: float = 0.5,
+        seed: int = 0,
+        *,
+        color: float = 0.0,
+        crop: float = 0.0,
+        mosaic: float = 0.0,
     ) -> None:
         self._dataset = dataset
         self._size = size
         self._fill = fill
         self._flip = flip
         self._seed = seed
+        self._color = color
+        self._crop = crop
+        self._mosaic = mosaic
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, key: Key) -> Item:
-        epoch, index = key
-        generator = np.random.default_rng((_ITEM, self._seed, epoch, index))
-        objects = self._dataset.annotations(index)
-        targets = ~objects.ignore
-        image, boxes = random_flip(
-            self._dataset.image(index), objects.boxes[targets], self._flip, generator
-        )
-        square, placement = letterbox(image, self._size, self._fill)
+        epoch, index = key[:2]
+        size = key[2] if len(key) == 3 else self._size
+
+        def draws(kind: int) -> np.random.Generator:
+            return np.random.default_rng((kind, self._seed, epoch, index))
+
+        picture = self._picture(index)
+        if self._mosaic:
+            picture = self._with_others(picture, size, draws(_MOSAIC))
+        image, boxes = picture.image, picture.boxes
+        if self._crop:
+            image, boxes = random_crop(image, boxes, self._crop, draws(_CROP))
+        image, boxes = random_flip(image, boxes, self._flip, draws(_FLIP))
+        if self._color:
+            image = random_color(image, self._color, draws(_COLOR))
+        square, placement = letterbox(image, size, self._fill)
         placed = placement.to_input(_clipped(boxes, placement.width, placement.height))
-        visible = (placed[:, 2:] * self._size >= _THINNEST).all(axis=1)
+        visible = (placed[:, 2:] * size >= _THINNEST).all(axis=1)
         target: Target = {
             "boxes": torch.tensor(placed[visible], dtype=torch.float32),
-            "labels": torch.tensor(objects.labels[targets][visible]),
-            "image_id": objects.image_id,
+            "labels": torch.tensor(picture.labels[visible]),
+            "image_id": self._dataset.annotations(index).image_id,
         }
         return normalize(square), target
+
+    def _picture(self, index: int) -> Picture:
+        objects = self._dataset.annotations(index)
+        targets = ~objects.ignore
+        return Picture(self._dataset.image(index), objects.boxes[targets], objects.labels[targets])
+
+    def _with_others(self, first: Picture, size: int, generator: np.random.Generator) -> Picture:
+        if generator.random() >= self._mosaic:
+            return first
+        others = generator.integers(len(self), size=3).tolist()
+        return mosaic([first, *map(self._picture, others)], size, generator)
 
 
 class EpochSampler(Sampler[Key]):
@@ -84,11 +122,18 @@ class EpochSampler(Sampler[Key]):
 
     Call ``set_epoch`` before each epoch. ``start`` skips the images that an interrupted run has
     already seen: what follows is what would have followed.
+
+    With ``sizes``, each ``batch_size`` images in a row are to have one of these input sizes,
+    which follows from (seed, epoch, number of the batch in the epoch) alone.
     """
 
-    def __init__(self, length: int, seed: int = 0) -> None:
+    def __init__(
+        self, length: int, seed: int = 0, *, sizes: Sequence[int] = (), batch_size: int = 1
+    ) -> None:
         self._length = length
         self._seed = seed
+        self._sizes = sizes
+        self._batch_size = batch_size
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -103,8 +148,16 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         generator = np.random.default_rng((_ORDER, self._seed, self._epoch))
-        order = generator.permutation(self._length)[self._start :]
-        return iter([(self._epoch, int(index)) for index in order])
+        order = generator.permutation(self._length).tolist()
+        keys = [self._key(position, order[position]) for position in range(self._length)]
+        return iter(keys[self._start :])
+
+    def _key(self, position: int, index: int) -> Key:
+        if not self._sizes:
+            return self._epoch, index
+        batch = position // self._batch_size
+        generator = np.random.default_rng((_SIZE, self._seed, self._epoch, batch))
+        return self._epoch, index, self._sizes[int(generator.integers(len(self._sizes)))]
 
 
 class Share(Sampler[Key]):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detector.config import HybridConfig, preset
+from detector.config import STRIDES, HybridConfig, preset
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.shapes import Shapes
@@ -20,6 +20,7 @@ from detector.training.optim import MULTIPLIERS
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -100,7 +101,11 @@ class Training(_Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; losses in fp32
     recompute: bool = False  # activations in the backward pass: slower, less memory
     compile: bool = False  # the neck and the feed-forward layers, by torch.compile
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    flip: Probability = 0.5
+    color: Annotated[float, Field(ge=0, le=1)] = 0.0  # strength of the change of colors
+    crop: Probability = 0.0  # of a random window that holds every box
+    mosaic: Probability = 0.0  # of four images as one
+    multi_scale: list[int] = []  # smallest and largest input size, drawn for each batch
     evaluate_every: Count = 1  # epochs
     evaluate_train: Natural = 0  # training images to evaluate as well, without augmentation
     stop_after: Natural = 0  # evaluations without a better one; 0: never
@@ -113,6 +118,18 @@ class Training(_Section):
     freeze: list[str] = []  # modules (or patterns) that keep their weights, as in evaluation
     losses: dict[str, float | str] = {}  # changes to the loss settings
     denoising_warmup_epochs: Natural = 0  # in which its losses grow from a third to all
+
+    def sizes(self) -> tuple[int, ...]:
+        """The input sizes of ``multi_scale``: all multiples of 32 in it, or none."""
+        given, step = self.multi_scale, STRIDES[-1]
+        if not given:
+            return ()
+        if len(given) != 2 or not 0 < given[0] < given[1] or any(size % step for size in given):
+            raise UserError(
+                f"training.multi_scale is {given}; expected the smallest and the largest input "
+                f"size, multiples of {step}, such as [320, 640]"
+            )
+        return tuple(range(given[0], given[1] + 1, step))
 
 
 class TrainRecipe(_Section):
@@ -131,6 +148,11 @@ class TrainRecipe(_Section):
             raise UserError(f"model.num_classes is {given}; the data has {len(classes)} classes")
         config = base.replace(**changes)
         self._check_parts(config)
+        for size in self.training.multi_scale:
+            try:
+                config.replace(image_size=size)
+            except UserError as error:
+                raise UserError(f"training.multi_scale: {error}") from None
         return config
 
     def _check_parts(self, config: HybridConfig) -> None:
@@ -194,6 +216,7 @@ def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:
         raise UserError(f"{where}: {_first_problem(error)}") from None
     recipe.loss_settings()
     recipe.multipliers()
+    recipe.training.sizes()
     return recipe
 
 

@@ -123,7 +123,12 @@ class Trainer:
         self.noise = torch.Generator(self.device)
         self.state = _State()
         self.files = RunFiles(output, tensorboard=options.tensorboard and processes.first)
-        self.sampler = EpochSampler(len(dataset), seed=options.seed)
+        self.sampler = EpochSampler(
+            len(dataset),
+            seed=options.seed,
+            sizes=options.sizes(),
+            batch_size=options.batch_size,
+        )
         self.batches = self._loader(dataset)
         self.batches_per_epoch = len(self.batches)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / options.accumulate)
@@ -382,7 +387,14 @@ class Trainer:
     def _loader(self, dataset: Dataset) -> DataLoader[Batch]:
         fill = MEAN_COLOR if self.config.pad_color == "mean" else GRAY
         training_set = TrainingSet(
-            dataset, self.config.image_size, fill, flip=self.options.flip, seed=self.options.seed
+            dataset,
+            self.config.image_size,
+            fill,
+            flip=self.options.flip,
+            seed=self.options.seed,
+            color=self.options.color,
+            crop=self.options.crop,
+            mosaic=self.options.mosaic,
         )
         size, count = self.options.batch_size, self.processes.count
         if size % count:

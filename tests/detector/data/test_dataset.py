@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.dataset import Annotations, limit, object_ids, read_image, subset
+from detector.data.dataset import Annotations, limit, object_ids, read_image, sample, subset
 from detector.data.shapes import Shapes
 from detector.errors import UserError
 
@@ -126,3 +126,25 @@ def test_object_ids_follow_from_the_image() -> None:
 def test_length_is_the_number_of_objects() -> None:
     objects: Annotations = Shapes(1).annotations(0)
     assert len(objects) == len(objects.boxes)
+
+
+def test_a_sample_is_fixed_by_its_seed_and_grows_by_adding() -> None:
+    def ids(count: int, seed: int = 0) -> list[int]:
+        chosen = sample(Shapes(50), count, seed)
+        return [chosen.annotations(i).image_id for i in range(len(chosen))]
+
+    assert len(set(ids(10))) == 10
+    assert ids(10) == ids(10) == sorted(ids(10))
+    assert ids(10) not in (list(range(10)), ids(10, seed=1))
+    assert set(ids(10)) < set(ids(20))
+    assert ids(99) == list(range(50))
+    with pytest.raises(UserError, match="cannot sample 0 images of a data set; give 1 or more"):
+        ids(0)
+
+
+def test_samples_take_every_image_as_often() -> None:
+    counts = np.zeros(20)
+    for seed in range(600):
+        chosen = sample(Shapes(20), 5, seed)
+        counts[[chosen.annotations(i).image_id for i in range(5)]] += 1
+    assert (np.abs(counts - 150) < 55).all()  # standard deviation 10.6

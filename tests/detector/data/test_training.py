@@ -157,6 +157,76 @@ def test_orders_differ_by_epoch_and_by_seed() -> None:
     assert len(orders) == 4
 
 
+CHANGES = {"color": 0.5, "crop": 0.5, "mosaic": 0.5}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_more_change_leaves_what_the_others_draw_as_it_was(change: str) -> None:
+    """Where a change does nothing to an item, the item is to the bit what it was without it."""
+    shapes = Shapes(24, size=64)
+    others = {name: value for name, value in CHANGES.items() if name != change}
+    without = TrainingSet(shapes, 64, GRAY, **others)
+    with_it = TrainingSet(shapes, 64, GRAY, **others, **{change: 1e-12})
+    assert all(torch.equal(with_it[0, i][0], without[0, i][0]) for i in range(24))
+    strong = TrainingSet(shapes, 64, GRAY, **others, **{change: 1.0})
+    assert not all(torch.equal(strong[0, i][0], without[0, i][0]) for i in range(24))
+
+
+def test_targets_follow_their_objects_through_all_changes() -> None:
+    """Every object is a block of one color: its box is found again in the pixels."""
+
+    class Blocks(OneImage):
+        def image(self, index: int) -> Pixels:
+            image = np.zeros((50, 100, 3), dtype=np.uint8)
+            image[10:30, 20:50, 0] = 255
+            return image
+
+    data = Blocks([[20, 10, 50, 30]])
+    items = TrainingSet(data, 96, (0.0, 0.0, 0.0), crop=0.7, color=0.3, seed=1)
+    places = set()
+    for epoch in range(40):
+        image, target = items[epoch, 0]
+        red = image[0] * 0.229 + 0.485
+        rows, columns = torch.nonzero(red > red.max() / 2, as_tuple=True)
+        cx, cy, w, h = (target["boxes"][0] * 96).tolist()
+        shown = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        expected = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
+        assert np.abs(np.array(shown, float) - expected).max() <= 1
+        places.add(tuple(target["boxes"][0].tolist()))
+    assert len(places) > 15
+
+
+def test_a_mosaic_holds_objects_of_several_images_and_the_id_of_its_own() -> None:
+    shapes = Shapes(24, size=64)
+    items = TrainingSet(shapes, 64, GRAY, flip=0, mosaic=1.0)
+    more = [len(items[0, i][1]["labels"]) > len(shapes.annotations(i)) for i in range(24)]
+    assert sum(more) > 16
+    assert [items[0, i][1]["image_id"] for i in range(24)] == list(range(24))
+
+
+def test_a_batch_has_one_size_which_follows_from_seed_epoch_and_batch() -> None:
+    sizes = (32, 64, 96)
+
+    def drawn(seed: int, epoch: int, start: int = 0) -> list[int]:
+        sampler = EpochSampler(23, seed, sizes=sizes, batch_size=4)
+        sampler.set_epoch(epoch, start)
+        items = TrainingSet(Shapes(23, size=64), 64, GRAY)
+        made = loader(items, sampler, batch_size=4, drop_last=False)
+        shapes = [tuple(images.shape[2:]) for images, _ in made]
+        assert all(height == width for height, width in shapes)
+        return [height for height, _ in shapes]
+
+    whole = drawn(0, 0)
+    assert set(whole) == set(sizes)
+    assert drawn(0, 0, start=8) == whole[2:]
+    assert len({tuple(drawn(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_sizes_leave_the_order_as_it_is() -> None:
+    plain, sized = EpochSampler(10, 5), EpochSampler(10, 5, sizes=(32, 64), batch_size=3)
+    assert [key[:2] for key in sized] == list(plain)
+
+
 def test_a_start_beyond_the_epoch_is_refused() -> None:
     with pytest.raises(ValueError, match="start 6 is not within the 5 images of an epoch"):
         EpochSampler(5).set_epoch(0, 6)
@@ -169,10 +239,14 @@ def test_collate_stacks_images_and_lists_targets() -> None:
     assert [target["image_id"] for target in targets] == [0, 1, 2]
 
 
-def test_batches_are_the_same_for_any_number_of_workers_in_every_epoch() -> None:
+@pytest.mark.parametrize("changes", [{}, CHANGES])
+def test_batches_are_the_same_for_any_number_of_workers_in_every_epoch(
+    changes: dict[str, float],
+) -> None:
     def batches(workers: int) -> list[list[Batch]]:
-        sampler = EpochSampler(10, seed=3)
-        items = TrainingSet(Shapes(10, size=64), 64, GRAY, seed=3)
+        sizes = (64, 96) if changes else ()
+        sampler = EpochSampler(10, seed=3, sizes=sizes, batch_size=4)
+        items = TrainingSet(Shapes(10, size=64), 64, GRAY, seed=3, **changes)
         made = loader(items, sampler, batch_size=4, workers=workers)
         epochs = []
         for epoch in (0, 1):

@@ -69,6 +69,41 @@ def test_unknown_model_settings_are_named(recipe: Path) -> None:
         loaded.config(["a"])
 
 
+def test_multi_scale_is_every_multiple_of_32_in_its_range(recipe: Path) -> None:
+    assert load_recipe(recipe).training.sizes() == ()
+    loaded = load_recipe(recipe, ["training.multi_scale=[96, 192]"])
+    assert loaded.training.sizes() == (96, 128, 160, 192)
+    loaded.config(["a"])
+
+
+@pytest.mark.parametrize("sizes", ["[320]", "[320, 300]", "[320, 630]", "[64, 64]", "[0, 64]"])
+def test_a_multi_scale_that_is_no_range_of_sizes_is_refused(recipe: Path, sizes: str) -> None:
+    with pytest.raises(UserError, match="expected the smallest and the largest input size"):
+        load_recipe(recipe, [f"training.multi_scale={sizes}"])
+
+
+def test_a_size_too_small_for_the_queries_is_refused(recipe: Path) -> None:
+    chosen = ["training.multi_scale=[32, 64]", "model.peak_queries=90"]
+    with pytest.raises(UserError, match=r"training\.multi_scale: "):
+        load_recipe(recipe, [*chosen, "model.queries=90"]).config(["a"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("color=1.5", "training.color: input should be less than or equal to 1"),
+        ("crop=-0.1", "training.crop: input should be greater than or equal to 0"),
+        ("mosaic=often", "training.mosaic: input should be a valid number"),
+        ("multi_scale=32", "training.multi_scale: input should be a valid list"),
+        ("mosiac=0.5", 'unknown key "training.mosiac"; did you mean "mosaic"'),
+    ],
+)
+def test_bad_augmentations_are_refused(recipe: Path, setting: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe(recipe, [f"training.{setting}"])
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("setting", "part"),
     [
