@@ -67,7 +67,7 @@ def score(
             against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold
         )
         threshold = numbers.thresholds.calibrated
-        results.append(Result(name, "detections", numbers))
+        results.append(Result(name, "detections", numbers, found))
     if against.difficult:
         meaning = {"ignore": "ignored", "keep": "ordinary objects here", "drop": "left out"}
         warn([f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}"])
