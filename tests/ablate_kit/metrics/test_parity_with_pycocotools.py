@@ -247,7 +247,7 @@ def test_any_iou_list_and_limit(ious, limit):
 
 def test_annotation_id_0_is_an_object_like_others():
     """pycocotools takes a match with id 0 for none; with ids from 1 it says what we say."""
-    dataset, results = corpus(3)
+    dataset, results = corpus(5)
     expected = pycocotools_evaluation(dataset, results).stats
     for row in dataset["annotations"]:
         row["id"] -= 1
