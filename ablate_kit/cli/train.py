@@ -11,9 +11,7 @@ from ablate_kit.cli.output import progress, say
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from detector.data.dataset import Dataset
     from detector.network.model import HybridDetector
-    from detector.training.trainer import Evaluate
 
 
 def train(
@@ -33,6 +31,7 @@ def train(
     """Train the hybrid detector and keep the best checkpoint."""
     from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
+    from ablate_kit.models.validation import evaluator
     from detector.data.dataset import subset
     from detector.training.processes import joined
     from detector.training.recipe import load_recipe
@@ -51,8 +50,8 @@ def train(
             loaded,
             training,
             folder,
-            evaluate=_evaluator(validation, own_device),
-            evaluate_train=_evaluator(spread, own_device) if count else None,
+            evaluate=evaluator(validation, own_device),
+            evaluate_train=evaluator(spread, own_device) if count else None,
             device=own_device,
             processes=processes,
         )
@@ -65,7 +64,7 @@ def train(
                 f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
             )
         with progress() as bars:
-            best = trainer.run(_Display(bars, first=processes.first), resume=resume)
+            best = trainer.run(Display(bars, first=processes.first), resume=resume)
         if processes.first:
             state = trainer.state
             if state.epoch < loaded.training.epochs:
@@ -91,32 +90,19 @@ def _fill(model: "HybridDetector", path: Path) -> None:
     model.load_state_dict(source.state_dict())
 
 
-def _evaluator(dataset: "Dataset", device: str) -> "Evaluate":
-    from ablate_kit.metrics.average_precision import average_precision
-    from ablate_kit.models.adapter import detect_all, ground_truth
-    from ablate_kit.models.hybrid import HybridAdapter
-
-    truth = ground_truth(dataset)
-
-    def evaluate(model: "HybridDetector") -> dict[str, float]:
-        adapter = HybridAdapter(model, dataset.classes, {}, device)
-        numbers = average_precision(truth, detect_all(adapter, dataset)).overall
-        return {"mAP_50_95": numbers["AP"], "mAP_50": numbers["AP50"]}
-
-    return evaluate
-
-
-class _Display:
+class Display:
     """One bar for the epoch under way, and a line for each that is done."""
 
-    def __init__(self, bars: "Bars", *, first: bool) -> None:
+    def __init__(self, bars: "Bars", *, first: bool, title: str = "") -> None:
         self.bars = bars
         self.first = first
+        self.title = f"{title}  " if title else ""  # of a run among others: no line per epoch
         self.task = bars.add_task("", total=None, visible=first)
-        self.epoch = ""
+        self.epoch, self.epochs = "", 0
 
     def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
-        self.epoch = f"epoch {epoch}/{epochs}"
+        self.epochs = epochs
+        self.epoch = f"{self.title}epoch {epoch}/{epochs}"
         self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
 
     def batch(self, look: Mapping[str, float] | None) -> None:
@@ -133,7 +119,9 @@ class _Display:
         self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
 
     def finish(self, record: Mapping[str, float | None]) -> None:
-        if not self.first:
+        if self.title and record["epoch"] == self.epochs:
+            self.bars.remove_task(self.task)
+        if not self.first or self.title:
             return
         line = f"{self.epoch}  loss {record['train_loss']:.3f}"
         for name, label in (("val", ""), ("val_ema", "average "), ("train", "train ")):

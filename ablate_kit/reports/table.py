@@ -25,6 +25,14 @@ class Table:
         lines = [f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows)]
         return "\n".join([f"**{self.title}**", "", *lines]) + "\n"
 
+    def latex(self) -> str:
+        """A booktabs tabular."""
+        columns = "".join("l" if name in self.left else "r" for name in self.header)
+        lines = [rf"% {line}" for line in self.title.splitlines()]
+        lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.header)]
+        lines += [r"\midrule", *map(_latex_row, self.rows), r"\bottomrule", r"\end{tabular}"]
+        return "\n".join(lines) + "\n"
+
     def csv(self) -> str:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
@@ -36,3 +44,14 @@ class Table:
             for name, cell, width in zip(self.header, cells, widths, strict=True)
         )
         return "  ".join(placed).rstrip()
+
+
+_LATEX = str.maketrans(
+    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
+    | {"Δ": r"$\Delta$", "±": r"$\pm$", "*": r"$^*$", "~": r"\textasciitilde{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+)
+
+
+def _latex_row(cells: tuple[str, ...]) -> str:
+    return " & ".join(cell.strip().translate(_LATEX) for cell in cells) + r" \\"

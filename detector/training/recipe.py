@@ -195,6 +195,12 @@ class TrainRecipe(_Section):
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
+    values = read_yaml(path, overrides, "the keys model, data, training")
+    return parse_recipe(values, where=str(path))
+
+
+def read_yaml(path: Path, overrides: Sequence[str], expected: str) -> dict[str, Any]:
+    """The mapping in a YAML file, changed by ``key.key=value`` overrides."""
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -203,10 +209,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not a YAML file: {reason}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no recipe: expected the keys model, data, training")
+        raise UserError(f"{path} holds no recipe: expected {expected}")
     for override in overrides:
         _override(values, override)
-    return parse_recipe(values, where=str(path))
+    return values
 
 
 def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:

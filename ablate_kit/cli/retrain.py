@@ -1,0 +1,64 @@
+"""``ablate retrain``: arms times seeds, trained and compared."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import progress, say
+
+if TYPE_CHECKING:
+    from ablate_kit.retraining.recipe import Run
+    from ablate_kit.retraining.study import Outcome
+
+
+def retrain(
+    recipe: Annotated[
+        Path, typer.Argument(help="A YAML file, such as recipes/retrain/modules_tiny.yaml.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: seeds=[1,2,3].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the study; runs/RECIPE.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
+) -> None:
+    """Train the arms of an ablation study, several seeds each; finished runs are kept."""
+    from ablate_kit.models.device import check_device
+    from ablate_kit.retraining.recipe import load_study
+    from ablate_kit.retraining.report import FILES, write_report
+    from ablate_kit.retraining.study import finished, run_study
+    from ablate_kit.retraining.summary import summary_table
+
+    study, runs = load_study(recipe, settings or [])
+    folder = output or Path("runs") / recipe.stem
+    check_device(device)
+    done = finished(folder, runs)
+    say(
+        f"{len(study.arms)} arms x {len(study.seeds)} seeds = {len(runs)} runs of "
+        f"{runs[0].recipe.training.epochs} epochs, {len(done)} of them done -> {folder}"
+    )
+    if dry_run:
+        for run in runs:
+            say(f"  {run.name}  {run.key[:8]}{'  done' if run.name in done else ''}")
+        return
+    with progress() as bars:
+        from ablate_kit.cli.train import Display
+
+        outcomes = run_study(
+            runs,
+            folder,
+            device=device,
+            progress=lambda run: Display(bars, first=True, title=run.name),
+            tell=_tell,
+        )
+    write_report(outcomes, folder)
+    say(summary_table(outcomes).text())
+    say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
+
+
+def _tell(run: "Run", outcome: "Outcome", before: bool) -> None:
+    if not before:
+        say(f"{run.name}  AP {outcome.evaluation.overall['AP']:.4f}  {outcome.seconds:.0f} s")

@@ -1,0 +1,1 @@
+"""Studies that train the detector anew for every arm."""

@@ -1,0 +1,121 @@
+"""The YAML file that a study of retrained arms is made from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ablate_kit.checkpoints.digest import digest
+from ablate_kit.errors import UserError
+from detector.training.recipe import TrainRecipe, load_recipe, read_yaml
+
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Arm(BaseModel):
+    """Changes to the base recipe, and whether training starts from pretrained parts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    changes: Annotated[dict[str, Any], Field(alias="set")] = {}
+    pretrained: str | None = None  # a file that `ablate graft --from` takes
+    parts: list[Literal["backbone", "neck"]] = ["backbone", "neck"]
+
+
+class RetrainRecipe(BaseModel):
+    """A study: arms times seeds of one training recipe, held against the first arm."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: str  # a training recipe, found from this file's folder
+    set: dict[str, Any] = {}  # changes to it, for all arms
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [1, 2, 3]
+    weights: Literal["last", "best"] = "last"
+    arms: Annotated[list[Arm], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a study."""
+
+    arm: str
+    seed: int
+    recipe: TrainRecipe
+    pretrained: Path | None
+    parts: tuple[str, ...]
+    weights: Literal["last", "best"]
+    key: str  # digest of all that decides the result
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-seed{self.seed}"
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainRecipe, list[Run]]:
+    """The study in a YAML file and its runs, seed by seed.
+
+    An override changes the study (``seeds=[1]``) or else the training recipe of all arms
+    (``training.epochs=2``), where an arm's own changes come last.
+
+    The first seed's arms come before the second's, so that an unfinished study compares all arms.
+    Raises ``UserError`` for whatever cannot be trained, before anything is.
+    """
+    own = [text for text in overrides if _first_key(text) in RetrainRecipe.model_fields]
+    values = read_yaml(path, own, "the keys base, seeds, arms")
+    try:
+        study = RetrainRecipe.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(str(step) for step in problem["loc"])
+        raise UserError(f"{path}: {place}: {_spoken(problem)}") from None
+    names = [arm.name for arm in study.arms]
+    for what, given in (("arms", names), ("seeds", study.seeds)):
+        if len(set(given)) < len(given):
+            raise UserError(f"{path}: two of the {what} are the same: {given}")
+    others = [text for text in overrides if text not in own]
+    runs = [_run(path, study, arm, seed, others) for seed in study.seeds for arm in study.arms]
+    return study, runs
+
+
+def _run(path: Path, study: RetrainRecipe, arm: Arm, seed: int, overrides: Sequence[str]) -> Run:
+    if any(text.startswith("training.seed=") for text in (*_spelled(arm.changes), *overrides)):
+        raise UserError(f"{path}: arm {arm.name} sets training.seed; give seeds instead")
+    changes = (*_spelled(study.set), *overrides, *_spelled(arm.changes), f"training.seed={seed}")
+    try:
+        recipe = load_recipe(path.parent / study.base, changes)
+        # A mistake in the model shows now; how many classes the data has does not matter to it.
+        recipe.config([str(i) for i in range(recipe.model.get("num_classes", 1))])
+    except UserError as error:
+        raise UserError(f"arm {arm.name}: {error}") from None
+    pretrained = path.parent / arm.pretrained if arm.pretrained else None
+    if pretrained is not None and not pretrained.is_file():
+        raise UserError(f"arm {arm.name}: no file {pretrained}")
+    parts = {
+        # Neither says anything about the weights that come of it.
+        "recipe": recipe.model_dump(mode="json", exclude={"training": {"workers", "tensorboard"}}),
+        "pretrained": digest([pretrained]) if pretrained else None,
+        "parts": sorted(arm.parts) if pretrained else [],
+        "weights": study.weights,
+    }
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    return Run(arm.name, seed, recipe, pretrained, tuple(arm.parts), study.weights, key)
+
+
+def _spelled(changes: dict[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+
+
+def _first_key(override: str) -> str:
+    return override.partition("=")[0].partition(".")[0]
+
+
+def _spoken(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    message: str = problem["msg"]
+    return message[0].lower() + message[1:]

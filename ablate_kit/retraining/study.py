@@ -1,0 +1,198 @@
+"""Training and evaluating the runs of a study, one after the other.
+
+A study's folder:
+
+    ledger.jsonl          a line per finished run: its key, its numbers, its seconds
+    runs/ARM-seedN/       the training run as `ablate train` leaves it, run.json with its key, and
+                          detections.npz, the final weights' detections on the validation images
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+
+from ablate_kit.ablations.graft import detector_names, graft
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.evaluate import Evaluation, evaluate
+from ablate_kit.models.adapter import detect_all, ground_truth
+from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.validation import evaluator
+from ablate_kit.retraining.recipe import Run
+from detector.checkpoint import save_atomically
+from detector.data.dataset import Dataset
+from detector.network.model import HybridDetector
+from detector.training.trainer import Progress, Trainer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run."""
+
+    arm: str
+    seed: int
+    key: str
+    data: str  # digest of the annotations that it was evaluated on
+    seconds: float
+    evaluation: Evaluation
+    history: dict[str, list[float | None]]
+
+    def line(self) -> str:
+        values = {**self.__dict__, "evaluation": self.evaluation.to_dict()}
+        return json.dumps(values, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def of(values: dict[str, Any]) -> "Outcome":
+        return Outcome(**{**values, "evaluation": Evaluation.from_dict(values["evaluation"])})
+
+
+def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
+    """What is done of ``runs``, by name.
+
+    Raises ``UserError`` where the folder holds a run of the same name and other settings.
+    """
+    ledger = folder / "ledger.jsonl"
+    if not ledger.exists():
+        return {}
+    *lines, rest = ledger.read_text().split("\n")
+    if rest:  # cut off while it was being written
+        os.truncate(ledger, len("\n".join([*lines, ""]).encode()))
+    try:
+        outcomes = [Outcome.of(json.loads(line)) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{ledger} is no ledger of a study: {error}") from None
+    by_name = {(one.arm, one.seed): one for one in outcomes}
+    done = {}
+    for run in runs:
+        outcome = by_name.get((run.arm, run.seed))
+        if outcome is not None:
+            _refuse_other(folder, run, outcome.key)
+            done[run.name] = outcome
+    return done
+
+
+def run_study(
+    runs: Sequence[Run],
+    folder: Path,
+    *,
+    device: str = "cpu",
+    progress: Callable[[Run], Progress],
+    tell: Callable[[Run, Outcome, bool], None],
+) -> list[Outcome]:
+    """Trains what is not done yet, and returns the outcomes of all runs.
+
+    ``tell`` hears of every run as it is there, and whether it had been done before.
+    """
+    done = finished(folder, runs)
+    outcomes = []
+    data = _Data()
+    for run in runs:
+        before = done.get(run.name)
+        training, validation, truth, digest = data.of(run)
+        if before is not None and before.data != digest:
+            raise UserError(
+                f"{folder} evaluated {run.name} on other annotations; choose another folder"
+            )
+        outcome = before
+        if outcome is None:
+            outcome = _train(run, folder, training, validation, truth, digest, device, progress)
+            with (folder / "ledger.jsonl").open("a") as file:
+                file.write(outcome.line())
+                file.flush()
+                os.fsync(file.fileno())
+        tell(run, outcome, before is not None)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _train(
+    run: Run,
+    folder: Path,
+    training: Dataset,
+    validation: Dataset,
+    truth: GroundTruth,
+    digest: str,
+    device: str,
+    progress: Callable[[Run], Progress],
+) -> Outcome:
+    place = folder / "runs" / run.name
+    place.mkdir(parents=True, exist_ok=True)
+    note = place / "run.json"
+    if note.exists():
+        _refuse_other(folder, run, json.loads(note.read_text())["key"])
+    save_atomically(note, lambda path: path.write_text(json.dumps({"key": run.key}) + "\n"))
+    started = time.monotonic()
+    trainer = Trainer(
+        run.recipe, training, place, evaluate=evaluator(validation, device), device=device
+    )
+    resume = (place / "latest.pth").exists()
+    if run.pretrained is not None and not resume:
+        _graft(trainer.model, run)
+    trainer.run(progress(run), resume=resume)
+    average = trainer.ema.applied(trainer.model) if trainer.ema else nullcontext()
+    with average:
+        if run.weights == "best":
+            weights = safetensors.torch.load_file(place / "model.safetensors", device=device)
+            trainer.model.load_state_dict(weights)
+        adapter = HybridAdapter(trainer.model.eval(), validation.classes, {}, device)
+        found = detect_all(adapter, validation)
+    found.save_npz(place / "detections.npz", truth)
+    return Outcome(
+        arm=run.arm,
+        seed=run.seed,
+        key=run.key,
+        data=digest,
+        seconds=round(time.monotonic() - started, 1),
+        evaluation=evaluate(truth, found),
+        history=trainer.state.history,
+    )
+
+
+def _graft(model: HybridDetector, run: Run) -> None:
+    assert run.pretrained is not None  # noqa: S101
+    with open_checkpoint(run.pretrained) as given:
+        shapes = {name: info.shape for name, info in given.tensors.items()}
+        names = detector_names(shapes, model.config)
+        done = graft(model, shapes, given.read, run.parts, names)
+    if done.mismatched:
+        name, (here, there) = next(iter(done.mismatched.items()))
+        raise UserError(
+            f"arm {run.arm}: {len(done.mismatched)} tensors of {run.pretrained} have another "
+            f'shape: "{name}" is {there} there and {here} here'
+        )
+
+
+class _Data:
+    """The data of each recipe, read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Dataset, Dataset, GroundTruth, str]] = {}
+
+    def of(self, run: Run) -> tuple[Dataset, Dataset, GroundTruth, str]:
+        key = run.recipe.data.model_dump_json()
+        if key not in self._known:
+            training, validation = run.recipe.data.datasets()
+            truth = ground_truth(validation)
+            content = hashlib.sha256(f"{len(training)} training images\n".encode())
+            for column in (truth.image_ids, truth.image, truth.boxes, truth.labels, truth.ignore):
+                content.update(np.ascontiguousarray(column).tobytes())
+            self._known[key] = training, validation, truth, content.hexdigest()[:24]
+        return self._known[key]
+
+
+def _refuse_other(folder: Path, run: Run, key: str) -> None:
+    if key != run.key:
+        raise UserError(
+            f"{folder} holds {run.name} with other settings (key {key[:8]}, now {run.key[:8]}); "
+            "choose another folder"
+        )

@@ -1,0 +1,125 @@
+"""What the runs of a study say: means over seeds, and differences paired by seed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ablate_kit.reports.table import Table
+from ablate_kit.retraining.study import Outcome
+
+METRICS = (("AP", "AP"), ("AP50", "AP50"), ("F1", "f1_calibrated"), ("GIoU", "giou_penalized"))
+LEVEL = 0.95
+FEWEST = 3  # seeds that an interval takes
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean over seeds of (arm - baseline), with half its confidence interval.
+
+    The interval is Student's, of the mean of the paired differences: it covers the chance of the
+    seeds (initialization, order, noise), not that of the images. None for fewer than three seeds.
+    """
+
+    mean: float
+    half: float | None
+    seeds: int
+
+    @staticmethod
+    def of(arm: Sequence[float], baseline: Sequence[float]) -> "Difference":
+        values = np.asarray(arm, dtype=float) - np.asarray(baseline, dtype=float)
+        n = len(values)
+        half = None
+        if n >= FEWEST:
+            quantile = float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+            half = quantile * float(values.std(ddof=1)) / math.sqrt(n)
+        return Difference(float(values.mean()), half, n)
+
+
+def by_arm(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
+    """Outcomes by arm and seed, the baseline first."""
+    arms: dict[str, dict[int, Outcome]] = {}
+    for outcome in outcomes:
+        arms.setdefault(outcome.arm, {})[outcome.seed] = outcome
+    return arms
+
+
+def difference(
+    arm: dict[int, Outcome], baseline: dict[int, Outcome], metric: str
+) -> Difference | None:
+    """Over the seeds that both have a number for."""
+    pairs = [
+        (_number(arm[seed], metric), _number(baseline[seed], metric))
+        for seed in arm
+        if seed in baseline
+    ]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return Difference.of(*zip(*known, strict=True)) if known else None
+
+
+def summary_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row per arm."""
+    arms = by_arm(outcomes)
+    baseline = next(iter(arms.values()))
+    rows = []
+    for name, arm in arms.items():
+        cells = [name, str(len(arm))]
+        for _, metric in METRICS:
+            cells.append(_mean(arm, metric))
+            found = None if arm is baseline else difference(arm, baseline, metric)
+            cells.append("" if found is None else _change(found))
+        rows.append((*cells, f"{np.mean([one.seconds for one in arm.values()]):.0f}"))
+    counts = outcomes[0].evaluation.counts
+    title = (
+        f"{counts['images']} images, {counts['ground_truths']} objects; mean ± standard deviation "
+        f"over seeds; Δ against {next(iter(arms))}, paired by seed, ± half of the 95 % interval "
+        f"(from {FEWEST} seeds on); F1 at each run's best threshold; GIoU: a missed object counts "
+        "-1"
+    )
+    header = ("arm", "seeds", *(x for name, _ in METRICS for x in (name, f"Δ {name}")), "seconds")
+    return Table(title, header, tuple(rows), ("arm",))
+
+
+def class_table(outcomes: Sequence[Outcome]) -> Table:
+    """AP of each class, by arm, and its difference to the baseline's."""
+    arms = by_arm(outcomes)
+    baseline = next(iter(arms.values()))
+    classes = outcomes[0].evaluation.per_class
+    rows = []
+    for label, values in classes.items():
+        if not values["support"]:
+            continue
+        for name, arm in arms.items():
+            pairs = [
+                (
+                    one.evaluation.per_class[label]["AP"],
+                    baseline[seed].evaluation.per_class[label]["AP"],
+                )
+                for seed, one in arm.items()
+                if seed in baseline
+            ]
+            found = Difference.of([a or 0.0 for a, _ in pairs], [b or 0.0 for _, b in pairs])
+            mean = np.mean([a or 0.0 for a, _ in pairs])
+            change = "" if arm is baseline else _change(found)
+            rows.append((label, f"{values['support']:g}", name, f"{mean:.4f}", change))
+    header = ("class", "objects", "arm", "AP", "Δ AP")
+    return Table("AP per class, mean over seeds", header, tuple(rows), ("class", "arm"))
+
+
+def _number(outcome: Outcome, metric: str) -> float | None:
+    return outcome.evaluation.overall[metric]
+
+
+def _mean(arm: dict[int, Outcome], metric: str) -> str:
+    values = [value for one in arm.values() if (value := _number(one, metric)) is not None]
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+
+
+def _change(found: Difference) -> str:
+    return f"{found.mean:+.4f}" + ("" if found.half is None else f" ± {found.half:.4f}")

@@ -1,0 +1,180 @@
+"""Studies of retrained arms: their recipes, their ledger, their statistics, and one end to end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.retraining.recipe import load_study
+from ablate_kit.retraining.report import FILES, write_report
+from ablate_kit.retraining.study import Outcome, finished, run_study
+from ablate_kit.retraining.summary import Difference, class_table, summary_table
+from detector.checkpoint import save_weights
+from detector.network.model import HybridDetector
+
+BASE = {
+    "model": {
+        "preset": "tiny", "image_size": 64, "widths": [16, 32, 16, 16], "depths": [1, 1, 1, 1],
+        "d_model": 32, "queries": 6, "decoder_layers": 1,
+    },
+    "data": {"kind": "shapes", "train": 4, "val": 2},
+    "training": {"epochs": 1, "batch_size": 4, "lr": 0.001},
+}  # fmt: skip
+STUDY = {
+    "base": "base.yaml",
+    "seeds": [1, 2],
+    "arms": [{"name": "baseline"}, {"name": "no-csi", "set": {"model.csi": False}}],
+}
+
+
+def study_file(folder: Path, **changes: Any) -> Path:
+    (folder / "base.yaml").write_text(yaml.safe_dump(BASE))
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes))
+    return path
+
+
+class Silent:
+    def start(self, *_: object) -> None: ...
+    def batch(self, look: object) -> None: ...
+    def finish(self, record: object) -> None: ...
+
+
+def test_runs_are_arms_times_seeds_with_a_key_each(tmp_path: Path) -> None:
+    _, runs = load_study(study_file(tmp_path))
+    names = [run.name for run in runs]
+    assert names == ["baseline-seed1", "no-csi-seed1", "baseline-seed2", "no-csi-seed2"]
+    assert len({run.key for run in runs}) == 4
+    assert [run.recipe.training.seed for run in runs] == [1, 1, 2, 2]
+    assert runs[1].recipe.model["csi"] is False
+
+
+def test_overrides_change_the_study_or_every_arm(tmp_path: Path) -> None:
+    path = study_file(tmp_path)
+    _, before = load_study(path)
+    _, runs = load_study(path, ["seeds=[7]", "training.lr=0.5"])
+    assert [run.name for run in runs] == ["baseline-seed7", "no-csi-seed7"]
+    assert all(run.recipe.training.lr == 0.5 for run in runs)
+    assert runs[0].key != before[0].key
+    # How many workers load the images changes no result.
+    assert load_study(path, ["training.workers=2"])[1][0].key == before[0].key
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": []}, "seeds: list should have at least 1 item"),
+        ({"seeds": [1, 1]}, "two of the seeds are the same"),
+        ({"arms": [{"name": "a"}, {"name": "a"}]}, "two of the arms are the same"),
+        ({"arms": [{"name": "a/b"}]}, "arms.0.name"),
+        ({"armz": []}, "armz: unknown key"),
+        ({"base": "no.yaml"}, r"arm baseline: no recipe .*no\.yaml"),
+        ({"arms": [{"name": "a", "set": {"model.csi": "perhaps"}}]}, "csi is 'perhaps'"),
+        ({"arms": [{"name": "a", "set": {"training.seed": 3}}]}, "sets training.seed"),
+        ({"arms": [{"name": "a", "pretrained": "none.pth"}]}, r"arm a: no file .*none\.pth"),
+        ({"weights": "worst"}, "weights: input should be 'last' or 'best'"),
+    ],
+)
+def test_bad_studies_are_refused_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_study(study_file(tmp_path, **changes))
+
+
+def outcome(arm: str, seed: int, ap: float, key: str = "k") -> Outcome:
+    overall = {"AP": ap, "AP50": ap, "f1_calibrated": ap, "giou_penalized": None}
+    evaluation = Evaluation(
+        overall=overall,
+        per_class={"cat": {"AP": ap, "support": 3}, "dog": {"AP": None, "support": 0}},
+        thresholds=Thresholds(0.5, 0.3, True),
+        counts={"images": 2, "ground_truths": 3},
+    )
+    history = {"epoch": [1.0], "train_loss": [2.0 - ap], "val_mAP_50_95": [ap]}
+    return Outcome(arm, seed, key, "d", 2.0, evaluation, history)
+
+
+def test_differences_are_paired_and_have_students_interval() -> None:
+    found = Difference.of([0.3, 0.5, 0.7], [0.2, 0.4, 0.3])
+    assert found.mean == pytest.approx(0.2)
+    # Differences 0.1, 0.1, 0.4: standard deviation sqrt(0.03); t(0.975, 2) = 4.302653 (tables).
+    assert found.half == pytest.approx(4.302653 * 0.03**0.5 / 3**0.5, rel=1e-6)
+    assert Difference.of([0.3, 0.5], [0.2, 0.4]).half is None
+
+
+def test_the_table_says_what_the_runs_say() -> None:
+    scores = {"baseline": (0.2, 0.4, 0.3), "cut": (0.3, 0.5, 0.7)}
+    outcomes = [
+        outcome(arm, seed, ap) for arm, values in scores.items() for seed, ap in enumerate(values)
+    ]
+    rows = summary_table(outcomes).rows
+    assert rows[0][:4] == ("baseline", "3", "0.3000 ± 0.1000", "")
+    assert rows[1][:4] == ("cut", "3", "0.5000 ± 0.2000", "+0.2000 ± 0.4303")
+    assert rows[0][8] == "-"  # no GIoU
+    classes = class_table(outcomes).rows
+    assert [row[:3] for row in classes] == [("cat", "3", "baseline"), ("cat", "3", "cut")]
+    assert classes[1][3:] == ("0.5000", "+0.2000 ± 0.4303")
+
+
+def test_a_study_is_trained_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    _, runs = load_study(study_file(tmp_path, seeds=[1]))
+    folder, told = tmp_path / "out", []
+    folder.mkdir()
+
+    def tell(run: object, outcome: Outcome, before: bool) -> None:
+        told.append((outcome.arm, before))
+
+    first = run_study(runs[:1], folder, progress=lambda _: Silent(), tell=tell)
+    with (folder / "ledger.jsonl").open("a") as file:
+        file.write('{"arm": "no-c')  # killed while it wrote
+    outcomes = run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
+    assert told == [("baseline", False), ("baseline", True), ("no-csi", False)]
+    assert outcomes[0] == first[0]
+    assert len((folder / "ledger.jsonl").read_text().splitlines()) == 2
+    assert (folder / "runs/no-csi-seed1/detections.npz").is_file()
+    write_report(outcomes, folder)
+    assert all((folder / name).stat().st_size for name in FILES)
+    again = run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
+    assert again == outcomes
+
+    _, changed = load_study(study_file(tmp_path, seeds=[1]), ["training.lr=0.002"])
+    with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
+        finished(folder, changed)
+
+
+def test_a_half_trained_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    _, runs = load_study(study_file(tmp_path, seeds=[1]))
+    place = tmp_path / "out/runs/baseline-seed1"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text(json.dumps({"key": "other"}))
+    with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
+        run_study(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+
+
+def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
+    arms = [
+        {"name": "scratch"},
+        {"name": "pretrained", "pretrained": "given.safetensors", "parts": ["backbone"],
+         "set": {"training.freeze": ["backbone"]}},
+    ]  # fmt: skip
+    (tmp_path / "given.safetensors").write_bytes(b"")
+    _, runs = load_study(study_file(tmp_path, seeds=[1], arms=arms))
+    config = runs[0].recipe.config([f"class {i}" for i in range(8)])
+    source = HybridDetector(config, seed=99)
+    save_weights(tmp_path / "given.safetensors", source, [f"class {i}" for i in range(8)])
+    _, runs = load_study(tmp_path / "study.yaml")
+    run_study(runs[1:], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+    latest = torch.load(tmp_path / "out/runs/pretrained-seed1/latest.pth", weights_only=True)
+    kept = source.state_dict()
+    assert all(
+        torch.equal(latest["model"][name], value)
+        for name, value in kept.items()
+        if name.startswith("backbone.")
+    )
+    name = "neck.inputs.0.conv.weight"
+    assert not torch.equal(latest["model"][name], kept[name])
