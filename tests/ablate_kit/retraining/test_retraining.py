@@ -178,3 +178,14 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
     )
     name = "neck.inputs.0.conv.weight"
     assert not torch.equal(latest["model"][name], kept[name])
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes/retrain").glob("*.yaml")), ids=str)
+def test_the_studies_that_come_along_can_be_built(path: Path) -> None:
+    study, runs = load_study(path)
+    assert len(runs) == len(study.arms) * len(study.seeds)
+    configs = [run.recipe.config([str(i) for i in range(8)]) for run in runs]
+    losses = [run.recipe.training.losses for run in runs]
+    # Every arm is another network or another loss.
+    kinds = {(config.to_json(), str(loss)) for config, loss in zip(configs, losses, strict=True)}
+    assert len(kinds) == len(study.arms)
