@@ -76,6 +76,10 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
         _check(edit, info.shape)
         if not info.is_floating:
             raise UserError(f"{edit.tensor} holds {info.dtype}; only floating tensors can be cut")
+        if isinstance(edit.region, Random) and info.overlapping:
+            raise UserError(
+                f"elements of {edit.tensor} share bytes; none of them can be drawn alone"
+            )
 
 
 def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]:
