@@ -100,8 +100,8 @@ def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]
                 for start, stop in ranges:
                     yield Change(info.name, element, (*leading, slice(start, stop)))
             case Random() as region:
-                index = region.indices(edit.tensor, info.shape)
-                yield Change(info.name, element, index)
+                for index in region.parts(edit.tensor, info.shape):
+                    yield Change(info.name, element, index)
 
 
 def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> int:
