@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ablate_kit.errors import UserError
 
-_CHUNK = 1 << 20  # random numbers that are drawn at a time
+_CHUNK = 1 << 19  # random numbers that are drawn at a time
+_SHIFT = np.uint64(48)
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,36 @@ class Random:
 
     def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Sorted flat (row-major) indices of the drawn elements."""
+        return np.concatenate(list(self.parts(tensor, shape)))
+
+    def parts(self, tensor: str, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.int64]]:
+        """``indices`` piece by piece, in memory that does not grow with the tensor."""
+        bound = self._bound(tensor, math.prod(shape))
+        start, left = 0, self.units
+        for numbers in self._numbers(tensor, math.prod(shape)):
+            drawn = np.flatnonzero(numbers <= bound)[:left]
+            left -= drawn.size
+            yield drawn + start
+            start += numbers.size
+
+    def _bound(self, tensor: str, total: int) -> np.uint64:
+        """The largest number of a drawn element: by its first 16 bits, then among those."""
+        counts = np.zeros(1 << 16, np.int64)
+        for numbers in self._numbers(tensor, total):
+            counts += np.bincount((numbers >> _SHIFT).astype(np.int64), minlength=counts.size)
+        ends = np.cumsum(counts)
+        place = int(np.searchsorted(ends, self.units))
+        near = np.concatenate(
+            [numbers[numbers >> _SHIFT == place] for numbers in self._numbers(tensor, total)]
+        )
+        rank = self.units - 1 - int(ends[place] - counts[place])
+        return np.partition(near, rank)[rank]
+
+    def _numbers(self, tensor: str, total: int) -> Iterator[npt.NDArray[np.uint64]]:
         key = hashlib.sha256(f"{self.seed}/{self.draw}/{tensor}".encode()).digest()[:16]
-        total = math.prod(shape)
-        # What is far above the bound to expect is dropped at once: of a large tensor only the
-        # candidates are kept, not eight bytes for every element.
-        share = self.units / total
-        above = 8 * math.sqrt(share * (1 - share) / total) + 64 / total
-        most = min(2**64 - 1, int((share + above) * 2**64))
-        while True:
-            philox = np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
-            kept, at = [], []
-            for start in range(0, total, _CHUNK):
-                numbers = philox.random_raw(min(_CHUNK, total - start))
-                near = np.flatnonzero(numbers <= np.uint64(most))
-                kept.append(numbers[near])
-                at.append(near + start)
-            candidates = np.concatenate(kept)
-            if candidates.size >= self.units:
-                break
-            most = 2**64 - 1
-        bound = np.partition(candidates, self.units - 1)[self.units - 1]
-        return np.concatenate(at)[candidates <= bound][: self.units]
+        philox = np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
+        for start in range(0, total, _CHUNK):
+            yield philox.random_raw(min(_CHUNK, total - start))
 
 
 Region = Whole | Blocks | Random
@@ -120,7 +130,8 @@ class Ablation:
             region = _region_to_dict(edit.region)
             hashed.update(json.dumps([edit.tensor, list(shape), region], sort_keys=True).encode())
             if isinstance(edit.region, Random):
-                hashed.update(edit.region.indices(edit.tensor, shape).astype("<i8").tobytes())
+                for part in edit.region.parts(edit.tensor, shape):
+                    hashed.update(part.astype("<i8").tobytes())
         return hashed.hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

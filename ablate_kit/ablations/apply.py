@@ -76,6 +76,10 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
         _check(edit, info.shape)
         if not info.is_floating:
             raise UserError(f"{edit.tensor} holds {info.dtype}; only floating tensors can be cut")
+        if isinstance(edit.region, Random) and info.overlapping:
+            raise UserError(
+                f"elements of {edit.tensor} share bytes; none of them can be drawn alone"
+            )
 
 
 def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]:
@@ -96,8 +100,8 @@ def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]
                 for start, stop in ranges:
                     yield Change(info.name, element, (*leading, slice(start, stop)))
             case Random() as region:
-                index = region.indices(edit.tensor, info.shape)
-                yield Change(info.name, element, index)
+                for index in region.parts(edit.tensor, info.shape):
+                    yield Change(info.name, element, index)
 
 
 def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -4,10 +4,12 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ablate_kit import __version__
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
@@ -74,8 +76,8 @@ def origin(path: str, sha256: str, weights: str) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of what decides about a variant's bytes."""
     return {
-        "ablate_kit": version("ablate-kit"),
-        "numpy": version("numpy"),
+        "ablate_kit": __version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
     }
 

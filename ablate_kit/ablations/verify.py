@@ -98,7 +98,7 @@ def _holds(checkpoint: Checkpoint, name: str, receipt: Receipt) -> bool:
         if edit.tensor == name:
             value = np.frombuffer(encoded(edit.value, info), carrier(info.itemsize))[0]
             _set(again, edit, value)
-    return held.tobytes() == again.tobytes()
+    return np.array_equal(held, again)
 
 
 def _set(array: Any, edit: Edit, value: Any) -> None:
@@ -109,7 +109,8 @@ def _set(array: Any, edit: Edit, value: Any) -> None:
             for start, stop in ranges:
                 array[(slice(None),) * axis + (slice(start, stop),)] = value
         case Random() as region:
-            array.reshape(-1)[region.indices(edit.tensor, array.shape)] = value
+            for part in region.parts(edit.tensor, array.shape):
+                array.reshape(-1)[part] = value
 
 
 def _original(receipt: Receipt, base: Path | None) -> Check:

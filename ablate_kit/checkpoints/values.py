@@ -8,14 +8,25 @@ from numpy.typing import NDArray
 
 from .archive import Archive
 from .elements import carrier
+from .errors import CheckpointError
 from .floats import decoded
+from .opaque import show
 from .tensors import TensorInfo
 
 _WINDOW = 1 << 20  # elements at a time
+_MOST_EXPANDED = 1 << 28  # bytes
 
 
 def read_bits(archive: Archive, info: TensorInfo) -> NDArray[Any]:
-    """The whole tensor, of its shape; unsigned integers (or complex) carry its elements' bytes."""
+    """The whole tensor, of its shape; unsigned integers (or complex) carry its elements' bytes.
+
+    Raises ``CheckpointError`` for an expanded tensor that shows a few bytes as very many.
+    """
+    if info.overlapping and info.nbytes > _MOST_EXPANDED:
+        raise CheckpointError(
+            f"tensor {show(info.name, 80)} of {archive.path} shows {info.span} bytes as "
+            f"{info.nbytes}; expanded tensors are read up to {_MOST_EXPANDED}"
+        )
     buffer = bytearray(info.span)
     archive.sources[info.file].read_into(info.offset, memoryview(buffer))
     steps = [step * info.itemsize for step in info.stride]

@@ -21,6 +21,7 @@ from ablate_kit.cli import (
     train,
     verify,
 )
+from ablate_kit.cli.output import printable
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -57,5 +58,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.stderr.write(f"ablate: {error}\n")
+        sys.stderr.write(f"ablate: {printable(str(error))}\n")
         sys.exit(2)

@@ -15,7 +15,7 @@ def meta(
 ) -> None:
     """Show format, weight sets and everything else in the file. Nothing in it is run."""
     from ablate_kit.checkpoints import open_archive, weight_sets
-    from ablate_kit.reports.meta import outline
+    from ablate_kit.reports.meta import outline, tensors
     from ablate_kit.reports.tree import sizes
 
     with open_archive(checkpoint) as archive:
@@ -31,13 +31,13 @@ def meta(
                 }
             )
             return
-        say(f"{archive.path}: {archive.format}, {len(archive.tensors)} tensors")
+        say(f"{archive.path}: {archive.format}, {tensors(len(archive.tensors))}")
         for path in archive.files[1:]:
             say(f"  {path.name}  {path.stat().st_size / 1e6:,.2f} MB")
         for number, one in enumerate(sets):
             choice = f'--weights "{one.place}"' if one.place else "the top level"
             usual = ", taken unless told otherwise" if not number and len(sets) > 1 else ""
-            say(f"weights: {choice}  {len(one.tensors)} tensors, {sizes(one.tensors)}{usual}")
+            say(f"weights: {choice}  {tensors(len(one.tensors))}, {sizes(one.tensors)}{usual}")
         for keys, text in rows:
             say(f"{'  ' * (len(keys) - 1)}{keys[-1]}: {text}" if text else
                 f"{'  ' * (len(keys) - 1)}{keys[-1]}:")  # fmt: skip

@@ -22,7 +22,7 @@ DryRun = Annotated[
 
 def say(text: str) -> None:
     """A line, or several, of the command's result."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()  # a long run is watched in its log
 
 
@@ -33,7 +33,16 @@ def warn(notes: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if text != printable(text):
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(f"{text}\n")
+
+
+def printable(text: str) -> str:
+    """``text`` with what would move the cursor, color the terminal or not encode spelled out: names
+    come from files of strangers."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def check_new_file(path: Path, *suffixes: str) -> None:

@@ -14,11 +14,11 @@ def outline(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every entry that is no tensor: its keys, and its value as text; no text for a container that
     is opened. Objects are shown by class and arguments."""
-    tensors = [key for key, value in tree.items() if isinstance(value, TensorView)]
-    if tensors and path:
+    views = [key for key, value in tree.items() if isinstance(value, TensorView)]
+    if views and path:
         yield (
-            (*path, f"{len(tensors)} tensors"),
-            show(tensors[0], 60) + (", ..." if len(tensors) > 1 else ""),
+            (*path, tensors(len(views))),
+            show(views[0], 60) + (", ..." if len(views) > 1 else ""),
         )
     others = [(key, value) for key, value in tree.items() if not isinstance(value, TensorView)]
     for key, value in others[:_LISTED]:
@@ -31,6 +31,10 @@ def outline(
             yield here, show(value, _LONGEST)
     if len(others) > _LISTED:
         yield (*path, "..."), f"{len(others) - _LISTED} more"
+
+
+def tensors(count: int) -> str:
+    return f"{count} tensor{'s' if count != 1 else ''}"
 
 
 def _inside(value: Any) -> Mapping[Any, Any] | None:

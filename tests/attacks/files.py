@@ -1,0 +1,353 @@
+"""Files that try to be run, to be believed, or to use up a machine: one function each.
+
+Every function returns the name of the file or folder that it wrote and what has to become of it:
+a part of what ``watched.py`` tells.
+"""
+
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MARK = "touch /tmp/ablate_attack_ran"
+LEGACY_HEAD = b"".join(
+    pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+)
+Attack = Callable[[Path], tuple[str, str]]
+ATTACKS: list[Attack] = []
+
+
+def attack(function: Attack) -> Attack:
+    ATTACKS.append(function)
+    return function
+
+
+def zipped(path: Path, stream: bytes, storages: dict[str, bytes] | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a/data.pkl", stream)
+        for key, data in (storages or {}).items():
+            archive.writestr(f"a/data/{key}", data)
+    return path
+
+
+TENSOR = (  # {"w": a tensor of one element on storage "0"} and, under "x", what follows
+    b"\x80\x02}(X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
+    b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00K\x01\x85K\x01"
+    b"\x85\x89c"
+    b"collections\nOrderedDict\n)RtRX\x01\x00\x00\x00x"
+)
+
+
+def beside_a_tensor(path: Path, value: bytes) -> Path:
+    """A checkpoint with a tensor and, under "x", what the opcodes ``value`` push."""
+    return zipped(path, TENSOR + value + b"u.", {"0": bytes(4)})
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+# --- calls: shown, not made
+
+
+CALLS = {
+    "os_system": b"cos\nsystem\n(" + text(MARK) + b"tR",
+    "posix_system": b"cposix\nsystem\n(" + text(MARK) + b"tR",
+    "eval": b"cbuiltins\neval\n(" + text(f"__import__('os').system('{MARK}')") + b"tR",
+    "python_2_names": b"c__builtin__\nexec\n(" + text(f"import os; os.system('{MARK}')") + b"tR",
+    "instance_opcode": b"(" + text(MARK) + b"ios\nsystem\n",
+    "object_opcode": b"(cos\nsystem\n" + text(MARK) + b"o",
+    "new_with_keywords": b"csubprocess\nPopen\n(" + text(MARK) + b"t}("
+    + text("shell") + b"\x88u\x92",
+    "stack_global": text("os") + text("system") + b"\x93(" + text(MARK) + b"tR",
+    "extension": b"\x82\x01(" + text(MARK) + b"tR",
+    "import_chain": b"cbuiltins\ngetattr\n(cimportlib\nimport_module\n(" + text("os") + b"tR"
+    + text("system") + b"tR(" + text(MARK) + b"tR",
+    "dotted_name": text("os") + text("path.os.system") + b"\x93(" + text(MARK) + b"tR",
+    "hub": b"ctorch.hub\nload\n(" + text("evil/repo") + text("model") + b"tR",
+    "torch_load_inside": b"ctorch\nload\n(" + text("other.pth") + b"tR",
+    "set_state": b"cargparse\nNamespace\n)R}(" + text("__class__") + b"cos\nsystem\nub",
+    "state_of_a_function": b"cos\nsystem\n}(" + text("x") + b"K\x01ub",
+    "rebuild_with_a_call": b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\ncos\nsystem\n("
+    + text(MARK) + b"t}tR",
+    "terminal_codes": b"c\x1b]0;owned\x07\nX\n)R",
+}  # fmt: skip
+
+
+def _call(name: str, value: bytes) -> Attack:
+    def write(folder: Path) -> tuple[str, str]:
+        beside_a_tensor(folder / name, value)
+        return name, "opened 1: "
+
+    return write
+
+
+ATTACKS += [_call(f"call_{name}", value) for name, value in CALLS.items()]
+
+
+@attack
+def legacy_call(folder: Path) -> tuple[str, str]:
+    stream = b"\x80\x02cos\nsystem\n(" + text(MARK) + b"tR."
+    (folder / "legacy_call").write_bytes(LEGACY_HEAD + stream + pickle.dumps([], 2))
+    return "legacy_call", "refused: "  # it holds no tensor
+
+
+@attack
+def legacy_call_in_the_list_of_keys(folder: Path) -> tuple[str, str]:
+    keys = b"\x80\x02cos\nsystem\n(" + text(MARK) + b"tR."
+    (folder / "legacy_keys").write_bytes(LEGACY_HEAD + pickle.dumps({}, 2) + keys)
+    return "legacy_keys", "its list of storages is"
+
+
+# --- memo and stack
+
+
+@attack
+def memo_that_was_never_set(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "memo_unset", b"h\xc8")
+    return "memo_unset", "malformed"
+
+
+@attack
+def memo_set_again(folder: Path) -> tuple[str, str]:
+    """The name of a module in the memo becomes another between its check and its use."""
+    value = text("collections") + b"q\x01" + text("os") + b"q\x010h\x01" + text("system") + b"\x93"
+    beside_a_tensor(folder / "memo_again", value + b"(" + text(MARK) + b"tR\x86")
+    return "memo_again", "opened 1: "
+
+
+@attack
+def memo_beyond_any_list(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "memo_huge", text("a") + b"r\xff\xff\xff\xff")
+    return "memo_huge", "opened 1: "
+
+
+@attack
+def empty_stack(folder: Path) -> tuple[str, str]:
+    zipped(folder / "empty_stack", b"\x80\x02R.")
+    return "empty_stack", "malformed"
+
+
+# --- memory and time
+
+
+@attack
+def doubled_a_hundred_times(folder: Path) -> tuple[str, str]:
+    value = b"]" + b"q\x00" + b"".join(
+        b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(100)
+    )  # fmt: skip
+    beside_a_tensor(folder / "doubled", b"(" + value + b"l")
+    return "doubled", "too many names"
+
+
+@attack
+def tensors_of_names_without_end(folder: Path) -> tuple[str, str]:
+    value = TENSOR.replace(b"}(X\x01\x00\x00\x00w", b"}(X\x01\x00\x00\x00w", 1)
+    stream = value[: -len(text("x"))] + b"q\x00"
+    for i in range(60):
+        stream += text(f"k{i}") + b"}(" + text("a") + b"h" + bytes([i]) + text("b")
+        stream += b"h" + bytes([i]) + b"uq" + bytes([i + 1])
+    zipped(folder / "named", stream + b"u.", {"0": bytes(4)})
+    return "named", "refused: "
+
+
+@attack
+def nested_a_million_deep(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "deep", b"]" * 1_000_000 + b"a" * 999_999)
+    return "deep", "nested deeper than 64 levels"
+
+
+@attack
+def cycle(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "cycle", b"}q\x05(" + text("me") + b"h\x05u")
+    return "cycle", "opened 1: "
+
+
+@attack
+def a_number_of_many_digits(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "digits", b"\x8b" + struct.pack("<i", 8_000_000) + b"\x7f" * 8_000_000)
+    return "digits", "opened 1: "
+
+
+@attack
+def a_text_longer_than_the_file(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "long_text", b"\x8d" + struct.pack("<Q", 2**62) + b"abc")
+    return "long_text", "malformed"
+
+
+@attack
+def digits_as_text(folder: Path) -> tuple[str, str]:
+    beside_a_tensor(folder / "digit_text", b"I" + b"9" * 2_000_000 + b"\n")
+    return "digit_text", "malformed"
+
+
+@attack
+def zip_bomb(folder: Path) -> tuple[str, str]:
+    with zipfile.ZipFile(folder / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(100_000_000))
+    return "bomb", "compressed records"
+
+
+@attack
+def zip_quine_of_overlaps(folder: Path) -> tuple[str, str]:
+    """All entries of the directory point at one record."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        for key in range(3):
+            archive.writestr(f"a/data/{key}", bytes(64))
+    content = bytearray(buffer.getvalue())
+    at = content.find(b"PK\x01\x02")
+    while at >= 0:
+        content[at + 42 : at + 46] = bytes(4)
+        at = content.find(b"PK\x01\x02", at + 4)
+    (folder / "overlap").write_bytes(content)
+    return "overlap", "refused: "
+
+
+# --- lies about storages and tensors
+
+
+def crafted(numel: int = 4, offset: int = 0, size: Any = (4,), stride: Any = (1,)) -> bytes:
+    import torch
+
+    class Ref:
+        pass
+
+    class Tensor:
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (Ref(), offset, size, stride, False, {})
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            is_ref = isinstance(value, Ref)
+            return ("storage", torch.FloatStorage, "0", "cpu", numel) if is_ref else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, 2).dump({"w": Tensor()})
+    return buffer.getvalue()
+
+
+LIES: dict[str, dict[str, Any]] = {
+    "more_elements_than_bytes": {"numel": 5, "size": (5,)},
+    "fewer_elements_than_bytes": {"numel": 2},
+    "offset_beyond": {"offset": 1},
+    "offset_negative": {"offset": -1},
+    "offset_huge": {"offset": 2**63},
+    "stride_beyond": {"stride": (2,)},
+    "stride_negative": {"offset": 3, "stride": (-1,)},
+    "size_huge": {"size": (2**40, 2**40), "stride": (0, 0)},
+    "size_overflowing_to_zero": {"size": (2**32, 2**32), "stride": (0, 0)},
+    "axes_missing": {"size": (2, 2)},
+    "numel_negative": {"numel": -4},
+    "numel_huge": {"numel": 2**62},
+}
+
+
+def _lie(name: str, changes: dict[str, Any]) -> Attack:
+    def write(folder: Path) -> tuple[str, str]:
+        zipped(folder / name, crafted(**changes), {"0": bytes(16)})
+        return name, "refused: "
+
+    return write
+
+
+ATTACKS += [_lie(f"lie_{name}", changes) for name, changes in LIES.items()]
+
+
+@attack
+def a_tensor_expanded_without_end(folder: Path) -> tuple[str, str]:
+    """Four bytes that are shown as 2**40 elements: listed, and not to be read into memory."""
+    zipped(folder / "expanded", crafted(size=(2**40,), stride=(0,)), {"0": bytes(16)})
+    return "expanded", "refused: "
+
+
+# --- safetensors
+
+
+def safetensors(path: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:
+    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + data)
+    return path
+
+
+ENTRY = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+HEADERS: dict[str, tuple[str, int | None]] = {
+    "header_longer_than_the_file": ('{"a":' + ENTRY + "}", 10_000),
+    "header_longer_than_memory": ('{"a":' + ENTRY + "}", 2**63),
+    "duplicate_key": ('{"a":' + ENTRY + ',"a":' + ENTRY + "}", None),
+    "duplicate_field": (
+        '{"a":{"dtype":"F32","dtype":"I8","shape":[1],"data_offsets":[0,4]}}', None),
+    "overlap": ('{"a":' + ENTRY + ',"b":' + ENTRY + "}", None),
+    "gap": ('{"a":{"dtype":"F32","shape":[0],"data_offsets":[4,4]}}', None),
+    "backwards": ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', None),
+    "shape_overflow": (
+        '{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}', None),
+    "negative_shape": ('{"a":{"dtype":"F32","shape":[-1,-1],"data_offsets":[0,4]}}', None),
+    "number_of_many_digits": ('{"a":{"dtype":"F32","shape":[' + "9" * 9000 + "]}}", None),
+    "nested": ('{"a":' + "[" * 200_000 + "]" * 200_000 + "}", None),
+    "metadata_of_numbers": ('{"__metadata__":{"a":1},"a":' + ENTRY + "}", None),
+}  # fmt: skip
+
+
+def _header(name: str, header: str, length: int | None) -> Attack:
+    def write(folder: Path) -> tuple[str, str]:
+        safetensors(folder / name, header.encode(), bytes(4), length)
+        return name, "refused: "
+
+    return write
+
+
+ATTACKS += [_header(f"header_{name}", *given) for name, given in HEADERS.items()]
+
+
+# --- folders
+
+
+def _index(name: str, file: Any) -> Attack:
+    def write(folder: Path) -> tuple[str, str]:
+        inside = folder / name
+        inside.mkdir()
+        (inside / "m.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
+        return name, "refused: "
+
+    return write
+
+
+TRICKS: dict[str, Any] = {
+    "absolute": "/etc/passwd",
+    "upwards": "../../secret",
+    "device": "/dev/zero",
+    "nul": "a\0b",
+    "itself": "m.safetensors.index.json",
+    "list": ["a"],
+    "empty": "",
+    "home": "~/x",
+    "absent": "nowhere.safetensors",
+}
+ATTACKS += [_index(f"index_{name}", file) for name, file in TRICKS.items()]
+
+
+@attack
+def link_out_of_the_folder(folder: Path) -> tuple[str, str]:
+    inside = folder / "link"
+    inside.mkdir()
+    (inside / "part").symlink_to("/etc/hostname")
+    (inside / "m.safetensors.index.json").write_text('{"weight_map": {"a": "part"}}')
+    return "link", "which is no file of the folder"
+
+
+@attack
+def named_pipe(folder: Path) -> tuple[str, str]:
+    os.mkfifo(folder / "pipe")
+    return "pipe", "not a regular file"
+
+
+@attack
+def endless_device(folder: Path) -> tuple[str, str]:
+    (folder / "zero").symlink_to("/dev/zero")
+    return "zero", "not a regular file"

@@ -1,0 +1,97 @@
+"""Valid files of every format, damaged: they open, or our own error says why not."""
+
+import contextlib
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
+from ablate_kit.checkpoints.diff import digest_of_tensor
+from ablate_kit.checkpoints.patch import Change, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.stats import stats
+from ablate_kit.reports.meta import outline
+
+WEIGHTS = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2).expand(2)}
+TREE = {"model": WEIGHTS, "epoch": 3, "classes": ["a", "b"], "half": torch.ones(3).bfloat16()}
+
+
+def whole(folder: Path, kind: str) -> Path:
+    """A small valid checkpoint; of shards the index is the file to damage."""
+    path = folder / "file"
+    if kind in ("zip", "legacy"):
+        torch.save(TREE, path, _use_new_zipfile_serialization=kind == "zip")
+    elif kind == "safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in WEIGHTS.items()}, path, {"a": "b"})
+    else:
+        path = folder / "m.safetensors.index.json"
+        save_file({name: tensor.contiguous() for name, tensor in WEIGHTS.items()}, folder / "s")
+        files = dict.fromkeys(WEIGHTS, "s")
+        path.write_text(json.dumps({"metadata": {"total_size": 32}, "weight_map": files}))
+    return path
+
+
+@cache
+def content(kind: str) -> bytes:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        return whole(Path(folder), kind).read_bytes()
+
+
+@st.composite
+def damaged(draw: st.DrawFn, kind: str) -> bytes:
+    """Bytes set, inserted, taken out, doubled, moved; aimed at what is read, not at padding."""
+    data = bytearray(content(kind))
+    for _ in range(draw(st.integers(1, 5))):
+        if not data:
+            break
+        used = [at for at, byte in enumerate(data) if byte not in b"Z\0"] or [0]
+        at = draw(st.sampled_from(used))
+        match draw(st.sampled_from(["set", "insert", "remove", "copy", "number", "cut"])):
+            case "set":
+                data[at] = draw(st.integers(0, 255))
+            case "insert":
+                data[at:at] = draw(st.binary(max_size=8))
+            case "remove":
+                del data[at : at + draw(st.integers(1, 16))]
+            case "copy":
+                other = draw(st.sampled_from(used))
+                length = draw(st.integers(1, 64))
+                data[other : other + length] = data[at : at + length]
+            case "number":
+                value = draw(st.sampled_from([0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]))
+                data[at : at + 8] = value.to_bytes(8, "little")
+            case "cut":
+                del data[at:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "index"])
+@settings(max_examples=150)
+@given(data=st.data())
+def test_nothing_but_our_error_comes_out(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("f")
+    path = whole(folder, kind)
+    path.write_bytes(data.draw(damaged(kind)))
+    with contextlib.suppress(CheckpointError), open_checkpoint(path) as checkpoint:
+        show(checkpoint.archive.metadata)
+        list(outline(checkpoint.archive.metadata, 5))
+        for name, info in checkpoint.tensors.items():
+            digest_of_tensor(checkpoint, name)
+            stats(checkpoint.archive, info)
+            checkpoint.read(name)
+        changes = [Change(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()]
+        if checkpoint.folder:
+            copy_folder_patched(checkpoint, changes, folder.with_name(f"{folder.name}-copy"))
+        else:
+            write_patched(checkpoint.archive, changes, folder / "copy")
+            with open_checkpoint(folder / "copy") as copy:
+                assert list(copy.tensors) == list(checkpoint.tensors)
