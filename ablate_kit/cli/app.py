@@ -12,6 +12,7 @@ from ablate_kit.cli import (
     demo,
     diff,
     evaluate,
+    gradients,
     graft,
     keys,
     meta,
@@ -44,6 +45,7 @@ app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("gradients")(gradients.gradients)
 app.command("demo")(demo.demo)
 
 

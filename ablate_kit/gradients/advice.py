@@ -4,11 +4,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ablate_kit.gradients.attribution import SOLE, Attribution
+from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport
 from ablate_kit.gradients.names import region
 
 Tensors = Sequence[TensorReport]
+
+SLOW = 1e-5  # of the weights' norm per step
+FAST = 1e-2  # of the weights' norm per step: above it, training tends to be unsteady
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,19 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
                 keys,
             )
         others = [t for t in tensors if not _key_bias(t.name)]
-        for some in _by(others, lambda t: region(t.name, 2)):
+        for some in _by(others, lambda t: region(t.name, 1)):
             ratios = [t.update_ratio or 0.0 for t in some]
-            moving = min(ratios) > 1e-5
             then = (
-                "Adam-like steps do not depend on the gradient's size and still move them by at "
-                f"least {min(ratios):.0e} of their norm a step; see whether that is signal or noise"
-                if moving
-                else f"the smallest step is {min(ratios):.0e} of the weights"
+                "Adam's steps do not depend on the gradient's size and still move them by at least "
+                f"{min(ratios):.0e} of their norm a step, be it signal or noise."
+                if min(ratios) > SLOW
+                else f"The smallest step is {min(ratios):.0e} of the weights' norm."
             )
             yield (
-                f"{_count(some)} of {region(some[0].name, 2)} get a {word} gradient (mean norm "
+                f"The gradient of {_count(some)} of {region(some[0].name, 1)} is {word} (mean norm "
                 f"{_span(some)}): {few(_names(some))}. Probable causes: a small factor (layer "
-                "scale, gate, loss weight) or a saturated activation between them and the loss; "
-                f"{then}. Try a larger factor at the start, or a normalization before it.",
+                "scale, gate, loss weight) or a saturated activation between them and the loss. "
+                f"{then} Try a larger factor at the start, or a normalization before it.",
                 some,
             )
 
@@ -199,16 +201,21 @@ def _intermittent(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
 
 
 def _high(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
-    for some in _by(tensors, lambda t: region(t.name, 2)):
-        worst = max(some, key=lambda t: t.grad_norm_max or 0.0)
-        ratio = max(t.update_ratio or 0.0 for t in some)
-        yield (
-            f"{_count(some)} of {region(worst.name, 2)} often have a gradient norm above the limit "
-            f"(largest {worst.grad_norm_max:.1f}, in {worst.name}, {worst.elements:,} elements; "
-            f"RMS {worst.grad_rms:.1e}). Clip the global norm; a step is at most {ratio:.0e} of "
-            "the weights' norm on average, and below 1e-2 there is no cause for alarm.",
-            some,
-        )
+    worst = max(tensors, key=lambda t: t.grad_norm_max or 0.0)
+    fast = max(tensors, key=lambda t: t.update_ratio or 0.0)
+    ratio = fast.update_ratio or 0.0
+    then = (
+        f"Its steps are {ratio:.0e} of the weights' norm in {fast.name}: lower its learning rate."
+        if ratio > FAST
+        else f"Steps are at most {ratio:.0e} of the weights' norm on average: no cause for alarm."
+    )
+    yield (
+        f"The gradient norm of {_count(tensors)} is often above the limit: {few(_names(tensors))}. "
+        f"The largest is {worst.grad_norm_max:.1f}, in {worst.name}; a norm grows with the number "
+        f"of elements, and there each of {worst.elements:,} has {worst.grad_rms:.1e} (RMS). Clip "
+        f"the global norm. {then}",
+        tensors,
+    )
 
 
 _RULES: dict[str, Callable[[Tensors], Iterator[tuple[str, Tensors]]]] = {
@@ -229,12 +236,13 @@ def _of_terms(attribution: Attribution) -> Iterator[Advice]:
     for term, tensors in attribution.sole().items():
         names = [name for name, _ in tensors]
         least = min(share for _, share in tensors)
-        rest = f"at least {least:.1%}" if least < 1 else "all"
+        largest = float(attribution.norms[attribution.terms.index(term)].max())
         yield Advice(
             "loss terms",
-            f"{len(names)} tensors learn only through the loss term {term!r} ({rest} of their "
-            f"gradient; limit {SOLE:.0%}): {few(names)}. Without that term, or with a small factor "
-            "before it, they stay as they are.",
+            f"{few(names)}: these {len(names)} tensors learn only through the loss term {term!r} "
+            f"({least:.1%} of their gradient or more at step {attribution.step}; its largest norm "
+            f"is {largest:.1e}). Without that term, or with a small factor before it, they stay as "
+            "they are.",
             tuple(names),
         )
 

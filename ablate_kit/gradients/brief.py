@@ -18,9 +18,14 @@ WARM = 20  # steps before the loss terms are told apart: gates that start at zer
 class Training(Protocol):
     """A detector, its data and its loss, as one framework has them."""
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
     accumulate: int  # batches per step
+    scaler: torch.amp.GradScaler  # of half precision; disabled where there is none
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
 
     def batches(self) -> Iterator[Any]:
         """Batches without end."""
@@ -64,11 +69,13 @@ def train_briefly(
                 loss, terms = training.losses(batch, index)
                 if attribution is None and step == min(WARM, steps):
                     attribution = attribute(terms, monitor.names, monitor.parameters, step)
-                (loss / training.accumulate).backward()
+                training.scaler.scale(loss / training.accumulate).backward()
                 total += loss.item() / training.accumulate
+            training.scaler.unscale_(training.optimizer)
             monitor.observe()
             training.clip()
-            training.optimizer.step()
+            training.scaler.step(training.optimizer)
+            training.scaler.update()
             training.optimizer.zero_grad(set_to_none=True)
             done = Outcome(step, total, attribution)
             after(done)

@@ -1,88 +1,78 @@
 """The hybrid detector's training, by a recipe or from a checkpoint's weights."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.errors import UserError
+from ablate_kit.models.hybrid import HybridAdapter
 from detector.data.dataset import Dataset
-from detector.data.letterbox import GRAY, MEAN_COLOR
-from detector.data.training import Batch, EpochSampler, TrainingSet, loader
-from detector.network.model import HybridDetector
-from detector.training.criterion import LossSettings, criterion
-from detector.training.optim import offset_parameters, parameter_groups
-from detector.training.recipe import Training
-
-BETAS, EPSILON = (0.9, 0.999), 1e-6  # as in the trainer
+from detector.data.training import Batch
+from detector.training.criterion import criterion, denoising_factor
+from detector.training.recipe import TrainRecipe, parse_recipe
+from detector.training.trainer import Trainer
 
 
 class HybridTraining:
-    """Batches, loss and optimizer as the trainer makes them, at a constant learning rate."""
+    """The trainer's model, batches, loss, precision and clipping, at a constant learning rate.
 
-    def __init__(
-        self,
-        model: HybridDetector,
-        dataset: Dataset,
-        options: Training,
-        losses: LossSettings,
-        multipliers: dict[str, float],
-        device: str = "cpu",
-    ) -> None:
-        self.options = options
-        self.settings = losses
-        self.accumulate = options.accumulate
-        self.device = torch.device(device)
-        self.model = model.to(self.device)
-        self.frozen = [self._freeze(name) for name in options.freeze]
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, options.lr, options.weight_decay, multipliers),
-            betas=BETAS,
-            eps=EPSILON,
-        )
-        self.offsets = offset_parameters(self.model)
-        self.noise = torch.Generator(self.device)
-        fill = MEAN_COLOR if model.config.pad_color == "mean" else GRAY
-        self.sampler = EpochSampler(len(dataset), seed=options.seed)
-        self.loader = loader(
-            TrainingSet(
-                dataset, model.config.image_size, fill, flip=options.flip, seed=options.seed
-            ),
-            self.sampler,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            drop_last=len(dataset) >= options.batch_size,
-            pin_memory=self.device.type == "cuda",
-        )
+    Of a recipe nothing else counts here: no schedule, no average, no evaluation.
+    """
+
+    def __init__(self, recipe: TrainRecipe, dataset: Dataset, device: str = "cpu") -> None:
+        quiet = recipe.training.model_copy(update={"tensorboard": False})
+        recipe = recipe.model_copy(update={"training": quiet})
+        self.trainer = Trainer(recipe, dataset, Path(), device=device)  # writes when it runs
+        self.model = self.trainer.model
+        self.optimizer = self.trainer.optimizer
+        self.accumulate = recipe.training.accumulate
+        self.scaler: torch.amp.GradScaler = self.trainer.precision.scaler
+        self.epoch = 0
 
     def batches(self) -> Iterator[Batch]:
-        epoch = 0
         while True:
-            self.sampler.set_epoch(epoch)
-            for module in self.frozen:
+            for module in self.trainer.frozen:
                 module.eval()
-            yield from self.loader
-            epoch += 1
+            self.trainer.sampler.set_epoch(self.epoch)
+            yield from self.trainer.batches
+            self.epoch += 1
 
     def losses(self, batch: Batch, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         images, targets = batch
+        trainer, options = self.trainer, self.trainer.options
         for target in targets:
-            target["boxes"] = target["boxes"].to(self.device)
-            target["labels"] = target["labels"].to(self.device)
-        self.noise.manual_seed(self.options.seed * 1_000_003 + index)
-        out = self.model(images.to(self.device), targets, self.noise)
-        terms = dict(criterion(out, targets, self.settings))
+            target["boxes"] = target["boxes"].to(trainer.device)
+            target["labels"] = target["labels"].to(trainer.device)
+        trainer.noise.manual_seed(options.seed * 1_000_003 + index)
+        with trainer.precision.forward():
+            out = trainer.network(images.to(trainer.device), targets, trainer.noise)
+        factor = denoising_factor(self.epoch, options.denoising_warmup_epochs)
+        found = criterion(trainer.precision.in_fp32(out), targets, trainer.losses, factor)
+        terms = dict(found)
         return terms.pop("loss"), terms
 
     def clip(self) -> None:
-        nn.utils.clip_grad_norm_(self.offsets, self.options.clip_offsets)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.trainer.clipping()
 
-    def _freeze(self, name: str) -> nn.Module:
-        modules = dict(self.model.named_modules())
-        if name not in modules:
-            raise UserError(
-                f'training.freeze names no module "{name}" of the detector'
-                f"{did_you_mean(name, [known for known in modules if known])}"
-            )
-        return modules[name].requires_grad_(False)
+
+def from_checkpoint(
+    adapter: HybridAdapter, dataset: Dataset, options: dict[str, Any], device: str = "cpu"
+) -> HybridTraining:
+    """Training that goes on from a checkpoint's weights, with the recipe's defaults.
+
+    Raises ``UserError`` where the data's classes are not the checkpoint's.
+    """
+    if tuple(dataset.classes) != tuple(adapter.classes):
+        raise UserError(
+            f"the checkpoint has the classes {', '.join(adapter.classes)}; the data "
+            f"{', '.join(dataset.classes)}"
+        )
+    config = adapter.module.config.to_dict()
+    # The data section of a recipe is not looked at where the data set is given.
+    values = {"model": config, "data": {"kind": "shapes"}, "training": options}
+    training = HybridTraining(parse_recipe(values, "the training options"), dataset, device)
+    training.model.load_state_dict(adapter.module.state_dict())
+    return training

@@ -39,6 +39,7 @@ class TransformersTraining:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         there = match_classes(adapter.classes, dataset.classes)
         self.label_of = {int(data): model for model, data in enumerate(there) if data >= 0}
+        self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=False)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=WEIGHT_DECAY)
 
