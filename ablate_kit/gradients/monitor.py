@@ -234,27 +234,23 @@ class GradientMonitor:
         The update is then what the gradient did. Where decay is part of the gradient and goes
         through momentum or Adam's normalization, the two cannot be told apart.
         """
-        factors: dict[int, float] = {}
-        rates: dict[int, float] = {}
-        decays: set[int] = set()
+        place = {id(parameter): i for i, parameter in enumerate(self.parameters)}
+        self._in_optimizer = np.zeros(len(place), bool)
+        self._rate = np.zeros(len(place))
         for group in optimizer.param_groups:
             rate, decay = float(group["lr"]), float(group.get("weight_decay") or 0)
-            plain = isinstance(optimizer, SGD) and not group["momentum"]
-            apart = plain or group.get("decoupled_weight_decay", False)
-            for parameter in group["params"]:
-                rates[id(parameter)] = rate
-                if decay:
-                    decays.add(id(parameter))
-                    if apart and parameter.grad is not None:
-                        factors[id(parameter)] = 1 - rate * decay
-        keys = [id(parameter) for parameter in self.parameters]
-        self._in_optimizer = np.array([key in rates for key in keys])
-        self._decays |= np.array([key in decays for key in keys])
-        self._rate = np.array([rates.get(key, 0.0) for key in keys])
-        shrunk = [(m, factors[k]) for m, k in zip(self._members, keys, strict=True) if k in factors]
-        if shrunk:
-            members, kept = zip(*shrunk, strict=True)
-            torch._foreach_mul_(members, kept)
+            mine = [place[id(p)] for p in group["params"] if id(p) in place]
+            self._in_optimizer[mine] = True
+            self._rate[mine] = rate
+            if not decay:
+                continue
+            self._decays[mine] = True
+            moved = [self._members[i] for i in mine if self.parameters[i].grad is not None]
+            # The very operations of the optimizers, so that a zero gradient leaves exactly zero.
+            if moved and group.get("decoupled_weight_decay", False):
+                torch._foreach_mul_(moved, 1 - rate * decay)
+            elif moved and isinstance(optimizer, SGD) and not group["momentum"]:
+                torch._foreach_add_(moved, torch._foreach_mul(moved, decay), alpha=-rate)
 
     def _fetch(self) -> None:
         """Brings what waits on the devices here: one transfer per device."""

@@ -56,12 +56,14 @@ def heat_map(report: GradientReport, path: Path) -> None:
         )
         figure.colorbar(image, ax=axes, label="log10 of the mean gradient norm", pad=0.02)
     names = [region(name, report.depth) for name in measured.names]
-    starts = [i for i in range(count) if i == 0 or names[i] != names[i - 1]]
-    ticks: list[int] = []
-    for start in starts:
-        if not ticks or start - ticks[-1] >= CLOSE * count:
-            ticks.append(start)
-    axes.set_yticks(ticks, [names[i] for i in ticks], fontsize=7)
+    edges = [i for i in range(count) if i == 0 or names[i] != names[i - 1]]
+    lengths = np.diff([*edges, count])
+    ticks: list[float] = []
+    for k in np.argsort(-lengths, kind="stable"):  # where there is no room, large modules win
+        middle = edges[k] + lengths[k] / 2
+        if all(abs(middle - tick) >= CLOSE * count for tick in ticks):
+            ticks.append(float(middle))
+    axes.set_yticks(ticks, [names[int(tick)] for tick in ticks], fontsize=7)
     axes.set_xlabel("optimizer step")
     axes.set_title(
         "Gradient norm by depth over time (gray: none, or zero)", fontsize=10, loc="left"
@@ -97,7 +99,7 @@ def verdict_bars(report: GradientReport, path: Path) -> None:
             axes.barh(places, widths, left=left, color=COLORS[verdict], label=label, height=0.8)
             left += widths
     axes.set_yticks(places, list(modules), fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(modules) - 0.4, -0.6)
     axes.set_xlabel("tensors")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
