@@ -12,6 +12,7 @@ from ablate_kit.cli import (
     demo,
     diff,
     evaluate,
+    gradients,
     graft,
     keys,
     meta,
@@ -47,6 +48,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("retrain")(retrain.retrain)
+app.command("gradients")(gradients.gradients)
 app.command("demo")(demo.demo)
 
 

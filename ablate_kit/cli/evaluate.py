@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.data import open_dataset
 from ablate_kit.cli.output import print_json, progress, say, warn
 from ablate_kit.errors import UserError
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ablate_kit.models.adapter import Adapter
-    from detector.data.dataset import Dataset
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
     if output:
         check_free(output)
     check_device(device)
-    dataset = _dataset(annotations, images, voc, split, difficult, shapes, limit)
+    dataset = open_dataset(annotations, images, voc, split, difficult, shapes, limit)
 
     def opened() -> "Iterator[tuple[str, str, Adapter]]":
         for path, name in zip(checkpoints, names, strict=True):
@@ -118,35 +118,3 @@ def _names(checkpoints: list[Path]) -> list[str]:
     if len(set(checkpoints)) < len(checkpoints):
         raise UserError("a checkpoint is given twice")
     return [str(path) for path in checkpoints]
-
-
-def _dataset(
-    annotations: Path | None,
-    images: Path | None,
-    voc: Path | None,
-    split: str | None,
-    difficult: str,
-    shapes: bool,
-    count: int | None,
-) -> "Dataset":
-    from detector.data.coco import Coco
-    from detector.data.dataset import limit
-    from detector.data.voc import Voc
-    from detector.training.recipe import ShapesData
-
-    if sum((annotations is not None, voc is not None, shapes)) != 1:
-        raise UserError(
-            "give one data set: --annotations with --images, --voc with --split, or --shapes"
-        )
-    if (annotations is None) != (images is None):
-        raise UserError("--annotations and --images go together")
-    if (voc is None) != (split is None):
-        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
-    dataset: Dataset
-    if annotations and images:
-        dataset = Coco(annotations, images)
-    elif voc and split:
-        dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
-    else:
-        _, dataset = ShapesData(kind="shapes").datasets()
-    return limit(dataset, count) if count else dataset

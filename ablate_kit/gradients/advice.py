@@ -1,0 +1,328 @@
+"""What a finding probably means and what to try, in plain sentences with their numbers."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ablate_kit.gradients.attribution import Attribution
+from ablate_kit.gradients.diagnose import Diagnosis, TensorReport
+from ablate_kit.gradients.names import region
+
+Tensors = Sequence[TensorReport]
+
+SLOW = 1e-5  # of the weights' norm per step
+FAST = 1e-2  # of the weights' norm per step: above it, training tends to be unsteady
+
+
+@dataclass(frozen=True)
+class Advice:
+    verdict: str  # that it is about, or "loss terms", "run"
+    sentence: str
+    tensors: tuple[str, ...]
+
+
+def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list[Advice]:
+    """Advice in order of precedence of the verdicts; tensors with one cause share a sentence."""
+    found = list(_of_the_run(diagnosis))
+    for verdict, rule in _RULES.items():
+        tensors = [t for t in diagnosis.tensors if t.verdict == verdict]
+        if tensors:
+            found += [Advice(verdict, text, _names(some)) for text, some in rule(tensors)]
+    if attribution is not None:
+        found += _of_terms(attribution)
+    return found
+
+
+def few(names: Sequence[str], shown: int = 3) -> str:
+    """``a, b, c and 5 more``; numbered names of one pattern are joined: ``layers.{0,1}.bias``."""
+    joined = _joined(names)
+    more = f" and {len(joined) - shown} more" if len(joined) > shown else ""
+    return ", ".join(joined[:shown]) + more
+
+
+def _of_the_run(diagnosis: Diagnosis) -> Iterator[Advice]:
+    skipped = diagnosis.measured.skipped
+    if not diagnosis.steps:
+        why = f": the gradient scaler took all {skipped} back" if skipped else ""
+        yield Advice(
+            "run",
+            f"No optimizer step was measured{why}. If a gradient scaler skips every step, a "
+            "gradient overflows or is no number; lower the loss scale, or look at the first "
+            "backward pass with torch.autograd.detect_anomaly().",
+            (),
+        )
+    elif skipped:
+        yield Advice(
+            "run", f"{skipped} steps were skipped by the gradient scaler and are not counted.", ()
+        )
+
+
+def _non_finite(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    first = min(tensors, key=lambda t: t.first_bad or 0)
+    together = [t for t in tensors if t.first_bad == first.first_bad]
+    biggest = max((t.grad_norm_max or 0.0 for t in tensors), default=0.0)
+    yield (
+        f"{_count(tensors)} became NaN or infinite, {len(together)} of them first, at step "
+        f"{first.first_bad}: {few(_names(together))}. The largest finite gradient norm among them "
+        f"was {biggest:.1e}. Look there for a division, logarithm or square root near zero; lower "
+        "the learning rate or clip gradients; in half precision use a gradient scaler.",
+        tensors,
+    )
+
+
+def _no_update(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    for some in _by(tensors, lambda t: t.why.startswith("its learning rate")):
+        if some[0].why.startswith("its learning rate"):
+            yield f"{_count(some)} have a learning rate of 0: {few(_names(some))}.", some
+            continue
+        yield (
+            f"{_count(some)} get a gradient and do not move: {few(_names(some))} "
+            f"({some[0].why}). The step is smaller than the spacing of the weights' numbers, or "
+            "the optimizer is not given them as they are used: raise their learning rate or keep "
+            "the weights in float32.",
+            some,
+        )
+
+
+def _never(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    causes = {
+        "no gradient in": "take no part in the loss",
+        "its gradient is exactly": "get a gradient that is exactly zero",
+        "it is in no group": "have a gradient, and no group of the optimizer holds them",
+        "no step of": "never change by more than the limits",
+    }
+    tries = {
+        "no gradient in": "Freeze or remove them, or connect them to a loss.",
+        "its gradient is exactly": (
+            "A factor of zero stands before them (a gate or a projection that starts at zero, a "
+            "saturated activation, a detached branch); start that factor off zero."
+        ),
+        "it is in no group": "Add them to the optimizer, or freeze them.",
+        "no step of": "Raise their learning rate.",
+    }
+    for cause, means in causes.items():
+        some = [t for t in tensors if t.why.startswith(cause)]
+        if some:
+            text = f"{_count(some)} {means} ({some[0].why}): {few(_names(some))}. {tries[cause]}"
+            yield text, some
+
+
+def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
+    def rule(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+        keys = [t for t in tensors if _key_bias(t.name)]
+        if keys:
+            yield (
+                f"{_count(keys)} are biases of attention keys ({few(_names(keys))}): a constant "
+                "added to all keys leaves the softmax as it is, so their gradient is rounding "
+                f"noise (norm {_span(keys)}). Harmless; they could be left out.",
+                keys,
+            )
+        others = [t for t in tensors if not _key_bias(t.name)]
+        for some in _by(others, lambda t: region(t.name, 1)):
+            ratios = [t.update_ratio or 0.0 for t in some]
+            then = (
+                "Adam's steps do not depend on the gradient's size and still move them by at least "
+                f"{min(ratios):.0e} of their norm a step, be it signal or noise."
+                if min(ratios) > SLOW
+                else f"The smallest step is {min(ratios):.0e} of the weights' norm."
+            )
+            yield (
+                f"The gradient of {_count(some)} of {region(some[0].name, 1)} is {word} (mean norm "
+                f"{_span(some)}): {few(_names(some))}. Probable causes: a small factor (layer "
+                "scale, gate, loss weight) or a saturated activation between them and the loss. "
+                f"{then} Try a larger factor at the start, or a normalization before it.",
+                some,
+            )
+
+    return rule
+
+
+def _unchanged(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    moved = max(t.change_max or 0.0 for t in tensors)
+    yield (
+        f"{_count(tensors)} are where they were at the start, to {moved:.0e}: "
+        f"{few(_names(tensors))}. Steps cancel or are tiny: raise their learning rate.",
+        tensors,
+    )
+
+
+def _dead_rows(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    for kind, some in _kinds(tensors):
+        names, rows = few(_names(some)), _rows(some)
+        if kind == "key":
+            text = (
+                f"The key third of {_count(some)} gets no more than rounding noise ({names}): a "
+                "constant added to all keys leaves the softmax as it is. Harmless by construction."
+            )
+        elif kind == "box":
+            text = (
+                f"The four box channels of each dense auxiliary head get no loss: {rows} of "
+                f"{names} have no gradient in any step; the dense loss reads class scores only. "
+                "Leave the channels out, or give them a box loss."
+            )
+        elif kind == "padding":
+            text = (
+                f"The last rows of {names} ({rows}) are padding to the width that the compiled "
+                "kernel wants, and are read by nothing. Harmless by construction."
+            )
+        else:
+            text = (
+                f"In {_count(some)} some output rows never get a gradient ({rows}): {names}. Units "
+                "that a ReLU holds at zero, outputs that no loss reads, or classes that did not "
+                "occur. Lower the learning rate, use a leaky activation, or remove the rows."
+            )
+        yield text, some
+
+
+def _below_ulp(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    lost = max(t.lost or 0.0 for t in tensors)
+    yield (
+        f"In {_count(tensors)} most elements with a gradient do not move in a step (up to "
+        f"{lost:.0%}): {few(_names(tensors))}. The step is below the rounding of the weights: keep "
+        "the weights in float32, or raise the learning rate.",
+        tensors,
+    )
+
+
+def _intermittent(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    for some in _by(tensors, lambda t: (t.nonzero, t.last_nonzero)):
+        one = some[0]
+        stopped = one.last_nonzero is not None and one.last_nonzero <= one.steps - one.nonzero
+        then = (
+            "The gradient stopped: was a branch switched off or frozen?"
+            if stopped
+            else "A conditional branch is taken too rarely to learn much."
+        )
+        yield (
+            f"{_count(some)} had a gradient in only {one.nonzero} of {one.steps} steps, last at "
+            f"step {one.last_nonzero}: {few(_names(some))}. {then}",
+            some,
+        )
+
+
+def _high(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    worst = max(tensors, key=lambda t: t.grad_norm_max or 0.0)
+    fast = max(tensors, key=lambda t: t.update_ratio or 0.0)
+    ratio = fast.update_ratio or 0.0
+    then = (
+        f"Its steps are {ratio:.0e} of the weights' norm in {fast.name}: lower its learning rate."
+        if ratio > FAST
+        else f"Steps are at most {ratio:.0e} of the weights' norm on average: no cause for alarm."
+    )
+    yield (
+        f"The gradient norm of {_count(tensors)} is often above the limit: {few(_names(tensors))}. "
+        f"The largest is {worst.grad_norm_max:.1f}, in {worst.name}; a norm grows with the number "
+        f"of elements, and there each of {worst.elements:,} has {worst.grad_rms:.1e} (RMS). Clip "
+        f"the global norm. {then}",
+        tensors,
+    )
+
+
+_RULES: dict[str, Callable[[Tensors], Iterator[tuple[str, Tensors]]]] = {
+    "non_finite": _non_finite,
+    "no_update": _no_update,
+    "never_updated": _never,
+    "vanishing": _small("vanishing"),
+    "unchanged": _unchanged,
+    "dead_rows": _dead_rows,
+    "low": _small("low"),
+    "below_ulp": _below_ulp,
+    "intermittent": _intermittent,
+    "high": _high,
+}
+
+
+def _of_terms(attribution: Attribution) -> Iterator[Advice]:
+    for term, tensors in attribution.sole().items():
+        names = [name for name, _ in tensors]
+        least = min(share for _, share in tensors)
+        largest = float(attribution.norms[attribution.terms.index(term)].max())
+        yield Advice(
+            "loss terms",
+            f"{few(names)}: these {len(names)} tensors learn only through the loss term {term!r} "
+            f"({least:.1%} of their gradient or more at step {attribution.step}; its largest norm "
+            f"is {largest:.1e}). Without that term, or with a small factor before it, they stay as "
+            "they are.",
+            tuple(names),
+        )
+
+
+def _kinds(tensors: Tensors) -> Iterator[tuple[str, list[TensorReport]]]:
+    for kind in ("box", "padding", "key", ""):
+        some = [t for t in tensors if _kind(t) == kind]
+        if some:
+            yield kind, some
+
+
+def _kind(tensor: TensorReport) -> str:
+    gone = sorted((*tensor.dead_rows, *tensor.faint_rows))
+    third = tensor.rows // 3
+    if tensor.rows % 3 == 0 and gone == list(range(third, 2 * third)) and "bias" in tensor.name:
+        return "key"
+    last = gone == list(range(tensor.rows - len(gone), tensor.rows))
+    if last and len(gone) == 4 and "dense_heads" in tensor.name:
+        return "box"
+    if last and "offset_mask" in tensor.name:
+        return "padding"
+    return ""
+
+
+def _key_bias(name: str) -> bool:
+    return bool(re.search(r"(^|\.)(k_proj|key|key_proj|k)\.bias$", name))
+
+
+def _rows(tensors: Tensors) -> str:
+    gone = {tuple(sorted((*t.dead_rows, *t.faint_rows))) for t in tensors}
+    totals = {t.rows for t in tensors}
+    if len(gone) == 1 and len(totals) == 1:
+        (rows,), (total,) = gone, totals
+        if len(rows) > 1 and rows == tuple(range(rows[0], rows[-1] + 1)):
+            return f"rows {rows[0]} to {rows[-1]} of {total}"
+        if len(rows) == 1:
+            return f"row {rows[0]} of {total}"
+    shares = [t.dead_share for t in tensors]
+    return f"{sum(map(len, map(_gone, tensors)))} rows, {min(shares):.0%} to {max(shares):.0%} each"
+
+
+def _gone(tensor: TensorReport) -> tuple[int, ...]:
+    return (*tensor.dead_rows, *tensor.faint_rows)
+
+
+def _span(tensors: Tensors) -> str:
+    norms = [t.grad_norm for t in tensors if t.grad_norm is not None]
+    if not norms:
+        return "none"
+    low, high = min(norms), max(norms)
+    return f"{low:.1e}" if low == high else f"{low:.1e} to {high:.1e}"
+
+
+def _by(tensors: Tensors, key: Callable[[TensorReport], object]) -> list[list[TensorReport]]:
+    groups: dict[object, list[TensorReport]] = {}
+    for tensor in tensors:
+        groups.setdefault(key(tensor), []).append(tensor)
+    return list(groups.values())
+
+
+def _count(tensors: Tensors) -> str:
+    return f"{len(tensors)} tensors" if len(tensors) > 1 else "1 tensor"
+
+
+def _names(tensors: Tensors) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in tensors)
+
+
+def _joined(names: Sequence[str]) -> list[str]:
+    """``a.0.w``, ``a.1.w`` as ``a.{0,1}.w``: names that differ in their numbers alone."""
+    groups: dict[str, list[list[str]]] = {}
+    for name in names:
+        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "\0", name)
+        groups.setdefault(pattern, []).append(re.findall(r"(?<=\.)\d+(?=\.)", name))
+    joined = []
+    for pattern, numbers in groups.items():
+        parts = pattern.split("\0")
+        text = parts[0]
+        for column, rest in zip(zip(*numbers, strict=True), parts[1:], strict=True):
+            distinct = list(dict.fromkeys(column))
+            text += (distinct[0] if len(distinct) == 1 else "{" + ",".join(distinct) + "}") + rest
+        joined.append(text)
+    return joined

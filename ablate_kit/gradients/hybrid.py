@@ -1,0 +1,78 @@
+"""The hybrid detector's training, by a recipe or from a checkpoint's weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.hybrid import HybridAdapter
+from detector.data.dataset import Dataset
+from detector.data.training import Batch
+from detector.training.criterion import criterion, denoising_factor
+from detector.training.recipe import TrainRecipe, parse_recipe
+from detector.training.trainer import Trainer
+
+
+class HybridTraining:
+    """The trainer's model, batches, loss, precision and clipping, at a constant learning rate.
+
+    Of a recipe nothing else counts here: no schedule, no average, no evaluation.
+    """
+
+    def __init__(self, recipe: TrainRecipe, dataset: Dataset, device: str = "cpu") -> None:
+        quiet = recipe.training.model_copy(update={"tensorboard": False})
+        recipe = recipe.model_copy(update={"training": quiet})
+        self.trainer = Trainer(recipe, dataset, Path(), device=device)  # writes when it runs
+        self.model = self.trainer.model
+        self.optimizer = self.trainer.optimizer
+        self.accumulate = recipe.training.accumulate
+        self.scaler: torch.amp.GradScaler = self.trainer.precision.scaler
+        self.epoch = 0
+
+    def batches(self) -> Iterator[Batch]:
+        while True:
+            for module in self.trainer.frozen:
+                module.eval()
+            self.trainer.sampler.set_epoch(self.epoch)
+            yield from self.trainer.batches
+            self.epoch += 1
+
+    def losses(self, batch: Batch, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        images, targets = batch
+        trainer, options = self.trainer, self.trainer.options
+        for target in targets:
+            target["boxes"] = target["boxes"].to(trainer.device)
+            target["labels"] = target["labels"].to(trainer.device)
+        trainer.noise.manual_seed(options.seed * 1_000_003 + index)
+        with trainer.precision.forward():
+            out = trainer.network(images.to(trainer.device), targets, trainer.noise)
+        factor = denoising_factor(self.epoch, options.denoising_warmup_epochs)
+        found = criterion(trainer.precision.in_fp32(out), targets, trainer.losses, factor)
+        terms = dict(found)
+        return terms.pop("loss"), terms
+
+    def clip(self) -> None:
+        self.trainer.clipping()
+
+
+def from_checkpoint(
+    adapter: HybridAdapter, dataset: Dataset, options: dict[str, Any], device: str = "cpu"
+) -> HybridTraining:
+    """Training that goes on from a checkpoint's weights, with the recipe's defaults.
+
+    Raises ``UserError`` where the data's classes are not the checkpoint's.
+    """
+    if tuple(dataset.classes) != tuple(adapter.classes):
+        raise UserError(
+            f"the checkpoint has the classes {', '.join(adapter.classes)}; the data "
+            f"{', '.join(dataset.classes)}"
+        )
+    config = adapter.module.config.to_dict()
+    # The data section of a recipe is not looked at where the data set is given.
+    values = {"model": config, "data": {"kind": "shapes"}, "training": options}
+    training = HybridTraining(parse_recipe(values, "the training options"), dataset, device)
+    training.model.load_state_dict(adapter.module.state_dict())
+    return training

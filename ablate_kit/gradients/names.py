@@ -1,0 +1,44 @@
+"""Names of a model's parameters, as they are without the wrappers of training."""
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
+INNER = "module"  # what those call the model that they wrap
+# torch.compile, FSDP and activation checkpointing put these levels anywhere in a name.
+LEVELS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+
+
+def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+    """(name, parameter, its module), each parameter once, names without wrappers' levels.
+
+    A module of the user's that is called ``module`` keeps its name: only what a known wrapper
+    adds is left out.
+    """
+    modules = dict(model.named_modules())
+    added = {
+        f"{path}.{INNER}".lstrip(".")
+        for path, module in modules.items()
+        if isinstance(module, WRAPPERS)
+    }
+    for name, parameter in model.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        yield _stripped(path, leaf, added), parameter, modules[path]
+
+
+def _stripped(path: str, leaf: str, added: set[str]) -> str:
+    kept: list[str] = []
+    levels = path.split(".") if path else []
+    for i, level in enumerate(levels):
+        if level not in LEVELS and ".".join(levels[: i + 1]) not in added:
+            kept.append(level)
+    return ".".join([*kept, leaf])
+
+
+def region(name: str, depth: int) -> str:
+    """The first ``depth`` levels of a name; a parameter of the model itself is its own region."""
+    levels = name.split(".")
+    return ".".join(levels[: min(depth, max(len(levels) - 1, 1))])

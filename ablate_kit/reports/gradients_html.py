@@ -1,0 +1,37 @@
+"""A gradient diagnosis as one HTML page that needs nothing but itself."""
+
+import base64
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ablate_kit.gradients.compat import CATEGORIES, HEALTHY
+from ablate_kit.reports.gradients_figures import COLORS
+from ablate_kit.reports.gradients_text import DETAILS, GradientReport, details
+
+
+def page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
+    """The page; ``figures`` are PNG files by name, which it carries within."""
+    templates = Environment(
+        loader=PackageLoader("ablate_kit", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    diagnosis = report.diagnosis
+    notebook = diagnosis.measured.notebook
+    counts = [
+        (verdict.replace("_", " "), count, COLORS[verdict])
+        for verdict, count in diagnosis.counts().items()
+    ]
+    categories = (*CATEGORIES, HEALTHY) if notebook is not None else ()
+    return templates.get_template("gradients.html.j2").render(
+        title=str(report.about.get("model", "a model")),
+        about=[*report.about.items(), ("steps measured", diagnosis.steps)],
+        counts=counts,
+        advice=report.advice,
+        figures={name: base64.b64encode(data).decode() for name, data in figures.items()},
+        notebook=[(name, int((notebook or {})[name].sum())) for name in categories],
+        header=DETAILS,
+        rows=details(report),
+    )

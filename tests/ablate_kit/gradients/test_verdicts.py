@@ -1,0 +1,239 @@
+"""One small tensor per way of not learning, and the verdict that it must get."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
+from ablate_kit.gradients.monitor import GradientMonitor
+
+STEPS = 30
+Loss = Callable[["Toy", int], Tensor]
+
+
+class Toy(nn.Module):
+    """``fine`` learns; ``odd`` is the one in question."""
+
+    def __init__(self, odd: Tensor) -> None:
+        super().__init__()
+        self.fine = nn.Parameter(torch.linspace(-1, 1, 6))
+        self.odd = nn.Parameter(odd)
+
+
+def learn(toy: nn.Module, optimizer: Optimizer, loss: Loss, steps: int = STEPS) -> Diagnosis:
+    with GradientMonitor(toy, optimizer, interval=7) as monitor:
+        for step in range(steps):
+            optimizer.zero_grad()
+            loss(toy, step).backward()  # type: ignore[arg-type]
+            optimizer.step()
+    return diagnose(monitor.measured())
+
+
+def verdicts(
+    odd: Tensor, loss: Loss, kind: type[Optimizer] = AdamW, **options: float
+) -> TensorReport:
+    toy = Toy(odd)
+    options = {"lr": 1e-2} | options
+    fine, found = learn(toy, kind(toy.parameters(), **options), loss).tensors  # type: ignore[call-arg]
+    assert fine.name == "fine"
+    assert fine.verdict == "healthy" or found.verdict == "non_finite"
+    return found
+
+
+def ones() -> Tensor:
+    return torch.ones(4)
+
+
+def fine(toy: Toy) -> Tensor:
+    return 0.1 * (toy.fine - 3).square().sum()
+
+
+def test_a_tensor_that_learns_is_healthy() -> None:
+    found = verdicts(ones(), lambda toy, _: fine(toy) + toy.odd.square().sum())
+    assert found.verdict == "healthy"
+    assert (found.flags, found.why) == ((), "")
+    assert found.gradients == found.nonzero == found.updates == STEPS
+
+
+def test_no_gradient() -> None:
+    found = verdicts(ones(), lambda toy, _: fine(toy))
+    assert found.verdict == "never_updated"
+    assert found.why == "no gradient in 30 steps: it takes no part in the loss"
+    assert found.gradients == 0
+
+
+@pytest.mark.parametrize(("kind", "decay"), [(AdamW, 0.1), (SGD, 0.1), (Adam, 0.1), (AdamW, 0.0)])
+def test_weight_decay_does_not_mask_a_zero_gradient(kind: type[Optimizer], decay: float) -> None:
+    found = verdicts(ones(), lambda toy, _: fine(toy) + 0 * toy.odd.sum(), kind, weight_decay=decay)
+    assert found.verdict == "never_updated"
+    assert "exactly zero in all 30 steps" in found.why
+    assert ("weight decay alone has moved it" in found.why) == (decay > 0)
+    assert (found.change_max or 0) > 0 or not decay
+    if kind is not Adam:  # whose decay goes through the moments
+        assert found.updates == 0
+        assert found.update_norm == pytest.approx(0, abs=1e-7)
+
+
+def test_nan_from_the_start() -> None:
+    found = verdicts(ones(), lambda toy, _: fine(toy) + (toy.odd * float("nan")).sum())
+    assert found.verdict == "non_finite"
+    assert (found.first_bad, found.bad_steps) == (1, STEPS)
+
+
+def test_nan_later_is_never_healthy() -> None:
+    found = verdicts(
+        ones(),
+        lambda toy, step: fine(toy) + (toy.odd * (1 if step < 20 else float("nan"))).sum(),
+    )
+    assert found.verdict == "non_finite"
+    assert found.why == "gradient not finite in 10 of 30 steps, first at step 21"
+    assert found.grad_norm == pytest.approx(2.0)  # of the 20 finite ones
+
+
+def test_infinite_gradient() -> None:
+    found = verdicts(ones(), lambda toy, _: fine(toy) + (toy.odd * float("inf")).sum(), SGD)
+    assert found.verdict == "non_finite"
+
+
+def test_weights_that_are_not_finite() -> None:
+    weights = torch.tensor([1.0, float("inf"), 2.0])
+    found = verdicts(weights, lambda toy, _: fine(toy) + toy.odd[0])
+    assert found.verdict == "non_finite"
+    assert found.why.startswith("weights not finite in 30")
+
+
+def test_steps_below_the_spacing_of_the_numbers() -> None:
+    """At 1, float32 numbers are 6e-8 and 1.2e-7 apart; a step of 1e-8 is rounded away."""
+    found = verdicts(ones(), lambda toy, _: fine(toy) + 1e-7 * toy.odd.sum(), SGD, lr=0.1)
+    assert found.verdict == "no_update"
+    assert "in 30 not a bit changed" in found.why
+    assert found.lost == 1.0
+
+
+def test_bfloat16_weights_that_lose_their_steps_in_part() -> None:
+    weights = torch.tensor([1.0, 1.0, 1.0, 1e-3], dtype=torch.bfloat16)
+    found = verdicts(
+        weights, lambda toy, _: fine(toy) + toy.odd.float().sum(), AdamW, lr=1e-3, weight_decay=0.0
+    )
+    assert found.verdict == "below_ulp"
+    assert found.lost == pytest.approx(0.75)
+
+
+def test_a_learning_rate_of_zero() -> None:
+    toy = Toy(ones())
+    optimizer = AdamW([{"params": [toy.fine], "lr": 1e-2}, {"params": [toy.odd], "lr": 0.0}])
+    found = learn(toy, optimizer, lambda toy, _: fine(toy) + toy.odd.sum()).tensors[1]
+    assert found.verdict == "no_update"
+    assert found.why == "its learning rate is 0"
+
+
+def test_a_gradient_that_has_gone_is_not_counted_on() -> None:
+    """The notebook takes the last gradient it saw for one that is there."""
+
+    def loss(toy: Toy, step: int) -> Tensor:
+        return fine(toy) + (toy.odd.sum() if step < 10 else 0)
+
+    found = verdicts(ones(), loss)
+    assert found.verdict == "intermittent"
+    assert found.why == "a gradient in 10 of 30 steps, last at step 10"
+    assert "no_update" not in found.flags
+    assert found.gradients == 10
+
+
+def test_a_branch_that_is_taken_often_is_healthy() -> None:
+    found = verdicts(ones(), lambda toy, i: fine(toy) + (toy.odd.sum() if i % 3 else 0))
+    assert found.verdict == "healthy"
+    assert (found.gradients, found.updates) == (20, 20)
+
+
+def test_slow_drift_under_the_threshold_counts_as_moving() -> None:
+    """Steps of 5e-9 are below the limit of 1e-8, and 5e-5 of these weights."""
+    found = verdicts(
+        torch.full((4,), 1e-4), lambda toy, _: fine(toy) + 5e-8 * toy.odd.sum(), SGD, lr=0.1
+    )
+    assert found.updates == STEPS
+    assert "no_update" not in found.flags
+    assert "unchanged" not in found.flags
+    assert found.update_ratio == pytest.approx(5e-5, rel=0.02)
+    assert found.change_max == pytest.approx(STEPS * 5e-9, rel=0.02)
+
+
+def test_vanishing_low_and_high_by_the_norm() -> None:
+    def found(factor: float) -> TensorReport:
+        return verdicts(torch.full((4,), 0.01), lambda toy, _: fine(toy) + factor * toy.odd.sum())
+
+    assert found(1e-8).verdict == "vanishing"  # norm 2e-8
+    assert found(1e-6).verdict == "low"
+    assert found(1e-4).verdict == "healthy"
+    assert found(10.0).verdict == "high"
+    assert found(1e-8).grad_rms == pytest.approx(1e-8)
+
+
+def test_low_counts_what_vanishes() -> None:
+    """The notebook's band leaves a tensor that is 40 % vanishing and 40 % low without a flag."""
+    factors = [1e-8, 1e-8, 1e-6, 1e-6, 1e-2]
+    found = verdicts(
+        torch.full((4,), 0.01), lambda toy, i: fine(toy) + factors[i % 5] * toy.odd.sum()
+    )
+    assert found.verdict == "low"
+    assert (found.vanishing, found.low) == (pytest.approx(0.4), pytest.approx(0.8))
+
+
+def test_unchanged_from_the_start() -> None:
+    """Each step moves it and the next moves it back."""
+    found = verdicts(
+        ones(), lambda toy, i: fine(toy) + (-1) ** i * 1e-2 * toy.odd.sum(), SGD, lr=1e-2
+    )
+    assert found.updates == STEPS
+    assert found.verdict == "unchanged"
+
+
+def test_dead_rows() -> None:
+    found = verdicts(torch.ones(6, 3), lambda toy, _: fine(toy) + toy.odd[:4].square().sum())
+    assert found.verdict == "dead_rows"
+    assert found.dead_rows == (4, 5)
+    assert found.dead_share == pytest.approx(1 / 3)
+    assert found.grad_zero == pytest.approx(1 / 3)
+
+
+def test_rows_of_a_transposed_convolution_are_its_outputs() -> None:
+    layer = nn.ConvTranspose2d(2, 3, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(0.1, 1, layer.weight.numel()).view_as(layer.weight))
+    image = torch.ones(1, 2, 4, 4)
+    (found,) = learn(
+        layer, AdamW(layer.parameters()), lambda toy, _: layer(image)[:, :2].square().sum()
+    ).tensors
+    assert (found.rows, found.dead_rows) == (3, (2,))
+
+
+def test_rows_with_rounding_noise_only() -> None:
+    scale = torch.tensor([1.0, 1.0, 1e-9, 1.0])
+    found = verdicts(ones(), lambda toy, _: fine(toy) + (scale * toy.odd).sum())
+    assert found.faint_rows == (2,)
+    assert found.verdict == "dead_rows"
+
+
+def test_not_in_the_optimizer() -> None:
+    toy = Toy(ones())
+    found = learn(toy, AdamW([toy.fine], lr=1e-2), lambda t, _: fine(t) + t.odd.sum()).tensors[1]
+    assert found.verdict == "never_updated"
+    assert found.why.startswith("it is in no group of the optimizer")
+
+
+def test_frozen_parameters_are_no_finding() -> None:
+    toy = Toy(ones())
+    toy.odd.requires_grad_(False)
+    diagnosis = learn(toy, AdamW([toy.fine], lr=1e-2), lambda t, _: fine(t) + t.odd.sum())
+    assert diagnosis.counts() == {"healthy": 1, "frozen": 1}
+    assert diagnosis.frozen == ("odd",)
+
+
+def test_nothing_is_said_before_a_step() -> None:
+    toy = Toy(ones())
+    diagnosis = learn(toy, AdamW(toy.parameters()), lambda toy, _: fine(toy), steps=0)
+    assert diagnosis.steps == 0
+    assert all(not tensor.flags for tensor in diagnosis.tensors)
