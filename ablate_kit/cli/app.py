@@ -9,6 +9,7 @@ from ablate_kit.cli import (
     apply,
     convert,
     cut,
+    data,
     demo,
     diff,
     evaluate,
@@ -44,6 +45,7 @@ app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 
 

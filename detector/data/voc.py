@@ -102,7 +102,7 @@ class _Image:
 def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ...]:
     listed_in: dict[_Image, str] = {}
     for year, split in splits:
-        folder = _year_folder(root, year)
+        folder = year_folder(root, year)
         file = _split_file(folder, split)
         names = [line.strip() for line in _text(file).splitlines() if line.strip()]
         if not names:
@@ -120,7 +120,8 @@ def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ..
     return tuple(listed_in)
 
 
-def _year_folder(root: Path, year: str) -> Path:
+def year_folder(root: Path, year: str) -> Path:
+    """``VOC2007`` of a VOCdevkit folder, or of one that holds it."""
     for folder in (root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"):
         if folder.is_dir():
             return folder
@@ -132,6 +133,11 @@ def _year_folder(root: Path, year: str) -> Path:
         f"{within}: no VOC{year} folder; expected VOC{year}/ImageSets/Main in it, "
         f"found {', '.join(present) or 'nothing'}"
     )
+
+
+def split_names(folder: Path, split: str) -> set[str]:
+    """The image names in a year's split file."""
+    return set(_text(_split_file(folder, split)).split())
 
 
 def _split_file(folder: Path, split: str) -> Path:
