@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli import check
 from ablate_kit.cli.output import print_json, progress, say
 
 if TYPE_CHECKING:
     from detector.data.voc_archives import Presence
 
 app = typer.Typer(help="Get a data set, and check one.", no_args_is_help=True)
+app.command("check")(check.check)
 
 
 @app.command("voc")

@@ -58,9 +58,11 @@ def _complete(url: str, part: Path, progress: Progress) -> None:
         except _CutOffError as error:
             tries = 0 if _size(part) > most else tries + 1
             most = max(most, _size(part))
+            if tries == _TRIES and most == 0:
+                raise UserError(f"{url}: nothing arrives: {error}") from None
             if tries == _TRIES:
                 raise UserError(
-                    f"{url}: broke off after {most:,} bytes ({error}); "
+                    f"{url}: broke off after {most:,} bytes: {error}; "
                     "what arrived is kept: run again to go on from there"
                 ) from None
         time.sleep(_PAUSE)
@@ -80,7 +82,7 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
                 return
             raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
     except (URLError, OSError, http.client.HTTPException) as error:
-        raise _CutOffError(getattr(error, "reason", None) or error) from None
+        raise _CutOffError(_reason(error)) from None
     with response:
         if response.status != 206 or _first_byte(response) != start:
             start = 0  # the server sends the whole file, whatever was asked
@@ -91,14 +93,19 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
                 file.write(block)
                 progress(file.tell(), total)
             if total is not None and file.tell() < total:
-                raise _CutOffError(f"of {total:,}")
+                raise _CutOffError(f"{total:,} were announced")
 
 
 def _read(response: Any) -> bytes:
     try:
         return response.read1(_BLOCK)
     except (OSError, http.client.HTTPException) as error:
-        raise _CutOffError(error) from None
+        raise _CutOffError(_reason(error)) from None
+
+
+def _reason(error: Exception) -> object:
+    inner = getattr(error, "reason", error)  # urllib wraps what the socket says
+    return getattr(inner, "strerror", None) or inner
 
 
 def _first_byte(response: Any) -> int | None:

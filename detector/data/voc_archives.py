@@ -64,7 +64,7 @@ def _presence(root: Path, archive: Archive) -> Presence:
     counts = (0, 0, 0)
     try:
         folder = year_folder(root, archive.year)
-        names = split_names(folder, archive.split)
+        names = set(split_names(folder, archive.split))
     except UserError:  # no such year, or split: that is nothing of it
         pass
     else:

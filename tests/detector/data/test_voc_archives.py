@@ -186,7 +186,9 @@ def test_a_line_that_stays_dead_leaves_what_arrived_for_the_next_call(
     content = np.random.default_rng(0).bytes(10_000)
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     made.files["/a"], made.allowance, made.ranges = content, 4_000, False
-    with pytest.raises(UserError, match=r"broke off after 4,000 bytes .*run again to go on"):
+    with pytest.raises(
+        UserError, match=r"broke off after 4,000 bytes: 10,000 were announced; .*run again to go on"
+    ):
         download.fetch(f"{address}/a", tmp_path / "a", digest, ignored)
     assert not (tmp_path / "a").exists()
     assert (tmp_path / ".a.part").read_bytes() == content[:4_000]
@@ -239,7 +241,7 @@ def test_what_has_another_checksum_is_no_archive(site: tuple[Server, str], tmp_p
 def test_missing_files_servers_and_addresses(server: tuple[Server, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the server answers 404 Not Found"):
         complete(tmp_path / "a", quiet, server[1])
-    with pytest.raises(UserError, match=r"broke off after 0 bytes \(.*refused"):
+    with pytest.raises(UserError, match="nothing arrives: Connection refused"):
         complete(tmp_path / "a", quiet, "http://127.0.0.1:9")
     for address in ("file:///etc", "ftp://host", "host"):
         with pytest.raises(UserError, match="is no web address"):
