@@ -9,6 +9,7 @@ from ablate_kit.cli import (
     apply,
     convert,
     cut,
+    data,
     demo,
     diff,
     evaluate,
@@ -49,6 +50,7 @@ app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("retrain")(retrain.retrain)
 app.command("gradients")(gradients.gradients)
+app.add_typer(data.app, name="data")
 app.command("demo")(demo.demo)
 
 

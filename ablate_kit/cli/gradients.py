@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate_kit.cli.data import open_dataset
+from ablate_kit.cli.dataset import open_dataset
 from ablate_kit.cli.output import print_json, progress, say
 from ablate_kit.errors import UserError
 

@@ -55,11 +55,12 @@ def check_new_file(path: Path, *suffixes: str) -> None:
 
 
 @contextmanager
-def progress() -> "Iterator[Progress]":
-    """A progress display on standard error."""
+def progress(of_bytes: bool = False) -> "Iterator[Progress]":
+    """A progress display on standard error, counting pieces or bytes."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         TextColumn,
@@ -70,7 +71,7 @@ def progress() -> "Iterator[Progress]":
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -32,7 +32,7 @@ def train(
     from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
     from ablate_kit.models.validation import evaluator
-    from detector.data.dataset import subset
+    from detector.data.dataset import sample
     from detector.training.processes import joined
     from detector.training.recipe import load_recipe
     from detector.training.trainer import Trainer
@@ -44,14 +44,14 @@ def train(
     training, validation = loaded.data.datasets()
     folder = output or Path("runs") / recipe.stem
     with joined(device) as (processes, own_device):
-        count = min(loaded.training.evaluate_train, len(training))
-        spread = subset(training, [i * len(training) // count for i in range(count)])
+        count, seed = loaded.training.evaluate_train, loaded.training.seed
+        learned = sample(training, count, seed) if count else None
         trainer = Trainer(
             loaded,
             training,
             folder,
             evaluate=evaluator(validation, own_device),
-            evaluate_train=evaluator(spread, own_device) if count else None,
+            evaluate_train=evaluator(learned, own_device) if learned else None,
             device=own_device,
             processes=processes,
         )

@@ -17,9 +17,12 @@ _ById = dict[int, _Record]
 
 _GZIP = b"\x1f\x8b"
 
-_IMAGE = {"id": int, "file_name": str, "width": int, "height": int}
-_CATEGORY = {"id": int, "name": str}
-_ANNOTATION = {"id": int, "image_id": int, "category_id": int, "bbox": list}
+_IMAGE: dict[str, type] = {"id": int, "file_name": str, "width": int, "height": int}
+FIELDS: dict[str, dict[str, type]] = {
+    "images": _IMAGE,
+    "categories": {"id": int, "name": str},
+    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
+}
 
 
 class Coco:
@@ -88,21 +91,26 @@ class Coco:
 
 
 def _load(path: Path) -> tuple[_ById, _ById, list[_Record]]:
-    document = _read(path)
-    categories = _by_id(_records(document, "categories", _CATEGORY, path), "categories", path)
-    images = _by_id(_records(document, "images", _IMAGE, path), "images", path)
-    annotations = _records(document, "annotations", _ANNOTATION, path)
+    document = read_document(path)
+    categories = _by_id(_checked(document, "categories", path), "categories", path)
+    images = _by_id(_checked(document, "images", path), "images", path)
+    annotations = _checked(document, "annotations", path)
     _by_id(annotations, "annotations", path)
     if len({category["name"] for category in categories.values()}) < len(categories):
         raise UserError(f"{path}: two categories have the same name")
     for image in images.values():
-        _check_image(image, path)
+        check_image(image, path)
     for place, annotation in enumerate(annotations):
-        _check_annotation(annotation, f"{path}: annotations[{place}]", images, categories)
+        where = f"{path}: annotations[{place}]"
+        check_owner(annotation, where, images)
+        check_category(annotation, where, categories)
+        check_box(annotation, where)
+        check_marks(annotation, where)
     return categories, images, annotations
 
 
-def _read(path: Path) -> _Record:
+def read_document(path: Path) -> _Record:
+    """The JSON object in a file, plain or gzipped."""
     try:
         data = path.read_bytes()
         document = json.loads(gzip.decompress(data) if data.startswith(_GZIP) else data)
@@ -115,24 +123,33 @@ def _read(path: Path) -> _Record:
     return document
 
 
-def _records(
-    document: Mapping[str, Any], key: str, fields: Mapping[str, type], path: Path
-) -> list[_Record]:
-    records = document.get(key)
-    if not isinstance(records, list):
-        found = ", ".join(map(str, document)) or "nothing"
-        raise UserError(f'{path}: no list "{key}" in it; it holds {found}')
-    for place, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise UserError(f"{path}: {key}[{place}] is not an object")
-        for field, kind in fields.items():
-            # Not isinstance: true and false are no numbers here.
-            if type(record.get(field)) is not kind:
-                found = f"is {record[field]!r}" if field in record else "is missing"
-                raise UserError(
-                    f'{path}: "{field}" of {key}[{place}] {found}; expected {kind.__name__}'
-                )
-    return records
+def records(document: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    """The list under a key of the document; what is in it is unchecked."""
+    found = document.get(key)
+    if not isinstance(found, list):
+        present = ", ".join(map(str, document)) or "nothing"
+        raise UserError(f'{path}: no list "{key}" in it; it holds {present}')
+    return found
+
+
+def check_fields(record: Any, key: str, place: int, path: Path) -> None:
+    """Refuses a record of the list ``key`` in which a field is missing or of another type."""
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: {key}[{place}] is not an object")
+    for field, kind in FIELDS[key].items():
+        # Not isinstance: true and false are no numbers here.
+        if type(record.get(field)) is not kind:
+            found = f"is {record[field]!r}" if field in record else "is missing"
+            raise UserError(
+                f'{path}: "{field}" of {key}[{place}] {found}; expected {kind.__name__}'
+            )
+
+
+def _checked(document: Mapping[str, Any], key: str, path: Path) -> list[_Record]:
+    found = records(document, key, path)
+    for place, record in enumerate(found):
+        check_fields(record, key, place, path)
+    return found
 
 
 def _by_id(records: list[_Record], key: str, path: Path) -> _ById:
@@ -146,7 +163,8 @@ def _by_id(records: list[_Record], key: str, path: Path) -> _ById:
     return found
 
 
-def _check_image(image: Mapping[str, Any], path: Path) -> None:
+def check_image(image: Mapping[str, Any], path: Path) -> None:
+    """Refuses an image without pixels, or a file name that leads out of the folder."""
     name, width, height = image["file_name"], image["width"], image["height"]
     if width < 1 or height < 1:
         raise UserError(f'{path}: image "{name}" is {width}x{height} pixels')
@@ -156,21 +174,29 @@ def _check_image(image: Mapping[str, Any], path: Path) -> None:
         raise UserError(f'{path}: file_name "{name}" does not stay inside the image folder')
 
 
-def _check_annotation(
-    annotation: Mapping[str, Any],
-    where: str,
-    images: Collection[int],
-    categories: Collection[int],
-) -> None:
+def check_owner(annotation: Mapping[str, Any], where: str, images: Collection[int]) -> None:
+    """Refuses an annotation of no image."""
     if annotation["image_id"] not in images:
         raise UserError(f"{where} has image_id {annotation['image_id']}, which no image has")
+
+
+def check_category(annotation: Mapping[str, Any], where: str, categories: Collection[int]) -> None:
+    """Refuses an annotation of no class."""
     if annotation["category_id"] not in categories:
         raise UserError(
             f"{where} has category_id {annotation['category_id']}, which no category has"
         )
+
+
+def check_box(annotation: Mapping[str, Any], where: str) -> None:
+    """Refuses a box that is not four numbers, or turned inside out."""
     box = annotation["bbox"]
     if len(box) != 4 or not all(map(_is_finite, box)) or box[2] < 0 or box[3] < 0:
         raise UserError(f"{where} has bbox {box}; expected [x, y, width, height] in pixels")
+
+
+def check_marks(annotation: Mapping[str, Any], where: str) -> None:
+    """Refuses an ``iscrowd`` or ``area`` that is none."""
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise UserError(f"{where} has iscrowd {annotation['iscrowd']!r}; expected 0 or 1")
     if "area" in annotation and not _is_finite(annotation["area"]):

@@ -108,11 +108,22 @@ def read_image(path: Path, width: int, height: int) -> Pixels:
     channel is dropped. UserError where the file is missing, does not decode, or has another size
     than its annotation gives.
     """
+    pixels = decode(path)
+    check_size(path, pixels, width, height)
+    return pixels
+
+
+def check_size(path: Path, image: Pixels, width: int, height: int) -> None:
+    """Refuses an image of another size than its annotation gives."""
+    if image.shape[:2] != (height, width):
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise UserError(f"{path}: image is {found}, its annotation says {width}x{height}")
+
+
+def decode(path: Path) -> Pixels:
+    """(height, width, 3) RGB, as ``read_image`` gives it, of whatever size."""
     try:
         with Image.open(path) as image:
-            if image.size != (width, height):
-                found = f"{image.size[0]}x{image.size[1]}"
-                raise UserError(f"{path}: image is {found}, its annotation says {width}x{height}")
             return np.array(_to_rgb(image))
     except FileNotFoundError:
         raise UserError(f"{path}: image file is missing") from None

@@ -102,17 +102,13 @@ class _Image:
 def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ...]:
     listed_in: dict[_Image, str] = {}
     for year, split in splits:
-        folder = _year_folder(root, year)
+        folder = year_folder(root, year)
         file = _split_file(folder, split)
-        names = [line.strip() for line in _text(file).splitlines() if line.strip()]
+        names = _lines(file)
         if not names:
             raise UserError(f"{file}: split is empty")
         for name in names:
-            # Anything else is a class's own list ("000012 -1"), or not VOC, or not even a name.
-            if not re.fullmatch(r"(\d{4}_)?\d{6}", name):
-                raise UserError(
-                    f'{file}: "{name}" is not a VOC image name such as 000005 or 2008_000005'
-                )
+            check_name(name, file)
             image = _Image(folder, name)
             if image in listed_in:
                 raise UserError(f"{file}: image {name} was already listed in {listed_in[image]}")
@@ -120,7 +116,8 @@ def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ..
     return tuple(listed_in)
 
 
-def _year_folder(root: Path, year: str) -> Path:
+def year_folder(root: Path, year: str) -> Path:
+    """``VOC2007`` of a VOCdevkit folder, or of one that holds it."""
     for folder in (root / f"VOC{year}", root / "VOCdevkit" / f"VOC{year}"):
         if folder.is_dir():
             return folder
@@ -134,6 +131,17 @@ def _year_folder(root: Path, year: str) -> Path:
     )
 
 
+def split_names(folder: Path, split: str) -> list[str]:
+    """The image names in a year's split file, unchecked."""
+    return _lines(_split_file(folder, split))
+
+
+def check_name(name: str, where: object) -> None:
+    """Refuses what is a class's own list ("000012 -1"), or not VOC, or not even a name."""
+    if not re.fullmatch(r"(\d{4}_)?\d{6}", name):
+        raise UserError(f'{where}: "{name}" is not a VOC image name such as 000005 or 2008_000005')
+
+
 def _split_file(folder: Path, split: str) -> Path:
     lists = folder / "ImageSets" / "Main"
     if not lists.is_dir():
@@ -142,6 +150,10 @@ def _split_file(folder: Path, split: str) -> Path:
     if split not in names:
         raise UserError(f'no split "{split}" in {lists}{did_you_mean(split, names)}')
     return lists / f"{split}.txt"
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
 
 
 def _text(path: Path) -> str:
@@ -153,20 +165,20 @@ def _text(path: Path) -> str:
 
 def _annotations(image: _Image, difficult: Difficult) -> Annotations:
     path = image.year_folder / "Annotations" / f"{image.name}.xml"
-    tree = _parse(path)
+    tree = read_tree(path)
     elements = tree.findall("object")
     # Ids are given before any object is dropped: they do not depend on how difficult is handled.
     ids = object_ids(image.image_id, len(elements))
-    marked = np.array([_is_difficult(element, path) for element in elements], dtype=np.bool_)
-    labels = np.array([_label(element, path) for element in elements], dtype=np.int64)
-    boxes = np.array([_box(element, path) for element in elements], dtype=np.float64)
+    marked = np.array([read_difficult(element, path) for element in elements], dtype=np.bool_)
+    labels = np.array([read_label(element, path) for element in elements], dtype=np.int64)
+    boxes = np.array([read_box(element, path) for element in elements], dtype=np.float64)
     boxes = boxes.reshape(-1, 4)
     kept = ~marked if difficult == "drop" else np.ones_like(marked)
     return Annotations(
         image_id=image.image_id,
         file_name=f"{image.name}.jpg",
-        width=_size(tree, "width", path),
-        height=_size(tree, "height", path),
+        width=read_size(tree, "width", path),
+        height=read_size(tree, "height", path),
         boxes=boxes[kept],
         labels=labels[kept],
         ignore=marked[kept] & (difficult == "ignore"),
@@ -175,7 +187,8 @@ def _annotations(image: _Image, difficult: Difficult) -> Annotations:
     )
 
 
-def _parse(path: Path) -> ET.Element:
+def read_tree(path: Path) -> ET.Element:
+    """The parsed file of one image's annotations."""
     try:
         return ET.fromstring(path.read_bytes(), ET.XMLParser(target=_PlainTree()))  # noqa: S314
     except FileNotFoundError:
@@ -191,14 +204,16 @@ class _PlainTree(ET.TreeBuilder):
         raise ValueError(f"a DOCTYPE ({name}) has no place in a VOC annotation")
 
 
-def _label(element: ET.Element, path: Path) -> int:
+def read_label(element: ET.Element, path: Path) -> int:
+    """The index of an object's class."""
     name = (element.findtext("name") or "").strip()
     if name not in CLASSES:
         raise UserError(f'{path}: "{name}" is not a VOC class{did_you_mean(name, CLASSES)}')
     return CLASSES.index(name)
 
 
-def _box(element: ET.Element, path: Path) -> tuple[float, float, float, float]:
+def read_box(element: ET.Element, path: Path) -> tuple[float, float, float, float]:
+    """The box of an object, xyxy in continuous pixels."""
     # Direct children only: VOC2012 nests the boxes of heads, hands and feet in <part> elements.
     corners = [element.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
     try:
@@ -211,14 +226,16 @@ def _box(element: ET.Element, path: Path) -> tuple[float, float, float, float]:
     return left - 1, top - 1, right, bottom
 
 
-def _is_difficult(element: ET.Element, path: Path) -> bool:
+def read_difficult(element: ET.Element, path: Path) -> bool:
+    """Whether an object is marked as difficult."""
     text = element.findtext("difficult", default="0").strip()
     if text not in ("0", "1"):
         raise UserError(f'{path}: "difficult" is "{text}"; expected 0 or 1')
     return text == "1"
 
 
-def _size(tree: ET.Element, side: str, path: Path) -> int:
+def read_size(tree: ET.Element, side: str, path: Path) -> int:
+    """The width or height of the image, as annotated."""
     text = (tree.findtext(f"size/{side}") or "").strip()
     if not re.fullmatch(r"[1-9]\d{0,6}", text):
         raise UserError(f'{path}: size/{side} is "{text}"; expected a number of pixels')

@@ -39,11 +39,15 @@ class VocData(_Section):
     val_limit: Count | None = None
     difficult: Literal["ignore", "keep", "drop"] = "ignore"
 
-    def datasets(self) -> tuple[Dataset, Dataset]:
+    def folder(self) -> Path:
         if self.root is None:
             raise UserError("data.root is not set: give --set data.root=FOLDER (the VOCdevkit)")
+        return Path(self.root)
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        root = self.folder()
         train, val = (
-            Voc(self.root, split, difficult=self.difficult) for split in (self.train, self.val)
+            Voc(root, split, difficult=self.difficult) for split in (self.train, self.val)
         )
         return _limited(train, self.train_limit), _limited(val, self.val_limit)
 
@@ -59,13 +63,18 @@ class CocoData(_Section):
     train_limit: Count | None = None
     val_limit: Count | None = None
 
-    def datasets(self) -> tuple[Dataset, Dataset]:
+    def paths(self) -> list[Path]:
+        """Annotations and images of training, then those of validation."""
         paths = []
         for name in ("train_annotations", "train_images", "val_annotations", "val_images"):
             value = getattr(self, name)
             if value is None:
                 raise UserError(f"data.{name} is not set: give --set data.{name}=PATH")
             paths.append(Path(value))
+        return paths
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        paths = self.paths()
         train, val = Coco(paths[0], paths[1]), Coco(paths[2], paths[3])
         return _limited(train, self.train_limit), _limited(val, self.val_limit)
 

@@ -15,14 +15,14 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns what it printed; fails unless it exits with 0."""
+    """Runs ``ablate`` and returns what it printed; fails unless it exits with 0, or ``code``."""
 
-    def run(*arguments: object) -> str:
+    def run(*arguments: object, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
         printed = capsys.readouterr()
-        assert stop.value.code in (0, None), printed.err
+        assert (stop.value.code or 0) == code, printed.err
         return printed.out
 
     return run

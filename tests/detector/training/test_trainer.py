@@ -273,11 +273,16 @@ def killed(folder: Path, *, at: int, **options: object) -> None:
         trainer(folder, **options).run(Stop())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(tmp_path: Path, workers: int) -> None:
+CHANGES = {"color": 0.5, "crop": 0.5, "mosaic": 0.5, "multi_scale": [64, 96]}
+
+
+@pytest.mark.parametrize(("workers", "changes"), [(0, {}), (2, {}), (2, CHANGES)])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
+    tmp_path: Path, workers: int, changes: dict[str, object]
+) -> None:
     options = {
         "epochs": 2, "batch_size": 1, "accumulate": 3, "ema": 0.9, "save_every": 1,
-        "workers": workers, "log_every": 1,
+        "workers": workers, "log_every": 1, **changes,
     }  # fmt: skip
     trainer(tmp_path / "whole", **options).run(Silent())
     killed(tmp_path / "parts", at=13, **options)

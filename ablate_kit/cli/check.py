@@ -1,0 +1,169 @@
+"""``ablate data check``: what is in a data set, and what is wrong with it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, progress, say
+
+if TYPE_CHECKING:
+    from detector.data.check import Problem, Report, Source
+
+_SHOWN = 3  # problems of a kind that are printed
+
+
+def check(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A training recipe: both of its splits.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: data.root=VOCdevkit.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all as JSON, each problem included.")
+    ] = False,
+) -> None:
+    """Look at every image and annotation of a data set; exit code 1 if there are problems."""
+    from detector.data.check import compare, examine
+
+    sources = _sources(recipe, settings or [], annotations, images, voc, split)
+    reports = []
+    with progress() as bars:
+        for source, own_limit in sources:
+            count = min(limit or len(source), own_limit or len(source), len(source))
+            bar = bars.add_task(source.name, total=count)
+            reports.append(examine(source, count, lambda bar=bar: bars.advance(bar)))  # type: ignore[misc]
+    between = compare(*reports) if len(reports) == 2 else []
+    total = sum(len(report.problems) for report in reports) + len(between)
+    if as_json:
+        print_json(
+            {
+                "problems": total,
+                "data_sets": [_as_json(report) for report in reports],
+                "between": [asdict(problem) for problem in between],
+            }
+        )
+    else:
+        say(_summary(reports))
+        say(f"\n{_balance(reports)}\n")
+        problems = [problem for report in reports for problem in report.problems] + between
+        say(_problems(problems) if problems else "no problems")
+    if total:
+        raise typer.Exit(1)
+
+
+def _sources(
+    recipe: Path | None,
+    settings: list[str],
+    annotations: Path | None,
+    images: Path | None,
+    voc: Path | None,
+    split: str | None,
+) -> "list[tuple[Source, int | None]]":
+    """The data sets to look at, each with the number of images that a recipe limits it to."""
+    from ablate_kit.errors import UserError
+    from detector.data.check_coco import CocoSource
+    from detector.data.check_voc import VocSource
+    from detector.training.recipe import ShapesData, VocData, load_recipe
+
+    coco_given, voc_given = bool(annotations or images), bool(voc or split)
+    if (recipe is not None) + coco_given + voc_given != 1:
+        raise UserError(
+            "give one data set: a recipe, --annotations with --images, or --voc with --split"
+        )
+    if settings and recipe is None:
+        raise UserError("--set changes a recipe; give one")
+    if recipe is not None:
+        data = load_recipe(recipe, settings).data
+        limits = (getattr(data, "train_limit", None), getattr(data, "val_limit", None))
+        sources: list[Source]
+        if isinstance(data, ShapesData):
+            raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
+        if isinstance(data, VocData):
+            sources = [VocSource(data.folder(), name) for name in (data.train, data.val)]
+        else:
+            train, train_images, val, val_images = data.paths()
+            sources = [CocoSource(train, train_images), CocoSource(val, val_images)]
+        return list(zip(sources, limits, strict=True))
+    if coco_given:
+        if annotations is None or images is None:
+            raise UserError("--annotations and --images go together")
+        return [(CocoSource(annotations, images), None)]
+    if voc is None or split is None:
+        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    return [(VocSource(voc, split), None)]
+
+
+def _summary(reports: "list[Report]") -> str:
+    from ablate_kit.reports.table import Table
+
+    rows = tuple(
+        (
+            report.name,
+            *(
+                f"{n:,}"
+                for n in (report.images, report.without_objects, report.objects, report.ignored)
+            ),
+            f"{len(report.problems):,}",
+        )
+        for report in reports
+    )
+    header = ("data set", "images", "without objects", "objects", "to ignore", "problems")
+    return Table("", header, rows, ("data set",)).text()
+
+
+def _balance(reports: "list[Report]") -> str:
+    """Objects and images of each class; of a recipe's two splits side by side."""
+    from ablate_kit.reports.table import Table
+
+    names = ("",) if len(reports) == 1 else ("train ", "val ")
+    header = ["class"]
+    for name in names:
+        header += [f"{name}objects", "share", f"{name}images"]
+    rows = []
+    for label in dict.fromkeys(label for report in reports for label in report.balance):
+        row = [label]
+        for report in reports:
+            objects, images = report.balance.get(label, (0, 0))
+            row += [f"{objects:,}", f"{objects / max(1, report.objects):.1%}", f"{images:,}"]
+        rows.append(tuple(row))
+    return Table("", tuple(header), tuple(rows), ("class",)).text()
+
+
+def _problems(problems: "list[Problem]") -> str:
+    """Each kind that there are any of: how many, what it is, and the first few."""
+    from detector.data.check import KINDS
+
+    lines = []
+    for kind, meaning in KINDS.items():
+        messages = [problem.message for problem in problems if problem.kind == kind]
+        if messages:
+            lines.append(f"{kind}: {len(messages):,}  ({meaning})")
+            lines += [f"  {message}" for message in messages[:_SHOWN]]
+            if len(messages) > _SHOWN:
+                lines.append(f"  and {len(messages) - _SHOWN:,} more; --json has all")
+    lines.append(f"{len(problems):,} problem{'s' * (len(problems) > 1)}")
+    return "\n".join(lines)
+
+
+def _as_json(report: "Report") -> dict[str, object]:
+    return {
+        "name": report.name,
+        "images": report.images,
+        "without_objects": report.without_objects,
+        "objects": report.objects,
+        "to_ignore": report.ignored,
+        "classes": {
+            name: {"objects": objects, "images": images}
+            for name, (objects, images) in report.balance.items()
+        },
+        "counts": report.counts(),
+        "problems": [asdict(problem) for problem in report.problems],
+    }

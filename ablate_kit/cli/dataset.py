@@ -1,0 +1,42 @@
+"""The options that name a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.data.dataset import Dataset
+
+
+def open_dataset(
+    annotations: Path | None,
+    images: Path | None,
+    voc: Path | None,
+    split: str | None,
+    difficult: str,
+    shapes: bool,
+    count: int | None,
+) -> "Dataset":
+    """The data set that a command's options name, or its first ``count`` images."""
+    from detector.data.coco import Coco
+    from detector.data.dataset import limit
+    from detector.data.voc import Voc
+    from detector.training.recipe import ShapesData
+
+    if sum((annotations is not None, voc is not None, shapes)) != 1:
+        raise UserError(
+            "give one data set: --annotations with --images, --voc with --split, or --shapes"
+        )
+    if (annotations is None) != (images is None):
+        raise UserError("--annotations and --images go together")
+    if (voc is None) != (split is None):
+        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    dataset: Dataset
+    if annotations and images:
+        dataset = Coco(annotations, images)
+    elif voc and split:
+        dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
+    else:
+        _, dataset = ShapesData(kind="shapes").datasets()
+    return limit(dataset, count) if count else dataset

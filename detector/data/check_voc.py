@@ -1,0 +1,66 @@
+"""PASCAL VOC, to be looked at for problems."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from detector.data import voc
+from detector.data.check import Entry, Object, Problem, ask, refused
+from detector.errors import UserError
+
+
+class VocSource:
+    """The images of VOC splits; a missing folder or split file is a UserError still."""
+
+    classes = voc.CLASSES
+
+    def __init__(self, root: Path, split: str) -> None:
+        self.name = f"VOC {split}"
+        self.problems: list[Problem] = []
+        self._images: dict[tuple[Path, str], str] = {}
+        for year, part in voc.parse_split(split):
+            folder = voc.year_folder(root, year)
+            where = folder / "ImageSets" / "Main" / f"{part}.txt"
+            for name in voc.split_names(folder, part):
+                if refused(self.problems, "malformed annotation", voc.check_name, name, where):
+                    continue
+                if (folder, name) in self._images:
+                    before = self._images[folder, name]
+                    self.problems.append(
+                        Problem("duplicate", f"{where}: {name} was already listed in {before}")
+                    )
+                self._images.setdefault((folder, name), part)
+        self._order = tuple(self._images)
+        if not self._order and not self.problems:
+            raise UserError(f"{root}: {split} lists no image")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def entry(self, index: int) -> Entry:
+        folder, name = self._order[index]
+        path = folder / "Annotations" / f"{name}.xml"
+        entry = Entry(folder / "JPEGImages" / f"{name}.jpg")
+        try:
+            tree = voc.read_tree(path)
+        except UserError as error:
+            kind = "malformed annotation" if path.is_file() else "missing annotation"
+            entry.problems.append(Problem(kind, str(error)))
+            return entry
+        width, height = (
+            ask(entry.problems, "malformed annotation", voc.read_size, tree, side, path)
+            for side in ("width", "height")
+        )
+        if width is not None and height is not None:
+            entry.width, entry.height = width, height
+        for place, element in enumerate(tree.findall("object")):
+            _add(entry, element, path, f"{path}: object {place + 1}")
+        return entry
+
+
+def _add(entry: Entry, element: ET.Element, path: Path, where: str) -> None:
+    problems = entry.problems
+    label = ask(problems, "unknown class", voc.read_label, element, path)
+    box = ask(problems, "degenerate box", voc.read_box, element, path)
+    difficult = ask(problems, "malformed annotation", voc.read_difficult, element, path)
+    if label is not None and box is not None and difficult is not None:
+        entry.objects.append(Object(where, label, box, difficult))
