@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say, warn
+from ablate_kit.cli.output import note, print_json, say, write_json
+from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def score(
     score_threshold: Annotated[
         float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
     ] = 0.5,
+    iou: Annotated[
+        str | None, typer.Option(help="AP at these IoU thresholds as well: 0.3,0.5.")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="mAP of voc or thesis as well; may be repeated.")
+    ] = None,
+    deep_dissect: Annotated[
+        bool, typer.Option("--deep-dissect", help="Write that tool's four files to the report.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
@@ -47,18 +57,24 @@ def score(
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.evaluate import evaluate
+    from ablate_kit.reports import scored as details
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.protocols import check_protocols, protocols
     from ablate_kit.sweeps.run import Result
 
     names = _names(detections)
+    check_protocols(protocol or [])
+    ious = decimals(iou, "--iou") if iou else []
+    if deep_dissect and not output:
+        raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:
         check_free(output)
     against = _against(annotations, voc, split, difficult)
     yolo = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
-    results: list[Result] = []
+    scored: list[details.Scored] = []
     threshold: float | None = None
     for path, name in zip(detections, names, strict=True):
         found, notes = read_dump(path, against, boxes=boxes, class_names=yolo, skip_bad=skip_bad)
@@ -67,18 +83,36 @@ def score(
             against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold
         )
         threshold = numbers.thresholds.calibrated
-        results.append(Result(name, "detections", numbers, found))
+        scored.append(details.Scored(Result(name, "detections", numbers), found))
     if against.difficult:
         meaning = {"ignore": "ignored", "keep": "ordinary objects here", "drop": "left out"}
-        warn([f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}"])
+        note(f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}")
+    results = [one.result for one in scored]
+    dumps = {one.result.name: one.detections for one in scored}
+    other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
+
+    def write_more(place: Path) -> None:
+        details.write_details(place, against.truth, scored)
+        if deep_dissect:
+            details.write_deep_dissect(place, scored)
+        if any(other_numbers.values()):
+            write_json(place / "protocols.json", other_numbers)
+
     if output:
-        write_report(output, results)
+        write_report(output, results, write_more)
     if as_json:
-        print_json({one.name: one.evaluation.to_dict() for one in results})
+        print_json(
+            {one.name: one.evaluation.to_dict() | other_numbers[one.name] for one in results}
+        )
         return
-    say("\n\n".join(table.text() for table in tables.for_terminal(results)))
+    changed = [
+        details.changes_table(names[0], name, found)
+        for name, found in details.compared(against.truth, scored)
+    ]
+    printed = [*tables.for_terminal(results), *changed, *other_tables]
+    say("\n\n".join(table.text() for table in printed))
     if output:
-        say(f"written to {output}: results.json, tables, per class, figure")
+        say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
 
 
 def _names(paths: list[Path]) -> list[str]:
