@@ -20,16 +20,20 @@ def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path) -> 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 4)
+    # Scores are shares in most detectors, but not in all.
+    low = min([0.0, *(float(one.threshold.min(initial=0)) for one in drawn.values())])
+    high = max([1.0, *(float(one.threshold.max(initial=1)) for one in drawn.values())])
     names = ("precision", "F1", "precision", "recall")
     for panel, name in zip(panels, names, strict=True):
         panel.set_xlabel("score threshold")
         panel.set_ylabel(name)
-        panel.set_xlim(0, 1)
+        panel.set_xlim(low, high)
         panel.set_ylim(0, 1)
         panel.grid(color="0.92")
         panel.spines[["top", "right"]].set_visible(False)
         panel.axvline(threshold, color="0.5", linewidth=0.8, linestyle="--")
     panels[0].set_xlabel("recall")
+    panels[0].set_xlim(0, 1)
     panels[0].lines[0].remove()  # the threshold is no recall
     for (name, one), color in zip(drawn.items(), COLORS * len(drawn), strict=False):
         at = int(np.sum(one.threshold >= threshold)) - 1
