@@ -111,9 +111,9 @@ def _read(path: Path) -> "Pixels":
 def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":
     import numpy as np
 
-    from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections
+    from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections, detect
 
-    (raw,) = adapter.detect([pixels])
+    (raw,) = detect(adapter, [pixels])
     # A cut can drive a network to infinity; what is no number is no detection.
     usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
     keep = np.flatnonzero(usable)[:MAX_DETECTIONS]

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import note, print_json, say, write_json
 from ablate_kit.cli.output import numbers as decimals
+from ablate_kit.cli.output import print_json, say, warn, write_json
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def score(
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.evaluate import evaluate
-    from ablate_kit.reports import scored as details
-    from ablate_kit.reports import tables
+    from ablate_kit.reports import scored, tables
     from ablate_kit.reports.folder import check_free, write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
     from ablate_kit.sweeps.run import Result
@@ -74,7 +73,7 @@ def score(
     yolo = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
-    scored: list[details.Scored] = []
+    results: list[Result] = []
     threshold: float | None = None
     for path, name in zip(detections, names, strict=True):
         found, notes = read_dump(path, against, boxes=boxes, class_names=yolo, skip_bad=skip_bad)
@@ -83,18 +82,17 @@ def score(
             against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold
         )
         threshold = numbers.thresholds.calibrated
-        scored.append(details.Scored(Result(name, "detections", numbers), found))
+        results.append(Result(name, "detections", numbers, found))
     if against.difficult:
         meaning = {"ignore": "ignored", "keep": "ordinary objects here", "drop": "left out"}
-        note(f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}")
-    results = [one.result for one in scored]
-    dumps = {one.result.name: one.detections for one in scored}
+        warn([f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}"])
+    dumps = {one.name: one.detections for one in results}
     other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
 
     def write_more(place: Path) -> None:
-        details.write_details(place, against.truth, scored)
+        scored.write_details(place, against.truth, results)
         if deep_dissect:
-            details.write_deep_dissect(place, scored)
+            scored.write_deep_dissect(place, results)
         if any(other_numbers.values()):
             write_json(place / "protocols.json", other_numbers)
 
@@ -106,8 +104,8 @@ def score(
         )
         return
     changed = [
-        details.changes_table(names[0], name, found)
-        for name, found in details.compared(against.truth, scored)
+        scored.changes_table(names[0], name, found)
+        for name, found in scored.compared(against.truth, results)
     ]
     printed = [*tables.for_terminal(results), *changed, *other_tables]
     say("\n\n".join(table.text() for table in printed))

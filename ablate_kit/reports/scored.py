@@ -1,14 +1,13 @@
 """What detections tell beyond one table of numbers: curves, confusions, changes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ablate_kit.metrics.changes import Changes, changes, groups
 from ablate_kit.metrics.confusion import Confusion, confusion
 from ablate_kit.metrics.curves import Curves, curves
 from ablate_kit.metrics.deep_dissect import write_result_files
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.errors import Cause, errors
 from ablate_kit.metrics.matching import greedy_matches
 from ablate_kit.reports.curves import curves_figure
@@ -19,26 +18,15 @@ from ablate_kit.sweeps.run import Result
 CAUSES = tuple(cause for cause in Cause if cause is not Cause.NONE)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Detections and their numbers."""
-
-    result: Result
-    detections: Detections
-
-    @property
-    def threshold(self) -> float:
-        return self.result.evaluation.thresholds.calibrated
-
-
-def compared(truth: GroundTruth, scored: Sequence[Scored]) -> Iterator[tuple[str, Changes]]:
-    """Every variant's changes against the first of ``scored``, at the common score threshold."""
-    if len(scored) < 2:
+def compared(truth: GroundTruth, results: Sequence[Result]) -> Iterator[tuple[str, Changes]]:
+    """Every variant's changes against the first of ``results``, at the common score threshold."""
+    if len(results) < 2:
         return
-    before = errors(truth, scored[0].detections, scored[0].threshold)
-    for one in scored[1:]:
-        after = errors(truth, one.detections, scored[0].threshold)
-        yield one.result.name, changes(truth, before, after)
+    threshold = results[0].evaluation.thresholds.calibrated
+    before = errors(truth, results[0].detections, threshold)
+    for one in results[1:]:
+        after = errors(truth, one.detections, threshold)
+        yield one.name, changes(truth, before, after)
 
 
 def changes_table(baseline: str, name: str, found: Changes) -> Table:
@@ -83,26 +71,27 @@ def confusion_table(classes: Sequence[str], found: Confusion) -> Table:
     return Table("", header, tuple(rows), header[:1])
 
 
-def write_details(place: Path, truth: GroundTruth, scored: Sequence[Scored]) -> None:
+def write_details(place: Path, truth: GroundTruth, results: Sequence[Result]) -> None:
     """``curves.png``; ``confusion/`` and, for several, ``changes/`` with a CSV per variant."""
+    threshold = results[0].evaluation.thresholds.calibrated
     (place / "confusion").mkdir()
     drawn: Mapping[str, Curves] = {
-        one.result.name: curves(greedy_matches(truth, one.detections)) for one in scored
+        one.name: curves(greedy_matches(truth, one.detections)) for one in results
     }
-    curves_figure(drawn, scored[0].threshold, place / "curves.png")
-    for i, one in enumerate(scored):
-        counts = confusion(truth, one.detections, scored[0].threshold)
+    curves_figure(drawn, threshold, place / "curves.png")
+    for i, one in enumerate(results):
+        counts = confusion(truth, one.detections, threshold)
         text = confusion_table(truth.classes, counts).csv()
-        (place / "confusion" / f"{numbered(i, one.result.name)}.csv").write_text(text)
-    for i, (name, found) in enumerate(compared(truth, scored), start=1):
+        (place / "confusion" / f"{numbered(i, one.name)}.csv").write_text(text)
+    for i, (name, found) in enumerate(compared(truth, results), start=1):
         (place / "changes").mkdir(exist_ok=True)
         text = groups_table(truth, found).csv()
         (place / "changes" / f"{numbered(i, name)}.csv").write_text(text)
 
 
-def write_deep_dissect(place: Path, scored: Sequence[Scored]) -> None:
+def write_deep_dissect(place: Path, results: Sequence[Result]) -> None:
     """``deep_dissect/``: a folder per variant with the four files of that tool."""
-    for i, one in enumerate(scored):
-        folder = place / "deep_dissect" / numbered(i, one.result.name)
+    for i, one in enumerate(results):
+        folder = place / "deep_dissect" / numbered(i, one.name)
         folder.mkdir(parents=True)
-        write_result_files(folder, one.result.evaluation)
+        write_result_files(folder, one.evaluation)

@@ -8,6 +8,7 @@ import safetensors.torch
 from PIL import Image
 
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.adapter import detect
 from ablate_kit.models.open import open_adapter
 
 
@@ -34,7 +35,7 @@ def test_pictures_and_json(run, hybrid, pictures, tmp_path):
             after = np.array(image)
         assert before.shape == after.shape
         assert (before != after).any()
-        (expected,) = adapter.detect([before])
+        (expected,) = detect(adapter, [before])
         own = [one for one in results if one["image_id"] == number]
         assert [one["score"] for one in own] == pytest.approx(expected.scores[:100])
         assert str(path) in printed
