@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.cut import Folder, Json, Repeats, Seed, Source, Weights, write_all
-from ablate_kit.cli.output import numbers
+from ablate_kit.cli.output import DryRun, numbers
 from ablate_kit.errors import UserError
 
 
@@ -30,6 +30,7 @@ def dissect(
     seed: Seed = 42,
     weights: Weights = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
     from ablate_kit.ablations import deep_dissect as rules
@@ -61,4 +62,4 @@ def dissect(
                     else rules.heads(tensor, chosen, shapes, share, repeats=repeats, seed=seed)
                 )
             ]
-        write_all(opened, made, output, as_json)
+        write_all(opened, made, output, as_json, dry_run)

@@ -82,7 +82,9 @@ def predict(
                 for of, name in zip(found, names, strict=True))  # fmt: skip
         say(f"{path}  {'; '.join(told)}")
     files = ", ".join(f"{name}.json" for name in names)
-    say(f"written to {output}: {len(images)} pictures, {files} (COCO results), images.json")
+    say(
+        f"written to {output}: {len(images)} picture{'s' if len(images) > 1 else ''}, {files} (COCO results), images.json"
+    )
 
 
 def _stems(images: list[Path]) -> list[str]:
