@@ -81,10 +81,9 @@ def predict(
         told = (f"{name}: {_told(of[i], classes[0], score)}"
                 for of, name in zip(found, names, strict=True))  # fmt: skip
         say(f"{path}  {'; '.join(told)}")
+    count = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
     files = ", ".join(f"{name}.json" for name in names)
-    say(
-        f"written to {output}: {len(images)} picture{'s' if len(images) > 1 else ''}, {files} (COCO results), images.json"
-    )
+    say(f"written to {output}: {count}, {files} (COCO results), images.json")
 
 
 def _stems(images: list[Path]) -> list[str]:
