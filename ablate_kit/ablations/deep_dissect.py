@@ -52,6 +52,9 @@ class Stretches(Random):
         return self.units * WIDTH
 
     def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        # An ablation may come from a file, for another tensor.
+        if len(shape) != 2 or shape[1] < HEADS * WIDTH or self.units > HEADS * shape[0]:
+            raise UserError(f"{tensor} of shape {shape} has no {self}")
         rows, columns = shape
         generator = random.Random(self.seed)
         for _ in range(self.draw + 1):

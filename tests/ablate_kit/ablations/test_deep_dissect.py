@@ -90,6 +90,19 @@ def test_it_draws_by_its_seed():
     assert set(one) != set(other)
 
 
+def test_a_region_from_a_file_must_fit():
+    drawn = {"tensor": "a", "units": 9, "seed": 1, "draw": 0, "by": "random.sample", "value": 0.0}
+    values = {"name": "x", "kind": "y", "edits": [drawn]}
+    (edit,) = Ablation.from_dict(values).edits
+    assert len(edit.region.indices("a", (2, 256))) == 9 * 32
+    for shape in ((256,), (2, 100), (1, 256)):
+        with pytest.raises(UserError, match="has no Stretches"):
+            edit.region.indices("a", shape)
+    drawn["by"] = "dice"
+    with pytest.raises(UserError, match="not an ablation"):
+        Ablation.from_dict(values)
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
