@@ -58,6 +58,7 @@ def evaluate(
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.scored import write_details
     from ablate_kit.sweeps.checkpoints import families
     from ablate_kit.sweeps.run import Result, sweep
 
@@ -101,7 +102,7 @@ def evaluate(
             found |= {one.name: one for one in done.results}
     results = [found[name] for name in names]
     if output:
-        write_report(output, results)
+        write_report(output, results, lambda place: write_details(place, done.truth, results))
     if as_json:
         print_json({one.name: one.evaluation.to_dict() for one in results})
         return

@@ -260,7 +260,8 @@ def test_eval_of_variants_and_its_files(
     out = run("eval", hybrid, variant, *data, "-o", tmp_path / "out")
     assert out.splitlines()[1].split()[:3] == ["variant", "AP", "Δ"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "results.json", "table.md", "table.csv", "per_class", "figure.png",
+        "results.json", "table.md", "table.csv", "per_class", "figure.png", "curves.png",
+        "confusion", "changes",
     }  # fmt: skip
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["cut"]["kind"] == "component"
