@@ -29,6 +29,20 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``ablate`` and returns what it printed; fails unless it exits with 1."""
+
+    def fails(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 1
+        return capsys.readouterr().out
+
+    return fails
+
+
+@pytest.fixture
 def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs ``ablate`` and returns the one line it said; fails unless it exits with 2."""
 

@@ -10,24 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from ablate_kit.cli.app import main
 from ablate_kit.reports.grouping import grouped
 
 Run = Callable[..., str]
 
 
 @pytest.fixture
-def differ(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def differ(fails: Run) -> Run:
     """Runs ``ablate diff`` and returns what it printed; fails unless it exits with 1."""
-
-    def differ(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", "diff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert stop.value.code == 1
-        return capsys.readouterr().out
-
-    return differ
+    return lambda *arguments: fails("diff", *arguments)
 
 
 def saved(path: Path, tree: Any) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from ablate_kit.ablations.ablation import Random
-from ablate_kit.cli.app import main
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns what it printed; fails unless it exits with 1."""
-
-    def fails(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert stop.value.code == 1
-        return capsys.readouterr().out
-
-    return fails
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -217,3 +203,32 @@ def test_what_is_drawn_in_parts_is_what_is_drawn_at_once(units: int) -> None:
     numbers = np.random.Philox(key=np.frombuffer(key, "<u8").astype(np.uint64)).random_raw(3000000)
     expected = np.sort(np.argsort(numbers, kind="stable")[:units])
     assert np.array_equal(Random(units, 5, 2).indices("w", shape), expected)
+
+
+PEAK = """
+import subprocess
+import sys
+from pathlib import Path
+from ablate_kit.cli.app import main
+sys.argv = ["ablate", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+(peak,) = (l.split()[1] for l in Path("/proc/self/status").open() if l.startswith("VmHWM"))
+assert "torch" not in sys.modules
+print(peak)
+"""
+
+
+@pytest.mark.parametrize("command", [["units", "a", "--percent", "50"], ["component", "a", "b"]])
+def test_a_cut_takes_little_memory(tmp_path: Path, command: list[str]) -> None:
+    large = torch.ones(2000, 2500)  # 20 MB each
+    base = tmp_path / "base.pth"
+    torch.save({"a": large, "b": large.t().contiguous().t(), "c": large + 1, "d": large + 2}, base)
+    verb, *rest = command
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, verb, base, *rest, "-o", tmp_path / "v"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout.split()[-1]) < 20_000 + 60_000
