@@ -17,9 +17,11 @@ from ablate_kit.cli import (
     graft,
     keys,
     meta,
+    report,
     retrain,
     score,
     swap,
+    sweep,
     train,
     verify,
 )
@@ -47,6 +49,8 @@ app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
 app.command("train")(train.train)
 app.command("retrain")(retrain.retrain)
 app.command("gradients")(gradients.gradients)

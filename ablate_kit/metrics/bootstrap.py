@@ -173,7 +173,8 @@ class Bootstrap:
         return self._per_image(self._truth.image[~self._truth.ignore])
 
     def _per_image(self, image: NDArray[np.integer], value: Floats | None = None) -> Floats:
-        return np.bincount(image, weights=value, minlength=len(self.weights)) @ self.weights
+        counts = np.bincount(image, weights=value, minlength=len(self.weights))
+        return counts.astype(np.float64) @ self.weights
 
 
 def draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:
