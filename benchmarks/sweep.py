@@ -60,9 +60,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} threads, {options.images} images")
-    print(
-        f"{'':24} {'variants':>8} {'naive s':>9} {'sweep s':>9} {'ratio':>7} {'bound':>7} {'of it':>6}"
-    )
+    header = ("variants", "naive s", "sweep s", "ratio", "bound", "of it")
+    print(" " * 24 + "".join(f" {one:>8}" for one in header), flush=True)
     for name, make in _cases(options):
         if name.startswith(options.only):
             _report(make())
@@ -98,11 +97,15 @@ def _report(case: Case) -> None:
         count * decode + forward * (1 + sum(share for *_, share in saved.values())) / count
     )
     ratio = naive_seconds / seconds
-    print(
-        f"{case.name:24} {len(variants):8} {naive_seconds:8.1f} {seconds:8.1f} {ratio:8.1f} "
-        f"{bound:8.1f} {ratio / bound:8.0%}",
-        flush=True,
+    row = (
+        f"{len(variants):8}",
+        f"{naive_seconds:8.1f}",
+        f"{seconds:8.1f}",
+        f"{ratio:8.1f}",
+        f"{bound:8.1f}",
+        f"{ratio / bound:8.0%}",
     )
+    print(f"{case.name:24} " + " ".join(row), flush=True)
 
 
 def _detr(part: str, options: argparse.Namespace) -> Case:

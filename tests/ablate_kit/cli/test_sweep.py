@@ -78,8 +78,7 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
 def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path) -> None:
     run("sweep", recipe, "-o", tmp_path / "a")
     run("sweep", recipe, "-o", tmp_path / "b", "--no-replay")
-    run("sweep", recipe, "-o", tmp_path / "c", "--memory", 1)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_a_killed_sweep_goes_on_to_the_same_bytes(run: Run, recipe: Path, tmp_path: Path) -> None:
@@ -139,23 +138,18 @@ def test_the_plan_is_printed_without_running(run: Run, recipe: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("data.limit=2", "is a sweep of another data"),
-        ("evaluation.batch_size=3", "is a sweep of another batch size (2, now 3)"),
-        ("evaluation.score_threshold=0.3", "is a sweep of another score threshold"),
-    ],
-)
-def test_changed_inputs_are_refused(
-    run: Run, refuse: Run, recipe: Path, tmp_path: Path, setting: str, expected: str
-) -> None:
+def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(recipe.read_text())
     values["ablations"] = ABLATIONS[1:2]
     recipe.write_text(yaml.safe_dump(values))
     run("sweep", recipe, "-o", tmp_path / "run")
     before = contents(tmp_path / "run")
-    assert expected in refuse("sweep", recipe, "-o", tmp_path / "run", "--set", setting)
+    for setting, expected in (
+        ("data.limit=2", "is a sweep of another data"),
+        ("evaluation.batch_size=3", "is a sweep of another batch size (2, now 3)"),
+        ("evaluation.score_threshold=0.3", "is a sweep of another score threshold"),
+    ):
+        assert expected in refuse("sweep", recipe, "-o", tmp_path / "run", "--set", setting)
     assert contents(tmp_path / "run") == before
 
 
