@@ -110,9 +110,7 @@ def evaluate(
     if as_json:
         print_json(as_dict(results, intervals))
         return
-    say("
-
-".join(table.text() for table in tables.for_terminal(results, intervals)))
+    say("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
     if output:
         say(f"written to {output}: results.json, tables, per class, figure")
 
