@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,8 @@ class Random:
     units: int
     seed: int
     draw: int
+
+    by: ClassVar[str] = ""  # whose draw it is, where not ours
 
     def count(self, shape: tuple[int, ...]) -> int:
         return self.units
@@ -219,12 +221,18 @@ def _region_to_dict(region: Region) -> dict[str, Any]:
         case Blocks(axis, ranges):
             return {"axis": axis, "ranges": [list(pair) for pair in ranges]}
         case Random(units, seed, draw):
-            return {"units": units, "seed": seed, "draw": draw}
+            drawn = {"units": units, "seed": seed, "draw": draw}
+            return drawn | {"by": region.by} if region.by else drawn
 
 
 def _region_from_dict(values: Mapping[str, Any]) -> Region:
     if "units" in values:
-        return Random(int(values["units"]), int(values["seed"]), int(values["draw"]))
+        drawn = int(values["units"]), int(values["seed"]), int(values["draw"])
+        if "by" not in values:
+            return Random(*drawn)
+        from ablate_kit.ablations.deep_dissect import REGIONS  # which builds on this file
+
+        return REGIONS[values["by"]](*drawn)
     if "axis" in values:
         pairs = tuple((int(start), int(stop)) for start, stop in values["ranges"])
         return Blocks(int(values["axis"]), pairs)

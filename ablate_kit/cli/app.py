@@ -12,11 +12,13 @@ from ablate_kit.cli import (
     data,
     demo,
     diff,
+    dissect,
     evaluate,
     gradients,
     graft,
     keys,
     meta,
+    predict,
     report,
     retrain,
     score,
@@ -44,10 +46,12 @@ app.command("component")(cut.component)
 app.command("layers")(cut.layers)
 app.command("verify")(verify.verify)
 app.command("apply")(apply.apply)
+app.command("dissect")(dissect.dissect)
 app.command("swap")(swap.swap)
 app.command("graft")(graft.graft)
 app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("score")(score.score)
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)

@@ -57,7 +57,7 @@ def units(
         made = units_rule.units(
             shapes, shares, repeats=repeats, seed=seed, label=file_name(pattern)
         )
-        _write_all(opened, made, output, as_json, dry_run)
+        write_all(opened, made, output, as_json, dry_run)
 
 
 def heads(
@@ -112,7 +112,7 @@ def heads(
             made = heads_rule.heads_drawn(modules, shares, label, repeats=repeats, seed=seed)
         else:
             made = heads_rule.heads_each(modules)
-        _write_all(opened, made, output, as_json, dry_run)
+        write_all(opened, made, output, as_json, dry_run)
 
 
 def component(
@@ -162,10 +162,10 @@ def layers(
 
     with open_checkpoint(checkpoint, weights) as opened:
         made = layers_rule.layers(opened.tensors, base, part, mode.value, str(opened))
-        _write_all(opened, made, output, as_json, dry_run)
+        write_all(opened, made, output, as_json, dry_run)
 
 
-def _write_all(
+def write_all(
     checkpoint: "Checkpoint",
     ablations: "list[Ablation]",
     output: Path,

@@ -51,7 +51,7 @@ def demo(
     warn(done.notes)
     results = done.results
     intervals = changes_of(done.truth, results, RESAMPLES)
-    write_report(output, results, intervals)
+    write_report(output, results, changes=intervals)
     say(f"{tables.comparison(results, intervals).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)
     change = (worst.evaluation.overall["AP"] or 0.0) - (results[0].evaluation.overall["AP"] or 0.0)

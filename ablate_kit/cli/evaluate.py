@@ -62,6 +62,7 @@ def evaluate(
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import as_dict, check_free, write_report
+    from ablate_kit.reports.scored import write_details
     from ablate_kit.sweeps.checkpoints import families
     from ablate_kit.sweeps.run import Result, changes_of, sweep
 
@@ -106,7 +107,12 @@ def evaluate(
     results = [found[name] for name in names]
     intervals = changes_of(ground_truth(dataset), results, resamples)
     if output:
-        write_report(output, results, intervals)
+        write_report(
+            output,
+            results,
+            lambda place: write_details(place, done.truth, results),
+            changes=intervals,
+        )
     if as_json:
         print_json(as_dict(results, intervals))
         return

@@ -45,6 +45,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
 def check_new_file(path: Path, *suffixes: str) -> None:
     """Refuses a file that exists, or is not named as the format that would be written."""
     if path.suffix not in suffixes:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say, warn
+from ablate_kit.cli.output import numbers as decimals
+from ablate_kit.cli.output import print_json, say, warn, write_json
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def score(
     score_threshold: Annotated[
         float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
     ] = 0.5,
+    iou: Annotated[
+        str | None, typer.Option(help="AP at these IoU thresholds as well: 0.3,0.5.")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="mAP of voc or thesis as well; may be repeated.")
+    ] = None,
+    deep_dissect: Annotated[
+        bool, typer.Option("--deep-dissect", help="Write that tool's four files to the report.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
@@ -47,11 +57,16 @@ def score(
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.evaluate import evaluate
-    from ablate_kit.reports import tables
+    from ablate_kit.reports import scored, tables
     from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.protocols import check_protocols, protocols
     from ablate_kit.sweeps.run import Result
 
     names = _names(detections)
+    check_protocols(protocol or [])
+    ious = decimals(iou, "--iou") if iou else []
+    if deep_dissect and not output:
+        raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:
         check_free(output)
     against = _against(annotations, voc, split, difficult)
@@ -71,14 +86,31 @@ def score(
     if against.difficult:
         meaning = {"ignore": "ignored", "keep": "ordinary objects here", "drop": "left out"}
         warn([f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}"])
+    dumps = {one.name: one.detections for one in results}
+    other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
+
+    def write_more(place: Path) -> None:
+        scored.write_details(place, against.truth, results)
+        if deep_dissect:
+            scored.write_deep_dissect(place, results)
+        if any(other_numbers.values()):
+            write_json(place / "protocols.json", other_numbers)
+
     if output:
-        write_report(output, results)
+        write_report(output, results, write_more)
     if as_json:
-        print_json({one.name: one.evaluation.to_dict() for one in results})
+        print_json(
+            {one.name: one.evaluation.to_dict() | other_numbers[one.name] for one in results}
+        )
         return
-    say("\n\n".join(table.text() for table in tables.for_terminal(results)))
+    changed = [
+        scored.changes_table(names[0], name, found)
+        for name, found in scored.compared(against.truth, results)
+    ]
+    printed = [*tables.for_terminal(results), *changed, *other_tables]
+    say("\n\n".join(table.text() for table in printed))
     if output:
-        say(f"written to {output}: results.json, tables, per class, figure")
+        say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
 
 
 def _names(paths: list[Path]) -> list[str]:

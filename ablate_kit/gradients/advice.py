@@ -281,7 +281,9 @@ def _rows(tensors: Tensors) -> str:
         if len(rows) == 1:
             return f"row {rows[0]} of {total}"
     shares = [t.dead_share for t in tensors]
-    return f"{sum(map(len, map(_gone, tensors)))} rows, {min(shares):.0%} to {max(shares):.0%} each"
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    share = low if low == high else f"{low} to {high}"
+    return f"{sum(map(len, map(_gone, tensors)))} rows, {share} of each tensor"
 
 
 def _gone(tensor: TensorReport) -> tuple[int, ...]:

@@ -115,6 +115,38 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
     return Matches(outcome, truth, scores, detections.labels, support)
 
 
+def greedy_pairs(
+    ground_truth: GroundTruth, detections: Detections, kept: Indices, iou: float = 0.5
+) -> Indices:
+    """(kept,) the ground truth that each of some detections takes, whatever its class, or -1.
+
+    As ``greedy_matches``, but over the classes, and of two overlapped equally the one of the
+    detection's own class; every one of ``kept`` counts.
+
+    Raises:
+        UserError: detections that point outside the ground truth.
+    """
+    detections.check_against(ground_truth)
+    ranked = np.lexsort((-detections.scores[kept].astype(np.float64), detections.image[kept]))
+    rows = kept[ranked]
+    cell = detections.image[rows].astype(np.int64)
+    ignore = ground_truth.ignore
+    candidate, target, overlap = overlapping(
+        ground_truth,
+        detections,
+        rows,
+        cell,
+        ground_truth.image.astype(np.int64),
+        min(iou, 1 - 1e-10),
+        crowd=ignore,
+    )
+    other = detections.labels[rows[candidate]] != ground_truth.labels[target]
+    best_first = np.lexsort((target, other, -overlap, ignore[target], candidate))
+    taken = np.empty(len(kept), dtype=np.int64)
+    taken[ranked] = _assign(candidate[best_first], target[best_first], cell, ignore)
+    return taken
+
+
 def hungarian_pairs(
     ground_truth: GroundTruth,
     detections: Detections,

@@ -1,7 +1,7 @@
 """Results as files in one folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,15 @@ def check_free(folder: Path) -> None:
 
 
 def write_report(
-    folder: Path, results: Sequence[Result], changes: Sequence[tables.Changes] = ()
+    folder: Path,
+    results: Sequence[Result],
+    also: Callable[[Path], None] = lambda _: None,
+    *,
+    changes: Sequence[tables.Changes] = (),
 ) -> None:
     """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
-    ``per_class/`` with one CSV per variant and, for several, ``figure.png``; all or none."""
+    ``per_class/`` with one CSV per variant and, for several, ``figure.png``; and what
+    ``also`` puts there. All or none."""
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as place:
@@ -34,9 +39,15 @@ def write_report(
         (place / "per_class").mkdir()
         for i, one in enumerate(results):
             csv = tables.class_table(one.name, one.evaluation).csv()
-            (place / "per_class" / f"{i:03d}_{one.name.replace('/', '_')}.csv").write_text(csv)
+            (place / "per_class" / f"{numbered(i, one.name)}.csv").write_text(csv)
         if len(results) > 1:
             comparison_figure(results, place / "figure.png")
+        also(place)
+
+
+def numbered(index: int, name: str) -> str:
+    """A variant's name as the stem of a file, in the order of the variants."""
+    return f"{index:03d}_{name.replace('/', '_')}"
 
 
 def as_dict(

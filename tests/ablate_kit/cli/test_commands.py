@@ -261,7 +261,8 @@ def test_eval_of_variants_and_its_files(
     assert out.splitlines()[1].startswith("±: half of the 95 % interval")
     assert out.splitlines()[2].split()[:3] == ["variant", "AP", "Δ"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "results.json", "table.md", "table.csv", "per_class", "figure.png",
+        "results.json", "table.md", "table.csv", "per_class", "figure.png", "curves.png",
+        "confusion", "changes",
     }  # fmt: skip
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["cut"]["kind"] == "component"

@@ -90,3 +90,52 @@ def test_mistakes(refuse, dumps, tmp_path):
 def _empty(folder):
     (folder / "empty.json").write_text('{"images": []}')
     return folder / "empty.json"
+
+
+def test_the_report_folder(run, dumps, tmp_path):
+    out = tmp_path / "report"
+    printed = run("score", dumps[1], dumps[2], "--annotations", dumps[0], "-o", out,
+                  "--deep-dissect", "--protocol", "voc", "--protocol", "thesis",
+                  "--iou", "0.3,0.5")  # fmt: skip
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert {
+        "results.json", "protocols.json", "curves.png", "confusion/000_perfect.csv",
+        "changes/001_moved.csv",
+        "deep_dissect/001_moved/f1_score_classification_overall_result_0.json",
+    } <= files  # fmt: skip
+    protocols = json.loads((out / "protocols.json").read_text())
+    assert protocols["perfect"]["voc"]["mAP07"] == 1
+    assert protocols["perfect"]["ap_at_iou"] == {"0.3": 1, "0.5": 1}
+    assert protocols["moved"]["thesis"]["mAP_50"] < 0.9
+    assert "perfect → moved: objects lost and gained" in printed
+    assert "not comparable with COCO's or VOC's" in printed
+    total = (out / "changes/001_moved.csv").read_text().splitlines()[-1].split(",")
+    assert total[:2] == ["all", "all"]
+    objects, before, then, lost, gained = map(int, total[2:7])
+    assert (before, gained) == (objects, 0)
+    assert before - lost == then
+    assert lost == (objects + 1) // 2
+    assert int(total[-1]) == lost  # moved far away: missed
+
+
+def test_report_options_that_cannot_be(refuse, dumps, tmp_path):
+    against = ("--annotations", dumps[0])
+    assert "give a folder with -o" in refuse("score", dumps[1], *against, "--deep-dissect")
+    assert 'did you mean "voc"' in refuse("score", dumps[1], *against, "--protocol", "vod")
+    assert "more than 0, at most 1" in refuse("score", dumps[1], *against, "--iou", "50")
+    assert 'cannot read --iou "x"' in refuse("score", dumps[1], *against, "--iou", "x")
+
+
+def test_the_four_files_of_deep_dissect(run, shared, tmp_path):
+    run("score",
+        shared / "data/detections/deimv2_coco/detections_val2017_deimv2_atto_results.json",
+        "--annotations", shared / "data/coco/annotations/instances_val2017.json",
+        "-o", tmp_path / "report", "--deep-dissect")  # fmt: skip
+    (folder,) = (tmp_path / "report/deep_dissect").iterdir()
+    recorded = shared / "peers/deep_dissect/metrics_deimv2_atto_val206"
+    names = sorted(path.name for path in recorded.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert len(names) == 4
+    for name in names:
+        theirs = json.loads((recorded / name).read_text())
+        assert json.loads((folder / name).read_text()) == pytest.approx(theirs, abs=1e-9)

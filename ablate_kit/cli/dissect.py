@@ -1,0 +1,65 @@
+"""``ablate dissect``: the published tool's ablations, to reproduce numbers made with it."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.cut import Folder, Json, Repeats, Seed, Source, Weights, write_all
+from ablate_kit.cli.output import DryRun, numbers
+from ablate_kit.errors import UserError
+
+
+class Mode(StrEnum):
+    UNITS = "units"
+    HEADS = "heads"
+    COMPONENT = "component"
+    PROGRESSIVE = "progressive"
+
+
+def dissect(
+    checkpoint: Source,
+    mode: Annotated[Mode, typer.Argument(help="Which of its ablations.")],
+    tensor: Annotated[
+        str, typer.Argument(help="A tensor's name; with {layer} for heads and progressive.")
+    ],
+    output: Folder,
+    layers: Annotated[str | None, typer.Option(help="What {layer} stands for: 0-2.")] = None,
+    percent: Annotated[str | None, typer.Option(help="Of units and heads: 5,10.")] = None,
+    repeats: Repeats = 1,
+    seed: Seed = 42,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
+    from ablate_kit.ablations import deep_dissect as rules
+    from ablate_kit.ablations.select import parse_spans
+    from ablate_kit.checkpoints import open_checkpoint
+
+    drawn, layered = mode in ("units", "heads"), mode in ("heads", "progressive")
+    if drawn != (percent is not None):
+        raise UserError(f"{mode.value} {'needs' if drawn else 'takes no'} --percent")
+    if layered != (layers is not None):
+        raise UserError(f"{mode.value} {'needs' if layered else 'takes no'} --layers")
+    if not drawn and repeats != 1:
+        raise UserError(f"{mode.value} draws nothing, so --repeats does not go with it")
+    shares = numbers(percent, "--percent") if percent else []
+    chosen = sorted(parse_spans(layers, "--layers")) if layers else []
+    with open_checkpoint(checkpoint, weights) as opened:
+        shapes = {name: info.shape for name, info in opened.tensors.items()}
+        if mode is Mode.COMPONENT:
+            made = [rules.component(tensor, shapes)]
+        elif mode is Mode.PROGRESSIVE:
+            made = rules.progressive(tensor, chosen, shapes)
+        else:
+            made = [
+                one
+                for share in shares
+                for one in (
+                    rules.single(tensor, shapes, share, repeats=repeats, seed=seed)
+                    if mode is Mode.UNITS
+                    else rules.heads(tensor, chosen, shapes, share, repeats=repeats, seed=seed)
+                )
+            ]
+        write_all(opened, made, output, as_json, dry_run)

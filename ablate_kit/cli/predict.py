@@ -1,0 +1,169 @@
+"""``ablate predict``: what a checkpoint sees on some images, as pictures and as COCO JSON."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ablate_kit.cli.output import progress, say, write_json
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.models.adapter import Adapter, ImageDetections
+    from detector.data.dataset import Pixels
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    compare: Annotated[
+        Path | None, typer.Option(help="A variant, to be drawn beside the checkpoint.")
+    ] = None,
+    score: Annotated[
+        float, typer.Option(help="Draw boxes of at least this score.", min=0, max=1)
+    ] = 0.3,
+    model: Annotated[
+        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the files, if they hold several.")
+    ] = None,
+) -> None:
+    """Detect objects on images: boxes drawn on them, and COCO JSON."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.atomic import new_folder
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.reports.folder import check_free
+
+    check_free(output)
+    check_device(device)
+    stems = _stems(images)
+    pixels = [_read(path) for path in images]
+    paths = [checkpoint, compare] if compare else [checkpoint]
+    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = ["baseline", "variant"]
+    found: list[list[ImageDetections]] = []
+    classes: list[tuple[str, ...]] = []
+    with progress() as bars:
+        for path, name in zip(paths, names, strict=True):
+            bar = bars.add_task(name, total=len(pixels))
+            with open_checkpoint(path, weights) as opened:
+                adapter = open_adapter(
+                    opened, model, trust_remote_code=trust_remote_code, device=device
+                )
+            found.append([])
+            classes.append(adapter.classes)
+            for one in pixels:
+                found[-1].extend(_detect(adapter, one))
+                bars.advance(bar)
+    if len(set(classes)) > 1:
+        raise UserError(f"{paths[0]} and {paths[1]} have different classes")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(output) as place:
+        for i, stem in enumerate(stems):
+            pictures = [
+                _picture(pixels[i], of[i], classes[0], score, name if compare else "")
+                for of, name in zip(found, names, strict=True)
+            ]
+            _sheet(pictures).save(place / f"{stem}.png")
+        for of, name in zip(found, names, strict=True):
+            write_json(place / f"{name}.json", _results(of))
+        write_json(place / "images.json", _images(images, pixels, classes[0]))
+    for i, path in enumerate(images):
+        told = (f"{name}: {_told(of[i], classes[0], score)}"
+                for of, name in zip(found, names, strict=True))  # fmt: skip
+        say(f"{path}  {'; '.join(told)}")
+    count = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
+    files = ", ".join(f"{name}.json" for name in names)
+    say(f"written to {output}: {count}, {files} (COCO results), images.json")
+
+
+def _stems(images: list[Path]) -> list[str]:
+    stems = [path.stem for path in images]
+    twice = [stem for stem, count in Counter(stems).items() if count > 1]
+    if twice:
+        raise UserError(f'two images are called "{twice[0]}"; their pictures would be one file')
+    return stems
+
+
+def _read(path: Path) -> "Pixels":
+    from PIL import Image
+
+    from detector.data.dataset import read_image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not an image: {error}") from None
+    return read_image(path, width, height)
+
+
+def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":
+    import numpy as np
+
+    from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections, detect
+
+    (raw,) = detect(adapter, [pixels])
+    # A cut can drive a network to infinity; what is no number is no detection.
+    usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
+    keep = np.flatnonzero(usable)[:MAX_DETECTIONS]
+    return [ImageDetections(raw.boxes[keep], raw.scores[keep], raw.labels[keep])]
+
+
+def _picture(
+    pixels: "Pixels", found: "ImageDetections", classes: tuple[str, ...], score: float, title: str
+) -> Any:
+    from ablate_kit.reports.boxes import draw
+
+    shown = [i for i in range(len(found.scores)) if found.scores[i] >= score]
+    captions = [f"{classes[found.labels[i]]} {found.scores[i]:.2f}" for i in shown]
+    return draw(pixels, found.boxes[shown], captions, found.labels[shown].tolist(), title)
+
+
+def _sheet(pictures: list[Any]) -> Any:
+    from ablate_kit.reports.boxes import side_by_side
+
+    return side_by_side(pictures)
+
+
+def _results(found: "list[ImageDetections]") -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": image,
+            "category_id": int(label) + 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": float(score),
+        }
+        for image, one in enumerate(found, start=1)
+        for (x1, y1, x2, y2), score, label in zip(
+            one.boxes.tolist(), one.scores, one.labels, strict=True
+        )
+    ]
+
+
+def _images(images: list[Path], pixels: "list[Pixels]", classes: tuple[str, ...]) -> dict[str, Any]:
+    """The ids that the results use: images in the order given, classes in the model's."""
+    return {
+        "images": [
+            {"id": i, "file_name": str(path), "width": one.shape[1], "height": one.shape[0]}
+            for i, (path, one) in enumerate(zip(images, pixels, strict=True), start=1)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
+    }
+
+
+def _told(found: "ImageDetections", classes: tuple[str, ...], score: float) -> str:
+    counts = Counter(classes[label] for label in found.labels[found.scores >= score])
+    seen = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    return seen or f"nothing of score {score:g} or more"

@@ -1,0 +1,45 @@
+"""Deep Dissect's four result files, by its names and in its form."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ablate_kit.metrics.evaluate import Evaluation
+
+
+def result_files(evaluation: Evaluation, number: int = 0) -> Iterator[tuple[str, str]]:
+    """Name and text of each file that Deep Dissect would write for these detections.
+
+    Args:
+        number: at the end of the names; Deep Dissect counts the repeats of an ablation there.
+    """
+    overall, classes = evaluation.overall, evaluation.per_class
+    contents = {
+        "bbox_regression_gt_pred_average_giou_overall": {
+            "average_giou": _number(overall["giou_published"])
+        },
+        "bbox_regression_gt_pred_average_giou_per_class": {
+            name: row["giou_published"]
+            for name, row in classes.items()
+            if row["giou_published"] is not None
+        },
+        "f1_score_classification_overall": {
+            "Overall_F1_Score": _number(overall["f1_matched_pairs"])
+        },
+        "f1_score_classification_per_class": {
+            name: row["f1_matched_pairs"]
+            for name, row in classes.items()
+            if row["f1_matched_pairs"] is not None
+        },
+    }
+    for name, content in contents.items():
+        yield f"{name}_result_{number}.json", json.dumps(content)
+
+
+def write_result_files(folder: Path, evaluation: Evaluation, number: int = 0) -> None:
+    for name, text in result_files(evaluation, number):
+        (folder / name).write_text(text)
+
+
+def _number(value: float | None) -> float:
+    return 0.0 if value is None else value

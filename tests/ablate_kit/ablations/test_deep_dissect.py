@@ -1,0 +1,122 @@
+"""The published tool's ablations against what it wrote: names and elements."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.deep_dissect import component, heads, progressive, single
+from ablate_kit.errors import UserError
+
+SELF = "encoder.layers.{layer}.self_attn.attn.in_proj_weight"
+CROSS = "decoder.layers.{layer}.cross_attn.attn.in_proj_weight"
+CALLS = {
+    "single_5pct_x3_seed42": lambda s: single("query_embedding.weight", s, 5, repeats=3),
+    "single_30pct_x1_seed42": lambda s: single(SELF.replace("{layer}", "0"), s, 30),
+    "heads_5pct_layers0-2_x2_seed42": lambda s: heads(SELF, [0, 1, 2], s, 5, repeats=2),
+    "heads_20pct_cross_seed42": lambda s: heads(CROSS, [0], s, 20),
+    "component": lambda s: [component("query_embedding.weight", s)],
+    "progressive": lambda s: progressive(SELF, [0, 1, 2], s),
+}
+
+
+class Holder(torch.nn.Module):
+    """A module whose state dict has given names."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        for name, value in tensors.items():
+            at, parts = self, name.split(".")
+            for part in parts[:-1]:
+                if part not in at._modules:
+                    at.add_module(part, torch.nn.Module())
+                at = at._modules[part]
+            at.register_parameter(parts[-1], torch.nn.Parameter(value))
+
+
+@pytest.fixture(scope="module")
+def recorded(shared):
+    folder = shared / "peers/deep_dissect"
+    return json.loads((folder / "ablations.json").read_text()), np.load(folder / "ablations.npz")
+
+
+@pytest.fixture(scope="module")
+def model(recorded):
+    tensors = {}
+    for j, (name, shape) in enumerate(recorded[0]["tensors"]):
+        n = np.arange(np.prod(shape))
+        values = np.float32(1.5 + np.sin(0.7 * j + 0.013 * n)).reshape(shape)
+        tensors[name] = torch.from_numpy(values)
+    return Holder(tensors)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_recorded_calls(recorded, model, call):
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    made = CALLS[call](shapes)
+    zeros = {}
+    for ablation in made:
+        restored = Ablation.from_dict(json.loads(json.dumps(ablation.to_dict())))
+        assert restored == ablation
+        with applied(model, restored):
+            for name, tensor in model.state_dict().items():
+                cut = np.flatnonzero(tensor.numpy() == 0)
+                if len(cut):
+                    zeros[f"{ablation.name}.pth|{name}"] = cut
+    calls, arrays = recorded
+    assert set(zeros) == set(calls["calls"][call])
+    for key, entry in calls["calls"][call].items():
+        size = np.prod(shapes[key.split("|")[1]])
+        expected = np.arange(size) if entry == "all" else arrays[entry]
+        np.testing.assert_array_equal(zeros[key], expected)
+
+
+def test_every_recorded_call_is_held_against(recorded):
+    assert set(CALLS) == set(recorded[0]["calls"])
+
+
+SHAPES = {"a.0.w": (16, 256), "a.1.w": (16, 256), "a.2.w": (8, 256), "narrow.0.w": (96, 32)}
+
+
+def test_it_draws_by_its_seed():
+    first, again = (heads("a.{layer}.w", [0, 1], SHAPES, 10, seed=7) for _ in range(2))
+    assert first == again
+    assert first != heads("a.{layer}.w", [0, 1], SHAPES, 10, seed=8)
+    one, other = (edit.region.indices(edit.tensor, SHAPES[edit.tensor]) for edit in first[0].edits)
+    assert len(one) == 12 * 32
+    assert set(one) != set(other)
+
+
+def test_a_region_from_a_file_must_fit():
+    drawn = {"tensor": "a", "units": 9, "seed": 1, "draw": 0, "by": "random.sample", "value": 0.0}
+    values = {"name": "x", "kind": "y", "edits": [drawn]}
+    (edit,) = Ablation.from_dict(values).edits
+    assert len(edit.region.indices("a", (2, 256))) == 9 * 32
+    for shape in ((256,), (2, 100), (1, 256)):
+        with pytest.raises(UserError, match="has no Stretches"):
+            edit.region.indices("a", shape)
+    drawn["by"] = "dice"
+    with pytest.raises(UserError, match="not an ablation"):
+        Ablation.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: single("a.0.v", SHAPES, 5), 'no tensor "a.0.v" .* did you mean "a.0.w"'),
+        (lambda: single("a.0.w", SHAPES, 0), "expected more than 0"),
+        (lambda: single("a.0.w", SHAPES, 0.001), "less than one"),
+        (lambda: heads("a.0.w", [0], SHAPES, 5), "has no {layer}"),
+        (lambda: heads("a.{layer}.w", [0, 2], SHAPES, 5), "differ in shape"),
+        (lambda: heads("narrow.{layer}.w", [0], SHAPES, 5), "at least 256 columns"),
+        (lambda: heads("a.{layer}.w", [5], SHAPES, 5), 'no tensor "a.5.w"'),
+        (lambda: progressive("a.{layer}.w", [0, 9], SHAPES), 'no tensor "a.9.w"'),
+        (lambda: component("b", SHAPES), 'no tensor "b"'),
+    ],
+)
+def test_what_cannot_be_cut(call, told):
+    with pytest.raises(UserError, match=told):
+        call()

@@ -1,0 +1,88 @@
+"""``ablate predict`` and ``ablate dissect`` as a user runs them."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.adapter import detect
+from ablate_kit.models.open import open_adapter
+
+
+@pytest.fixture
+def pictures(coco):
+    return sorted(coco[1].glob("*.png"))[:2]
+
+
+def test_pictures_and_json(run, hybrid, pictures, tmp_path):
+    out = tmp_path / "seen"
+    printed = run("predict", hybrid, *pictures, "-o", out, "--score", "0")
+    assert {path.name for path in out.iterdir()} == {
+        *(path.name for path in pictures), "small.json", "images.json",
+    }  # fmt: skip
+    results = json.loads((out / "small.json").read_text())
+    images = json.loads((out / "images.json").read_text())
+    assert [one["id"] for one in images["images"]] == [1, 2]
+    with open_checkpoint(hybrid) as opened:
+        adapter = open_adapter(opened)
+    for number, path in enumerate(pictures, start=1):
+        with Image.open(path) as image:
+            before = np.array(image.convert("RGB"))
+        with Image.open(out / path.name) as image:
+            after = np.array(image)
+        assert before.shape == after.shape
+        assert (before != after).any()
+        (expected,) = detect(adapter, [before])
+        own = [one for one in results if one["image_id"] == number]
+        assert [one["score"] for one in own] == pytest.approx(expected.scores[:100])
+        assert str(path) in printed
+
+
+def test_comparison_side_by_side(run, hybrid, pictures, tmp_path):
+    variant = tmp_path / "cut.safetensors"
+    run("component", hybrid, "encoder", "-o", variant)
+    out = tmp_path / "seen"
+    run("predict", hybrid, pictures[0], "-o", out, "--compare", variant, "--score", "1")
+    results = [json.loads((out / f"{name}.json").read_text()) for name in ("small", "cut")]
+    assert results[0] != results[1]
+    with Image.open(pictures[0]) as before, Image.open(out / pictures[0].name) as after:
+        assert after.width == 2 * before.width + 8
+        assert after.height > before.height
+        low = after.height - before.height  # no box has a score of 1: the image is as it was
+        np.testing.assert_array_equal(
+            np.array(after)[low:, : before.width], np.array(before.convert("RGB"))
+        )
+
+
+def test_mistakes(refuse, hybrid, pictures, tmp_path):
+    out = tmp_path / "seen"
+    assert "no such image" in refuse("predict", hybrid, tmp_path / "no.png", "-o", out)
+    (tmp_path / "text.png").write_text("hello")
+    assert "not an image" in refuse("predict", hybrid, tmp_path / "text.png", "-o", out)
+    assert "two images are called" in refuse(
+        "predict", hybrid, pictures[0], pictures[0], "-o", out)  # fmt: skip
+    assert "exists" in refuse("predict", hybrid, pictures[0], "-o", tmp_path)
+    assert not out.exists()
+
+
+def test_dissect_writes_its_names(run, refuse, hybrid, tmp_path):
+    out = tmp_path / "cuts"
+    run("dissect", hybrid, "units", "queries.content", "--percent", "5", "--repeats", 2, "-o", out)
+    before = safetensors.torch.load_file(hybrid)
+    for repeat in range(2):
+        path = out / f"model_queries.content_single_wise_5_{repeat}.safetensors"
+        after = safetensors.torch.load_file(path)
+        size = before["queries.content"].numel()
+        assert (after["queries.content"] == 0).sum() == size * 5 // 100
+        assert all(after[name].equal(before[name]) for name in before if name != "queries.content")
+    assert "units needs --percent" in refuse(
+        "dissect", hybrid, "units", "queries.content", "-o", out)  # fmt: skip
+    assert "component takes no --percent" in refuse(
+        "dissect", hybrid, "component", "queries.content", "--percent", "5", "-o", out)  # fmt: skip
+    assert "heads needs --layers" in refuse(
+        "dissect", hybrid, "heads", "a.{layer}", "--percent", "5", "-o", out)  # fmt: skip
+    assert "draws nothing" in refuse(
+        "dissect", hybrid, "component", "queries.content", "--repeats", "2", "-o", out)  # fmt: skip
