@@ -84,8 +84,7 @@ class Random:
         return np.partition(near, rank)[rank]
 
     def _numbers(self, tensor: str, total: int) -> Iterator[npt.NDArray[np.uint64]]:
-        key = hashlib.sha256(f"{self.seed}/{self.draw}/{tensor}".encode()).digest()[:16]
-        philox = np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
+        philox = _philox(self.seed, self.draw, tensor)
         for start in range(0, total, _CHUNK):
             yield philox.random_raw(min(_CHUNK, total - start))
 
@@ -94,12 +93,41 @@ Region = Whole | Blocks | Random
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Normal noise of ``share`` times the tensor's own standard deviation.
+
+    Drawn like ``Random`` from raw Philox numbers, by Box and Muller's formula: the same everywhere
+    but for the last bits of a logarithm.
+    """
+
+    share: float
+    seed: int
+    draw: int
+
+    def values(self, tensor: str, count: int) -> npt.NDArray[np.float64]:
+        """(count,) standard normal numbers."""
+        philox = _philox(self.seed, self.draw, tensor)
+        uniform = ((philox.random_raw(2 * count) >> np.uint64(11)) + 0.5) * 2.0**-53
+        return np.sqrt(-2 * np.log(uniform[:count])) * np.cos(2 * np.pi * uniform[count:])
+
+
+@dataclass(frozen=True)
 class Edit:
-    """The elements of one tensor in ``region`` become ``value``."""
+    """The elements x of one tensor in ``region`` become ``factor * x + value``, plus noise.
+
+    By default they become ``value``, whatever they were, infinite or no number included.
+    """
 
     tensor: str
     region: Region = Whole()
     value: float = 0.0
+    factor: float = 0.0
+    noise: Noise | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether the elements' old values play no part."""
+        return self.factor == 0 and self.noise is None
 
 
 @dataclass(frozen=True)
@@ -138,7 +166,7 @@ class Ablation:
 
     def to_dict(self) -> dict[str, Any]:
         edits = [
-            {"tensor": edit.tensor, **_region_to_dict(edit.region), "value": edit.value}
+            {"tensor": edit.tensor, **_region_to_dict(edit.region), **_rule_to_dict(edit)}
             for edit in self.edits
         ]
         return {"name": self.name, "kind": self.kind, "edits": edits}
@@ -147,12 +175,43 @@ class Ablation:
     def from_dict(values: Mapping[str, Any]) -> "Ablation":
         try:
             edits = tuple(
-                Edit(str(edit["tensor"]), _region_from_dict(edit), float(edit["value"]))
+                Edit(
+                    str(edit["tensor"]),
+                    _region_from_dict(edit),
+                    float(edit["value"]),
+                    float(edit.get("factor", 0.0)),
+                    _noise_from_dict(edit.get("noise")),
+                )
                 for edit in values["edits"]
             )
             return Ablation(str(values["name"]), str(values["kind"]), edits)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
+
+
+def _philox(seed: int, draw: int, tensor: str) -> np.random.Philox:
+    key = hashlib.sha256(f"{seed}/{draw}/{tensor}".encode()).digest()[:16]
+    return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
+
+
+def _rule_to_dict(edit: Edit) -> dict[str, Any]:
+    """Only what is not so by default, so that a digest does not change with new kinds of edits."""
+    found: dict[str, Any] = {"value": edit.value}
+    if edit.factor:
+        found["factor"] = edit.factor
+    if edit.noise:
+        found["noise"] = {
+            "share": edit.noise.share,
+            "seed": edit.noise.seed,
+            "draw": edit.noise.draw,
+        }
+    return found
+
+
+def _noise_from_dict(values: Mapping[str, Any] | None) -> Noise | None:
+    if values is None:
+        return None
+    return Noise(float(values["share"]), int(values["seed"]), int(values["draw"]))
 
 
 def _region_to_dict(region: Region) -> dict[str, Any]:

@@ -76,6 +76,11 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
         _check(edit, info.shape)
         if not info.is_floating:
             raise UserError(f"{edit.tensor} holds {info.dtype}; only floating tensors can be cut")
+        if not edit.constant:
+            raise UserError(
+                f"{edit.tensor} would be scaled or made noisy, which is for live models: a changed "
+                "copy of a checkpoint can only have elements set to a value"
+            )
         if isinstance(edit.region, Random) and info.overlapping:
             raise UserError(
                 f"elements of {edit.tensor} share bytes; none of them can be drawn alone"
@@ -142,18 +147,34 @@ def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "
     match edit.region:
         case Whole():
             yield tensor, tensor.clone()
-            tensor.fill_(edit.value)
+            _become(tensor, edit)
         case Blocks(axis, ranges):
             for start, stop in ranges:
                 view = tensor.narrow(axis, start, stop - start)
                 yield view, view.clone()
-                view.fill_(edit.value)
+                _become(view, edit)
         case Random() as region:
             index = region.indices(edit.tensor, tuple(tensor.shape))
             positions = np.unravel_index(index, tuple(tensor.shape) or (1,))
             where = tuple(torch.from_numpy(axis).to(tensor.device) for axis in positions)
             yield tensor, tensor.clone()
+            if not edit.constant:
+                raise UserError(f"{edit.tensor}: random units can only be set to a value")
             tensor.view(tensor.shape or (1,))[where] = edit.value
+
+
+def _become(view: "torch.Tensor", edit: Edit) -> None:
+    import torch
+
+    if edit.constant:
+        view.fill_(edit.value)
+        return
+    added = torch.full((), edit.value, dtype=torch.float64, device=view.device)
+    if edit.noise:
+        drawn = torch.from_numpy(edit.noise.values(edit.tensor, view.numel())).view(view.shape)
+        deviation = view.double().std(correction=0)
+        added = added + edit.noise.share * deviation * drawn.to(view.device)
+    view.copy_(edit.factor * view.double() + added)
 
 
 def _check(edit: Edit, shape: tuple[int, ...]) -> None:

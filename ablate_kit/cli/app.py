@@ -19,9 +19,11 @@ from ablate_kit.cli import (
     keys,
     meta,
     predict,
+    report,
     retrain,
     score,
     swap,
+    sweep,
     train,
     verify,
 )
@@ -51,6 +53,8 @@ app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("score")(score.score)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
 app.command("train")(train.train)
 app.command("retrain")(retrain.retrain)
 app.command("gradients")(gradients.gradients)

@@ -20,11 +20,12 @@ def demo(
 ) -> None:
     """Inspect, cut and re-evaluate a small trained detector, and show what its parts do."""
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.metrics.bootstrap import RESAMPLES
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
     from ablate_kit.reports.tree import sizes, tree
-    from ablate_kit.sweeps.run import BASELINE, sweep
+    from ablate_kit.sweeps.run import BASELINE, changes_of, sweep
     from ablate_kit.sweeps.variant import Ablated
     from detector.data.dataset import limit
     from detector.training.recipe import ShapesData
@@ -49,8 +50,9 @@ def demo(
         done = sweep(adapter, dataset, variants, advance=advance)
     warn(done.notes)
     results = done.results
-    write_report(output, results)
-    say(f"{tables.comparison(results).text()}\n")
+    intervals = changes_of(done.truth, results, RESAMPLES)
+    write_report(output, results, changes=intervals)
+    say(f"{tables.comparison(results, intervals).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)
     change = (worst.evaluation.overall["AP"] or 0.0) - (results[0].evaluation.overall["AP"] or 0.0)
     say(f"the costliest cut is {worst.name}: AP {change:+.4f} against {BASELINE}")

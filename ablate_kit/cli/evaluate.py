@@ -43,6 +43,9 @@ def evaluate(
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the files, if they hold several.")
     ] = None,
+    resamples: Annotated[
+        int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
+    ] = 2000,
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
     ] = False,
@@ -54,13 +57,14 @@ def evaluate(
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.adapter import ground_truth
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
-    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.scored import write_details
     from ablate_kit.sweeps.checkpoints import families
-    from ablate_kit.sweeps.run import Result, sweep
+    from ablate_kit.sweeps.run import Result, changes_of, sweep
 
     names = _names(checkpoints)
     if output:
@@ -101,12 +105,18 @@ def evaluate(
             threshold = done.results[0].evaluation.thresholds.calibrated
             found |= {one.name: one for one in done.results}
     results = [found[name] for name in names]
+    intervals = changes_of(ground_truth(dataset), results, resamples)
     if output:
-        write_report(output, results, lambda place: write_details(place, done.truth, results))
+        write_report(
+            output,
+            results,
+            lambda place: write_details(place, done.truth, results),
+            changes=intervals,
+        )
     if as_json:
-        print_json({one.name: one.evaluation.to_dict() for one in results})
+        print_json(as_dict(results, intervals))
         return
-    say("\n\n".join(table.text() for table in tables.for_terminal(results)))
+    say("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
     if output:
         say(f"written to {output}: results.json, tables, per class, figure")
 

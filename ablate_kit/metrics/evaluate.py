@@ -15,6 +15,8 @@ from ablate_kit.metrics.f1 import calibrate, f1_at, f1_matched_pairs
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
 
+VERSION = 1  # of the metrics: raised when a number changes for the same detections
+
 Number = float | None
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.errors import UserError
@@ -18,7 +19,11 @@ def check_free(folder: Path) -> None:
 
 
 def write_report(
-    folder: Path, results: Sequence[Result], also: Callable[[Path], None] = lambda _: None
+    folder: Path,
+    results: Sequence[Result],
+    also: Callable[[Path], None] = lambda _: None,
+    *,
+    changes: Sequence[tables.Changes] = (),
 ) -> None:
     """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
     ``per_class/`` with one CSV per variant and, for several, ``figure.png``; and what
@@ -26,10 +31,9 @@ def write_report(
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as place:
-        numbers = {one.name: {"kind": one.kind, **one.evaluation.to_dict()} for one in results}
-        text = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(as_dict(results, changes), indent=1, ensure_ascii=False) + "\n"
         (place / "results.json").write_text(text)
-        table = tables.comparison(results)
+        table = tables.comparison(results, changes)
         (place / "table.md").write_text(table.markdown())
         (place / "table.csv").write_text(table.csv())
         (place / "per_class").mkdir()
@@ -44,3 +48,13 @@ def write_report(
 def numbered(index: int, name: str) -> str:
     """A variant's name as the stem of a file, in the order of the variants."""
     return f"{index:03d}_{name.replace('/', '_')}"
+
+
+def as_dict(
+    results: Sequence[Result], changes: Sequence[tables.Changes] = ()
+) -> dict[str, dict[str, Any]]:
+    """Every number, by variant; and the changes against the first, where there are any."""
+    numbers = {one.name: {"kind": one.kind, **one.evaluation.to_dict()} for one in results}
+    for one, change in zip(results[1:], changes, strict=False):
+        numbers[one.name]["changes"] = {key: value.to_dict() for key, value in change.items()}
+    return numbers

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from ablate_kit.metrics.bootstrap import Change, smallest_detectable
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.run import Result
 
 Number = float | None
+Changes = Mapping[str, Change]
 
 COCO = (
     ("AP", "IoU 0.50:0.95, all sizes"),
@@ -73,8 +75,12 @@ def class_table(name: str, evaluation: Evaluation) -> Table:
     return Table(title, header, tuple(rows), ("class",))
 
 
-def comparison(results: Sequence[Result]) -> Table:
-    """One row per variant: each metric and its change against the first."""
+def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = None) -> Table:
+    """One row per variant: each metric and its change against the first.
+
+    ``changes`` of ``metrics.bootstrap``, one per variant after the first, give each change half the
+    width of its 95 % interval, and a star where it is significant.
+    """
     thresholds = results[0].evaluation.thresholds
     columns = (
         ("AP", "AP"),
@@ -89,31 +95,56 @@ def comparison(results: Sequence[Result]) -> Table:
             *(
                 cell
                 for _, key in columns
-                for cell in _with_change(result.evaluation.overall, baseline, key, i == 0)
+                for cell in (
+                    *_with_change(result.evaluation.overall, baseline, key, i == 0),
+                    *(_interval(changes, i, key) if changes else ()),
+                )
             ),
         )
         for i, result in enumerate(results)
     ]
-    header = ("variant", *(text for name, _ in columns for text in (name, f"Δ {name}")))
+    spread = ("±",) if changes else ()
+    header = ("variant", *(text for name, _ in columns for text in (name, f"Δ {name}", *spread)))
     counts = results[0].evaluation.counts
     title = (
         f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
         f"at score {thresholds.calibrated:.3g} (best F1 of {results[0].name}); "
         "GIoU: a missed object counts -1"
     )
+    if changes:
+        title += f"\n{interval_note(changes)}"
     return Table(title, header, tuple(rows), ("variant",))
 
 
-def for_terminal(results: Sequence[Result]) -> list[Table]:
+def for_terminal(
+    results: Sequence[Result], changes: Sequence[Changes] | None = None
+) -> list[Table]:
     """One result in full, or several side by side."""
     if len(results) > 1:
-        return [comparison(results)]
+        return [comparison(results, changes)]
     name, evaluation = results[0].name, results[0].evaluation
     return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
 
 
+def interval_note(changes: Sequence[Changes]) -> str:
+    """What the intervals of a table mean, and what they can show."""
+    least = smallest_detectable(changes, "AP")
+    shown = "" if least is None else f"; smallest change of AP likely to be seen: {least:.3f}"
+    return (
+        "±: half of the 95 % interval of a change, paired bootstrap over images; "
+        f"*: p < 0.05 after Holm's adjustment for {len(changes)} variants{shown}"
+    )
+
+
 def number(value: Number) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _interval(changes: Sequence[Changes], row: int, key: str) -> tuple[str]:
+    change = changes[row - 1][key] if row else None
+    if change is None or change.low is None or change.high is None:
+        return ("",)
+    return (f"{(change.high - change.low) / 2:.4f}{'*' if change.significant else ' '}",)
 
 
 def _with_change(

@@ -75,6 +75,17 @@ class Passes:
         self._verify = False
         return [[one[i] for i in range(len(prepared))] for one in found]
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing is replayed."""
+        return self._replay is None
+
+    def look(self, prepared: Sequence[Prepared]) -> None:
+        """Makes ``trace`` and ``plan`` on the first of these images, and runs no variant."""
+        group = groups(prepared[:1])[0]
+        if self._replay:
+            self._make_plan(lambda: self._adapter.forward(group.inputs), self._replay)
+
     def _outputs(self, group: Group) -> Iterator[tuple[int, Any]]:
         """The number of each variant, BASELINE first, and what the model returns."""
 

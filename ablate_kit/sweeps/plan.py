@@ -8,6 +8,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from torch import nn
+
 from ablate_kit.sweeps.trace import NEVER, Call, Path, Trace
 
 Changes = Mapping[Hashable, Hashable]
@@ -141,3 +143,27 @@ def _element(sequence: _Sequence, depth: int) -> object:
 
 def _tick(sequence: _Sequence, depth: int) -> float:
     return sequence[depth][0] if depth < len(sequence) else NEVER
+
+
+def shares(trace: Trace, made: Plan, module: nn.Module) -> dict[int, tuple[str, int, float]]:
+    """For each variant: the module in which it restarts, its base, and its share of the full cost.
+
+    The share is by the time that the traced pass took, and leaves decoding out.
+    """
+    names = {each: name for name, each in module.named_modules()}
+    total = sum(call.seconds for call in trace.root.children) or 1.0
+    found = {}
+    for part in made.parts:
+        for step in part.steps:
+            saved = sum(call.seconds for call in trace.root.finished_before(step.restart))
+            where = _innermost(trace.root, step.restart)
+            name = names.get(where.module, "") if where.module else "nowhere"
+            found[step.variant] = (name or "the model itself", step.base, 1 - saved / total)
+    return found
+
+
+def _innermost(call: Call, tick: float) -> Call:
+    for child in call.children:
+        if child.start <= tick <= child.end + 1:
+            return _innermost(child, tick)
+    return call

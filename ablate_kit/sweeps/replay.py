@@ -7,6 +7,7 @@ All else is computed as always, so that the result is that of a full pass, bit f
 
 from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import wraps
+from time import perf_counter
 from types import TracebackType
 from typing import Any
 
@@ -197,9 +198,11 @@ class _Recording(_Playing):
         parent.children.append(call)
         given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
         self._parent, open_before = call, self.enter(known)
+        began = perf_counter()
         result = forward(*args, **kwargs)
         self.leave(known, open_before)
         self._parent = parent
+        call.seconds = perf_counter() - began
         call.end = self.uses.ends(module)
         leaves = pytree.tree_leaves(result)
         outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

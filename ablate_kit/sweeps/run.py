@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ablate_kit.metrics.bootstrap import Bootstrap, Change, changes
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.models.adapter import Adapter, Collector, ground_truth, prepared_batches
@@ -69,6 +70,18 @@ def sweep(
         fixed_threshold,
     )
     return Sweep(results, truth, passes.notes)
+
+
+def changes_of(
+    truth: GroundTruth, results: Sequence[Result], resamples: int, seed: int = 0
+) -> list[dict[str, Change]]:
+    """The change of every result against the first, with intervals; none without resamples."""
+    if not resamples or len(results) < 2:
+        return []
+    bootstrap = Bootstrap(truth, resamples, seed)
+    threshold = results[0].evaluation.thresholds.calibrated
+    first, *others = (bootstrap.samples(one.detections, threshold) for one in results)
+    return changes(first, others)
 
 
 def results_of(

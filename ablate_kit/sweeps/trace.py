@@ -62,6 +62,7 @@ class Call:
     end: float = NEVER
     children: list["Call"] = field(default_factory=list)
     nbytes: int = 0  # of its output
+    seconds: float = 0.0
     whole: bool = False  # whether its output is all that it did
     recorded: Recorded | None = None
 

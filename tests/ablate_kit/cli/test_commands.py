@@ -258,7 +258,8 @@ def test_eval_of_variants_and_its_files(
     data = ("--annotations", coco[0], "--images", coco[1])
     variant = tmp_path / "v" / "cut.safetensors"
     out = run("eval", hybrid, variant, *data, "-o", tmp_path / "out")
-    assert out.splitlines()[1].split()[:3] == ["variant", "AP", "Δ"]
+    assert out.splitlines()[1].startswith("±: half of the 95 % interval")
+    assert out.splitlines()[2].split()[:3] == ["variant", "AP", "Δ"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "results.json", "table.md", "table.csv", "per_class", "figure.png", "curves.png",
         "confusion", "changes",

@@ -1,0 +1,42 @@
+"""Weights made smaller or larger, or noisy: softer cuts than zero."""
+
+from collections.abc import Sequence
+
+from ablate_kit.ablations.ablation import Ablation, Edit, Noise
+from ablate_kit.errors import UserError
+
+
+def scaled(tensors: Sequence[str], factors: Sequence[float], label: str) -> list[Ablation]:
+    """One ablation per factor: every element of the tensors is multiplied by it."""
+    return [
+        Ablation(
+            f"{label}-x{factor:g}", "scale", tuple(Edit(name, factor=factor) for name in tensors)
+        )
+        for factor in factors
+    ]
+
+
+def noisy(
+    tensors: Sequence[str],
+    percents: Sequence[float],
+    label: str,
+    *,
+    repeats: int = 1,
+    seed: int = 42,
+) -> list[Ablation]:
+    """One ablation per percentage and repeat: normal noise is added to every element, of that
+    share of its tensor's own standard deviation."""
+    for percent in percents:
+        if percent <= 0:
+            raise UserError(f"noise of {percent:g} % of the deviation; expected more than 0")
+    return [
+        Ablation(
+            f"{label}-noise{percent:g}pct-r{draw}",
+            "noise",
+            tuple(
+                Edit(name, factor=1.0, noise=Noise(percent / 100, seed, draw)) for name in tensors
+            ),
+        )
+        for percent in percents
+        for draw in range(repeats)
+    ]

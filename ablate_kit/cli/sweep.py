@@ -1,0 +1,113 @@
+"""``ablate sweep``: a study of many ablations, from a recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import progress, say, warn
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.models.adapter import Adapter
+    from detector.data.dataset import Dataset
+
+
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/sweep.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder; runs/RECIPE by default.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
+    ] = False,
+    memory: Annotated[
+        int, typer.Option(help="MiB that recorded outputs may take; less splits the sweep.", min=0)
+    ] = 2048,
+    no_replay: Annotated[
+        bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+    ] = False,
+) -> None:
+    """Evaluate many ablations in one pass over the data; continues where it was stopped."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.reports.study import write_study
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipe import load_sweep
+    from ablate_kit.sweeps.study import inputs_of, run_study
+
+    plan = load_sweep(recipe, settings or [])
+    check_device(device)
+    with open_checkpoint(Path(plan.model.checkpoint), plan.model.weights) as checkpoint:
+        ablations = plan.make(checkpoint)
+        adapter = open_adapter(
+            checkpoint, plan.model.framework, trust_remote_code=trust_remote_code, device=device
+        )
+        dataset = plan.data.dataset()
+        if dry_run:
+            _say_plan(adapter, dataset, ablations, memory * 2**20)
+            return
+        inputs = inputs_of(plan, checkpoint, dataset, device)
+    folder = output or Path("runs") / recipe.stem
+    ledger = Ledger(folder, inputs)
+    say(f"{len(ablations)} variants on {len(dataset)} images: {folder}")
+    with progress() as bars:
+        bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
+        notes = run_study(
+            ledger,
+            adapter,
+            dataset,
+            ablations,
+            plan,
+            replay=not no_replay,
+            memory=memory * 2**20,
+            workers=workers,
+            advance=lambda name, count: bars.update(bar, advance=count, description=name),
+        )
+    warn(notes)
+    table = write_study(ledger)
+    say(table.text())
+    say(f"report: {folder / 'report' / 'report.html'}")
+
+
+def _say_plan(
+    adapter: "Adapter", dataset: "Dataset", ablations: "list[Ablation]", memory: float
+) -> None:
+    from ablate_kit.reports.table import Table
+    from ablate_kit.sweeps.passes import Passes
+    from ablate_kit.sweeps.plan import BASELINE, shares
+    from ablate_kit.sweeps.variant import Ablated
+
+    variants = [Ablated(one, adapter.live_names()) for one in ablations]
+    with Passes(adapter, variants, memory=memory) as passes:
+        passes.look([adapter.prepare(dataset.image(0))])
+    warn(passes.notes)
+    if passes.trace is None or passes.plan is None:
+        say(f"{len(ablations)} variants, each in full")
+        return
+    found = shares(passes.trace, passes.plan, adapter.module)
+    names = {i: one.name for i, one in enumerate(ablations)} | {BASELINE: "unmodified"}
+    rows = []
+    for i, one in enumerate(ablations):
+        where, base, share = found.get(i, ("the start", None, 1.0))
+        rows.append(
+            (one.name, where, names.get(base, "-") if base is not None else "-", f"{share:.1%}")
+        )
+    header = ("variant", "restarts in", "on top of", "of the full cost")
+    say(Table("", header, tuple(rows), header[:3]).text())
+    total = sum(share for *_, share in found.values()) + len(ablations) - len(found)
+    parts = len(passes.plan.parts)
+    say(
+        f"{len(ablations)} variants on {len(dataset)} images; {parts} part{'s' * (parts != 1)}; "
+        f"forward passes cost {(total + parts) / (len(ablations) + 1):.1%} of running all in full, "
+        "after the first batch"
+    )

@@ -1,0 +1,207 @@
+"""Pictures of a sweep: what matters, where it sits, how it adds up, and for which classes."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ablate_kit.metrics.bootstrap import Change
+from ablate_kit.reports.figures import COLORS
+from ablate_kit.sweeps.run import Result
+
+Changes = Mapping[str, Change]
+Matrix = NDArray[np.float64]
+
+RANKED = 40  # variants in the ranking
+CLASSES_OF = 25  # variants in the picture of classes
+LABELS = (("AP", "AP"), ("f1_calibrated", "F1"), ("giou_penalized", "GIoU"))
+
+_HEAD = re.compile(r"(?P<module>.+)-head(?P<head>\d+)")
+_SHARE = re.compile(r"(?P<label>.+)-(?P<share>[\d.]+)pct-r(?P<repeat>\d+)")
+_STEP = re.compile(r"(?P<label>.+)-(?P<count>\d+)of(?P<total>\d+)-r(?P<repeat>\d+)")
+_LAYERS = re.compile(r"(?P<base>.+)\.(?P<first>\d+)(?:-(?P<last>\d+))?\.(?P<part>.+)")
+_NULL = re.compile(r"(?P<name>.+)-null\d+")
+
+
+def figures(
+    results: Sequence[Result], changes: Sequence[Changes], by_class: Sequence[Sequence[Change]]
+) -> Iterator[tuple[str, str, Figure]]:
+    """File name, caption and figure of each picture that these results allow.
+
+    Args:
+        results: the unmodified model, then the variants.
+        changes: of each variant, by metric.
+        by_class: each variant's change of AP by class, in the order of the classes.
+    """
+    rows = list(zip(results[1:], changes, strict=True))
+    yield "ranking", *_ranking(rows)
+    for name, caption, figure in (
+        ("heads", *_heads(rows)),
+        ("percentages", *_curves(results[0], rows, _SHARE, "share", "share cut, %")),
+        ("cumulative", *_curves(results[0], rows, _STEP, "count", "heads removed")),
+        ("layers", *_progressive(results[0], rows)),
+        ("classes", *_classes(results, changes, by_class)),
+    ):
+        if figure is not None:
+            yield name, caption, figure
+
+
+def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
+    null: dict[str, list[float]] = {}
+    for result, change in rows:
+        match = _NULL.fullmatch(result.name)
+        if match and change["AP"].change is not None:
+            null.setdefault(match["name"], []).append(change["AP"].change)
+    own = [one for one in rows if one[0].kind != "null" and one[1]["AP"].change is not None]
+    own.sort(key=lambda one: one[1]["AP"].change or 0.0)
+    shown = own[:RANKED]
+    figure = _figure(8, 1.2 + 0.24 * len(shown))
+    panel = figure.subplots()
+    panel.axvline(0, color="black", linewidth=1)
+    for y, (result, change) in enumerate(shown):
+        ap = change["AP"]
+        if ap.low is None or ap.high is None or ap.change is None:
+            continue
+        color = COLORS[1] if ap.significant else "0.55"
+        panel.plot([ap.low, ap.high], [y, y], color=color, linewidth=2)
+        panel.plot(ap.change, y, "o", color=color, markersize=5)
+        points = null.get(result.name, [])
+        panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
+    panel.set_yticks(range(len(shown)), [result.name for result, _ in shown], fontsize=8)
+    panel.set_ylim(len(shown) - 0.4, -0.6)
+    panel.set_xlabel("change of AP, with its 95 % interval")
+    panel.grid(axis="x", color="0.9")
+    panel.spines[["top", "right"]].set_visible(False)
+    more = f" ({len(own)} variants; the {RANKED} largest losses)" if len(own) > RANKED else ""
+    marks = "; blue strokes: random cuts of the same size" if null else ""
+    return f"What costs most{more}. Orange: significant after Holm's adjustment{marks}.", figure
+
+
+def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:
+    found: dict[str, dict[int, float]] = {}
+    for result, change in rows:
+        match = _HEAD.fullmatch(result.name)
+        if match and result.kind == "heads" and change["AP"].change is not None:
+            found.setdefault(match["module"], {})[int(match["head"])] = change["AP"].change
+    if not found:
+        return "", None
+    columns = max(max(heads) for heads in found.values()) + 1
+    matrix = np.full((len(found), columns), np.nan)
+    for i, heads in enumerate(found.values()):
+        for head, value in heads.items():
+            matrix[i, head] = value
+    figure = _heat(matrix, list(found), [str(i) for i in range(columns)], "head", numbers=True)
+    return "Change of AP without each head: rows are attention modules.", figure
+
+
+def _curves(
+    baseline: Result,
+    rows: Sequence[tuple[Result, Changes]],
+    pattern: re.Pattern[str],
+    group: str,
+    axis: str,
+) -> tuple[str, Figure | None]:
+    found: dict[str, dict[float, list[Result]]] = {}
+    for result, _ in rows:
+        match = pattern.fullmatch(result.name)
+        if match and result.kind != "null":
+            points = found.setdefault(match["label"], {})
+            points.setdefault(float(match[group]), []).append(result)
+    curves = {label: {0.0: [baseline], **points} for label, points in found.items()}
+    return (
+        "Mean and, shaded, range over repeats with other random draws.",
+        _lines(curves, axis) if any(len(points) > 2 for points in curves.values()) else None,
+    )
+
+
+def _progressive(
+    baseline: Result, rows: Sequence[tuple[Result, Changes]]
+) -> tuple[str, Figure | None]:
+    found: dict[str, dict[float, list[Result]]] = {}
+    for result, _ in rows:
+        match = _LAYERS.fullmatch(result.name)
+        if match and result.kind == "layers" and match["first"] == "0":
+            points = found.setdefault(f"{match['base']}.*.{match['part']}", {0.0: [baseline]})
+            points[float(match["last"] or match["first"]) + 1] = [result]
+    usable = any(len(points) > 2 for points in found.values())
+    caption = "A part of more and more layers removed, from the first."
+    return caption, _lines(found, "layers without it") if usable else None
+
+
+def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
+    figure = _figure(9, 3.6 + 0.18 * len(curves))
+    panels = figure.subplots(1, len(LABELS))
+    for panel, (metric, label) in zip(panels, LABELS, strict=True):
+        for i, (name, points) in enumerate(curves.items()):
+            x = sorted(points)
+            values = [
+                [
+                    value
+                    for one in points[at]
+                    if (value := one.evaluation.overall[metric]) is not None
+                ]
+                for at in x
+            ]
+            x = [at for at, inside in zip(x, values, strict=True) if inside]
+            values = [inside for inside in values if inside]
+            style = {"color": COLORS[i % len(COLORS)], "marker": "osD^v*"[i // len(COLORS) % 6]}
+            panel.plot(x, [np.mean(one) for one in values], label=name, markersize=4, **style)
+            low, high = [min(one) for one in values], [max(one) for one in values]
+            panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        panel.set_xlabel(axis)
+        panel.set_title(label, fontsize=10)
+        panel.grid(color="0.9")
+        panel.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=1, frameon=False, fontsize=8)
+    return figure
+
+
+def _classes(
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    by_class: Sequence[Sequence[Change]],
+) -> tuple[str, Figure | None]:
+    order = [i for i, one in enumerate(results[1:]) if one.kind != "null"]
+    order = sorted(order, key=lambda i: changes[i]["AP"].change or 0.0)[:CLASSES_OF]
+    names = list(results[0].evaluation.per_class)
+    values = [[np.nan if c.change is None else c.change for c in by_class[i]] for i in order]
+    matrix = np.array(values, dtype=np.float64)
+    defined = np.flatnonzero(np.isfinite(matrix).any(axis=0)) if len(order) else np.zeros(0, int)
+    if len(defined) < 2:
+        return "", None
+    labels = [results[1 + i].name for i in order]
+    figure = _heat(matrix[:, defined], labels, [names[i] for i in defined], "", numbers=False)
+    return "Change of each class's AP, for the variants that cost most.", figure
+
+
+def _heat(
+    matrix: Matrix, rows: Sequence[str], columns: Sequence[str], axis: str, *, numbers: bool
+) -> Figure:
+    wide = len(columns) * (0.55 if numbers else 0.2)
+    figure = _figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + (0 if numbers else 0.7))
+    panel = figure.subplots()
+    bound = float(np.nanmax(np.abs(matrix))) or 1.0
+    image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
+    panel.set_yticks(range(len(rows)), rows, fontsize=8)
+    turn: dict[str, Any] = {} if numbers else {"rotation": 90}
+    panel.set_xticks(range(len(columns)), columns, fontsize=8 if numbers else 7, **turn)
+    panel.set_xlabel(axis)
+    if numbers:
+        for (i, j), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                color = "white" if abs(value) > 0.6 * bound else "black"
+                text = f"{100 * value:+.1f}"
+                panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
+    figure.colorbar(image, ax=panel, label="change of AP" + (" (cells: x 100)" if numbers else ""))
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,196 @@
+"""Time sweeps against the naive loop over the same variants, in one run.
+
+    python benchmarks/sweep.py [--only detr-encoder] [--images 2] [--threads 1]
+    python benchmarks/sweep.py --deimv2 FOLDER --annotations FILE --images-folder FOLDER
+
+Both sides run the same prepared batch through the same model and decode every output; no disk is
+involved, and every output is held against the other side's, bit for bit. Times are of the CPU.
+
+The bound is what the skipped share of compute allows: the naive loop's time over what is left of it
+when each pass costs only its share after the first use of what its variant changes. One unmodified
+pass and all decoding are on both sides.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.components import component
+from ablate_kit.ablations.heads import heads_each
+from ablate_kit.ablations.layers import layers
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.adapter import Adapter, Group, ImageDetections, groups, prepared_batches
+from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.passes import Passes
+from ablate_kit.sweeps.plan import shares
+from ablate_kit.sweeps.variant import Ablated
+from detector.config import preset
+from detector.data.coco import Coco
+from detector.data.dataset import limit
+from detector.data.shapes import Shapes
+from detector.network.model import HybridDetector
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    adapter: Adapter
+    ablations: Sequence[Ablation]
+    batch: list[Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=8, help="in the batch")
+    parser.add_argument("--size", type=int, default=640, help="of DETR's images, pixels")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="cases whose name starts with this")
+    parser.add_argument("--deimv2", type=Path)
+    parser.add_argument("--annotations", type=Path)
+    parser.add_argument("--images-folder", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.images} images")
+    header = ("variants", "naive s", "sweep s", "ratio", "bound", "of it")
+    print(" " * 24 + "".join(f" {one:>8}" for one in header), flush=True)
+    for name, make in _cases(options):
+        if name.startswith(options.only):
+            _report(make())
+
+
+def _cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case]]]:
+    for part in ("decoder", "encoder", "layers"):
+        yield f"detr-{part}", lambda part=part: _detr(part, options)  # type: ignore[misc]
+    yield "hybrid", lambda: _hybrid(options)
+    if options.deimv2:
+        yield "deimv2", lambda: _deimv2(options)
+
+
+def _report(case: Case) -> None:
+    variants = [Ablated(one, case.adapter.live_names()) for one in case.ablations]
+    (group,) = groups(case.batch)
+    with Passes(case.adapter, variants, verify=False) as passes:
+        passes.run(case.batch)  # plans, and warms up
+        assert not passes.notes, passes.notes
+        assert passes.trace
+        assert passes.plan
+        saved = shares(passes.trace, passes.plan, case.adapter.module)
+        swept, seconds = _timed(lambda: passes.run(case.batch))
+    with Passes(case.adapter, variants, replay=False) as full:
+        naive, naive_seconds = _timed(lambda: full.run(case.batch))
+        decode = _decode_seconds(case.adapter, group)
+    for one, other in zip(swept, naive, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert _equal(a, b), f"{case.name}: not bit for bit"
+    count = len(variants) + 1
+    forward = naive_seconds - count * decode
+    bound = naive_seconds / (
+        count * decode + forward * (1 + sum(share for *_, share in saved.values())) / count
+    )
+    ratio = naive_seconds / seconds
+    row = (
+        f"{len(variants):8}",
+        f"{naive_seconds:8.1f}",
+        f"{seconds:8.1f}",
+        f"{ratio:8.1f}",
+        f"{bound:8.1f}",
+        f"{ratio / bound:8.0%}",
+    )
+    print(f"{case.name:24} " + " ".join(row), flush=True)
+
+
+def _detr(part: str, options: argparse.Namespace) -> Case:
+    """DETR-R50 as published, with random weights."""
+    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
+
+    from ablate_kit.models.transformers import TransformersAdapter
+
+    backbone = ResNetConfig(out_features=["stage4"])
+    config = DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
+        backbone_config=backbone, num_labels=91,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = DetrForObjectDetection(config).eval()
+    size = {"height": options.size, "width": options.size}
+    live = {name: (name,) for name in module.state_dict()}
+    adapter = TransformersAdapter(module, DetrImageProcessorPil(size=size, do_pad=False), live)
+    tensors = module.state_dict()
+    if part == "layers":
+        ablations = layers(tensors, "model.decoder.layers", "encoder_attn", "progressive", "DETR")
+    else:
+        own = "encoder.layers" if part == "encoder" else "decoder.layers"
+        found = attentions(tensors, heads=8)
+        ablations = heads_each(
+            [one for one in found if own in one.prefix and one.prefix.endswith("self_attn")]
+        )
+    return Case(f"detr-{part}", adapter, ablations, _prepared(adapter, options.images))
+
+
+def _hybrid(options: argparse.Namespace) -> Case:
+    """The hybrid detector at thesis size: heads, layers and modules from neck to heads."""
+    module = HybridDetector(preset("thesis"), seed=0)
+    live = {name: (name,) for name in module.state_dict()}
+    classes = tuple(f"class_{i}" for i in range(module.config.num_classes))
+    adapter = HybridAdapter(module, classes, live)
+    tensors = module.state_dict()
+    found = attentions(tensors, module.config.to_dict())
+    own = [one for one in found if one.prefix.startswith("decoder.layers")]
+    ablations = heads_each(own)[:: max(1, len(heads_each(own)) // 12)][:12]
+    for part in ("self_attn", "cross_attn"):
+        ablations += layers(tensors, "decoder.layers", part, "progressive", "hybrid")[:3]
+    for prefix in ("encoder", "neck.repeats.0"):
+        names = [name for name in tensors if name.startswith(f"{prefix}.")]
+        ablations.append(component(names, prefix))
+    return Case("hybrid", adapter, ablations, _prepared(adapter, min(4, options.images)))
+
+
+def _deimv2(options: argparse.Namespace) -> Case:
+    with open_checkpoint(options.deimv2) as checkpoint:
+        found = attentions(checkpoint.tensors, checkpoint.config)
+        ablations = heads_each([one for one in found if ".decoder." in one.prefix])
+        for part in ("self_attn", "encoder_attn", "mlp"):
+            base = "model.decoder.layers"
+            ablations += layers(checkpoint.tensors, base, part, "progressive", "deimv2")
+        adapter = open_adapter(checkpoint, trust_remote_code=True)
+    dataset = limit(Coco(options.annotations, options.images_folder), options.images)
+    ((_, prepared),) = prepared_batches(adapter, dataset, options.images)
+    return Case("deimv2", adapter, ablations, prepared)
+
+
+def _prepared(adapter: Adapter, images: int) -> list[Any]:
+    shapes = Shapes(images, seed=3, size=256)
+    return [adapter.prepare(shapes.image(i)) for i in range(images)]
+
+
+def _decode_seconds(adapter: Adapter, group: Group) -> float:
+    outputs = adapter.forward(group.inputs)
+    return min(_timed(lambda: adapter.decode(outputs, group.origins))[1] for _ in range(3))
+
+
+def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.process_time()
+    result = run()
+    return result, time.process_time() - start
+
+
+def _equal(one: ImageDetections, other: ImageDetections) -> bool:
+    names = ("boxes", "scores", "labels")
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name != "labels")
+        for name in names
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Scale, noise, heads retained or removed cumulatively, and random cuts of the same size."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Noise, Random
+from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.null import matched
+from ablate_kit.ablations.retain import cumulative, retained
+from ablate_kit.ablations.scale import noisy, scaled
+from ablate_kit.errors import UserError
+from detector.network.attention import SelfAttention
+
+
+def test_scaling_multiplies_and_comes_back() -> None:
+    module = nn.Linear(3, 2)
+    before = module.weight.detach().clone()
+    (ablation,) = scaled(["weight"], [-0.5], "w")
+    with applied(module, Ablation.from_dict(ablation.to_dict())):
+        assert torch.equal(module.weight, before * -0.5)
+    assert torch.equal(module.weight, before)
+
+
+def test_noise_has_the_deviation_asked_for_and_the_same_draw_everywhere() -> None:
+    module = nn.Linear(300, 200)
+    before = module.weight.detach().clone()
+    ablation, other = noisy(["weight"], [10], "w", repeats=2, seed=7)
+    with applied(module, Ablation.from_dict(ablation.to_dict())):
+        first = (module.weight.detach() - before).double()
+    with applied(module, other):
+        second = (module.weight.detach() - before).double()
+    assert torch.equal(module.weight, before)
+    expected = 0.1 * before.double().std().item()
+    assert first.std().item() == pytest.approx(expected, rel=0.02)
+    assert abs(first.mean().item()) < 0.02 * expected
+    assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.02
+    # Box and Muller on the first raw numbers of NumPy's Philox, keyed by SHA-256: as pinned here.
+    values = Noise(1.0, 7, 0).values("weight", 3)
+    assert values.tolist() == pytest.approx(PINNED, rel=1e-12)
+
+
+PINNED = [-0.5016075127154964, -0.6275697912799668, 0.16404901922228635]
+
+
+def test_an_edit_that_only_sets_keeps_its_digest() -> None:
+    assert Edit("a").constant
+    assert Ablation("a", "b", (Edit("a"),)).to_dict()["edits"] == [{"tensor": "a", "value": 0.0}]
+
+
+def test_one_head_is_retained_and_the_others_are_not() -> None:
+    torch.manual_seed(0)
+    module = SelfAttention(16, 4).eval()
+    (found,) = attentions(module.state_dict(), heads=4)
+    each = retained([found])
+    assert [one.name for one in each] == [f"{found.prefix}-only{head}" for head in range(4)]
+    x = torch.randn(1, 5, 16)
+    parts = []
+    with torch.no_grad():
+        full = module(x) - module.out_proj.bias
+        for one in each:
+            with applied(module, one):
+                parts.append(module(x) - module.out_proj.bias)
+    assert torch.allclose(sum(parts), full, atol=1e-6)
+
+
+def test_cumulative_steps_remove_what_the_one_before_did() -> None:
+    module = nn.ModuleDict({"a": SelfAttention(16, 4), "b": SelfAttention(16, 4)})
+    found = attentions(module.state_dict(), heads=4)
+    steps = cumulative(found, "heads", steps=4)
+    assert [one.name for one in steps] == [f"heads-{k}of8-r0" for k in (2, 4, 6, 8)]
+
+    def removed(one: Ablation) -> set[tuple[str, tuple[int, int]]]:
+        return {
+            (edit.tensor, pair)
+            for edit in one.edits
+            if isinstance(edit.region, Blocks)
+            for pair in edit.region.ranges
+        }
+
+    sets = [removed(one) for one in steps]
+    assert [len(one) for one in sets] == [2, 4, 6, 8]
+    assert all(a < b for a, b in pairwise(sets))
+
+
+def test_random_cuts_match_in_tensors_and_counts() -> None:
+    shapes = {"w": (8, 6), "v": (4,)}
+    cut = Ablation("cut", "heads", (Edit("w", Blocks(1, ((0, 2),))), Edit("v", Random(3, 0, 0))))
+    nulls = matched(cut, shapes, 2)
+    assert [one.name for one in nulls] == ["cut-null0", "cut-null1"]
+    assert nulls[0].edits == (Edit("w", Random(16, 0, 0)), Edit("v", Random(3, 0, 0)))
+    assert nulls[1].edits[0] == Edit("w", Random(16, 1, 0))
+    with pytest.raises(UserError, match="whole tensors"):
+        matched(Ablation("all", "component", (Edit("w"),)), shapes, 1)

@@ -1,0 +1,206 @@
+"""``ablate sweep`` and ``ablate report``: same bytes after any interruption, and clear refusals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.sweeps.ledger import Ledger
+
+Run = Callable[..., str]
+
+ABLATIONS = [
+    {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
+    {"kind": "layers", "base": "decoder.layers", "part": "cross_attn"},
+    {"kind": "units", "pattern": "heads.main", "percent": [20, 40], "null_cuts": 1},
+    {"kind": "scale", "pattern": "decoder.layers.0.ffn", "factors": [0.5]},
+    {"kind": "noise", "pattern": "heads", "percent": [5]},
+    {"kind": "heads-cumulative", "pattern": "decoder.layers.*.self_attn", "steps": 2},
+    {"kind": "modules", "patterns": ["backbone.stem"]},
+]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, hybrid: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    values = {
+        "model": {"checkpoint": str(hybrid)},
+        "data": {"kind": "shapes", "limit": 3},
+        "ablations": ABLATIONS,
+        "evaluation": {"batch_size": 2, "resamples": 20},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
+    out = run("sweep", recipe, "-o", tmp_path / "run")
+    assert out.splitlines()[0].endswith(f"3 images: {tmp_path / 'run'}")
+    assert "heads.main-20pct-r0-null0" in out
+    report = tmp_path / "run" / "report"
+    page = (report / "report.html").read_text()
+    assert "<svg" in page
+    assert not any(word in page for word in ('src="http', 'href="http', "<script", "@import"))
+    for name in ("ranking", "heads", "percentages", "cumulative", "layers"):
+        assert (report / f"{name}.png").stat().st_size > 5000
+        assert f'id="{name}"' in page
+    rows = list(csv.DictReader((report / "changes.csv").read_text().splitlines()))
+    numbers = json.loads((report / "results.json").read_text())
+    assert {row["variant"] for row in rows} == numbers.keys() - {"unmodified"}
+    row = next(row for row in rows if row["metric"] == "AP")
+    change = numbers[row["variant"]]["overall"]["AP"] - numbers["unmodified"]["overall"]["AP"]
+    assert float(row["change"]) == pytest.approx(change, abs=1e-12)
+    assert (report / "table.tex").read_text().count(r"\toprule") == 1
+    assert not (tmp_path / "run" / "partial").exists()
+    before = contents(tmp_path / "run")
+    again = run("report", tmp_path / "run")
+    assert again.splitlines()[:5] == out.splitlines()[1:6]
+    assert contents(tmp_path / "run") == before
+
+
+def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path) -> None:
+    run("sweep", recipe, "-o", tmp_path / "a")
+    run("sweep", recipe, "-o", tmp_path / "b", "--no-replay")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_killed_sweep_goes_on_to_the_same_bytes(run: Run, recipe: Path, tmp_path: Path) -> None:
+    run("sweep", recipe, "-o", tmp_path / "whole")
+    command = [sys.executable, "-m", "ablate_kit", "sweep", recipe, "-o", tmp_path / "cut"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("cut/partial/*/00000.safetensors")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "cut" / "report").exists()
+    first = next(iter(tmp_path.glob("cut/partial/*/00000.safetensors")))
+    written = first.stat().st_mtime_ns
+    ledger = tmp_path / "cut" / "ledger.jsonl"
+    run("sweep", recipe, "-o", tmp_path / "cut", "--set", "data.limit=3")
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert not first.exists()
+    assert written
+    # Killed while a line was being written: the line is done again, the others are not.
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:-1]) + lines[-1][:40])
+    run("sweep", recipe, "-o", tmp_path / "cut")
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_finished_variants_are_not_run_again(
+    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("sweep", recipe, "-o", tmp_path / "run")
+    seen: list[Ablation | None] = []
+    finish = Ledger.finish
+    monkeypatch.setattr(
+        Ledger, "finish", lambda self, entry: (seen.append(entry.ablation), finish(self, entry))
+    )
+    values = yaml.safe_load(recipe.read_text())
+    values["ablations"].append({"kind": "component", "patterns": ["encoder"]})
+    recipe.write_text(yaml.safe_dump(values))
+    out = run("sweep", recipe, "-o", tmp_path / "run")
+    assert [one.name for one in seen if one] == ["encoder"]
+    assert len(seen) == 1
+    assert out.count("\nencoder ") == 1
+
+
+def test_the_plan_is_printed_without_running(run: Run, recipe: Path, tmp_path: Path) -> None:
+    out = run("sweep", recipe, "-o", tmp_path / "run", "--dry-run")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    late, early = lines["decoder.layers.0-1.cross_attn"], lines["backbone.stem"]
+    assert "decoder.layers.1.cross_attn" in late.split()[1]
+    assert "decoder.layers.0.cross_attn" in late.split()[2]
+    assert float(late.split()[-1].rstrip("%")) < 50 < float(early.split()[-1].rstrip("%"))
+    assert "of running all in full" in out.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    values["ablations"] = ABLATIONS[1:2]
+    recipe.write_text(yaml.safe_dump(values))
+    run("sweep", recipe, "-o", tmp_path / "run")
+    before = contents(tmp_path / "run")
+    for setting, expected in (
+        ("data.limit=2", "is a sweep of another data"),
+        ("evaluation.batch_size=3", "is a sweep of another batch size (2, now 3)"),
+        ("evaluation.score_threshold=0.3", "is a sweep of another score threshold"),
+    ):
+        assert expected in refuse("sweep", recipe, "-o", tmp_path / "run", "--set", setting)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"ablations": [{"kind": "head", "pattern": "x"}]}, 'kind is "head"; expected heads'),
+        ({"ablations": [{"pattern": "x"}]}, 'kind is "None"'),
+        (
+            {"ablations": [{"kind": "heads", "patern": "x", "pattern": "y"}]},
+            'unknown key "ablations.0.patern"; did you mean "pattern"?',
+        ),
+        ({"ablations": []}, "ablations: list should have at least 1 item"),
+        ({"evaluation": {"resample": 3}}, 'did you mean "resamples"?'),
+        ({"data": {"kind": "coco"}}, "data.annotations is not set"),
+        (
+            {"ablations": [{"kind": "component", "patterns": ["neck"], "null_cuts": 1}]},
+            "neck changes whole tensors",
+        ),
+        ({"ablations": [{"kind": "modules", "patterns": ["**.ffn"]}]}, "use * for a level"),
+        (
+            {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
+            "expected more than 0",
+        ),
+        (
+            {"ablations": [{"kind": "heads-cumulative", "pattern": "decoder.layers.0.self_attn",
+                            "steps": 90}]},
+            "give fewer",
+        ),
+    ],
+)  # fmt: skip
+def test_recipes_are_checked(
+    refuse: Run, recipe: Path, tmp_path: Path, change: dict[str, object], expected: str
+) -> None:
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | change))
+    assert expected in refuse("sweep", recipe, "-o", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_sweep_is_left_alone(refuse: Run, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("keep")
+    assert "is no sweep" in refuse("sweep", recipe, "-o", tmp_path / "other")
+    assert "is no sweep" in refuse("report", tmp_path / "other")
+    assert contents(tmp_path / "other") == {"thesis.txt": b"keep"}
+
+
+def test_the_shipped_recipes_are_recipes(repository: Path) -> None:
+    from ablate_kit.sweeps.recipe import load_sweep
+
+    paths = sorted((repository / "recipes" / "sweep").glob("*.yaml"))
+    assert len(paths) >= 4
+    for path in paths:
+        assert load_sweep(path).ablations
