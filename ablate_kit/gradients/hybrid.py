@@ -66,10 +66,11 @@ def from_checkpoint(
     Raises ``UserError`` where the data's classes are not the checkpoint's.
     """
     if tuple(dataset.classes) != tuple(adapter.classes):
-        raise UserError(
-            f"the checkpoint has the classes {', '.join(adapter.classes)}; the data "
-            f"{', '.join(dataset.classes)}"
+        there, here = (
+            f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for names in (tuple(adapter.classes), tuple(dataset.classes))
         )
+        raise UserError(f"the checkpoint has {there}, the data {here}; expected the same")
     config = adapter.module.config.to_dict()
     # The data section of a recipe is not looked at where the data set is given.
     values = {"model": config, "data": {"kind": "shapes"}, "training": options}

@@ -128,7 +128,9 @@ def test_an_interrupted_run_leaves_its_report(
     assert json.loads((tmp_path / "o/gradients.json").read_text())["steps"] == 3
 
 
-def test_mistakes(refuse: Run, repository: Path, hybrid: Path, tmp_path: Path) -> None:
+def test_mistakes(
+    refuse: Run, repository: Path, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path
+) -> None:
     recipe = repository / "recipes/train/shapes_tiny.yaml"
     out = tmp_path / "out"
     for arguments, message in (
@@ -146,6 +148,12 @@ def test_mistakes(refuse: Run, repository: Path, hybrid: Path, tmp_path: Path) -
     ):
         assert message in refuse("gradients", *arguments, "-o", out)
         assert not out.exists()
+    others = tmp_path / "others.json"
+    others.write_text(coco[0].read_text().replace('"disc"', '"disk"'))
+    data = ("--annotations", others, "--images", coco[1])
+    assert (
+        "the checkpoint has 8 classes (disc, square, triangle, ...), the data 8 classes (disk,"
+    ) in refuse("gradients", hybrid, *data, "-o", out)
     out.mkdir()
     assert "exists; choose another folder" in refuse("gradients", recipe, "-o", out)
 

@@ -15,7 +15,7 @@ from ablate_kit.gradients.hybrid import HybridTraining
 from ablate_kit.gradients.monitor import GradientMonitor
 from detector.training.recipe import TrainRecipe, parse_recipe
 
-STEPS = 12
+STEPS = 8
 
 
 def recipe(**training: object) -> TrainRecipe:
@@ -105,12 +105,12 @@ def test_accumulation_is_one_step() -> None:
     assert "no_update" not in run.diagnosis.counts()
 
 
-def test_the_same_seed_gives_the_same_numbers(run: Run) -> None:
+def test_the_same_seed_gives_the_same_numbers() -> None:
     state = torch.get_rng_state()
-    again = run_of(recipe(), STEPS)
+    once, again = run_of(recipe(), 2), run_of(recipe(), 2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert again.loss == run.loss
-    assert again.diagnosis.tensors == run.diagnosis.tensors
+    assert again.loss == once.loss
+    assert again.diagnosis.tensors == once.diagnosis.tensors
 
 
 def test_frozen_modules() -> None:
