@@ -1,6 +1,7 @@
 """``ablate train``: the hybrid detector from a recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
     from detector.network.model import HybridDetector
+    from detector.training.trainer import Trainer
 
 
 def train(
@@ -26,6 +28,9 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="Start from the weights of this checkpoint.")
     ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Diagnose what learns: RUN/gradients, each epoch.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
@@ -63,13 +68,29 @@ def train(
                 f"{len(training)} training and {len(validation)} validation images, "
                 f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
             )
-        with progress() as bars:
-            best = trainer.run(Display(bars, first=processes.first), resume=resume)
+        with progress() as bars, ExitStack() as watching:
+            display = Display(bars, first=processes.first)
+            if gradients and processes.first:
+                display.after_epoch = watching.enter_context(_watched(trainer))
+            best = trainer.run(display, resume=resume)
         if processes.first:
             state = trainer.state
             if state.epoch < loaded.training.epochs:
                 say(f"stopped: no better evaluation in {state.epoch - state.best_epoch} epochs")
             say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
+
+
+@contextmanager
+def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
+    """Monitors the trainer's steps; gives what writes the diagnosis so far."""
+    from ablate_kit.gradients.monitor import GradientMonitor
+    from ablate_kit.reports.gradients_folder import report_of, write_gradients
+
+    monitor = GradientMonitor(trainer.model, trainer.optimizer)
+    trainer.before_clipping = monitor.observe
+    folder = trainer.files.folder / "gradients"
+    with monitor:
+        yield lambda: write_gradients(folder, report_of(monitor, {"model": str(folder.parent)}))
 
 
 def _fill(model: "HybridDetector", path: Path) -> None:
@@ -99,6 +120,7 @@ class Display:
         self.title = f"{title}  " if title else ""  # of a run among others: no line per epoch
         self.task = bars.add_task("", total=None, visible=first)
         self.epoch, self.epochs = "", 0
+        self.after_epoch: Callable[[], None] | None = None
 
     def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
         self.epochs = epochs
@@ -112,13 +134,15 @@ class Display:
         parts = [
             f"loss {look['loss/loss']:.3f}",
             f"lr {look['lr']:.2g}",
-            f"norm {look['norm/before clipping']:.3g}",
+            f"norm {look['norm/all']:.3g}",
             f"{look['images_per_second']:.1f} images/s",
             f"{look['memory_gb']:.1f} GB",
         ]
         self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
 
     def finish(self, record: Mapping[str, float | None]) -> None:
+        if self.after_epoch is not None:
+            self.after_epoch()
         if self.title and record["epoch"] == self.epochs:
             self.bars.remove_task(self.task)
         if not self.first or self.title:

@@ -19,7 +19,8 @@ class _Part:
 class Clipping:
     """Clips the joint gradient norm of each part to its limit, in the order given.
 
-    A parameter may be in several parts. Norms stay on the device until somebody looks.
+    A parameter may be in several parts; a part's norm is what the parts before it left. Norms stay
+    on the device until somebody looks.
     """
 
     def __init__(self, parts: Sequence[tuple[str, Sequence[nn.Parameter], float]]) -> None:
@@ -34,7 +35,7 @@ class Clipping:
         return norm
 
     def look(self) -> dict[str, float]:
-        """The parts' last norms before clipping, and the share of steps clipped since last time."""
+        """The last norm of each part before it was clipped, and the share of steps clipped since last time."""
         record = {}
         for part in self._parts:
             if part.norm is None or not part.clipped:

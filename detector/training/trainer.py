@@ -121,6 +121,7 @@ class Trainer:
         self.ema = Ema(self.model, options.ema) if options.ema else None
         self.losses = recipe.loss_settings()
         self.noise = torch.Generator(self.device)
+        self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = _State()
         self.files = RunFiles(output, tensorboard=options.tensorboard and processes.first)
         self.sampler = EpochSampler(
@@ -207,10 +208,10 @@ class Trainer:
             look = None
             if last:
                 step = self._step_number() - 1
-                norm = self._step(step, group)
+                self._step(step, group)
                 group = []
                 if step % options.log_every == 0:
-                    look = self._look(step, terms, norm) | looked.rates(state.batch, options)
+                    look = self._look(step, terms) | looked.rates(state.batch, options)
                     if self.processes.first:
                         self.files.add({"epoch": state.epoch + 1} | look)
                 if options.save_every and (step + 1) % options.save_every == 0:
@@ -248,13 +249,14 @@ class Trainer:
             self.precision.scaler.scale(terms["loss"] / in_group).backward()
         return terms
 
-    def _step(self, step: int, image_ids: Sequence[int]) -> float:
-        """One optimizer step, or none if the gradient is no number; the gradient's norm."""
+    def _step(self, step: int, image_ids: Sequence[int]) -> None:
+        """One optimizer step, or none if the gradient is no number."""
         factor = self._factor(step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
+        self.before_clipping()
         # Looking at the norm waits for the device, as matching queries does in every batch.
         norm = self.clipping().item()
         if math.isfinite(norm) or scaler.is_enabled():  # the scaler skips steps itself
@@ -265,7 +267,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model, step)
-        return norm
 
     def _skip(self, step: int, image_ids: Sequence[int]) -> None:
         state = self.state
@@ -286,13 +287,12 @@ class Trainer:
             f"{self.files.folder / 'skipped.jsonl'}"
         )
 
-    def _look(self, step: int, terms: Mapping[str, Tensor], norm: float) -> dict[str, Any]:
+    def _look(self, step: int, terms: Mapping[str, Tensor]) -> dict[str, Any]:
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return {
             "step": step,
             **{f"loss/{name}": value for name, value in zip(terms, values, strict=True)},
             "lr": self.options.lr * self._factor(step),
-            "norm/before clipping": norm,
             **self.clipping.look(),
             "skipped": self.state.skipped,
             "memory_gb": _memory(self.device),
@@ -431,6 +431,9 @@ def _timed(batches: DataLoader[Batch]) -> Iterator[tuple[float, Batch]]:
     for batch in batches:
         yield time.monotonic() - started, batch
         started = time.monotonic()
+
+
+def _nothing() -> None: ...
 
 
 def _memory(device: torch.device) -> float:

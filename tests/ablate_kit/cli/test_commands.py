@@ -295,7 +295,7 @@ def test_train_and_eval_what_was_trained(run: Run, tmp_path: Path) -> None:
         "data: {kind: shapes, train: 4, val: 2}\n"
         "training: {epochs: 2, batch_size: 2}\n"
     )
-    out = run("train", recipe, "-o", tmp_path / "run", "--set", "training.lr=0.001")
+    out = run("train", recipe, "-o", tmp_path / "run", "--set", "training.lr=0.001", "--gradients")
     assert "epoch 2/2  loss" in out
     assert "best weights:" in out
     history = json.loads((tmp_path / "run" / "history.json").read_text())
@@ -303,6 +303,11 @@ def test_train_and_eval_what_was_trained(run: Run, tmp_path: Path) -> None:
     assert "lr: 0.001" in (tmp_path / "run" / "recipe.yaml").read_text()
     for name in ("model.safetensors", "best.pth", "latest.pth"):
         assert "COCO metrics" in run("eval", tmp_path / "run" / name, "--shapes", "--limit", 1)
+    summary = (tmp_path / "run" / "gradients" / "summary.txt").read_text()
+    assert "4 steps" in summary
+    run("train", recipe, "-o", tmp_path / "unwatched", "--set", "training.lr=0.001")
+    one, other = (tmp_path / run / "model.safetensors" for run in ("run", "unwatched"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_looking_at_a_checkpoint_does_not_wait_for_torch(hybrid: Path) -> None:
