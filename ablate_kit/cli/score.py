@@ -48,6 +48,9 @@ def score(
     deep_dissect: Annotated[
         bool, typer.Option("--deep-dissect", help="Write that tool's four files to the report.")
     ] = False,
+    resamples: Annotated[
+        int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
+    ] = 2000,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
@@ -58,9 +61,9 @@ def score(
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.evaluate import evaluate
     from ablate_kit.reports import scored, tables
-    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
-    from ablate_kit.sweeps.run import Result
+    from ablate_kit.sweeps.run import Result, changes_of
 
     names = _names(detections)
     check_protocols(protocol or [])
@@ -96,18 +99,18 @@ def score(
         if any(other_numbers.values()):
             write_json(place / "protocols.json", other_numbers)
 
+    intervals = changes_of(against.truth, results, resamples)
     if output:
-        write_report(output, results, write_more)
+        write_report(output, results, write_more, changes=intervals)
     if as_json:
-        print_json(
-            {one.name: one.evaluation.to_dict() | other_numbers[one.name] for one in results}
-        )
+        values = as_dict(results, intervals)
+        print_json({name: value | other_numbers[name] for name, value in values.items()})
         return
     changed = [
         scored.changes_table(names[0], name, found)
         for name, found in scored.compared(against.truth, results)
     ]
-    printed = [*tables.for_terminal(results), *changed, *other_tables]
+    printed = [*tables.for_terminal(results, intervals), *changed, *other_tables]
     say("\n\n".join(table.text() for table in printed))
     if output:
         say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")

@@ -128,11 +128,12 @@ def for_terminal(
 
 def interval_note(changes: Sequence[Changes]) -> str:
     """What the intervals of a table mean, and what they can show."""
+    count = f"{len(changes)} variant{'s' if len(changes) > 1 else ''}"
     least = smallest_detectable(changes, "AP")
     shown = "" if least is None else f"; smallest change of AP likely to be seen: {least:.3f}"
     return (
         "±: half of the 95 % interval of a change, paired bootstrap over images; "
-        f"*: p < 0.05 after Holm's adjustment for {len(changes)} variants{shown}"
+        f"*: p < 0.05 after Holm's adjustment for {count}{shown}"
     )
 
 

@@ -35,7 +35,8 @@ class Clipping:
         return norm
 
     def look(self) -> dict[str, float]:
-        """The last norm of each part before it was clipped, and the share of steps clipped since last time."""
+        """The last norm of each part before it was clipped, and the share of steps clipped since
+        last time."""
         record = {}
         for part in self._parts:
             if part.norm is None or not part.clipped:

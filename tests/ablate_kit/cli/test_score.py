@@ -33,7 +33,7 @@ def test_one_file_prints_the_whole_report(run, dumps):
 def test_several_files_side_by_side(run, dumps, tmp_path):
     out = tmp_path / "report"
     printed = run("score", dumps[1], dumps[2], "--annotations", dumps[0], "-o", out)
-    perfect, moved = (line.split() for line in printed.splitlines()[3:5])
+    perfect, moved = (line.split() for line in printed.splitlines()[4:6])
     assert (perfect[0], perfect[1]) == ("perfect", "1.0000")
     assert moved[0] == "moved"
     assert float(moved[2]) < -0.2
