@@ -15,6 +15,7 @@ from ablate_kit.cli import (
     graft,
     keys,
     meta,
+    pretrain,
     score,
     swap,
     train,
@@ -44,6 +45,7 @@ app.command("convert")(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("demo")(demo.demo)
 
 

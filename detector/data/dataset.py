@@ -101,16 +101,16 @@ def box_areas(boxes: Floats) -> Floats:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def read_image(path: Path, width: int, height: int) -> Pixels:
+def read_image(path: Path, width: int | None = None, height: int | None = None) -> Pixels:
     """The stored pixels of an image file as (height, width, 3) RGB.
 
     EXIF orientation is not applied: COCO and VOC boxes refer to the stored pixels. An alpha
     channel is dropped. UserError where the file is missing, does not decode, or has another size
-    than its annotation gives.
+    than its annotation gives, if one does.
     """
     try:
         with Image.open(path) as image:
-            if image.size != (width, height):
+            if width is not None and image.size != (width, height):
                 found = f"{image.size[0]}x{image.size[1]}"
                 raise UserError(f"{path}: image is {found}, its annotation says {width}x{height}")
             return np.array(_to_rgb(image))
