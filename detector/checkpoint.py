@@ -1,10 +1,11 @@
 """Writing the detector's weights so that the file says what it holds."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
+from torch import Tensor
 
 from detector.network.model import HybridDetector
 
@@ -12,7 +13,12 @@ from detector.network.model import HybridDetector
 def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> None:
     """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
     metadata = {"config": model.config.to_json(), "classes": json.dumps(list(classes))}
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_tensors(path, model.state_dict(), metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file; the same tensors and metadata always make the same bytes."""
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     content = _in_order(safetensors.torch.save(tensors, metadata))
     # safetensors' own save_file makes files that only their owner can read.
     save_atomically(path, lambda temporary: temporary.write_bytes(content))

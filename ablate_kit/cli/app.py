@@ -19,6 +19,7 @@ from ablate_kit.cli import (
     keys,
     meta,
     predict,
+    pretrain,
     report,
     retrain,
     score,
@@ -59,6 +60,7 @@ app.command("train")(train.train)
 app.command("retrain")(retrain.retrain)
 app.command("gradients")(gradients.gradients)
 app.add_typer(data.app, name="data")
+app.command("pretrain")(pretrain.pretrain)
 app.command("demo")(demo.demo)
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
-from detector.training.recipe import TrainRecipe, load_recipe, read_yaml
+from detector.training.recipe import TrainRecipe, load_recipe
+from detector.training.recipe_file import read_recipe, validated
 
 Seed = Annotated[int, Field(ge=0)]
 
@@ -66,13 +67,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainRecipe
     Raises ``UserError`` for whatever cannot be trained, before anything is.
     """
     own = [text for text in overrides if _first_key(text) in RetrainRecipe.model_fields]
-    values = read_yaml(path, own, "the keys base, seeds, arms")
-    try:
-        study = RetrainRecipe.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(str(step) for step in problem["loc"])
-        raise UserError(f"{path}: {place}: {_spoken(problem)}") from None
+    values = read_recipe(path, own, "base, seeds, arms")
+    study = validated(RetrainRecipe, values, str(path))
     names = [arm.name for arm in study.arms]
     for what, given in (("arms", names), ("seeds", study.seeds)):
         if len(set(given)) < len(given):
@@ -112,10 +108,3 @@ def _spelled(changes: dict[str, Any]) -> list[str]:
 
 def _first_key(override: str) -> str:
     return override.partition("=")[0].partition(".")[0]
-
-
-def _spoken(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "unknown key"
-    message: str = problem["msg"]
-    return message[0].lower() + message[1:]

@@ -23,7 +23,7 @@ from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc
-from detector.training.recipe import read_yaml
+from detector.training.recipe_file import read_recipe
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -297,7 +297,7 @@ class SweepRecipe(_Section):
 
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides."""
-    values = read_yaml(path, list(overrides), "the keys model, data, ablations")
+    values = read_recipe(path, list(overrides), "model, data, ablations")
     try:
         return SweepRecipe.model_validate(values)
     except ValidationError as error:

@@ -1,8 +1,9 @@
 """Training batches that depend on nothing but the seed, the epoch and the position in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from functools import partial
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -187,14 +188,21 @@ def collate(items: Sequence[Item]) -> Batch:
     return torch.stack([image for image, _ in items]), [target for _, target in items]
 
 
+class Items(Sized, Protocol):
+    """What a loader can draw from."""
+
+    def __getitem__(self, key: Key, /) -> Any: ...
+
+
 def loader(
-    training_set: TrainingSet,
-    sampler: EpochSampler | Share,
+    training_set: Items,
+    sampler: Sampler[Key] | Sequence[Key],
     batch_size: int,
     workers: int = 0,
     drop_last: bool = True,
     pin_memory: bool = False,
-) -> DataLoader[Batch]:
+    collate: Callable[[Sequence[Any]], Any] = collate,
+) -> DataLoader[Any]:
     """Batches of the sampler's epochs; the same batches for any number of ``workers``.
 
     Workers stay alive between epochs. The global random state is neither read nor changed. A
@@ -210,7 +218,7 @@ def loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_collate_carried,
+        collate_fn=partial(_collate_carried, collate),
         drop_last=drop_last,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
@@ -228,31 +236,27 @@ class _Mistake:
     message: str
 
 
-class _Carrier(TorchDataset[Item | _Mistake]):
-    def __init__(self, inner: TrainingSet) -> None:
+class _Carrier(TorchDataset[Any]):
+    def __init__(self, inner: Items) -> None:
         self._inner = inner
 
     def __len__(self) -> int:
         return len(self._inner)
 
-    def __getitem__(self, key: Key) -> Item | _Mistake:
+    def __getitem__(self, key: Key) -> Any:
         try:
             return self._inner[key]
         except UserError as error:
             return _Mistake(str(error))
 
 
-def _collate_carried(items: Sequence[Item | _Mistake]) -> Batch | _Mistake:
-    loaded: list[Item] = []
-    for item in items:
-        if isinstance(item, _Mistake):
-            return item
-        loaded.append(item)
-    return collate(loaded)
+def _collate_carried(collate: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:
+    mistakes = (item for item in items if isinstance(item, _Mistake))
+    return next(mistakes, None) or collate(items)
 
 
 class _Loader(DataLoader[Any]):
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         mistake = None
         for batch in super().__iter__():
             if isinstance(batch, _Mistake):

@@ -95,7 +95,7 @@ def _kind(
         return "dcn_offsets", False
     if parent == "sampling_offsets" and name == "bias":
         return "sampling_bias", False
-    if region not in ("backbone", "neck"):
+    if region not in ("backbone", "neck", "classifier"):  # the last is of pretraining
         region = "transformer"
     matrix = isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
     return region, matrix or name == "in_proj_weight"

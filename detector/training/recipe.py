@@ -1,34 +1,34 @@
 """The YAML file that a training run is made from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from detector.config import STRIDES, HybridConfig, preset
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc
-from detector.errors import UserError, did_you_mean
+from detector.errors import UserError
 from detector.training.criterion import LossSettings
 from detector.training.optim import MULTIPLIERS
+from detector.training.recipe_file import (
+    Count,
+    Natural,
+    Positive,
+    Probability,
+    Section,
+    Share,
+    read_recipe,
+    refuse_unknown,
+    validated,
+)
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class VocData(_Section):
+class VocData(Section):
     """PASCAL VOC; splits are written ``2007:trainval+2012:trainval``."""
 
     kind: Literal["voc"]
@@ -52,7 +52,7 @@ class VocData(_Section):
         return _limited(train, self.train_limit), _limited(val, self.val_limit)
 
 
-class CocoData(_Section):
+class CocoData(Section):
     """COCO JSON annotations and their image folders."""
 
     kind: Literal["coco"]
@@ -79,7 +79,7 @@ class CocoData(_Section):
         return _limited(train, self.train_limit), _limited(val, self.val_limit)
 
 
-class ShapesData(_Section):
+class ShapesData(Section):
     """The built-in synthetic data set."""
 
     kind: Literal["shapes"]
@@ -93,7 +93,7 @@ class ShapesData(_Section):
         )
 
 
-class Training(_Section):
+class Training(Section):
     epochs: Count = 100
     batch_size: Count = 8
     accumulate: Count = 1  # batches per optimizer step
@@ -141,7 +141,7 @@ class Training(_Section):
         return tuple(range(given[0], given[1] + 1, step))
 
 
-class TrainRecipe(_Section):
+class TrainRecipe(Section):
     """A whole run. ``model`` holds ``preset`` and any setting of ``HybridConfig``."""
 
     model: dict[str, Any]
@@ -185,7 +185,7 @@ class TrainRecipe(_Section):
 
     def loss_settings(self) -> LossSettings:
         names = list(LossSettings.__dataclass_fields__)
-        _refuse_unknown("training.losses", self.training.losses, names)
+        refuse_unknown("training.losses", self.training.losses, names)
         for name, kind in get_type_hints(LossSettings).items():
             value, options = self.training.losses.get(name), get_args(kind)
             if value is None:
@@ -198,85 +198,22 @@ class TrainRecipe(_Section):
         return LossSettings(**self.training.losses)  # type: ignore[arg-type]
 
     def multipliers(self) -> dict[str, float]:
-        _refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))
+        refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))
         return MULTIPLIERS | self.training.multipliers
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
-    values = read_yaml(path, overrides, "the keys model, data, training")
+    values = read_recipe(path, overrides, "model, data, training")
     return parse_recipe(values, where=str(path))
 
 
-def read_yaml(path: Path, overrides: Sequence[str], expected: str) -> dict[str, Any]:
-    """The mapping in a YAML file, changed by ``key.key=value`` overrides."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no recipe {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a YAML file: {reason}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no recipe: expected {expected}")
-    for override in overrides:
-        _override(values, override)
-    return values
-
-
 def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:
-    try:
-        recipe = TrainRecipe.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(error)}") from None
+    recipe = validated(TrainRecipe, values, where)
     recipe.loss_settings()
     recipe.multipliers()
     recipe.training.sizes()
     return recipe
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    *parents, leaf = key.split(".")
-    if not equals or not all((*parents, leaf)):
-        raise UserError(f'cannot read --set "{override}"; expected KEY.KEY=VALUE')
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f'cannot read --set "{override}": "{parent}" is not a section')
-    try:
-        values[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f'cannot read the value of --set "{override}" as YAML') from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    # The discriminator of ``data`` appears as a step of the path; users never wrote it.
-    steps = [str(step) for step in problem["loc"] if step not in ("voc", "coco", "shapes")]
-    place = ".".join(steps)
-    if problem["type"] == "extra_forbidden":
-        known = _section(problem["loc"]).model_fields
-        return f'unknown key "{place}"{did_you_mean(steps[-1], known)}'
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{place}: {message}"
-
-
-def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
-    """The section that holds the last step of an error's path."""
-    kinds: dict[int | str, type[BaseModel]] = {
-        "training": Training,
-        "voc": VocData,
-        "coco": CocoData,
-        "shapes": ShapesData,
-    }
-    return next((kinds[step] for step in reversed(path) if step in kinds), TrainRecipe)
-
-
-def _refuse_unknown(place: str, given: Mapping[str, object], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise UserError(f'unknown key "{place}.{name}"{did_you_mean(name, known)}')
 
 
 def _limited(dataset: Dataset, count: int | None) -> Dataset:

@@ -72,7 +72,7 @@ def test_overrides_change_the_study_or_every_arm(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, "two of the seeds are the same"),
         ({"arms": [{"name": "a"}, {"name": "a"}]}, "two of the arms are the same"),
         ({"arms": [{"name": "a/b"}]}, "arms.0.name"),
-        ({"armz": []}, "armz: unknown key"),
+        ({"armz": []}, 'unknown key "armz"; did you mean "arms"'),
         ({"base": "no.yaml"}, r"arm baseline: no recipe .*no\.yaml"),
         ({"arms": [{"name": "a", "set": {"model.csi": "perhaps"}}]}, "csi is 'perhaps'"),
         ({"arms": [{"name": "a", "set": {"training.seed": 3}}]}, "sets training.seed"),
