@@ -102,7 +102,7 @@ def test_the_loss_falls_and_the_images_are_learned(tmp_path: Path) -> None:
     run.run(progress)
     losses = [record["train_loss"] for record in progress.records]
     assert losses[-1] < 0.5 * losses[0]  # type: ignore[operator]
-    assert run.state.best > 60
+    assert run.state.best > 40  # of 8 classes
 
 
 @pytest.fixture(scope="module")
