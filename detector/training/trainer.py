@@ -1,18 +1,15 @@
 """The training loop of the hybrid detector."""
 
 import math
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -20,18 +17,19 @@ from detector.config import HybridConfig
 from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
 from detector.data.training import Batch, EpochSampler, Share, Target, TrainingSet, loader
-from detector.errors import UserError, did_you_mean
+from detector.errors import UserError
 from detector.network.compiled import compile_parts
 from detector.network.model import HybridDetector
 from detector.network.recompute import recompute_activations
-from detector.training.clipping import Clipping
 from detector.training.criterion import criterion, denoising_factor
 from detector.training.ema import Ema
-from detector.training.optim import learning_rate_factor, offset_parameters, parameter_groups
+from detector.training.modules import clipping_of, freeze
+from detector.training.optim import learning_rate_factor, parameter_groups
 from detector.training.precision import Precision
 from detector.training.processes import ALONE, Processes
 from detector.training.recipe import TrainRecipe
 from detector.training.run_files import History, RunFiles
+from detector.training.watch import Clock, memory_gb, timed
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 BEST = "mAP_50_95"  # the metric that chooses the best checkpoint
@@ -104,7 +102,7 @@ class Trainer:
         self.device = torch.device(device)
         self.processes = processes
         self.model = HybridDetector(self.config, seed=options.seed).to(self.device)
-        self.frozen = _frozen(self.model, options.freeze)
+        self.frozen = freeze(self.model, options.freeze)
         if options.recompute:
             recompute_activations(self.model)
         if options.compile:
@@ -116,7 +114,7 @@ class Trainer:
             eps=EPSILON,
         )
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.clipping = _clipping(self.model, recipe)
+        self.clipping = clipping_of(self.model, recipe)
         self.precision = Precision(options.precision, self.device)
         self.ema = Ema(self.model, options.ema) if options.ema else None
         self.losses = recipe.loss_settings()
@@ -191,8 +189,8 @@ class Trainer:
         self.sampler.set_epoch(state.epoch, start=state.batch * options.batch_size)
         sums = torch.tensor((state.loss, state.losses), device=self.device, dtype=torch.float64)
         group: list[int] = []  # image ids of the optimizer step under way
-        looked, waited = _Clock(state.batch), 0.0
-        for seconds, (images, targets) in _timed(self.batches):
+        looked, waited = Clock(state.batch), 0.0
+        for seconds, (images, targets) in timed(self.batches):
             waited += seconds
             i = state.batch
             first = i // options.accumulate * options.accumulate
@@ -211,7 +209,7 @@ class Trainer:
                 self._step(step, group)
                 group = []
                 if step % options.log_every == 0:
-                    look = self._look(step, terms) | looked.rates(state.batch, options)
+                    look = self._look(step, terms) | looked.rates(state.batch, options.batch_size)
                     if self.processes.first:
                         self.files.add({"epoch": state.epoch + 1} | look)
                 if options.save_every and (step + 1) % options.save_every == 0:
@@ -295,7 +293,7 @@ class Trainer:
             "lr": self.options.lr * self._factor(step),
             **self.clipping.look(),
             "skipped": self.state.skipped,
-            "memory_gb": _memory(self.device),
+            "memory_gb": memory_gb(self.device),
         }
 
     def _metrics(self) -> dict[str, float | None]:
@@ -411,39 +409,7 @@ class Trainer:
         )
 
 
-class _Clock:
-    """Images per second between two looks."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch, self.time = batch, time.monotonic()
-
-    def rates(self, batch: int, options: Any) -> dict[str, float]:
-        now = time.monotonic()
-        images = (batch - self.batch) * options.batch_size
-        rate = images / max(now - self.time, 1e-9)
-        self.batch, self.time = batch, now
-        return {"images_per_second": round(rate, 2)}
-
-
-def _timed(batches: DataLoader[Batch]) -> Iterator[tuple[float, Batch]]:
-    """The batches, each with the seconds waited for it."""
-    started = time.monotonic()
-    for batch in batches:
-        yield time.monotonic() - started, batch
-        started = time.monotonic()
-
-
 def _nothing() -> None: ...
-
-
-def _memory(device: torch.device) -> float:
-    """The most memory used so far, in GB: of the GPU, or of this process."""
-    if device.type == "cuda":
-        used = torch.cuda.max_memory_allocated(device)
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return round(used / 1e9, 3)
 
 
 def _network(
@@ -454,37 +420,3 @@ def _network(
         return model
     # Which parameters take part depends on the images: without objects, none of denoising.
     return DistributedDataParallel(model, find_unused_parameters=True)
-
-
-def _clipping(model: HybridDetector, recipe: TrainRecipe) -> Clipping:
-    modules, options = dict(model.named_modules()), recipe.training
-    parts = []
-    for name, limit in options.clip_modules.items():
-        if name not in modules or not any(True for _ in modules[name].parameters()):
-            near = did_you_mean(name, [known for known in modules if known])
-            raise UserError(f'training.clip_modules names no module "{name}" of the detector{near}')
-        parts.append((name, list(modules[name].parameters()), limit))
-    parts.append(("offsets", offset_parameters(model), options.clip_offsets))
-    parts.append(("all", list(model.parameters()), options.clip))
-    return Clipping(parts)
-
-
-def _frozen(model: HybridDetector, patterns: Sequence[str]) -> list[nn.Module]:
-    """The named modules, whose parameters get no gradient from now on."""
-    modules = {
-        name: module
-        for name, module in model.named_modules()
-        if any(True for _ in module.parameters())
-    }
-    frozen = []
-    for pattern in patterns:
-        found = [module for name, module in modules.items() if fnmatchcase(name, pattern)]
-        if not found:
-            near = did_you_mean(pattern, [known for known in modules if known])
-            raise UserError(f'training.freeze names no module "{pattern}" of the detector{near}')
-        frozen += found
-    for module in frozen:
-        module.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("training.freeze leaves nothing to train")
-    return frozen

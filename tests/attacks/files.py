@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MARK = "touch /tmp/ablate_attack_ran"
+MARK = "touch ablate_attack_ran"
 LEGACY_HEAD = b"".join(
     pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 )
