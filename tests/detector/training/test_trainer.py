@@ -1,5 +1,6 @@
 """Training runs end to end: it learns, resumes exactly, and leaves whole files."""
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -410,3 +411,12 @@ def test_modules_are_frozen_by_patterns(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in run.model.backbone.stage2.parameters())
     assert not any(p.requires_grad for p in run.model.decoder.layers[1].ffn.parameters())
     assert run.model.backbone.stem.conv1.weight.requires_grad
+
+
+def test_a_log_for_tensorboard_is_written_or_its_package_asked_for(tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        with pytest.raises(UserError, match=r"training\.tensorboard needs the package tensorboard"):
+            trainer(tmp_path, tensorboard=True)
+    else:
+        trainer(tmp_path, epochs=1, tensorboard=True).run(Silent())
+        assert list((tmp_path / "tensorboard").iterdir())
