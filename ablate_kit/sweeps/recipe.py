@@ -15,6 +15,7 @@ from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.retain import cumulative, retained
 from ablate_kit.ablations.scale import noisy, scaled
 from ablate_kit.ablations.select import select
+from ablate_kit.ablations.skip import skips
 from ablate_kit.ablations.units import units
 from ablate_kit.ablations.write import file_name
 from ablate_kit.checkpoints import Checkpoint
@@ -191,14 +192,18 @@ class Modules(_Rule):
     patterns: Annotated[list[str], Field(min_length=1)]
 
     def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        found: dict[str, list[str]] = {}
-        for pattern in self.patterns:
-            if "**" in pattern:
-                raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
-            levels = pattern.count(".") + 1
-            for name in _floating(checkpoint, pattern):
-                found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
+        found = _modules(checkpoint, self.patterns)
         return [component(names, module) for module, names in found.items()]
+
+
+class Skip(_Rule):
+    """Each residual branch that a pattern names, one by one: it adds nothing."""
+
+    kind: Literal["skip"]
+    patterns: Annotated[list[str], Field(min_length=1)]
+
+    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
+        return skips(_modules(checkpoint, self.patterns), checkpoint.tensors)
 
 
 class Layers(_Rule):
@@ -246,11 +251,11 @@ class Noise(_Rule):
 
 RULES: tuple[type[_Rule], ...] = (
     HeadsEach, HeadsChosen, HeadsDrawn, HeadsRetained, HeadsCumulative, Units, Component, Modules,
-    Layers, Scale, Noise,
+    Skip, Layers, Scale, Noise,
 )  # fmt: skip
 Rule = Annotated[
     HeadsEach | HeadsChosen | HeadsDrawn | HeadsRetained | HeadsCumulative | Units | Component
-    | Modules | Layers | Scale | Noise,
+    | Modules | Skip | Layers | Scale | Noise,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
@@ -307,6 +312,18 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:
 def _floating(checkpoint: Checkpoint, pattern: str) -> list[str]:
     names = select(pattern, checkpoint.tensors, str(checkpoint))
     return [name for name in names if checkpoint.tensors[name].is_floating]
+
+
+def _modules(checkpoint: Checkpoint, patterns: Iterable[str]) -> dict[str, list[str]]:
+    """The floating tensors of each module that a pattern names."""
+    found: dict[str, list[str]] = {}
+    for pattern in patterns:
+        if "**" in pattern:
+            raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
+        levels = pattern.count(".") + 1
+        for name in _floating(checkpoint, pattern):
+            found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
+    return found
 
 
 def _first_problem(error: ValidationError) -> str:
