@@ -49,6 +49,12 @@ LAYOUTS = (
         ("o_proj.weight", "out_proj.weight"),
         "v_proj",
     ),
+    Layout(  # Conditional DETR and DAB-DETR, as MMDetection names them
+        "conditional",
+        ("qcontent_proj.weight", "kcontent_proj.weight", "v_proj.weight"),
+        ("out_proj.weight",),
+        "v_proj",
+    ),
     Layout("fused", ("qkv.weight",), ("proj.weight",)),
     Layout(
         "deformable",
@@ -148,7 +154,12 @@ def attentions(
             for name, tensor in tensors.items()
             if name.startswith(start)
         }
-        count = heads or _heads_of_table(own) or _heads_of_config(prefix, config or {})
+        count = (
+            heads
+            or _heads_of_table(own)
+            or _heads_of_config(prefix, config or {})
+            or _heads_of_openmmlab(prefix, layout, config or {})
+        )
         if count is None and is_legacy:
             count = legacy.HEADS
         found.append(Attention(prefix, layout, own, count))
@@ -204,6 +215,8 @@ def _heads_of_table(tensors: Mapping[str, TensorLike]) -> int | None:
     for name in ("relative_position_bias", "rpb"):
         if name in tensors:
             return tensors[name].shape[0]
+    if "relative_position_bias_table" in tensors:  # Swin's: a column per head
+        return tensors["relative_position_bias_table"].shape[1]
     return None
 
 
@@ -214,4 +227,21 @@ def _heads_of_config(prefix: str, config: Mapping[str, Any]) -> int | None:
         value = config.get(key)
         if type(value) is int and value > 0:
             return value
+    return None
+
+
+def _heads_of_openmmlab(prefix: str, layout: Layout, config: Mapping[str, Any]) -> int | None:
+    """From MMDetection's ``decoder.layer_cfg.cross_attn_cfg``, for ``decoder.layers.0.cross_attn``.
+
+    Its configurations leave out the heads of deformable attention, of which there are 8 then:
+    ``num_heads`` of mmcv's MultiScaleDeformableAttention.
+    """
+    match prefix.removesuffix(".attn").split("."):
+        case [("encoder" | "decoder") as part, "layers", _, name]:
+            value: Any = config
+            for key in (part, "layer_cfg", f"{name}_cfg"):
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if isinstance(value, Mapping):
+                heads = value.get("num_heads", 8 if layout.name == "deformable" else None)
+                return heads if type(heads) is int and heads > 0 else None
     return None

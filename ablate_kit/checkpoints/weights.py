@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ablate_kit.errors import did_you_mean
 
+from . import openmmlab
 from .archive import Archive, open_archive
 from .errors import CheckpointError
 from .opaque import show
@@ -142,11 +143,12 @@ def _config(path: Path, archive: Archive) -> Mapping[str, Any] | None:
             raise CheckpointError(f"{file} is not a JSON object")
         return parsed
     parsed = _plain(archive.metadata.get("config"))
-    return parsed if isinstance(parsed, dict) else None
+    return parsed if isinstance(parsed, dict) else openmmlab.model_config(archive.metadata)
 
 
 def _classes(archive: Archive) -> tuple[str, ...] | None:
-    match _plain(archive.metadata.get("classes")):
+    own = _plain(archive.metadata.get("classes"))
+    match openmmlab.classes(archive.metadata) if own is None else own:
         case [*names] if names and all(isinstance(name, str) for name in names):
             return tuple(names)
     return None

@@ -216,11 +216,14 @@ def _write(
 
 def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
     """Names the tensors that change too, because they are the same bytes."""
-    edited = dict.fromkeys(edit.tensor for one in targets.values() for edit in one.edits)
-    for name in edited:
-        others = [other for other in checkpoint.sharing(name) if other not in edited]
-        if others:
-            say(f"{name} shares its bytes with {', '.join(others)}: changed together")
+    said = set()
+    for one in targets.values():
+        edited = dict.fromkeys(edit.tensor for edit in one.edits)
+        for name in edited:
+            others = [other for other in checkpoint.sharing(name) if other not in edited]
+            if others and name not in said:
+                said.add(name)
+                say(f"{name} shares its bytes with {', '.join(others)}: changed together")
 
 
 def _once(names: Iterable[str], checkpoint: "Checkpoint", quiet: bool) -> list[str]:

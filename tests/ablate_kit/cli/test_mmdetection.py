@@ -1,0 +1,177 @@
+"""Files as MMDetection's runner saves them, and its attention modules under their names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.heads import heads_chosen
+from ablate_kit.checkpoints import open_checkpoint
+
+C, H = 16, 4
+CONFIG = """
+custom = print('never run')
+model = dict(
+    type='DINO',
+    encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=dict(embed_dims=16, num_levels=2))),
+    decoder=dict(num_layers=2, layer_cfg=dict(
+        self_attn_cfg=dict(embed_dims=16, num_heads=4), cross_attn_cfg={'num_heads': 4})))
+"""
+
+
+class Conditional(nn.Module):
+    """Conditional cross-attention: content and position side by side in each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("qcontent", "qpos", "kcontent", "kpos", "v", "qpos_sine", "out"):
+            setattr(self, f"{name}_proj", nn.Linear(C, C))
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        def split(name: str) -> Tensor:
+            return getattr(self, name)(x).unflatten(-1, (H, -1)).transpose(1, 2)
+
+        position = split("kpos_proj")
+        query = torch.cat((split("qcontent_proj") + split("qpos_proj"), split("qpos_sine_proj")), 3)
+        key = torch.cat((split("kcontent_proj") + position, position), 3)
+        weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
+        heads = weights @ split("v_proj") * keep[:, None, None]
+        return self.out_proj(heads.transpose(1, 2).flatten(2))
+
+
+class Deformable(nn.Module):
+    """Multi-scale deformable attention by loops, the nearest point in place of interpolation."""
+
+    def __init__(self, levels: int = 2, points: int = 2) -> None:
+        super().__init__()
+        self.sizes = (levels, points)
+        self.sampling_offsets = nn.Linear(C, H * levels * points * 2)
+        self.attention_weights = nn.Linear(C, H * levels * points)
+        self.value_proj, self.output_proj = nn.Linear(C, C), nn.Linear(C, C)
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        offsets = self.sampling_offsets(x).unflatten(-1, (H, *self.sizes, 2)).tanh()
+        weights = self.attention_weights(x).unflatten(-1, (H, -1)).softmax(-1)
+        values = self.value_proj(x[:, :8]).unflatten(-1, (H, -1))  # two maps of 2x2
+        out = torch.zeros(*x.shape[:2], H, C // H, dtype=x.dtype)
+        for b, q, h in torch.cartesian_prod(*map(torch.arange, out.shape[:3])).tolist():
+            for n, (level, point) in enumerate(
+                torch.cartesian_prod(*map(torch.arange, self.sizes))
+            ):
+                column, row = (offsets[b, q, h, level, point] > 0).long()
+                out[b, q, h] += weights[b, q, h, n] * values[b, level * 4 + row * 2 + column, h]
+        return self.output_proj((out * keep[:, None]).flatten(2))
+
+
+class Packed(nn.Module):
+    """MultiheadAttention, in the wrapper that puts ``attn`` into the names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(C, H, batch_first=True)
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        query, key, value = (
+            part.unflatten(-1, (H, -1)).transpose(1, 2)
+            for part in (x @ self.attn.in_proj_weight.T + self.attn.in_proj_bias).chunk(3, -1)
+        )
+        weights = (query @ key.transpose(-1, -2) * (C // H) ** -0.5).softmax(-1)
+        heads = weights @ value * keep[:, None, None]
+        return self.attn.out_proj(heads.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("heads", [[0], [1, 3], [0, 1, 2, 3]], ids=str)
+@pytest.mark.parametrize("make", [Packed, Conditional, Deformable])
+def test_removed_heads_put_out_zero(make: type[nn.Module], heads: list[int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    module = make().double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    x = torch.randn(2, 9, C, generator=generator, dtype=torch.float64)
+    keep = torch.ones(H, dtype=torch.float64)
+    full = module(x, keep)
+    if make is Packed:
+        assert (module.attn(x, x, x)[0] - full).abs().max() < 1e-12
+    (attention,) = attentions(module.state_dict(), heads=H)
+    with applied(module, heads_chosen([attention], heads, "x")):
+        removed = module(x, keep)
+    keep[heads] = 0
+    assert (removed - module(x, keep)).abs().max() < 1e-12
+    assert (removed - full).abs().max() > 1e-3
+
+
+def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ablate_kit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    modules = nn.ModuleDict()
+    generator = torch.Generator().manual_seed(2)
+    for prefix, module in {
+        "encoder.layers.0.self_attn": Deformable(),
+        "decoder.layers.0.self_attn": Packed(),
+        "decoder.layers.0.cross_attn": Conditional(),
+    }.items():
+        modules[prefix.replace(".", "/")] = module
+    state = {
+        name.replace("/", "."): torch.randn(value.shape, generator=generator)
+        for name, value in modules.state_dict().items()
+    }
+    tied = torch.randn(5, C, generator=generator)
+    state |= {f"bbox_head.cls_branches.{layer}.weight": tied for layer in range(3)}
+    meta = {"cfg": CONFIG, "dataset_meta": {"classes": ("cat", "dog")}, "epoch": 1}
+    path = tmp_path / "epoch_1.pth"
+    content = {"meta": meta, "state_dict": state, "param_schedulers": [{"last_step": 3}]}
+    torch.save(content, path, _use_new_zipfile_serialization=request.param)
+    return path
+
+
+both_formats = pytest.mark.parametrize("saved", [True, False], ids=["zip", "legacy"], indirect=True)
+
+
+@both_formats
+def test_config_tells_heads_and_classes(saved: Path) -> None:
+    with open_checkpoint(saved) as checkpoint:
+        found = attentions(checkpoint.tensors, checkpoint.config)
+        assert checkpoint.classes == ("cat", "dog")
+    # The encoder's configuration names none: mmcv's default.
+    assert {(one.prefix, one.layout.name): one.heads for one in found} == {
+        ("encoder.layers.0.self_attn", "deformable"): 8,
+        ("decoder.layers.0.self_attn.attn", "packed"): 4,
+        ("decoder.layers.0.cross_attn", "conditional"): 4,
+    }
+
+
+@both_formats
+def test_copy_differs_in_the_head_alone(saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = ablate("heads", saved, "decoder.layers.0.cross_attn", "--heads", "1", "-o", out)
+    assert run.returncode == 0, run.stderr
+    (copy,) = out.glob("*.pth")
+    before, after = (torch.load(path, weights_only=True) for path in (saved, copy))
+    changed = "decoder.layers.0.cross_attn.out_proj.weight"
+    before["state_dict"][changed][:, 4:8] = 0
+    assert after["meta"] == before["meta"]
+    assert after["param_schedulers"] == before["param_schedulers"]
+    assert after["state_dict"].keys() == before["state_dict"].keys()
+    for name, value in before["state_dict"].items():
+        assert torch.equal(after["state_dict"][name], value), name
+    assert ablate("verify", copy).returncode == 0
+
+
+@both_formats
+def test_tied_branches_are_said(saved: Path, tmp_path: Path) -> None:
+    whole = ablate("component", saved, "bbox_head.cls_branches", "-o", tmp_path / "a.pth")
+    assert "cls_branches.1.weight is the same tensor" in whole.stdout
+    assert "80 elements of 1 tensor set" in whole.stdout
+    arguments = ("--base", "bbox_head.cls_branches", "--part", "weight", "--mode", "each")
+    each = ablate("layers", saved, *arguments, "-o", tmp_path / "each")
+    assert each.stdout.count("shares its bytes with") == 3
