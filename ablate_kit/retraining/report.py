@@ -44,6 +44,7 @@ def _figure(outcomes: Sequence[Outcome]) -> Any:
     """Curves of every arm, and each arm's differences to the baseline, seed by seed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     arms = by_arm(outcomes)
     baseline_name, baseline = next(iter(arms.items()))
@@ -73,11 +74,13 @@ def _figure(outcomes: Sequence[Outcome]) -> Any:
         if found is not None:
             half = found.half or 0.0
             changes.errorbar(found.mean, row, xerr=half, fmt="|", color="black", capsize=3)
+    changes.locator_params(axis="x", nbins=4)
     changes.axvline(0, color="black", linewidth=1)
     changes.set_yticks(range(len(others)), others)
     changes.set_ylim(len(others) - 0.5, -0.5)
     for panel in (losses, scores):
         panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     for panel in (losses, scores, changes):
         panel.grid(color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
