@@ -1,10 +1,13 @@
 """Attention heads, removed exactly (see ``attention``)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.select import spans
+from ablate_kit.ablations.rule import Count, Naturals, Numbers, Rule, Source
+from ablate_kit.ablations.select import file_name, spans
 from ablate_kit.errors import UserError
 
 
@@ -55,3 +58,50 @@ def heads_drawn(
                 edits.extend(module.remove(drawn.tolist()))
             found.append(Ablation(f"{label}-{percent:g}pct-r{draw}", "heads", tuple(edits)))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsEach(Rule):
+    """Every head of the modules, one by one."""
+
+    kind: Literal["heads"] = "heads"
+    pattern: str
+    num_heads: Count | None = None  # where the checkpoint's config does not tell
+
+    def make(self, source: Source) -> list[Ablation]:
+        return heads_each(source.attentions(self.pattern, self.num_heads))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsChosen(Rule):
+    """The same heads of all modules at once."""
+
+    kind: Literal["heads-chosen"] = "heads-chosen"
+    pattern: str
+    num_heads: Count | None = None
+    heads: Naturals
+
+    def make(self, source: Source) -> list[Ablation]:
+        modules = source.attentions(self.pattern, self.num_heads)
+        return [heads_chosen(modules, self.heads, file_name(self.pattern))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsDrawn(Rule):
+    """A random share of each module's heads."""
+
+    kind: Literal["heads-random"] = "heads-random"
+    pattern: str
+    num_heads: Count | None = None
+    percent: Numbers
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        return heads_drawn(
+            source.attentions(self.pattern, self.num_heads),
+            self.percent,
+            file_name(self.pattern),
+            repeats=self.repeats,
+            seed=self.seed,
+        )

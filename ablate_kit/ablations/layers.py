@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike, attentions
+from ablate_kit.ablations.rule import Rule, Source
 from ablate_kit.ablations.select import spans
 from ablate_kit.errors import UserError, did_you_mean
 
@@ -93,3 +95,17 @@ def _removal(names: Sequence[str], tensors: Mapping[str, TensorLike]) -> Iterato
             yield Edit(name)
     for attention in sampling:
         yield from attention.remove([0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers(Rule):
+    """The same part of more and more layers."""
+
+    kind: Literal["layers"] = "layers"
+    base: str
+    part: str
+    mode: Mode = "progressive"
+
+    def make(self, source: Source) -> list[Ablation]:
+        checkpoint = source.checkpoint
+        return layers(checkpoint.tensors, self.base, self.part, self.mode, str(checkpoint))

@@ -1,9 +1,13 @@
 """Attention with few heads left: one of each module, or fewer and fewer of all."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.rule import Count, Rule, Source
+from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
 
@@ -44,3 +48,36 @@ def cumulative(
             name = f"{label}-{count}of{len(heads)}-r{repeat}"
             found.append(Ablation(name, "heads-cumulative", tuple(edits)))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsRetained(Rule):
+    """All heads of a module but one, for each of its heads."""
+
+    kind: Literal["heads-retained"] = "heads-retained"
+    pattern: str
+    num_heads: Count | None = None
+
+    def make(self, source: Source) -> list[Ablation]:
+        return retained(source.attentions(self.pattern, self.num_heads))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsCumulative(Rule):
+    """More and more heads over all modules, in a random order per repeat."""
+
+    kind: Literal["heads-cumulative"] = "heads-cumulative"
+    pattern: str
+    num_heads: Count | None = None
+    steps: Count = 8
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        return cumulative(
+            source.attentions(self.pattern, self.num_heads),
+            file_name(self.pattern),
+            steps=self.steps,
+            repeats=self.repeats,
+            seed=self.seed,
+        )

@@ -1,8 +1,12 @@
 """Weights made smaller or larger, or noisy: softer cuts than zero."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise
+from ablate_kit.ablations.rule import Count, Numbers, Rule, Source
+from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
 
@@ -40,3 +44,35 @@ def noisy(
         for percent in percents
         for draw in range(repeats)
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Rule):
+    """Tensors times a factor."""
+
+    kind: Literal["scale"] = "scale"
+    pattern: str
+    factors: Numbers
+
+    def make(self, source: Source) -> list[Ablation]:
+        return scaled(source.floating(self.pattern), self.factors, file_name(self.pattern))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noisy(Rule):
+    """Tensors with normal noise added, relative to their own standard deviation."""
+
+    kind: Literal["noise"] = "noise"
+    pattern: str
+    percent: Numbers
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        return noisy(
+            source.floating(self.pattern),
+            self.percent,
+            file_name(self.pattern),
+            repeats=self.repeats,
+            seed=self.seed,
+        )

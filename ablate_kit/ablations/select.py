@@ -76,6 +76,14 @@ def spans(numbers: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
+def file_name(pattern: str, layers: str | None = None) -> str:
+    """A pattern as the start of a file name: ``decoder.layers.{layer}.ffn`` and layers 0-2 give
+    ``decoder.layers.0-2.ffn``; other wildcards become ``all``."""
+    label = pattern.replace("{layer}", layers or "all")
+    label = re.sub(r"\*+", "all", label).replace("{", "").replace("}", "")
+    return re.sub(r"[^\w.,-]+", "_", label).strip("_") or "variant"
+
+
 def parse_spans(text: str, what: str) -> list[int]:
     """[0, 1, 2, 5] for ``0-2,5``."""
     numbers: list[int] = []

@@ -1,9 +1,12 @@
 """Branches of residual layers, skipped: the layer hands on what came in."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import LAYOUTS, TensorLike, attentions
+from ablate_kit.ablations.rule import Patterns, Rule, Source
 from ablate_kit.errors import UserError
 from detector.network import legacy
 
@@ -61,3 +64,14 @@ def _last(module: str, tensors: Mapping[str, TensorLike]) -> list[str]:
         f"{module} cannot be skipped: it has no output projection that is known "
         f"({', '.join(sorted({*outputs, _LAST}))})"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip(Rule):
+    """Each residual branch that a pattern names, one by one: it adds nothing."""
+
+    kind: Literal["skip"] = "skip"
+    patterns: Patterns
+
+    def make(self, source: Source) -> list[Ablation]:
+        return skips(source.modules(self.patterns), source.checkpoint.tensors)

@@ -2,8 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.rule import Count, Numbers, Rule, Source
+from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
 
@@ -51,3 +55,24 @@ def units(
 def _share(size: int, percent: float) -> int:
     # 7 % of 100 is 7, though 100 * 7 / 100 might come out as 6.999...
     return int(size * percent / 100 + 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units(Rule):
+    """A random share of each tensor's elements."""
+
+    kind: Literal["units"] = "units"
+    pattern: str
+    percent: Numbers
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        tensors = source.checkpoint.tensors
+        return units(
+            {name: tensors[name].shape for name in source.floating(self.pattern)},
+            self.percent,
+            repeats=self.repeats,
+            seed=self.seed,
+            label=file_name(self.pattern),
+        )

@@ -1,6 +1,5 @@
 """A variant as a checkpoint of its own, with a receipt that says what was done."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,14 +19,6 @@ def variant_path(checkpoint: Checkpoint, ablation: Ablation, output: Path) -> Pa
     """Where a variant goes in the folder ``output``: a file like the checkpoint's, or a folder."""
     suffix = "" if checkpoint.folder else checkpoint.path.suffix
     return output / f"{ablation.name}{suffix}"
-
-
-def file_name(pattern: str, layers: str | None = None) -> str:
-    """A pattern as the start of a file name: ``decoder.layers.{layer}.ffn`` and layers 0-2 give
-    ``decoder.layers.0-2.ffn``; other wildcards become ``all``."""
-    label = pattern.replace("{layer}", layers or "all")
-    label = re.sub(r"\*+", "all", label).replace("{", "").replace("}", "")
-    return re.sub(r"[^\w.,-]+", "_", label).strip("_") or "variant"
 
 
 def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:

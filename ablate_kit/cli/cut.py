@@ -46,8 +46,7 @@ def units(
 ) -> None:
     """Set a random share of a tensor's elements to zero."""
     from ablate_kit.ablations import units as units_rule
-    from ablate_kit.ablations.select import select
-    from ablate_kit.ablations.write import file_name
+    from ablate_kit.ablations.select import file_name, select
     from ablate_kit.checkpoints import open_checkpoint
 
     with open_checkpoint(checkpoint, weights) as opened:
@@ -86,8 +85,7 @@ def heads(
     """Remove attention heads: exactly these, and nothing else of the module."""
     from ablate_kit.ablations import heads as heads_rule
     from ablate_kit.ablations.attention import select_attentions
-    from ablate_kit.ablations.select import parse_spans
-    from ablate_kit.ablations.write import file_name
+    from ablate_kit.ablations.select import file_name, parse_spans
     from ablate_kit.checkpoints import open_checkpoint
 
     if sum((chosen is not None, percent is not None, each)) != 1:

@@ -37,6 +37,7 @@ def sweep(
     ] = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped."""
+    from ablate_kit.ablations.rule import Source
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
@@ -48,7 +49,7 @@ def sweep(
     plan = load_sweep(recipe, settings or [])
     check_device(device)
     with open_checkpoint(Path(plan.model.checkpoint), plan.model.weights) as checkpoint:
-        ablations = plan.make(checkpoint)
+        ablations = plan.make(Source(checkpoint))
         adapter = open_adapter(
             checkpoint, plan.model.framework, trust_remote_code=trust_remote_code, device=device
         )

@@ -1,24 +1,18 @@
 """The YAML file that a sweep is made from."""
 
 from collections.abc import Iterable
+from dataclasses import fields
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.attention import Attention, select_attentions
-from ablate_kit.ablations.components import component
-from ablate_kit.ablations.heads import heads_chosen, heads_drawn, heads_each
-from ablate_kit.ablations.layers import layers
 from ablate_kit.ablations.null import matched
-from ablate_kit.ablations.retain import cumulative, retained
-from ablate_kit.ablations.scale import noisy, scaled
-from ablate_kit.ablations.select import select
-from ablate_kit.ablations.skip import skips
-from ablate_kit.ablations.units import units
-from ablate_kit.ablations.write import file_name
-from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.ablations.rule import Count, Natural, Rule, Source
+from ablate_kit.ablations.rules import RULES
 from ablate_kit.errors import UserError, did_you_mean
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
@@ -26,9 +20,10 @@ from detector.data.shapes import Shapes
 from detector.data.voc import Voc
 from detector.training.recipe_file import read_recipe
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Percents = Annotated[list[float], Field(min_length=1)]
+if TYPE_CHECKING:
+    Line = Rule
+else:
+    Line = Annotated[reduce(or_, RULES), Field(discriminator="kind")]
 
 
 class _Section(BaseModel):
@@ -63,203 +58,6 @@ class Data(_Section):
         return Path(value)
 
 
-class _Rule(_Section):
-    null_cuts: Natural = 0  # random cuts of the same size, for each ablation, to read it against
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        raise NotImplementedError
-
-
-class _OfHeads(_Rule):
-    pattern: str
-    num_heads: Count | None = None  # where the checkpoint's config does not tell
-
-    def modules(self, checkpoint: Checkpoint) -> list[Attention]:
-        return select_attentions(
-            self.pattern,
-            checkpoint.tensors,
-            str(checkpoint),
-            config=checkpoint.config,
-            heads=self.num_heads,
-        )
-
-
-class HeadsEach(_OfHeads):
-    """Every head of the modules, one by one."""
-
-    kind: Literal["heads"]
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return heads_each(self.modules(checkpoint))
-
-
-class HeadsChosen(_OfHeads):
-    """The same heads of all modules at once."""
-
-    kind: Literal["heads-chosen"]
-    heads: Annotated[list[Natural], Field(min_length=1)]
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        modules = self.modules(checkpoint)
-        return [heads_chosen(modules, self.heads, file_name(self.pattern))]
-
-
-class HeadsDrawn(_OfHeads):
-    """A random share of each module's heads."""
-
-    kind: Literal["heads-random"]
-    percent: Percents
-    repeats: Count = 1
-    seed: int = 42
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return heads_drawn(
-            self.modules(checkpoint),
-            self.percent,
-            file_name(self.pattern),
-            repeats=self.repeats,
-            seed=self.seed,
-        )
-
-
-class HeadsRetained(_OfHeads):
-    """All heads of a module but one, for each of its heads."""
-
-    kind: Literal["heads-retained"]
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return retained(self.modules(checkpoint))
-
-
-class HeadsCumulative(_OfHeads):
-    """More and more heads over all modules, in a random order per repeat."""
-
-    kind: Literal["heads-cumulative"]
-    steps: Count = 8
-    repeats: Count = 1
-    seed: int = 42
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return cumulative(
-            self.modules(checkpoint),
-            file_name(self.pattern),
-            steps=self.steps,
-            repeats=self.repeats,
-            seed=self.seed,
-        )
-
-
-class Units(_Rule):
-    """A random share of each tensor's elements."""
-
-    kind: Literal["units"]
-    pattern: str
-    percent: Percents
-    repeats: Count = 1
-    seed: int = 42
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        shapes = {
-            name: checkpoint.tensors[name].shape for name in _floating(checkpoint, self.pattern)
-        }
-        return units(
-            shapes,
-            self.percent,
-            repeats=self.repeats,
-            seed=self.seed,
-            label=file_name(self.pattern),
-        )
-
-
-class Component(_Rule):
-    """Whole tensors, all at once."""
-
-    kind: Literal["component"]
-    patterns: Annotated[list[str], Field(min_length=1)]
-    name: str | None = None
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        names = dict.fromkeys(
-            name for pattern in self.patterns for name in _floating(checkpoint, pattern)
-        )
-        return [component(names, self.name or file_name("+".join(self.patterns)))]
-
-
-class Modules(_Rule):
-    """Each module that a pattern names, one by one."""
-
-    kind: Literal["modules"]
-    patterns: Annotated[list[str], Field(min_length=1)]
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        found = _modules(checkpoint, self.patterns)
-        return [component(names, module) for module, names in found.items()]
-
-
-class Skip(_Rule):
-    """Each residual branch that a pattern names, one by one: it adds nothing."""
-
-    kind: Literal["skip"]
-    patterns: Annotated[list[str], Field(min_length=1)]
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return skips(_modules(checkpoint, self.patterns), checkpoint.tensors)
-
-
-class Layers(_Rule):
-    """The same part of more and more layers."""
-
-    kind: Literal["layers"]
-    base: str
-    part: str
-    mode: Literal["progressive", "each", "backward"] = "progressive"
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return layers(checkpoint.tensors, self.base, self.part, self.mode, str(checkpoint))
-
-
-class Scale(_Rule):
-    """Tensors times a factor."""
-
-    kind: Literal["scale"]
-    pattern: str
-    factors: Annotated[list[float], Field(min_length=1)]
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        names = _floating(checkpoint, self.pattern)
-        return scaled(names, self.factors, file_name(self.pattern))
-
-
-class Noise(_Rule):
-    """Tensors with normal noise added, relative to their own standard deviation."""
-
-    kind: Literal["noise"]
-    pattern: str
-    percent: Percents
-    repeats: Count = 1
-    seed: int = 42
-
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
-        return noisy(
-            _floating(checkpoint, self.pattern),
-            self.percent,
-            file_name(self.pattern),
-            repeats=self.repeats,
-            seed=self.seed,
-        )
-
-
-RULES: tuple[type[_Rule], ...] = (
-    HeadsEach, HeadsChosen, HeadsDrawn, HeadsRetained, HeadsCumulative, Units, Component, Modules,
-    Skip, Layers, Scale, Noise,
-)  # fmt: skip
-Rule = Annotated[
-    HeadsEach | HeadsChosen | HeadsDrawn | HeadsRetained | HeadsCumulative | Units | Component
-    | Modules | Skip | Layers | Scale | Noise,
-    Field(discriminator="kind"),
-]  # fmt: skip
-
-
 class Model(_Section):
     checkpoint: str
     framework: str | None = None  # hybrid or transformers[:FOLDER]; told from the file
@@ -278,13 +76,13 @@ class SweepRecipe(_Section):
 
     model: Model
     data: Data
-    ablations: Annotated[list[Rule], Field(min_length=1)]
+    ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
 
-    def make(self, checkpoint: Checkpoint) -> list[Ablation]:
+    def make(self, source: Source) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ."""
         found: dict[str, Ablation] = {}
-        for ablation in self._all(checkpoint):
+        for ablation in self._all(source):
             known = found.setdefault(ablation.name, ablation)
             if known.digest != ablation.digest:
                 raise UserError(
@@ -292,10 +90,10 @@ class SweepRecipe(_Section):
                 )
         return list(found.values())
 
-    def _all(self, checkpoint: Checkpoint) -> Iterable[Ablation]:
-        shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    def _all(self, source: Source) -> Iterable[Ablation]:
+        shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
         for rule in self.ablations:
-            for ablation in rule.make(checkpoint):
+            for ablation in rule.make(source):
                 yield ablation
                 yield from matched(ablation, shapes, rule.null_cuts)
 
@@ -309,41 +107,23 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:
         raise UserError(f"{path}: {_first_problem(error)}") from None
 
 
-def _floating(checkpoint: Checkpoint, pattern: str) -> list[str]:
-    names = select(pattern, checkpoint.tensors, str(checkpoint))
-    return [name for name in names if checkpoint.tensors[name].is_floating]
-
-
-def _modules(checkpoint: Checkpoint, patterns: Iterable[str]) -> dict[str, list[str]]:
-    """The floating tensors of each module that a pattern names."""
-    found: dict[str, list[str]] = {}
-    for pattern in patterns:
-        if "**" in pattern:
-            raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
-        levels = pattern.count(".") + 1
-        for name in _floating(checkpoint, pattern):
-            found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
-    return found
-
-
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    kinds: dict[Any, type[BaseModel]] = {
-        rule.model_fields["kind"].annotation.__args__[0]: rule  # type: ignore[union-attr]
-        for rule in RULES
-    }
+    problems = error.errors(include_url=False)
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    # A key that is missing may be one that is misspelled: that tells more.
+    problem = next((one for one in problems if one["type"] in unknown), problems[0])
+    kinds = {_kind(rule): [field.name for field in fields(rule)] for rule in RULES}
     steps = [step for step in problem["loc"] if step not in kinds]
     place = ".".join(map(str, steps))
-    if problem["type"] == "extra_forbidden":
-        sections: dict[Any, type[BaseModel]] = {
-            "model": Model,
-            "data": Data,
-            "evaluation": Evaluation,
+    if problem["type"] in unknown:
+        sections = {
+            "model": list(Model.model_fields),
+            "data": list(Data.model_fields),
+            "evaluation": list(Evaluation.model_fields),
             **kinds,
         }
-        inside = [sections[step] for step in problem["loc"][:-1] if step in sections]
-        section: type[BaseModel] = inside[-1] if inside else SweepRecipe
-        known = section.model_fields
+        inside = [sections[str(step)] for step in problem["loc"][:-1] if str(step) in sections]
+        known = inside[-1] if inside else SweepRecipe.model_fields
         return f'unknown key "{place}"{did_you_mean(str(steps[-1]), known)}'
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = str(problem["input"].get("kind")) if isinstance(problem["input"], dict) else ""
@@ -352,3 +132,7 @@ def _first_problem(error: ValidationError) -> str:
         )
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{place}: {message}"
+
+
+def _kind(rule: type[Rule]) -> str:
+    return next(str(field.default) for field in fields(rule) if field.name == "kind")

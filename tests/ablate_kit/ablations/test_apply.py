@@ -10,7 +10,8 @@ from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.ablations.apply import applied, elements_changed
-from ablate_kit.ablations.write import file_name, write_variants
+from ablate_kit.ablations.select import file_name
+from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 

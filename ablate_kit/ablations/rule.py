@@ -1,0 +1,68 @@
+"""What a line of a recipe must offer: ablations of a checkpoint.
+
+A rule is a frozen dataclass in the file of its kind of ablation, registered in ``rules``. Its
+fields are the keys that a recipe may set; ``kind`` tells rules apart.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.attention import Attention, select_attentions
+from ablate_kit.ablations.select import select
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Numbers = Annotated[list[float], MinLen(1)]
+Naturals = Annotated[list[Natural], MinLen(1)]
+Patterns = Annotated[list[str], MinLen(1)]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ablations are made for."""
+
+    checkpoint: Checkpoint
+
+    def floating(self, pattern: str) -> list[str]:
+        """The floating tensors that a pattern names."""
+        tensors = self.checkpoint.tensors
+        names = select(pattern, tensors, str(self.checkpoint))
+        return [name for name in names if tensors[name].is_floating]
+
+    def modules(self, patterns: Iterable[str]) -> dict[str, list[str]]:
+        """The floating tensors of each module that a pattern names."""
+        found: dict[str, list[str]] = {}
+        for pattern in patterns:
+            if "**" in pattern:
+                raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
+            levels = pattern.count(".") + 1
+            for name in self.floating(pattern):
+                found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
+        return found
+
+    def attentions(self, pattern: str, num_heads: int | None) -> list[Attention]:
+        """The attention modules that a pattern names."""
+        checkpoint = self.checkpoint
+        return select_attentions(
+            pattern,
+            checkpoint.tensors,
+            str(checkpoint),
+            config=checkpoint.config,
+            heads=num_heads,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Ablations of one kind."""
+
+    null_cuts: Natural = 0  # random cuts of the same size, for each ablation, to read it against
+
+    def make(self, source: Source) -> list[Ablation]:
+        raise NotImplementedError

@@ -1,0 +1,19 @@
+"""The kinds of ablations that a recipe may ask for; a new kind is one more line."""
+
+from ablate_kit.ablations import components, heads, layers, retain, scale, skip, units
+from ablate_kit.ablations.rule import Rule
+
+RULES: tuple[type[Rule], ...] = (
+    heads.HeadsEach,
+    heads.HeadsChosen,
+    heads.HeadsDrawn,
+    retain.HeadsRetained,
+    retain.HeadsCumulative,
+    units.Units,
+    components.Component,
+    components.Modules,
+    skip.Skip,
+    layers.Layers,
+    scale.Scale,
+    scale.Noisy,
+)
