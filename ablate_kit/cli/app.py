@@ -1,67 +1,70 @@
-"""The command line: parse, call, print. Heavy imports happen inside the commands."""
+"""The command line: find the command, call it, say what went wrong.
 
+A command is imported when it is called, and imports what is heavy when it runs: most of the time
+that listing a checkpoint takes is start-up.
+"""
+
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
-from ablate_kit.cli import (
-    apply,
-    convert,
-    cut,
-    data,
-    demo,
-    diff,
-    dissect,
-    evaluate,
-    gradients,
-    graft,
-    keys,
-    meta,
-    predict,
-    pretrain,
-    report,
-    retrain,
-    score,
-    swap,
-    sweep,
-    train,
-    verify,
-)
 from ablate_kit.cli.output import printable
 from ablate_kit.errors import UserError
 
-app = typer.Typer(
-    name="ablate",
-    help="Ablation analysis of object detectors, on checkpoints.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command("keys")(keys.keys)
-app.command("meta")(meta.meta)
-app.command("diff")(diff.diff)
-app.command("units")(cut.units)
-app.command("heads")(cut.heads)
-app.command("component")(cut.component)
-app.command("layers")(cut.layers)
-app.command("verify")(verify.verify)
-app.command("apply")(apply.apply)
-app.command("dissect")(dissect.dissect)
-app.command("swap")(swap.swap)
-app.command("graft")(graft.graft)
-app.command("convert")(convert.convert)
-app.command("eval")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("score")(score.score)
-app.command("sweep")(sweep.sweep)
-app.command("report")(report.report)
-app.command("train")(train.train)
-app.command("retrain")(retrain.retrain)
-app.command("gradients")(gradients.gradients)
-app.add_typer(data.app, name="data")
-app.command("pretrain")(pretrain.pretrain)
-app.command("demo")(demo.demo)
+# Where in ``ablate_kit.cli`` each command is: a function, or the ``app`` of a group.
+COMMANDS = {
+    "keys": "keys.keys",
+    "meta": "meta.meta",
+    "diff": "diff.diff",
+    "units": "cut.units",
+    "heads": "cut.heads",
+    "component": "cut.component",
+    "layers": "cut.layers",
+    "verify": "verify.verify",
+    "apply": "apply.apply",
+    "dissect": "dissect.dissect",
+    "swap": "swap.swap",
+    "graft": "graft.graft",
+    "convert": "convert.convert",
+    "eval": "evaluate.evaluate",
+    "predict": "predict.predict",
+    "score": "score.score",
+    "sweep": "sweep.sweep",
+    "report": "report.report",
+    "train": "train.train",
+    "retrain": "retrain.retrain",
+    "gradients": "gradients.gradients",
+    "data": "data.app",
+    "pretrain": "pretrain.pretrain",
+    "demo": "demo.demo",
+}
+
+
+def app(words: Sequence[str]) -> typer.Typer:
+    """The program for a command line: with the command that it calls, or with all of them."""
+    made = typer.Typer(
+        name="ablate",
+        help="Ablation analysis of object detectors, on checkpoints.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    made.callback()(_group)
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(".")
+        found = getattr(importlib.import_module(f"ablate_kit.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=name)
+        else:
+            made.command(name)(found)
+    return made
+
+
+def _group() -> None:
+    """Without this, a program with a single command would take no command's name."""
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def main() -> None:
     # runs: seconds became minutes beside one other process. Torch's OpenMP reads this on import.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        app()
+        app(sys.argv[1:])()
     except UserError as error:
         sys.stderr.write(f"ablate: {printable(str(error))}\n")
         sys.exit(2)
