@@ -1,7 +1,6 @@
 """The one error type for mistakes a user can mend."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -14,5 +13,7 @@ class UserError(Exception):
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``'; did you mean "..."?'`` for the candidate nearest to ``name``, or an empty string."""
+    from difflib import get_close_matches  # seldom needed, and slower to import than all else here
+
     near = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""

@@ -5,15 +5,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablate_kit.errors import UserError
 
+if TYPE_CHECKING:  # only what draws needs numpy, and most of what is cut is whole tensors
+    import numpy as np
+    import numpy.typing as npt
+
 _CHUNK = 1 << 19  # random numbers that are drawn at a time
-_SHIFT = np.uint64(48)
+_SHIFT = 48
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,16 @@ class Random:
     def count(self, shape: tuple[int, ...]) -> int:
         return self.units
 
-    def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    def indices(self, tensor: str, shape: tuple[int, ...]) -> "npt.NDArray[np.int64]":
         """Sorted flat (row-major) indices of the drawn elements."""
+        import numpy as np
+
         return np.concatenate(list(self.parts(tensor, shape)))
 
-    def parts(self, tensor: str, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.int64]]:
+    def parts(self, tensor: str, shape: tuple[int, ...]) -> "Iterator[npt.NDArray[np.int64]]":
         """``indices`` piece by piece, in memory that does not grow with the tensor."""
+        import numpy as np
+
         bound = self._bound(tensor, math.prod(shape))
         start, left = 0, self.units
         for numbers in self._numbers(tensor, math.prod(shape)):
@@ -70,20 +75,23 @@ class Random:
             yield drawn + start
             start += numbers.size
 
-    def _bound(self, tensor: str, total: int) -> np.uint64:
+    def _bound(self, tensor: str, total: int) -> "np.uint64":
         """The largest number of a drawn element: by its first 16 bits, then among those."""
+        import numpy as np
+
+        shift = np.uint64(_SHIFT)
         counts = np.zeros(1 << 16, np.int64)
         for numbers in self._numbers(tensor, total):
-            counts += np.bincount((numbers >> _SHIFT).astype(np.int64), minlength=counts.size)
+            counts += np.bincount((numbers >> shift).astype(np.int64), minlength=counts.size)
         ends = np.cumsum(counts)
         place = int(np.searchsorted(ends, self.units))
         near = np.concatenate(
-            [numbers[numbers >> _SHIFT == place] for numbers in self._numbers(tensor, total)]
+            [numbers[numbers >> shift == place] for numbers in self._numbers(tensor, total)]
         )
         rank = self.units - 1 - int(ends[place] - counts[place])
         return np.partition(near, rank)[rank]
 
-    def _numbers(self, tensor: str, total: int) -> Iterator[npt.NDArray[np.uint64]]:
+    def _numbers(self, tensor: str, total: int) -> "Iterator[npt.NDArray[np.uint64]]":
         philox = _philox(self.seed, self.draw, tensor)
         for start in range(0, total, _CHUNK):
             yield philox.random_raw(min(_CHUNK, total - start))
@@ -104,8 +112,10 @@ class Noise:
     seed: int
     draw: int
 
-    def values(self, tensor: str, count: int) -> npt.NDArray[np.float64]:
+    def values(self, tensor: str, count: int) -> "npt.NDArray[np.float64]":
         """(count,) standard normal numbers."""
+        import numpy as np
+
         philox = _philox(self.seed, self.draw, tensor)
         uniform = ((philox.random_raw(2 * count) >> np.uint64(11)) + 0.5) * 2.0**-53
         return np.sqrt(-2 * np.log(uniform[:count])) * np.cos(2 * np.pi * uniform[count:])
@@ -140,6 +150,11 @@ class Ablation:
     name: str
     kind: str
     edits: tuple[Edit, ...]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether some elements, or what they become, are random."""
+        return any(edit.noise or isinstance(edit.region, Random) for edit in self.edits)
 
     @property
     def digest(self) -> str:
@@ -189,7 +204,9 @@ class Ablation:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
 
 
-def _philox(seed: int, draw: int, tensor: str) -> np.random.Philox:
+def _philox(seed: int, draw: int, tensor: str) -> "np.random.Philox":
+    import numpy as np
+
     key = hashlib.sha256(f"{seed}/{draw}/{tensor}".encode()).digest()[:16]
     return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
 

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Whole
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
 from ablate_kit.checkpoints.patch import Change
@@ -139,6 +137,7 @@ def resolved(
 
 def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
     """Sets the elements, yielding each view that is about to change and its values of before."""
+    import numpy as np
     import torch
 
     _check(edit, tuple(tensor.shape))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ablate_kit import __version__
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint
@@ -73,13 +71,14 @@ def origin(path: str, sha256: str, weights: str) -> dict[str, Any]:
     return {"base": {"path": path, "sha256": sha256}, "weights": weights}
 
 
-def versions() -> dict[str, str]:
-    """Of what decides about a variant's bytes."""
-    return {
-        "ablate_kit": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+def versions(*, drawn: bool) -> dict[str, str]:
+    """Of what decides about a variant's bytes; numpy does where elements are ``drawn``."""
+    found = {"ablate_kit": __version__, "python": platform.python_version()}
+    if drawn:
+        import numpy as np
+
+        found["numpy"] = np.__version__
+    return found
 
 
 def text_of(receipt: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """A variant as a checkpoint of its own, with a receipt that says what was done."""
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ablate_kit.ablations.ablation import Ablation
@@ -52,7 +52,13 @@ def _write_variant(
 
     def notes(output: str) -> dict[str, str]:
         receipt = Receipt(
-            str(checkpoint.path), base(), checkpoint.place, ablation, selected, output, versions()
+            str(checkpoint.path),
+            base(),
+            checkpoint.place,
+            ablation,
+            selected,
+            output,
+            versions(drawn=ablation.drawn),
         )
         return {receipt_path(checkpoint, destination).name: text_of(receipt.to_dict())}
 
@@ -70,8 +76,27 @@ def _copy(checkpoint: Checkpoint, ablation: Ablation, destination: Path, notes: 
 @contextmanager
 def _base_digest(checkpoint: Checkpoint) -> Iterator[Callable[[], str]]:
     """The digest of the original, made while the first copy is."""
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(digest, checkpoint.archive.files).result
+    made: list[str] = []
+    failed: list[UserError] = []
+
+    def work() -> None:
+        try:
+            made.append(digest(checkpoint.archive.files))
+        except UserError as error:
+            failed.append(error)
+
+    def result() -> str:
+        thread.join()
+        if failed:
+            raise failed[0]
+        return made[0]
+
+    thread = Thread(target=work)  # not a pool: importing one takes longer than all else here
+    thread.start()
+    try:
+        yield result
+    finally:
+        thread.join()
 
 
 def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> None:
@@ -120,6 +145,6 @@ def write_receipt(
         **origin(str(checkpoint.path), digest(checkpoint.archive.files), checkpoint.place),
         verb: dict(settings),
         "output": {"sha256": sha256(destination)},
-        "versions": versions(),
+        "versions": versions(drawn=False),
     }
     path.write_text(text_of(made), encoding="utf-8")

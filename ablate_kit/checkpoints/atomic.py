@@ -1,7 +1,6 @@
 """Writing a file or folder so that others see the old one, or the complete new one, or none."""
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,11 @@ from .errors import CheckpointError
 def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
     """A file descriptor, for reading and writing, of what becomes ``destination`` at the end.
 
-    The bytes go to a temporary file beside it, which is synchronized to disk and renamed when the
-    block ends well and removed when it does not. Raises ``CheckpointError`` where ``destination``
-    exists (unless ``overwrite``) or cannot be written.
+    The bytes go to a temporary file beside it, which is renamed when the block ends well and
+    removed when it does not. Where it replaces a file it is synchronized to disk before, so that
+    not even a power failure leaves neither; a new one reaches the disk in the system's own time,
+    as with ``cp``. Raises ``CheckpointError`` where ``destination`` exists (unless ``overwrite``)
+    or cannot be written.
     """
     destination = destination.absolute()
     _check_free(destination, overwrite)
@@ -28,7 +29,8 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
         try:
             try:
                 yield fd
-                os.fsync(fd)
+                if destination.exists():
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             _check_free(destination, overwrite)
@@ -36,14 +38,14 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _synchronize(destination.parent)
 
 
 @contextmanager
 def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``destination`` that becomes it when the block ends well.
 
-    An old folder is moved aside before and removed after: between the two there is none.
+    An old folder is moved aside before and removed after: between the two there is none. A killed
+    process leaves no half of a folder; a power failure may leave files that are not yet on disk.
     """
     destination = destination.absolute()
     _check_free(destination, overwrite)
@@ -54,7 +56,6 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            _synchronize(temporary)
             _check_free(destination, overwrite)
             if destination.exists():
                 destination.rename(old)
@@ -64,7 +65,6 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 old.rename(destination)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _synchronize(destination.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -74,7 +74,7 @@ def _check_free(destination: Path, overwrite: bool) -> None:
 
 
 def _beside(destination: Path) -> Path:
-    return destination.with_name(f".{destination.name}.{secrets.token_hex(6)}.tmp")
+    return destination.with_name(f".{destination.name}.{os.urandom(6).hex()}.tmp")
 
 
 @contextmanager
@@ -83,12 +83,3 @@ def _explained(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(f"cannot write {destination}: {error.strerror or error}") from None
-
-
-def _synchronize(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -4,15 +4,14 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import CheckpointError
 from .opaque import show
 from .tensors import TensorInfo, reach
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a whole tensor is overwritten without either
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 # Bytes that are read, changed and written back at a time where elements do not lie side by side.
 # Not a memory map of the file: on a copy-on-write file system that runs full, writing to one ends
@@ -31,8 +30,8 @@ class Change:
     """
 
     tensor: str
-    values: bytes | bytearray | memoryview | NDArray[Any]
-    index: tuple[slice, ...] | NDArray[np.integer[Any]] | None = None
+    values: "bytes | bytearray | memoryview | NDArray[Any]"
+    index: "tuple[slice, ...] | NDArray[np.integer[Any]] | None" = None
 
 
 def bytes_of(tensor: "torch.Tensor") -> memoryview:
@@ -51,29 +50,31 @@ def write_elements(fd: int, info: TensorInfo, change: Change) -> None:
     values that do not fit the tensor, and for an expanded tensor unless all its elements become one
     value.
     """
-    values = np.frombuffer(change.values, np.uint8)
-    if isinstance(change.index, np.ndarray):
+    values = _raw(change.values)
+    if not (change.index is None or isinstance(change.index, tuple)):
         positions = _positions(info, change.index)
-        _check_length(info, values.size, positions.size)
+        _check_length(info, len(values), positions.size)
         if positions.size:
             _refuse_overlaps(info)
-            _write_scattered(fd, info, positions, values.view(carrier(info.itemsize)))
+            _write_scattered(fd, info, positions, _carried(values, info.itemsize))
         return
     selected = _sliced(info, change.index or ())
-    _check_length(info, values.size, selected.numel)
+    _check_length(info, len(values), selected.numel)
     if selected.numel == 0:
         return
-    if change.index is None and values.size == info.itemsize:
+    if change.index is None and len(values) == info.itemsize:
         selected = _unexpanded(selected)
     _refuse_overlaps(selected)
     if selected.contiguous:
-        write_through(fd, selected.offset, values.data, selected.nbytes)
+        write_through(fd, selected.offset, values, selected.nbytes)
     else:
-        _write_strided(fd, selected, values.view(carrier(info.itemsize)))
+        _write_strided(fd, selected, _carried(values, info.itemsize))
 
 
-def _positions(info: TensorInfo, index: NDArray[Any]) -> NDArray[np.int64]:
+def _positions(info: TensorInfo, index: "NDArray[Any]") -> "NDArray[np.int64]":
     """Element offsets, from the tensor's first one, of row-major positions."""
+    import numpy as np
+
     if index.ndim != 1 or index.dtype.kind not in "iu":
         raise CheckpointError(
             f"elements of tensor {show(info.name, 80)} are selected by one axis of integers, "
@@ -136,7 +137,9 @@ def write_through(fd: int, offset: int, values: memoryview, nbytes: int) -> None
         done += os.pwrite(fd, rest[: nbytes - done], offset + done)
 
 
-def _write_strided(fd: int, info: TensorInfo, values: NDArray[Any]) -> None:
+def _write_strided(fd: int, info: TensorInfo, values: "NDArray[Any]") -> None:
+    import numpy as np
+
     kept = [axis for axis, size in enumerate(info.shape) if size != 1]
     shape = [info.shape[axis] for axis in kept]
     new = np.broadcast_to(values, shape) if values.size == 1 else values.reshape(shape)
@@ -156,8 +159,10 @@ def _write_strided(fd: int, info: TensorInfo, values: NDArray[Any]) -> None:
 
 
 def _write_scattered(
-    fd: int, info: TensorInfo, positions: NDArray[np.int64], values: NDArray[Any]
+    fd: int, info: TensorInfo, positions: "NDArray[np.int64]", values: "NDArray[Any]"
 ) -> None:
+    import numpy as np
+
     # Stable, so that of two values for one element the later wins.
     order = np.argsort(positions, kind="stable")
     positions = positions[order]
@@ -173,8 +178,24 @@ def _write_scattered(
         write_through(fd, start, memoryview(window), len(window))
 
 
-def carrier(itemsize: int) -> np.dtype[Any]:
+def _raw(values: "bytes | bytearray | memoryview | NDArray[Any]") -> memoryview:
+    if isinstance(values, bytes | bytearray | memoryview):
+        return memoryview(values).cast("B")
+    import numpy as np
+
+    return np.frombuffer(values, np.uint8).data
+
+
+def _carried(values: memoryview, itemsize: int) -> "NDArray[Any]":
+    import numpy as np
+
+    return np.frombuffer(values, carrier(itemsize))
+
+
+def carrier(itemsize: int) -> "np.dtype[Any]":
     """A type that moves the bytes of one element unchanged, whatever they mean."""
+    import numpy as np
+
     return np.dtype(f"u{itemsize}" if itemsize <= 8 else f"c{itemsize}")
 
 
