@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -29,6 +30,7 @@ from ablate_kit.cli import (
     verify,
 )
 from ablate_kit.cli.output import printable
+from ablate_kit.cli.usage import CommandLineError, is_help, told
 from ablate_kit.errors import UserError
 
 app = typer.Typer(
@@ -70,7 +72,19 @@ def main() -> None:
     # runs: seconds became minutes beside one other process. Torch's OpenMP reads this on import.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        app()
+        code = app(prog_name="ablate", standalone_mode=False)
     except UserError as error:
-        sys.stderr.write(f"ablate: {printable(str(error))}\n")
-        sys.exit(2)
+        _refuse(str(error))
+    except CommandLineError as error:
+        if is_help(error):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(0)
+        _refuse(told(error))
+    except typer.Abort:
+        _refuse("aborted")
+    sys.exit(code)
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"ablate: {printable(message)}\n")
+    sys.exit(2)
