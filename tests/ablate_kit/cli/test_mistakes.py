@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 import torch
 
@@ -116,10 +115,25 @@ def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
     assert "a checkpoint is given twice" in refuse("eval", hybrid, hybrid, "--shapes")
 
 
-def test_unknown_options_exit_with_2_too(hybrid: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ablate_kit", "keys", str(hybrid), "--nope"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evl", 'no command "evl"; did you mean "eval"?'),
+        ("data vok", 'data: no command "vok"; did you mean "voc"?'),
+        ("eval a.pth --lmit 3", 'eval: no option "--lmit"; did you mean "--limit"?'),
+        ("data voc --rot x", 'data voc: no option "--rot"; did you mean "--root"?'),
+        ("keys a.pth -9", 'keys: no option "-9"'),
+        ("eval a.pth --shapes --limit 0", 'eval: invalid value for "--limit"'),
+        ("eval a.pth --limit many", 'eval: invalid value for "--limit"'),
+        ("keys", "keys: missing argument"),
+        ("keys a b c", "keys: got unexpected extra argument"),
+        ("train a.yaml --device", 'option "--device" requires an argument'),
+    ],
+)
+def test_command_lines_that_cannot_be_read(refuse: Run, arguments: str, message: str) -> None:
+    assert message in refuse(*arguments.split())
+
+
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_a_command_without_anything_shows_its_help(run: Run, group: list[str]) -> None:
+    assert "Commands" in run(*group)

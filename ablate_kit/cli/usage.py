@@ -1,0 +1,40 @@
+"""Mistakes in the command line itself, told like all others: one line, exit code 2."""
+
+from typing import Any
+
+import typer
+
+from ablate_kit.errors import did_you_mean
+
+# What Typer raises for a command line that it cannot read. It brings its own copy of Click or
+# takes the installed one, by version; its public names are the same.
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def is_help(error: Exception) -> bool:
+    """Whether this is no mistake but a command that was given without anything."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def told(error: Any) -> str:
+    """What was wrong, in which command, and the nearest name that exists."""
+    context = getattr(error, "ctx", None)
+    where = "" if context is None else context.command_path.partition(" ")[2]
+    return f"{where}: {_what(error, context)}" if where else _what(error, context)
+
+
+def _what(error: Any, context: Any) -> str:
+    if hasattr(error, "possibilities") and context is not None:
+        name = error.option_name
+        return f'no option "{name}"{did_you_mean(name, _options(context))}'
+    commands = getattr(getattr(context, "command", None), "commands", None)
+    if commands and "No such command" in error.format_message():
+        name = error.format_message().split("'")[1]
+        return f'no command "{name}"{did_you_mean(name, commands)}'
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    return message[:1].lower() + message[1:].replace("'", '"')
+
+
+def _options(context: Any) -> list[str]:
+    given = (option for parameter in context.command.params for option in parameter.opts)
+    return [option for option in given if option.startswith("-")]
