@@ -1,37 +1,88 @@
 """Writing the detector's weights so that the file says what it holds."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import safetensors.torch
+import torch
 from torch import Tensor
 
 from detector.network.model import HybridDetector
 
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Of each tensor the type, by the name torch gives it, and the shape."""
+
+# The codes of the safetensors format, in the order in which its library sorts tensors: the widest
+# types first, so that all are aligned.
+_CODES = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "complex64": "C64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
 
 def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> None:
     """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
-    metadata = {"config": model.config.to_json(), "classes": json.dumps(list(classes))}
-    save_tensors(path, model.state_dict(), metadata)
+    save_tensors(path, model.state_dict(), weights_metadata(model.config.to_json(), classes))
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file; the same tensors and metadata always make the same bytes."""
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    content = _in_order(safetensors.torch.save(tensors, metadata))
-    # safetensors' own save_file makes files that only their owner can read.
-    save_atomically(path, lambda temporary: temporary.write_bytes(content))
+def weights_metadata(config: str, classes: Sequence[str]) -> dict[str, str]:
+    """What a file of the detector's weights says of them; ``config`` is JSON."""
+    return {"config": config, "classes": json.dumps(list(classes))}
 
 
-def _in_order(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes it in random order."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file; the same tensors and metadata always make the same bytes.
+
+    One tensor is copied at a time. (safetensors' own functions hold all bytes once or twice more,
+    write the metadata in random order, and make files that only their owner can read.)
+    """
+    head, order = safetensors_head(layout_of(tensors), metadata)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(head)
+            for name in order:
+                flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+                file.write(flat.view(torch.uint8).numpy().data)
+
+    save_atomically(path, write)
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
+    return {
+        name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    }
+
+
+def safetensors_head(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """The first part of a safetensors file, and the order in which the tensors' bytes follow."""
+    ranks = {kind: rank for rank, kind in enumerate(_CODES)}
+    order = sorted(layout, key=lambda name: (ranks[layout[name][0]], name))
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in order:
+        kind, shape = layout[name]
+        start, end = end, end + math.prod(shape) * getattr(torch, kind).itemsize
+        header[name] = {"dtype": _CODES[kind], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format aligns the tensors
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    return len(text).to_bytes(8, "little") + text, order
 
 
 def save_atomically(path: Path, write: Callable[[Path], object]) -> None:

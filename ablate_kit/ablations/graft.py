@@ -1,17 +1,18 @@
 """Pretrained parts put into a checkpoint of the hybrid detector."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from ablate_kit.checkpoints import TensorInfo
 from ablate_kit.errors import UserError, did_you_mean
 from detector.config import HybridConfig
 from detector.network import legacy
-from detector.network.model import HybridDetector
 
 Shape = tuple[int, ...]
+Described = torch.Tensor | TensorInfo
 
 _WILDCARD = re.compile(r"\*\*|\*")
 
@@ -28,25 +29,23 @@ class Graft:
 
 
 def graft(
-    model: HybridDetector,
-    shapes: Mapping[str, Shape],
-    read: Callable[[str], torch.Tensor],
+    here: Mapping[str, Described],
+    there: Mapping[str, Described],
     parts: Sequence[str],
     renamed: Mapping[str, str],
 ) -> Graft:
-    """Fills ``parts`` of ``model`` in place with every tensor of the same name and shape.
+    """Which tensors of ``parts`` the source has in the same shape; ``fill`` copies them.
 
     Args:
-        shapes: of the source's tensors, by its own names.
-        read: gives one of them.
+        here: the detector's tensors, or their descriptions.
+        there: the source's, by its own names.
         parts: modules of the detector, such as ``backbone`` or ``neck``.
         renamed: the detector's name of each of the source's tensors; others are unused.
 
     Raises:
         UserError: a part is none of the detector's, or nothing matches.
     """
-    state = model.state_dict()
-    wanted = dict.fromkeys(_inside(state, parts))
+    wanted = dict.fromkeys(_inside(here, parts))
     sources: dict[str, str] = {}
     for theirs, ours in renamed.items():
         if ours in sources:
@@ -56,27 +55,29 @@ def graft(
     if not sources:
         raise UserError(
             f"no tensor of the source belongs to {' or '.join(parts)}; it has "
-            f'"{next(iter(shapes), "")}" and the detector "{next(iter(wanted))}": give --map'
+            f'"{next(iter(there), "")}" and the detector "{next(iter(wanted))}": give --map'
         )
-    loaded, mismatched, cast = {}, {}, []
-    for ours, theirs in sources.items():
-        here = tuple(state[ours].shape)
-        if shapes[theirs] != here:
-            mismatched[ours] = (here, shapes[theirs])
-            continue
-        value = read(theirs)
-        if value.dtype != state[ours].dtype:
-            cast.append(ours)
-        state[ours].copy_(value)
-        loaded[ours] = theirs
+    shapes = {
+        ours: (tuple(here[ours].shape), tuple(there[theirs].shape))
+        for ours, theirs in sources.items()
+    }
+    loaded = {ours: theirs for ours, theirs in sources.items() if len(set(shapes[ours])) == 1}
     used = set(sources.values())
     return Graft(
         loaded=loaded,
-        cast=cast,
-        mismatched=mismatched,
+        cast=[ours for ours in loaded if _type(here[ours]) != _type(there[loaded[ours]])],
+        mismatched={ours: pair for ours, pair in shapes.items() if ours not in loaded},
         missing=[name for name in wanted if name not in sources],
-        unused=[name for name in shapes if name not in used],
+        unused=[name for name in there if name not in used],
     )
+
+
+def fill(
+    state: Mapping[str, torch.Tensor], found: Graft, read: Callable[[str], torch.Tensor]
+) -> None:
+    """Copies the tensors of a graft, which ``read`` gives by the source's names, into ``state``."""
+    for ours, theirs in found.loaded.items():
+        state[ours].copy_(read(theirs))
 
 
 def detector_names(
@@ -124,7 +125,11 @@ def _by_rules(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
     return name
 
 
-def _inside(state: Mapping[str, torch.Tensor], parts: Sequence[str]) -> list[str]:
+def _type(one: Described) -> str:
+    return str(one.dtype).removeprefix("torch.")
+
+
+def _inside(state: Collection[str], parts: Sequence[str]) -> list[str]:
     modules = {name[: dot.start()] for name in state for dot in re.finditer(r"\.", name)}
     wanted = []
     for part in parts:

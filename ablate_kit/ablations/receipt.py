@@ -1,4 +1,8 @@
-"""The receipt of a variant: from what it was made, how, and what came out."""
+"""The receipt of a variant: from what it was made, how, and what came out.
+
+It is in the metadata of a safetensors file, in a folder as ``ablation.json``, and beside a file of
+another format as ``NAME.VERB.json``.
+"""
 
 import json
 import platform
@@ -9,11 +13,12 @@ from typing import Any
 
 from ablate_kit import __version__
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from ablate_kit.checkpoints.embedded import KEY, embedded, head_of, stripped
 from ablate_kit.errors import UserError
 
-RECEIPT = "ablation.json"
-OTHER_VERBS = ("swap", "graft")  # of commands whose receipts tell settings, not an ablation
+CUT = "ablation"
+REWRITES = ("swap", "graft", "convert")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            **origin(self.base_path, self.base, self.weights),
+            **_origin(self.base_path, self.base, self.weights),
             "ablation": self.ablation.to_dict(),
             "digest": self.ablation.digest,
             "selected": self.selected,
@@ -66,7 +71,52 @@ class Receipt:
         return receipt
 
 
-def origin(path: str, sha256: str, weights: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Rewrite:
+    """Of a file that was written anew by ``ablate VERB`` with ``settings``; see ``Receipt``."""
+
+    base_path: str
+    base: str
+    weights: str
+    verb: str
+    settings: Mapping[str, Any]
+    output: str
+    versions: Mapping[str, str]
+
+    @property
+    def made_by(self) -> str:
+        return ", ".join(f"{name} {number}" for name, number in self.versions.items())
+
+    @property
+    def settings_text(self) -> str:
+        return ", ".join(f"{name} {json.dumps(value)}" for name, value in self.settings.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **_origin(self.base_path, self.base, self.weights),
+            self.verb: dict(self.settings),
+            "output": {"sha256": self.output},
+            "versions": dict(self.versions),
+        }
+
+    @staticmethod
+    def from_dict(verb: str, values: Mapping[str, Any]) -> "Rewrite":
+        """Raises ``UserError`` for what is no receipt."""
+        try:
+            return Rewrite(
+                str(values["base"]["path"]),
+                str(values["base"]["sha256"]),
+                str(values["weights"]),
+                verb,
+                dict(values[verb]),
+                str(values["output"]["sha256"]),
+                {str(name): str(number) for name, number in values["versions"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"it has no {error}") from None
+
+
+def _origin(path: str, sha256: str, weights: str) -> dict[str, Any]:
     """How every receipt begins."""
     return {"base": {"path": path, "sha256": sha256}, "weights": weights}
 
@@ -81,45 +131,92 @@ def versions(*, drawn: bool) -> dict[str, str]:
     return found
 
 
-def text_of(receipt: Mapping[str, Any]) -> str:
-    return json.dumps(receipt, indent=1) + "\n"
+def text_of(receipt: Receipt | Rewrite) -> str:
+    return json.dumps(receipt.to_dict(), indent=1) + "\n"
 
 
-def receipt_path(checkpoint: Checkpoint, destination: Path) -> Path:
-    """Where the receipt of a variant is: in its folder, or beside its file."""
-    if checkpoint.folder:
-        return destination / RECEIPT
-    return destination.with_name(f"{destination.name}.{RECEIPT}")
+def receipt_path(destination: Path, *, folder: bool, verb: str = CUT) -> Path:
+    """Where a receipt is that is a file of its own."""
+    name = f"{verb}.json"
+    return destination / name if folder else destination.with_name(f"{destination.name}.{name}")
 
 
-def read_receipt(path: Path) -> Receipt:
-    """The receipt at ``path``; raises ``UserError`` if it is none of an ablation."""
-    values = read_json(path)
-    for verb in OTHER_VERBS:
-        if verb in values:
-            raise UserError(
-                f"{path} is a receipt of ablate {verb}, which no ablation repeats; run ablate "
-                f"{verb} with its settings"
-            )
-    try:
-        return Receipt.from_dict(values)
-    except UserError as error:
-        raise UserError(f"{path} is not a receipt of an ablation: {error}") from None
+def own_path(checkpoint: Checkpoint, destination: Path) -> Path | None:
+    """Where the receipt of a changed copy goes; None for into the copy itself."""
+    folder = checkpoint.folder is not None
+    if not folder and checkpoint.archive.format == "safetensors":
+        try:
+            embedded(stripped(head_of(checkpoint.archive.sources[checkpoint.archive.path])), "")
+        except CheckpointError:  # a valid header, but a strange one
+            pass
+        else:
+            return None
+    return receipt_path(destination, folder=folder)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not valid JSON; expected a receipt") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is not a receipt: it is no JSON object")
-    return values
+def receipt_of(checkpoint: Checkpoint) -> Receipt | Rewrite | None:
+    """What a checkpoint says it was made by; raises ``UserError`` where that cannot be read."""
+    found = receipt_text(checkpoint)
+    return None if found is None else _parsed(*found)
+
+
+def receipt_text(checkpoint: Checkpoint) -> tuple[str, str] | None:
+    """A checkpoint's receipt as it is written, and where that is; None if it has none."""
+    archive, folder = checkpoint.archive, checkpoint.folder is not None
+    if not folder and archive.format == "safetensors" and KEY in archive.metadata:
+        return archive.metadata[KEY], str(checkpoint.path)
+    for verb in (CUT,) if folder else (CUT, *REWRITES):
+        path = receipt_path(checkpoint.path, folder=folder, verb=verb)
+        if path.is_file():
+            return _text(path), str(path)
+    return None
+
+
+def read_receipt(path: Path) -> Receipt | Rewrite:
+    """The receipt at ``path``, which is its file, or that of a checkpoint that has one."""
+    if path.is_dir() or _is_binary(path):
+        with open_checkpoint(path) as checkpoint:
+            found = receipt_of(checkpoint)
+        if found is None:
+            raise UserError(f"{path} has no receipt")
+        return found
+    return _parsed(_text(path), str(path))
 
 
 def made_by(checkpoint: Checkpoint) -> Ablation | None:
-    """The ablation that a checkpoint was made by; None for one without a receipt."""
-    path = receipt_path(checkpoint, checkpoint.path)
-    return read_receipt(path).ablation if path.is_file() else None
+    """The ablation that a checkpoint was made by; None for one that was not."""
+    found = receipt_of(checkpoint)
+    return found.ablation if isinstance(found, Receipt) else None
+
+
+def _is_binary(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b"\0" in file.read(4096)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is not valid JSON; expected a receipt") from None
+
+
+def _parsed(text: str, where: str) -> Receipt | Rewrite:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"{where} is not valid JSON; expected a receipt") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where} is not a receipt: it is no JSON object")
+    try:
+        for verb in REWRITES:
+            if verb in values:
+                return Rewrite.from_dict(verb, values)
+        return Receipt.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{where} is not a receipt: {error}") from None

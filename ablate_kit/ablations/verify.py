@@ -1,28 +1,24 @@
 """Whether a checkpoint is what its receipt says."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ablate_kit.ablations.ablation import Blocks, Edit, Random, Whole
 from ablate_kit.ablations.apply import check_fits, encoded
-from ablate_kit.ablations.receipt import (
-    OTHER_VERBS,
-    Receipt,
-    read_json,
-    read_receipt,
-    receipt_path,
-)
+from ablate_kit.ablations.receipt import Receipt, Rewrite
 from ablate_kit.ablations.write import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.checkpoints.digest import digest
+from ablate_kit.checkpoints.digest import digest, digest_without_receipt
 from ablate_kit.checkpoints.elements import carrier
 from ablate_kit.checkpoints.values import read_bits
 from ablate_kit.errors import UserError
+
+Told = TypeVar("Told", Receipt, Rewrite)
 
 
 @dataclass(frozen=True)
@@ -34,27 +30,21 @@ class Check:
     detail: str
 
 
-def verify(path: Path, weights: str | None = None, base: Path | None = None) -> list[Check]:
-    """The checks of the checkpoint at ``path`` against the receipt beside (or in) it.
+def verify(
+    checkpoint: Checkpoint, receipt: Receipt | Rewrite, base: Path | None = None
+) -> Iterator[Check]:
+    """The checks of a checkpoint against its receipt, as far as the ablation alone allows.
 
     ``base`` is where the original is now, by default where the receipt says. Raises ``UserError``
-    where there is no receipt, and where ``base`` is given and is not the original.
+    where ``base`` is given and is not the original.
     """
-    with open_checkpoint(path, weights) as checkpoint:
-        found = receipt_path(checkpoint, checkpoint.path)
-        if not found.is_file():
-            for verb in OTHER_VERBS:
-                other = path.with_name(f"{path.name}.{verb}.json")
-                if other.is_file():
-                    return [_bytes(checkpoint, read_json(other), other)]
-            raise UserError(f"{path} has no receipt; expected {found}")
-        receipt = read_receipt(found)
-    with open_checkpoint(path, receipt.weights or None) as checkpoint:
-        return [*_checks(checkpoint, receipt), _original(receipt, base)]
+    yield _bytes(checkpoint, receipt)
+    if isinstance(receipt, Receipt):
+        yield from _elements(checkpoint, receipt)
+        yield original(receipt, base, recreate)
 
 
-def _checks(checkpoint: Checkpoint, receipt: Receipt) -> Iterator[Check]:
-    yield _bytes(checkpoint, receipt.to_dict(), checkpoint.path)
+def _elements(checkpoint: Checkpoint, receipt: Receipt) -> Iterator[Check]:
     try:
         check_fits(checkpoint, receipt.ablation)
     except UserError as error:
@@ -78,15 +68,12 @@ def _checks(checkpoint: Checkpoint, receipt: Receipt) -> Iterator[Check]:
     )  # fmt: skip
 
 
-def _bytes(checkpoint: Checkpoint, receipt: Mapping[str, Any], path: Path) -> Check:
-    try:
-        expected = receipt["output"]["sha256"]
-    except (KeyError, TypeError):
-        raise UserError(f"{path} is not a receipt: it has no digest of the output") from None
-    found = digest(checkpoint.archive.files)
-    if found == expected:
+def _bytes(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> Check:
+    archive = checkpoint.archive
+    found = digest(archive.files) if checkpoint.folder else digest_without_receipt(archive)
+    if found == receipt.output:
         return Check("bytes", True, f"SHA-256 {found}")
-    return Check("bytes", False, f"SHA-256 {found}, and the receipt says {expected}")
+    return Check("bytes", False, f"SHA-256 {found}, and the receipt says {receipt.output}")
 
 
 def _holds(checkpoint: Checkpoint, name: str, receipt: Receipt) -> bool:
@@ -113,22 +100,24 @@ def _set(array: Any, edit: Edit, value: Any) -> None:
                 array.reshape(-1)[part] = value
 
 
-def _original(receipt: Receipt, base: Path | None) -> Check:
-    """Whether the original with the ablation gives the same bytes."""
+def original(
+    receipt: Told, base: Path | None, again: Callable[[Checkpoint, Told, Path], None]
+) -> Check:
+    """Whether what the receipt tells of, done ``again`` to the original, gives the same bytes."""
     if base is None and not Path(receipt.base_path).exists():
         return Check(
             "original", None, f"not here: {receipt.base_path}; give --base to compare with it"
         )
-    with open_checkpoint(base or Path(receipt.base_path), receipt.weights or None) as original:
+    with open_checkpoint(base or Path(receipt.base_path), receipt.weights or None) as opened:
         try:
-            check_base(original, receipt)
+            check_base(opened, receipt)
         except UserError as error:
             if base is not None:
                 raise
             return Check("original", None, f"changed since: {error}")
         with tempfile.TemporaryDirectory() as folder:
             try:
-                recreate(original, receipt, Path(folder) / f"again{original.path.suffix}")
+                again(opened, receipt, Path(folder) / f"again{opened.path.suffix}")
             except UserError as error:
                 return Check("original", False, str(error))
-    return Check("original", True, f"{original.path} with the ablation gives the same bytes")
+    return Check("original", True, f"{opened.path} gives the same bytes again")

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits, file_changes
-from ablate_kit.ablations.receipt import Receipt, origin, receipt_path, text_of, versions
+from ablate_kit.ablations.receipt import Receipt, Rewrite, own_path, text_of, versions
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import digest, sha256
-from ablate_kit.checkpoints.patch import Notes, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.digest import digest
+from ablate_kit.checkpoints.patch import Note, copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
+
+PLACEHOLDER = "0" * 64  # where a digest is not known yet
 
 
 def variant_path(checkpoint: Checkpoint, ablation: Ablation, output: Path) -> Path:
@@ -25,17 +26,17 @@ def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) ->
     """Raises ``UserError`` where a destination or its receipt exists, or an ablation does not fit
     the checkpoint."""
     for destination, ablation in destinations.items():
-        for path in (destination, receipt_path(checkpoint, destination)):
-            if path.exists():
+        for path in (destination, own_path(checkpoint, destination)):
+            if path and path.exists():
                 raise UserError(f"{path} exists; choose another place or remove it")
         check_fits(checkpoint, ablation)
 
 
 def write_variants(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:
-    """Writes one changed copy of the checkpoint per destination, and its receipt beside it.
+    """Writes one changed copy of the checkpoint per destination, with its receipt.
 
-    A Hugging Face folder gives folders that load as it does, with the receipt inside. Raises
-    ``UserError`` like ``check_free`` before anything is written.
+    A Hugging Face folder gives folders that load as it does. Raises ``UserError`` like
+    ``check_free`` before anything is written.
     """
     check_free(checkpoint, destinations)
     with _base_digest(checkpoint) as base:
@@ -50,27 +51,28 @@ def _write_variant(
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     selected = ablation.selected(shapes)
 
-    def notes(output: str) -> dict[str, str]:
+    def note(output: str | None) -> str:
         receipt = Receipt(
             str(checkpoint.path),
-            base(),
+            base() if output else PLACEHOLDER,
             checkpoint.place,
             ablation,
             selected,
-            output,
+            output or PLACEHOLDER,
             versions(drawn=ablation.drawn),
         )
-        return {receipt_path(checkpoint, destination).name: text_of(receipt.to_dict())}
+        return text_of(receipt)
 
-    _copy(checkpoint, ablation, destination, notes)
+    _copy(checkpoint, ablation, destination, note)
 
 
-def _copy(checkpoint: Checkpoint, ablation: Ablation, destination: Path, notes: Notes) -> None:
+def _copy(checkpoint: Checkpoint, ablation: Ablation, destination: Path, note: Note) -> None:
     changes = file_changes(checkpoint, ablation)
-    if checkpoint.folder:
-        copy_folder_patched(checkpoint, changes, destination, notes=notes)
+    path = own_path(checkpoint, destination)
+    if checkpoint.folder and path:
+        copy_folder_patched(checkpoint, changes, destination, note=note, note_name=path.name)
     else:
-        write_patched(checkpoint.archive, changes, destination, notes=notes)
+        write_patched(checkpoint.archive, changes, destination, note=note, note_path=path)
 
 
 @contextmanager
@@ -114,18 +116,24 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
         )
     destination.parent.mkdir(parents=True, exist_ok=True)
 
-    def notes(output: str) -> dict[str, str]:
-        if output != receipt.output:
+    _copy(checkpoint, receipt.ablation, destination, note_as_told(receipt))
+
+
+def note_as_told(receipt: Receipt | Rewrite) -> Note:
+    """The receipt again; raises ``UserError`` where the copy comes out with another digest."""
+
+    def note(output: str | None) -> str:
+        if output not in (None, receipt.output):
             raise UserError(
                 f"the copy would have SHA-256 {output}, and the receipt says {receipt.output}; "
                 f"it was made by {receipt.made_by}"
             )
-        return {receipt_path(checkpoint, destination).name: text_of(receipt.to_dict())}
+        return text_of(receipt)
 
-    _copy(checkpoint, receipt.ablation, destination, notes)
+    return note
 
 
-def check_base(checkpoint: Checkpoint, receipt: Receipt) -> None:
+def check_base(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> None:
     """Raises ``UserError`` unless ``checkpoint`` is what the receipt's variant was made from."""
     found = digest(checkpoint.archive.files)
     if found != receipt.base:
@@ -133,18 +141,3 @@ def check_base(checkpoint: Checkpoint, receipt: Receipt) -> None:
             f"{checkpoint.path} has SHA-256 {found}; the receipt is for {receipt.base} "
             f"({receipt.base_path})"
         )
-
-
-def write_receipt(
-    destination: Path, verb: str, checkpoint: Checkpoint, settings: Mapping[str, Any]
-) -> None:
-    """``DESTINATION.VERB.json``: what a file was made from, and how, by a command that does more
-    than to set elements."""
-    path = destination.with_name(f"{destination.name}.{verb}.json")
-    made = {
-        **origin(str(checkpoint.path), digest(checkpoint.archive.files), checkpoint.place),
-        verb: dict(settings),
-        "output": {"sha256": sha256(destination)},
-        "versions": versions(drawn=False),
-    }
-    path.write_text(text_of(made), encoding="utf-8")

@@ -40,6 +40,12 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
             raise
 
 
+def new_text(destination: Path, text: str, *, overwrite: bool = False) -> None:
+    """``new_file`` of a short text."""
+    with new_file(destination, overwrite=overwrite) as fd, os.fdopen(os.dup(fd), "wb") as file:
+        file.write(text.encode())
+
+
 @contextmanager
 def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``destination`` that becomes it when the block ends well.

@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .archive import Archive
+from .embedded import head_of, stripped
 from .errors import CheckpointError
 
 _CHUNK = 1 << 20
@@ -32,18 +34,35 @@ def digest_of(files: Mapping[Path, int | None]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _sha256(path: Path, fd: int | None) -> str:
-    hashed = hashlib.sha256()
-    opened = None
+def digest_without_receipt(archive: Archive) -> str:
+    """``digest`` of what an archive was before its receipt was put into it, if one was."""
+    if archive.format != "safetensors":
+        return digest(archive.files)
+    source = archive.sources[archive.path]
+    head = head_of(source)
+    return digest_behind(stripped(head), archive.path, source.fileno(), len(head))
+
+
+def digest_behind(head: bytes, path: Path, fd: int, start: int) -> str:
+    """The SHA-256 of ``head`` and of what the file open at ``fd`` holds from ``start`` on."""
+    hashed = hashlib.sha256(head)
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if fd is None else fd
-        at = 0
-        while chunk := os.pread(opened, _CHUNK, at):
+        while chunk := os.pread(fd, _CHUNK, start):
             hashed.update(chunk)
-            at += len(chunk)
+            start += len(chunk)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    finally:
-        if fd is None and opened is not None:
-            os.close(opened)
     return hashed.hexdigest()
+
+
+def _sha256(path: Path, fd: int | None) -> str:
+    if fd is not None:
+        return digest_behind(b"", path, fd, 0)
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        return digest_behind(b"", path, opened, 0)
+    finally:
+        os.close(opened)

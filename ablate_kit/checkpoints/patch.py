@@ -14,24 +14,26 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from .archive import Archive
-from .atomic import new_file, new_folder
-from .digest import digest_of
+from .atomic import new_file, new_folder, new_text
+from .digest import digest_behind, digest_of
 from .elements import Change, bytes_of, write_elements, write_through
+from .embedded import BLOCK, embedded, head_of, stripped
 from .errors import CheckpointError
 from .folders import copy_others
 from .tensors import Storage
 from .weights import Checkpoint
 
-__all__ = ["Change", "Notes", "bytes_of", "copy_folder_patched", "write_patched"]
+__all__ = ["Change", "Note", "bytes_of", "copy_folder_patched", "write_patched"]
 
 _CHUNK = 1 << 20
 
 
-Notes = Callable[[str], Mapping[str, str]]
-"""From the digest of the copy, text files to put beside it or into it, by name."""
+Note = Callable[[str | None], str]
+"""A copy's receipt, from the copy's digest; from None, a text as long as that."""
 
 
 def write_patched(
@@ -40,30 +42,36 @@ def write_patched(
     destination: Path,
     *,
     overwrite: bool = False,
-    notes: Notes | None = None,
+    note: Note | None = None,
+    note_path: Path | None = None,
 ) -> None:
     """Write a copy of ``archive``'s file with ``changes`` made to it, one after the other.
 
     ``changes`` may be a generator that reads a tensor, yields its change and forgets it: one is
     held at a time. Tensors that share bytes change together. The copy appears at ``destination``
-    when it is complete and on disk; on any failure nothing is left behind and what was there
-    before stays. ``notes`` are put beside it just before. Raises ``CheckpointError`` for changes
-    that do not fit, and where ``destination`` is the archive's own file, or exists and
-    ``overwrite`` is false.
+    when it is complete; on any failure nothing is left behind and what was there before stays.
+    ``note`` is put at ``note_path`` just before, or, where that is None, into the metadata of
+    the copy, which must be a safetensors file (see ``embedded``); the digest is that of the copy
+    without it. Raises ``CheckpointError`` for changes that do not fit, and where ``destination`` is
+    the archive's own file, or exists and ``overwrite`` is false.
     """
     if len(archive.files) > 1:
         raise CheckpointError(f"{archive.path} lists several files; a copy of it is a folder")
     if _is_same(archive.path, destination):
         raise CheckpointError(f"{destination} is the checkpoint itself; write the copy elsewhere")
-    placed: list[Path] = []
+    placed = False
     try:
         with new_file(destination, overwrite=overwrite) as fd:
+            if note and not note_path:
+                _write_noted(archive, changes, fd, note)
+                return
             _write_copy(archive, changes, {archive.path: fd})
-            for name, text in notes(digest_of({destination: fd})).items() if notes else ():
-                _write_note(destination.with_name(name), text, overwrite)
-                placed.append(destination.with_name(name))
+            if note and note_path:
+                text = note(digest_of({destination: fd}))
+                new_text(note_path, text, overwrite=overwrite)
+                placed = True
     except BaseException:
-        for note_path in placed:
+        if placed and note_path:
             note_path.unlink(missing_ok=True)
         raise
 
@@ -74,14 +82,15 @@ def copy_folder_patched(
     destination: Path,
     *,
     overwrite: bool = False,
-    notes: Notes | None = None,
+    note: Note | None = None,
+    note_name: str = "",
 ) -> None:
     """Write a copy of a Hugging Face folder with ``changes`` made to its weights.
 
     Everything else is copied too (configuration, processors, code), except for other files of
     weights, version control and caches, and except for what is neither a file nor a folder. A
     link is replaced by what it points to, which must lie in the folder or, in the hub's cache,
-    among its blobs. ``notes`` are put into it. As ``write_patched``
+    among its blobs. ``note`` is put into it under ``note_name``. As ``write_patched``
     otherwise; an old folder at ``destination`` is replaced as a whole.
     """
     folder = checkpoint.folder
@@ -104,22 +113,35 @@ def copy_folder_patched(
                 for path in archive.sources
             }
             _write_copy(archive, changes, fds)
-            if notes:
+            if note:
                 index = {path: None for path in archive.files if path not in fds}
-                for name, text in notes(digest_of({**index, **fds})).items():
-                    _write_note(temporary / name, text, overwrite=True)
+                text = note(digest_of({**index, **fds}))
+                new_text(temporary / note_name, text, overwrite=True)
 
 
-def _write_note(path: Path, text: str, overwrite: bool) -> None:
-    content = text.encode()
-    with new_file(path, overwrite=overwrite) as fd:
-        write_through(fd, 0, memoryview(content), len(content))
+def _write_noted(archive: Archive, changes: Iterable[Change], fd: int, note: Note) -> None:
+    """Write a safetensors file with ``changes`` and a receipt in its metadata to ``fd``."""
+    source = archive.sources[archive.path]
+    old = head_of(source)
+    head = stripped(old)
+    start = len(embedded(head, note(None)))
+    shift = start - len(old)
+    # Up to a block's end, and from there on: whole blocks can be cloned.
+    border = min(-(-len(old) // BLOCK) * BLOCK, source.size)
+    _copy_bytes(source.fileno(), fd, len(old), border, shift)
+    _copy_bytes(source.fileno(), fd, border, source.size, shift)
+    source.check_unchanged()
+    for change in changes:
+        info = archive.tensor(change.tensor)
+        write_elements(fd, replace(info, offset=info.offset + shift), change)
+    digest = digest_behind(head, archive.path, fd, start)
+    write_through(fd, 0, memoryview(embedded(head, note(digest))), start)
 
 
 def _write_copy(archive: Archive, changes: Iterable[Change], fds: Mapping[Path, int]) -> None:
     """Write the archive's files with ``changes`` to the open files ``fds``, by their paths."""
     for path, source in archive.sources.items():
-        _copy_bytes(source.fileno(), fds[path], source.size)
+        _copy_bytes(source.fileno(), fds[path], 0, source.size)
         source.check_unchanged()
     touched: dict[Storage, None] = {}
     for change in changes:
@@ -130,20 +152,19 @@ def _write_copy(archive: Archive, changes: Iterable[Change], fds: Mapping[Path, 
         _update_checksums(fds[storage.file], storage)
 
 
-def _copy_bytes(source: int, target: int, size: int) -> None:
-    """Copy a whole file in the kernel, which clones instead where the file system can."""
-    done = 0
-    while done < size:
+def _copy_bytes(source: int, target: int, start: int, end: int, shift: int = 0) -> None:
+    """Copy bytes in the kernel, which clones instead where the file system can."""
+    while start < end:
         try:
-            count = os.copy_file_range(source, target, size - done, done, done)
+            count = os.copy_file_range(source, target, end - start, start, start + shift)
         except OSError:
             count = 0  # not between these file systems; a real fault (a full disk) comes again
         if count == 0:
-            chunk = os.pread(source, min(_CHUNK, size - done), done)
+            chunk = os.pread(source, min(_CHUNK, end - start), start)
             if not chunk:
                 raise CheckpointError("the checkpoint was cut short while it was copied")
-            count = os.pwrite(target, chunk, done)
-        done += count
+            count = os.pwrite(target, chunk, start + shift)
+        start += count
 
 
 def _update_checksums(fd: int, storage: Storage) -> None:

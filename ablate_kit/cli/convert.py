@@ -22,7 +22,7 @@ def convert(
 ) -> None:
     """Rewrite a checkpoint under our names, or the thesis notebooks'."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.convert import convert as converted
+    from ablate_kit.models.rewrite import convert as converted
 
     check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
     with open_checkpoint(checkpoint, weights) as opened:

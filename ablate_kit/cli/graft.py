@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.output import DryRun, check_new_file, print_json, say
-from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.graft import Graft
@@ -32,41 +31,23 @@ def graft(
     dry_run: DryRun = False,
 ) -> None:
     """Load pretrained backbone and neck (or other parts), with a report of every tensor."""
-    from ablate_kit.ablations import graft as rule
-    from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.checkpoints.digest import digest
-    from ablate_kit.models.hybrid import HybridAdapter
-    from detector.checkpoint import save_weights
+    from ablate_kit.models.rewrite import grafted, source_of, write_content
 
     check_new_file(output, ".safetensors")
-    with open_checkpoint(checkpoint) as opened:
-        adapter = HybridAdapter.open(opened)
-    model = adapter.module
-    with open_checkpoint(source, weights) as given:
-        shapes = {name: info.shape for name, info in given.tensors.items()}
-        names = rule.detector_names(shapes, model.config, rules or [])
-        done = rule.graft(model, shapes, given.read, parts.split(","), names)
-    if done.mismatched and not skip_mismatched:
-        name, (here, there) = next(iter(done.mismatched.items()))
-        raise UserError(
-            f'{len(done.mismatched)} tensors of {source} have another shape: "{name}" is {there} '
-            f"there and {here} here; give --skip-mismatched to leave them out"
+    with open_checkpoint(checkpoint) as opened, open_checkpoint(source, weights) as given:
+        done, content = grafted(
+            opened, given, parts.split(","), rules or [], skip_mismatched=skip_mismatched
         )
-    if not done.loaded:
-        raise UserError(
-            f"every tensor of {source} has another shape than its place in {checkpoint}"
-        )
-    if not dry_run:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(output, model, adapter.classes)
-        origin = {
-            "path": str(source),
-            "sha256": digest(given.archive.files),
-            "weights": given.place,
-        }
-        settings = {"from": origin, "parts": parts, "map": rules or [], "tensors": len(done.loaded)}
-        write_receipt(output, "graft", opened, settings)
+        if not dry_run:
+            settings = {
+                "from": source_of(given),
+                "parts": parts,
+                "map": rules or [],
+                "skip_mismatched": skip_mismatched,
+                "tensors": len(done.loaded),
+            }
+            write_content(content, output, opened, "graft", settings)
     if as_json:
         print_json(
             {

@@ -6,18 +6,25 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.output import print_json, say
+from ablate_kit.errors import UserError
 
 
 def meta(
     checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
     levels: Annotated[int, typer.Option(help="How deep containers are opened.", min=1)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="Print only the receipt, for ablate apply.")
+    ] = False,
 ) -> None:
     """Show format, weight sets and everything else in the file. Nothing in it is run."""
     from ablate_kit.checkpoints import open_archive, weight_sets
     from ablate_kit.reports.meta import outline, tensors
     from ablate_kit.reports.tree import sizes
 
+    if receipt:
+        say(_receipt(checkpoint))
+        return
     with open_archive(checkpoint) as archive:
         sets = weight_sets(archive)
         rows = list(outline(archive.metadata, levels))
@@ -41,3 +48,14 @@ def meta(
         for keys, text in rows:
             say(f"{'  ' * (len(keys) - 1)}{keys[-1]}: {text}" if text else
                 f"{'  ' * (len(keys) - 1)}{keys[-1]}:")  # fmt: skip
+
+
+def _receipt(path: Path) -> str:
+    from ablate_kit.ablations.receipt import receipt_text
+    from ablate_kit.checkpoints import open_checkpoint
+
+    with open_checkpoint(path) as opened:
+        found = receipt_text(opened)
+    if found is None:
+        raise UserError(f"{path} has no receipt, inside or beside it")
+    return found[0].rstrip("\n")

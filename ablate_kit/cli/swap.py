@@ -35,22 +35,15 @@ def swap(
     dry_run: DryRun = False,
 ) -> None:
     """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
-    from ablate_kit.ablations import swap as rule
-    from ablate_kit.ablations.write import write_receipt
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.hybrid import HybridAdapter
-    from detector.checkpoint import save_weights
+    from ablate_kit.models.rewrite import swapped, write_content
 
     check_new_file(output, ".safetensors")
     with open_checkpoint(checkpoint, weights) as opened:
-        adapter = HybridAdapter.open(opened)
-    original = adapter.module
-    made = rule.swap(original, rule.parse_switches(switches, original.config), init.value, seed)
-    if not dry_run:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(output, made.model, adapter.classes)
-        settings = {"switches": switches, "init": init.value, "seed": seed}
-        write_receipt(output, "swap", opened, settings)
+        made, content = swapped(opened, switches, init.value, seed)
+        if not dry_run:
+            settings = {"switches": switches, "init": init.value, "seed": seed}
+            write_content(content, output, opened, "swap", settings)
     parts = {"kept": made.kept, "new": made.new, "dropped": made.dropped}
     if as_json:
         difference = made.change if made.change != float("inf") else None

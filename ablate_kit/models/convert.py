@@ -1,8 +1,8 @@
 """Checkpoints of the thesis notebooks to ours, and back."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.hybrid import HybridAdapter
-from detector.checkpoint import save_atomically, save_weights
 from detector.config import HybridConfig, preset
 from detector.network import legacy
 
@@ -28,22 +27,30 @@ OF_TRAINING = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conversion:
-    """What went into the new file, and what of the old one did not."""
+    """What goes into the new file, and what of the old one does not.
 
+    ``content`` is what ``torch.save`` is to write; None where the weights are to be written alone.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    config: str
+    classes: tuple[str, ...]
+    content: Mapping[str, Any] | None
     renamed: int
     tensors: int
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
 
 
-def convert(checkpoint: Checkpoint, output: Path, *, to_legacy: bool = False) -> Conversion:
-    """Writes a checkpoint of the hybrid detector under our names, or the notebooks'.
+def converted(
+    checkpoint: Checkpoint, *, to_legacy: bool = False, tensors_only: bool = False
+) -> Conversion:
+    """A checkpoint of the hybrid detector under our names, or the notebooks'.
 
-    ``.safetensors`` holds the weights, config and class names; ``.pth`` holds what the training run
-    saved as well. The notebooks' form is a ``.pth``. Raises ``UserError`` for a model that the
-    notebooks cannot build.
+    Weights, config and class names, and unless ``tensors_only`` what the training run saved as
+    well. Raises ``UserError`` for a model that the notebooks cannot build.
     """
     adapter = HybridAdapter.open(checkpoint)
     if to_legacy:
@@ -52,23 +59,24 @@ def convert(checkpoint: Checkpoint, output: Path, *, to_legacy: bool = False) ->
     names = {name: name for name in state}
     if to_legacy:
         names = legacy.to_legacy(state, model.config)
-    extras = {
-        name: checkpoint.archive.metadata[name]
-        for name in KEPT
-        if _is_plain(checkpoint.archive.metadata.get(name))
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".safetensors":
-        extras = {}
-        save_weights(output, model, adapter.classes)
-    else:
+    extras: dict[str, Any] = {}
+    content: dict[str, Any] | None = None
+    if not tensors_only:
+        extras = {
+            name: checkpoint.archive.metadata[name]
+            for name in KEPT
+            if _is_plain(checkpoint.archive.metadata.get(name))
+        }
         content = extras | {"model": {names[name]: tensor for name, tensor in state.items()}}
         if not to_legacy:
             content |= {"config": model.config.to_json(), "classes": list(adapter.classes)}
-        save_atomically(output, lambda path: torch.save(content, path))
     old = set(checkpoint.tensors)
     used = {*extras, "config", "classes", checkpoint.place}
     return Conversion(
+        state=state,
+        config=model.config.to_json(),
+        classes=adapter.classes,
+        content=content,
         renamed=len(set(names.values()) - old),
         tensors=len(names),
         kept=tuple(extras),

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from ablate_kit.ablations.graft import detector_names, graft
+from ablate_kit.ablations.graft import detector_names, fill, graft
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
@@ -161,9 +161,9 @@ def _train(
 def _graft(model: HybridDetector, run: Run) -> None:
     assert run.pretrained is not None  # noqa: S101
     with open_checkpoint(run.pretrained) as given:
-        shapes = {name: info.shape for name, info in given.tensors.items()}
-        names = detector_names(shapes, model.config)
-        done = graft(model, shapes, given.read, run.parts, names)
+        state, names = model.state_dict(), detector_names(given.tensors, model.config)
+        done = graft(state, given.tensors, run.parts, names)
+        fill(state, done, given.read)
     if done.mismatched:
         name, (here, there) = next(iter(done.mismatched.items()))
         raise UserError(

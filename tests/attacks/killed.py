@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.patch import Change, copy_folder_patched, write_patched
@@ -69,8 +70,7 @@ def main() -> None:
             else:
                 states["old" if content(target) == {"": b"old"} else "broken"] += 1
             if kind == "new" and target.exists():
-                receipt = json.loads(Path(f"{target}.ablation.json").read_text())
-                states["receipt"] += receipt["base"]["sha256"] != ""
+                states["receipt"] += set(read_receipt(target).output) != {"0"}
             for path in sorted(work.iterdir(), reverse=True):
                 if path.name.startswith("whole"):
                     continue

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate_kit.ablations.graft import Graft, detector_names, graft
+from ablate_kit.ablations.graft import Graft, detector_names, fill, graft
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.config import HybridConfig, preset
@@ -22,10 +22,10 @@ PARTS = ["backbone", "neck"]
 
 
 def done(model: HybridDetector, tensors: dict[str, Tensor], *rules: str, parts: list[str]) -> Graft:
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return graft(
-        model, shapes, tensors.__getitem__, parts, detector_names(shapes, model.config, rules)
-    )
+    renamed = detector_names(tensors, model.config, rules)
+    found = graft(model.state_dict(), tensors, parts, renamed)
+    fill(model.state_dict(), found, tensors.__getitem__)
+    return found
 
 
 def pretraining_export(path: Path, config: HybridConfig) -> dict[str, Tensor]:
@@ -58,8 +58,9 @@ def test_a_pretraining_export_fills_all_but_the_dense_heads(tmp_path: Path) -> N
     model = HybridDetector(SMALL.replace(num_classes=7), seed=1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with open_checkpoint(tmp_path / "x.pth") as source:
-        shapes = {name: info.shape for name, info in source.tensors.items()}
-        found = graft(model, shapes, source.read, PARTS, detector_names(shapes, model.config))
+        renamed = detector_names(source.tensors, model.config)
+        found = graft(model.state_dict(), source.tensors, PARTS, renamed)
+        fill(model.state_dict(), found, source.read)
     assert found.loaded.keys() == expected.keys()
     assert len(found.missing) == 6
     assert all("dense_heads" in name for name in found.missing)
@@ -73,8 +74,8 @@ def test_at_thesis_size_202_of_208_and_128_of_128(tmp_path: Path) -> None:
     pretraining_export(tmp_path / "x.pth", preset("thesis"))
     model = HybridDetector(preset("thesis"), seed=1)
     with open_checkpoint(tmp_path / "x.pth") as source:
-        shapes = {name: info.shape for name, info in source.tensors.items()}
-        found = graft(model, shapes, source.read, PARTS, detector_names(shapes, model.config))
+        renamed = detector_names(source.tensors, model.config)
+        found = graft(model.state_dict(), source.tensors, PARTS, renamed)
     loaded = [name.partition(".")[0] for name in found.loaded]
     assert (loaded.count("backbone"), loaded.count("neck")) == (202, 128)
     assert len(found.missing) == 6

@@ -70,7 +70,9 @@ def test_an_edited_copy_is_a_folder_that_differs_in_one_shard(tmp_path: Path, ki
         name = checkpoint.tensor("layers.3.weight").name
         new = torch.tensor([9.0, 8.0])
         change = Change(name, bytes_of(new), (slice(1, 3),))
-        copy_folder_patched(checkpoint, [change], target, notes=lambda _: {"note.txt": "hello"})
+        copy_folder_patched(
+            checkpoint, [change], target, note=lambda _: "hello", note_name="note.txt"
+        )
     changed = {
         path.name
         for path in folder.iterdir()

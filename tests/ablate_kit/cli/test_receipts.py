@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ablate_kit.ablations.ablation import Random
 
@@ -73,13 +74,15 @@ def test_a_variant_is_verified_and_recreated_bit_for_bit(
     assert [(check["check"], check["passed"]) for check in checks] == [
         ("bytes", True), ("selection", True), ("values", True), ("original", True),
     ]  # fmt: skip
-    receipt = variant / "ablation.json" if variant.is_dir() else Path(f"{variant}.ablation.json")
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(run("meta", variant, "--receipt"))
     again = tmp_path / f"again{variant.suffix}"
     run("apply", base, receipt, "-o", again)
     assert content(again) == content(variant)
     assert content(variant) != content(base)
-    own = again / "ablation.json" if again.is_dir() else Path(f"{again}.ablation.json")
-    assert own.read_bytes() == receipt.read_bytes()
+    assert run("meta", again, "--receipt") == receipt.read_text()
+    run("apply", base, variant, "-o", tmp_path / f"third{variant.suffix}")
+    assert content(tmp_path / f"third{variant.suffix}") == content(variant)
     moved = base.rename(tmp_path / f"moved{base.suffix}")
     assert "unknown  not here" in run("verify", again)
     assert "unknown" not in run("verify", again, "--base", moved)
@@ -89,9 +92,20 @@ def test_a_receipt_says_what_was_done(run: Run, tmp_path: Path) -> None:
     base = safetensors_file(tmp_path)
     run("units", base, "layers.0.ffn", "--percent", "50", "--seed", 7, "-o", tmp_path / "v")
     (variant,) = (tmp_path / "v").glob("*.safetensors")
-    receipt = json.loads(Path(f"{variant}.ablation.json").read_text())
+    assert [path.name for path in (tmp_path / "v").iterdir()] == [variant.name]
+    with safe_open(variant, "pt") as opened:
+        receipt = json.loads(opened.metadata()["ablate_kit.receipt"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     assert receipt["base"]["sha256"] == hashlib.sha256(base.read_bytes()).hexdigest()
-    assert receipt["output"]["sha256"] == hashlib.sha256(variant.read_bytes()).hexdigest()
+    # The digest is that of the original's bytes with the drawn elements set to zero.
+    expected = bytearray(base.read_bytes())
+    start = len(expected) - sum(tensor.nbytes for tensor in tensors.values())
+    with safe_open(base, "pt") as opened:
+        header = json.loads(expected[8:start])
+        at = start + header["layers.0.ffn.weight"]["data_offsets"][0]
+    for position in Random(24, 7, 0).indices("layers.0.ffn.weight", (8, 6)).tolist():
+        expected[at + 4 * position : at + 4 * position + 4] = bytes(4)
+    assert receipt["output"]["sha256"] == hashlib.sha256(expected).hexdigest()
     assert receipt["versions"]["numpy"] == np.__version__
     (edit,) = receipt["ablation"]["edits"]
     assert edit["seed"] == 7
@@ -108,12 +122,14 @@ def test_a_changed_copy_is_found_out(run: Run, fails: Run, refuse: Run, tmp_path
     printed = fails("verify", variant)
     assert printed.startswith("bytes      WRONG    SHA-256")
     assert "values     ok" in printed
-    variant.write_bytes(base.read_bytes())
+    receipt = tmp_path / "other.safetensors.ablation.json"
+    receipt.write_text(run("meta", variant, "--receipt"))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(base.read_bytes())
     assert "1 of 1 tensors hold other values, such as layers.1.attn.weight" in fails(
-        "verify", variant
+        "verify", other
     )
-    variant.write_bytes(whole)
-    receipt = Path(f"{variant}.ablation.json")
+    variant = other
     told = json.loads(receipt.read_text())
     told["selected"] = "0" * 64
     receipt.write_text(json.dumps(told))
@@ -125,18 +141,23 @@ def test_a_changed_copy_is_found_out(run: Run, fails: Run, refuse: Run, tmp_path
 
 def test_mistakes_with_receipts(refuse: Run, run: Run, tmp_path: Path) -> None:
     base, variant = safetensors_file(tmp_path), tmp_path / "v.safetensors"
-    assert "has no receipt; expected" in refuse("verify", base)
+    assert "has no receipt" in refuse("verify", base)
+    assert "has no receipt" in refuse("meta", base, "--receipt")
     run("component", base, "layers.1.attn", "-o", variant)
-    receipt = f"{variant}.ablation.json"
+    receipt = variant
     target = tmp_path / "x.safetensors"
     assert "the receipt is for" in refuse("apply", variant, receipt, "-o", target)
     assert "the receipt is for" in refuse("verify", variant, "--base", variant)
-    assert "is not valid JSON" in refuse("apply", base, base, "-o", target)
+    assert "has no receipt" in refuse("apply", base, base, "-o", target)
+    assert "--from goes with the receipt of a graft" in refuse(
+        "apply", base, receipt, "-o", target, "--from", base)  # fmt: skip
+    assert "--from goes with the receipt of a graft" in refuse("verify", variant, "--from", base)
     assert "cannot read" in refuse("apply", base, tmp_path / "none.json", "-o", target)
     for text, words in {
         "[]": "it is no JSON object",
         "{}": "it has no 'base'",
-        '{"swap": {}}': "is a receipt of ablate swap",
+        "x": "is not valid JSON",
+        '{"swap": {}}': "it has no 'base'",
     }.items():
         (tmp_path / "r.json").write_text(text)
         assert words in refuse("apply", base, tmp_path / "r.json", "-o", target)
@@ -144,14 +165,82 @@ def test_mistakes_with_receipts(refuse: Run, run: Run, tmp_path: Path) -> None:
     assert "exists" in refuse("apply", base, receipt, "-o", variant)
 
 
-def test_a_swapped_checkpoint_is_verified_too(
-    run: Run, fails: Run, hybrid: Path, tmp_path: Path
+def test_receipts_written_beside_the_file_still_count(run: Run, tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    base, variant = safetensors_file(tmp_path), tmp_path / "v.safetensors"
+    run("component", base, "layers.1.attn", "-o", variant)
+    text = run("meta", variant, "--receipt")
+    tensors = load_file(variant)
+    save_file(tensors, variant)  # as it was without the receipt
+    Path(f"{variant}.ablation.json").write_text(text)
+    assert "WRONG" not in run("verify", variant)
+    run("apply", base, f"{variant}.ablation.json", "-o", tmp_path / "again.safetensors")
+    assert run("meta", tmp_path / "again.safetensors", "--receipt") == text
+
+
+def test_a_cut_of_a_cut_has_a_receipt_of_its_own(run: Run, tmp_path: Path) -> None:
+    base, first, second = (tmp_path / f"{n}.safetensors" for n in ("base", "first", "second"))
+    safetensors_file(tmp_path)
+    run("component", base, "layers.1.attn", "-o", first)
+    run("component", first, "layers.2.attn", "-o", second)
+    receipt = json.loads(run("meta", second, "--receipt"))
+    assert receipt["base"]["path"] == str(first)
+    assert receipt["base"]["sha256"] == hashlib.sha256(first.read_bytes()).hexdigest()
+    assert "unknown" not in run("verify", second)
+    tensors = load_file(second)
+    assert [name for name, tensor in tensors.items() if not tensor.any()] == [
+        "layers.1.attn.weight", "layers.2.attn.weight",
+    ]  # fmt: skip
+
+
+REWRITES = {
+    "swap": ["swap", "BASE", "csi=off", "pgi=[1]", "--seed", "3"],
+    "graft": ["graft", "BASE", "--from", "SOURCE", "--parts", "neck,encoder"],
+    "convert": ["convert", "BASE"],
+}
+
+
+@pytest.mark.parametrize("verb", REWRITES)
+def test_what_is_written_anew_is_verified_and_recreated_bit_for_bit(
+    run: Run, fails: Run, refuse: Run, hybrid: Path, tmp_path: Path, verb: str
 ) -> None:
-    target = tmp_path / "s.safetensors"
-    run("swap", hybrid, "csi=off", "-o", target)
-    assert run("verify", target).startswith("bytes  ok")
-    target.write_bytes(target.read_bytes()[:-1] + b"x")
-    assert fails("verify", target).startswith("bytes  WRONG")
+    base, source = (tmp_path / f"{name}.safetensors" for name in ("base", "source"))
+    base.write_bytes(hybrid.read_bytes())
+    run("component", hybrid, "neck", "-o", source)
+    target, again = tmp_path / "new.safetensors", tmp_path / "again.safetensors"
+    run(*({"BASE": base, "SOURCE": source}.get(w, w) for w in REWRITES[verb]), "-o", target)
+    assert run("verify", target).splitlines()[1].startswith("original  ok")
+    receipt = json.loads(run("meta", target, "--receipt"))
+    assert {"ablate_kit", "python", "torch"} == receipt["versions"].keys()
+    plan = run("apply", base, target, "-o", again, "--dry-run")
+    assert f"ablate {verb} would be repeated" in plan
+    assert not again.exists()
+    run("apply", base, target, "-o", again)
+    assert again.read_bytes() == target.read_bytes()
+    assert "exists" in refuse("apply", base, target, "-o", again)
+    again.write_bytes(target.read_bytes()[:-1] + b"x")
+    assert fails("verify", again).startswith("bytes     WRONG")
+    moved = base.rename(tmp_path / "moved.safetensors")
+    assert "unknown  not here" in run("verify", target)
+    assert "unknown" not in run("verify", target, "--base", moved)
+    assert "the receipt is for" in refuse("apply", source, target, "-o", tmp_path / "x.safetensors")
+    if verb == "graft":
+        elsewhere = source.rename(tmp_path / "elsewhere.safetensors")
+        assert "give --from to compare" in run("verify", target, "--base", moved)
+        assert "unknown" not in run("verify", target, "--base", moved, "--from", elsewhere)
+        assert "the receipt took tensors from" in refuse(
+            "apply", moved, target, "-o", tmp_path / "x.safetensors", "--from", moved)  # fmt: skip
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_conversion_with_all_that_a_run_saved_is_recreated(
+    run: Run, hybrid: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.pth", tmp_path / "b.pth"
+    run("convert", hybrid, "-o", first)
+    assert "WRONG" not in run("verify", first)
+    run("apply", hybrid, f"{first}.convert.json", "-o", second)
+    assert second.read_bytes() == first.read_bytes()
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(

@@ -1,0 +1,236 @@
+"""Checkpoints of the hybrid detector that are written anew, because names or shapes change.
+
+What ``ablate swap``, ``graft`` and ``convert`` write, and what ``apply`` and ``verify`` make again
+from its receipt. Tensors go to the file one by one. A graft needs no more memory than the largest;
+a swap builds both networks, to say by how much the output changes.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+
+from ablate_kit.ablations.graft import Graft, detector_names, graft
+from ablate_kit.ablations.receipt import Rewrite, receipt_path, text_of, versions
+from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
+from ablate_kit.ablations.verify import Check, original
+from ablate_kit.ablations.write import PLACEHOLDER, check_base, note_as_told
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.atomic import new_file, new_text
+from ablate_kit.checkpoints.digest import digest, digest_of
+from ablate_kit.checkpoints.elements import bytes_of, write_through
+from ablate_kit.checkpoints.embedded import embedded
+from ablate_kit.checkpoints.patch import Note
+from ablate_kit.errors import UserError
+from ablate_kit.models.convert import Conversion, converted
+from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
+from detector.checkpoint import Layout, layout_of, safetensors_head, weights_metadata
+
+FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
+
+
+@dataclass(frozen=True)
+class Content:
+    """A safetensors file to be: ``read`` gives its tensors, one by one."""
+
+    layout: Layout
+    metadata: Mapping[str, str]
+    read: Callable[[str], torch.Tensor]
+
+
+def swapped(
+    checkpoint: Checkpoint, switches: Sequence[str], init: str, seed: int
+) -> tuple[Swap, Content]:
+    """The checkpoint with ``switches`` set, as ``swap`` does it."""
+    if init not in get_args(Init):
+        raise UserError(f'init is "{init}"; expected {" or ".join(get_args(Init))}')
+    adapter = HybridAdapter.open(checkpoint)
+    before = adapter.module
+    changes = parse_switches(switches, before.config)
+    made = swap(before, changes, cast(Init, init), seed)
+    state = made.model.state_dict()
+    metadata = weights_metadata(made.model.config.to_json(), adapter.classes)
+    return made, Content(layout_of(state), metadata, state.__getitem__)
+
+
+def grafted(
+    checkpoint: Checkpoint,
+    source: Checkpoint,
+    parts: Sequence[str],
+    rules: Sequence[str],
+    *,
+    skip_mismatched: bool,
+) -> tuple[Graft, Content]:
+    """The checkpoint with ``parts`` from ``source``, as ``graft`` does it.
+
+    Both must be open as long as the content is read. Raises ``UserError`` where tensors have
+    another shape, unless these are to be skipped, and where none is left.
+    """
+    if not is_hybrid(checkpoint):
+        raise UserError(f"{checkpoint} is not a hybrid detector")
+    config, live = config_and_names(checkpoint)
+    own = {ours: name for name, ours in live.items()}
+    here = {ours: checkpoint.tensors[name] for ours, name in own.items()}
+    renamed = detector_names(source.tensors, config, rules)
+    found = graft(here, source.tensors, parts, renamed)
+    if found.mismatched and not skip_mismatched:
+        name, (ours, theirs) = next(iter(found.mismatched.items()))
+        raise UserError(
+            f'{len(found.mismatched)} tensors of {source} have another shape: "{name}" is '
+            f"{theirs} there and {ours} here; give --skip-mismatched to leave them out"
+        )
+    if not found.loaded:
+        raise UserError(
+            f"every tensor of {source} has another shape than its place in {checkpoint}"
+        )
+
+    def read(name: str) -> torch.Tensor:
+        if name in found.loaded:
+            return source.read(found.loaded[name]).to(getattr(torch, here[name].dtype))
+        return checkpoint.read(own[name])
+
+    layout = {name: (info.dtype, info.shape) for name, info in here.items()}
+    classes = checkpoint.classes or class_names(config.num_classes)
+    return found, Content(layout, weights_metadata(config.to_json(), classes), read)
+
+
+def source_of(source: Checkpoint) -> dict[str, str]:
+    """How a receipt names the file that a graft took tensors from."""
+    return {
+        "path": str(source.path),
+        "sha256": digest(source.archive.files),
+        "weights": source.place,
+    }
+
+
+def write_content(
+    content: Content, destination: Path, checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]
+) -> None:
+    """Writes a safetensors file with its receipt: from what, by which command and settings."""
+    _write(content, destination, _note(checkpoint, verb, told))
+
+
+def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = False) -> Conversion:
+    """Writes a checkpoint under our names, or the notebooks'; the suffix says in which format."""
+    done = converted(checkpoint, to_legacy=to_legacy, tensors_only=destination.suffix != ".pth")
+    told = {"to_legacy": to_legacy, "format": FORMATS[destination.suffix]}
+    _write_conversion(done, destination, _note(checkpoint, "convert", told))
+    return done
+
+
+def recreate(
+    checkpoint: Checkpoint, receipt: Rewrite, destination: Path, source: Path | None = None
+) -> None:
+    """Writes what ``receipt`` tells of, bit for bit, with a receipt of its own.
+
+    ``source`` is where a graft's other file is now, by default where the receipt says. Raises
+    ``UserError`` where ``checkpoint`` or that file is not what it was made from, and where the new
+    file comes out different, which is then removed.
+    """
+    check_base(checkpoint, receipt)
+    if destination.exists():
+        raise UserError(f"{destination} exists; choose another place or remove it")
+    try:
+        with _remade(checkpoint, receipt, source) as write:
+            write(destination, note_as_told(receipt))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the receipt of ablate {receipt.verb} is damaged: {error}") from None
+
+
+def verify_rewrite(receipt: Rewrite, base: Path | None = None, source: Path | None = None) -> Check:
+    """Whether the original, written anew as the receipt says, gives the same bytes."""
+    if receipt.verb == "graft" and source is None:
+        told = Path(str(receipt.settings["from"]["path"]))
+        if not told.exists():
+            return Check("original", None, f"not here: {told}; give --from to compare with it")
+    return original(receipt, base, partial(recreate, source=source))
+
+
+@contextmanager
+def _remade(
+    checkpoint: Checkpoint, receipt: Rewrite, source: Path | None
+) -> Iterator[Callable[[Path, Note], None]]:
+    told = receipt.settings
+    with ExitStack() as files:
+        if receipt.verb == "convert":
+            done = converted(
+                checkpoint, to_legacy=told["to_legacy"], tensors_only=told["format"] != "torch"
+            )
+            yield partial(_write_conversion, done)
+            return
+        if receipt.verb == "swap":
+            _, content = swapped(checkpoint, told["switches"], told["init"], told["seed"])
+        else:
+            origin = told["from"]
+            opened = files.enter_context(
+                open_checkpoint(source or Path(origin["path"]), origin["weights"] or None)
+            )
+            found = digest(opened.archive.files)
+            if found != origin["sha256"]:
+                raise UserError(
+                    f"{opened.path} has SHA-256 {found}; the receipt took tensors from "
+                    f"{origin['sha256']} ({origin['path']})"
+                )
+            _, content = grafted(
+                checkpoint,
+                opened,
+                told["parts"].split(","),
+                told["map"],
+                skip_mismatched=told["skip_mismatched"],
+            )
+        yield partial(_write, content)
+
+
+def _note(checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]) -> Note:
+    base = digest(checkpoint.archive.files)
+    made_by = {**versions(drawn=False), "torch": torch.__version__}
+
+    def note(output: str | None) -> str:
+        return text_of(
+            Rewrite(
+                str(checkpoint.path),
+                base,
+                checkpoint.place,
+                verb,
+                told,
+                output or PLACEHOLDER,
+                made_by,
+            )
+        )
+
+    return note
+
+
+def _write(content: Content, destination: Path, note: Note) -> None:
+    head, order = safetensors_head(content.layout, content.metadata)
+    start = at = len(embedded(head, note(None)))
+    hashed = hashlib.sha256(head)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(destination) as fd:
+        for name in order:
+            values = bytes_of(content.read(name))
+            hashed.update(values)
+            write_through(fd, at, values, len(values))
+            at += len(values)
+        write_through(fd, 0, memoryview(embedded(head, note(hashed.hexdigest()))), start)
+
+
+def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
+    if done.content is None:
+        metadata = weights_metadata(done.config, done.classes)
+        state = done.state
+        _write(Content(layout_of(state), metadata, state.__getitem__), destination, note)
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    path = receipt_path(destination, folder=False, verb="convert")
+    with new_file(destination) as fd:
+        # To an open file, because torch writes a path's name into the file.
+        with os.fdopen(os.dup(fd), "wb") as file:
+            torch.save(done.content, file)
+        new_text(path, note(digest_of({destination: fd})))

@@ -1,0 +1,35 @@
+"""The detector's files are what the safetensors library would write, in a fixed order."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from detector.checkpoint import save_tensors
+
+
+def test_the_bytes_are_those_of_the_library(tmp_path: Path) -> None:
+    tensors = {
+        f"{name}.{i}": torch.zeros(2, 3 + i).to(dtype)
+        for name in ("b", "a")
+        for i, dtype in enumerate(
+            (torch.float32, torch.int64, torch.bfloat16, torch.bool, torch.float64, torch.uint8,
+             torch.float16, torch.int32, torch.int8, torch.int16, torch.complex64)
+        )
+    }  # fmt: skip
+    tensors |= {"scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4), "t": torch.eye(3).t()[1:]}
+    save_tensors(tmp_path / "x.safetensors", tensors, {"config": "é"})
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    theirs = safetensors.torch.load(safetensors.torch.save(contiguous, {"config": "é"}))
+    ours = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    save_tensors(tmp_path / "ascii.safetensors", tensors, {"config": "e"})
+    expected = safetensors.torch.save(contiguous, {"config": "e"})
+    assert (tmp_path / "ascii.safetensors").read_bytes() == expected
+
+
+def test_the_order_of_the_metadata_does_not_matter(tmp_path: Path) -> None:
+    for name, metadata in (("a", {"x": "1", "y": "2"}), ("b", {"y": "2", "x": "1"})):
+        save_tensors(tmp_path / name, {"w": torch.ones(2)}, metadata)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
