@@ -93,13 +93,7 @@ def detector_names(
     if rules:
         readable = [_rule(text) for text in rules]
         return {name: _by_rules(name, readable) for name in names}
-    found = {}
-    for name in names:
-        try:
-            found[name] = legacy.to_ours([name], config)[name]
-        except UserError:  # a tensor of ours, or foreign
-            found[name] = name
-    return found
+    return legacy.to_ours(names, config, keep_foreign=True)
 
 
 def _rule(text: str) -> tuple[re.Pattern[str], str]:

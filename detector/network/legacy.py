@@ -114,10 +114,15 @@ def is_legacy(names: Iterable[str]) -> bool:
     return "backbone.st0.0.conv3.weight" in set(names)
 
 
-def to_ours(names: Iterable[str], config: HybridConfig) -> dict[str, str]:
-    """The name here of every tensor of a notebook checkpoint; ``UserError`` for a foreign one."""
+def to_ours(
+    names: Iterable[str], config: HybridConfig, *, keep_foreign: bool = False
+) -> dict[str, str]:
+    """The name here of every tensor of a notebook checkpoint.
+
+    Raises ``UserError`` for a foreign one, unless these are to keep their names.
+    """
     table = {theirs: ours for ours, theirs in _pairs(config)}
-    return {name: _renamed(name, table) for name in names}
+    return {name: _renamed(name, table, keep_foreign) for name in names}
 
 
 def to_legacy(names: Iterable[str], config: HybridConfig) -> dict[str, str]:
@@ -266,13 +271,15 @@ def _inside(ours: str, theirs: str, names: Mapping[str, str]) -> Iterator[tuple[
         yield f"{ours}.{here}", f"{theirs}.{there}"
 
 
-def _renamed(name: str, table: Mapping[str, str]) -> str:
+def _renamed(name: str, table: Mapping[str, str], keep_foreign: bool = False) -> str:
     """``name`` with its longest prefix that the table knows replaced."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         prefix = ".".join(parts[:end])
         if prefix in table:
             return ".".join((table[prefix], *parts[end:]))
+    if keep_foreign:
+        return name
     raise UserError(f'unexpected tensor "{name}"{did_you_mean(name, table)}')
 
 

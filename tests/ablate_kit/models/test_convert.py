@@ -8,8 +8,8 @@ import torch
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.convert import Conversion
-from ablate_kit.models.rewrite import convert
 from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.rewrite import convert
 from detector.config import HybridConfig, preset
 from detector.network import legacy
 from detector.network.model import HybridDetector
