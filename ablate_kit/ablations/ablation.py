@@ -200,7 +200,7 @@ class Ablation:
                 for edit in values["edits"]
             )
             return Ablation(str(values["name"]), str(values["kind"]), edits)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
 
 

@@ -109,7 +109,7 @@ def digest_of_tensor(checkpoint: Checkpoint, name: str) -> str:
     """SHA-256 of a tensor's elements in row-major order."""
     info = checkpoint.tensors[name]
     hashed = hashlib.sha256()
-    for chunk in _chunks(checkpoint, info):
+    for chunk in row_major_bytes(checkpoint, info):
         hashed.update(chunk)
     return hashed.hexdigest()
 
@@ -150,15 +150,20 @@ def compare(first: Checkpoint, second: Checkpoint, name: str) -> Values:
     )
 
 
-def _chunks(checkpoint: Checkpoint, info: TensorInfo) -> Iterator[bytes]:
+def row_major_bytes(
+    checkpoint: Checkpoint, info: TensorInfo, window: int = _WINDOW
+) -> Iterator[bytes]:
+    """A tensor's elements, ``window`` bytes (whole elements) at a time where they lie in order."""
     if info.contiguous:
         source = checkpoint.archive.sources[info.file]
-        for start in range(0, info.nbytes, _WINDOW):
-            yield source.read(info.offset + start, min(_WINDOW, info.nbytes - start))
+        for start in range(0, info.nbytes, window):
+            yield source.read(info.offset + start, min(window, info.nbytes - start))
     else:
         from .values import read_bits
 
-        yield read_bits(checkpoint.archive, info).tobytes()
+        content = memoryview(read_bits(checkpoint.archive, info).tobytes())
+        for start in range(0, len(content), window):
+            yield bytes(content[start : start + window])
 
 
 def _layout(info: TensorInfo) -> tuple[object, ...]:

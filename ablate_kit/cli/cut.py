@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import DryRun, numbers, print_json, say
+from ablate_kit.cli.output import DryRun, numbers, print_json, say, warn
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ Weights = Annotated[
 Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.")]
 Seed = Annotated[int, typer.Option(help="Of the random draws.")]
 Json = Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")]
+
+
+_TWINS = 5  # tensors of which the copies are named
 
 
 class LayerMode(StrEnum):
@@ -187,11 +190,13 @@ def _write(
         check_free(checkpoint, targets)
         say(plan(checkpoint, targets))
         _say_shared(checkpoint, targets)
+        _warn_of_twins(checkpoint, targets)
         return
     if dry_run:
         check_free(checkpoint, targets)
     else:
         write_variants(checkpoint, targets)
+    _warn_of_twins(checkpoint, targets)
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     if as_json:
         print_json(
@@ -222,6 +227,33 @@ def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> No
             if others and name not in said:
                 said.add(name)
                 say(f"{name} shares its bytes with {', '.join(others)}: changed together")
+
+
+def _warn_of_twins(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
+    """Names the equal copies of what is cut that stay as they are."""
+    from ablate_kit.checkpoints.twins import twins
+
+    known: dict[str, list[str]] = {}
+    left: dict[str, list[str]] = {}
+    for one in targets.values():
+        names = dict.fromkeys(edit.tensor for edit in one.edits)
+        changed = {checkpoint.tensors[name].storage for name in names}
+        for name in names:
+            if name not in known:
+                known[name] = twins(checkpoint, name)
+            spared = [
+                other for other in known[name] if checkpoint.tensors[other].storage not in changed
+            ]
+            if spared:
+                left.setdefault(name, spared)
+    notes = [
+        f"{name} has equal copies that are not cut with it: {', '.join(others[:3])}"
+        + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        for name, others in left.items()
+    ]
+    warn(notes[:_TWINS])
+    if len(notes) > _TWINS:
+        warn([f"{len(notes) - _TWINS} more tensors have equal copies that are not cut with them"])
 
 
 def _once(names: Iterable[str], checkpoint: "Checkpoint", quiet: bool) -> list[str]:

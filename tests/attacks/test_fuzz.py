@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
 from ablate_kit.checkpoints.diff import digest_of_tensor
 from ablate_kit.checkpoints.patch import Change, copy_folder_patched, write_patched
 from ablate_kit.checkpoints.stats import stats
+from ablate_kit.errors import UserError
 from ablate_kit.reports.meta import outline
 
 WEIGHTS = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2).expand(2)}
@@ -93,5 +95,11 @@ def test_nothing_but_our_error_comes_out(
             copy_folder_patched(checkpoint, changes, folder.with_name(f"{folder.name}-copy"))
         else:
             write_patched(checkpoint.archive, changes, folder / "copy")
+            with contextlib.suppress(UserError):
+                receipt_of(checkpoint)
+            if kind == "safetensors":
+                write_patched(checkpoint.archive, changes, folder / "noted", note=lambda _: "text")
+                with open_checkpoint(folder / "noted") as copy:
+                    assert list(copy.tensors) == list(checkpoint.tensors)
             with open_checkpoint(folder / "copy") as copy:
                 assert list(copy.tensors) == list(checkpoint.tensors)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
 from ablate_kit.checkpoints.diff import digest_of_tensor
 from ablate_kit.checkpoints.stats import stats
+from ablate_kit.errors import did_you_mean
 from ablate_kit.reports.meta import outline
 
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.",
@@ -51,6 +52,7 @@ def main() -> None:
     sys.addaudithook(hook)
     # Once without the hook: what is imported when it is needed is imported now, codecs too.
     look(Path(sys.argv[2]))
+    did_you_mean("a", ["b"])
     for codec in ("cp437", "latin-1", "raw-unicode-escape", "ascii"):
         b"a".decode(codec)
     limit = 1 << 29

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.ablations.ablation import Random
+from ablate_kit.cli.app import main
 
 Run = Callable[..., str]
 
@@ -283,6 +284,42 @@ def test_a_tied_tensor_is_edited_once_and_reported(run: Run, tmp_path: Path) -> 
     run("units", base, "*e*d", "--percent", "50", "-o", tmp_path / "u")
     (variant,) = (tmp_path / "u").glob("*.pth")
     assert (torch.load(variant, weights_only=True)["head"] == 0).sum() == 6
+
+
+def test_equal_copies_that_are_left_are_named(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Branches that share weights, as a program saves them that moved each from a GPU."""
+    shared = torch.randn(300, 200, generator=torch.Generator().manual_seed(1))
+    almost = shared.clone()
+    almost[-1, -1] += 1
+    tensors = {f"cls.{i}.weight": shared.clone() for i in range(6)}
+    tensors |= {f"cls.{i}.bias": torch.zeros(300) for i in range(6)}
+    tensors |= {"other": almost, "half": shared.half(), "wide": shared.clone().t()}
+    base = tmp_path / "base.pth"
+    torch.save(tensors, base)
+
+    def said(*arguments: object) -> list[str]:
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        monkey.undo()
+        assert not stop.value.code
+        return capsys.readouterr().err.splitlines()
+
+    note = "note: cls.0.weight has equal copies that are not cut with it: "
+    for more in ([], ["--dry-run"], ["--json"]):
+        target = tmp_path / f"a{len(more)}{''.join(more)}.pth"
+        assert said("component", base, "cls.0", "-o", target, *more) == [
+            f"{note}cls.1.weight, cls.2.weight, cls.3.weight and 2 more"
+        ]
+    assert said("component", base, "cls.{0-4}", "-o", tmp_path / "b.pth") == [
+        f"note: cls.{i}.weight has equal copies that are not cut with it: cls.5.weight"
+        for i in range(5)
+    ]
+    assert said("component", base, "cls", "-o", tmp_path / "c.pth") == []
+    assert said("component", base, "other", "half", "wide", "-o", tmp_path / "d.pth") == []
 
 
 @pytest.mark.parametrize("units", [1, 100, 99_999, 3_000_000])
