@@ -88,7 +88,7 @@ def _say_plan(
     from ablate_kit.sweeps.plan import BASELINE, shares
     from ablate_kit.sweeps.variant import Ablated
 
-    variants = [Ablated(one, adapter.live_names()) for one in ablations]
+    variants = [Ablated.of(one, adapter) for one in ablations]
     with Passes(adapter, variants, memory=memory) as passes:
         passes.look([adapter.prepare(dataset.image(0))])
     warn(passes.notes)
