@@ -100,8 +100,9 @@ def _reprojected(
     changed = change(heads.transpose(0, 1) if turn else heads)
     if changed is None:
         return None
-    projected = F.linear(changed.transpose(0, 1) if turn else changed, weight, bias)
-    return (projected, *output[1:])
+    # What another tap has changed of the output stays.
+    moved = (changed.transpose(0, 1) if turn else changed) - heads
+    return (output[0] + F.linear(moved, weight), *output[1:])
 
 
 @contextmanager

@@ -29,6 +29,7 @@ COMMANDS = {
     "levels": "cut_parts.levels",
     "points": "cut_parts.points",
     "skip": "cut_parts.skip",
+    "mean": "mean.mean",
     "verify": "verify.verify",
     "apply": "apply.apply",
     "dissect": "dissect.dissect",

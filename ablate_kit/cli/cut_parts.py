@@ -44,7 +44,7 @@ def queries(
         raise UserError("give one of --queries and --each")
     rule = Queries(
         pattern=pattern,
-        queries=_spans(chosen, "--queries"),
+        queries=spans_of(chosen, "--queries"),
         together=chosen is not None,
         how="zero",
     )
@@ -65,7 +65,7 @@ def levels(
     """Let a level of the feature pyramid bring in nothing, one by one."""
     from ablate_kit.ablations.levels import Levels
 
-    rule = Levels(base=base, levels=_spans(chosen, "--levels"))
+    rule = Levels(base=base, levels=spans_of(chosen, "--levels"))
     _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
 
 
@@ -106,7 +106,7 @@ def points(
             pattern=pattern,
             num_heads=num_heads,
             num_levels=num_levels,
-            points=_spans(chosen, "--points"),
+            points=spans_of(chosen, "--points"),
             share=share.value,
         )
     else:
@@ -114,7 +114,7 @@ def points(
             pattern=pattern,
             num_heads=num_heads,
             num_levels=num_levels,
-            levels=_spans(of_levels, "--levels"),
+            levels=spans_of(of_levels, "--levels"),
             together=together,
             share=share.value,
         )
@@ -145,7 +145,9 @@ def _write_rule(
         write_all(opened, rule.make(Made(opened)), output, as_json, dry_run)
 
 
-def _spans(text: str | None, what: str) -> list[int] | None:
+def spans_of(text: str | None, what: str) -> list[int] | None:
+    """[0, 3, 4] for "0,3-4"."""
+
     from ablate_kit.ablations.select import parse_spans
 
     return None if text is None else parse_spans(text, what)
