@@ -92,9 +92,9 @@ class Random:
         return np.partition(near, rank)[rank]
 
     def _numbers(self, tensor: str, total: int) -> "Iterator[npt.NDArray[np.uint64]]":
-        philox = _philox(self.seed, self.draw, tensor)
+        generator = philox(self.seed, self.draw, tensor)
         for start in range(0, total, _CHUNK):
-            yield philox.random_raw(min(_CHUNK, total - start))
+            yield generator.random_raw(min(_CHUNK, total - start))
 
 
 Region = Whole | Blocks | Random
@@ -116,8 +116,8 @@ class Noise:
         """(count,) standard normal numbers."""
         import numpy as np
 
-        philox = _philox(self.seed, self.draw, tensor)
-        uniform = ((philox.random_raw(2 * count) >> np.uint64(11)) + 0.5) * 2.0**-53
+        generator = philox(self.seed, self.draw, tensor)
+        uniform = ((generator.random_raw(2 * count) >> np.uint64(11)) + 0.5) * 2.0**-53
         return np.sqrt(-2 * np.log(uniform[:count])) * np.cos(2 * np.pi * uniform[count:])
 
 
@@ -125,7 +125,8 @@ class Noise:
 class Edit:
     """The elements x of one tensor in ``region`` become ``factor * x + value``, plus noise.
 
-    By default they become ``value``, whatever they were, infinite or no number included.
+    By default they become ``value``, whatever they were, infinite or no number included. ``values``
+    gives each of them its own instead, in row-major order of each block; drawn elements have none.
     """
 
     tensor: str
@@ -133,6 +134,7 @@ class Edit:
     value: float = 0.0
     factor: float = 0.0
     noise: Noise | None = None
+    values: tuple[float, ...] | None = None
 
     @property
     def constant(self) -> bool:
@@ -141,15 +143,44 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Removed:
+    """Rows of one tensor that are taken away, so that it has fewer.
+
+    An object query is a row of the tables of queries. A model without it never sees the query.
+    """
+
+    tensor: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What comes into the columns ``ranges`` of a projection's weight comes from another image.
+
+    Every image of a forward pass gets what comes there of another one, drawn by seed and draw.
+    """
+
+    tensor: str
+    ranges: tuple[tuple[int, int], ...]
+    seed: int
+    draw: int
+
+
+Intervention = Removed | Resampled
+
+
+@dataclass(frozen=True)
 class Ablation:
     """A named set of edits. ``kind`` says by what rule it was made; ``name`` suits a file name.
 
-    Edits apply in order; where two touch one element, the later one counts.
+    Edits apply in order; where two touch one element, the later one counts. ``live`` is what only
+    a running model can undergo; no file can hold it.
     """
 
     name: str
     kind: str
     edits: tuple[Edit, ...]
+    live: tuple[Intervention, ...] = ()
 
     @property
     def drawn(self) -> bool:
@@ -160,8 +191,10 @@ class Ablation:
     def digest(self) -> str:
         """SHA-256 of the edits: two ablations that do the same have the same, whatever their
         names."""
-        edits = json.dumps(self.to_dict()["edits"], sort_keys=True)
-        return hashlib.sha256(edits.encode()).hexdigest()
+        told = self.to_dict()
+        parts = [told["edits"], *([told["live"]] if self.live else [])]
+        text = "\n".join(json.dumps(part, sort_keys=True) for part in parts)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def selected(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """SHA-256 of which elements are set, for tensors of these shapes.
@@ -184,7 +217,10 @@ class Ablation:
             {"tensor": edit.tensor, **_region_to_dict(edit.region), **_rule_to_dict(edit)}
             for edit in self.edits
         ]
-        return {"name": self.name, "kind": self.kind, "edits": edits}
+        told: dict[str, Any] = {"name": self.name, "kind": self.kind, "edits": edits}
+        if self.live:
+            told["live"] = [_live_to_dict(one) for one in self.live]
+        return told
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Ablation":
@@ -196,15 +232,18 @@ class Ablation:
                     float(edit["value"]),
                     float(edit.get("factor", 0.0)),
                     _noise_from_dict(edit.get("noise")),
+                    _values_from_list(edit.get("values")),
                 )
                 for edit in values["edits"]
             )
-            return Ablation(str(values["name"]), str(values["kind"]), edits)
+            live = tuple(_live_from_dict(one) for one in values.get("live", ()))
+            return Ablation(str(values["name"]), str(values["kind"]), edits, live)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
 
 
-def _philox(seed: int, draw: int, tensor: str) -> "np.random.Philox":
+def philox(seed: int, draw: int, tensor: str) -> "np.random.Philox":
+    """The generator of a tensor's random numbers."""
     import numpy as np
 
     key = hashlib.sha256(f"{seed}/{draw}/{tensor}".encode()).digest()[:16]
@@ -222,7 +261,30 @@ def _rule_to_dict(edit: Edit) -> dict[str, Any]:
             "seed": edit.noise.seed,
             "draw": edit.noise.draw,
         }
+    if edit.values is not None:
+        found["values"] = list(edit.values)
     return found
+
+
+def _values_from_list(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(value) for value in values)
+
+
+def _live_to_dict(one: Intervention) -> dict[str, Any]:
+    match one:
+        case Removed(tensor, rows):
+            return {"tensor": tensor, "removed": list(rows)}
+        case Resampled(tensor, ranges, seed, draw):
+            drawn = {"seed": seed, "draw": draw}
+            return {"tensor": tensor, "resampled": [list(pair) for pair in ranges], **drawn}
+
+
+def _live_from_dict(values: Mapping[str, Any]) -> Intervention:
+    tensor = str(values["tensor"])
+    if "removed" in values:
+        return Removed(tensor, tuple(int(row) for row in values["removed"]))
+    ranges = tuple((int(start), int(stop)) for start, stop in values["resampled"])
+    return Resampled(tensor, ranges, int(values["seed"]), int(values["draw"]))
 
 
 def _noise_from_dict(values: Mapping[str, Any] | None) -> Noise | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Whole
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed, Whole
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
 from ablate_kit.checkpoints.patch import Change
 from ablate_kit.errors import UserError, did_you_mean
@@ -34,7 +34,12 @@ def applied(
     Raises:
         UserError: an edit names no tensor of the model, or elements that it does not have.
     """
-    with edited(module.state_dict(keep_vars=True), ablation, live_names):
+    from ablate_kit.ablations.intervene import intervened  # which needs torch
+
+    with (
+        edited(module.state_dict(keep_vars=True), ablation, live_names),
+        intervened(module, ablation, live_names),
+    ):
         yield
 
 
@@ -44,13 +49,13 @@ def edited(
     ablation: Ablation,
     live_names: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[None]:
-    """``applied``, to the tensors of a model's ``state_dict()``."""
+    """The edits of ``applied``, to the tensors of a model's ``state_dict()``."""
     import torch
 
     targets = [
         (tensors[there], edit)
         for edit in ablation.edits
-        for there in resolved(edit, tensors, live_names)
+        for there in resolved(edit.tensor, tensors, live_names)
     ]
     undo: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
@@ -69,6 +74,11 @@ def edited(
 
 def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
     """Raises ``UserError`` like ``applied`` where an edit does not fit the checkpoint."""
+    if ablation.live:
+        raise UserError(
+            f"{ablation.name} is for live models, in a sweep: {_why_live(ablation)}; no changed "
+            "copy of a checkpoint can hold it"
+        )
     for edit in ablation.edits:
         info = checkpoint.tensor(edit.tensor)
         _check(edit, info.shape)
@@ -85,6 +95,12 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
             )
 
 
+def _why_live(ablation: Ablation) -> str:
+    if any(isinstance(one, Removed) for one in ablation.live):
+        return "it takes rows away, and a copy's tensors keep their shapes"
+    return "it takes what runs through the model from other images"
+
+
 def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]:
     """What an ablation changes in the file of ``checkpoint``, for ``write_patched``.
 
@@ -94,17 +110,18 @@ def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Change]
     check_fits(checkpoint, ablation)
     for edit in ablation.edits:
         info = checkpoint.tensor(edit.tensor)
-        element = encoded(edit.value, info)
         match edit.region:
             case Whole():
-                yield Change(info.name, element)
+                (values,) = parts(edit, info.shape)
+                yield Change(info.name, encoded(values, info))
             case Blocks(axis, ranges):
                 leading = (slice(None),) * axis
-                for start, stop in ranges:
-                    yield Change(info.name, element, (*leading, slice(start, stop)))
+                for (start, stop), values in zip(ranges, parts(edit, info.shape), strict=True):
+                    block = (*leading, slice(start, stop))
+                    yield Change(info.name, encoded(values, info), block)
             case Random() as region:
                 for index in region.parts(edit.tensor, info.shape):
-                    yield Change(info.name, element, index)
+                    yield Change(info.name, encoded(edit.value, info), index)
 
 
 def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -112,27 +129,42 @@ def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) 
     return sum(edit.region.count(shapes[edit.tensor]) for edit in ablation.edits)
 
 
-def encoded(value: float, info: TensorInfo) -> bytes:
-    """One element of the tensor's type."""
+def parts(edit: Edit, shape: tuple[int, ...]) -> Iterator[float | tuple[float, ...]]:
+    """For each block of an edit, what its elements become: one value, or one each."""
+    if not isinstance(edit.region, Blocks):
+        yield edit.value if edit.values is None else edit.values
+        return
+    at = 0
+    for start, stop in edit.region.ranges:
+        if edit.values is None:
+            yield edit.value
+            continue
+        count = Blocks(edit.region.axis, ((start, stop),)).count(shape)
+        yield edit.values[at : at + count]
+        at += count
+
+
+def encoded(value: float | tuple[float, ...], info: TensorInfo) -> bytes:
+    """One element of the tensor's type, or several."""
     if value == 0:
         return bytes(info.itemsize)
     import torch
 
-    element = torch.tensor([value], dtype=getattr(torch, info.dtype))
-    return element.view(torch.uint8).numpy().tobytes()
+    values = value if isinstance(value, tuple) else (value,)
+    elements = torch.tensor(values, dtype=getattr(torch, info.dtype))
+    return elements.view(torch.uint8).numpy().tobytes()
 
 
 def resolved(
-    edit: Edit,
+    tensor: str,
     tensors: Mapping[str, "torch.Tensor"],
     live_names: Mapping[str, Sequence[str]] | None,
 ) -> Sequence[str]:
+    """The live names of a checkpoint's tensor."""
     known = {name: (name,) for name in tensors} if live_names is None else live_names
-    if not known.get(edit.tensor):
-        raise UserError(
-            f'the model has no tensor "{edit.tensor}"{did_you_mean(edit.tensor, known)}'
-        )
-    return known[edit.tensor]
+    if not known.get(tensor):
+        raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
+    return known[tensor]
 
 
 def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
@@ -146,12 +178,13 @@ def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "
     match edit.region:
         case Whole():
             yield tensor, tensor.clone()
-            _become(tensor, edit)
+            _become(tensor, edit, *parts(edit, tuple(tensor.shape)))
         case Blocks(axis, ranges):
-            for start, stop in ranges:
+            values = parts(edit, tuple(tensor.shape))
+            for (start, stop), value in zip(ranges, values, strict=True):
                 view = tensor.narrow(axis, start, stop - start)
                 yield view, view.clone()
-                _become(view, edit)
+                _become(view, edit, value)
         case Random() as region:
             index = region.indices(edit.tensor, tuple(tensor.shape))
             positions = np.unravel_index(index, tuple(tensor.shape) or (1,))
@@ -162,11 +195,14 @@ def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "
             tensor.view(tensor.shape or (1,))[where] = edit.value
 
 
-def _become(view: "torch.Tensor", edit: Edit) -> None:
+def _become(view: "torch.Tensor", edit: Edit, value: float | tuple[float, ...]) -> None:
     import torch
 
+    if isinstance(value, tuple):
+        view.copy_(torch.tensor(value, dtype=torch.float64).view(view.shape))
+        return
     if edit.constant:
-        view.fill_(edit.value)
+        view.fill_(value)
         return
     added = torch.full((), edit.value, dtype=torch.float64, device=view.device)
     if edit.noise:
@@ -189,3 +225,11 @@ def _check(edit: Edit, shape: tuple[int, ...]) -> None:
             inside = True
     if not inside:
         raise UserError(f"{edit.tensor} of shape {shape} has no {edit.region}")
+    if edit.values is None:
+        return
+    if isinstance(edit.region, Random) or not edit.constant:
+        raise UserError(f"{edit.tensor}: values are for elements that are not drawn or scaled")
+    if len(edit.values) != edit.region.count(shape):
+        raise UserError(
+            f"{edit.tensor}: {len(edit.values)} values for {edit.region.count(shape)} elements"
+        )

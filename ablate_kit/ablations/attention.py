@@ -73,6 +73,7 @@ class Attention:
     layout: Layout
     tensors: Mapping[str, TensorLike]  # by the name after the prefix
     heads: int | None  # None: nothing tells
+    clamped: bool = False  # whether sampling points off the map are moved onto its edge
 
     def name_of(self, tensor: str) -> str:
         return f"{self.prefix}.{tensor}" if self.prefix else tensor
@@ -81,6 +82,12 @@ class Attention:
         if self.heads is None:
             raise UserError(f"cannot tell how many heads {self.prefix} has; give --num-heads")
         return self.heads
+
+    @property
+    def off_map(self) -> float:
+        """A sampling offset that leads off every map, in the type of the module's offsets."""
+        dtype = str(self.tensors["sampling_offsets.weight"].dtype).removeprefix("torch.")
+        return OFF_MAP_HALF if dtype == "float16" else OFF_MAP
 
     @property
     def samples_without_projection(self) -> bool:
@@ -108,12 +115,15 @@ class Attention:
         if value[0] in self.tensors:
             return tuple(self._blocks(name, 0, chosen) for name in value if name in self.tensors)
         if self.samples_without_projection:
+            if self.clamped:
+                raise UserError(
+                    f"no weights of {self.prefix} can remove a head: it moves points that are off "
+                    'the map onto its edge (decoder_method "discrete")'
+                )
             bias = self._blocks("sampling_offsets.bias", 0, chosen)
-            dtype = str(self.tensors["sampling_offsets.bias"].dtype).removeprefix("torch.")
-            off_map = OFF_MAP_HALF if dtype == "float16" else OFF_MAP
             return (
                 self._blocks("sampling_offsets.weight", 0, chosen),
-                Edit(bias.tensor, bias.region, off_map),
+                Edit(bias.tensor, bias.region, self.off_map),
             )
         raise UserError(
             f"no weights of {self.prefix} can remove a head exactly: it has no output projection "
@@ -162,7 +172,8 @@ def attentions(
         )
         if count is None and is_legacy:
             count = legacy.HEADS
-        found.append(Attention(prefix, layout, own, count))
+        clamped = (config or {}).get("decoder_method") == "discrete"
+        found.append(Attention(prefix, layout, own, count, clamped))
     return found
 
 

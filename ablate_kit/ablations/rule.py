@@ -4,9 +4,9 @@ A rule is a frozen dataclass in the file of its kind of ablation, registered in 
 fields are the keys that a recipe may set; ``kind`` tells rules apart.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import Ge, MinLen
 
@@ -16,6 +16,9 @@ from ablate_kit.ablations.select import select
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Numbers = Annotated[list[float], MinLen(1)]
@@ -23,11 +26,30 @@ Naturals = Annotated[list[Natural], MinLen(1)]
 Patterns = Annotated[list[str], MinLen(1)]
 
 
+class Reference(Protocol):
+    """A checkpoint's model that runs on images, for rules that look at what it computes."""
+
+    @property
+    def module(self) -> "nn.Module": ...
+
+    def names_of(self, tensor: str) -> Sequence[str]:
+        """A checkpoint's tensor's names in ``module.state_dict()``."""
+
+    def run(self, images: int | None) -> None:
+        """Passes over the first so many images; by default 32, or all where there are fewer."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """What ablations are made for."""
+    """What ablations are made for; ``open`` gives the model with images, where there are some."""
 
     checkpoint: Checkpoint
+    open: Callable[[], Reference] | None = None
+
+    def reference(self) -> Reference:
+        if self.open is None:
+            raise UserError("means are taken over images, and none are given")
+        return self.open()
 
     def floating(self, pattern: str) -> list[str]:
         """The floating tensors that a pattern names."""

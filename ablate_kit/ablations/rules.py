@@ -1,6 +1,19 @@
 """The kinds of ablations that a recipe may ask for; a new kind is one more line."""
 
-from ablate_kit.ablations import components, heads, layers, retain, scale, skip, units
+from ablate_kit.ablations import (
+    components,
+    heads,
+    layers,
+    levels,
+    mean,
+    points,
+    queries,
+    resample,
+    retain,
+    scale,
+    skip,
+    units,
+)
 from ablate_kit.ablations.rule import Rule
 
 RULES: tuple[type[Rule], ...] = (
@@ -14,6 +27,13 @@ RULES: tuple[type[Rule], ...] = (
     components.Modules,
     skip.Skip,
     layers.Layers,
+    queries.Queries,
+    levels.Levels,
+    points.Points,
+    points.PointLevels,
+    mean.HeadsMean,
+    mean.Channels,
+    resample.HeadsResampled,
     scale.Scale,
     scale.Noisy,
 )

@@ -5,23 +5,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.ablations.attention import LAYOUTS, TensorLike, attentions
+from ablate_kit.ablations.attention import Attention, TensorLike, attentions
 from ablate_kit.ablations.rule import Patterns, Rule, Source
 from ablate_kit.errors import UserError
 from detector.network import legacy
 
 _ATTENTIONS = ("self_attn", "attn", "cross_attn")  # of the hybrid detector's layers, in order
 _FEED_FORWARDS = ("ffn", "mlp")  # the last branch of a layer
-_LAST = "fc2.weight"  # the last layer of a feed-forward branch
+_LAST = ("fc2", "down_proj", "linear2", "layers.1")  # where shapes do not tell which is last
 
 
 def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Ablation]:
     """One ablation per branch, after which it adds nothing to the stream.
 
     Of the hybrid detector's layers the branch's layer scale becomes zero: its deformable attention
-    returns its query too, which zeroing the output projection would leave. Elsewhere the weight and
-    bias of the branch's last projection become zero. In post-norm layers the norm after the sum
-    still runs.
+    returns its query too, which zeroing the output projection would leave. Elsewhere an attention's
+    output projection becomes zero, or what ``attention`` says of one without; of a feed-forward
+    branch the layer that leads back to the stream's width. In post-norm layers the norm after the
+    sum still runs.
 
     Raises ``UserError`` for a module of which it is not known that its output is added to its
     input.
@@ -31,39 +32,90 @@ def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Abl
             "branches of a notebook's checkpoint cannot be skipped under its names; "
             "convert it with ablate convert first"
         )
-    return [
-        Ablation(f"{module}-skip", "skip", tuple(Edit(name) for name in _last(module, tensors)))
-        for module in modules
-    ]
+    return [Ablation(f"{module}-skip", "skip", _silenced(module, tensors)) for module in modules]
 
 
-def _last(module: str, tensors: Mapping[str, TensorLike]) -> list[str]:
-    """The tensors that the branch's output is a multiple of."""
+def _silenced(module: str, tensors: Mapping[str, TensorLike]) -> tuple[Edit, ...]:
+    """The edits after which the branch's output is zero."""
     layer, _, part = module.rpartition(".")
     scales = [name for i in range(1, 4) if (name := f"{layer}.scale{i}.weight") in tensors]
     if scales:
-        if part in _FEED_FORWARDS:
-            return scales[-1:]
-        if part in _ATTENTIONS:
-            return [scales[1 if part == "cross_attn" else 0]]
-        raise UserError(
-            f"{module} is not a residual branch; of its layer, {' and '.join(_ATTENTIONS)} or "
-            f"{' and '.join(_FEED_FORWARDS)} can be skipped"
-        )
+        return (Edit(_scale(module, part, scales)),)
     if any(name.startswith(f"{layer}.gateway.") for name in tensors) and part == "encoder_attn":
         raise UserError(f"{module} cannot be skipped: a gate joins its output, not a sum")
-    own = {name for name in tensors if name.startswith(f"{module}.")}
-    outputs = {name for layout in LAYOUTS for name in layout.output}
-    found = attentions({name: tensors[name] for name in tensors if name in own}, heads=1)
-    names = outputs if [one.prefix for one in found] == [module] else {_LAST}
-    for name in sorted(names):
-        if f"{module}.{name}" in own:
-            bias = f"{module}.{name.removesuffix('weight')}bias"
-            return [f"{module}.{name}", *([bias] if bias in own else [])]
+    own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
+    found = attentions(own, heads=1)
+    if len(found) == 1 and all(name.startswith(f"{found[0].prefix}.") for name in own):
+        return _without_attention(found[0])
+    last = None if found else _leading_back(module, own, tensors)
+    if last is None:
+        raise UserError(
+            f"{module} cannot be skipped: neither is it an attention, nor is it known which of its "
+            "layers leads back to the stream"
+        )
+    bias = f"{last.removesuffix('weight')}bias"
+    return (Edit(last), *([Edit(bias)] if bias in tensors else []))
+
+
+def _scale(module: str, part: str, scales: list[str]) -> str:
+    if part in _FEED_FORWARDS:
+        return scales[-1]
+    if part in _ATTENTIONS:
+        return scales[1 if part == "cross_attn" else 0]
     raise UserError(
-        f"{module} cannot be skipped: it has no output projection that is known "
-        f"({', '.join(sorted({*outputs, _LAST}))})"
+        f"{module} is not a residual branch; of its layer, {' and '.join(_ATTENTIONS)} or "
+        f"{' and '.join(_FEED_FORWARDS)} can be skipped"
     )
+
+
+def _without_attention(attention: Attention) -> tuple[Edit, ...]:
+    for name in attention.layout.output:
+        bias = f"{name.removesuffix('weight')}bias"
+        if name in attention.tensors:
+            added = [Edit(attention.name_of(bias))] if bias in attention.tensors else []
+            return (Edit(attention.name_of(name)), *added)
+    return attention.remove([0])  # of one head, which is all of it
+
+
+def _leading_back(
+    module: str, own: Mapping[str, TensorLike], tensors: Mapping[str, TensorLike]
+) -> str | None:
+    """The weight of a feed-forward branch's last layer.
+
+    All other layers lead from the stream's width to the width that the last one takes, or to twice
+    that where half of it is a gate.
+    """
+    layers = {
+        name: (tensor.shape[0], tensor.shape[1])
+        for name, tensor in own.items()
+        if name.endswith("weight") and len(tensor.shape) >= 2 and set(tensor.shape[2:]) <= {1}
+    }
+    if list(own) and set(own) <= {f"{module}.weight", f"{module}.bias"}:
+        # A layer by itself: the last one if another of its owner leads to it.
+        owner = module.rpartition(".")[0]
+        beside = [tensors[name].shape for name in tensors if _is_layer(name, owner)]
+        found = [name for name, (out, width) in layers.items() if (width, out) in beside]
+        return found[0] if found and _named_last(found[0]) else None
+    found = [
+        name
+        for name, (out, width) in layers.items()
+        if len(layers) > 1
+        and all(
+            (wide in (width, 2 * width)) and into == out
+            for other, (wide, into) in layers.items()
+            if other != name
+        )
+    ]
+    return found[0] if len(found) == 1 else next(filter(_named_last, found), None)
+
+
+def _is_layer(name: str, owner: str) -> bool:
+    rest = name.removeprefix(f"{owner}.")
+    return name.startswith(f"{owner}.") and rest.endswith(".weight") and rest.count(".") == 1
+
+
+def _named_last(name: str) -> bool:
+    return any(name.endswith(f"{last}.weight") for last in _LAST)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Whether a checkpoint is what its receipt says."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ablate_kit.ablations.ablation import Blocks, Edit, Random, Whole
-from ablate_kit.ablations.apply import check_fits, encoded
+from ablate_kit.ablations.apply import check_fits, encoded, parts
 from ablate_kit.ablations.receipt import Receipt, Rewrite
 from ablate_kit.ablations.write import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
@@ -83,21 +83,30 @@ def _holds(checkpoint: Checkpoint, name: str, receipt: Receipt) -> bool:
     again = held.copy()
     for edit in receipt.ablation.edits:
         if edit.tensor == name:
-            value = np.frombuffer(encoded(edit.value, info), carrier(info.itemsize))[0]
-            _set(again, edit, value)
+            values = [
+                np.frombuffer(encoded(part, info), carrier(info.itemsize))
+                for part in parts(edit, info.shape)
+            ]
+            _set(again, edit, values)
     return np.array_equal(held, again)
 
 
-def _set(array: Any, edit: Edit, value: Any) -> None:
+def _set(array: Any, edit: Edit, values: Sequence[Any]) -> None:
+    """Sets the elements; of each block one value, or one for each element."""
     match edit.region:
         case Whole():
-            array[...] = value
+            array[...] = _shaped(values[0], array)
         case Blocks(axis, ranges):
-            for start, stop in ranges:
-                array[(slice(None),) * axis + (slice(start, stop),)] = value
+            for (start, stop), value in zip(ranges, values, strict=True):
+                view = array[(slice(None),) * axis + (slice(start, stop),)]
+                view[...] = _shaped(value, view)
         case Random() as region:
             for part in region.parts(edit.tensor, array.shape):
-                array.reshape(-1)[part] = value
+                array.reshape(-1)[part] = values[0]
+
+
+def _shaped(value: Any, like: Any) -> Any:
+    return value if value.size == 1 else value.reshape(like.shape)
 
 
 def original(

@@ -40,7 +40,7 @@ def demo(
         adapter = open_adapter(checkpoint)
     _, validation = ShapesData(kind="shapes").datasets()
     dataset = limit(validation, images)
-    variants = [Ablated(ablation, adapter.live_names()) for ablation in ablations]
+    variants = [Ablated.of(ablation, adapter) for ablation in ablations]
     with progress() as bars:
         bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
 

@@ -1,5 +1,6 @@
 """``ablate sweep``: a study of many ablations, from a recipe."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from ablate_kit.cli.output import progress, say, warn
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.models.adapter import Adapter
     from detector.data.dataset import Dataset
 
@@ -24,6 +26,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
     ] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for a changed copy of each variant, too.")
+    ] = None,
     memory: Annotated[
         int, typer.Option(help="MiB that recorded outputs may take; less splits the sweep.", min=0)
     ] = 2048,
@@ -37,6 +42,7 @@ def sweep(
     ] = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped."""
+    from ablate_kit.ablations.resample import check_batches
     from ablate_kit.ablations.rule import Source
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.device import check_device
@@ -44,16 +50,29 @@ def sweep(
     from ablate_kit.reports.study import write_study
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import load_sweep
+    from ablate_kit.sweeps.reference import Images
     from ablate_kit.sweeps.study import inputs_of, run_study
 
     plan = load_sweep(recipe, settings or [])
     check_device(device)
     with open_checkpoint(Path(plan.model.checkpoint), plan.model.weights) as checkpoint:
-        ablations = plan.make(Source(checkpoint))
-        adapter = open_adapter(
-            checkpoint, plan.model.framework, trust_remote_code=trust_remote_code, device=device
-        )
+
+        @cache
+        def adapter_of() -> "Adapter":
+            return open_adapter(
+                checkpoint, plan.model.framework, trust_remote_code=trust_remote_code, device=device
+            )
+
+        def reference() -> Images:
+            images = (plan.reference or plan.data).dataset()
+            return Images(adapter_of(), images, plan.evaluation.batch_size)
+
+        ablations = plan.make(Source(checkpoint, reference))  # mistakes show before a model is made
+        adapter = adapter_of()
         dataset = plan.data.dataset()
+        check_batches(ablations, len(dataset), plan.evaluation.batch_size)
+        if write:
+            _write(checkpoint, ablations, write, dry_run)
         if dry_run:
             _say_plan(adapter, dataset, ablations, memory * 2**20)
             return
@@ -80,6 +99,21 @@ def sweep(
     say(f"report: {folder / 'report' / 'report.html'}")
 
 
+def _write(
+    checkpoint: "Checkpoint", ablations: "list[Ablation]", folder: Path, dry_run: bool
+) -> None:
+    from ablate_kit.sweeps.write import plan_copies, write_copies
+
+    copies = plan_copies(checkpoint, ablations, folder)
+    if not dry_run:
+        write_copies(checkpoint, copies)
+    already = f", {len(copies.there)} were there" if copies.there else ""
+    verb = "would be written" if dry_run else "written"
+    count = len(copies.missing)
+    say(f"{count} changed cop{'ies' if count != 1 else 'y'} {verb} to {folder}{already}")
+    warn(f"not written: {why}" for why in copies.impossible.values())
+
+
 def _say_plan(
     adapter: "Adapter", dataset: "Dataset", ablations: "list[Ablation]", memory: float
 ) -> None:
@@ -88,7 +122,7 @@ def _say_plan(
     from ablate_kit.sweeps.plan import BASELINE, shares
     from ablate_kit.sweeps.variant import Ablated
 
-    variants = [Ablated(one, adapter.live_names()) for one in ablations]
+    variants = [Ablated.of(one, adapter) for one in ablations]
     with Passes(adapter, variants, memory=memory) as passes:
         passes.look([adapter.prepare(dataset.image(0))])
     warn(passes.notes)

@@ -76,6 +76,7 @@ class SweepRecipe(_Section):
 
     model: Model
     data: Data
+    reference: Data | None = None  # images that means are taken over; by default those of data
     ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
 
@@ -119,6 +120,7 @@ def _first_problem(error: ValidationError) -> str:
         sections = {
             "model": list(Model.model_fields),
             "data": list(Data.model_fields),
+            "reference": list(Data.model_fields),
             "evaluation": list(Evaluation.model_fields),
             **kinds,
         }

@@ -68,7 +68,7 @@ def run_study(
     batches = -(-len(dataset) // size)
     missing = [i for i in range(batches) if not partial.done(i)]
     cut = [one for one in pending.values() if one]
-    variants = [Ablated(one, adapter.live_names()) for one in cut]
+    variants = [Ablated.of(one, adapter) for one in cut]
     first = 0 if None in pending.values() else 1  # the unmodified model may be done already
     notes: list[str] = []
     if missing:

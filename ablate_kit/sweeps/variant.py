@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import edited, resolved
+from ablate_kit.ablations.ablation import Ablation, Intervention, Removed
+from ablate_kit.ablations.apply import applied, edited, resolved
+from ablate_kit.ablations.intervene import place_of
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.trace import key_of
 
 Changes = Mapping[Hashable, Hashable]
@@ -31,10 +34,22 @@ class Variant(Protocol):
 
 @dataclass(frozen=True)
 class Ablated:
-    """A model with an ablation; ``live_names`` as in ``Adapter``."""
+    """A model with an ablation; ``live_names`` and ``module`` as in ``Adapter``.
+
+    The module is only needed for what an ablation does beyond setting elements.
+    """
 
     ablation: Ablation
     live_names: Mapping[str, Sequence[str]]
+    module: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        if self.ablation.live and self.module is None:
+            raise ValueError(f"{self.name} needs the module")
+
+    @staticmethod
+    def of(ablation: Ablation, adapter: Adapter) -> "Ablated":
+        return Ablated(ablation, adapter.live_names(), adapter.module)
 
     @property
     def name(self) -> str:
@@ -47,13 +62,24 @@ class Ablated:
     def changes(self, state: State) -> Changes:
         found: dict[Hashable, tuple[Hashable, ...]] = {}
         for edit in self.ablation.edits:
-            for there in resolved(edit, state, self.live_names):
+            for there in resolved(edit.tensor, state, self.live_names):
                 key = key_of(state[there])
                 found[key] = (*found.get(key, ()), (there, edit))
+        for one in self.ablation.live:
+            for there in resolved(one.tensor, state, self.live_names):
+                key = self._key(one, there, state)
+                found[key] = (*found.get(key, ()), (there, one))
         return found
 
     def applied(self, state: State) -> AbstractContextManager[None]:
-        return edited(state, self.ablation, self.live_names)
+        if self.module is None:
+            return edited(state, self.ablation, self.live_names)
+        return applied(self.module, self.ablation, self.live_names)
+
+    def _key(self, one: Intervention, there: str, state: State) -> Hashable:
+        if self.module is None or isinstance(one, Removed):
+            return key_of(state[there])
+        return place_of(self.module, there) or key_of(state[there])
 
 
 @dataclass(frozen=True, eq=False)

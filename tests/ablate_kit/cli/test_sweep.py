@@ -127,6 +127,39 @@ def test_finished_variants_are_not_run_again(
     assert out.count("\nencoder ") == 1
 
 
+def test_variants_are_written_where_a_file_can_hold_them(
+    run: Run, refuse: Run, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    values["ablations"] = [
+        {"kind": "heads-mean", "pattern": "decoder.layers.0.self_attn", "heads": [1], "images": 2},
+        {"kind": "queries", "queries": [3, 4]},
+        {"kind": "queries", "queries": [3], "how": "zero"},
+        {"kind": "scale", "pattern": "neck", "factors": [0.5]},
+    ]
+    recipe.write_text(yaml.safe_dump(values))
+    copies = tmp_path / "copies"
+    dry = run("sweep", recipe, "-o", tmp_path / "run", "--write", copies, "--dry-run")
+    assert f"2 changed copies would be written to {copies}" in dry
+    assert not copies.exists()
+    out = run("sweep", recipe, "-o", tmp_path / "run", "--write", copies)
+    assert f"2 changed copies written to {copies}" in out
+    names = ["decoder.layers.0.self_attn-head1-mean", "query3-zero"]
+    assert set(contents(copies)) == {f"{name}.safetensors" for name in names}
+    for name in names:
+        assert "original   ok" in run("verify", copies / f"{name}.safetensors")
+    before = contents(copies)
+    (copies / "query3-zero.safetensors").unlink()
+    again = run("sweep", recipe, "-o", tmp_path / "run", "--write", copies)
+    assert f"1 changed copy written to {copies}, 1 were there" in again
+    assert contents(copies) == before
+    values["ablations"][2]["queries"] = [5]
+    values["ablations"][2]["pattern"] = "queries.content"
+    recipe.write_text(yaml.safe_dump(values))
+    (copies / "query3-zero.safetensors").rename(copies / "query5-zero.safetensors")
+    assert "is another variant" in refuse("sweep", recipe, "--write", copies)
+
+
 def test_the_plan_is_printed_without_running(run: Run, recipe: Path, tmp_path: Path) -> None:
     out = run("sweep", recipe, "-o", tmp_path / "run", "--dry-run")
     lines = {line.split()[0]: line for line in out.splitlines()}

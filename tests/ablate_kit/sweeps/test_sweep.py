@@ -10,6 +10,9 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.components import component
 from ablate_kit.ablations.heads import heads_each
+from ablate_kit.ablations.queries import Queries
+from ablate_kit.ablations.resample import HeadsResampled
+from ablate_kit.ablations.rule import Source
 from ablate_kit.ablations.units import units
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
@@ -48,6 +51,27 @@ def assert_same(a: Sweep, b: Sweep) -> None:
         for column in ("image", "boxes", "scores", "labels"):
             x, y = (getattr(result.detections, column) for result in (one, other))
             assert np.array_equal(x, y), (one.name, column)
+
+
+def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
+    with open_checkpoint(hybrid) as checkpoint:
+        source = Source(checkpoint)
+        adapter = open_adapter(checkpoint)
+        ablations = [
+            *Queries(queries=[0, 3]).make(source),
+            *Queries(queries=[3, 4], together=True).make(source),
+            *HeadsResampled(pattern="decoder.layers.1.*_attn", heads=[1], repeats=2).make(source),
+        ]
+    variants = [Ablated.of(one, adapter) for one in ablations]
+    a, b = (
+        sweep(adapter, Shapes(4, seed=5, size=96), variants, batch_size=2, replay=replay)
+        for replay in (True, False)
+    )
+    assert a.notes == []
+    assert_same(a, b)
+    assert len({one.detections.scores.tobytes() for one in a.results}) >= 5
+    with pytest.raises(ValueError, match="needs the module"):
+        Ablated(ablations[0], adapter.live_names())
 
 
 def test_the_hybrid_detector(hybrid: Path) -> None:

@@ -1,0 +1,81 @@
+"""``ablate mean``: heads and channels replaced by their mean over reference images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.cut import Folder, Json, Source, Weights, write_all
+from ablate_kit.cli.cut_parts import NumHeads, spans_of
+from ablate_kit.cli.dataset import open_dataset
+from ablate_kit.cli.output import DryRun
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.rule import Rule
+
+
+def mean(
+    checkpoint: Source,
+    pattern: Annotated[
+        str, typer.Argument(help="Attention modules; with --channels, modules with a bias.")
+    ],
+    output: Folder,
+    heads: Annotated[
+        str | None, typer.Option("--heads", help="These heads of every module, one by one: 0,3.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="Every head, one by one.")] = False,
+    channels: Annotated[
+        str | None, typer.Option(help="Output channels of every module, together: 0,3-5.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:trainval.")] = None,
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
+    limit: Annotated[int, typer.Option(help="How many images the mean is taken over.", min=1)] = 32,
+    model: Annotated[
+        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+    ] = False,
+    num_heads: NumHeads = None,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Replace heads or channels by their mean over images: it is folded into biases."""
+    from ablate_kit.ablations.mean import Channels, HeadsMean
+    from ablate_kit.ablations.rule import Source as Made
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.sweeps.reference import Images
+
+    if sum((heads is not None, each, channels is not None)) != 1:
+        raise UserError("give one of --heads, --each and --channels")
+    dataset = open_dataset(annotations, images, voc, split, "ignore", shapes, limit)
+    rule: Rule
+    if channels is None:
+        rule = HeadsMean(
+            pattern=pattern,
+            num_heads=num_heads,
+            heads=spans_of(heads, "--heads"),
+            images=len(dataset),
+        )
+    else:
+        chosen = spans_of(channels, "--channels")
+        rule = Channels(
+            patterns=[pattern],
+            channels=chosen,
+            together=True,
+            to="mean",
+            images=len(dataset),
+        )
+    with open_checkpoint(checkpoint, weights) as opened:
+
+        def reference() -> Images:
+            adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
+            return Images(adapter, dataset)
+
+        write_all(opened, rule.make(Made(opened, reference)), output, as_json, dry_run)

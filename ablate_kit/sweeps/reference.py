@@ -1,0 +1,41 @@
+"""A running model with images, for ablations that are made from what it computes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.adapter import Adapter, groups, prepared_batches
+from detector.data.dataset import Dataset, limit
+
+IMAGES = 32  # that means are taken over, unless told otherwise
+
+
+@dataclass(frozen=True)
+class Images:
+    """The unmodified detector on a data set; as ``ablations.rule.Reference``."""
+
+    adapter: Adapter
+    dataset: Dataset
+    batch_size: int = 8
+
+    @property
+    def module(self) -> nn.Module:
+        return self.adapter.module
+
+    def names_of(self, tensor: str) -> Sequence[str]:
+        known = self.adapter.live_names()
+        if not known.get(tensor):
+            raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
+        return known[tensor]
+
+    @torch.no_grad()
+    def run(self, images: int | None) -> None:
+        if images is not None and images > len(self.dataset):
+            raise UserError(f"{images} reference images; the data set has {len(self.dataset)}")
+        some = limit(self.dataset, images or IMAGES)
+        for _, prepared in prepared_batches(self.adapter, some, self.batch_size):
+            for group in groups(prepared):
+                self.adapter.forward(group.inputs)

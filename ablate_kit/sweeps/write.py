@@ -1,0 +1,59 @@
+"""A sweep's variants as checkpoints of their own, where they can be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.apply import check_fits
+from ablate_kit.ablations.receipt import made_by
+from ablate_kit.ablations.write import check_free, variant_path, write_variants
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What of a sweep is written, and what is not.
+
+    Attributes:
+        missing: changed copies to be made, by their place.
+        there: copies that an earlier call of the same sweep made.
+        impossible: names of variants that no file can hold, and why.
+    """
+
+    missing: Mapping[Path, Ablation]
+    there: Sequence[Path]
+    impossible: Mapping[str, str]
+
+
+def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: Path) -> Copies:
+    """What is to be written to ``folder``.
+
+    Raises ``UserError`` where something else is at a copy's place.
+    """
+    missing: dict[Path, Ablation] = {}
+    there: list[Path] = []
+    impossible: dict[str, str] = {}
+    for ablation in ablations:
+        path = variant_path(checkpoint, ablation, folder)
+        try:
+            check_fits(checkpoint, ablation)
+        except UserError as error:
+            impossible[ablation.name] = str(error)
+            continue
+        if not path.exists():
+            missing[path] = ablation
+            continue
+        with open_checkpoint(path) as copy:
+            made = made_by(copy)
+        if made is None or made.digest != ablation.digest:
+            raise UserError(f"{path} is another variant; choose another place or remove it")
+        there.append(path)
+    check_free(checkpoint, missing)
+    return Copies(missing, there, impossible)
+
+
+def write_copies(checkpoint: Checkpoint, copies: Copies) -> None:
+    """Writes what is missing, each with its receipt; each appears when it is complete."""
+    write_variants(checkpoint, copies.missing)

@@ -1,0 +1,61 @@
+"""Live detectors in double precision, and what they return."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.open import open_adapter
+
+
+@dataclass(frozen=True)
+class Live:
+    """A checkpoint's model, and ablations of it."""
+
+    path: Path
+    module: nn.Module
+    names: Mapping[str, tuple[str, ...]]
+
+    def run(self, ablation: Ablation | None = None) -> dict[str, Tensor]:
+        """Scores and boxes of two images, of the model or of it with an ablation."""
+        generator = torch.Generator().manual_seed(3)
+        images = torch.rand(2, 3, 160, 160, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            if ablation is None:
+                found = self.module(images)
+            else:
+                with applied(self.module, ablation, self.names):
+                    found = self.module(images)
+        return {"logits": found["logits"], "boxes": found.get("boxes", found.get("pred_boxes"))}
+
+    def make(self, rule: Rule) -> list[Ablation]:
+        with open_checkpoint(self.path) as checkpoint:
+            return rule.make(Source(checkpoint))
+
+    def difference(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+        return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="session")
+def live(folders: Callable[[str], Path], hybrid: Path) -> Callable[[str], Live]:
+    """A small model with random weights: of ``hybrid``, or of a Hugging Face architecture."""
+    made: dict[str, Live] = {}
+
+    def open_live(name: str) -> Live:
+        if name not in made:
+            path = hybrid if name == "hybrid" else folders(name)
+            with open_checkpoint(path) as checkpoint:
+                adapter = open_adapter(checkpoint)
+            module: Any = adapter.module.double()
+            made[name] = Live(path, module, adapter.live_names())
+        return made[name]
+
+    return open_live
