@@ -1,10 +1,11 @@
 """Patterns over tensor names."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ablate_kit.checkpoints.unread import NOT_READ
 from ablate_kit.errors import UserError, did_you_mean
 
 LAYER = "{layer}"
@@ -40,7 +41,11 @@ class Pattern:
 
 
 def select(
-    text: str, names: Collection[str], where: str, layers: Collection[int] | None = None
+    text: str,
+    names: Collection[str],
+    where: str,
+    layers: Collection[int] | None = None,
+    unread: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The names that a pattern matches, in their order; never none.
 
@@ -49,11 +54,15 @@ def select(
         names: tensor names.
         where: what holds them, for the error message.
         layers: of ``{layer}`` only these numbers.
+        unread: why tensors that are not among the names are not, for the error message.
     """
     if layers is not None and LAYER not in text:
         raise UserError(f'layers were chosen, but the pattern "{text}" has no {LAYER}')
     pattern = Pattern(text)
     found = [match for name in names if (match := pattern.match(name))]
+    for name, reason in (unread or {}).items():
+        if not found and pattern.match(name):
+            raise UserError(f'tensor "{name}" in {where} is {reason}: {NOT_READ}')
     if not found:
         raise UserError(f'no tensor matches "{text}" in {where}{_nearest(text, names)}')
     if layers is None:

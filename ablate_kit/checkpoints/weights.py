@@ -14,6 +14,7 @@ from .archive import Archive, open_archive
 from .errors import CheckpointError
 from .opaque import show
 from .tensors import TensorInfo
+from .unread import NOT_READ, unread
 from .weight_sets import WeightSet, weight_sets
 
 if TYPE_CHECKING:
@@ -46,9 +47,16 @@ class Checkpoint:
 
     def tensor(self, key: str) -> TensorInfo:
         """The archive's tensor of model key ``key``; ``CheckpointError`` if there is none."""
+        if key not in self.tensors and key in self.unread:
+            raise CheckpointError(f'tensor "{key}" in {self} is {self.unread[key]}: {NOT_READ}')
         if key not in self.tensors:
             raise CheckpointError(f'no tensor "{key}" in {self}{did_you_mean(key, self.tensors)}')
         return self.tensors[key]
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """The tensors beside ``tensors`` that are more than their bytes, and why."""
+        return unread(self.archive.metadata, self.place)
 
     def sharing(self, key: str) -> list[str]:
         """The other keys whose tensors have bytes in common with that of ``key``."""

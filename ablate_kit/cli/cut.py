@@ -53,7 +53,9 @@ def units(
     from ablate_kit.checkpoints import open_checkpoint
 
     with open_checkpoint(checkpoint, weights) as opened:
-        names = _once(select(pattern, opened.tensors, str(opened)), opened, as_json)
+        names = _once(
+            select(pattern, opened.tensors, str(opened), unread=opened.unread), opened, as_json
+        )
         shapes = {name: opened.tensors[name].shape for name in names}
         shares = numbers(percent, "--percent")
         made = units_rule.units(
@@ -133,7 +135,7 @@ def component(
         names = dict.fromkeys(
             name
             for pattern in patterns
-            for name in select(pattern, opened.tensors, str(opened))
+            for name in select(pattern, opened.tensors, str(opened), unread=opened.unread)
             if opened.tensors[name].is_floating
         )
         _write(

@@ -46,9 +46,8 @@ def keys(
     if levels and form is not Format.TREE:
         raise UserError("--levels is for --format tree")
     with open_checkpoint(checkpoint, weights) as opened:
-        chosen = {
-            name: opened.tensors[name] for name in select(pattern, opened.tensors, str(opened))
-        }
+        names = select(pattern, opened.tensors, str(opened), unread=opened.unread)
+        chosen = {name: opened.tensors[name] for name in names}
         numbers = _stats(opened, chosen) if stats else {}
         if form is Format.JSON:
             print_json([_as_json(name, info, numbers.get(name)) for name, info in chosen.items()])
@@ -66,6 +65,9 @@ def keys(
         broken = [name for name, one in numbers.items() if one.nans or one.infinities]
         if broken:
             say(f"not finite: {', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''}")
+        if opened.unread:
+            others = ", ".join(f"{name} ({why})" for name, why in opened.unread.items())
+            say(f"more than their bytes, and not listed: {others}")
         for other in opened.alternatives:
             say(f'also in the file: --weights "{other.place}" ({len(other.tensors)} tensors)')
 

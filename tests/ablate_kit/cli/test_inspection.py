@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from ablate_kit.checkpoints import CheckpointError, open_checkpoint
 from ablate_kit.reports.grouping import grouped
 
 Run = Callable[..., str]
@@ -165,6 +167,31 @@ def test_meta_of_a_real_training_run(run: Run, shared: Path) -> None:
     for name in ("mmengine_runner_toy.pth", "mmengine_runner_toy_legacy.pth"):
         printed = run("meta", shared / "models" / name)
         assert "train/loss: mmengine.logging.history_buffer.HistoryBuffer(" in printed
+
+
+def test_tensors_that_are_more_than_their_bytes_are_named(
+    run: Run, refuse: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensors = {
+            "w": torch.ones(2),
+            "q.weight": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+            "s": torch.eye(2).to_sparse(),
+            "m": torch.empty(3, device="meta"),
+            "c": torch.ones(2, dtype=torch.complex64).conj(),
+        }
+        torch.save({"model": tensors, "epoch": 3}, path)
+    assert run("keys", path).splitlines()[-1] == (
+        "more than their bytes, and not listed: q.weight (quantized), s (sparse), "
+        "m (without data), c (a conjugate or negated view)"
+    )
+    said = f'tensor "q.weight" in {path} (model) is quantized: it is more than its bytes'
+    assert said in refuse("keys", path, "q")
+    assert said in refuse("component", path, "q", "-o", tmp_path / "y.pth")
+    with open_checkpoint(path) as opened, pytest.raises(CheckpointError, match="is sparse"):
+        opened.tensor("s")
 
 
 PROGRAM = """

@@ -259,6 +259,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert swap.endswith("dry run: nothing written\n")
     graft = run("graft", hybrid, "--from", hybrid, "-o", tmp_path / "g.safetensors", "--dry-run")
     assert graft.endswith("dry run: nothing written\n")
+    convert = run("convert", hybrid, "-o", tmp_path / "c.safetensors", "--dry-run")
+    assert convert.endswith("tensors renamed\ndry run: nothing written\n")
     assert sorted(tmp_path.iterdir()) == [base]
     run("component", base, "layers.0", "-o", target)
     assert "exists" in refuse("component", base, "layers.0", "-o", target, "--dry-run")
