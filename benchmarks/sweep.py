@@ -23,9 +23,9 @@ import torch
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.components import component
 from ablate_kit.ablations.heads import heads_each
 from ablate_kit.ablations.layers import layers
+from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, Group, ImageDetections, groups, prepared_batches
 from ablate_kit.models.hybrid import HybridAdapter

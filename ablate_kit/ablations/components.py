@@ -1,17 +1,12 @@
 """Components: one or many whole tensors."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.rule import Patterns, Rule, Source
 from ablate_kit.ablations.select import file_name
-
-
-def component(tensors: Iterable[str], label: str) -> Ablation:
-    """Every element of these tensors becomes zero."""
-    return Ablation(label, "component", tuple(Edit(name) for name in tensors))
+from ablate_kit.ablations.zeros import component
 
 
 @dataclass(frozen=True, kw_only=True)

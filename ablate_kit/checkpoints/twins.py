@@ -8,7 +8,7 @@ from .diff import row_major_bytes
 from .tensors import TensorInfo
 from .weights import Checkpoint
 
-_WINDOW = 1 << 16  # bytes that are read of a tensor before it is found to be another
+_WINDOW = 1 << 12  # bytes that are read of a tensor before it is found to be another
 
 
 def twins(checkpoint: Checkpoint, name: str) -> list[str]:

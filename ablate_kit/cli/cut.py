@@ -127,8 +127,8 @@ def component(
     dry_run: DryRun = False,
 ) -> None:
     """Set whole tensors to zero, all in one variant."""
-    from ablate_kit.ablations.components import component as component_rule
     from ablate_kit.ablations.select import select
+    from ablate_kit.ablations.zeros import component as component_rule
     from ablate_kit.checkpoints import open_checkpoint
 
     with open_checkpoint(checkpoint, weights) as opened:
@@ -186,9 +186,10 @@ def _write(
 ) -> None:
     from ablate_kit.ablations.apply import elements_changed
     from ablate_kit.ablations.write import check_free, write_variants
-    from ablate_kit.reports.plan import plan
 
     if dry_run and not as_json:
+        from ablate_kit.reports.plan import plan
+
         check_free(checkpoint, targets)
         say(plan(checkpoint, targets))
         _say_shared(checkpoint, targets)

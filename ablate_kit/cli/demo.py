@@ -62,11 +62,11 @@ def demo(
 def _ablations(checkpoint: "Checkpoint") -> "list[Ablation]":
     """Each kind of ablation, on parts whose loss can be seen."""
     from ablate_kit.ablations.attention import select_attentions
-    from ablate_kit.ablations.components import component
     from ablate_kit.ablations.heads import heads_each
     from ablate_kit.ablations.layers import layers
     from ablate_kit.ablations.select import select
     from ablate_kit.ablations.units import units
+    from ablate_kit.ablations.zeros import component
 
     tensors, where = checkpoint.tensors, str(checkpoint)
     ffn = select("decoder.layers.*.ffn.fc2.weight", tensors, where)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pytest
 
 from ablate_kit.ablations.ablation import Blocks, Edit, Random
-from ablate_kit.ablations.components import component
 from ablate_kit.ablations.layers import layers
 from ablate_kit.ablations.units import units
+from ablate_kit.ablations.zeros import component
 from ablate_kit.errors import UserError
 
 

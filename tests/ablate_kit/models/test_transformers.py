@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import Attention, attentions
-from ablate_kit.ablations.components import component
 from ablate_kit.ablations.heads import heads_chosen
 from ablate_kit.ablations.write import write_variants
+from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import detect

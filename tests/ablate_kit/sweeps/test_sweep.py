@@ -8,12 +8,12 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.components import component
 from ablate_kit.ablations.heads import heads_each
 from ablate_kit.ablations.queries import Queries
 from ablate_kit.ablations.resample import HeadsResampled
 from ablate_kit.ablations.rule import Source
 from ablate_kit.ablations.units import units
+from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.run import Sweep, sweep
