@@ -13,12 +13,23 @@ from typing import Any
 
 from ablate_kit import __version__
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from ablate_kit.checkpoints import Checkpoint, CheckpointError, open_checkpoint, show
 from ablate_kit.checkpoints.embedded import KEY, embedded, head_of, stripped
 from ablate_kit.errors import UserError
 
 CUT = "ablation"
 REWRITES = ("swap", "graft", "convert")
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "swap": {"switches": list, "init": str, "seed": int},
+    "graft": {
+        "from": {"path": str, "sha256": str, "weights": str},
+        "parts": str,
+        "map": list,
+        "skip_mismatched": bool,
+    },
+    "convert": {"to_legacy": bool, "format": str},
+}
+"""What the receipts of these must say, and as what; lists are of texts."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,7 @@ class Rewrite:
     @staticmethod
     def from_dict(verb: str, values: Mapping[str, Any]) -> "Rewrite":
         """Raises ``UserError`` for what is no receipt."""
+        _check_settings(values[verb], _SETTINGS[verb], verb)
         try:
             return Rewrite(
                 str(values["base"]["path"]),
@@ -114,6 +126,19 @@ class Rewrite:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"it has no {error}") from None
+
+
+def _check_settings(found: Any, expected: Mapping[str, Any], where: str) -> None:
+    for name, kind in expected.items():
+        value: Any = found.get(name) if isinstance(found, dict) else None
+        if isinstance(kind, dict):
+            _check_settings(value, kind, f"{where}.{name}")
+        elif (
+            type(value) is not kind
+            or (kind is int and not 0 <= value < 2**63)
+            or (kind is list and not all(isinstance(one, str) for one in value))
+        ):
+            raise UserError(f"its {where}.{name} is {show(value, 40)}")
 
 
 def _origin(path: str, sha256: str, weights: str) -> dict[str, Any]:

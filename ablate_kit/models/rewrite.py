@@ -19,7 +19,7 @@ import torch
 from ablate_kit.ablations.graft import Graft, detector_names, graft
 from ablate_kit.ablations.receipt import Rewrite, receipt_path, text_of, versions
 from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
-from ablate_kit.ablations.verify import Check, original
+from ablate_kit.ablations.verify import Check, exists, original
 from ablate_kit.ablations.write import PLACEHOLDER, check_base, note_as_told
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.atomic import new_file, new_text
@@ -136,18 +136,15 @@ def recreate(
     check_base(checkpoint, receipt)
     if destination.exists():
         raise UserError(f"{destination} exists; choose another place or remove it")
-    try:
-        with _remade(checkpoint, receipt, source) as write:
-            write(destination, note_as_told(receipt))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the receipt of ablate {receipt.verb} is damaged: {error}") from None
+    with _remade(checkpoint, receipt, source) as write:
+        write(destination, note_as_told(receipt))
 
 
 def verify_rewrite(receipt: Rewrite, base: Path | None = None, source: Path | None = None) -> Check:
     """Whether the original, written anew as the receipt says, gives the same bytes."""
     if receipt.verb == "graft" and source is None:
-        told = Path(str(receipt.settings["from"]["path"]))
-        if not told.exists():
+        told = receipt.settings["from"]["path"]
+        if not exists(told):
             return Check("original", None, f"not here: {told}; give --from to compare with it")
     return original(receipt, base, partial(recreate, source=source))
 

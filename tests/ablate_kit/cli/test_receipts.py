@@ -158,7 +158,8 @@ def test_mistakes_with_receipts(refuse: Run, run: Run, tmp_path: Path) -> None:
         "[]": "it is no JSON object",
         "{}": "it has no 'base'",
         "x": "is not valid JSON",
-        '{"swap": {}}': "it has no 'base'",
+        '{"swap": {}}': "its swap.switches is None",
+        '{"convert": {"to_legacy": false, "format": "torch"}}': "it has no 'base'",
     }.items():
         (tmp_path / "r.json").write_text(text)
         assert words in refuse("apply", base, tmp_path / "r.json", "-o", target)

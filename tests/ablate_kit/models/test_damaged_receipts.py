@@ -1,0 +1,129 @@
+"""Receipts come from strangers, too: damaged ones are refused with our own error."""
+
+import contextlib
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
+from ablate_kit.ablations.receipt import Receipt, read_receipt, receipt_text
+from ablate_kit.ablations.verify import verify
+from ablate_kit.ablations.write import recreate, write_variants
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models import rewrite
+
+STRANGE = [
+    None, True, -1, 0, 10**400, 1.5, float("inf"), float("nan"), "", "x", "\0", "\ud800",
+    "a" * 5000, "/dev/zero", "/", [], [[]], {}, {"x": 1}, [None], [["a", "b"]],
+]  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(one, (*path, key))
+
+
+def replaced(receipt: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    changed = copy.deepcopy(receipt)
+    here = changed
+    for key in path[:-1]:
+        here = here[key]
+    if value == "absent":
+        del here[path[-1]]
+    else:
+        here[path[-1]] = value
+    return changed
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("receipts") / "base.safetensors"
+    generator = np.random.default_rng(0)
+    save_file({n: generator.random((6, 5), np.float32) for n in ("a", "b", "c")}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def receipt(base: Path) -> dict[str, Any]:
+    variant = base.with_name("variant.safetensors")
+    edits = (Edit("a"), Edit("b", Blocks(1, ((0, 2),))), Edit("c", Random(7, 1, 0)))
+    with open_checkpoint(base) as opened:
+        write_variants(opened, {variant: Ablation("v", "test", edits)})
+    with open_checkpoint(variant) as opened:
+        text, _ = receipt_text(opened) or ("", "")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_nothing_but_our_error_comes_of_a_damaged_receipt(
+    base: Path, receipt: dict[str, Any], data: st.DataObject
+) -> None:
+    path = data.draw(st.sampled_from(list(places(receipt))))
+    value = data.draw(st.sampled_from([*STRANGE, "absent"]))
+    text = json.dumps(replaced(receipt, path, value))
+    note, again = base.with_name("receipt.json"), base.with_name("again.safetensors")
+    note.write_text(text)
+    with contextlib.suppress(UserError), open_checkpoint(base) as opened:
+        told = read_receipt(note)
+        assert isinstance(told, Receipt)
+        list(verify(opened, told))
+        again.unlink(missing_ok=True)
+        recreate(opened, told, again)
+    copied = base.with_name("copied.safetensors")
+    save_file({"a": np.ones(3)}, copied, {"ablate_kit.receipt": text})
+    with contextlib.suppress(UserError):
+        read_receipt(copied)
+
+
+@pytest.mark.parametrize("verb", ["swap", "graft", "convert"])
+def test_nothing_but_our_error_comes_of_damaged_settings(
+    hybrid: Path, tmp_path: Path, verb: str
+) -> None:
+    target = tmp_path / "new.safetensors"
+    with open_checkpoint(hybrid) as opened, open_checkpoint(hybrid) as source:
+        if verb == "swap":
+            told: dict[str, Any] = {"switches": ["csi=off"], "init": "identity", "seed": 0}
+            _, content = rewrite.swapped(opened, told["switches"], told["init"], told["seed"])
+            rewrite.write_content(content, target, opened, verb, told)
+        elif verb == "graft":
+            told = {"from": rewrite.source_of(source), "parts": "neck", "map": []}
+            told |= {"skip_mismatched": False, "tensors": 1}
+            _, content = rewrite.grafted(opened, source, ["neck"], [], skip_mismatched=False)
+            rewrite.write_content(content, target, opened, verb, told)
+        else:
+            rewrite.convert(opened, target)
+    with open_checkpoint(target) as opened:
+        text, _ = receipt_text(opened) or ("", "")
+    receipt = json.loads(text)
+    note, again = tmp_path / "receipt.json", tmp_path / "again.safetensors"
+    refused = 0
+    for path in places(receipt[verb]):
+        for value in (None, -1, 10**400, "x", [], {}, [None], "absent"):
+            if not path and value == "absent":
+                continue
+            note.write_text(json.dumps(receipt | {verb: replaced(receipt[verb], path, value)}))
+            try:
+                found = read_receipt(note)
+                assert not isinstance(found, Receipt)
+                with open_checkpoint(hybrid) as opened:
+                    again.unlink(missing_ok=True)
+                    rewrite.recreate(opened, found, again)
+                    rewrite.verify_rewrite(found)
+            except UserError:
+                refused += 1
+    assert refused > 5
