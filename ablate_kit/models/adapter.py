@@ -24,6 +24,8 @@ class ImageDetections:
     boxes: npt.NDArray[np.float64]  # (k, 4) xyxy
     scores: npt.NDArray[np.float64]  # (k,)
     labels: npt.NDArray[np.int64]  # (k,) index into the adapter's classes
+    # (k,) the object query that each comes from; None where the framework cannot tell
+    queries: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,9 @@ class Collector:
             usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
             keep = np.flatnonzero(usable & (labels >= 0))[:MAX_DETECTIONS]
             image = np.full(len(keep), index)
-            parts.append(Detections(image, raw.boxes[keep], raw.scores[keep], labels[keep]))
+            queries = None if raw.queries is None else raw.queries[keep]
+            columns = raw.boxes[keep], raw.scores[keep], labels[keep]
+            parts.append(Detections(image, *columns, queries=queries))
         part = Detections.concatenate(parts)
         self._parts.append(part)
         return part

@@ -196,25 +196,23 @@ def pack(found: Sequence[Detections]) -> Arrays:
     """Several sets of detections as small arrays, exactly: single precision where it loses
     nothing, the smallest type that holds a label or an image."""
     all_of = Detections.concatenate(found)
-    return {
+    arrays = {
         "count": np.array([len(one) for one in found], dtype=np.int64),
         "image": _small(all_of.image),
         "labels": _small(all_of.labels),
         "scores": _single(all_of.scores),
         "boxes": _single(all_of.boxes),
     }
+    return arrays if all_of.queries is None else arrays | {"queries": _small(all_of.queries)}
 
 
 def unpack(arrays: Arrays) -> list[Detections]:
+    kinds = {"image": np.int64, "boxes": np.float64, "scores": np.float64, "labels": np.int64}
+    if "queries" in arrays:
+        kinds["queries"] = np.int64
     bounds = np.cumsum(arrays["count"])[:-1]
-    columns = zip(
-        np.split(arrays["image"].astype(np.int64), bounds),
-        np.split(arrays["boxes"].astype(np.float64), bounds),
-        np.split(arrays["scores"].astype(np.float64), bounds),
-        np.split(arrays["labels"].astype(np.int64), bounds),
-        strict=True,
-    )
-    return [Detections(*one) for one in columns]
+    columns = [np.split(arrays[name].astype(kind), bounds) for name, kind in kinds.items()]
+    return [Detections(**dict(zip(kinds, one, strict=True))) for one in zip(*columns, strict=True)]
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:
