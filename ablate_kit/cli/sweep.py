@@ -75,7 +75,7 @@ def sweep(
             advance=lambda name, count: bars.update(bar, advance=count, description=name),
         )
     warn(notes)
-    table = write_study(ledger)
+    table = write_study(ledger, dataset)
     say(table.text())
     say(f"report: {folder / 'report' / 'report.html'}")
 

@@ -6,6 +6,7 @@ A run's folder:
     truth.json             the annotations, as COCO JSON
     ledger.jsonl           a line per finished variant: its key, its ablation, its numbers
     study.json             the variants of the report, and the settings of its intervals
+    notes.json             what did not go as planned, such as variants that had to run in full
     detections/KEY.safetensors
     partial/PLAN/00003.safetensors    detections of all unfinished variants on one batch
     report/                tables, figures and the page
@@ -133,11 +134,25 @@ class Ledger:
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
         return Partial(self.folder / "partial" / name)
 
-    def close(self, ablations: Sequence[Ablation], resamples: int, seed: int) -> None:
+    def note(self, notes: Sequence[str]) -> None:
+        """Keeps what did not go as planned, for the report."""
+        told = self.notes()
+        new = [note for note in notes if note not in told]
+        if new:
+            text = json.dumps([*told, *new], indent=1, ensure_ascii=False) + "\n"
+            _write(self.folder / "notes.json", text.encode())
+
+    def notes(self) -> list[str]:
+        path = self.folder / "notes.json"
+        return list(_read_json(path)) if path.exists() else []
+
+    def close(
+        self, ablations: Sequence[Ablation], resamples: int, seed: int, data: Mapping[str, Any]
+    ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
-        is made with."""
+        is made with. ``data``: where the images are, of the recipe."""
         variants = [{"name": one.name, "kind": one.kind, "key": self.key(one)} for one in ablations]
-        study = {"resamples": resamples, "seed": seed, "variants": variants}
+        study = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
         _write(self.folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
 
     @property

@@ -10,12 +10,13 @@ import torch
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.adapter import Adapter, Collector, ground_truth, prepared_batches
 from ablate_kit.sweeps.ledger import Entry, Ledger
 from ablate_kit.sweeps.passes import Advance, Passes
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipe import Data, SweepRecipe
 from ablate_kit.sweeps.run import BASELINE, Result, results_of
 from ablate_kit.sweeps.variant import Ablated
 from detector.data.dataset import Dataset, subset
@@ -59,7 +60,7 @@ def run_study(
     wanted: list[Ablation | None] = [None, *ablations]
     finished = ledger.entries()
     pending = {key: one for one in wanted if (key := ledger.key(one)) not in finished}
-    settings = recipe.evaluation.resamples, recipe.evaluation.seed
+    settings = recipe.evaluation.resamples, recipe.evaluation.seed, recipe.data.model_dump()
     if not pending:
         ledger.close(ablations, *settings)
         return []
@@ -83,6 +84,7 @@ def run_study(
                 found = passes.run(prepared, advance)[first:]
                 where = [indices[i] for i in span]
                 stores = [Collector(adapter, dataset).add(where, one) for one in found]
+                ledger.note(passes.notes)
                 partial.add(batch, stores)
                 done(batch + 1, batches)
             notes = passes.notes
@@ -101,6 +103,18 @@ def results(ledger: Ledger) -> list[Result]:
         Result(name, kind, entries[key].evaluation, ledger.detections(key))
         for name, kind, key in named
     ]
+
+
+def images_of(ledger: Ledger) -> Dataset:
+    """The images of a run that is finished.
+
+    Raises:
+        UserError: they are no longer where they were, or others.
+    """
+    dataset = Data.model_validate(ledger.study()["data"]).dataset()
+    if ground_truth(dataset).to_coco() != ledger.truth().to_coco():
+        raise UserError("the annotations have changed since the sweep")
+    return dataset
 
 
 def _score(
