@@ -8,7 +8,7 @@ A run's folder:
     study.json             the variants of the report, and the settings of its intervals
     notes.json             what did not go as planned, such as variants that had to run in full
     detections/KEY.safetensors
-    partial/PLAN/00003.safetensors    detections of all unfinished variants on one batch
+    partial/00003-SHARD.safetensors    detections of unfinished variants on one batch
     report/                tables, figures and the page
 
 Everything is written under a temporary name first, so that a process killed at any moment leaves
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints.atomic import new_file
@@ -36,6 +36,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 
 Arrays = dict[str, NDArray[Any]]
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Ledger:
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
         self._mend()
+
+    @staticmethod
+    def threads(folder: Path) -> int | None:
+        """With how many threads the run in a folder was begun; None where there is none."""
+        path = folder / "inputs.json"
+        return _read_json(path).get("threads") if path.is_file() else None
 
     @staticmethod
     def existing(folder: Path) -> "Ledger":
@@ -129,10 +136,9 @@ class Ledger:
     def detections(self, key: str) -> Detections:
         return unpack(_load(self.folder / "detections" / f"{key}.safetensors"))[0]
 
-    def partial(self, keys: Sequence[str]) -> "Partial":
+    def partial(self) -> "Partial":
         """The batches done of variants that are not finished."""
-        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
-        return Partial(self.folder / "partial" / name)
+        return Partial(self.folder / "partial")
 
     def note(self, notes: Sequence[str]) -> None:
         """Keeps what did not go as planned, for the report."""
@@ -185,26 +191,54 @@ class Ledger:
 
 
 class Partial:
-    """Detections batch by batch, of several variants each."""
+    """Detections of unfinished variants, batch by batch; a file for each shard of each batch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def done(self, batch: int) -> bool:
-        return self._path(batch).exists()
+    def missing(self, batches: int, keys: Keys) -> dict[Keys, list[int]]:
+        """The batches that are to be done, by the keys of the variants that they lack."""
+        done: dict[int, set[str]] = {}
+        for path in self._files():
+            done.setdefault(_batch_of(path), set()).update(_keys_of(path))
+        found: dict[Keys, list[int]] = {}
+        for batch in range(batches):
+            lacks = tuple(key for key in keys if key not in done.get(batch, ()))
+            if lacks:
+                found.setdefault(lacks, []).append(batch)
+        return found
 
-    def add(self, batch: int, found: Sequence[Detections]) -> None:
+    def add(self, batch: int, found: Mapping[str, Detections]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self._path(batch), safetensors.numpy.save(pack(found)))
+        keys = json.dumps(list(found))
+        name = f"{batch:05d}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}.safetensors"
+        data = safetensors.numpy.save(pack(list(found.values())), metadata={"keys": keys})
+        _write(self.folder / name, data)
 
-    def variants(self, batches: int, count: int) -> Iterator[Detections]:
+    def variants(self, batches: int, keys: Keys) -> Iterator[Detections]:
         """All detections of each variant."""
-        parts = [unpack(_load(self._path(batch))) for batch in range(batches)]
-        for i in range(count):
-            yield Detections.concatenate([part[i] for part in parts])
+        parts: dict[str, dict[int, Detections]] = {key: {} for key in keys}
+        for path in self._files():
+            for key, found in zip(_keys_of(path), unpack(_load(path)), strict=True):
+                if key in parts:
+                    parts[key][_batch_of(path)] = found
+        for by_batch in parts.values():
+            yield Detections.concatenate([by_batch[batch] for batch in range(batches)])
 
-    def _path(self, batch: int) -> Path:
-        return self.folder / f"{batch:05d}.safetensors"
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def _batch_of(path: Path) -> int:
+    return int(path.name.split("-")[0])
+
+
+def _keys_of(path: Path) -> list[str]:
+    try:
+        with safe_open(path, "numpy") as file:
+            return list(json.loads((file.metadata() or {})["keys"]))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is not readable: {error}") from None
 
 
 def pack(found: Sequence[Detections]) -> Arrays:

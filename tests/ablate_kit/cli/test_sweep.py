@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from ablate_kit.ablations.ablation import Ablation
@@ -132,24 +133,20 @@ def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path) -> None:
 def test_a_killed_sweep_goes_on_to_the_same_bytes(run: Run, recipe: Path, tmp_path: Path) -> None:
     run("sweep", recipe, "-o", tmp_path / "whole")
     command = [sys.executable, "-m", "ablate_kit", "sweep", recipe, "-o", tmp_path / "cut"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("cut/partial/*/00000.safetensors")):
+        while not list(tmp_path.glob("cut/partial/00000-*.safetensors")):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "cut" / "report").exists()
-    first = next(iter(tmp_path.glob("cut/partial/*/00000.safetensors")))
-    written = first.stat().st_mtime_ns
     ledger = tmp_path / "cut" / "ledger.jsonl"
     run("sweep", recipe, "-o", tmp_path / "cut", "--set", "data.limit=3")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-    assert not first.exists()
-    assert written
     # Killed while a line was being written: the line is done again, the others are not.
     lines = ledger.read_text().splitlines(keepends=True)
     ledger.write_text("".join(lines[:-1]) + lines[-1][:40])
