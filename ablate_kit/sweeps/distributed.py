@@ -4,6 +4,7 @@ Every node must have this package at the same version, and the checkpoint and im
 same paths.
 """
 
+import socket
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,9 +65,13 @@ def cluster(job: Job, address: str) -> Iterator[Actors]:
         UserError: Ray is not installed, no cluster answers, or it has no room.
     """
     ray = _import()
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdigit() and "/" not in host:
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f'no Ray cluster at "{address}": {error}') from None
     gpu = job.device.startswith("cuda")
     threads = int(job.inputs["threads"])
