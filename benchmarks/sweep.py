@@ -164,7 +164,7 @@ def _deimv2(options: argparse.Namespace) -> Case:
             ablations += layers(checkpoint.tensors, base, part, "progressive", "deimv2")
         adapter = open_adapter(checkpoint, trust_remote_code=True)
     dataset = limit(Coco(options.annotations, options.images_folder), options.images)
-    ((_, prepared),) = prepared_batches(adapter, dataset, options.images)
+    (prepared,) = prepared_batches(adapter, dataset, [len(dataset)])
     return Case("deimv2", adapter, ablations, prepared)
 
 

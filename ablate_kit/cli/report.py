@@ -5,19 +5,29 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import say
+from ablate_kit.cli.output import say, warn
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
+    examples: Annotated[
+        int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
+    ] = 6,
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     from ablate_kit.errors import UserError
     from ablate_kit.reports.study import write_study
     from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.study import images_of
 
     ledger = Ledger.existing(run)
     if not ledger.finished:
         raise UserError(f"{run} is not finished; run ablate sweep again, and it goes on")
-    say(write_study(ledger).text())
+    dataset = None
+    if examples:
+        try:
+            dataset = images_of(ledger)
+        except UserError as reason:
+            warn([f"no photographs in the report: {reason}"])
+    say(write_study(ledger, dataset, examples).text())
     say(f"report: {run / 'report' / 'report.html'}")

@@ -1,5 +1,6 @@
 """``ablate sweep``: a study of many ablations, from a recipe."""
 
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -36,7 +38,16 @@ def sweep(
         bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1): a process each.")
+    ] = "cpu",
+    ray: Annotated[
+        str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
+    ] = "",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
     ] = False,
@@ -45,22 +56,38 @@ def sweep(
     from ablate_kit.ablations.resample import check_batches
     from ablate_kit.ablations.rule import Source
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.device import check_device
+    from ablate_kit.models.adapter import match_classes
+    from ablate_kit.models.device import check_device, thread_count
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.study import write_study
+    from ablate_kit.sweeps.inputs import inputs_of
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import load_sweep
     from ablate_kit.sweeps.reference import Images
-    from ablate_kit.sweeps.study import inputs_of, run_study
+    from ablate_kit.sweeps.study import Where, run_study
+    from ablate_kit.sweeps.worker import Settings
 
     plan = load_sweep(recipe, settings or [])
-    check_device(device)
-    with open_checkpoint(Path(plan.model.checkpoint), plan.model.weights) as checkpoint:
+    devices = tuple(device.split(","))
+    for one in devices:
+        check_device(one)
+    if ray and len(devices) > 1:
+        raise UserError("give one device with --ray: the cluster has as many as it has")
+    elsewhere = bool(ray) or len(devices) > 1
+    folder = output or Path("runs") / recipe.stem
+    with ExitStack() as stack:
+        stack.enter_context(thread_count(threads or Ledger.threads(folder)))
+        checkpoint = stack.enter_context(
+            open_checkpoint(Path(plan.model.checkpoint), plan.model.weights)
+        )
 
         @cache
         def adapter_of() -> "Adapter":
             return open_adapter(
-                checkpoint, plan.model.framework, trust_remote_code=trust_remote_code, device=device
+                checkpoint,
+                plan.model.framework,
+                trust_remote_code=trust_remote_code,
+                device="cpu" if elsewhere else devices[0],
             )
 
         def reference() -> Images:
@@ -70,17 +97,17 @@ def sweep(
         ablations = plan.make(Source(checkpoint, reference))  # mistakes show before a model is made
         adapter = adapter_of()
         dataset = plan.data.dataset()
+        match_classes(adapter.classes, dataset.classes)
         check_batches(ablations, len(dataset), plan.evaluation.batch_size)
         if write:
             _write(checkpoint, ablations, write, dry_run)
         if dry_run:
             _say_plan(adapter, dataset, ablations, memory * 2**20)
             return
-        inputs = inputs_of(plan, checkpoint, dataset, device)
-    folder = output or Path("runs") / recipe.stem
-    ledger = Ledger(folder, inputs)
-    say(f"{len(ablations)} variants on {len(dataset)} images: {folder}")
-    with progress() as bars:
+        inputs = inputs_of(plan, checkpoint, dataset, devices[0], workers)
+        ledger = Ledger(folder, inputs)
+        say(f"{len(ablations)} variants on {len(dataset)} images: {folder}")
+        bars = stack.enter_context(progress())
         bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
         notes = run_study(
             ledger,
@@ -88,13 +115,12 @@ def sweep(
             dataset,
             ablations,
             plan,
-            replay=not no_replay,
-            memory=memory * 2**20,
-            workers=workers,
+            Settings(not no_replay, memory * 2**20, workers),
+            Where(devices, ray, trust_remote_code),
             advance=lambda name, count: bars.update(bar, advance=count, description=name),
         )
     warn(notes)
-    table = write_study(ledger)
+    table = write_study(ledger, dataset)
     say(table.text())
     say(f"report: {folder / 'report' / 'report.html'}")
 

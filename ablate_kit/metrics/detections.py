@@ -180,6 +180,8 @@ class Detections:
         scores: (n,)
         labels: (n,) index into the ground truth's ``classes``.
         sizes: (n, 2) width and height as the source gave them; None where it gave corners.
+        queries: (n,) which of the detector's object queries each comes from; None where that is
+            not known. No number depends on them.
 
     Raises:
         UserError: a column of the wrong length or type, a negative index, a value that is not
@@ -191,6 +193,7 @@ class Detections:
     scores: Floats
     labels: Ints
     sizes: Floats | None = None
+    queries: Ints | None = None
 
     def __post_init__(self) -> None:
         where, n = "detections", len(self.image)
@@ -200,6 +203,9 @@ class Detections:
         check_boxes(where, self.boxes, self.sizes, n)
         check_range(where, "image", self.image, None)
         check_range(where, "label", self.labels, None)
+        if self.queries is not None:
+            check_column(where, "queries", self.queries, "iu", (n,))
+            check_range(where, "query", self.queries, None)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -221,12 +227,14 @@ class Detections:
             none = np.zeros(0, dtype=np.int32)
             return cls(image=none, boxes=np.zeros((0, 4)), scores=np.zeros(0), labels=none)
         exact = any(part.sizes is not None for part in parts)
+        queries = [part.queries for part in parts if part.queries is not None]
         return cls(
             image=np.concatenate([part.image for part in parts]),
             boxes=np.concatenate([part.boxes for part in parts]),
             scores=np.concatenate([part.scores for part in parts]),
             labels=np.concatenate([part.labels for part in parts]),
             sizes=np.concatenate([part.xywh[:, 2:] for part in parts]) if exact else None,
+            queries=np.concatenate(queries) if len(queries) == len(parts) else None,
         )
 
     @classmethod
@@ -271,8 +279,11 @@ class Detections:
             "scores": self.scores,
             "labels": self.labels,
         }
-        if self.sizes is not None:
-            columns["sizes"] = self.sizes
+        columns |= {
+            name: column
+            for name in ("sizes", "queries")
+            if (column := getattr(self, name)) is not None
+        }
         with path.open("wb") as file:  # a name without .npz stays as it is
             np.savez(file, allow_pickle=False, **columns)
 
@@ -300,6 +311,7 @@ class Detections:
             scores=columns["scores"],
             labels=columns["labels"],
             sizes=columns.get("sizes"),
+            queries=columns.get("queries"),
         )
         check_range(where, "image", stored.image, len(columns["image_ids"]))
         check_range(where, "label", stored.labels, len(columns["category_ids"]))
@@ -312,6 +324,7 @@ class Detections:
             scores=stored.scores,
             labels=index_of(category_ids, known, where, "category id").astype(np.int32),
             sizes=stored.sizes,
+            queries=stored.queries,
         )
 
 

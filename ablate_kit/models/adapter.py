@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ class ImageDetections:
     boxes: npt.NDArray[np.float64]  # (k, 4) xyxy
     scores: npt.NDArray[np.float64]  # (k,)
     labels: npt.NDArray[np.int64]  # (k,) index into the adapter's classes
+    # (k,) the object query that each comes from; None where the framework cannot tell
+    queries: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,23 +108,31 @@ def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
 
 
 def prepared_batches(
-    adapter: Adapter, dataset: Dataset, batch_size: int, workers: int = 2
-) -> Iterator[tuple[range, list[Prepared]]]:
-    """All images of a data set, prepared once each, a batch ahead of whoever asks for them."""
-    spans = [
-        range(start, min(start + batch_size, len(dataset)))
-        for start in range(0, len(dataset), batch_size)
-    ]
+    adapter: Adapter, dataset: Dataset, sizes: Sequence[int], workers: int = 2
+) -> Iterator[list[Prepared]]:
+    """All images of a data set, prepared once each, two batches ahead of whoever asks for them.
+
+    Args:
+        sizes: of the batches.
+        workers: threads. Decoding, resizing and normalizing leave Python, so they run at once.
+    """
+    ends = list(accumulate(sizes))
+    spans = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     with ThreadPoolExecutor(workers) as pool:
 
         def submit(span: range) -> list[Future[Prepared]]:
             return [pool.submit(lambda i=i: adapter.prepare(dataset.image(i))) for i in span]  # type: ignore[misc]
 
         ahead = [submit(span) for span in spans[:2]]
-        for k, span in enumerate(spans):
-            yield span, [one.result() for one in ahead.pop(0)]
+        for k in range(len(spans)):
+            yield [one.result() for one in ahead.pop(0)]
             if k + 2 < len(spans):
                 ahead.append(submit(spans[k + 2]))
+
+
+def batch_sizes(images: int, most: int) -> list[int]:
+    """Of all batches of so many images."""
+    return [min(most, images - start) for start in range(0, images, most)]
 
 
 def detect_all(
@@ -160,7 +171,9 @@ class Collector:
             usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
             keep = np.flatnonzero(usable & (labels >= 0))[:MAX_DETECTIONS]
             image = np.full(len(keep), index)
-            parts.append(Detections(image, raw.boxes[keep], raw.scores[keep], labels[keep]))
+            queries = None if raw.queries is None else raw.queries[keep]
+            columns = raw.boxes[keep], raw.scores[keep], labels[keep]
+            parts.append(Detections(image, *columns, queries=queries))
         part = Detections.concatenate(parts)
         self._parts.append(part)
         return part

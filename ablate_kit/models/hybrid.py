@@ -77,7 +77,8 @@ class HybridAdapter:
         for placement, one in zip(origins, decoded, strict=True):
             boxes = placement.to_original(one.boxes.double().cpu().numpy())
             scores = one.scores.double().cpu().numpy()
-            found.append(ImageDetections(boxes, scores, one.labels.cpu().numpy()))
+            labels, queries = one.labels.cpu().numpy(), one.queries.cpu().numpy()
+            found.append(ImageDetections(boxes, scores, labels, queries))
         return found
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -86,10 +87,19 @@ class TransformersAdapter:
         return self.module(**{name: tensor.to(self.device) for name, tensor in inputs.items()})
 
     def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
-        results = self.processor.post_process_object_detection(
-            outputs, threshold=0.0, target_sizes=list(origins)
-        )
-        return [_sorted(result) for result in results]
+        process = self.processor.post_process_object_detection
+        results = process(outputs, threshold=0.0, target_sizes=list(origins))
+        # The library does not tell which query a detection comes from. So it decodes boxes once
+        # more that are numbered: query k's is a point at (k, k).
+        logits, boxes = outputs.logits, outputs.pred_boxes
+        number = torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
+        points = torch.stack([number, number, *[torch.zeros_like(number)] * 2], dim=-1)
+        numbered = SimpleNamespace(logits=logits, pred_boxes=points.expand(len(boxes), -1, -1))
+        again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
+        return [
+            _sorted(result, numbers["boxes"][:, 0])
+            for result, numbers in zip(results, again, strict=True)
+        ]
 
 
 def refuse_untrusted(folder: Path, trusted: bool) -> None:
@@ -203,11 +213,12 @@ def _live_names(
     }
 
 
-def _sorted(result: Mapping[str, torch.Tensor]) -> ImageDetections:
+def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor) -> ImageDetections:
     scores = result["scores"].double().cpu().numpy()
     order = np.argsort(-scores, kind="stable")
     return ImageDetections(
         boxes=result["boxes"].double().cpu().numpy()[order],
         scores=scores[order],
         labels=result["labels"].cpu().numpy()[order],
+        queries=queries.long().cpu().numpy()[order],
     )

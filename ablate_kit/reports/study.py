@@ -1,30 +1,45 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
-import csv
-import io
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import matplotlib as mpl
-from jinja2 import Environment, PackageLoader, select_autoescape
+from matplotlib.figure import Figure
 
 from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.metrics.bootstrap import METRICS, Bootstrap, Change, changes, class_changes
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.reports import tables
 from ablate_kit.reports.folder import as_dict
+from ablate_kit.reports.records import Records, write_records
+from ablate_kit.reports.study_boxes import (
+    Moves,
+    costliest_of_each_kind,
+    displacement_figure,
+    moves,
+    query_figure,
+    slots,
+)
+from ablate_kit.reports.study_examples import examples
 from ablate_kit.reports.study_figures import figures
+from ablate_kit.reports.study_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.run import Result
 from ablate_kit.sweeps.study import results as results_of
+from detector.data.dataset import Dataset
+
+EXAMPLES = 6  # photographs, and fields of displacement
 
 
-def write_study(ledger: Ledger) -> Table:
+def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXAMPLES) -> Table:
     """Writes the folder ``report`` of a run, anew and whole, and returns its table.
 
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
-    precision and ``classes.csv`` those of each class's AP.
+    precision, ``classes.csv`` those of each class's AP, ``displacement.csv`` how boxes moved and
+    ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
+    all of them as Parquet, too, where pyarrow is installed.
     """
     results = results_of(ledger)
     truth = ledger.truth()
@@ -40,66 +55,97 @@ def write_study(ledger: Ledger) -> Table:
         kept.append(samples)
     overall = changes(baseline, kept)
     table = tables.comparison(results, overall)
+    moved = _moved(truth, results, threshold)
+    kinds = [one.kind for one in results[1:]]
+    chosen = costliest_of_each_kind(kinds, [one["AP"].change for one in overall], EXAMPLES)
+    shown = [results[1 + i] for i in chosen]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         text = json.dumps(as_dict(results, overall), indent=1, ensure_ascii=False) + "\n"
         (place / "results.json").write_text(text)
         (place / "table.md").write_text(table.markdown())
         (place / "table.csv").write_text(table.csv())
         (place / "table.tex").write_text(table.latex())
-        (place / "changes.csv").write_text(_changes_csv(results, overall))
-        (place / "classes.csv").write_text(_classes_csv(results, by_class, truth.classes))
+        write_records(place / "changes", _changes(results, overall))
+        write_records(place / "classes", _classes(results, by_class, truth.classes))
         pictures = []
+        drawn = [
+            *figures(results, overall, by_class),
+            *_of_boxes(truth, results[0], {one.name: moved[one.name] for one in shown if moved}),
+        ]
         with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
-            for name, caption, figure in figures(results, overall, by_class):
+            for name, caption, figure in drawn:
                 figure.savefig(place / f"{name}.png", dpi=150, metadata={"Software": None})
-                figure.savefig(place / f"{name}.svg", metadata={"Date": None})
-                svg = (place / f"{name}.svg").read_text()
-                pictures.append((name, caption, svg[svg.index("<svg") :]))
-        (place / "report.html").write_text(_page(ledger, results, table, pictures, resamples))
+                figure.savefig(place / f"{name}.svg", dpi=150, metadata={"Date": None})
+                svg = themed((place / f"{name}.svg").read_text())
+                pictures.append(Picture(name, caption, f"{name}.svg, {name}.png", svg))
+        if moved:
+            write_records(place / "displacement", _displacement(moved))
+        if dataset is not None and count:
+            pictures += _photographs(place, truth, dataset, results[0], shown[:count])
+        (place / "report.html").write_text(page(ledger, results, overall, table, pictures))
     return table
 
 
-def _page(
-    ledger: Ledger,
-    results: Sequence[Result],
-    table: Table,
-    pictures: Sequence[tuple[str, str, str]],
-    resamples: int,
-) -> str:
-    environment = Environment(
-        loader=PackageLoader("ablate_kit.reports"), autoescape=select_autoescape(), trim_blocks=True
-    )
-    counts = results[0].evaluation.counts
-    return environment.get_template("report.html").render(
-        table=table,
-        pictures=pictures,
-        inputs=ledger.inputs,
-        counts=counts,
-        variants=len(results) - 1,
-        resamples=resamples,
-    )
+def _moved(truth: GroundTruth, results: Sequence[Result], threshold: float) -> dict[str, Moves]:
+    """By variant; nothing where detections do not tell their queries."""
+    before = slots(truth, results[0].detections)
+    if before is None:
+        return {}
+    found = ((one.name, slots(truth, one.detections)) for one in results[1:])
+    return {name: moves(before, after, threshold) for name, after in found if after is not None}
 
 
-def _changes_csv(results: Sequence[Result], overall: Sequence[dict[str, Change]]) -> str:
-    rows: list[list[Any]] = []
-    for result, one in zip(results[1:], overall, strict=True):
-        rows += [[result.name, result.kind, key, *one[key].to_dict().values()] for key in METRICS]
-    return _csv(["variant", "kind", "metric", *Change.__dataclass_fields__], rows)
+def _of_boxes(
+    truth: GroundTruth, baseline: Result, moved: dict[str, Moves]
+) -> Iterator[tuple[str, str, Figure]]:
+    found = slots(truth, baseline.detections)
+    if found is None:
+        return
+    for name, made in (("queries", query_figure(found)), ("boxes", displacement_figure(moved))):
+        if made is not None:
+            yield name, *made
 
 
-def _classes_csv(
+def _photographs(
+    place: Path, truth: GroundTruth, dataset: Dataset, baseline: Result, variants: Sequence[Result]
+) -> list[Picture]:
+    pictures, rows = [], []
+    for number, one in enumerate(examples(truth, dataset, baseline, variants), start=1):
+        file = place / f"example{number}.jpg"
+        one.picture.save(file, quality=85)
+        rows.append([file.name, one.variant, one.image_id, one.file_name, one.lost, one.gained])
+        caption = (
+            f"{one.variant}: {one.lost} objects of this image are lost and {one.gained} gained "
+            f"({one.file_name}). Left unmodified, right the variant."
+        )
+        pictures.append(Picture(file.stem, caption, file.name, photograph(file)))
+    header = ("picture", "variant", "image_id", "file_name", "lost", "gained")
+    if rows:
+        write_records(place / "examples", Records(header, rows))
+    return pictures
+
+
+def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) -> Records:
+    rows = [
+        [result.name, result.kind, key, *one[key].to_dict().values()]
+        for result, one in zip(results[1:], overall, strict=True)
+        for key in METRICS
+    ]
+    return Records(("variant", "kind", "metric", *Change.__dataclass_fields__), rows)
+
+
+def _classes(
     results: Sequence[Result], by_class: Sequence[Sequence[Change]], classes: Sequence[str]
-) -> str:
+) -> Records:
     rows = [
         [result.name, name, *change.to_dict().values()]
         for result, found in zip(results[1:], by_class, strict=True)
         for name, change in zip(classes, found, strict=True)
         if change.change is not None
     ]
-    return _csv(["variant", "class", *Change.__dataclass_fields__], rows)
+    return Records(("variant", "class", *Change.__dataclass_fields__), rows)
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
+def _displacement(moved: dict[str, Moves]) -> Records:
+    rows = [{"variant": name, **one.numbers()} for name, one in moved.items()]
+    return Records(tuple(rows[0]), [list(row.values()) for row in rows])

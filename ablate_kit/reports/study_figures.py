@@ -59,7 +59,7 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     own = [one for one in rows if one[0].kind != "null" and one[1]["AP"].change is not None]
     own.sort(key=lambda one: one[1]["AP"].change or 0.0)
     shown = own[:RANKED]
-    figure = _figure(8, 1.2 + 0.24 * len(shown))
+    figure = _figure(6.8, 1.2 + 0.22 * len(shown))
     panel = figure.subplots()
     panel.axvline(0, color="black", linewidth=1)
     for y, (result, change) in enumerate(shown):
@@ -124,12 +124,12 @@ def _progressive(
     found: dict[str, dict[float, list[Result]]] = {}
     for result, _ in rows:
         match = _LAYERS.fullmatch(result.name)
-        if match and result.kind == "layers" and match["first"] == "0":
+        if match and match["first"] == "0" and result.kind != "null":
             points = found.setdefault(f"{match['base']}.*.{match['part']}", {0.0: [baseline]})
             points[float(match["last"] or match["first"]) + 1] = [result]
-    usable = any(len(points) > 2 for points in found.values())
+    found = {name: points for name, points in found.items() if len(points) > 2}
     caption = "A part of more and more layers removed, from the first."
-    return caption, _lines(found, "layers without it") if usable else None
+    return caption, _lines(found, "layers without it") if found else None
 
 
 def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
@@ -194,7 +194,8 @@ def _heat(
     if numbers:
         for (i, j), value in np.ndenumerate(matrix):
             if np.isfinite(value):
-                color = "white" if abs(value) > 0.6 * bound else "black"
+                # Not quite white and black: those follow the reader's theme on the page.
+                color = "#fefefe" if abs(value) > 0.6 * bound else "#010101"
                 text = f"{100 * value:+.1f}"
                 panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, ax=panel, label="change of AP" + (" (cells: x 100)" if numbers else ""))

@@ -6,8 +6,9 @@ A run's folder:
     truth.json             the annotations, as COCO JSON
     ledger.jsonl           a line per finished variant: its key, its ablation, its numbers
     study.json             the variants of the report, and the settings of its intervals
+    notes.json             what did not go as planned, such as variants that had to run in full
     detections/KEY.safetensors
-    partial/PLAN/00003.safetensors    detections of all unfinished variants on one batch
+    partial/00003-SHARD.safetensors    detections of unfinished variants on one batch
     report/                tables, figures and the page
 
 Everything is written under a temporary name first, so that a process killed at any moment leaves
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints.atomic import new_file
@@ -35,6 +36,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 
 Arrays = dict[str, NDArray[Any]]
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ class Ledger:
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
         self._mend()
+
+    @staticmethod
+    def threads(folder: Path) -> int | None:
+        """With how many threads the run in a folder was begun; None where there is none."""
+        path = folder / "inputs.json"
+        return _read_json(path).get("threads") if path.is_file() else None
 
     @staticmethod
     def existing(folder: Path) -> "Ledger":
@@ -128,16 +136,29 @@ class Ledger:
     def detections(self, key: str) -> Detections:
         return unpack(_load(self.folder / "detections" / f"{key}.safetensors"))[0]
 
-    def partial(self, keys: Sequence[str]) -> "Partial":
+    def partial(self) -> "Partial":
         """The batches done of variants that are not finished."""
-        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
-        return Partial(self.folder / "partial" / name)
+        return Partial(self.folder / "partial")
 
-    def close(self, ablations: Sequence[Ablation], resamples: int, seed: int) -> None:
+    def note(self, notes: Sequence[str]) -> None:
+        """Keeps what did not go as planned, for the report."""
+        told = self.notes()
+        new = [note for note in notes if note not in told]
+        if new:
+            text = json.dumps([*told, *new], indent=1, ensure_ascii=False) + "\n"
+            _write(self.folder / "notes.json", text.encode())
+
+    def notes(self) -> list[str]:
+        path = self.folder / "notes.json"
+        return list(_read_json(path)) if path.exists() else []
+
+    def close(
+        self, ablations: Sequence[Ablation], resamples: int, seed: int, data: Mapping[str, Any]
+    ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
-        is made with."""
+        is made with. ``data``: where the images are, of the recipe."""
         variants = [{"name": one.name, "kind": one.kind, "key": self.key(one)} for one in ablations]
-        study = {"resamples": resamples, "seed": seed, "variants": variants}
+        study = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
         _write(self.folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
 
     @property
@@ -170,51 +191,77 @@ class Ledger:
 
 
 class Partial:
-    """Detections batch by batch, of several variants each."""
+    """Detections of unfinished variants, batch by batch; a file for each shard of each batch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def done(self, batch: int) -> bool:
-        return self._path(batch).exists()
+    def missing(self, batches: int, keys: Keys) -> dict[Keys, list[int]]:
+        """The batches that are to be done, by the keys of the variants that they lack."""
+        done: dict[int, set[str]] = {}
+        for path in self._files():
+            done.setdefault(_batch_of(path), set()).update(_keys_of(path))
+        found: dict[Keys, list[int]] = {}
+        for batch in range(batches):
+            lacks = tuple(key for key in keys if key not in done.get(batch, ()))
+            if lacks:
+                found.setdefault(lacks, []).append(batch)
+        return found
 
-    def add(self, batch: int, found: Sequence[Detections]) -> None:
+    def add(self, batch: int, found: Mapping[str, Detections]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self._path(batch), safetensors.numpy.save(pack(found)))
+        keys = json.dumps(list(found))
+        name = f"{batch:05d}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}.safetensors"
+        data = safetensors.numpy.save(pack(list(found.values())), metadata={"keys": keys})
+        _write(self.folder / name, data)
 
-    def variants(self, batches: int, count: int) -> Iterator[Detections]:
+    def variants(self, batches: int, keys: Keys) -> Iterator[Detections]:
         """All detections of each variant."""
-        parts = [unpack(_load(self._path(batch))) for batch in range(batches)]
-        for i in range(count):
-            yield Detections.concatenate([part[i] for part in parts])
+        parts: dict[str, dict[int, Detections]] = {key: {} for key in keys}
+        for path in self._files():
+            for key, found in zip(_keys_of(path), unpack(_load(path)), strict=True):
+                if key in parts:
+                    parts[key][_batch_of(path)] = found
+        for by_batch in parts.values():
+            yield Detections.concatenate([by_batch[batch] for batch in range(batches)])
 
-    def _path(self, batch: int) -> Path:
-        return self.folder / f"{batch:05d}.safetensors"
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def _batch_of(path: Path) -> int:
+    return int(path.name.split("-")[0])
+
+
+def _keys_of(path: Path) -> list[str]:
+    try:
+        with safe_open(path, "numpy") as file:
+            return list(json.loads((file.metadata() or {})["keys"]))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is not readable: {error}") from None
 
 
 def pack(found: Sequence[Detections]) -> Arrays:
     """Several sets of detections as small arrays, exactly: single precision where it loses
     nothing, the smallest type that holds a label or an image."""
     all_of = Detections.concatenate(found)
-    return {
+    arrays = {
         "count": np.array([len(one) for one in found], dtype=np.int64),
         "image": _small(all_of.image),
         "labels": _small(all_of.labels),
         "scores": _single(all_of.scores),
         "boxes": _single(all_of.boxes),
     }
+    return arrays if all_of.queries is None else arrays | {"queries": _small(all_of.queries)}
 
 
 def unpack(arrays: Arrays) -> list[Detections]:
+    kinds = {"image": np.int64, "boxes": np.float64, "scores": np.float64, "labels": np.int64}
+    if "queries" in arrays:
+        kinds["queries"] = np.int64
     bounds = np.cumsum(arrays["count"])[:-1]
-    columns = zip(
-        np.split(arrays["image"].astype(np.int64), bounds),
-        np.split(arrays["boxes"].astype(np.float64), bounds),
-        np.split(arrays["scores"].astype(np.float64), bounds),
-        np.split(arrays["labels"].astype(np.int64), bounds),
-        strict=True,
-    )
-    return [Detections(*one) for one in columns]
+    columns = [np.split(arrays[name].astype(kind), bounds) for name, kind in kinds.items()]
+    return [Detections(**dict(zip(kinds, one, strict=True))) for one in zip(*columns, strict=True)]
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.adapter import Adapter, groups, prepared_batches
+from ablate_kit.models.adapter import Adapter, batch_sizes, groups, prepared_batches
 from detector.data.dataset import Dataset, limit
 
 IMAGES = 32  # that means are taken over, unless told otherwise
@@ -36,6 +36,7 @@ class Images:
         if images is not None and images > len(self.dataset):
             raise UserError(f"{images} reference images; the data set has {len(self.dataset)}")
         some = limit(self.dataset, images or IMAGES)
-        for _, prepared in prepared_batches(self.adapter, some, self.batch_size):
+        sizes = batch_sizes(len(some), self.batch_size)
+        for prepared in prepared_batches(self.adapter, some, sizes):
             for group in groups(prepared):
                 self.adapter.forward(group.inputs)

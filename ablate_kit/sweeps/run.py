@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from ablate_kit.metrics.bootstrap import Bootstrap, Change, changes
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.models.adapter import Adapter, Collector, ground_truth, prepared_batches
+from ablate_kit.models.adapter import (
+    Adapter,
+    Collector,
+    batch_sizes,
+    ground_truth,
+    prepared_batches,
+)
 from ablate_kit.sweeps.passes import MEMORY, Advance, Passes
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
@@ -42,6 +48,7 @@ def sweep(
     threshold: float | None = None,
     fixed_threshold: float = 0.5,
     batch_size: int = 8,
+    workers: int = 2,
     replay: bool = True,
     memory: float = MEMORY,
     advance: Advance = lambda _, __: None,
@@ -52,6 +59,7 @@ def sweep(
         baseline: name and kind of the unmodified model.
         threshold: the calibrated score threshold; by default that of the unmodified model.
         fixed_threshold: of the numbers at a fixed score.
+        workers: threads that prepare images.
         replay: compute only what each variant changes. The results are the same without.
         memory: bytes that the recorded outputs may take.
         advance: told a variant's name and how many of its images were just done.
@@ -59,7 +67,10 @@ def sweep(
     truth = ground_truth(dataset)
     stores = [Collector(adapter, dataset) for _ in range(len(variants) + 1)]
     with Passes(adapter, variants, replay=replay, memory=memory) as passes:
-        for span, prepared in prepared_batches(adapter, dataset, batch_size):
+        done = 0
+        sizes = batch_sizes(len(dataset), batch_size)
+        for prepared in prepared_batches(adapter, dataset, sizes, workers):
+            span = range(done, done := done + len(prepared))
             for store, found in zip(stores, passes.run(prepared, advance), strict=True):
                 store.add(span, found)
     named = [baseline, *((one.name, one.kind) for one in variants)]

@@ -15,6 +15,7 @@ class Decoded:
     boxes: Tensor  # (k, 4) xyxy in [0, 1] of the square input
     scores: Tensor  # (k,)
     labels: Tensor  # (k,)
+    queries: Tensor  # (k,) which prediction each is
 
 
 def decode(
@@ -34,11 +35,11 @@ def decode(
     classes = scores.shape[-1]
     best, index = scores.flatten(1).sort(descending=True, stable=True)
     best, index = best[:, :top_k], index[:, :top_k]
-    boxes = boxes.gather(1, (index // classes)[..., None].expand(-1, -1, 4))
-    keep = best > confidence
+    queries, labels = index // classes, index % classes
+    boxes = boxes.gather(1, queries[..., None].expand(-1, -1, 4))
     return [
-        Decoded(boxes[i][keep[i]], best[i][keep[i]], (index[i] % classes)[keep[i]])
-        for i in range(len(best))
+        Decoded(*(column[i][keep] for column in (boxes, best, labels, queries)))
+        for i, keep in enumerate(best > confidence)
     ]
 
 

@@ -101,6 +101,15 @@ def test_npz_finds_its_images_and_classes_again_in_another_order(tmp_path):
     assert Detections.load_npz(path, other).to_coco_results(other) == results
 
 
+def test_queries_are_kept_where_all_parts_have_them(tmp_path):
+    one, box, score = np.zeros(1, dtype=np.int32), np.ones((1, 4)), np.ones(1)
+    with_query = Detections(one, box, score, one, queries=np.array([7]))
+    both = Detections.concatenate([with_query, with_query])
+    both.save_npz(tmp_path / "a.npz", GROUND_TRUTH)
+    assert Detections.load_npz(tmp_path / "a.npz", GROUND_TRUTH).queries.tolist() == [7, 7]
+    assert Detections.concatenate([with_query, Detections(one, box, score, one)]).queries is None
+
+
 def test_npz_keeps_single_precision(tmp_path):
     one = np.zeros(1, dtype=np.int32)
     detections = Detections(one, np.ones((1, 4), np.float32), np.ones(1, np.float32), one)

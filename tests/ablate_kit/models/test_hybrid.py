@@ -57,6 +57,19 @@ def test_boxes_are_pixels_of_the_original_image(adapter: HybridAdapter) -> None:
     assert found.boxes[:, [1, 3]].max() <= 50
 
 
+def test_every_detection_names_its_query(adapter: HybridAdapter) -> None:
+    """Its box is that of the network's own output for this query, in pixels."""
+    prepared = adapter.prepare(image(96, 96))
+    with torch.no_grad():
+        outputs = adapter.forward(prepared.inputs)
+    (found,) = adapter.decode(outputs, [prepared.origin])
+    assert found.queries is not None
+    x, y, w, h = outputs["boxes"][0].double().numpy()[found.queries].T
+    expected = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+    np.testing.assert_allclose(found.boxes, 96 * expected.clip(0, 1), atol=1e-3)
+    assert np.bincount(found.queries).tolist() == [8] * 12  # every class of every query
+
+
 def test_results_do_not_depend_on_the_batch(adapter: HybridAdapter) -> None:
     images = [image(50, 120, 1), image(96, 96, 2), image(130, 60, 3)]
     for one, found in zip(images, detect(adapter, images), strict=True):

@@ -69,6 +69,19 @@ def test_every_tensor_of_the_file_has_its_place_in_the_model(
     assert any(places != (name,) for name, places in names.items())
 
 
+def test_every_detection_names_its_query(kind: str, adapter: TransformersAdapter) -> None:
+    """Its box is that of the model's own output for this query, in pixels."""
+    prepared = adapter.prepare(image(3, 48, 64))
+    with torch.no_grad():
+        outputs = adapter.forward(prepared.inputs)
+    (found,) = adapter.decode(outputs, [prepared.origin])
+    assert found.queries is not None
+    x, y, w, h = outputs.pred_boxes[0].double().numpy()[found.queries].T
+    expected = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1) * [64, 48, 64, 48]
+    np.testing.assert_allclose(found.boxes, expected, atol=1e-3)
+    assert len(set(found.queries.tolist())) > 1
+
+
 @pytest.mark.parametrize("what", ["heads", "backbone", "shared head"])
 def test_a_variant_on_file_is_the_variant_in_memory(
     kind: str, what: str, adapter: TransformersAdapter, folders: Folders, tmp_path: Path

@@ -1,0 +1,70 @@
+"""The page of a sweep: one HTML file that needs nothing else, in light and in dark."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from ablate_kit.metrics.bootstrap import Change, smallest_detectable
+from ablate_kit.reports.table import Table
+from ablate_kit.reports.tables import number
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run import Result
+
+# The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
+_THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
+_SUMMARY = (
+    ("AP", "AP"),
+    ("AP50", "AP50"),
+    ("F1", "f1_calibrated"),
+    ("GIoU, a missed object counts -1", "giou_penalized"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    caption: str
+    files: str  # beside the page
+    markup: str
+
+
+def themed(svg: str) -> str:
+    """The element of an SVG file, with ink, paper and grid in the colors of the page."""
+    element = svg[svg.index("<svg") :]
+    for color, own in _THEME:
+        element = element.replace(f": {color}", f": {own}")
+    return element
+
+
+def photograph(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="" src="data:image/jpeg;base64,{data}">'
+
+
+def page(
+    ledger: Ledger,
+    results: Sequence[Result],
+    changes: Sequence[Mapping[str, Change]],
+    table: Table,
+    pictures: Sequence[Picture],
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("ablate_kit.reports"), autoescape=select_autoescape(), trim_blocks=True
+    )
+    overall = results[0].evaluation.overall
+    least = smallest_detectable(changes, "AP")
+    return environment.get_template("report.html").render(
+        table=table,
+        pictures=pictures,
+        inputs=ledger.inputs,
+        counts=results[0].evaluation.counts,
+        variants=len(results) - 1,
+        resamples=ledger.study()["resamples"],
+        summary=[(label, number(overall[key])) for label, key in _SUMMARY],
+        significant=sum(one["AP"].significant for one in changes),
+        least=None if least is None else f"{least:.3f}",
+        notes=ledger.notes(),
+    )

@@ -1,0 +1,102 @@
+"""Workers on a Ray cluster that runs already.
+
+Every node must have this package at the same version, and the checkpoint and images under the
+same paths.
+"""
+
+import socket
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.worker import Done, Job, Shard, Worker
+
+
+class Actors:
+    """A pool of Ray actors; see ``distribute.Pool``."""
+
+    def __init__(self, ray: Any, actors: Sequence[Any]) -> None:
+        self._ray = ray
+        self._actors = actors
+        self._running: dict[Any, Hashable] = {}
+
+    def workers(self) -> Sequence[Hashable]:
+        return list(self._actors)
+
+    def give(self, worker: Any, shard: Shard) -> None:
+        self._running[worker.run.remote(shard)] = worker
+
+    def wait(self) -> tuple[Hashable, list[Done] | None]:
+        ready, _ = self._ray.wait(list(self._running), num_returns=1)
+        worker = self._running.pop(ready[0])
+        try:
+            found = self._ray.get(ready[0])
+        except self._ray.exceptions.RayTaskError:
+            raise  # a mistake in our own code
+        except self._ray.exceptions.RayError:
+            return worker, None
+        if isinstance(found, UserError):
+            raise found
+        return worker, found
+
+
+class _Served:
+    """What runs on the cluster. Opens the model at the first shard, so that a user's error comes
+    back as a value instead of as a lost worker."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._worker: Worker | None = None
+
+    def run(self, shard: Shard) -> list[Done] | UserError:
+        try:
+            self._worker = self._worker or Worker.open(self._job)
+            return list(self._worker.run(shard))
+        except UserError as error:
+            return error
+
+
+@contextmanager
+def cluster(job: Job, address: str) -> Iterator[Actors]:
+    """As many workers as the cluster has room for, ended with the block.
+
+    Raises:
+        UserError: Ray is not installed, no cluster answers, or it has no room.
+    """
+    ray = _import()
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdigit() and "/" not in host:
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f'no Ray cluster at "{address}": {error}') from None
+    gpu = job.device.startswith("cuda")
+    threads = int(job.inputs["threads"])
+    need = {"num_cpus": threads, "num_gpus": 1 if gpu else 0}
+    try:
+        room = sum(_room(node, threads, gpu) for node in ray.nodes() if node["Alive"])
+        if not room:
+            what = "GPU" if gpu else f"{threads} CPUs"
+            raise UserError(f"no node of the Ray cluster has {what}: give fewer --threads")
+        actors = [ray.remote(_Served).options(**need).remote(job) for _ in range(room)]
+        yield Actors(ray, actors)
+    finally:
+        ray.shutdown()  # ends our actors; the cluster stays
+
+
+def _room(node: Mapping[str, Any], threads: int, gpu: bool) -> int:
+    has = node["Resources"]
+    cpus = int(has.get("CPU", 0) // threads)
+    return min(cpus, int(has.get("GPU", 0))) if gpu else cpus
+
+
+def _import() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError:
+        raise UserError('sweeps on a cluster need ray; install "ablate-kit[ray]"') from None
+    return ray

@@ -1,0 +1,67 @@
+"""All that the results of a variant depend on, but the ablation."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.metrics.evaluate import VERSION
+from ablate_kit.sweeps.recipe import SweepRecipe
+from detector.data.dataset import Dataset
+
+
+def inputs_of(
+    recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, workers: int = 2
+) -> dict[str, Any]:
+    """The digests of a study's files, and all else that changes a bit."""
+    return {"data": _data_digest(dataset, workers), **environment_of(recipe, checkpoint, device)}
+
+
+def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
+    """The same without the images."""
+    kind = torch.device(device).type
+    return {
+        "checkpoint": _checkpoint_digest(checkpoint),
+        "weights": checkpoint.place,
+        "framework": recipe.model.framework or "",
+        "batch_size": recipe.evaluation.batch_size,
+        "score_threshold": recipe.evaluation.score_threshold,
+        "device": kind,
+        # Kernels are chosen by the processor, and sums are split among threads.
+        "processor": (
+            torch.cuda.get_device_name(device)
+            if kind == "cuda"
+            else torch.backends.cpu.get_cpu_capability()
+        ),
+        "threads": torch.get_num_threads(),
+        "metrics_version": VERSION,
+        "torch_version": str(torch.__version__),
+    }
+
+
+def _checkpoint_digest(checkpoint: Checkpoint) -> str:
+    if not checkpoint.folder:
+        return sha256(checkpoint.path)
+    files = [one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()]
+    text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _data_digest(dataset: Dataset, workers: int) -> str:
+    """Of every pixel and every annotation."""
+    total = hashlib.sha256("\n".join(dataset.classes).encode())
+
+    def one(index: int) -> bytes:
+        notes = dataset.annotations(index)
+        part = hashlib.sha256(dataset.image(index).tobytes())
+        for array in (notes.boxes, notes.labels, notes.ignore, notes.areas):
+            part.update(array.tobytes())
+        return part.digest() + str((notes.image_id, notes.width, notes.height)).encode()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for digest in pool.map(one, range(len(dataset))):
+            total.update(digest)
+    return total.hexdigest()

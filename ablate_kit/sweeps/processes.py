@@ -1,0 +1,76 @@
+"""A process per device: several GPUs of one machine, or parts of its CPU."""
+
+import multiprocessing
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.worker import Done, Job, Shard, Worker
+
+
+class Processes:
+    """A pool of plain processes; see ``distribute.Pool``."""
+
+    def __init__(self, processes: Sequence[tuple[BaseProcess, Connection]]) -> None:
+        self._open = {connection: process for process, connection in processes}
+
+    def workers(self) -> Sequence[Hashable]:
+        return list(self._open)
+
+    def give(self, worker: Hashable, shard: Shard) -> None:
+        assert isinstance(worker, Connection)  # noqa: S101 - it is one of ours
+        try:
+            worker.send(shard)
+        except OSError:
+            return  # the process has ended: ``wait`` will find out
+
+    def wait(self) -> tuple[Hashable, list[Done] | None]:
+        for ready in wait(list(self._open)):
+            if not isinstance(ready, Connection):
+                continue
+            try:
+                found = ready.recv()
+            except (EOFError, ConnectionError):
+                del self._open[ready]
+                return ready, None
+            if isinstance(found, UserError):
+                raise found
+            return ready, found
+        raise AssertionError("waiting returned without a connection")
+
+
+@contextmanager
+def processes(job: Job, devices: Sequence[str]) -> Iterator[Processes]:
+    """One process for each device, ended with the block."""
+    context = multiprocessing.get_context("spawn")
+    started: list[tuple[BaseProcess, Connection]] = []
+    try:
+        for device in devices:
+            here, there = context.Pipe()
+            process: BaseProcess = context.Process(
+                target=_serve, args=(there, replace(job, device=device)), daemon=True
+            )
+            process.start()
+            there.close()
+            started.append((process, here))
+        yield Processes(started)
+    finally:
+        for process, connection in started:
+            connection.close()
+            process.terminate()
+            process.join()
+
+
+def _serve(connection: Connection, job: Job) -> None:
+    try:
+        worker = Worker.open(job)
+        while True:
+            shard = connection.recv()
+            connection.send(list(worker.run(shard)))
+    except EOFError:
+        return  # the study is done
+    except UserError as error:
+        connection.send(error)
