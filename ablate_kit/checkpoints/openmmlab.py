@@ -10,21 +10,27 @@ from typing import Any
 
 def model_config(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     """The ``model`` of the configuration's text; None where there is none that can be read."""
+    found = settings(metadata).get("model")
+    return found if isinstance(found, dict) else None
+
+
+def settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the configuration's text sets by name; None for each value that is no literal."""
     meta = metadata.get("meta")
     if not isinstance(meta, Mapping):
-        return None
+        return {}
     text = meta.get("cfg", meta.get("config"))  # the second in files of before MMEngine
     if not isinstance(text, str):
-        return None
+        return {}
+    found = {}
     try:
         for statement in ast.parse(text).body:
             match statement:
-                case ast.Assign([ast.Name("model")], value):
-                    found = _literal(value)
-                    return found if isinstance(found, dict) else None
+                case ast.Assign([ast.Name(name)], value):
+                    found[name] = _literal(value)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    return None
+        return {}
+    return found
 
 
 def classes(metadata: Mapping[str, Any]) -> Any:
@@ -54,4 +60,6 @@ def _literal(node: ast.expr) -> Any:
             return [_literal(item) for item in items]
         case ast.Constant(value):
             return value
+        case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as value)):
+            return -value
     return None

@@ -1,42 +1,74 @@
-"""``ablate convert``: notebook checkpoints of the hybrid detector to ours, and back."""
+"""``ablate convert``: checkpoints under the names of another framework."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import DryRun, check_new_file, say
+from ablate_kit.cli.output import check_new_file, say
+from ablate_kit.errors import UserError
+
+
+class Target(StrEnum):
+    TRANSFORMERS = "transformers"
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector or the notebooks.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="A .safetensors or .pth file to write.")
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Of the hybrid detector, the notebooks, or MMDetection.")
     ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="A .safetensors or .pth file to write; a folder with --to."
+        ),
+    ],
+    to: Annotated[
+        Target | None,
+        typer.Option(help="An MMDetection DETR or Deformable DETR as a Hugging Face folder."),
+    ] = None,
     to_legacy: Annotated[
         bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
     ] = False,
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
-    dry_run: DryRun = False,
 ) -> None:
-    """Rewrite a checkpoint under our names, or the thesis notebooks'."""
+    """Rewrite a checkpoint under our names, the thesis notebooks', or Hugging Face's."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.convert import converted
-    from ablate_kit.models.rewrite import convert as write_converted
+    from ablate_kit.models.rewrite import convert as converted
 
+    if to:
+        if to_legacy:
+            raise UserError("--to and --to-legacy are two forms; give one")
+        _bridge(checkpoint, output, weights)
+        return
     check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
     with open_checkpoint(checkpoint, weights) as opened:
-        if dry_run:
-            only = output.suffix != ".pth"
-            done = converted(opened, to_legacy=to_legacy, tensors_only=only)
-        else:
-            done = write_converted(opened, output, to_legacy=to_legacy)
+        done = converted(opened, output, to_legacy=to_legacy)
     say(f"{output}  {done.renamed} of {done.tensors} tensors renamed")
     if done.kept:
         say(f"kept: {', '.join(done.kept)}")
     if done.dropped:
         say(f"dropped: {', '.join(done.dropped)}")
-    if dry_run:
-        say("dry run: nothing written")
+
+
+def _bridge(checkpoint: Path, output: Path, weights: str | None) -> None:
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.bridge.convert import to_transformers
+
+    if output.exists():
+        raise UserError(f"{output} exists; choose another place or remove it")
+    with open_checkpoint(checkpoint, weights) as opened:
+        done = to_transformers(opened, output)
+    say(f"{output}  {done.tensors} tensors")
+    if done.zeros:
+        say(f"added: {done.zeros} biases of zeros, which MMDetection leaves out")
+    if done.dropped:
+        say(f"dropped: {_listed(done.dropped)}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f", ... {len(names)} in all" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

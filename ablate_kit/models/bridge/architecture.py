@@ -1,0 +1,306 @@
+"""From MMDetection's configuration of a model to Hugging Face's.
+
+Only what computes the same function passes. Every setting is looked at: one that has no exact
+counterpart is refused by name.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.bridge.names import DETR, Rule, deformable_detr
+from ablate_kit.models.bridge.settings import Settings
+
+MODELS = ("DETR", "DeformableDETR")
+DEPTHS = {
+    18: ("basic", [2, 2, 2, 2]),
+    34: ("basic", [3, 4, 6, 3]),
+    50: ("bottleneck", [3, 4, 6, 3]),
+    101: ("bottleneck", [3, 4, 23, 3]),
+    152: ("bottleneck", [3, 8, 36, 3]),
+}
+RELU = {"type": "ReLU", "inplace": True}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is needed to build the Hugging Face model.
+
+    ``biases`` are tensors of it that MMDetection's model does not have: zeros, by name and length.
+    """
+
+    config: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    biases: Mapping[str, int]
+    colors: "Colors"
+    processor: str
+
+
+@dataclass(frozen=True)
+class Colors:
+    """Mean and standard deviation of red, green and blue, which go from 0 to 255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def architecture(model: Mapping[str, Any], classes: tuple[str, ...]) -> Architecture:
+    """Raises ``UserError`` for a model that has no exact counterpart, naming the setting."""
+    settings = Settings(model, "model")
+    kind = str(settings.take("type")).rpartition(".")[2]
+    if kind not in MODELS:
+        raise UserError(
+            f"cannot carry a {kind} over to transformers; expected {' or '.join(MODELS)}"
+            f"{did_you_mean(kind, MODELS)}"
+        )
+    settings.ignore("train_cfg", "init_cfg")
+    make = _detr if kind == "DETR" else _deformable_detr
+    made = make(settings, _colors(settings.section("data_preprocessor")), classes)
+    settings.close()
+    return made
+
+
+def _detr(model: Settings, colors: Colors, classes: tuple[str, ...]) -> Architecture:
+    queries = model.count("num_queries", 100)
+    levels, backbone = _backbone(model.section("backbone"))
+    width, outputs = _neck(model.section("neck"), norm=None)
+    if levels != 1 or outputs != 1:
+        raise UserError(f"model.neck has {levels} inputs and {outputs} outputs; DETR has one")
+    encoder = _stack(model.section("encoder"), width, ("self_attn",))
+    decoder = _stack(model.section("decoder"), width, ("self_attn", "cross_attn"), post_norm=True)
+    _position(model.section("positional_encoding"), width, offset=0)
+    _head(model.section("bbox_head"), "DETRHead", width, len(classes), sigmoid=False)
+    _detections(model.section("test_cfg", {}), queries)
+    config = {
+        "architectures": ["DetrForObjectDetection"],
+        "model_type": "detr",
+        "num_queries": queries,
+        **_common(backbone, width, encoder, decoder, classes),
+    }
+    return Architecture(config, DETR, {}, colors, "DetrImageProcessor")
+
+
+def _deformable_detr(model: Settings, colors: Colors, classes: tuple[str, ...]) -> Architecture:
+    queries = model.count("num_queries", 100)
+    refine = model.must("with_box_refine", True, False, default=False)
+    two_stage = model.must("as_two_stage", True, False, default=False)
+    if two_stage and not refine:
+        raise model.refused("with_box_refine", refine, (True,))
+    levels, backbone = _backbone(model.section("backbone"))
+    width, outputs = _neck(model.section("neck"), norm={"type": "GN", "num_groups": 32})
+    model.must("num_feature_levels", outputs, default=4)
+    encoder = _stack(model.section("encoder"), width, ("self_attn",), levels=outputs)
+    decoder = _stack(model.section("decoder"), width, ("self_attn", "cross_attn"), levels=outputs)
+    _position(model.section("positional_encoding"), width, offset=-0.5)
+    _head(model.section("bbox_head"), "DeformableDETRHead", width, len(classes), sigmoid=True)
+    _detections(model.section("test_cfg", {}), 100)
+    config = {
+        "architectures": ["DeformableDetrForObjectDetection"],
+        "model_type": "deformable_detr",
+        "num_queries": queries,
+        "num_feature_levels": outputs,
+        "encoder_n_points": encoder.points,
+        "decoder_n_points": decoder.points,
+        "with_box_refine": refine,
+        "two_stage": two_stage,
+        "two_stage_num_proposals": queries,
+        **_common(backbone, width, encoder, decoder, classes),
+    }
+    rules = deformable_detr(levels, box_refine=refine, two_stage=two_stage)
+    biases = {f"model.input_proj.{i}.0.bias": width for i in range(outputs)}
+    return Architecture(config, rules, biases, colors, "DeformableDetrImageProcessor")
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """An encoder or decoder."""
+
+    layers: int
+    heads: int
+    ffn: int
+    points: int | None
+
+
+def _common(
+    backbone: Mapping[str, Any],
+    width: int,
+    encoder: _Stack,
+    decoder: _Stack,
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
+    return {
+        "backbone": None,
+        "use_timm_backbone": False,
+        "use_pretrained_backbone": False,
+        "backbone_config": backbone,
+        "d_model": width,
+        "encoder_layers": encoder.layers,
+        "encoder_attention_heads": encoder.heads,
+        "encoder_ffn_dim": encoder.ffn,
+        "decoder_layers": decoder.layers,
+        "decoder_attention_heads": decoder.heads,
+        "decoder_ffn_dim": decoder.ffn,
+        "dtype": "float32",
+        "id2label": {str(i): name for i, name in enumerate(classes)},
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
+
+
+def _colors(settings: Settings) -> Colors:
+    settings.kind("DetDataPreprocessor")
+    settings.must("bgr_to_rgb", True, default=False)
+    settings.must("pad_size_divisor", 1, default=1)
+    mean, std = settings.take("mean"), settings.take("std")
+    settings.ignore("pad_mask", "pad_value", "mask_pad_value", "batch_augments", "pad_seg")
+    settings.close()
+    for name, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, list) or len(values) != 3:
+            raise UserError(f"{settings.path}.{name} is {values!r}; expected a number per color")
+    return Colors(tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _backbone(settings: Settings) -> tuple[int, dict[str, Any]]:
+    settings.kind("ResNet")
+    depth = settings.must("depth", *DEPTHS, default=None)
+    layer, depths = DEPTHS[depth]
+    style = settings.must("style", "pytorch", "caffe", default="pytorch")
+    base = settings.count("base_channels", 64)
+    stem = settings.take("stem_channels") or base
+    settings.must("in_channels", 3, default=3)
+    settings.must("num_stages", 4, default=4)
+    settings.must("strides", [1, 2, 2, 2], default=[1, 2, 2, 2])
+    settings.must("dilations", [1, 1, 1, 1], default=[1, 1, 1, 1])
+    for key in ("deep_stem", "avg_down"):
+        settings.must(key, False, default=False)
+    for key in ("conv_cfg", "dcn", "plugins"):
+        settings.must(key, None, default=None)
+    norm = settings.section("norm_cfg", {"type": "BN"})
+    norm.kind("BN", "SyncBN")
+    norm.must("eps", 1e-5, default=1e-5)
+    norm.ignore("requires_grad", "momentum")
+    norm.close()
+    indices = settings.take("out_indices", [0, 1, 2, 3])
+    settings.ignore(
+        "frozen_stages", "norm_eval", "with_cp", "init_cfg", "pretrained", "zero_init_residual",
+        "stage_with_dcn",
+    )  # fmt: skip
+    settings.close()
+    expansion = 4 if layer == "bottleneck" else 1
+    return len(indices), {
+        "model_type": "resnet",
+        "embedding_size": stem,
+        "hidden_sizes": [base * expansion * 2**stage for stage in range(4)],
+        "depths": depths,
+        "layer_type": layer,
+        "hidden_act": "relu",
+        "downsample_in_bottleneck": style == "caffe" and layer == "bottleneck",
+        "out_features": [f"stage{index + 1}" for index in indices],
+    }
+
+
+def _neck(settings: Settings, norm: Mapping[str, Any] | None) -> tuple[int, int]:
+    settings.kind("ChannelMapper")
+    settings.must("kernel_size", 1, default=3)
+    settings.must("act_cfg", None, default=RELU)
+    given = settings.must("norm_cfg", norm, _requires_grad(norm), default=None)
+    settings.must("conv_cfg", None, default=None)
+    settings.must("bias", "auto", given is None, default="auto")
+    settings.ignore("init_cfg")
+    width = settings.count("out_channels")
+    inputs = settings.take("in_channels")
+    outputs = settings.take("num_outs") or len(inputs)
+    settings.close()
+    return width, outputs
+
+
+def _stack(
+    settings: Settings,
+    width: int,
+    attentions: tuple[str, ...],
+    *,
+    post_norm: bool = False,
+    levels: int | None = None,
+) -> _Stack:
+    """``levels`` of the maps that the last attention samples from; None where it does not."""
+    layers = settings.count("num_layers")
+    if "cross_attn" in attentions:
+        norm = {"type": "LN"}
+        allowed = norm if post_norm else None
+        settings.must("post_norm_cfg", allowed, default=norm)
+    settings.ignore("return_intermediate", "num_cp", "init_cfg")
+    layer = settings.section("layer_cfg")
+    settings.close()
+    heads, points = set(), None
+    for name in attentions:
+        attention = layer.section(f"{name}_cfg", {"embed_dims": 256, "num_heads": 8})
+        attention.must("embed_dims", width, default=256)
+        attention.ignore(
+            "dropout", "attn_drop", "proj_drop", "dropout_layer", "init_cfg", "batch_first"
+        )
+        if levels and name == attentions[-1]:
+            heads.add(attention.count("num_heads", 8))
+            points = attention.count("num_points", 4)
+            attention.must("num_levels", levels, default=4)
+            attention.must("value_proj_ratio", 1.0, default=1.0)
+            attention.ignore("im2col_step", "norm_cfg")
+        else:
+            heads.add(attention.count("num_heads"))
+        attention.close()
+    if len(heads) > 1:
+        raise UserError(
+            f"{layer.path} has attentions of {sorted(heads)} heads; transformers' decoder has one "
+            "number for both"
+        )
+    ffn = layer.section("ffn_cfg", {"embed_dims": 256, "feedforward_channels": 1024})
+    ffn.must("embed_dims", width, default=256)
+    hidden = ffn.count("feedforward_channels", 1024)
+    ffn.must("num_fcs", 2, default=2)
+    ffn.must("act_cfg", RELU, {"type": "ReLU"}, default=RELU)
+    ffn.must("add_identity", True, default=True)
+    ffn.ignore("ffn_drop", "dropout_layer", "init_cfg")
+    ffn.close()
+    layer.must("norm_cfg", {"type": "LN"}, default={"type": "LN"})
+    layer.ignore("init_cfg")
+    layer.close()
+    return _Stack(layers, heads.pop(), hidden, points)
+
+
+def _position(settings: Settings, width: int, *, offset: float) -> None:
+    settings.kind("SinePositionalEncoding")
+    settings.must("num_feats", width // 2, default=None)
+    settings.must("normalize", True, default=False)
+    settings.must("offset", offset, default=0.0)
+    settings.must("temperature", 10000, default=10000)
+    settings.must("scale", 2 * math.pi, default=2 * math.pi)
+    settings.must("eps", 1e-6, default=1e-6)
+    settings.ignore("init_cfg")
+    settings.close()
+
+
+def _head(settings: Settings, kind: str, width: int, classes: int, *, sigmoid: bool) -> None:
+    settings.kind(kind)
+    if (outputs := settings.count("num_classes")) != classes:
+        raise UserError(f"the file names {classes} classes for {outputs} outputs")
+    settings.must("embed_dims", width, default=256)
+    settings.must("num_reg_fcs", 2, default=2)
+    loss = settings.section("loss_cls", {})
+    loss.must("use_sigmoid", sigmoid, default=False)
+    settings.ignore(
+        "loss_bbox", "loss_iou", "sync_cls_avg_factor", "train_cfg", "test_cfg", "init_cfg",
+        "share_pred_layer", "num_pred_layer", "as_two_stage",
+    )  # fmt: skip
+    settings.close()
+
+
+def _detections(settings: Settings, least: int) -> None:
+    """The image processor returns this many per image, or more."""
+    count = settings.take("max_per_img", least)
+    if count < least:
+        raise settings.refused("max_per_img", count, (least,))
+    settings.close()
+
+
+def _requires_grad(norm: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return {**norm, "requires_grad": True} if norm else None

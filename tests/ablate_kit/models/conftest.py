@@ -1,0 +1,225 @@
+"""Checkpoints as MMDetection's runner saves them, of small models, without MMDetection.
+
+The names were read off the state dicts of MMDetection 3.3.0; tests marked ``mmdet`` hold this
+against the framework itself.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+WIDTH, HEADS, QUERIES, LEVELS, POINTS, HIDDEN, CLASSES = 32, 4, 6, 4, 2, 48, ("cat", "dog", "tv")
+LAYERS = {"encoder": 1, "decoder": 3}
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+VARIANTS = {
+    "detr": ("DETR", False, False),
+    "deformable": ("DeformableDETR", False, False),
+    "refine": ("DeformableDETR", True, False),
+    "two-stage": ("DeformableDETR", True, True),
+}
+
+
+def linear(name: str, inputs: int, outputs: int) -> Shapes:
+    yield f"{name}.weight", (outputs, inputs)
+    yield f"{name}.bias", (outputs,)
+
+
+def norm(name: str, size: int = WIDTH) -> Shapes:
+    yield f"{name}.weight", (size,)
+    yield f"{name}.bias", (size,)
+
+
+def batch_norm(name: str, size: int) -> Shapes:
+    yield from norm(name, size)
+    yield f"{name}.running_mean", (size,)
+    yield f"{name}.running_var", (size,)
+    yield f"{name}.num_batches_tracked", ()
+
+
+def resnet18(base: int) -> Shapes:
+    yield "backbone.conv1.weight", (base, 3, 7, 7)
+    yield from batch_norm("backbone.bn1", base)
+    inputs = base
+    for stage in range(4):
+        size = base * 2**stage
+        for block in range(2):
+            name = f"backbone.layer{stage + 1}.{block}"
+            yield f"{name}.conv1.weight", (size, inputs, 3, 3)
+            yield from batch_norm(f"{name}.bn1", size)
+            yield f"{name}.conv2.weight", (size, size, 3, 3)
+            yield from batch_norm(f"{name}.bn2", size)
+            if size != inputs:
+                yield f"{name}.downsample.0.weight", (size, inputs, 1, 1)
+                yield from batch_norm(f"{name}.downsample.1", size)
+            inputs = size
+
+
+def packed(name: str) -> Shapes:
+    yield f"{name}.attn.in_proj_weight", (3 * WIDTH, WIDTH)
+    yield f"{name}.attn.in_proj_bias", (3 * WIDTH,)
+    yield from linear(f"{name}.attn.out_proj", WIDTH, WIDTH)
+
+
+def deformable(name: str) -> Shapes:
+    yield from linear(f"{name}.sampling_offsets", WIDTH, HEADS * LEVELS * POINTS * 2)
+    yield from linear(f"{name}.attention_weights", WIDTH, HEADS * LEVELS * POINTS)
+    yield from linear(f"{name}.value_proj", WIDTH, WIDTH)
+    yield from linear(f"{name}.output_proj", WIDTH, WIDTH)
+
+
+def transformer(sampling: bool) -> Shapes:
+    attention = deformable if sampling else packed
+    for part, count in LAYERS.items():
+        for i in range(count):
+            name = f"{part}.layers.{i}"
+            yield from (packed if part == "decoder" else attention)(f"{name}.self_attn")
+            if part == "decoder":
+                yield from attention(f"{name}.cross_attn")
+            yield from linear(f"{name}.ffn.layers.0.0", WIDTH, HIDDEN)
+            yield from linear(f"{name}.ffn.layers.1", HIDDEN, WIDTH)
+            for k in range(2 if part == "encoder" else 3):
+                yield from norm(f"{name}.norms.{k}")
+
+
+def detr() -> Shapes:
+    yield from resnet18(8)
+    yield "neck.convs.0.conv.weight", (WIDTH, 64, 1, 1)
+    yield "neck.convs.0.conv.bias", (WIDTH,)
+    yield from linear("bbox_head.fc_cls", WIDTH, len(CLASSES) + 1)
+    yield from linear("bbox_head.reg_ffn.layers.0.0", WIDTH, WIDTH)
+    yield from linear("bbox_head.reg_ffn.layers.1", WIDTH, WIDTH)
+    yield from linear("bbox_head.fc_reg", WIDTH, 4)
+    yield from transformer(sampling=False)
+    yield from norm("decoder.post_norm")
+    yield "query_embedding.weight", (QUERIES, WIDTH)
+
+
+def deformable_detr(two_stage: bool) -> Shapes:
+    yield "level_embed", (LEVELS, WIDTH)
+    yield from resnet18(8)
+    for i, size in enumerate((16, 32, 64)):
+        yield f"neck.convs.{i}.conv.weight", (WIDTH, size, 1, 1)
+        yield from norm(f"neck.convs.{i}.gn")
+    yield "neck.extra_convs.0.conv.weight", (WIDTH, 64, 3, 3)
+    yield from norm("neck.extra_convs.0.gn")
+    for i in range(LAYERS["decoder"] + two_stage):
+        yield from linear(f"bbox_head.cls_branches.{i}", WIDTH, len(CLASSES))
+    for i in range(LAYERS["decoder"] + two_stage):
+        for k, outputs in ((0, WIDTH), (2, WIDTH), (4, 4)):
+            yield from linear(f"bbox_head.reg_branches.{i}.{k}", WIDTH, outputs)
+    yield from transformer(sampling=True)
+    if two_stage:
+        yield from linear("memory_trans_fc", WIDTH, WIDTH)
+        yield from norm("memory_trans_norm")
+        yield from linear("pos_trans_fc", 2 * WIDTH, 2 * WIDTH)
+        yield from norm("pos_trans_norm", 2 * WIDTH)
+    else:
+        yield "query_embedding.weight", (QUERIES, 2 * WIDTH)
+        yield from linear("reference_points_fc", WIDTH, 2)
+
+
+def model_config(variant: str) -> dict[str, Any]:
+    """As MMDetection's own configuration of the model, but small."""
+    kind, refine, two_stage = VARIANTS[variant]
+    sampling = kind == "DeformableDETR"
+    packed_cfg = {"embed_dims": WIDTH, "num_heads": HEADS, "dropout": 0.1, "batch_first": True}
+    attention = {"embed_dims": WIDTH, "num_heads": HEADS, "num_points": POINTS, "batch_first": True}
+    ffn = {"embed_dims": WIDTH, "feedforward_channels": HIDDEN, "ffn_drop": 0.1}
+    attention = attention if sampling else packed_cfg
+    model: dict[str, Any] = {
+        "type": kind,
+        "num_queries": QUERIES,
+        "data_preprocessor": {
+            "type": "DetDataPreprocessor", "mean": [123.675, 116.28, 103.53],
+            "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True, "pad_size_divisor": 1,
+        },
+        "backbone": {
+            "type": "ResNet", "depth": 18, "base_channels": 8, "num_stages": 4,
+            "out_indices": (1, 2, 3) if sampling else (3,), "frozen_stages": 1,
+            "norm_cfg": {"type": "BN", "requires_grad": False}, "norm_eval": True,
+            "style": "pytorch",
+            "init_cfg": {"type": "Pretrained", "checkpoint": "torchvision://resnet50"},
+        },
+        "neck": {
+            "type": "ChannelMapper", "in_channels": [16, 32, 64] if sampling else [64],
+            "kernel_size": 1, "out_channels": WIDTH, "act_cfg": None,
+            "norm_cfg": {"type": "GN", "num_groups": 32} if sampling else None,
+            "num_outs": LEVELS if sampling else 1,
+        },
+        "encoder": {
+            "num_layers": LAYERS["encoder"],
+            "layer_cfg": {"self_attn_cfg": attention, "ffn_cfg": ffn},
+        },
+        "decoder": {
+            "num_layers": LAYERS["decoder"],
+            "layer_cfg": {
+                "self_attn_cfg": packed_cfg, "cross_attn_cfg": attention, "ffn_cfg": ffn
+            },
+            "return_intermediate": True,
+        },
+        "positional_encoding": {"num_feats": WIDTH // 2, "normalize": True},
+        "bbox_head": {
+            "type": f"{kind}Head", "num_classes": len(CLASSES), "embed_dims": WIDTH,
+            "loss_cls": {"type": "FocalLoss", "use_sigmoid": sampling},
+        },
+        "test_cfg": {"max_per_img": 100},
+    }  # fmt: skip
+    if sampling:
+        model |= {"with_box_refine": refine, "as_two_stage": two_stage}
+        model["num_feature_levels"] = LEVELS
+        model["decoder"]["post_norm_cfg"] = None
+        model["positional_encoding"]["offset"] = -0.5
+    return model
+
+
+PIPELINE = [
+    {"type": "LoadImageFromFile", "backend_args": None},
+    {"type": "Resize", "scale": (160, 96), "keep_ratio": True},
+    {"type": "LoadAnnotations", "with_bbox": True},
+    {"type": "PackDetInputs", "meta_keys": ("img_id", "ori_shape", "img_shape", "scale_factor")},
+]
+
+
+def state_dict(variant: str) -> dict[str, torch.Tensor]:
+    """Random weights, none of them zero; heads that the model shares are one tensor."""
+    kind, refine, two_stage = VARIANTS[variant]
+    generator = torch.Generator().manual_seed(3)
+    state = {
+        name: torch.rand(shape, generator=generator) + 0.5
+        for name, shape in (detr() if kind == "DETR" else deformable_detr(two_stage))
+    }
+    if kind == "DeformableDETR" and not refine:
+        for name in state:
+            if "_branches." in name:
+                levels = name.split(".")
+                state[name] = state[".".join((*levels[:2], "0", *levels[3:]))]
+    return state
+
+
+@pytest.fixture
+def mmdetection(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a checkpoint of a variant; ``change`` may alter its content before."""
+
+    def write(variant: str, change: Callable[[dict[str, Any]], None] = lambda _: None) -> Path:
+        model = model_config(variant)
+        content = {
+            "meta": {
+                "cfg": {"model": model, "test_pipeline": PIPELINE},
+                "dataset_meta": {"classes": CLASSES},
+                "epoch": 1,
+            },
+            "state_dict": state_dict(variant),
+        }
+        change(content)
+        meta = content["meta"]
+        if isinstance(meta.get("cfg"), dict):
+            meta["cfg"] = "\n".join(f"{name} = {value!r}" for name, value in meta["cfg"].items())
+        path = tmp_path / f"{variant}.pth"
+        torch.save(content, path)
+        return path
+
+    return write

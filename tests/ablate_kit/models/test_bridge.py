@@ -1,0 +1,215 @@
+"""MMDetection checkpoints become Hugging Face folders that lack nothing and hold nothing else."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.convert import to_transformers
+from ablate_kit.models.bridge.names import DETR, Rule, origins
+from ablate_kit.models.transformers import TransformersAdapter
+
+VARIANTS = ("detr", "deformable", "refine", "two-stage")
+Write = Callable[..., Path]
+Change = Callable[[dict[str, Any]], None]
+
+
+def bridged(source: Path, folder: Path) -> Path:
+    with open_checkpoint(source) as checkpoint:
+        to_transformers(checkpoint, folder)
+    return folder
+
+
+def model_of(folder: Path, **options: Any) -> Any:
+    from transformers import AutoModelForObjectDetection
+
+    return AutoModelForObjectDetection.from_pretrained(folder, **options)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_name_has_its_place(mmdetection: Write, tmp_path: Path, variant: str) -> None:
+    folder = bridged(mmdetection(variant), tmp_path / "hf")
+    _, report = model_of(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert not report["mismatched_keys"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_element_arrives_once(mmdetection: Write, tmp_path: Path, variant: str) -> None:
+    """All elements of the file are given numbers of their own, and each is looked for."""
+    total = 0
+
+    def number(content: dict[str, Any]) -> None:
+        nonlocal total
+        seen: dict[int, torch.Tensor] = {}
+        for name, tensor in content["state_dict"].items():
+            if "num_batches_tracked" in name:
+                continue
+            if tensor.data_ptr() not in seen:
+                numbers = torch.arange(total, total + tensor.numel(), dtype=torch.float32)
+                seen[tensor.data_ptr()] = numbers.reshape(tensor.shape) + 1
+                total += tensor.numel()
+            content["state_dict"][name] = seen[tensor.data_ptr()]
+
+    path = mmdetection(variant, number)
+    assert total < 2**24  # float32 tells them apart
+    model = model_of(bridged(path, tmp_path / "hf"))
+    storages = {}
+    for tensor in model.state_dict().values():
+        storages[tensor.data_ptr()] = tensor
+    counts = Counter(
+        value for tensor in storages.values() for value in tensor.flatten().long().tolist()
+    )
+    zeros = counts.pop(0, 0)  # the convolutions' biases, which MMDetection leaves out
+    assert zeros == (0 if variant == "detr" else 4 * 32)
+    assert set(counts) == set(range(1, total + 1))
+    assert set(counts.values()) == {1}
+
+
+def test_rows_are_split_into_queries_keys_and_values(mmdetection: Write, tmp_path: Path) -> None:
+    path = mmdetection("detr")
+    whole = torch.load(path)["state_dict"]["decoder.layers.1.cross_attn.attn.in_proj_weight"]
+    tensors = load_file(bridged(path, tmp_path / "hf") / "model.safetensors")
+    parts = [tensors[f"model.decoder.layers.1.encoder_attn.{one}_proj.weight"] for one in "qkv"]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_of_tied_heads_the_last_counts(mmdetection: Write, tmp_path: Path) -> None:
+    """Saved from a GPU they are separate copies, which MMDetection loads one over the other."""
+
+    def cut_last(content: dict[str, Any]) -> None:
+        name = "bbox_head.cls_branches.2.weight"
+        content["state_dict"][name] = torch.zeros_like(content["state_dict"][name])
+
+    folder = bridged(mmdetection("deformable", cut_last), tmp_path / "hf")
+    assert not load_file(folder / "model.safetensors")["class_embed.0.weight"].any()
+
+
+def test_the_folder_is_a_model_of_ours(mmdetection: Write, tmp_path: Path) -> None:
+    folder = bridged(mmdetection("two-stage"), tmp_path / "hf")
+    with open_checkpoint(folder) as checkpoint:
+        adapter = TransformersAdapter.open(checkpoint, folder)
+        heads = {one.heads for one in attentions(checkpoint.tensors, checkpoint.config)}
+    assert adapter.classes == ("cat", "dog", "tv")
+    assert heads == {4}
+    config = json.loads((folder / "preprocessor_config.json").read_text())
+    assert config["size"] == {"shortest_edge": 96, "longest_edge": 160}
+    assert config["image_mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert config["image_std"] == pytest.approx([0.229, 0.224, 0.225])
+
+
+def test_the_receipt_says_where_each_tensor_comes_from(mmdetection: Write, tmp_path: Path) -> None:
+    folder = bridged(mmdetection("detr"), tmp_path / "hf")
+    receipt = json.loads((folder / "convert.json").read_text())
+    assert set(receipt["convert"]["from"]) == set(load_file(folder / "model.safetensors"))
+    name = "model.encoder.layers.0.self_attn.k_proj.weight"
+    packed = "encoder.layers.0.self_attn.attn.in_proj_weight"
+    assert receipt["convert"]["from"][name] == f"{packed}, part 2 of 3"
+    assert all("num_batches_tracked" in name for name in receipt["convert"]["dropped"])
+
+
+def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ablate_kit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command(mmdetection: Write, tmp_path: Path) -> None:
+    path, folder = mmdetection("refine"), tmp_path / "hf"
+    run = ablate("convert", path, "--to", "transformers", "-o", folder)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[1] == "added: 4 biases of zeros, which MMDetection leaves out"
+    assert (folder / "model.safetensors").is_file()
+    again = ablate("convert", path, "--to", "transformers", "-o", folder)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "exists" in again.stderr
+    both = ablate("convert", path, "--to", "transformers", "--to-legacy", "-o", tmp_path / "x")
+    assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+
+
+def setting(*path: str, value: Any) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        place = content["meta"]["cfg"]
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+
+    return change
+
+
+def without(*path: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        place = content
+        for key in path[:-1]:
+            place = place[key]
+        del place[path[-1]]
+
+    return change
+
+
+def tensor(name: str, value: torch.Tensor) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["state_dict"][name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (setting("model", "type", value="DINO"), "cannot carry a DINO over"),
+        (setting("model", "type", value="mmdet.models.ConditionalDETR"), "ConditionalDETR over"),
+        (setting("model", "with_box_refine", value=False), "model.with_box_refine is False"),
+        (setting("model", "dn_cfg", value={}), "model.dn_cfg is {}, which this conversion"),
+        (
+            setting("model", "positional_encoding", "temperature", value=20),
+            r"positional_encoding.temperature is 20, .* expected 10000",
+        ),
+        (setting("model", "backbone", "type", value="SwinTransformer"), "backbone.type is 'Swin"),
+        (setting("model", "backbone", "deep_stem", value=True), "backbone.deep_stem is True"),
+        (
+            setting("model", "data_preprocessor", "bgr_to_rgb", value=False),
+            "data_preprocessor.bgr_to_rgb is False",
+        ),
+        (
+            setting("model", "decoder", "layer_cfg", "self_attn_cfg", "num_heads", value=2),
+            r"attentions of \[2, 4\] heads",
+        ),
+        (
+            setting("model", "encoder", "layer_cfg", "ffn_cfg", "act_cfg", value={"type": "GELU"}),
+            "ffn_cfg.act_cfg is {'type': 'GELU'}",
+        ),
+        (setting("model", "bbox_head", "num_classes", value=4), "names 3 classes for 4 outputs"),
+        (
+            setting("test_pipeline", value=[{"type": "Pad", "size_divisor": 32}]),
+            "test_pipeline.0 is Pad",
+        ),
+        (without("meta", "cfg"), "carries no configuration"),
+        (without("meta", "dataset_meta"), "carries no class names"),
+        (tensor("extra.weight", torch.ones(1)), '"extra.weight" has no place'),
+        (tensor("data_preprocessor.mean", torch.ones(3, 1, 1)), "data_preprocessor.mean is"),
+    ],
+)  # fmt: skip
+def test_what_has_no_exact_counterpart_is_refused(
+    mmdetection: Write, tmp_path: Path, change: Change, message: str
+) -> None:
+    path = mmdetection("two-stage", change)
+    with pytest.raises(UserError, match=message):
+        bridged(path, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+
+
+def test_two_tensors_never_go_to_one_place() -> None:
+    rules = (*DETR, Rule("twin.{p}", ("model.decoder.layernorm.{p}",)))
+    with pytest.raises(UserError, match='"model.decoder.layernorm.bias"$'):
+        origins(["decoder.post_norm.bias", "twin.bias"], rules)
