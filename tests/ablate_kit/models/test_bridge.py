@@ -211,5 +211,5 @@ def test_what_has_no_exact_counterpart_is_refused(
 
 def test_two_tensors_never_go_to_one_place() -> None:
     rules = (*DETR, Rule("twin.{p}", ("model.decoder.layernorm.{p}",)))
-    with pytest.raises(UserError, match='"model.decoder.layernorm.bias"$'):
+    with pytest.raises(UserError, match=r'"model\.decoder\.layernorm\.bias"$'):
         origins(["decoder.post_norm.bias", "twin.bias"], rules)
