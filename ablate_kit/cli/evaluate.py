@@ -29,10 +29,10 @@ def evaluate(
     ] = "ignore",
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     model: Annotated[
-        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
+        str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+        bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
     score_threshold: Annotated[

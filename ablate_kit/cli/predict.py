@@ -25,10 +25,10 @@ def predict(
         float, typer.Option(help="Draw boxes of at least this score.", min=0, max=1)
     ] = 0.3,
     model: Annotated[
-        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
+        str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+        bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     weights: Annotated[

@@ -49,7 +49,7 @@ def sweep(
         str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
     ] = "",
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
+        bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
     ] = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped."""

@@ -7,7 +7,7 @@ from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
 
-FRAMEWORKS = ("hybrid", "transformers")
+FRAMEWORKS = ("hybrid", "transformers", "mmdet")
 
 
 def open_adapter(
@@ -20,9 +20,11 @@ def open_adapter(
     """A detector with the weights of ``checkpoint``.
 
     Args:
-        model: ``hybrid``, ``transformers`` or ``transformers:FOLDER``; by default a folder is a
-            Hugging Face one, and a file is recognized by its tensors.
-        trust_remote_code: may a Hugging Face folder run code of its own?
+        model: ``hybrid``, ``transformers`` or ``transformers:FOLDER``, ``mmdet:CONFIG.py`` or
+            ``mmdet`` for the configuration in the file; by default a folder is a Hugging Face one,
+            and a file is recognized by its tensors.
+        trust_remote_code: may a Hugging Face folder run code of its own, or MMDetection the
+            configuration?
 
     Raises:
         UserError: the framework is unknown or cannot be told, or the weights do not fit.
@@ -42,7 +44,16 @@ def open_adapter(
         return TransformersAdapter.open(
             checkpoint, folder, trust_remote_code=trust_remote_code, device=device
         )
-    expected = "hybrid, transformers or transformers:FOLDER"
+    if framework == "mmdet":
+        from ablate_kit.models.mmdet import MMDetAdapter
+
+        return MMDetAdapter.open(
+            checkpoint,
+            Path(place) if place else None,
+            trust_remote_code=trust_remote_code,
+            device=device,
+        )
+    expected = "hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py]"
     raise UserError(
         f'unknown model "{model}"; expected {expected}{did_you_mean(framework, FRAMEWORKS)}'
     )
@@ -53,6 +64,11 @@ def _recognized(checkpoint: Checkpoint) -> str:
         return "transformers"
     if is_hybrid(checkpoint):
         return "hybrid"
+    if checkpoint.config and {"type", "backbone"} <= checkpoint.config.keys():
+        raise UserError(
+            f"{checkpoint.path} is of MMDetection; give --model mmdet:CONFIG.py, or --model mmdet "
+            "for the configuration in the file (ablate convert --to transformers needs neither)"
+        )
     raise UserError(
         f"{checkpoint.path} is not a hybrid detector; if it belongs to a Hugging Face model, give "
         "--model transformers:FOLDER with the folder of its config"
