@@ -9,12 +9,14 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.rule import Count, Numbers, Rule, Source
+from ablate_kit.ablations.select import parse_spans
 from ablate_kit.errors import UserError, did_you_mean
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -171,3 +173,68 @@ def _count(size: int, percent: float, repeats: int) -> int:
     if not count:
         raise UserError(f"{percent:g} % of {size} is less than one")
     return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class DissectUnits(Rule):
+    kind: Literal["dissect-units"] = "dissect-units"
+    tensor: str
+    percent: Numbers
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        return [
+            one
+            for share in self.percent
+            for one in single(
+                self.tensor, _shapes(source), share, repeats=self.repeats, seed=self.seed
+            )
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DissectHeads(Rule):
+    kind: Literal["dissect-heads"] = "dissect-heads"
+    tensor: str  # with {layer}
+    layers: str  # 0-5
+    percent: Numbers
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        return [
+            one
+            for share in self.percent
+            for one in heads(
+                self.tensor,
+                sorted(parse_spans(self.layers, "layers")),
+                _shapes(source),
+                share,
+                repeats=self.repeats,
+                seed=self.seed,
+            )
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DissectComponent(Rule):
+    kind: Literal["dissect-component"] = "dissect-component"
+    tensor: str
+
+    def make(self, source: Source) -> list[Ablation]:
+        return [component(self.tensor, _shapes(source))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DissectProgressive(Rule):
+    kind: Literal["dissect-progressive"] = "dissect-progressive"
+    tensor: str  # with {layer}
+    layers: str  # 0-5
+
+    def make(self, source: Source) -> list[Ablation]:
+        return progressive(self.tensor, sorted(parse_spans(self.layers, "layers")), _shapes(source))
+
+
+def _shapes(source: Source) -> Shapes:
+    return {name: info.shape for name, info in source.checkpoint.tensors.items()}

@@ -2,6 +2,7 @@
 
 from ablate_kit.ablations import (
     components,
+    deep_dissect,
     heads,
     layers,
     levels,
@@ -36,4 +37,8 @@ RULES: tuple[type[Rule], ...] = (
     resample.HeadsResampled,
     scale.Scale,
     scale.Noisy,
+    deep_dissect.DissectUnits,
+    deep_dissect.DissectHeads,
+    deep_dissect.DissectComponent,
+    deep_dissect.DissectProgressive,
 )

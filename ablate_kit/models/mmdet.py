@@ -132,6 +132,7 @@ class Framework:
 
     def __init__(self) -> None:
         try:
+            import mmdet
             import mmdet.apis
             import mmdet.registry
             import mmdet.utils
@@ -180,7 +181,9 @@ class Framework:
             steps[0].type = "mmdet.LoadImageFromNDArray"
             return Compose(steps)
         except Exception as error:  # as above
-            raise UserError(f"the configuration has no usable test pipeline: {_told(error)}") from None
+            raise UserError(
+                f"the configuration has no usable test pipeline: {_told(error)}"
+            ) from None
 
     def classes(self, settings: Any) -> tuple[str, ...]:
         """Of the test data that the configuration names."""
@@ -198,9 +201,7 @@ def _text(checkpoint: Checkpoint) -> str:
     meta = checkpoint.archive.metadata.get("meta")
     text = meta.get("cfg") if isinstance(meta, Mapping) else None
     if not isinstance(text, str) or not text.strip():
-        raise UserError(
-            f"{checkpoint.path} carries no configuration; give --model mmdet:CONFIG.py"
-        )
+        raise UserError(f"{checkpoint.path} carries no configuration; give --model mmdet:CONFIG.py")
     return text
 
 
