@@ -31,8 +31,8 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.heads import heads_chosen, heads_each
 from ablate_kit.ablations.layers import layers
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.models import rewrite
 from ablate_kit.models.adapter import Adapter, Prepared, detect
-from ablate_kit.models.bridge.convert import to_transformers
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes
 from ablate_kit.sweeps.variant import Ablated
@@ -267,7 +267,7 @@ def bridge(model: Any, checkpoint: Checkpoint, folder: Path) -> str:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    to_transformers(checkpoint, folder)
+    rewrite.bridge(checkpoint, folder)
     theirs = AutoModelForObjectDetection.from_pretrained(folder).eval()
     worst = [0.0, 0.0]
     for size in (SMALL, (257, 403)):

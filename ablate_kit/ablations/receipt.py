@@ -1,7 +1,7 @@
 """The receipt of a variant: from what it was made, how, and what came out.
 
-It is in the metadata of a safetensors file, in a folder as ``ablation.json``, and beside a file of
-another format as ``NAME.VERB.json``.
+It is in the metadata of a safetensors file, in a folder as ``VERB.json`` (``ablation.json`` for a
+cut), and beside a file of another format as ``NAME.VERB.json``.
 """
 
 import json
@@ -190,7 +190,7 @@ def receipt_text(checkpoint: Checkpoint) -> tuple[str, str] | None:
     archive, folder = checkpoint.archive, checkpoint.folder is not None
     if not folder and archive.format == "safetensors" and KEY in archive.metadata:
         return archive.metadata[KEY], str(checkpoint.path)
-    for verb in (CUT,) if folder else (CUT, *REWRITES):
+    for verb in (CUT, *REWRITES):
         path = receipt_path(checkpoint.path, folder=folder, verb=verb)
         if path.is_file():
             return _text(path), str(path)

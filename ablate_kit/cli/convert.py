@@ -56,12 +56,12 @@ def convert(
 
 def _bridge(checkpoint: Path, output: Path, weights: str | None) -> None:
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.bridge.convert import to_transformers
+    from ablate_kit.models.rewrite import bridge
 
     if output.exists():
         raise UserError(f"{output} exists; choose another place or remove it")
     with open_checkpoint(checkpoint, weights) as opened:
-        done = to_transformers(opened, output)
+        done = bridge(opened, output)
     say(f"{output}  {done.tensors} tensors")
     if done.zeros:
         say(f"added: {done.zeros} biases of zeros, which MMDetection leaves out")

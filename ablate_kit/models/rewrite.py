@@ -1,4 +1,4 @@
-"""Checkpoints of the hybrid detector that are written anew, because names or shapes change.
+"""Checkpoints that are written anew, because names or shapes change.
 
 What ``ablate swap``, ``graft`` and ``convert`` write, and what ``apply`` and ``verify`` make again
 from its receipt. Tensors go to the file one by one. A graft needs no more memory than the largest;
@@ -28,6 +28,7 @@ from ablate_kit.checkpoints.elements import bytes_of, write_through
 from ablate_kit.checkpoints.embedded import embedded
 from ablate_kit.checkpoints.patch import Note
 from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.convert import Bridged, to_transformers
 from ablate_kit.models.convert import Conversion, converted
 from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
 from detector.checkpoint import Layout, layout_of, safetensors_head, weights_metadata
@@ -124,6 +125,12 @@ def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = Fals
     return done
 
 
+def bridge(checkpoint: Checkpoint, destination: Path) -> Bridged:
+    """Writes a checkpoint of MMDetection as a Hugging Face folder."""
+    note = _note(checkpoint, "convert", {"to": "transformers"})
+    return to_transformers(checkpoint, destination, note)
+
+
 def recreate(
     checkpoint: Checkpoint, receipt: Rewrite, destination: Path, source: Path | None = None
 ) -> None:
@@ -152,9 +159,12 @@ def verify_rewrite(receipt: Rewrite, base: Path | None = None, source: Path | No
 @contextmanager
 def _remade(
     checkpoint: Checkpoint, receipt: Rewrite, source: Path | None
-) -> Iterator[Callable[[Path, Note], None]]:
+) -> Iterator[Callable[[Path, Note], object]]:
     told = receipt.settings
     with ExitStack() as files:
+        if receipt.verb == "convert" and told.get("to") == "transformers":
+            yield partial(to_transformers, checkpoint)
+            return
         if receipt.verb == "convert":
             done = converted(
                 checkpoint, to_legacy=told["to_legacy"], tensors_only=told["format"] != "torch"

@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from ablate_kit.ablations.receipt import origin, text_of, versions
+from ablate_kit.ablations.receipt import receipt_path
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.atomic import new_folder
-from ablate_kit.checkpoints.digest import digest, sha256
+from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.checkpoints.openmmlab import settings
+from ablate_kit.checkpoints.patch import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.architecture import Architecture, architecture
 from ablate_kit.models.bridge.names import Origin, origins
 from ablate_kit.models.bridge.processor import processor, test_pipeline
 
-RECEIPT = "convert.json"
+NAMES = "mmdetection_names.json"
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Bridged:
     dropped: tuple[str, ...]
 
 
-def to_transformers(checkpoint: Checkpoint, folder: Path) -> Bridged:
-    """Writes ``folder``, with a receipt inside that says where each tensor comes from.
+def to_transformers(checkpoint: Checkpoint, folder: Path, note: Note) -> Bridged:
+    """Writes ``folder``, with a receipt inside, and a list of where each tensor comes from.
 
     Nothing of MMDetection or transformers is imported: the file's own configuration tells what
     the model is. Raises ``UserError`` where there is none, or where the model has no exact
@@ -60,18 +61,9 @@ def to_transformers(checkpoint: Checkpoint, folder: Path) -> Bridged:
         save_file(tensors | zeros, weights, metadata={"format": "pt"})
         _write(place / "config.json", model.config)
         _write(place / "preprocessor_config.json", image_processor)
-        receipt = {
-            **origin(str(checkpoint.path), digest(checkpoint.archive.files), checkpoint.place),
-            "convert": {
-                "to": "transformers",
-                "from": {name: _text(one) for name, one in placed.items()},
-                "zeros": sorted(zeros),
-                "dropped": list(dropped),
-            },
-            "output": {"model.safetensors": {"sha256": sha256(weights)}},
-            "versions": versions(),
-        }
-        (place / RECEIPT).write_text(text_of(receipt), encoding="utf-8")
+        _write(place / NAMES, {name: _text(one) for name, one in placed.items()})
+        receipt = receipt_path(place, folder=True, verb="convert")
+        receipt.write_text(note(sha256(weights)), encoding="utf-8")
     return Bridged(len(tensors), len(zeros), dropped)
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.convert import to_transformers
 from ablate_kit.models.bridge.names import DETR, Rule, origins
+from ablate_kit.models.rewrite import bridge
 from ablate_kit.models.transformers import TransformersAdapter
 
 VARIANTS = ("detr", "deformable", "refine", "two-stage")
@@ -26,7 +26,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def bridged(source: Path, folder: Path) -> Path:
     with open_checkpoint(source) as checkpoint:
-        to_transformers(checkpoint, folder)
+        bridge(checkpoint, folder)
     return folder
 
 
@@ -109,14 +109,28 @@ def test_the_folder_is_a_model_of_ours(mmdetection: Write, tmp_path: Path) -> No
     assert config["image_std"] == pytest.approx([0.229, 0.224, 0.225])
 
 
-def test_the_receipt_says_where_each_tensor_comes_from(mmdetection: Write, tmp_path: Path) -> None:
+def test_a_list_says_where_each_tensor_comes_from(mmdetection: Write, tmp_path: Path) -> None:
     folder = bridged(mmdetection("detr"), tmp_path / "hf")
-    receipt = json.loads((folder / "convert.json").read_text())
-    assert set(receipt["convert"]["from"]) == set(load_file(folder / "model.safetensors"))
-    name = "model.encoder.layers.0.self_attn.k_proj.weight"
+    names = json.loads((folder / "mmdetection_names.json").read_text())
+    assert set(names) == set(load_file(folder / "model.safetensors"))
     packed = "encoder.layers.0.self_attn.attn.in_proj_weight"
-    assert receipt["convert"]["from"][name] == f"{packed}, part 2 of 3"
-    assert all("num_batches_tracked" in name for name in receipt["convert"]["dropped"])
+    assert names["model.encoder.layers.0.self_attn.k_proj.weight"] == f"{packed}, part 2 of 3"
+
+
+def test_the_receipt_makes_the_folder_again(mmdetection: Write, tmp_path: Path) -> None:
+    path = mmdetection("two-stage")
+    folder, again = bridged(path, tmp_path / "hf"), tmp_path / "again"
+    run = ablate("verify", folder)
+    assert run.returncode == 0, run.stderr
+    assert "original  ok" in run.stdout
+    run = ablate("apply", path, folder / "convert.json", "-o", again)
+    assert run.returncode == 0, run.stderr
+    names = sorted(one.name for one in folder.iterdir())
+    assert names == sorted(one.name for one in again.iterdir())
+    assert all((folder / name).read_bytes() == (again / name).read_bytes() for name in names)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    assert ablate("verify", folder).returncode == 1
 
 
 def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
