@@ -250,9 +250,12 @@ def _heads_of_openmmlab(prefix: str, layout: Layout, config: Mapping[str, Any]) 
     match prefix.removesuffix(".attn").split("."):
         case [("encoder" | "decoder") as part, "layers", _, name]:
             value: Any = config
-            for key in (part, "layer_cfg", f"{name}_cfg"):
+            for key in (part, "layer_cfg"):
                 value = value.get(key) if isinstance(value, Mapping) else None
             if isinstance(value, Mapping):
-                heads = value.get("num_heads", 8 if layout.name == "deformable" else None)
+                # Without settings of its own, an attention has those of MMDetection's layer.
+                own = value.get(f"{name}_cfg", {"num_heads": 8})
+                default = 8 if layout.name == "deformable" else None
+                heads = own.get("num_heads", default) if isinstance(own, Mapping) else None
                 return heads if type(heads) is int and heads > 0 else None
     return None

@@ -66,7 +66,9 @@ def _bridge(checkpoint: Path, output: Path, weights: str | None) -> None:
     if done.zeros:
         say(f"added: {done.zeros} biases of zeros, which MMDetection leaves out")
     if done.dropped:
-        say(f"dropped: {_listed(done.dropped)}")
+        say(f"dropped, as they compute nothing: {_listed(done.dropped)}")
+    if done.tied:
+        say(f"one head for all layers, taken once; not: {_listed(done.tied)}")
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -60,7 +60,7 @@ class Data(_Section):
 
 class Model(_Section):
     checkpoint: str
-    framework: str | None = None  # hybrid or transformers[:FOLDER]; told from the file
+    framework: str | None = None  # hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]
     weights: str | None = None  # which of the file's, if it holds several
 
 

@@ -15,7 +15,7 @@ from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.checkpoints.patch import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.architecture import Architecture, architecture
-from ablate_kit.models.bridge.names import Origin, origins
+from ablate_kit.models.bridge.names import Origin, is_dropped, origins
 from ablate_kit.models.bridge.processor import processor, test_pipeline
 
 NAMES = "mmdetection_names.json"
@@ -23,11 +23,13 @@ NAMES = "mmdetection_names.json"
 
 @dataclass(frozen=True)
 class Bridged:
-    """What went into the folder: tensors written, and those of the file that have no place."""
+    """Tensors written, zeros added, tensors of the file left out, and those that repeat a head
+    which the model has once."""
 
     tensors: int
     zeros: int
     dropped: tuple[str, ...]
+    tied: tuple[str, ...]
 
 
 def to_transformers(checkpoint: Checkpoint, folder: Path, note: Note) -> Bridged:
@@ -52,7 +54,7 @@ def to_transformers(checkpoint: Checkpoint, folder: Path, note: Note) -> Bridged
     tensors = _tensors(checkpoint, placed)
     zeros = {name: torch.zeros(length) for name, length in model.biases.items()}
     used = {one.source for one in placed.values()}
-    dropped = tuple(name for name in checkpoint.tensors if name not in used)
+    unused = [name for name in checkpoint.tensors if name not in used]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as place:
         from safetensors.torch import save_file
@@ -64,7 +66,12 @@ def to_transformers(checkpoint: Checkpoint, folder: Path, note: Note) -> Bridged
         _write(place / NAMES, {name: _text(one) for name, one in placed.items()})
         receipt = receipt_path(place, folder=True, verb="convert")
         receipt.write_text(note(sha256(weights)), encoding="utf-8")
-    return Bridged(len(tensors), len(zeros), dropped)
+    return Bridged(
+        tensors=len(tensors),
+        zeros=len(zeros),
+        dropped=tuple(name for name in unused if is_dropped(name)),
+        tied=tuple(name for name in unused if not is_dropped(name)),
+    )
 
 
 def _tensors(checkpoint: Checkpoint, placed: dict[str, Origin]) -> dict[str, torch.Tensor]:

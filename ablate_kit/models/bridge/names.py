@@ -161,10 +161,9 @@ def origins(names: Iterable[str], rules: Iterable[Rule]) -> dict[str, Origin]:
     Raises ``UserError`` for a name that no rule places, and where two would go to one place.
     """
     compiled = [(_pattern(rule.source), rule) for rule in rules]
-    dropped = [_pattern(source) for source in DROPPED]
     found: dict[str, Origin] = {}
     for name in names:
-        if any(pattern.fullmatch(name) for pattern in dropped):
+        if is_dropped(name):
             continue
         placed = [(match, rule) for pattern, rule in compiled if (match := pattern.fullmatch(name))]
         if len(placed) != 1:
@@ -177,6 +176,11 @@ def origins(names: Iterable[str], rules: Iterable[Rule]) -> dict[str, Origin]:
                 raise UserError(f'"{name}" and "{found[place].source}" would both be "{place}"')
             found[place] = Origin(name, part, len(rule.targets))
     return found
+
+
+def is_dropped(name: str) -> bool:
+    """Whether a tensor takes no part in what the model computes from an image."""
+    return any(_pattern(source).fullmatch(name) for source in DROPPED)
 
 
 def _pattern(source: str) -> re.Pattern[str]:

@@ -1,6 +1,7 @@
 """The published tool's ablations against what it wrote: names and elements."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.deep_dissect import component, heads, progressive, single
+from ablate_kit.ablations.rule import Source
 from ablate_kit.errors import UserError
+from ablate_kit.sweeps.recipe import load_sweep
 
 SELF = "encoder.layers.{layer}.self_attn.attn.in_proj_weight"
 CROSS = "decoder.layers.{layer}.cross_attn.attn.in_proj_weight"
@@ -120,3 +123,52 @@ def test_a_region_from_a_file_must_fit():
 def test_what_cannot_be_cut(call, told):
     with pytest.raises(UserError, match=told):
         call()
+
+
+def mmdetection_names(kind):
+    """Names and shapes of what the study cuts, in MMDetection's models."""
+    width = 256
+    packed = {
+        "attn.in_proj_weight": (3 * width, width),
+        "attn.in_proj_bias": (3 * width,),
+        "attn.out_proj.weight": (width, width),
+        "attn.out_proj.bias": (width,),
+    }
+    deformable = {
+        f"{name}.{p}": (rows, width) if p == "weight" else (rows,)
+        for name, rows in {
+            "sampling_offsets": width, "attention_weights": width // 2, "value_proj": width,
+            "output_proj": width,
+        }.items()
+        for p in ("weight", "bias")
+    }  # fmt: skip
+    sampling = packed if kind == "detr" else deformable
+    rows = {"detr": (100, width), "deformable_detr": (300, 2 * width), "dino": (900, width)}
+    found = {"query_embedding.weight": rows[kind]}
+    for i in range(6):
+        found |= {f"encoder.layers.{i}.self_attn.{name}": s for name, s in sampling.items()}
+        found |= {f"decoder.layers.{i}.self_attn.{name}": s for name, s in packed.items()}
+        found |= {f"decoder.layers.{i}.cross_attn.{name}": s for name, s in sampling.items()}
+    return found
+
+
+@pytest.mark.parametrize(("kind", "count"), [("detr", 112), ("deformable_detr", 76), ("dino", 76)])
+def test_the_study_of_mmdetections_models(repository, kind, count):
+    shapes = mmdetection_names(kind)
+    tensors = {
+        name: SimpleNamespace(shape=shape, dtype="float32", is_floating=True)
+        for name, shape in shapes.items()
+    }
+    attention = {"num_heads": 8}
+    layer = {"layer_cfg": {"self_attn_cfg": attention, "cross_attn_cfg": attention}}
+    checkpoint = SimpleNamespace(tensors=tensors, config={"encoder": layer, "decoder": layer})
+    recipe = load_sweep(repository / f"recipes/sweep/deep_dissect_mmdet_{kind}.yaml")
+    made = recipe.make(Source(checkpoint))
+    assert len(made) == count
+    published = {one for one in made if one.kind.startswith("deep-dissect")}
+    assert published >= set(single("query_embedding.weight", shapes, 5, repeats=3))
+    packed = "decoder.layers.{layer}.self_attn.attn.in_proj_weight"
+    assert published >= set(heads(packed, range(6), shapes, 30, repeats=3))
+    assert published >= {component("query_embedding.weight", shapes)}
+    assert published >= set(progressive(packed, range(6), shapes))
+    assert {one.kind for one in made} - {one.kind for one in published} == {"heads", "layers"}

@@ -12,6 +12,7 @@ from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.heads import heads_chosen
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.openmmlab import settings
 
 C, H = 16, 4
 CONFIG = """
@@ -175,3 +176,35 @@ def test_tied_branches_are_said(saved: Path, tmp_path: Path) -> None:
     arguments = ("--base", "bbox_head.cls_branches", "--part", "weight", "--mode", "each")
     each = ablate("layers", saved, *arguments, "-o", tmp_path / "each")
     assert each.stdout.count("shares its bytes with") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = dict(offset=-0.5, size=(1, -2))", {"a": {"offset": -0.5, "size": [1, -2]}}),
+        ("a = [dict(type='Resize')]\nb = 'x'", {"a": [{"type": "Resize"}], "b": "x"}),
+        ("a = open('/etc/passwd')\nb = 2 ** 9 ** 9", {"a": None, "b": None}),
+        ("a = -'x'", {"a": None}),
+        ("import os\nos.remove('x')", {}),
+        ("a = (", {}),
+        ("a = 1\x00", {}),
+    ],
+)  # fmt: skip
+def test_settings_are_literals(text: str, expected: dict[str, object]) -> None:
+    assert settings({"meta": {"cfg": text}}) == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ({"self_attn_cfg": {"num_heads": 2}}, 2),
+        ({"self_attn_cfg": {"embed_dims": 16}}, None),  # torch's attention has no default
+        ({}, 8),  # DetrTransformerDecoderLayer's
+        ({"self_attn_cfg": {"num_heads": "2"}}, None),
+        ({"self_attn_cfg": None}, None),
+    ],
+)  # fmt: skip
+def test_heads_of_a_layer(layer: dict[str, object], expected: int | None) -> None:
+    state = {f"decoder.layers.0.self_attn.{name}": t for name, t in Packed().state_dict().items()}
+    (found,) = attentions(state, {"decoder": {"layer_cfg": layer}})
+    assert found.heads == expected
