@@ -28,7 +28,7 @@ from ablate_kit.checkpoints.elements import bytes_of, write_through
 from ablate_kit.checkpoints.embedded import embedded
 from ablate_kit.checkpoints.patch import Note
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.convert import Bridged, to_transformers
+from ablate_kit.models.bridge.convert import Bridge, to_transformers
 from ablate_kit.models.convert import Conversion, converted
 from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
 from detector.checkpoint import Layout, layout_of, safetensors_head, weights_metadata
@@ -125,10 +125,12 @@ def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = Fals
     return done
 
 
-def bridge(checkpoint: Checkpoint, destination: Path) -> Bridged:
+def bridge(checkpoint: Checkpoint, destination: Path) -> Bridge:
     """Writes a checkpoint of MMDetection as a Hugging Face folder."""
-    note = _note(checkpoint, "convert", {"to": "transformers"})
-    return to_transformers(checkpoint, destination, note)
+    made = to_transformers(checkpoint)
+    told = {"to_legacy": False, "format": "transformers"}
+    made.write(destination, _note(checkpoint, "convert", told))
+    return made
 
 
 def recreate(
@@ -159,11 +161,11 @@ def verify_rewrite(receipt: Rewrite, base: Path | None = None, source: Path | No
 @contextmanager
 def _remade(
     checkpoint: Checkpoint, receipt: Rewrite, source: Path | None
-) -> Iterator[Callable[[Path, Note], object]]:
+) -> Iterator[Callable[[Path, Note], None]]:
     told = receipt.settings
     with ExitStack() as files:
-        if receipt.verb == "convert" and told.get("to") == "transformers":
-            yield partial(to_transformers, checkpoint)
+        if receipt.verb == "convert" and told["format"] == "transformers":
+            yield to_transformers(checkpoint).write
             return
         if receipt.verb == "convert":
             done = converted(

@@ -1,11 +1,13 @@
 """A checkpoint of MMDetection as a Hugging Face folder that computes the same."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from ablate_kit.ablations.receipt import receipt_path
 from ablate_kit.checkpoints import Checkpoint
@@ -22,22 +24,40 @@ NAMES = "mmdetection_names.json"
 
 
 @dataclass(frozen=True)
-class Bridged:
-    """Tensors written, zeros added, tensors of the file left out, and those that repeat a head
-    which the model has once."""
+class Bridge:
+    """How a checkpoint becomes a Hugging Face folder.
 
-    tensors: int
-    zeros: int
+    ``placed`` says where each tensor of the folder comes from. ``dropped`` are the tensors of the
+    file that compute nothing, and ``tied`` those that repeat a head which the model has once.
+    """
+
+    checkpoint: Checkpoint
+    model: Architecture
+    processor: Mapping[str, Any]
+    placed: Mapping[str, Origin]
     dropped: tuple[str, ...]
     tied: tuple[str, ...]
 
+    def write(self, folder: Path, note: Note) -> None:
+        """Writes ``folder``, with a receipt inside, and a list of where each tensor is from."""
+        tensors = _tensors(self.checkpoint, self.placed)
+        tensors |= {name: torch.zeros(length) for name, length in self.model.biases.items()}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as place:
+            weights = place / "model.safetensors"
+            save_file(tensors, weights, metadata={"format": "pt"})
+            _write(place / "config.json", self.model.config)
+            _write(place / "preprocessor_config.json", self.processor)
+            _write(place / NAMES, {name: str(one) for name, one in self.placed.items()})
+            receipt = receipt_path(place, folder=True, verb="convert")
+            receipt.write_text(note(sha256(weights)), encoding="utf-8")
 
-def to_transformers(checkpoint: Checkpoint, folder: Path, note: Note) -> Bridged:
-    """Writes ``folder``, with a receipt inside, and a list of where each tensor comes from.
 
-    Nothing of MMDetection or transformers is imported: the file's own configuration tells what
-    the model is. Raises ``UserError`` where there is none, or where the model has no exact
-    counterpart.
+def to_transformers(checkpoint: Checkpoint) -> Bridge:
+    """Nothing of MMDetection or transformers is imported: the file's own configuration tells what
+    the model is.
+
+    Raises ``UserError`` where there is none, or where the model has no exact counterpart.
     """
     whole = settings(checkpoint.archive.metadata)
     if not isinstance(whole.get("model"), dict):
@@ -48,33 +68,21 @@ def to_transformers(checkpoint: Checkpoint, folder: Path, note: Note) -> Bridged
     if checkpoint.classes is None:
         raise UserError(f"{checkpoint} carries no class names")
     model = architecture(whole["model"], checkpoint.classes)
-    image_processor = processor(test_pipeline(whole), model)
     _check_colors(checkpoint, model)
     placed = origins(checkpoint.tensors, model.rules)
-    tensors = _tensors(checkpoint, placed)
-    zeros = {name: torch.zeros(length) for name, length in model.biases.items()}
     used = {one.source for one in placed.values()}
     unused = [name for name in checkpoint.tensors if name not in used]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with new_folder(folder) as place:
-        from safetensors.torch import save_file
-
-        weights = place / "model.safetensors"
-        save_file(tensors | zeros, weights, metadata={"format": "pt"})
-        _write(place / "config.json", model.config)
-        _write(place / "preprocessor_config.json", image_processor)
-        _write(place / NAMES, {name: _text(one) for name, one in placed.items()})
-        receipt = receipt_path(place, folder=True, verb="convert")
-        receipt.write_text(note(sha256(weights)), encoding="utf-8")
-    return Bridged(
-        tensors=len(tensors),
-        zeros=len(zeros),
+    return Bridge(
+        checkpoint,
+        model,
+        processor(test_pipeline(whole), model),
+        placed,
         dropped=tuple(name for name in unused if is_dropped(name)),
         tied=tuple(name for name in unused if not is_dropped(name)),
     )
 
 
-def _tensors(checkpoint: Checkpoint, placed: dict[str, Origin]) -> dict[str, torch.Tensor]:
+def _tensors(checkpoint: Checkpoint, placed: Mapping[str, Origin]) -> dict[str, torch.Tensor]:
     found = {}
     for name, one in placed.items():
         rows = checkpoint.tensor(one.source).shape[0]
@@ -96,10 +104,6 @@ def _check_colors(checkpoint: Checkpoint, model: Architecture) -> None:
         held = checkpoint.read(name).flatten()
         if not torch.allclose(held, torch.tensor(values), rtol=1e-5):
             raise UserError(f"{name} is {held.tolist()}, and the configuration says {values}")
-
-
-def _text(one: Origin) -> str:
-    return one.source if one.parts == 1 else f"{one.source}, part {one.part + 1} of {one.parts}"
 
 
 def _write(path: Path, values: Any) -> None:

@@ -35,6 +35,11 @@ class Origin:
     part: int = 0
     parts: int = 1
 
+    def __str__(self) -> str:
+        if self.parts == 1:
+            return self.source
+        return f"{self.source}, part {self.part + 1} of {self.parts}"
+
 
 HF = "model.backbone.conv_encoder.model"
 BLOCK = HF + ".encoder.stages.{stage}.layers.{block}"

@@ -140,8 +140,11 @@ def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_command(mmdetection: Write, tmp_path: Path) -> None:
     path, folder = mmdetection("refine"), tmp_path / "hf"
+    dry = ablate("convert", path, "--to", "transformers", "-o", folder, "--dry-run")
+    assert not folder.exists()
     run = ablate("convert", path, "--to", "transformers", "-o", folder)
     assert run.returncode == 0, run.stderr
+    assert dry.stdout == f"{run.stdout}dry run: nothing written\n"
     assert run.stdout.splitlines()[1] == "added: 4 biases of zeros, which MMDetection leaves out"
     assert (folder / "model.safetensors").is_file()
     again = ablate("convert", path, "--to", "transformers", "-o", folder)
