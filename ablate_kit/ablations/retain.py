@@ -1,12 +1,13 @@
 """Attention with few heads left: one of each module, or fewer and fewer of all."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.rule import Count, Rule, Source
+from ablate_kit.ablations.rule import Count, Naturals, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -23,6 +24,69 @@ def retained(modules: Sequence[Attention]) -> list[Ablation]:
         if module.head_count() > 1
         for head in range(module.head_count())
     ]
+
+
+def retained_drawn(
+    modules: Sequence[Attention],
+    keep: Sequence[int],
+    label: str,
+    *,
+    repeats: int = 1,
+    seed: int = 42,
+) -> list[Ablation]:
+    """One ablation per number and repeat: so many heads of each module stay, drawn at random.
+
+    Within a repeat, the heads that stay of a smaller number are among those of a larger one.
+    Raises ``UserError`` for a number that leaves no head to remove.
+    """
+    found = []
+    for count in keep:
+        for draw in range(repeats):
+            edits: list[Edit] = []
+            for module in modules:
+                total = module.head_count()
+                if not count < total:
+                    raise UserError(
+                        f"{module.prefix} has {total} heads; {count} of them cannot stay"
+                    )
+                kept = (
+                    Random(count, seed, draw).indices(module.prefix, (total,)).tolist()
+                    if count
+                    else []
+                )
+                edits += module.remove(head for head in range(total) if head not in kept)
+            name = f"{label}-keep{count}-r{draw}"
+            found.append(Ablation(name, "heads-retained", tuple(edits)))
+    return found
+
+
+def units_retained(
+    shapes: Mapping[str, tuple[int, ...]],
+    percents: Sequence[float],
+    label: str,
+    *,
+    repeats: int = 1,
+    seed: int = 42,
+) -> list[Ablation]:
+    """One ablation per percentage and repeat: that share of every tensor stays, rounded down.
+
+    Within a repeat, what stays of a smaller percentage is part of what stays of a larger one.
+    Raises ``UserError`` for a percentage that is not below 100.
+    """
+    found = []
+    for percent in percents:
+        if not 0 <= percent < 100:
+            raise UserError(f"percent is {percent:g}; expected 0 or more and less than 100")
+        for draw in range(repeats):
+            edits = []
+            for name, shape in shapes.items():
+                size = math.prod(shape)
+                cut = size - int(size * percent / 100 + 1e-9)
+                edits.append(Edit(name, Random(cut, seed, draw)))
+            found.append(
+                Ablation(f"{label}-keep{percent:g}pct-r{draw}", "units-retained", tuple(edits))
+            )
+    return found
 
 
 def cumulative(
@@ -52,14 +116,45 @@ def cumulative(
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsRetained(Rule):
-    """All heads of a module but one, for each of its heads."""
+    """All heads of a module but one, for each of its heads; or but ``keep`` drawn ones of each."""
 
     kind: Literal["heads-retained"] = "heads-retained"
     pattern: str
     num_heads: Count | None = None
+    keep: Naturals | None = None  # how many of each module's heads stay; by default one, each
+    repeats: Count = 1
+    seed: int = 42
 
     def make(self, source: Source) -> list[Ablation]:
-        return retained(source.attentions(self.pattern, self.num_heads))
+        modules = source.attentions(self.pattern, self.num_heads)
+        if self.keep is None:
+            if self.repeats != 1:
+                raise UserError("repeats go with keep; one head of a module is not drawn")
+            return retained(modules)
+        return retained_drawn(
+            modules, self.keep, file_name(self.pattern), repeats=self.repeats, seed=self.seed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsRetained(Rule):
+    """A random share of each tensor's elements stays, and all others become zero."""
+
+    kind: Literal["units-retained"] = "units-retained"
+    pattern: str
+    percent: Numbers
+    repeats: Count = 1
+    seed: int = 42
+
+    def make(self, source: Source) -> list[Ablation]:
+        tensors = source.checkpoint.tensors
+        return units_retained(
+            {name: tensors[name].shape for name in source.floating(self.pattern)},
+            self.percent,
+            file_name(self.pattern),
+            repeats=self.repeats,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

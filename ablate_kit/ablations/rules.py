@@ -3,6 +3,7 @@
 from ablate_kit.ablations import (
     components,
     deep_dissect,
+    greedy,
     heads,
     layers,
     levels,
@@ -22,7 +23,9 @@ RULES: tuple[type[Rule], ...] = (
     heads.HeadsChosen,
     heads.HeadsDrawn,
     retain.HeadsRetained,
+    retain.UnitsRetained,
     retain.HeadsCumulative,
+    greedy.HeadsGreedy,
     units.Units,
     components.Component,
     components.Modules,

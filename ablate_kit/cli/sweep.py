@@ -11,9 +11,13 @@ from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
+    from ablate_kit.metrics.evaluate import Evaluation
     from ablate_kit.models.adapter import Adapter
+    from ablate_kit.sweeps.rounds import Search
     from detector.data.dataset import Dataset
 
 
@@ -64,6 +68,7 @@ def sweep(
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import load_sweep
     from ablate_kit.sweeps.reference import Images
+    from ablate_kit.sweeps.rounds import curves, greedy_sizes, run_rounds
     from ablate_kit.sweeps.study import Where, run_study
     from ablate_kit.sweeps.worker import Settings
 
@@ -94,35 +99,63 @@ def sweep(
             images = (plan.reference or plan.data).dataset()
             return Images(adapter_of(), images, plan.evaluation.batch_size)
 
-        ablations = plan.make(Source(checkpoint, reference))  # mistakes show before a model is made
+        source = Source(checkpoint, reference)
+        ablations = plan.make(source)  # mistakes show before a model is made
         adapter = adapter_of()
         dataset = plan.data.dataset()
         match_classes(adapter.classes, dataset.classes)
         check_batches(ablations, len(dataset), plan.evaluation.batch_size)
-        if write:
+        if write and ablations:
             _write(checkpoint, ablations, write, dry_run)
         if dry_run:
             _say_plan(adapter, dataset, ablations, memory * 2**20)
+            for rounds, tries in greedy_sizes(plan, source):
+                say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")
             return
         inputs = inputs_of(plan, checkpoint, dataset, devices[0], workers)
         ledger = Ledger(folder, inputs)
         say(f"{len(ablations)} variants on {len(dataset)} images: {folder}")
         bars = stack.enter_context(progress())
-        bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
-        notes = run_study(
-            ledger,
-            adapter,
-            dataset,
-            ablations,
-            plan,
-            Settings(not no_replay, memory * 2**20, workers),
-            Where(devices, ray, trust_remote_code),
-            advance=lambda name, count: bars.update(bar, advance=count, description=name),
-        )
+        bar = bars.add_task("")
+        notes: dict[str, None] = {}
+
+        def evaluate(chosen: "Sequence[Ablation]") -> "Mapping[str, Evaluation]":
+            bars.reset(bar, total=len(dataset) * (len(chosen or ablations) + 1))
+            found = run_study(
+                ledger,
+                adapter,
+                dataset,
+                [*ablations, *chosen],
+                plan,
+                Settings(not no_replay, memory * 2**20, workers),
+                Where(devices, ray, trust_remote_code),
+                advance=lambda name, count: bars.update(bar, advance=count, description=name),
+            )
+            notes.update(dict.fromkeys(found))
+            entries = ledger.entries()
+            return {one.digest: entries[ledger.key(one)].evaluation for one in chosen}
+
+        evaluate(())
+        searches = run_rounds(plan, source, evaluate)
+        if searches:
+            _say_searches(searches)
+            removed = curves(searches, source)
+            if write:
+                _write(checkpoint, removed, write, dry_run)
+            evaluate(removed)
     warn(notes)
     table = write_study(ledger, dataset)
     say(table.text())
     say(f"report: {folder / 'report' / 'report.html'}")
+
+
+def _say_searches(searches: "Sequence[Search]") -> None:
+    for rule, steps in searches:
+        say(f"greedy removal of heads of {rule.pattern}, each time the one without which "
+            f"{rule.metric} stays highest:")  # fmt: skip
+        for number, step in enumerate(steps, start=1):
+            value = "-" if step.value is None else f"{step.value:.4f}"
+            say(f"  {number:3}  {step.module} head {step.head}  {value}")
 
 
 def _write(

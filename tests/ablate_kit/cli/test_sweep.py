@@ -205,6 +205,49 @@ def test_variants_are_written_where_a_file_can_hold_them(
     assert "is another variant" in refuse("sweep", recipe, "--write", copies)
 
 
+def test_a_greedy_search_tries_every_head_that_is_left(
+    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    rule = {"kind": "heads-greedy", "pattern": "decoder.layers.0.self_attn", "steps": 2,
+            "metric": "giou_penalized", "null_cuts": 1}  # fmt: skip
+    values["ablations"] = [rule]
+    recipe.write_text(yaml.safe_dump(values))
+    assert "2 rounds, 7 variants" in run("sweep", recipe, "--dry-run")
+    out = run("sweep", recipe, "-o", tmp_path / "run", "--write", tmp_path / "copies")
+    label = "decoder.layers.0.self_attn-greedy"
+    assert {path.stem for path in tmp_path.glob("copies/*.safetensors")} == {
+        f"{label}-{name}" for name in ("1of4-r0", "2of4-r0", "1of4-r0-null0", "2of4-r0-null0")
+    }
+    entries = [
+        (one.ablation.name, one.evaluation.overall["giou_penalized"])
+        for one in Ledger.existing(tmp_path / "run").entries().values()
+        if one.ablation and "null" not in one.ablation.name
+    ]
+    first, second = entries[:4], entries[4:7]
+    assert [name for name, _ in first] == [f"{label}-1of4-try{i}" for i in range(4)]
+    best = max(first, key=lambda one: one[1])
+    gone = int(best[0][-1])
+    assert [name for name, _ in second] == [f"{label}-2of4-try{i}" for i in range(4) if i != gone]
+    assert f"1  decoder.layers.0.self_attn head {gone}  {best[1]:.4f}" in out
+    rows = [line.split()[0] for line in out.splitlines() if line.startswith(label)]
+    assert rows == [f"{label}-{end}" for end in ("1of4-r0", "1of4-r0-null0", "2of4-r0",
+                                                  "2of4-r0-null0")]  # fmt: skip
+    # Again, after the end or a kill between the rounds: nothing is run twice.
+    before = contents(tmp_path / "run")
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:6]))
+    seen: list[Ablation | None] = []
+    finish = Ledger.finish
+    monkeypatch.setattr(
+        Ledger, "finish", lambda self, entry: (seen.append(entry.ablation), finish(self, entry))
+    )
+    again = run("sweep", recipe, "-o", tmp_path / "run")
+    assert again.splitlines()[-8:] == out.splitlines()[-8:]
+    assert len(seen) == 4
+    assert contents(tmp_path / "run") == before
+
+
 def test_the_plan_is_printed_without_running(run: Run, recipe: Path, tmp_path: Path) -> None:
     out = run("sweep", recipe, "-o", tmp_path / "run", "--dry-run")
     lines = {line.split()[0]: line for line in out.splitlines()}
@@ -256,6 +299,11 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
             {"ablations": [{"kind": "heads-cumulative", "pattern": "decoder.layers.0.self_attn",
                             "steps": 90}]},
             "give fewer",
+        ),
+        (
+            {"ablations": [{"kind": "heads-greedy", "pattern": "decoder.layers.0.self_attn",
+                            "steps": 5}]},
+            "5 steps for the 4 heads of decoder.layers.0.self_attn; give fewer",
         ),
     ],
 )  # fmt: skip
