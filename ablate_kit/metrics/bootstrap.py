@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
+from ablate_kit.metrics.matching import Outcome, greedy_matches_at, hungarian_pairs
 
 METRICS = ("AP", "AP50", "f1_calibrated", "giou_penalized")
 RESAMPLES = 2000
@@ -71,6 +71,7 @@ class Bootstrap:
             raise UserError(f"cannot resample {resamples} times; expected 2 or more")
         self._truth = truth
         self.weights = draws(len(truth.image_ids), resamples, seed)
+        self._weights = self.weights.astype(np.float64)  # which holds all counts exactly
 
     def samples(self, detections: Detections, threshold: float) -> Samples:
         """Every metric on every resample; NaN where one is not defined.
@@ -78,7 +79,7 @@ class Bootstrap:
         ``threshold`` is the score that F1 and GIoU count from. The first number of each is that
         of the data as it is.
         """
-        matches = [greedy_matches(self._truth, detections, iou) for iou in _IOUS]
+        matches = greedy_matches_at(self._truth, detections, _IOUS.tolist())
         outcomes = np.stack([one.outcome for one in matches])
         ap, ap50 = self._precision(detections, outcomes)
         return {
@@ -93,7 +94,7 @@ class Bootstrap:
         self, detections: Detections, outcomes: NDArray[np.int8]
     ) -> tuple[Floats, Floats]:
         """AP and AP50 of each class and resample: (classes, resamples)."""
-        truth, weights = self._truth, self.weights
+        truth, weights = self._truth, self._weights
         classes, count = len(truth.classes), weights.shape[1]
         ap, ap50 = np.full((classes, count), np.nan), np.full((classes, count), np.nan)
         order = np.lexsort((detections.image, -detections.scores.astype(np.float64)))
@@ -112,10 +113,10 @@ class Bootstrap:
         return ap, ap50
 
     def _class_precision(
-        self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: NDArray[np.int64]
+        self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
     ) -> Floats:
         """AP at each IoU and resample, of detections by falling score: (ious, resamples)."""
-        found = np.zeros((len(outcomes), self.weights.shape[1]))
+        found = np.zeros((len(outcomes), self._weights.shape[1]))
         hit = outcomes == Outcome.TRUE_POSITIVE
         rows = np.flatnonzero(hit.any(axis=0))  # precision peaks at hits: only they are looked at
         if not len(rows):
@@ -124,34 +125,26 @@ class Bootstrap:
         upto = slice(0, rows[-1] + 1)
         seen = self._weight(np.searchsorted(rows, np.arange(rows[-1] + 1)), image[upto], len(rows))
         np.cumsum(seen, axis=0, out=seen)
+        drawn = self._weights[image[rows]]
+        levels = _Levels(positives)
         for i, (hits, outcome) in enumerate(zip(hit[:, rows], outcomes[:, upto], strict=True)):
-            own = rows[hits]
+            own = np.flatnonzero(hits)
             if not len(own):
                 continue
-            true = np.cumsum(self.weights[image[own]], axis=0)
-            total = seen[hits]
             ignored = np.flatnonzero(outcome == Outcome.IGNORED)
-            if len(ignored):
-                # Ignored detections after the last hit at this IoU fall off the end.
-                step = np.searchsorted(own, ignored)
-                inside = step < len(own)
-                left_out = self._weight(step[inside], image[ignored[inside]], len(own))
-                total = total - np.cumsum(left_out, axis=0)
-            precision = np.divide(true, total, out=np.zeros(true.shape), where=total > 0)
-            envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-            # Each row stands for the recall levels that it is the first to reach.
-            level = _levels(true, np.maximum(positives, 1))
-            share = np.diff(level, axis=0, prepend=0)
-            found[i] = (share * envelope).sum(axis=0) / len(_RECALLS)
+            # Ignored detections after the last hit at this IoU fall off the end.
+            before = np.searchsorted(rows[own], ignored)
+            left_out: dict[int, NDArray[np.integer]] = {
+                step: image[ignored[before == step]] for step in set(before) - {len(own)}
+            }
+            found[i] = levels.area(self._weights, drawn, own, seen, left_out) / len(_RECALLS)
         return found
 
-    def _weight(
-        self, row: NDArray[np.int64], image: NDArray[np.integer], rows: int
-    ) -> NDArray[np.int64]:
+    def _weight(self, row: NDArray[np.int64], image: NDArray[np.integer], rows: int) -> Floats:
         """(rows, resamples): how often the images of each row's detections are drawn, summed."""
-        ones = np.ones(len(row), dtype=np.int64)
-        counts = csr_array((ones, (row, image)), shape=(rows, len(self.weights)))
-        return np.asarray(counts @ self.weights)
+        ones = np.ones(len(row))
+        counts = csr_array((ones, (row, image)), shape=(rows, len(self._weights)))
+        return np.asarray(counts @ self._weights)
 
     def _f1(self, detections: Detections, outcome: NDArray[np.int8], threshold: float) -> Floats:
         kept = detections.scores.astype(np.float64) >= threshold
@@ -173,8 +166,8 @@ class Bootstrap:
         return self._per_image(self._truth.image[~self._truth.ignore])
 
     def _per_image(self, image: NDArray[np.integer], value: Floats | None = None) -> Floats:
-        counts = np.bincount(image, weights=value, minlength=len(self.weights))
-        return counts.astype(np.float64) @ self.weights
+        counts = np.bincount(image, weights=value, minlength=len(self._weights))
+        return counts.astype(np.float64) @ self._weights
 
 
 def draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -250,10 +243,74 @@ def _change(before: Floats, after: Floats) -> dict[str, float | None]:
     }
 
 
-def _levels(true: NDArray[np.int64], positives: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of COCO's recall levels are at most ``true / positives``."""
-    level = np.minimum(100 * true // positives, 100)
-    return level + 1 - (_ABOVE[level] & (level * positives == 100 * true))
+class _Levels:
+    """COCO's recall levels, and the area under a precision curve that they sample, by resample."""
+
+    def __init__(self, positives: Floats) -> None:
+        self._positives = np.maximum(positives, 1)
+        # 100 hits / positives rounded down is the level that they reach. A little more than there
+        # is settles rounding, and is less than one hit of ten million adds.
+        self._scale = 100 / self._positives * (1 + 1e-9)
+        # But of a level whose float lies above its hundredth, hits that reach it exactly do not.
+        above = np.flatnonzero(_ABOVE)
+        exact = (above[:, None] * self._positives) % 100 == 0
+        self._odd = np.flatnonzero(exact.any(axis=0))  # resamples on which there may be such
+
+    def area(
+        self,
+        weights: Floats,
+        drawn: Floats,
+        hits: NDArray[np.integer],
+        seen: Floats,
+        left_out: Mapping[int, NDArray[np.integer]],
+    ) -> Floats:
+        """(resamples,): the sum over recall levels of the best precision from there on.
+
+        From the last hit to the first: what the best precision grows by counts for all levels that
+        are reached by then. One row of resamples at a time stays in the fastest memory.
+
+        Args:
+            weights: (images, resamples), how often each image is drawn.
+            drawn: (rows, resamples), the same for the image of each row's detection.
+            hits: the rows of the hits, by falling score.
+            seen: (rows, resamples), detections up to a row, itself included.
+            left_out: by the number of the next hit, images of detections that do not count.
+        """
+        true = drawn[hits].sum(axis=0)
+        ignored = sum((weights[one].sum(axis=0) for one in left_out.values()), np.zeros_like(true))
+        area, best = np.zeros_like(true), np.zeros_like(true)
+        precision, level, total = (np.empty_like(true) for _ in range(3))
+        growths = np.empty((len(hits), len(self._odd)))
+        with np.errstate(invalid="ignore"):  # no detection drawn yet: 0 / 0, which counts as none
+            for i in range(len(hits) - 1, -1, -1):
+                if left_out:
+                    np.subtract(seen[hits[i]], ignored, out=total)
+                    np.divide(true, total, out=precision)
+                    for image in left_out.get(i, ()):
+                        ignored -= weights[image]
+                else:
+                    np.divide(true, seen[hits[i]], out=precision)
+                np.fmax(precision, best, out=precision)
+                np.subtract(precision, best, out=best)
+                np.take(best, self._odd, out=growths[i], mode="clip")  # unbuffered
+                np.multiply(true, self._scale, out=level)
+                np.floor(level, out=level)
+                level *= best
+                area += level
+                best, precision = precision, best
+                true -= drawn[hits[i]]
+        area += best  # recall 0 is reached from the start
+        area[self._odd] -= self._not_reached(drawn[np.ix_(hits, self._odd)], growths)
+        return area
+
+    def _not_reached(self, drawn: Floats, growths: Floats) -> Floats:
+        """What was counted for levels that hits reach exactly, but do not reach as floats."""
+        true = np.cumsum(drawn, axis=0)
+        level = np.floor(true * self._scale[self._odd])
+        exactly = level * self._positives[self._odd] == 100 * true
+        exactly &= _ABOVE[level.astype(np.intp)]
+        found: Floats = (growths * exactly).sum(axis=0)
+        return found
 
 
 def _mean_defined(values: Floats) -> Floats:

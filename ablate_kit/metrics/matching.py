@@ -1,6 +1,6 @@
 """Which detection belongs to which ground truth: COCO's greedy matching, and Hungarian pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -79,6 +79,14 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
     Raises:
         UserError: detections that point outside the ground truth.
     """
+    (found,) = greedy_matches_at(ground_truth, detections, (iou,))
+    return found
+
+
+def greedy_matches_at(
+    ground_truth: GroundTruth, detections: Detections, ious: Sequence[float]
+) -> list[Matches]:
+    """``greedy_matches`` at several thresholds; boxes are held against each other once."""
     detections.check_against(ground_truth)
     classes = len(ground_truth.classes)
     truth_cell = ground_truth.image.astype(np.int64) * classes + ground_truth.labels
@@ -93,26 +101,31 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
         counted,
         cell[counted],
         truth_cell,
-        min(iou, 1 - 1e-10),
+        min(*ious, 1 - 1e-10),
         crowd=ground_truth.ignore,
     )
     best_first = np.lexsort((-target, -overlap, ground_truth.ignore[target], candidate))
-    candidate, target = candidate[best_first], target[best_first]
-    taken = _assign(candidate, target, cell[counted], ground_truth.ignore)
-
-    truth = np.full(len(detections), -1, dtype=np.int64)
-    truth[counted] = taken
+    candidate, target, overlap = candidate[best_first], target[best_first], overlap[best_first]
     area = detections.xywh[counted, 2:].prod(axis=1)
-    outcome = np.full(len(detections), Outcome.IGNORED, dtype=np.int8)
-    outcome[counted] = np.where(
+    unmatched = np.full(len(detections), Outcome.IGNORED, dtype=np.int8)
+    unmatched[counted] = np.where(
         (area < 0) | (area > _LARGEST_AREA), Outcome.IGNORED, Outcome.FALSE_POSITIVE
     )
-    matched = np.flatnonzero(truth >= 0)
-    outcome[matched] = np.where(
-        ground_truth.ignore[truth[matched]], Outcome.IGNORED, Outcome.TRUE_POSITIVE
-    )
     support = np.bincount(ground_truth.labels[~ground_truth.ignore], minlength=classes)
-    return Matches(outcome, truth, scores, detections.labels, support)
+    found = []
+    for iou in ious:
+        enough = overlap >= min(iou, 1 - 1e-10)
+        truth = np.full(len(detections), -1, dtype=np.int64)
+        truth[counted] = _assign(
+            candidate[enough], target[enough], cell[counted], ground_truth.ignore
+        )
+        outcome = unmatched.copy()
+        matched = np.flatnonzero(truth >= 0)
+        outcome[matched] = np.where(
+            ground_truth.ignore[truth[matched]], Outcome.IGNORED, Outcome.TRUE_POSITIVE
+        )
+        found.append(Matches(outcome, truth, scores, detections.labels, support))
+    return found
 
 
 def greedy_pairs(
