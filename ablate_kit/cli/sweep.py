@@ -146,6 +146,8 @@ def sweep(
     warn(notes)
     table = write_study(ledger, dataset)
     say(table.text())
+    if (folder / "report" / "repeats.md").exists():
+        say(f"repeats, and ablations against random cuts: {folder / 'report' / 'repeats.md'}")
     say(f"report: {folder / 'report' / 'report.html'}")
 
 

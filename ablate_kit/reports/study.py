@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.metrics.bootstrap import METRICS, Bootstrap, Change, changes, class_changes
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.reports import tables
+from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.study_boxes import (
@@ -37,7 +37,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     """Writes the folder ``report`` of a run, anew and whole, and returns its table.
 
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
-    precision, ``classes.csv`` those of each class's AP, ``displacement.csv`` how boxes moved and
+    precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
+    ``displacement.csv`` how boxes moved and
     ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
     all of them as Parquet, too, where pyarrow is installed.
     """
@@ -55,6 +56,7 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
         kept.append(samples)
     overall = changes(baseline, kept)
     table = tables.comparison(results, overall)
+    repeated = repeats.repeats(results, baseline, kept)
     moved = _moved(truth, results, threshold)
     kinds = [one.kind for one in results[1:]]
     chosen = costliest_of_each_kind(kinds, [one["AP"].change for one in overall], EXAMPLES)
@@ -67,6 +69,9 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
         (place / "table.tex").write_text(table.latex())
         write_records(place / "changes", _changes(results, overall))
         write_records(place / "classes", _classes(results, by_class, truth.classes))
+        if repeated:
+            write_records(place / "repeats", repeats.records(repeated))
+            (place / "repeats.md").write_text(repeats.table(repeated).markdown())
         pictures = []
         drawn = [
             *figures(results, overall, by_class),
