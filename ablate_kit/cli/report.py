@@ -30,4 +30,12 @@ def report(
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
     say(write_study(ledger, dataset, examples).text())
+    say_where(run)
+
+
+def say_where(run: Path) -> None:
+    """Where the report of a sweep is."""
+    repeats = run / "report" / "repeats.md"
+    if repeats.exists():
+        say(f"repeats, and ablations against random cuts: {repeats}")
     say(f"report: {run / 'report' / 'report.html'}")

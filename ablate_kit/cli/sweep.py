@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.cli.report import say_where
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,9 +147,7 @@ def sweep(
     warn(notes)
     table = write_study(ledger, dataset)
     say(table.text())
-    if (folder / "report" / "repeats.md").exists():
-        say(f"repeats, and ablations against random cuts: {folder / 'report' / 'repeats.md'}")
-    say(f"report: {folder / 'report' / 'report.html'}")
+    say_where(folder)
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:

@@ -22,7 +22,7 @@ Run = Callable[..., str]
 ABLATIONS = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
     {"kind": "layers", "base": "decoder.layers", "part": "cross_attn"},
-    {"kind": "units", "pattern": "heads.main", "percent": [20, 40], "null_cuts": 1},
+    {"kind": "units", "pattern": "heads.main", "percent": [20, 40], "null_cuts": 2},
     {"kind": "scale", "pattern": "decoder.layers.0.ffn", "factors": [0.5]},
     {"kind": "noise", "pattern": "heads", "percent": [5]},
     {"kind": "heads-cumulative", "pattern": "decoder.layers.*.self_attn", "steps": 2},
@@ -69,6 +69,10 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     row = next(row for row in rows if row["metric"] == "AP")
     change = numbers[row["variant"]]["overall"]["AP"] - numbers["unmodified"]["overall"]["AP"]
     assert float(row["change"]) == pytest.approx(change, abs=1e-12)
+    against = {row["variant"]: row["against"] for row in csv.DictReader(
+        (report / "repeats.csv").read_text().splitlines())}  # fmt: skip
+    assert against == dict.fromkeys(("heads.main-20pct-r0", "heads.main-40pct-r0"), "random cuts")
+    assert f"random cuts: {report / 'repeats.md'}" in out
     assert (report / "table.tex").read_text().count(r"\toprule") == 1
     moved = list(csv.DictReader((report / "displacement.csv").read_text().splitlines()))
     assert [one["variant"] for one in moved] == list(numbers)[1:]
