@@ -5,7 +5,7 @@ cut), and beside a file of another format as ``NAME.VERB.json``.
 """
 
 import json
-import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +148,7 @@ def _origin(path: str, sha256: str, weights: str) -> dict[str, Any]:
 
 def versions(*, drawn: bool) -> dict[str, str]:
     """Of what decides about a variant's bytes; numpy does where elements are ``drawn``."""
-    found = {"ablate_kit": __version__, "python": platform.python_version()}
+    found = {"ablate_kit": __version__, "python": sys.version.split()[0]}
     if drawn:
         import numpy as np
 
