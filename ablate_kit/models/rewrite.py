@@ -236,10 +236,16 @@ def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
         state = done.state
         _write(Content(layout_of(state), metadata, state.__getitem__), destination, note)
         return
-    destination.parent.mkdir(parents=True, exist_ok=True)
     path = receipt_path(destination, folder=False, verb="convert")
-    with new_file(destination) as fd:
-        # To an open file, because torch writes a path's name into the file.
-        with os.fdopen(os.dup(fd), "wb") as file:
-            torch.save(done.content, file)
-        new_text(path, note(digest_of({destination: fd})))
+    if path.exists():
+        raise UserError(f"{path} exists; choose another place or remove it")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with new_file(destination) as fd:
+            # To an open file, because torch writes a path's name into the file.
+            with os.fdopen(os.dup(fd), "wb") as file:
+                torch.save(done.content, file)
+            new_text(path, note(digest_of({destination: fd})))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -236,13 +236,22 @@ def test_what_is_written_anew_is_verified_and_recreated_bit_for_bit(
 
 
 def test_a_conversion_with_all_that_a_run_saved_is_recreated(
-    run: Run, hybrid: Path, tmp_path: Path
+    run: Run, refuse: Run, hybrid: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "a.pth", tmp_path / "b.pth"
     run("convert", hybrid, "-o", first)
     assert "WRONG" not in run("verify", first)
-    run("apply", hybrid, f"{first}.convert.json", "-o", second)
+    receipt = tmp_path / "a.pth.convert.json"
+    run("apply", hybrid, receipt, "-o", second)
     assert second.read_bytes() == first.read_bytes()
+    first.unlink()
+    assert "a.pth.convert.json exists" in refuse("convert", hybrid, "-o", first)
+    told = json.loads(receipt.read_text())
+    told["output"]["sha256"] = "0" * 64
+    receipt.write_text(json.dumps(told))
+    assert "the copy would have SHA-256" in refuse(
+        "apply", hybrid, receipt, "-o", tmp_path / "c.pth")  # fmt: skip
+    assert not list(tmp_path.glob("*c.pth*"))
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
