@@ -45,7 +45,7 @@ CONFIGS = {
     "two-stage": "deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py",
     "dino": "dino/dino-4scale_r50_8xb2-12e_coco.py",
 }
-SMALL = (160, 192)  # of the input where only equality is asked for
+SMALL = (128, 160)  # of the input where only equality is asked for
 
 
 def main() -> None:
