@@ -5,7 +5,8 @@ run, also the text of it that a checkpoint carries.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,7 +108,8 @@ class MMDetAdapter:
         return Prepared({"images": data["inputs"], **shapes}, None)
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
-        """Boxes in pixels of the original image, scores and labels of each image."""
+        """Boxes in pixels of the original image, scores and labels of each image, and of a
+        detection transformer the queries that they come from."""
         from mmdet.structures import DetDataSample
 
         images = inputs["images"].to(self.device)
@@ -118,8 +120,15 @@ class MMDetAdapter:
             samples.append(DetDataSample(metainfo={
                 **about, "batch_input_shape": size, "pad_shape": size,
             }))  # fmt: skip
-        found = [one.pred_instances for one in self.module(images, samples, mode="predict")]
-        return [(one.bboxes, one.scores, one.labels) for one in found]
+        with _queries(self.module) as queries:
+            results = self.module(images, samples, mode="predict")
+        found = [one.pred_instances for one in results]
+        columns: list[tuple[torch.Tensor, ...]] = [
+            (one.bboxes, one.scores, one.labels) for one in found
+        ]
+        if not queries:
+            return columns
+        return [(*one, query) for one, query in zip(columns, queries, strict=True)]
 
     def decode(
         self, outputs: Sequence[tuple[torch.Tensor, ...]], origins: Sequence[Any]
@@ -197,6 +206,41 @@ class Framework:
         return tuple(names)
 
 
+@contextmanager
+def _queries(module: Any) -> Iterator[list[torch.Tensor]]:
+    """Collects, while a detection transformer predicts, the query of each of its detections.
+
+    MMDetection does not tell. So its head decodes boxes once more that are numbered: of N
+    queries, number k's is a point at (k + 1/2) / N of the image's width.
+    """
+    from mmdet.models.dense_heads import DETRHead
+
+    found: list[torch.Tensor] = []
+    head = getattr(module, "bbox_head", None)
+    if not isinstance(head, DETRHead):
+        yield found
+        return
+    decode = head.predict_by_feat
+
+    def numbered(
+        logits: Any, boxes: Any, *, batch_img_metas: Sequence[Any], rescale: bool = True
+    ) -> Any:
+        count = boxes.shape[-2]
+        points = torch.zeros_like(boxes)
+        points[..., 0] = (torch.arange(count, device=boxes.device) + 0.5) / count
+        again = decode(logits, points, batch_img_metas=batch_img_metas, rescale=False)
+        for one, about in zip(again, batch_img_metas, strict=True):
+            shares = one.bboxes[:, 0] / about["img_shape"][1]
+            found.append((shares * count).long())
+        return decode(logits, boxes, batch_img_metas=batch_img_metas, rescale=rescale)
+
+    head.predict_by_feat = numbered
+    try:
+        yield found
+    finally:
+        del head.predict_by_feat
+
+
 def _text(checkpoint: Checkpoint) -> str:
     meta = checkpoint.archive.metadata.get("meta")
     text = meta.get("cfg") if isinstance(meta, Mapping) else None
@@ -256,11 +300,17 @@ def _live_names(module: Any, checkpoint: Checkpoint) -> dict[str, tuple[str, ...
     }
 
 
-def _sorted(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> ImageDetections:
+def _sorted(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    queries: torch.Tensor | None = None,
+) -> ImageDetections:
     values = scores.double().cpu().numpy()
     order = np.argsort(-values, kind="stable")
     return ImageDetections(
         boxes=boxes.double().cpu().numpy()[order],
         scores=values[order],
         labels=labels.cpu().numpy()[order],
+        queries=None if queries is None else queries.cpu().numpy()[order],
     )

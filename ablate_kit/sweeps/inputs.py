@@ -1,7 +1,9 @@
 """All that the results of a variant depend on, but the ablation."""
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.metrics.evaluate import VERSION
+from ablate_kit.models.description import description_files
 from ablate_kit.sweeps.recipe import SweepRecipe
 from detector.data.dataset import Dataset
 
@@ -27,6 +30,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "checkpoint": _checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
         "framework": recipe.model.framework or "",
+        "configuration": _listed(description_files(recipe.model.framework)),
         "batch_size": recipe.evaluation.batch_size,
         "score_threshold": recipe.evaluation.score_threshold,
         "device": kind,
@@ -45,7 +49,11 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
 def _checkpoint_digest(checkpoint: Checkpoint) -> str:
     if not checkpoint.folder:
         return sha256(checkpoint.path)
-    files = [one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()]
+    return _listed([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])
+
+
+def _listed(files: Sequence[Path]) -> str:
+    """A digest of the files' names and contents."""
     text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -208,3 +208,45 @@ def test_heads_of_a_layer(layer: dict[str, object], expected: int | None) -> Non
     state = {f"decoder.layers.0.self_attn.{name}": t for name, t in Packed().state_dict().items()}
     (found,) = attentions(state, {"decoder": {"layer_cfg": layer}})
     assert found.heads == expected
+
+
+CUTS = {
+    "units": ("query_embedding.weight", "--percent", "10"),
+    "heads": ("decoder.layers.*.self_attn", "--heads", "1", "--num-heads", "4"),
+    "component": ("bbox_head.cls_branches",),
+    "layers": ("--base", "encoder.layers", "--part", "self_attn"),
+}
+
+
+def contents(path: Path) -> tuple[dict[str, Tensor], str]:
+    """All tensors, the optimizer's too, and how all else is read."""
+    with open_checkpoint(path) as opened:
+        rest = {key: value for key, value in opened.archive.metadata.items() if key != "state_dict"}
+        archive = opened.archive
+        return {name: archive.read(name) for name in archive.tensors}, repr(rest)
+
+
+@pytest.mark.parametrize("name", ["mmengine_runner_toy.pth", "mmengine_runner_toy_legacy.pth"])
+@pytest.mark.parametrize("command", CUTS)
+def test_a_runners_file_keeps_all_else(
+    shared: Path, tmp_path: Path, name: str, command: str
+) -> None:
+    """Of a real run: message hub with its buffers, optimizer, schedulers, tied heads."""
+    path, out = shared / "models" / name, tmp_path / "out"
+    target = out / "cut.pth" if command == "component" else out
+    run = ablate(command, path, *CUTS[command], "-o", target)
+    assert run.returncode == 0, run.stderr
+    copies = sorted(out.glob("*.pth"))
+    assert len(copies) == (3 if command == "layers" else 1)
+    before, others = contents(path)
+    assert "HistoryBuffer" in others
+    for copy in copies:
+        assert ablate("verify", copy).returncode == 0
+        after, its_others = contents(copy)
+        assert its_others.replace(str(copy), str(path)) == others
+        changed = {key for key in before if not torch.equal(before[key], after[key])}
+        told = ablate("diff", path, copy, "--by", "values")
+        assert f"of other values: {len(changed)}" in told.stdout
+        part = {"component": "cls_branches", "units": "query_embedding"}.get(command, "self_attn")
+        assert changed
+        assert all(part in key for key in changed)

@@ -55,6 +55,24 @@ def test_detections_are_those_of_inference_detector(saved: Saves, data: Path, na
     agree(saved(name), sorted(data.glob("*.png")))
 
 
+@pytest.mark.parametrize("name", ["detr", "conditional", "dab", "deformable", "two-stage", "dino"])
+def test_detections_tell_their_queries(saved: Saves, data: Path, name: str) -> None:
+    from mmdet.structures import DetDataSample
+
+    adapter = adapter_of(saved(name))
+    image = pixels(data / "2.png")
+    (found,) = detect(adapter, [image])
+    images = adapter.prepare(image).inputs["images"]
+    size = tuple(images.shape[-2:])
+    about = {"img_shape": size, "batch_input_shape": size, "pad_shape": size}
+    with torch.no_grad():
+        logits = adapter.module(images, [DetDataSample(metainfo=about)], mode="tensor")[0][-1, 0]
+    scores = logits.softmax(-1)[:, :-1] if name == "detr" else logits.sigmoid()
+    assert found.queries is not None
+    assert len(set(found.queries.tolist())) > 1
+    assert np.allclose(scores.numpy()[found.queries, found.labels], found.scores, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["detr", "deformable", "dino"])
 def test_so_they_are_on_photographs(saved: Saves, shared: Path, name: str) -> None:
     agree(saved(name), sorted((shared / "data/coco/val2017").glob("*.jpg"))[:10])
@@ -103,6 +121,7 @@ def test_replay_gives_the_same_bytes(saved: Saves, data: Path, tmp_path: Path, n
         assert run.returncode == 0, run.stderr
         assert "in full" not in run.stderr
     a, b = tmp_path / "--no-replay", tmp_path / "--workers=2"
+    assert (a / "report" / "queries.png").is_file()
     files = [path.relative_to(a) for path in a.rglob("*") if path.is_file()]
     assert len(list((a / "detections").iterdir())) == 9
     assert filecmp.cmpfiles(a, b, files, shallow=False) == (files, [], [])
