@@ -35,6 +35,14 @@ class Processes:
         dist.all_reduce(value)
         return value / self.count
 
+    def gathered(self, values: list[int]) -> list[int]:
+        """The values of all processes."""
+        if self.count == 1:
+            return values
+        lists: list[list[int]] = [[] for _ in range(self.count)]
+        dist.all_gather_object(lists, values)
+        return [value for one in lists for value in one]
+
     def wait(self) -> None:
         if self.count > 1:
             dist.barrier()

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 import yaml
 
-from detector.checkpoint import save_atomically, save_weights
+from detector.checkpoint import (
+    load_checkpoint,
+    save_atomically,
+    save_checkpoint,
+    save_weights,
+)
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 from detector.training.curves import draw_curves
@@ -25,11 +30,20 @@ class RunFiles:
         self.log = folder / "log.jsonl"
         self._board = _board(folder) if tensorboard else None
 
-    def start(self, recipe: Mapping[str, Any], resumed_at: int | None) -> None:
-        """The resolved recipe; and a log that ends before optimizer step ``resumed_at``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def start(
+        self, recipe: Mapping[str, Any], origin: Mapping[str, str], resumed_at: int | None
+    ) -> None:
+        """The resolved recipe, the origin of the first weights if there is one, and a log that
+        ends before optimizer step ``resumed_at``."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {self.folder}: {error.strerror}") from None
         text = yaml.safe_dump(dict(recipe), sort_keys=False)
         save_atomically(self.folder / "recipe.yaml", lambda path: path.write_text(text))
+        if origin:
+            text = json.dumps(dict(origin), indent=2) + "\n"
+            save_atomically(self.folder / "origin.json", lambda path: path.write_text(text))
         kept = []
         if resumed_at is not None and self.log.exists():
             lines = self.log.read_text().splitlines()
@@ -37,19 +51,18 @@ class RunFiles:
         save_atomically(self.log, lambda path: path.write_text("".join(f"{x}\n" for x in kept)))
 
     def load(self, device: torch.device) -> dict[str, Any]:
-        if not self.latest.exists():
-            raise UserError(f"nothing to resume: {self.latest} does not exist")
-        checkpoint: dict[str, Any] = torch.load(self.latest, map_location=device, weights_only=True)
-        return checkpoint
+        return load_checkpoint(self.latest, device, "training")
 
     def save(self, checkpoint: Mapping[str, Any], *, best: bool = False) -> None:
         """``latest.pth``, and ``best.pth`` if it is."""
         for path in (self.latest, self.folder / "best.pth")[: 1 + best]:
-            save_atomically(path, lambda temporary: torch.save(dict(checkpoint), temporary))
+            save_checkpoint(path, checkpoint)
 
-    def save_model(self, model: HybridDetector, classes: Sequence[str]) -> None:
-        """``model.safetensors``: the weights alone, with config and class names."""
-        save_weights(self.folder / "model.safetensors", model, classes)
+    def save_model(
+        self, model: HybridDetector, classes: Sequence[str], origin: Mapping[str, str]
+    ) -> None:
+        """``model.safetensors``: the weights alone, with config, class names and origin."""
+        save_weights(self.folder / "model.safetensors", model, classes, origin)
 
     def save_history(self, history: History) -> None:
         text = json.dumps(history, indent=2)

@@ -1,6 +1,7 @@
 """Studies of retrained arms: their recipes, their ledger, their statistics, and one end to end."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
     _, runs = load_study(tmp_path / "study.yaml")
     run_study(runs[1:], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
     latest = torch.load(tmp_path / "out/runs/pretrained-seed1/latest.pth", weights_only=True)
+    assert latest["origin"]["path"] == str(tmp_path / "given.safetensors")
     kept = source.state_dict()
     assert all(
         torch.equal(latest["model"][name], value)
@@ -181,11 +183,22 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes/retrain").glob("*.yaml")), ids=str)
-def test_the_studies_that_come_along_can_be_built(path: Path) -> None:
-    study, runs = load_study(path)
+def test_the_studies_that_come_along_can_be_built(path: Path, tmp_path: Path) -> None:
+    shutil.copytree("recipes", tmp_path / "recipes")
+    for name in ("shapes_tiny", "mini_imagenet"):  # what pretraining leaves
+        export = tmp_path / f"runs/pretrain/{name}/pretrained_backbone_neck.safetensors"
+        export.parent.mkdir(parents=True)
+        export.write_bytes(b"")
+    study, runs = load_study(tmp_path / path)
     assert len(runs) == len(study.arms) * len(study.seeds)
-    configs = [run.recipe.config([str(i) for i in range(8)]) for run in runs]
-    losses = [run.recipe.training.losses for run in runs]
-    # Every arm is another network or another loss.
-    kinds = {(config.to_json(), str(loss)) for config, loss in zip(configs, losses, strict=True)}
+    # Every arm is another network or another loss, or begins otherwise.
+    kinds = {
+        (
+            run.recipe.config([str(i) for i in range(8)]).to_json(),
+            str(run.recipe.training.losses),
+            str(run.recipe.training.freeze),
+            run.pretrained and (run.pretrained, run.parts),
+        )
+        for run in runs
+    }
     assert len(kinds) == len(study.arms)

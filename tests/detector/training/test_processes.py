@@ -49,9 +49,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [", query_objectness: true", ", norm: bn"])
+def test_two_processes_train_what_one_does(tmp_path: Path, model: str) -> None:
+    """Batch norm included: its statistics are those of both processes' images."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE % ", query_objectness: true")
+    recipe.write_text(RECIPE % model)
     run(command(recipe, tmp_path / "one"))
     run(command(recipe, tmp_path / "two"), processes=2)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -83,7 +85,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    run(command(recipe, tmp_path / "parts", "--resume"))
+    # With workers now: how many there are changes no batch.
+    run(command(recipe, tmp_path / "parts", "--resume", "--set", "training.workers=2"))
     whole, parts = (
         (tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "parts")
     )
