@@ -119,7 +119,8 @@ def _epoch(options: argparse.Namespace, device: torch.device) -> None:
     print(
         f"one epoch of {options.split} in bf16: {len(training)} images in "
         f"{record['train_seconds']:.1f} s, {record['data_wait']:.0%} of them waiting for data; "
-        f"loss {record['train_loss']:.3f}; with the evaluation of {len(validation)} images {whole:.1f} s"
+        f"loss {record['train_loss']:.3f}; with the evaluation of {len(validation)} images "
+        f"{whole:.1f} s"
     )
 
 
