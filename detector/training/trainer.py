@@ -193,8 +193,8 @@ class Trainer:
         if improved:
             state.best, state.best_epoch = float(score or 0.0), state.epoch
         if self.processes.first:
-            self._save(improved)
             self.files.save_history(state.history)
+            self._save(improved)
         self.processes.wait()
         progress.finish(record)
 
@@ -386,10 +386,11 @@ class Trainer:
         }
 
     def _save(self, improved: bool) -> None:
-        self.files.save(self._checkpoint(), best=improved)
         if improved:
             with self.ema.applied(self.model) if self.ema is not None else nullcontext():
                 self.files.save_model(self.model, self.classes, self.origin)
+        # latest.pth last: what comes before it is made again if the run is stopped in between.
+        self.files.save(self._checkpoint(), best=improved)
 
     def _restore(self) -> None:
         checkpoint = self.files.load(self.device)

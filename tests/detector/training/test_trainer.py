@@ -352,6 +352,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
     }  # fmt: skip
     trainer(tmp_path / "whole", **options).run(Silent())
     killed(tmp_path / "parts", at=13, **options)
+    # A step after the last checkpoint, noted before the kill: it will be taken again.
+    (tmp_path / "parts/skipped.jsonl").write_text('{"step": 1}\n{"step": 4}\n')
     latest = torch.load(tmp_path / "parts/latest.pth", weights_only=True)
     assert (latest["epoch"], latest["position"]["batch"]) == (1, 3)
     trainer(tmp_path / "parts", **options).run(Silent(), resume=True)
@@ -377,6 +379,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
         del line["clipped/offsets"]
     assert logs[0] == logs[1]
     assert [line["step"] for line in logs[0]] == list(range(6))
+    assert (tmp_path / "parts/skipped.jsonl").read_text() == '{"step": 1}\n'
 
 
 def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> None:
