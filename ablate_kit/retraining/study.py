@@ -43,7 +43,7 @@ class Outcome:
     arm: str
     seed: int
     key: str
-    data: str  # digest of the annotations that it was evaluated on
+    data: str  # digest of the annotations that it was trained and evaluated on
     seconds: float
     evaluation: Evaluation
     history: dict[str, list[float | None]]
@@ -102,7 +102,7 @@ def run_study(
         training, validation, truth, digest = data.of(run)
         if before is not None and before.data != digest:
             raise UserError(
-                f"{folder} evaluated {run.name} on other annotations; choose another folder"
+                f"{folder} holds {run.name} with other annotations; choose another folder"
             )
         outcome = before
         if outcome is None:
@@ -191,9 +191,11 @@ class _Data:
         if key not in self._known:
             training, validation = run.recipe.data.datasets()
             truth = ground_truth(validation)
-            content = hashlib.sha256(f"{len(training)} training images\n".encode())
-            for column in (truth.image_ids, truth.image, truth.boxes, truth.labels, truth.ignore):
-                content.update(np.ascontiguousarray(column).tobytes())
+            content = hashlib.sha256()
+            for one in (ground_truth(training), truth):
+                for column in (one.image_ids, one.image, one.boxes, one.labels, one.ignore):
+                    content.update(f"{len(column)} ".encode())
+                    content.update(np.ascontiguousarray(column).tobytes())
             self._known[key] = training, validation, truth, content.hexdigest()[:24]
         return self._known[key]
 

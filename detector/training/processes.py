@@ -61,6 +61,12 @@ def under_torchrun() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def refuse_several(command: str) -> None:
+    """For what trains in one process: several would write into one folder."""
+    if under_torchrun():
+        raise UserError(f"{command} runs in one process; start it without torchrun")
+
+
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Processes, str]]:
     """This process in its group, and its device: ``cuda`` becomes this process' GPU."""

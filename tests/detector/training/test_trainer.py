@@ -254,7 +254,7 @@ def test_a_failed_write_keeps_the_earlier_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"cannot write .*latest\.pth: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write .*best\.pth: No space left on device"):
         trainer(tmp_path, epochs=2).run(Silent(), resume=True)
     assert (tmp_path / "latest.pth").read_bytes() == before
     assert not list(tmp_path.glob(".*.part"))
