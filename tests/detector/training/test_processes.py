@@ -48,11 +48,11 @@ def run(arguments: list[str], *, processes: int = 1) -> None:
 
 
 def half_empty(folder: Path) -> dict[str, str]:
-    """A COCO data set of eight shapes images, with annotations for every other one."""
+    """A COCO data set of twelve shapes images, with annotations for every other one."""
     folder.mkdir()
-    shapes = Shapes(8, seed=1, size=64)
+    shapes = Shapes(12, seed=1, size=64)
     images, annotations = [], []
-    for i in range(8):
+    for i in range(12):
         Image.fromarray(shapes.image(i)).save(folder / f"{i}.png")
         images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
         objects = shapes.annotations(i)
@@ -87,7 +87,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, model: str) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE % model)
     data = json.dumps(half_empty(tmp_path / "data"))
-    options = ("--set", f"data={data}", "--set", "training.batch_size=2")
+    options = ("--set", f"data={data}", "--set", "training.batch_size=4")
     run(command(recipe, tmp_path / "one", *options))
     run(command(recipe, tmp_path / "two", *options), processes=2)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
