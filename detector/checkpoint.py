@@ -2,12 +2,15 @@
 
 import json
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from detector.errors import UserError
 from detector.network.model import HybridDetector
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -35,9 +38,20 @@ _CODES = {
 }
 
 
-def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> None:
-    """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
-    save_tensors(path, model.state_dict(), weights_metadata(model.config.to_json(), classes))
+def save_weights(
+    path: Path,
+    model: HybridDetector,
+    classes: Sequence[str],
+    origin: Mapping[str, str] | None = None,
+) -> None:
+    """Weights as safetensors, with the config and the class names (JSON) in its metadata.
+
+    ``origin``, where there is one, says what training began from.
+    """
+    metadata = weights_metadata(model.config.to_json(), classes)
+    if origin:
+        metadata["origin"] = json.dumps(dict(origin))
+    save_tensors(path, model.state_dict(), metadata)
 
 
 def weights_metadata(config: str, classes: Sequence[str]) -> dict[str, str]:
@@ -85,14 +99,43 @@ def safetensors_head(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes
     return len(text).to_bytes(8, "little") + text, order
 
 
+def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """A ``torch.save`` file, by ``save_atomically``; a failure leaves the earlier one."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            try:
+                torch.save(dict(checkpoint), file)
+            except RuntimeError as error:  # how torch's zip writer tells of a failed write
+                raise OSError(str(error).splitlines()[0]) from error
+
+    save_atomically(path, write)
+
+
+def load_checkpoint(path: Path, device: torch.device, what: str) -> dict[str, Any]:
+    """What ``save_checkpoint`` wrote, as data; ``what`` says of which kind of run it should be."""
+    if not path.exists():
+        raise UserError(f"nothing to resume: {path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+        raise UserError(f"{path} is not the checkpoint of a {what} run") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} is not the checkpoint of a {what} run")
+    return checkpoint
+
+
 def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Has ``write`` make the file under a temporary name, then puts it in place.
 
-    Whatever stops it, ``path`` is the old file or the complete new one.
+    Whatever stops it, ``path`` is the old file or the complete new one. Raises ``UserError`` where
+    it cannot be written, as on a full disk.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
         write(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)

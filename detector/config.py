@@ -1,6 +1,7 @@
 """Every size and switch of the hybrid detector, with its default and its meaning."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,6 +13,9 @@ STRIDES = (4, 8, 16, 32)
 
 DCN_GROUP_CHANNELS = 16
 """Channels of one DCNv4 group; the compiled kernel takes multiples of 16 only."""
+
+NORM_GROUPS = 32
+"""Groups of group norm, or their greatest common divisor with the channels."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,15 @@ def _validate(c: HybridConfig) -> None:
     if c.image_size < 32 or c.image_size % 32:
         near = max(32, round(c.image_size / 32) * 32)
         raise UserError(f"image_size is {c.image_size}; expected a multiple of 32, such as {near}")
+    if c.image_size == STRIDES[-1] and c.norm == "gn":
+        # p6 is a single cell: with a group per channel, its norm would leave nothing of it.
+        for name, channels in (("widths[3]", c.widths[3]), ("d_model", c.d_model)):
+            if math.gcd(NORM_GROUPS, channels) == channels:
+                raise UserError(
+                    f"image_size is {c.image_size}, so p6 is one cell, and {name} is {channels}, "
+                    f'so norm "gn" has a group per channel: it would leave nothing of p6. Expected '
+                    f"an image_size from {2 * STRIDES[-1]} on, or more channels"
+                )
     if c.position == "cropped" and c.image_size // STRIDES[0] > 640:
         raise UserError(f'image_size {c.image_size} is too large for position "cropped" (2560)')
     p3, p4, p5, _ = c.widths

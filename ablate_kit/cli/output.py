@@ -71,9 +71,11 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     columns = (
-        TextColumn("{task.description}"),
+        # A description that is too long for the terminal goes on in the next line.
+        TextColumn("{task.description}", table_column=Column(no_wrap=False, overflow="fold")),
         BarColumn(),
         DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -29,8 +29,10 @@ def pretrain(
     from ablate_kit.models.device import check_device
     from detector.training.pretrain import Pretrainer
     from detector.training.pretrain_recipe import load_pretrain_recipe
+    from detector.training.processes import refuse_several
 
     loaded = load_pretrain_recipe(recipe, settings or [])
+    refuse_several("ablate pretrain")
     check_device(device)
     folder = output or Path("runs/pretrain") / recipe.stem
     training, validation = loaded.data.splits()

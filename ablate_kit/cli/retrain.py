@@ -31,9 +31,11 @@ def retrain(
     from ablate_kit.retraining.report import FILES, write_report
     from ablate_kit.retraining.study import finished, run_study
     from ablate_kit.retraining.summary import summary_table
+    from detector.training.processes import refuse_several
 
     study, runs = load_study(recipe, settings or [])
     folder = output or Path("runs") / recipe.stem
+    refuse_several("ablate retrain")
     check_device(device)
     done = finished(folder, runs)
     say(

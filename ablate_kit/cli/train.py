@@ -1,7 +1,9 @@
 """``ablate train``: the hybrid detector from a recipe."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
     from detector.network.model import HybridDetector
     from detector.training.trainer import Trainer
+
+
+SHOWN = ("labels", "boxes", "giou")  # loss terms beside the progress bar
 
 
 def train(
@@ -61,7 +66,7 @@ def train(
             processes=processes,
         )
         if init:
-            _fill(trainer.model, init)
+            trainer.begin_from(_fill(trainer.model, init))
         parameters = sum(p.numel() for p in trainer.model.parameters())
         if processes.first:
             say(
@@ -93,14 +98,16 @@ def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
         yield lambda: write_gradients(folder, report_of(monitor, {"model": str(folder.parent)}))
 
 
-def _fill(model: "HybridDetector", path: Path) -> None:
-    """Copies the weights of a checkpoint that was made with the same config."""
+def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
+    """Copies the weights of a checkpoint of the same config; says which file it was."""
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.digest import digest
     from ablate_kit.errors import UserError
     from ablate_kit.models.hybrid import HybridAdapter
 
     with open_checkpoint(path) as checkpoint:
         source = HybridAdapter.open(checkpoint).module
+        files, place = checkpoint.archive.files, checkpoint.place
     wanted, found = model.config.to_dict(), source.config.to_dict()
     for name, value in wanted.items():
         if found[name] != value:
@@ -109,6 +116,7 @@ def _fill(model: "HybridDetector", path: Path) -> None:
                 f"--set model.{name}=..."
             )
     model.load_state_dict(source.state_dict())
+    return {"path": str(path), "sha256": digest(files), "weights": place}
 
 
 class Display:
@@ -120,23 +128,29 @@ class Display:
         self.title = f"{title}  " if title else ""  # of a run among others: no line per epoch
         self.task = bars.add_task("", total=None, visible=first)
         self.epoch, self.epochs = "", 0
+        self.left = self.taken = 0  # batches of the run
+        self.began = time.monotonic()
         self.after_epoch: Callable[[], None] | None = None
 
     def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
-        self.epochs = epochs
+        self.epochs, self.left = epochs, (epochs - epoch + 1) * batches - done
         self.epoch = f"{self.title}epoch {epoch}/{epochs}"
         self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
 
     def batch(self, look: Mapping[str, float] | None) -> None:
         self.bars.advance(self.task)
+        self.taken, self.left = self.taken + 1, self.left - 1
         if look is None:
             return
+        terms = ", ".join(f"{name} {look[f'loss/{name}']:.2f}" for name in SHOWN)
+        rest = timedelta(seconds=round(self.left * (time.monotonic() - self.began) / self.taken))
         parts = [
-            f"loss {look['loss/loss']:.3f}",
+            f"loss {look['loss/loss']:.3f} ({terms})",
             f"lr {look['lr']:.2g}",
             f"norm {look['norm/all']:.3g}",
             f"{look['images_per_second']:.1f} images/s",
             f"{look['memory_gb']:.1f} GB",
+            f"run ends in {rest}",
         ]
         self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
 

@@ -22,6 +22,7 @@ import safetensors.torch
 
 from ablate_kit.ablations.graft import detector_names, fill, graft
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
@@ -42,7 +43,7 @@ class Outcome:
     arm: str
     seed: int
     key: str
-    data: str  # digest of the annotations that it was evaluated on
+    data: str  # digest of the annotations that it was trained and evaluated on
     seconds: float
     evaluation: Evaluation
     history: dict[str, list[float | None]]
@@ -101,7 +102,7 @@ def run_study(
         training, validation, truth, digest = data.of(run)
         if before is not None and before.data != digest:
             raise UserError(
-                f"{folder} evaluated {run.name} on other annotations; choose another folder"
+                f"{folder} holds {run.name} with other annotations; choose another folder"
             )
         outcome = before
         if outcome is None:
@@ -137,7 +138,7 @@ def _train(
     )
     resume = (place / "latest.pth").exists()
     if run.pretrained is not None and not resume:
-        _graft(trainer.model, run)
+        trainer.begin_from(_graft(trainer.model, run))
     trainer.run(progress(run), resume=resume)
     average = trainer.ema.applied(trainer.model) if trainer.ema else nullcontext()
     with average:
@@ -158,7 +159,8 @@ def _train(
     )
 
 
-def _graft(model: HybridDetector, run: Run) -> None:
+def _graft(model: HybridDetector, run: Run) -> dict[str, str]:
+    """Puts the pretrained parts of a run into the model; says where they are from."""
     assert run.pretrained is not None  # noqa: S101
     with open_checkpoint(run.pretrained) as given:
         state, names = model.state_dict(), detector_names(given.tensors, model.config)
@@ -170,6 +172,12 @@ def _graft(model: HybridDetector, run: Run) -> None:
             f"arm {run.arm}: {len(done.mismatched)} tensors of {run.pretrained} have another "
             f'shape: "{name}" is {there} there and {here} here'
         )
+    return {
+        "path": str(run.pretrained),
+        "sha256": sha256(run.pretrained),
+        "parts": ", ".join(run.parts),
+        "tensors": str(len(done.loaded)),
+    }
 
 
 class _Data:
@@ -183,9 +191,11 @@ class _Data:
         if key not in self._known:
             training, validation = run.recipe.data.datasets()
             truth = ground_truth(validation)
-            content = hashlib.sha256(f"{len(training)} training images\n".encode())
-            for column in (truth.image_ids, truth.image, truth.boxes, truth.labels, truth.ignore):
-                content.update(np.ascontiguousarray(column).tobytes())
+            content = hashlib.sha256()
+            for one in (ground_truth(training), truth):
+                for column in (one.image_ids, one.image, one.boxes, one.labels, one.ignore):
+                    content.update(f"{len(column)} ".encode())
+                    content.update(np.ascontiguousarray(column).tobytes())
             self._known[key] = training, validation, truth, content.hexdigest()[:24]
         return self._known[key]
 

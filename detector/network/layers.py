@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.config import NORM_GROUPS
+
 
 class ChannelLayerNorm(nn.LayerNorm):
     """Layer norm over the channels of a (B, C, H, W) map."""
@@ -18,7 +20,7 @@ class ChannelLayerNorm(nn.LayerNorm):
 def make_norm(kind: Literal["gn", "bn", "ln"], channels: int) -> nn.Module:
     """The norm that a config names. Group norm uses gcd(32, channels) groups."""
     if kind == "gn":
-        return nn.GroupNorm(math.gcd(32, channels), channels)
+        return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
     return nn.BatchNorm2d(channels) if kind == "bn" else ChannelLayerNorm(channels)
 
 

@@ -1,6 +1,7 @@
 """Trading time for memory: layers whose activations are computed again in the backward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -27,9 +28,28 @@ def recompute_activations(model: HybridDetector) -> None:
 
 
 def _recomputed(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    norms = [module for module in layer.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _counted_once(norms)
+
     def wrapped(*args: Any) -> Any:
         if layer.training and torch.is_grad_enabled():
-            return checkpoint(forward, *args, use_reentrant=False)
+            return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts)
         return forward(*args)
 
     return wrapped
+
+
+@contextmanager
+def _counted_once(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
+    """Batch norms leave their running statistics alone: the first forward pass added to them."""
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

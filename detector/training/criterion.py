@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from detector.training.processes import ALONE, Processes
 
 ALPHA, GAMMA = 0.25, 2.0  # of both focal losses
 UNMATCHED_WEIGHT = 0.1
+SHARES = ("quality_floor", "quality_predicted")  # loss settings from 0 to 1
 DENSE_RADIUS = 1  # cells around an object's center that count as it
 
 
@@ -75,7 +77,13 @@ def criterion(
     queries_in_all = objects.new_tensor(out["logits"].shape[:2].numel())
     counted = queries_in_all if settings.labels_per == "query" else objects
 
-    matches = match(out["logits"], out["boxes"], labels, boxes)
+    earlier = out.get("aux", ())
+    matches, *earlier_matches = match(
+        [out["logits"], *(logits for logits, _ in earlier)],
+        [out["boxes"], *(predicted for _, predicted in earlier)],
+        labels,
+        boxes,
+    )
     quality = _Quality(settings.quality_floor, settings.quality_predicted)
     terms = _set_losses(
         out["logits"],
@@ -108,8 +116,8 @@ def criterion(
         )
     weighted = {name: getattr(settings, name) * value for name, value in terms.items()}
 
-    for i, (logits, predicted) in enumerate(out.get("aux", ())):
-        matches = match(logits, predicted, labels, boxes)
+    for i, (logits, predicted) in enumerate(earlier):
+        matches = earlier_matches[i]
         sizes = (counted, objects)
         terms = _set_losses(logits, predicted, labels, boxes, matches, sizes, quality)
         for name, value in terms.items():
@@ -239,14 +247,15 @@ def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) ->
     batch, channels, height, width = scores.shape
     classes = channels - 4
     target = scores.new_zeros((batch, classes, height, width))
+    reach = range(-DENSE_RADIUS, DENSE_RADIUS + 1)
     for i, (label, box) in enumerate(zip(labels, boxes, strict=True)):
         column = (box[:, 0] * width).long().clamp(0, width - 1)
         row = (box[:, 1] * height).long().clamp(0, height - 1)
-        for dy in range(-DENSE_RADIUS, DENSE_RADIUS + 1):
-            for dx in range(-DENSE_RADIUS, DENSE_RADIUS + 1):
-                y, x = row + dy, column + dx
-                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-                target[i, label[inside], y[inside], x[inside]] = 1.0
+        for dy, dx in product(reach, reach):
+            # A cell beyond the border becomes the one at it, which is within reach itself: no
+            # cells have to be counted, for which a GPU would be waited for.
+            y, x = (row + dy).clamp(0, height - 1), (column + dx).clamp(0, width - 1)
+            target[i, label, y, x] = 1.0
     return sigmoid_focal(scores[:, :classes], target).mean()
 
 

@@ -17,28 +17,46 @@ Match = tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def match(
-    logits: Tensor, boxes: Tensor, labels: Sequence[Tensor], targets: Sequence[Tensor]
-) -> list[Match]:
-    """The assignment of least cost 2 * (-log p(class)) + 5 * L1 + 2 * (-GIoU) per image.
+    logits: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    targets: Sequence[Tensor],
+) -> list[list[Match]]:
+    """The assignment of least cost 2 * (-log p(class)) + 5 * L1 + 2 * (-GIoU), by layer and image.
 
     Args:
-        logits: (B, N, num_classes + 1).
-        boxes: (B, N, 4) cxcywh.
+        logits: of each decoder layer, (B, N, num_classes + 1).
+        boxes: of each decoder layer, (B, N, 4) cxcywh.
         labels: per image (n,) class indices.
         targets: per image (n, 4) cxcywh.
     """
     counts = [len(label) for label in labels]
     all_labels, all_targets = torch.cat(list(labels)), torch.cat(list(targets))
-    scores = logits.softmax(-1).clamp(min=1e-8).log()[..., all_labels]  # (B, N, total)
-    distance = torch.cdist(boxes, all_targets.to(boxes.dtype), p=1)
-    overlap = giou(to_corners(boxes)[:, :, None], to_corners(all_targets)[None, None])
-    cost = BOX_COST * distance - CLASS_COST * scores - GIOU_COST * overlap
-    # One transfer for the whole batch; the assignment itself runs on the CPU. Predictions that are
-    # no numbers are matched somehow: the loss they give is no number either, and says so.
-    per_image = cost.float().nan_to_num(UNUSABLE).cpu().split(counts, dim=-1)
-    pairs = [linear_sum_assignment(matrix[i].numpy()) for i, matrix in enumerate(per_image)]
-    device = logits.device
+    costs = torch.stack(
+        [_cost(*layer, all_labels, all_targets) for layer in zip(logits, boxes, strict=True)]
+    )
+    # The one transfer of a batch: the assignment itself runs on the CPU. Predictions that are no
+    # numbers are matched somehow: the loss they give is no number either, and says so.
+    on_cpu = costs.float().nan_to_num(UNUSABLE).cpu()
     return [
-        (torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device))
-        for rows, columns in pairs
+        [
+            _assigned(matrix[i], logits[0].device)
+            for i, matrix in enumerate(layer.split(counts, dim=-1))
+        ]
+        for layer in on_cpu
     ]
+
+
+def _cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """(B, N, total): every query against the objects of all images."""
+    scores = logits.softmax(-1).clamp(min=1e-8).log()[..., labels]
+    distance = torch.cdist(boxes, targets.to(boxes.dtype), p=1)
+    overlap = giou(to_corners(boxes)[:, :, None], to_corners(targets)[None, None])
+    return BOX_COST * distance - CLASS_COST * scores - GIOU_COST * overlap
+
+
+def _assigned(cost: Tensor, device: torch.device) -> Match:
+    rows, columns = (torch.as_tensor(found) for found in linear_sum_assignment(cost.numpy()))
+    if device.type == "cuda":  # from pinned memory, so that nothing waits for the copy
+        rows, columns = rows.pin_memory(), columns.pin_memory()
+    return rows.to(device, non_blocking=True), columns.to(device, non_blocking=True)

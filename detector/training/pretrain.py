@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from detector.checkpoint import save_atomically
+from detector.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from detector.data.classification import LabeledImages
 from detector.data.classification_training import (
     TransformedImages,
@@ -140,7 +139,10 @@ class Pretrainer:
             self._restore(latest)
         elif latest.exists():
             raise UserError(f"{self.output} holds a run; give --resume or another folder")
-        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {self.output}: {error.strerror}") from None
         if not resume:
             write_config(self.output / "config.json", self.recipe, self.classes)
         recipe = yaml.safe_dump(self.recipe.resolved(), sort_keys=False)
@@ -311,19 +313,16 @@ class Pretrainer:
             "images": self.images,
             "recipe": json.dumps(self.recipe.resolved()),
         }
-        save_atomically(path, lambda temporary: torch.save(checkpoint, temporary))
+        save_checkpoint(path, checkpoint)
 
     def _restore(self, latest: Path) -> None:
-        if not latest.exists():
-            raise UserError(f"nothing to resume: {latest} does not exist")
+        checkpoint = load_checkpoint(latest, self.device, "pretraining")
         try:
-            checkpoint = torch.load(latest, map_location=self.device, weights_only=True)
             earlier, state = json.loads(checkpoint["recipe"]), _State(
                 checkpoint["epoch"], checkpoint["batch"], checkpoint["sums"],
                 checkpoint["best_accuracy"], checkpoint["history"],
             )  # fmt: skip
-        except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError,
-                pickle.UnpicklingError):  # fmt: skip
+        except (KeyError, ValueError, TypeError):
             raise UserError(f"{latest} is not the checkpoint of a pretraining run") from None
         _check_same(latest, earlier, json.loads(json.dumps(self.recipe.resolved())))
         there = (tuple(checkpoint["classes"]), checkpoint["images"])

@@ -6,10 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from detector.checkpoint import save_atomically, save_tensors
+from detector.checkpoint import save_atomically, save_checkpoint, save_tensors
 from detector.config import HybridConfig
 from detector.network import legacy
 from detector.training.pretrain_recipe import PretrainRecipe
@@ -78,7 +77,7 @@ def export(
     path = folder / f"{EXPORT}.safetensors"
     metadata = {"pretraining": json.dumps(about), "backbone_config": config.to_json()}
     save_tensors(path, ours, metadata)
-    save_atomically(path.with_suffix(".pth"), lambda other: torch.save(parts | about, other))
+    save_checkpoint(path.with_suffix(".pth"), parts | about)
     return path
 
 

@@ -15,8 +15,10 @@ from detector.training.pretrain_data import FolderData, HuggingFaceData, ShapesD
 from detector.training.recipe_file import (
     Count,
     Natural,
+    Nonnegative,
     Positive,
     Probability,
+    Rate,
     Section,
     Share,
     read_recipe,
@@ -24,7 +26,6 @@ from detector.training.recipe_file import (
     validated,
 )
 
-Nonnegative = Annotated[float, Field(ge=0)]
 Begin = Annotated[float, Field(ge=0, lt=1)]
 
 # Learning rate of each kind of parameter over the base rate, as the thesis pretrains.
@@ -126,8 +127,8 @@ def _mixing(begin: float, probability: float, mixup: float, cutmix: float) -> Mi
 class Pretraining(Section):
     epochs: Count = 200
     batch_size: Count = 64
-    lr: Positive = 2e-4
-    multipliers: dict[str, float] = {}  # changes to the groups' factors
+    lr: Rate = 2e-4
+    multipliers: dict[str, Rate] = {}  # changes to the groups' factors
     weight_decay: Nonnegative = 0.02
     warmup_epochs: Nonnegative = 1.0
     warmup_start: Share = 0.01

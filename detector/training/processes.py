@@ -35,6 +35,14 @@ class Processes:
         dist.all_reduce(value)
         return value / self.count
 
+    def gathered(self, values: list[int]) -> list[int]:
+        """The values of all processes."""
+        if self.count == 1:
+            return values
+        lists: list[list[int]] = [[] for _ in range(self.count)]
+        dist.all_gather_object(lists, values)
+        return [value for one in lists for value in one]
+
     def wait(self) -> None:
         if self.count > 1:
             dist.barrier()
@@ -51,6 +59,12 @@ ALONE = Processes()
 
 def under_torchrun() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def refuse_several(command: str) -> None:
+    """For what trains in one process: several would write into one folder."""
+    if under_torchrun():
+        raise UserError(f"{command} runs in one process; start it without torchrun")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The YAML file that a training run is made from."""
 
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -13,13 +13,15 @@ from detector.data.dataset import Dataset, limit
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc
 from detector.errors import UserError
-from detector.training.criterion import LossSettings
+from detector.training.criterion import SHARES, LossSettings
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipe_file import (
     Count,
     Natural,
+    Nonnegative,
     Positive,
     Probability,
+    Rate,
     Section,
     Share,
     read_recipe,
@@ -97,13 +99,13 @@ class Training(Section):
     epochs: Count = 100
     batch_size: Count = 8
     accumulate: Count = 1  # batches per optimizer step
-    lr: Positive = 1e-4
-    multipliers: dict[str, float] = {}  # changes to the groups' factors
-    weight_decay: Annotated[float, Field(ge=0)] = 0.02
-    warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
+    lr: Rate = 1e-4
+    multipliers: dict[str, Rate] = {}  # changes to the groups' factors
+    weight_decay: Nonnegative = 0.02
+    warmup_epochs: Nonnegative = 2.0
     warmup_start: Share = 0.01
     final_lr: Share = 0.01  # of every group's rate, at the end
-    clip: Positive = 10.0  # gradient norm of all parameters
+    clip: Positive = 10.0  # gradient norm of all parameters; .inf: none is clipped
     clip_offsets: Positive = 0.3  # gradient norm of the sampling offsets, before that
     clip_modules: dict[str, Positive] = {}  # of single modules, before both
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the weights' average; 0: none
@@ -193,8 +195,12 @@ class TrainRecipe(Section):
             if options and value not in options:
                 expected = " or ".join(options)
                 raise UserError(f"training.losses.{name} is {value!r}; expected {expected}")
-            if not options and not (isinstance(value, float) and 0 <= value < math.inf):
-                raise UserError(f"training.losses.{name} is {value!r}; expected a number from 0 on")
+            most = 1.0 if name in SHARES else sys.float_info.max
+            if not options and not (isinstance(value, float) and 0 <= value <= most):
+                upper = "to 1" if name in SHARES else "on"
+                raise UserError(
+                    f"training.losses.{name} is {value!r}; expected a number from 0 {upper}"
+                )
         return LossSettings(**self.training.losses)  # type: ignore[arg-type]
 
     def multipliers(self) -> dict[str, float]:

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 import yaml
 
-from detector.checkpoint import save_atomically, save_weights
+from detector.checkpoint import (
+    load_checkpoint,
+    save_atomically,
+    save_checkpoint,
+    save_weights,
+)
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 from detector.training.curves import draw_curves
@@ -22,34 +27,46 @@ class RunFiles:
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
         self.folder = folder
         self.latest = folder / "latest.pth"
-        self.log = folder / "log.jsonl"
+        self.log, self.skipped = folder / "log.jsonl", folder / "skipped.jsonl"
         self._board = _board(folder) if tensorboard else None
 
-    def start(self, recipe: Mapping[str, Any], resumed_at: int | None) -> None:
-        """The resolved recipe; and a log that ends before optimizer step ``resumed_at``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def start(
+        self, recipe: Mapping[str, Any], origin: Mapping[str, str], resumed_at: int | None
+    ) -> None:
+        """The resolved recipe, the origin of the first weights if there is one, and logs that end
+        before optimizer step ``resumed_at``."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {self.folder}: {error.strerror}") from None
         text = yaml.safe_dump(dict(recipe), sort_keys=False)
         save_atomically(self.folder / "recipe.yaml", lambda path: path.write_text(text))
-        kept = []
-        if resumed_at is not None and self.log.exists():
-            lines = self.log.read_text().splitlines()
-            kept = [line for line in lines if _step(line) < resumed_at]
-        save_atomically(self.log, lambda path: path.write_text("".join(f"{x}\n" for x in kept)))
+        if origin:
+            text = json.dumps(dict(origin), indent=2) + "\n"
+            save_atomically(self.folder / "origin.json", lambda path: path.write_text(text))
+        self._cut(self.log, resumed_at or 0)
+        if self.skipped.exists():
+            self._cut(self.skipped, resumed_at or 0)
+
+    def _cut(self, path: Path, step: int) -> None:
+        """What was written after the checkpoint that the run goes on from will come again."""
+        lines = path.read_text().splitlines() if path.exists() else []
+        text = "".join(f"{line}\n" for line in lines if _step(line) < step)
+        save_atomically(path, lambda temporary: temporary.write_text(text))
 
     def load(self, device: torch.device) -> dict[str, Any]:
-        if not self.latest.exists():
-            raise UserError(f"nothing to resume: {self.latest} does not exist")
-        checkpoint: dict[str, Any] = torch.load(self.latest, map_location=device, weights_only=True)
-        return checkpoint
+        return load_checkpoint(self.latest, device, "training")
 
     def save(self, checkpoint: Mapping[str, Any], *, best: bool = False) -> None:
-        """``latest.pth``, and ``best.pth`` if it is."""
-        for path in (self.latest, self.folder / "best.pth")[: 1 + best]:
-            save_atomically(path, lambda temporary: torch.save(dict(checkpoint), temporary))
+        """``latest.pth``, and before it ``best.pth`` if it is that."""
+        for path in (self.folder / "best.pth", self.latest)[not best :]:
+            save_checkpoint(path, checkpoint)
 
-    def save_model(self, model: HybridDetector, classes: Sequence[str]) -> None:
-        """``model.safetensors``: the weights alone, with config and class names."""
-        save_weights(self.folder / "model.safetensors", model, classes)
+    def save_model(
+        self, model: HybridDetector, classes: Sequence[str], origin: Mapping[str, str]
+    ) -> None:
+        """``model.safetensors``: the weights alone, with config, class names and origin."""
+        save_weights(self.folder / "model.safetensors", model, classes, origin)
 
     def save_history(self, history: History) -> None:
         text = json.dumps(history, indent=2)
@@ -72,7 +89,7 @@ class RunFiles:
 
     def add_skipped(self, record: Mapping[str, Any]) -> None:
         """A batch that gave no usable gradient."""
-        with (self.folder / "skipped.jsonl").open("a") as file:
+        with self.skipped.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
 

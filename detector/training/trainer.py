@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from detector.config import HybridConfig
+from detector.config import STRIDES, HybridConfig
 from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
 from detector.data.training import Batch, EpochSampler, Share, Target, TrainingSet, loader
@@ -21,14 +21,17 @@ from detector.errors import UserError
 from detector.network.compiled import compile_parts
 from detector.network.model import HybridDetector
 from detector.network.recompute import recompute_activations
+from detector.training.course import refuse_other_course
 from detector.training.criterion import criterion, denoising_factor
 from detector.training.ema import Ema
+from detector.training.left_out import Step, Undecided
 from detector.training.modules import clipping_of, freeze
 from detector.training.optim import learning_rate_factor, parameter_groups
 from detector.training.precision import Precision
 from detector.training.processes import ALONE, Processes
 from detector.training.recipe import TrainRecipe
 from detector.training.run_files import History, RunFiles
+from detector.training.synced_norm import synchronize_norms
 from detector.training.watch import Clock, memory_gb, timed
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
@@ -69,7 +72,8 @@ class _State:
 class Trainer:
     """Trains a detector by a recipe and leaves everything about the run in one folder.
 
-    The folder gets ``recipe.yaml`` (resolved), ``history.json`` and ``curves.png``, ``log.jsonl``,
+    The folder gets ``recipe.yaml`` (resolved), ``origin.json`` (where the first weights come from,
+    if not from the seed), ``history.json`` and ``curves.png``, ``log.jsonl``,
     ``latest.pth`` after each epoch (and every ``save_every`` steps), ``best.pth`` and
     ``model.safetensors`` after each epoch with the best ``mAP_50_95`` so far; without ``evaluate``
     the last epoch counts as the best. With an average of the weights, that is what is best and
@@ -96,13 +100,14 @@ class Trainer:
     ) -> None:
         self.recipe = recipe
         self.options = options = recipe.training
-        self.classes = tuple(dataset.classes)
+        self.classes, self.images = tuple(dataset.classes), len(dataset)
         self.config: HybridConfig = recipe.config(self.classes)
         self.evaluate, self.evaluate_train = evaluate, evaluate_train
         self.device = torch.device(device)
         self.processes = processes
         self.model = HybridDetector(self.config, seed=options.seed).to(self.device)
         self.frozen = freeze(self.model, options.freeze)
+        synchronize_norms(self.model, processes)
         if options.recompute:
             recompute_activations(self.model)
         if options.compile:
@@ -112,15 +117,19 @@ class Trainer:
             parameter_groups(self.model, options.lr, options.weight_decay, recipe.multipliers()),
             betas=BETAS,
             eps=EPSILON,
+            fused=True,  # which can leave out a step on the device itself
         )
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.clipping = clipping_of(self.model, recipe)
         self.precision = Precision(options.precision, self.device)
         self.ema = Ema(self.model, options.ema) if options.ema else None
+        self.origin: dict[str, str] = {}  # of the first weights, where they were not drawn
         self.losses = recipe.loss_settings()
         self.noise = torch.Generator(self.device)
         self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = _State()
+        self.undecided = Undecided(processes)
+        self._refuse_single_numbers()
         self.files = RunFiles(output, tensorboard=options.tensorboard and processes.first)
         self.sampler = EpochSampler(
             len(dataset),
@@ -132,6 +141,15 @@ class Trainer:
         self.batches_per_epoch = len(self.batches)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / options.accumulate)
 
+    def begin_from(self, origin: Mapping[str, str]) -> None:
+        """To be told when weights from elsewhere were put into ``model``.
+
+        The average begins with them, too, and the files of the run name their ``origin``.
+        """
+        self.origin = dict(origin)
+        if self.ema is not None:
+            self.ema = Ema(self.model, self.options.ema)
+
     def run(self, progress: Progress, *, resume: bool = False) -> Path:
         """Trains to the last epoch and returns the path of the best weights."""
         if resume:
@@ -141,7 +159,7 @@ class Trainer:
             raise UserError(f"{folder} holds a run; give --resume or another folder")
         if self.processes.first:
             recipe = self.recipe.model_dump(mode="json")
-            self.files.start(recipe, self._step_number() if resume else None)
+            self.files.start(recipe, self.origin, self._step_number() if resume else None)
         while self.state.epoch < self.options.epochs and not self._is_over():
             self._epoch(progress)
         return self.files.folder / "model.safetensors"
@@ -175,8 +193,8 @@ class Trainer:
         if improved:
             state.best, state.best_epoch = float(score or 0.0), state.epoch
         if self.processes.first:
-            self._save(improved)
             self.files.save_history(state.history)
+            self._save(improved)
         self.processes.wait()
         progress.finish(record)
 
@@ -189,6 +207,7 @@ class Trainer:
         self.sampler.set_epoch(state.epoch, start=state.batch * options.batch_size)
         sums = torch.tensor((state.loss, state.losses), device=self.device, dtype=torch.float64)
         group: list[int] = []  # image ids of the optimizer step under way
+        numbers = torch.ones((), dtype=torch.bool, device=self.device)  # are all its losses that?
         looked, waited = Clock(state.batch), 0.0
         for seconds, (images, targets) in timed(self.batches):
             waited += seconds
@@ -200,23 +219,27 @@ class Trainer:
             terms = self._backward(images, targets, in_group, sync=last)
             loss = terms["loss"].detach()
             usable = loss.isfinite()
+            numbers = usable if first == i else numbers & usable
             sums += torch.stack((loss.nan_to_num(0.0, 0.0, 0.0), usable.to(loss.dtype)))
             group += [target["image_id"] for target in targets]
             state.batch += 1
             look = None
             if last:
                 step = self._step_number() - 1
-                self._step(step, group)
+                self._step(step, group, numbers)
                 group = []
                 if step % options.log_every == 0:
+                    self._decide()
                     look = self._look(step, terms) | looked.rates(state.batch, options.batch_size)
                     if self.processes.first:
                         self.files.add({"epoch": state.epoch + 1} | look)
                 if options.save_every and (step + 1) % options.save_every == 0:
+                    self._decide()
                     state.loss, state.losses = self.processes.mean(sums).tolist()
                     if self.processes.first and state.batch < self.batches_per_epoch:
                         self.files.save(self._checkpoint())
             progress.batch(look)
+        self._decide()
         state.loss, state.losses = self.processes.mean(sums).tolist()
         if state.losses == 0.0:
             raise self._useless("no batch with a loss that is a number")
@@ -247,36 +270,45 @@ class Trainer:
             self.precision.scaler.scale(terms["loss"] / in_group).backward()
         return terms
 
-    def _step(self, step: int, image_ids: Sequence[int]) -> None:
-        """One optimizer step, or none if the gradient is no number."""
+    def _step(self, step: int, image_ids: Sequence[int], numbers: Tensor) -> None:
+        """One optimizer step, or none if the gradient is no number.
+
+        Which of the two is decided on the device: nothing waits for it here.
+        """
         factor = self._factor(step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         self.before_clipping()
-        # Looking at the norm waits for the device, as matching queries does in every batch.
-        norm = self.clipping().item()
-        if math.isfinite(norm) or scaler.is_enabled():  # the scaler skips steps itself
+        left_out = ~self.clipping().to(self.device).isfinite()
+        if scaler.is_enabled():
+            # The scaler leaves out steps itself, and lowers its scale; a gradient that was too
+            # large for fp16 is no mistake, only one of a loss that is no number.
             scaler.step(self.optimizer)
             scaler.update()
+            left_out = left_out & ~numbers
         else:
-            self._skip(step, image_ids)
+            self.optimizer.found_inf = left_out.float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        self.undecided.add(Step(step, left_out, image_ids))
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model, step)
 
-    def _skip(self, step: int, image_ids: Sequence[int]) -> None:
-        state = self.state
-        state.skipped += 1
-        if self.processes.first:
-            record = {"step": step, "epoch": state.epoch + 1, "image_ids": list(image_ids)}
-            self.files.add_skipped(record)
-        if state.skipped > self.options.skip_limit:
-            limit = f"training.skip_limit is {self.options.skip_limit}"
-            raise self._useless(
-                f"{state.skipped} steps without a gradient that is a number, {limit}"
-            )
+    def _decide(self) -> None:
+        """Counts the steps left out, keeps their images, and stops the run where they are many."""
+        state, limit = self.state, self.options.skip_limit
+        for step, image_ids in self.undecided.decide():
+            state.skipped += 1
+            if self.processes.first:
+                record = {"step": step, "epoch": state.epoch + 1, "image_ids": image_ids}
+                self.files.add_skipped(record)
+            if state.skipped > limit:
+                raise self._useless(
+                    f"{state.skipped} steps without a gradient that is a number, "
+                    f"training.skip_limit is {limit}"
+                )
 
     def _useless(self, what: str) -> UserError:
         return UserError(
@@ -348,28 +380,29 @@ class Trainer:
             },
             "config": self.config.to_json(),
             "classes": list(self.classes),
+            "images": self.images,
             "recipe": self.recipe.model_dump_json(),
+            "origin": self.origin,
         }
 
     def _save(self, improved: bool) -> None:
-        self.files.save(self._checkpoint(), best=improved)
         if improved:
             with self.ema.applied(self.model) if self.ema is not None else nullcontext():
-                self.files.save_model(self.model, self.classes)
+                self.files.save_model(self.model, self.classes, self.origin)
+        # latest.pth last: what comes before it is made again if the run is stopped in between.
+        self.files.save(self._checkpoint(), best=improved)
 
     def _restore(self) -> None:
         checkpoint = self.files.load(self.device)
-        where = self.files.latest
-        if checkpoint["config"] != self.config.to_json():
-            raise UserError(f"{where} was trained with another model config than the recipe's")
-        if ("ema" in checkpoint) != (self.ema is not None):
-            has = "an" if "ema" in checkpoint else "no"
-            raise UserError(f"{where} has {has} average of the weights; training.ema disagrees")
+        refuse_other_course(
+            self.files.latest, checkpoint, self.recipe, self.config, self.classes, self.images
+        )
         self.model.load_state_dict(checkpoint["model"])
         if self.ema is not None:
             self.ema.load_state_dict(checkpoint["ema"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.precision.scaler.load_state_dict(checkpoint["scaler"])
+        self.origin = checkpoint["origin"]
         position = checkpoint["position"]
         self.state = _State(
             epoch=checkpoint["epoch"],
@@ -381,6 +414,16 @@ class Trainer:
             skipped=position["skipped"],
             history=checkpoint["history"],
         )
+
+    def _refuse_single_numbers(self) -> None:
+        """Batch norm takes no variance of one number: one image whose p6 is a single cell."""
+        smallest = min((self.config.image_size, *self.options.sizes()))
+        one_image = min(self.options.batch_size, self.images) == 1
+        if self.config.norm == "bn" and smallest == STRIDES[-1] and one_image:
+            raise UserError(
+                f'batches of one image of {smallest} pixels leave batch norm (model.norm "bn") '
+                "one number per channel of p6; give a larger training.batch_size or images"
+            )
 
     def _loader(self, dataset: Dataset) -> DataLoader[Batch]:
         fill = MEAN_COLOR if self.config.pad_color == "mean" else GRAY

@@ -56,6 +56,10 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"denoising": "thesis", "denoising_layers": "all", "aux_loss": False}, "aux_loss and 2"),
         ({"denoising": "thesis", "d_model": 300}, "denoising expects a multiple of 8"),
         ({"image_size": 2592}, "too large for position"),
+        (
+            {"image_size": 32, "widths": [128, 256, 640, 32]},
+            r"p6 is one cell, and widths\[3\] is 32.*leave nothing of p6. Expected an .* from 64",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused(changes: dict[str, object], message: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
@@ -205,6 +206,14 @@ def test_train_from_the_weights_of_a_checkpoint(
     run("train", recipe, "-o", tmp_path / "run", "--init", hybrid)
     one, other = state(hybrid), state(tmp_path / "run" / "model.safetensors")
     assert all(torch.allclose(one[name], other[name], atol=1e-9) for name in one)
+    origin = json.loads((tmp_path / "run" / "origin.json").read_text())
+    assert origin["path"] == str(hybrid)
+    assert origin["sha256"] == hashlib.sha256(hybrid.read_bytes()).hexdigest()
+    latest = torch.load(tmp_path / "run" / "latest.pth", weights_only=True)
+    assert latest["origin"] == origin
+    run("train", recipe, "-o", tmp_path / "run", "--resume", "--set", "training.epochs=2")
+    with safetensors.safe_open(tmp_path / "run" / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["origin"]) == origin
     said = refuse("train", recipe, "--init", hybrid, "--set", "model.csi=false")
     assert "has csi True and the recipe False; change the recipe by --set model.csi=" in said
     assert "give one of them" in refuse("train", recipe, "--init", hybrid, "--resume")

@@ -14,6 +14,7 @@ from ablate_kit.ablations.heads import heads_each
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.models.adapter import detect, detect_all, ground_truth, match_classes
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
@@ -22,6 +23,7 @@ from detector.config import preset
 from detector.data import voc
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
+from detector.data.synthetic.layout import Figure
 from detector.network import legacy
 from detector.network.model import HybridDetector
 
@@ -183,6 +185,24 @@ def test_detections_of_a_data_set(adapter: HybridAdapter) -> None:
     truth = ground_truth(dataset)
     assert truth.image_ids.tolist() == [0, 1, 2, 3, 4]
     assert len(truth) == sum(len(dataset.annotations(i)) for i in range(5))
+
+
+def test_detections_do_not_depend_on_the_batch(adapter: HybridAdapter) -> None:
+    """An image without objects is among them."""
+
+    class OneEmpty(Shapes):
+        def scene(self, index: int) -> list[Figure]:
+            return [] if index == 3 else super().scene(index)
+
+    dataset = OneEmpty(9, seed=3, size=96)
+    assert len(dataset.annotations(3)) == 0
+    alone, together = (detect_all(adapter, dataset, batch_size=size) for size in (1, 8))
+    assert np.array_equal(alone.image, together.image)
+    np.testing.assert_allclose(alone.scores, together.scores, atol=1e-5)
+    np.testing.assert_allclose(alone.boxes, together.boxes, atol=1e-5 * 96)
+    truth = ground_truth(dataset)
+    numbers = [average_precision(truth, found).overall["AP"] for found in (alone, together)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
 
 
 def test_outputs_that_are_no_numbers_are_no_detections(adapter: HybridAdapter) -> None:

@@ -1,6 +1,8 @@
 """Studies of retrained arms: their recipes, their ledger, their statistics, and one end to end."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from ablate_kit.cli.app import main
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.retraining.recipe import load_study
@@ -15,6 +18,8 @@ from ablate_kit.retraining.report import FILES, write_report
 from ablate_kit.retraining.study import Outcome, finished, run_study
 from ablate_kit.retraining.summary import Difference, class_table, summary_table
 from detector.checkpoint import save_weights
+from detector.data.shapes import Shapes
+from detector.data.synthetic.layout import Figure
 from detector.network.model import HybridDetector
 
 BASE = {
@@ -121,7 +126,9 @@ def test_the_table_says_what_the_runs_say() -> None:
     assert classes[1][3:] == ("0.5000", "+0.2000 ± 0.4303")
 
 
-def test_a_study_is_trained_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, runs = load_study(study_file(tmp_path, seeds=[1]))
     folder, told = tmp_path / "out", []
     folder.mkdir()
@@ -141,6 +148,16 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(tmp_path: Path) ->
     assert all((folder / name).stat().st_size for name in FILES)
     again = run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
     assert again == outcomes
+
+    class OneFewer(Shapes):
+        """The training images, of which the last shows nothing now."""
+
+        def scene(self, index: int) -> list[Figure]:
+            return [] if self._key[1] == 0 and index == 3 else super().scene(index)
+
+    monkeypatch.setattr("detector.training.recipe.Shapes", OneFewer)
+    with pytest.raises(UserError, match="holds baseline-seed1 with other annotations"):
+        run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
 
     _, changed = load_study(study_file(tmp_path, seeds=[1]), ["training.lr=0.002"])
     with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
@@ -170,6 +187,7 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
     _, runs = load_study(tmp_path / "study.yaml")
     run_study(runs[1:], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
     latest = torch.load(tmp_path / "out/runs/pretrained-seed1/latest.pth", weights_only=True)
+    assert latest["origin"]["path"] == str(tmp_path / "given.safetensors")
     kept = source.state_dict()
     assert all(
         torch.equal(latest["model"][name], value)
@@ -181,11 +199,38 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes/retrain").glob("*.yaml")), ids=str)
-def test_the_studies_that_come_along_can_be_built(path: Path) -> None:
-    study, runs = load_study(path)
+def test_the_studies_that_come_along_can_be_built(path: Path, tmp_path: Path) -> None:
+    shutil.copytree("recipes", tmp_path / "recipes")
+    for name in ("shapes_tiny", "mini_imagenet"):  # what pretraining leaves
+        export = tmp_path / f"runs/pretrain/{name}/pretrained_backbone_neck.safetensors"
+        export.parent.mkdir(parents=True)
+        export.write_bytes(b"")
+    study, runs = load_study(tmp_path / path)
     assert len(runs) == len(study.arms) * len(study.seeds)
-    configs = [run.recipe.config([str(i) for i in range(8)]) for run in runs]
-    losses = [run.recipe.training.losses for run in runs]
-    # Every arm is another network or another loss.
-    kinds = {(config.to_json(), str(loss)) for config, loss in zip(configs, losses, strict=True)}
+    # Every arm is another network or another loss, or begins otherwise.
+    kinds = {
+        (
+            run.recipe.config([str(i) for i in range(8)]).to_json(),
+            str(run.recipe.training.losses),
+            str(run.recipe.training.freeze),
+            run.pretrained and (run.pretrained, run.parts),
+        )
+        for run in runs
+    }
     assert len(kinds) == len(study.arms)
+
+
+@pytest.mark.parametrize("command", ["retrain", "pretrain"])
+def test_what_runs_in_one_process_refuses_several(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"retrain": "recipes/retrain/modules_tiny.yaml"}.get(
+        command, "recipes/pretrain/shapes_tiny.yaml"
+    )
+    monkeypatch.setattr(sys, "argv", ["ablate", command, recipe])
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert f"ablate {command} runs in one process" in capsys.readouterr().err

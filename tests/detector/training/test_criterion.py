@@ -125,21 +125,25 @@ def test_the_matcher_takes_the_assignment_of_least_cost() -> None:
     logits = torch.tensor([[[3.0, 3.0, 0.0], [3.0, 0.0, 0.0]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]]])
     labels, targets = [torch.tensor([0, 1])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 2)]
-    ((queries, objects),) = match(logits, boxes, labels, targets)
+    (((queries, objects),),) = match([logits], [boxes], labels, targets)
     assert dict(zip(objects.tolist(), queries.tolist(), strict=True)) == {0: 1, 1: 0}
 
 
-def test_the_matcher_keeps_images_apart() -> None:
+def test_the_matcher_keeps_images_and_layers_apart() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 6, 4, generator=generator)
     boxes = torch.rand(3, 6, 4, generator=generator)
     labels = [torch.tensor([0, 1]), torch.tensor([], dtype=torch.long), torch.tensor([2])]
     targets = [torch.rand(len(label), 4, generator=generator) for label in labels]
-    together = match(logits, boxes, labels, targets)
-    for i in range(3):
-        (alone,) = match(logits[i : i + 1], boxes[i : i + 1], labels[i : i + 1], targets[i : i + 1])
-        for a, b in zip(together[i], alone, strict=True):
-            assert a.tolist() == b.tolist()
+    other = torch.randn(3, 6, 4, generator=generator)
+    layers = match([logits, other], [boxes, boxes.flip(1)], labels, targets)
+    given = ((logits, boxes), (other, boxes.flip(1)))
+    for together, (scores, predicted) in zip(layers, given, strict=True):
+        for i in range(3):
+            one = slice(i, i + 1)
+            ((alone,),) = match([scores[one]], [predicted[one]], labels[one], targets[one])
+            for a, b in zip(together[i], alone, strict=True):
+                assert a.tolist() == b.tolist()
 
 
 def test_focal_loss_of_a_certain_right_answer_is_zero() -> None:

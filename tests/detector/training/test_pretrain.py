@@ -11,11 +11,13 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from detector.data.classification import ShapeCrops
 from detector.data.image_transforms import CenterCrop
+from detector.data.voc import Voc
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 from detector.training.ema import ema_decay
@@ -103,6 +105,36 @@ def test_the_loss_falls_and_the_images_are_learned(tmp_path: Path) -> None:
     losses = [record["train_loss"] for record in progress.records]
     assert losses[-1] < 0.5 * losses[0]  # type: ignore[operator]
     assert run.state.best > 40  # of 8 classes
+
+
+def test_crops_of_photographs_in_folders_are_learned(shared: Path, tmp_path: Path) -> None:
+    """One folder per class: aeroplanes and cats, cut out of PASCAL VOC's images by their boxes."""
+    voc = Voc(shared / "data/voc", "2007:train")
+    wanted = dict.fromkeys(("aeroplane", "cat"), 6)
+    for i in range(len(voc)):
+        objects = voc.annotations(i)
+        for box, label in zip(objects.boxes, objects.labels, strict=True):
+            name, (x0, y0, x1, y1) = voc.classes[label], box.round().astype(int).tolist()
+            if wanted.get(name) and min(x1 - x0, y1 - y0) >= 60:
+                wanted[name] -= 1
+                for split in ("train", "val"):
+                    folder = tmp_path / split / name
+                    folder.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(voc.image(i)[y0:y1, x0:x1]).save(folder / f"{i}-{x0}.png")
+    assert not any(wanted.values())
+    data = {kind: str(tmp_path / kind) for kind in ("train", "val")} | {"kind": "folder"}
+    plain = AUGMENTATION | {"area": [0.8, 1.0], "randaugment": None, "color_jitter": None,
+                            "erase": 0.0}  # fmt: skip
+    options = {"epochs": 12, "mixing": [], "lr": 5e-3, "label_smoothing": 0.0}
+    made = recipe(augmentation=plain, data=data, training=options)
+    training, validation = made.data.splits()
+    assert tuple(training.classes) == ("aeroplane", "cat")
+    progress = Silent()
+    run = Pretrainer(made, training, validation, tmp_path / "run")
+    run.run(progress)
+    losses = [record["train_loss"] for record in progress.records]
+    assert losses[-1] < 0.8 * losses[0]  # type: ignore[operator]
+    assert run.state.best > 60  # percent, of two classes
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,10 @@ def test_what_is_given_and_what_is_default(recipe: Path) -> None:
         ("data.kind=vok", "data: input tag 'vok' found using 'kind' does not match"),
         ("training.losses={gio: 1.0}", 'unknown key "training.losses.gio"; did you mean "giou"'),
         ("training.multipliers={x: 1.0}", 'unknown key "training.multipliers.x"'),
+        ("training.multipliers={neck: -1.0}", "training.multipliers.neck: input should be greater"),
+        ("training.multipliers={neck: 0}", "training.multipliers.neck: input should be greater"),
+        ("training.lr=.inf", "training.lr: input should be a finite number"),
+        ("training.weight_decay=.nan", "training.weight_decay: input should be a finite number"),
         ("training", 'cannot read --set "training"; expected KEY.KEY=VALUE'),
         ("a..b=1", "expected KEY.KEY=VALUE"),
         ("training.lr=[", "as YAML"),
@@ -130,6 +134,9 @@ def test_settings_of_a_part_that_is_not_there_are_refused(
         ("{labels: many}", "labels is 'many'; expected a number from 0 on"),
         ("{giou: -1.0}", "giou is -1.0; expected a number from 0 on"),
         ("{giou: .nan}", "giou is nan; expected a number from 0 on"),
+        ("{giou: .inf}", "giou is inf; expected a number from 0 on"),
+        ("{quality_floor: 1.5}", "quality_floor is 1.5; expected a number from 0 to 1"),
+        ("{quality_floor: -0.1}", "quality_floor is -0.1; expected a number from 0 to 1"),
     ],
 )
 def test_bad_losses_are_refused(recipe: Path, losses: str, message: str) -> None:

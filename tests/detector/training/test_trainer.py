@@ -1,9 +1,11 @@
 """Training runs end to end: it learns, resumes exactly, and leaves whole files."""
 
-import importlib.util
+import errno
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 import safetensors
@@ -203,6 +205,23 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         trainer(tmp_path).run(Silent(), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "count", "message"),
+    [
+        ({"batch_size": 4}, 8, "with training.batch_size 3, the recipe says 4"),
+        ({"accumulate": 2}, 8, "with training.accumulate 1, the recipe says 2"),
+        ({"seed": 7}, 8, "with training.seed 42, the recipe says 7"),
+        ({}, 7, "was trained on 8 images of 8 classes; the data now has 7 of 8"),
+    ],
+)
+def test_resuming_another_course_is_refused(
+    tmp_path: Path, changes: dict[str, object], count: int, message: str
+) -> None:
+    trainer(tmp_path, epochs=1).run(Silent())
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path, count, **{"epochs": 2, **changes}).run(Silent(), resume=True)
+
+
 def test_resuming_another_model_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, epochs=1).run(Silent())
     other = parse_recipe(
@@ -210,6 +229,52 @@ def test_resuming_another_model_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="another model config"):
         Trainer(other, Shapes(8, size=64), tmp_path).run(Silent(), resume=True)
+
+
+def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
+    latest = tmp_path / "latest.pth"
+    for write in (
+        lambda: latest.write_bytes(b"nothing"),
+        lambda: torch.save([1], latest),
+        lambda: torch.save({"epoch": 3, "model": {}, "best_ap": 0.1}, latest),  # the notebooks'
+    ):
+        write()
+        with pytest.raises(UserError, match="is not the checkpoint of a training run"):
+            trainer(tmp_path).run(Silent(), resume=True)
+
+
+def test_a_failed_write_keeps_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer(tmp_path, epochs=1).run(Silent())
+    before = (tmp_path / "latest.pth").read_bytes()
+
+    def full(_: object, file: BinaryIO) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"cannot write .*best\.pth: No space left on device"):
+        trainer(tmp_path, epochs=2).run(Silent(), resume=True)
+    assert (tmp_path / "latest.pth").read_bytes() == before
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_the_last_batches_of_an_epoch_are_divided_by_their_number(tmp_path: Path) -> None:
+    """Five batches in groups of three: the step of the last two is their mean."""
+    run = trainer(tmp_path, count=5, epochs=1, batch_size=1, accumulate=3)
+    backward, groups, gradients = run._backward, [], []
+
+    def watched(*args: Any, sync: bool) -> dict[str, torch.Tensor]:
+        groups.append((args[2], sync))
+        return backward(*args, sync=sync)
+
+    content = run.model.queries.content
+    run.before_clipping = lambda: gradients.append(content.grad.clone())  # type: ignore[union-attr]
+    run._backward = watched  # type: ignore[method-assign]
+    run.run(Silent())
+    assert groups == [(3, False), (3, False), (3, True), (2, False), (2, True)]
+    assert len(gradients) == 2
 
 
 @pytest.mark.parametrize(
@@ -287,6 +352,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
     }  # fmt: skip
     trainer(tmp_path / "whole", **options).run(Silent())
     killed(tmp_path / "parts", at=13, **options)
+    # A step after the last checkpoint, noted before the kill: it will be taken again.
+    (tmp_path / "parts/skipped.jsonl").write_text('{"step": 1}\n{"step": 4}\n')
     latest = torch.load(tmp_path / "parts/latest.pth", weights_only=True)
     assert (latest["epoch"], latest["position"]["batch"]) == (1, 3)
     trainer(tmp_path / "parts", **options).run(Silent(), resume=True)
@@ -312,6 +379,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
         del line["clipped/offsets"]
     assert logs[0] == logs[1]
     assert [line["step"] for line in logs[0]] == list(range(6))
+    assert (tmp_path / "parts/skipped.jsonl").read_text() == '{"step": 1}\n'
 
 
 def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> None:
@@ -365,9 +433,15 @@ def test_training_images_are_evaluated_on_request(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_activations_computed_again_change_nothing_and_rename_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("norm", ["gn", "bn"])
+def test_activations_computed_again_change_nothing_and_rename_nothing(
+    tmp_path: Path, norm: str
+) -> None:
+    """Running statistics of batch norm included: a batch counts once."""
     for recompute in (False, True):
-        trainer(tmp_path / str(recompute), epochs=1, recompute=recompute).run(Silent())
+        made = recipe(epochs=1, recompute=recompute)
+        made = made.model_copy(update={"model": made.model | {"norm": norm}})
+        Trainer(made, limit(Shapes(100, size=64), 8), tmp_path / str(recompute)).run(Silent())
     one, other = (weights(tmp_path / str(x) / "model.safetensors") for x in (False, True))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -375,14 +449,15 @@ def test_activations_computed_again_change_nothing_and_rename_nothing(tmp_path: 
 
 def test_reduced_precision_is_near_and_its_weights_are_whole(tmp_path: Path) -> None:
     losses = []
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "fp16"):
         progress = Silent()
-        trainer(tmp_path / precision, epochs=2, precision=precision).run(progress)
+        run = trainer(tmp_path / precision, epochs=2, precision=precision)
+        kept = weights(run.run(progress))
         losses.append(progress.records[-1]["train_loss"])
-    assert losses[0] != losses[1]
-    assert losses[1] == pytest.approx(losses[0], rel=0.1)
-    kept = weights(tmp_path / "bf16" / "model.safetensors")
-    assert {value.dtype for value in kept.values()} == {torch.float32}
+        assert {value.dtype for value in kept.values()} == {torch.float32}
+    assert len(set(losses)) == 3
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=0.1)
+    assert run.precision.scaler.get_scale() != 1.0
 
 
 def test_single_modules_are_clipped_and_the_log_says_so(tmp_path: Path) -> None:
@@ -413,10 +488,73 @@ def test_modules_are_frozen_by_patterns(tmp_path: Path) -> None:
     assert run.model.backbone.stem.conv1.weight.requires_grad
 
 
-def test_a_log_for_tensorboard_is_written_or_its_package_asked_for(tmp_path: Path) -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        with pytest.raises(UserError, match=r"training\.tensorboard needs the package tensorboard"):
-            trainer(tmp_path, tensorboard=True)
-    else:
-        trainer(tmp_path, epochs=1, tensorboard=True).run(Silent())
-        assert list((tmp_path / "tensorboard").iterdir())
+def test_batches_of_one_tiny_image_train_or_are_refused(tmp_path: Path) -> None:
+    """Of 32 pixels, p6 is one cell: group norm needs groups of more than one channel."""
+    changes = {"widths": [16, 32, 16, 64], "d_model": 64}
+    made = recipe(epochs=1, batch_size=1, multi_scale=[32, 64])
+    made = made.model_copy(update={"model": made.model | changes})
+    Trainer(made, limit(Shapes(100, size=64), 2), tmp_path / "run").run(Silent())
+    with pytest.raises(UserError, match=r"training\.multi_scale: image_size is 32.*p6 is one cell"):
+        trainer(tmp_path, batch_size=1, multi_scale=[32, 64])
+    normed = made.model_copy(update={"model": made.model | {"norm": "bn"}})
+    with pytest.raises(UserError, match=r"leave batch norm .* one number per channel of p6"):
+        Trainer(normed, limit(Shapes(100, size=64), 2), tmp_path / "bn")
+
+
+def test_the_average_begins_with_the_weights_that_a_run_begins_from(tmp_path: Path) -> None:
+    run = trainer(tmp_path, ema=0.9)
+    other = HybridDetector(run.config, seed=7).state_dict()
+    run.model.load_state_dict(other)
+    run.begin_from({"path": "other.pth"})
+    assert run.ema is not None
+    assert all(torch.equal(run.ema.average[name], value) for name, value in other.items())
+
+
+def test_the_images_of_every_batch_of_a_step_left_out_are_kept(tmp_path: Path) -> None:
+    """Accumulated batches included; the moments of the optimizer do not move either."""
+    run = trainer(tmp_path, count=6, epochs=1, batch_size=1, accumulate=3)
+    backward, step = run._backward, run._step
+    moments: list[dict[str, torch.Tensor]] = []
+
+    def spoiled(*args: object, **kwargs: object) -> dict[str, torch.Tensor]:
+        terms = backward(*args, **kwargs)  # type: ignore[arg-type]
+        if run.state.batch == 4:
+            run.model.queries.content.grad.fill_(float("nan"))  # type: ignore[union-attr]
+        return terms
+
+    def watched(*args: object) -> None:
+        step(*args)  # type: ignore[arg-type]
+        state = run.optimizer.state[run.model.queries.content]
+        moments.append({name: value.clone() for name, value in state.items()})
+
+    run._backward, run._step = spoiled, watched  # type: ignore[method-assign]
+    run.run(Silent())
+    record = json.loads((tmp_path / "skipped.jsonl").read_text())
+    assert (record["step"], len(set(record["image_ids"]))) == (1, 3)
+    assert len(moments) == 2
+    assert all(torch.equal(moments[0][name], moments[1][name]) for name in moments[0])
+
+
+def test_a_log_for_tensorboard_holds_what_the_others_do(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer(tmp_path, epochs=2, tensorboard=True, log_every=1).run(Silent())
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for name in ("loss/loss", "lr", "norm/all", "clipped/all", "memory_gb"):
+        written = [(event.step, event.value) for event in events.Scalars(name)]
+        assert written == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in log]
+    history = json.loads((tmp_path / "history.json").read_text())
+    written = [(event.step, event.value) for event in events.Scalars("epoch/train_loss")]
+    assert written == [
+        (epoch, pytest.approx(loss, rel=1e-6))
+        for epoch, loss in zip(history["epoch"], history["train_loss"], strict=True)
+    ]
+
+
+def test_tensorboards_package_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match=r"training\.tensorboard needs the package tensorboard"):
+        trainer(tmp_path, tensorboard=True)
