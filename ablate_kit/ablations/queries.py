@@ -68,7 +68,7 @@ def query_tables(
     selected = sum(
         int(config.get(key) or 0) for key in ("proposal_queries", "peak_queries", "grid_queries")
     )
-    if selected or config.get("two_stage") is True:
+    if selected or any(config.get(key) is True for key in ("two_stage", "as_two_stage")):
         raise UserError(f"{where} selects its queries by the image: a row is not one query there")
     rows = {name: tensors[name].shape[0] if tensors[name].shape else 0 for name in chosen}
     if len(set(rows.values())) != 1:

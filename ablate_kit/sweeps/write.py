@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits
-from ablate_kit.ablations.receipt import made_by
+from ablate_kit.ablations.receipt import Receipt, receipt_of
 from ablate_kit.ablations.write import check_free, variant_path, write_variants
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
 
 
@@ -35,6 +36,7 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
     missing: dict[Path, Ablation] = {}
     there: list[Path] = []
     impossible: dict[str, str] = {}
+    base = ""
     for ablation in ablations:
         path = variant_path(checkpoint, ablation, folder)
         try:
@@ -46,9 +48,14 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
             missing[path] = ablation
             continue
         with open_checkpoint(path) as copy:
-            made = made_by(copy)
-        if made is None or made.digest != ablation.digest:
+            made = receipt_of(copy)
+        if not isinstance(made, Receipt) or made.ablation.digest != ablation.digest:
             raise UserError(f"{path} is another variant; choose another place or remove it")
+        base = base or digest(checkpoint.archive.files)
+        if made.base != base:
+            raise UserError(
+                f"{path} was made from another checkpoint; choose another place or remove it"
+            )
         there.append(path)
     check_free(checkpoint, missing)
     return Copies(missing, there, impossible)

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Whole
+from ablate_kit.ablations.ablation import (
+    Ablation,
+    Blocks,
+    Edit,
+    Random,
+    Removed,
+    Resampled,
+    Whole,
+)
 from ablate_kit.errors import UserError
 
 ranges = st.tuples(st.integers(0, 50), st.integers(1, 50)).map(lambda x: (x[0], x[0] + x[1]))
@@ -17,8 +25,21 @@ regions = st.one_of(
     st.builds(Blocks, st.integers(0, 3), st.lists(ranges, min_size=1, max_size=3).map(tuple)),
     st.builds(Random, st.integers(1, 1000), st.integers(0, 2**32), st.integers(0, 9)),
 )
-edits = st.builds(Edit, st.text(min_size=1), regions, st.floats(allow_nan=False, width=32))
-ablations = st.builds(Ablation, st.text(), st.text(), st.lists(edits, max_size=4).map(tuple))
+finite = st.floats(allow_nan=False, width=32)
+values = st.one_of(st.none(), st.lists(st.floats(allow_nan=False), max_size=4).map(tuple))
+edits = st.builds(Edit, st.text(min_size=1), regions, finite, finite, st.none(), values)
+seeds = st.integers(0, 2**32), st.integers(0, 9)
+live = st.one_of(
+    st.builds(Removed, st.text(), st.lists(st.integers(0, 300), max_size=3).map(tuple)),
+    st.builds(Resampled, st.text(), st.lists(ranges, max_size=3).map(tuple), *seeds),
+)
+ablations = st.builds(
+    Ablation,
+    st.text(),
+    st.text(),
+    st.lists(edits, max_size=4).map(tuple),
+    st.lists(live, max_size=2).map(tuple),
+)
 
 
 @settings(deadline=None, max_examples=100)
@@ -32,13 +53,24 @@ def test_json_out_and_in_gives_the_same_value(ablation: Ablation) -> None:
 def test_the_digest_is_of_what_is_done_not_of_its_name() -> None:
     one = Ablation("a", "component", (Edit("w"),))
     assert one.digest == Ablation("b", "layers", (Edit("w"),)).digest
-    assert one.digest != Ablation("a", "component", (Edit("w", value=1.0),)).digest
+    others = [
+        Ablation("a", "component", (Edit("w", value=1.0),)),
+        Ablation("a", "component", (Edit("w", values=(0.0,)),)),
+        Ablation("a", "component", (Edit("w"),), (Removed("w", (0,)),)),
+        Ablation("a", "component", (Edit("w"),), (Removed("w", (1,)),)),
+        Ablation("a", "component", (Edit("w"),), (Resampled("w", ((0, 1),), 0, 0),)),
+        Ablation("a", "component", (Edit("w"),), (Resampled("w", ((0, 1),), 0, 1),)),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 7
 
 
 @pytest.mark.parametrize(
     "broken",
     [{}, {"name": "a", "kind": "b", "edits": [{}]}, {"name": "a", "kind": "b", "edits": 3},
-     {"name": "a", "kind": "b", "edits": [{"tensor": "w", "value": "x"}]}],
+     {"name": "a", "kind": "b", "edits": [{"tensor": "w", "value": "x"}]},
+     {"name": "a", "kind": "b", "edits": [{"tensor": "w", "value": 0, "values": 1}]},
+     {"name": "a", "kind": "b", "edits": [], "live": [{"tensor": "w"}]},
+     {"name": "a", "kind": "b", "edits": [], "live": 3}],
 )  # fmt: skip
 def test_what_is_no_ablation_is_refused(broken: dict[str, object]) -> None:
     with pytest.raises(UserError, match="not an ablation"):

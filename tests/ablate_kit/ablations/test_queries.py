@@ -80,8 +80,9 @@ def test_queries_that_have_no_weights_are_refused(live: Open) -> None:
     with pytest.raises(UserError, match=r"no query 10; model\.query_position_embeddings"):
         live("detr").make(Queries(queries=[10]))
     table = {"queries.content": torch.ones(20, 4), "queries.position": torch.ones(20, 4)}
-    with pytest.raises(UserError, match="selects its queries by the image"):
-        query_tables(table, "x", config={"queries": 20, "proposal_queries": 4})
+    for config in ({"queries": 20, "proposal_queries": 4}, {"as_two_stage": True}):
+        with pytest.raises(UserError, match="selects its queries by the image"):
+            query_tables(table, "x", config=config)
     with pytest.raises(UserError, match="differ in their rows"):
         query_tables(table | {"queries.position": torch.ones(3, 4)}, "x")
 

@@ -207,6 +207,14 @@ def test_variants_are_written_where_a_file_can_hold_them(
     recipe.write_text(yaml.safe_dump(values))
     (copies / "query3-zero.safetensors").rename(copies / "query5-zero.safetensors")
     assert "is another variant" in refuse("sweep", recipe, "--write", copies)
+    values["ablations"][2:] = [{"kind": "queries", "queries": [3], "how": "zero"}]
+    values["model"]["checkpoint"] = str(
+        copies / "decoder.layers.0.self_attn-head1-mean.safetensors"
+    )
+    (copies / "query5-zero.safetensors").rename(copies / "query3-zero.safetensors")
+    del values["ablations"][0]
+    recipe.write_text(yaml.safe_dump(values))
+    assert "from another checkpoint" in refuse("sweep", recipe, "--write", copies)
 
 
 def test_a_greedy_search_tries_every_head_that_is_left(
