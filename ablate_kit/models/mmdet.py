@@ -5,6 +5,7 @@ run, also the text of it that a checkpoint carries.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,8 @@ class MMDetAdapter:
             samples.append(DetDataSample(metainfo={
                 **about, "batch_input_shape": size, "pad_shape": size,
             }))  # fmt: skip
-        with _queries(self.module) as queries:
+        with _queries(self.module) as queries, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.meshgrid")  # how MMDetection calls it
             results = self.module(images, samples, mode="predict")
         found = [one.pred_instances for one in results]
         columns: list[tuple[torch.Tensor, ...]] = [
