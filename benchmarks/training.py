@@ -96,7 +96,8 @@ def _measured(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     # One look, at the last step: whatever looks at a number waits for the device.
-    changes = {"log_every": options.warm_up + options.steps - 1, "recompute": recompute}
+    last = max(options.warm_up + options.steps - 1, 1)
+    changes = {"log_every": last, "recompute": recompute}
     with TemporaryDirectory() as folder, _rounding(precision):
         recipe = _recipe(options, data, precision, changes)
         training, _ = recipe.data.datasets()

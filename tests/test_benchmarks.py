@@ -69,5 +69,8 @@ def test_the_benchmark_of_training_at_thesis_size(
         pytest.skip("needs a CUDA device")
     voc = ["--voc", str(shared / "data/voc/VOCdevkit")]
     benchmark(["--device", "cuda", "--steps", "10", "--recompute", *voc])
-    with capsys.disabled():
-        print(capsys.readouterr().out)  # noqa: T201
+    printed = capsys.readouterr().out
+    assert rates(printed).keys() == {"fp32", "tf32", "bf16"}
+    assert "one epoch of 2007:train in bf16: 620 images" in printed
+    with capsys.disabled():  # what it is run for
+        print(printed)  # noqa: T201

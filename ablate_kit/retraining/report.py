@@ -78,9 +78,12 @@ def _figure(outcomes: Sequence[Outcome]) -> Any:
     changes.axvline(0, color="black", linewidth=1)
     changes.set_yticks(range(len(others)), others)
     changes.set_ylim(len(others) - 0.5, -0.5)
+    epochs = max(len(one.history["epoch"]) for one in outcomes)
     for panel in (losses, scores):
         panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xlim(0.5, epochs + 0.5)  # also where a single epoch was evaluated
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    scores.set_ylim(0, 1.05 * scores.get_ylim()[1])
     for panel in (losses, scores, changes):
         panel.grid(color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
