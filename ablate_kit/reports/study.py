@@ -59,8 +59,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     repeated = repeats.repeats(results, baseline, kept)
     moved = _moved(truth, results, threshold)
     kinds = [one.kind for one in results[1:]]
-    chosen = costliest_of_each_kind(kinds, [one["AP"].change for one in overall], EXAMPLES)
-    shown = [results[1 + i] for i in chosen]
+    ap, *others = (one.evaluation.overall["AP"] for one in results)
+    shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         text = json.dumps(as_dict(results, overall), indent=1, ensure_ascii=False) + "\n"
         (place / "results.json").write_text(text)

@@ -4,6 +4,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import PIL
 import torch
 
 from ablate_kit.checkpoints import Checkpoint
@@ -39,6 +40,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "threads": torch.get_num_threads(),
         "metrics_version": VERSION,
         "torch_version": str(torch.__version__),
+        "pillow_version": PIL.__version__,  # decoders differ in last bits
     }
 
 
@@ -51,12 +53,12 @@ def _checkpoint_digest(checkpoint: Checkpoint) -> str:
 
 
 def _data_digest(dataset: Dataset, workers: int) -> str:
-    """Of every pixel and every annotation."""
+    """Of every image as it is stored, and every annotation."""
     total = hashlib.sha256("\n".join(dataset.classes).encode())
 
     def one(index: int) -> bytes:
         notes = dataset.annotations(index)
-        part = hashlib.sha256(dataset.image(index).tobytes())
+        part = hashlib.sha256(dataset.stored(index))
         for array in (notes.boxes, notes.labels, notes.ignore, notes.areas):
             part.update(array.tobytes())
         return part.digest() + str((notes.image_id, notes.width, notes.height)).encode()
