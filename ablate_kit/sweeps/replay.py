@@ -52,7 +52,7 @@ class Replay:
 
     def __enter__(self) -> "Replay":
         for module in self.module.modules():
-            if isinstance(module, torch.jit.ScriptModule):
+            if _is_compiled(module):
                 self.__exit__(None, None, None)
                 raise CannotTraceError(f"{type(module).__name__} is compiled")
             self._before.append((module, module.__dict__.get("forward")))
@@ -128,6 +128,15 @@ class Replay:
             return current.call(module, forward, args, kwargs)
 
         return watched
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """By TorchScript, by ``torch.compile``, or by its own method ``compile``."""
+    return (
+        isinstance(module, torch.jit.ScriptModule)
+        or "_orig_mod" in module._modules
+        or module._compiled_call_impl is not None
+    )
 
 
 class _Playing:
