@@ -98,7 +98,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:
             pictures += _photographs(place, truth, dataset, results[0], shown[:count])
-        (place / "report.html").write_text(page(ledger, results, overall, table, pictures))
+        shown_tables = [table, *([repeats.table(repeated)] if repeated else [])]
+        (place / "report.html").write_text(page(ledger, results, overall, shown_tables, pictures))
     return table
 
 

@@ -15,6 +15,7 @@ from ablate_kit.sweeps.run import Result
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
+_TABLES = ("All variants", "Repeats and chance")
 SHRUNK = 0.75
 _SUMMARY = (
     ("AP", "AP"),
@@ -53,7 +54,7 @@ def page(
     ledger: Ledger,
     results: Sequence[Result],
     changes: Sequence[Mapping[str, Change]],
-    table: Table,
+    tables: Sequence[Table],
     pictures: Sequence[Picture],
 ) -> str:
     environment = Environment(
@@ -62,7 +63,7 @@ def page(
     overall = results[0].evaluation.overall
     least = smallest_detectable(changes, "AP")
     return environment.get_template("report.html").render(
-        table=table,
+        tables=list(zip(_TABLES, tables, strict=False)),
         pictures=pictures,
         inputs=ledger.inputs,
         counts=results[0].evaluation.counts,
