@@ -1,6 +1,6 @@
 """Time sweeps against the naive loop over the same variants, in one run.
 
-    python benchmarks/sweep.py [--only detr-encoder] [--images 2] [--threads 1]
+    python benchmarks/sweep.py [--only detr-encoder] [--images 2] [--threads 1] [--naive 4]
     python benchmarks/sweep.py --deimv2 FOLDER --annotations FILE --images-folder FOLDER
 
 Both sides run the same prepared batch through the same model and decode every output; no disk is
@@ -8,7 +8,10 @@ involved, and every output is held against the other side's, bit for bit. Times 
 
 The bound is what the skipped share of compute allows: the naive loop's time over what is left of it
 when each pass costs only its share after the first use of what its variant changes. One unmodified
-pass and all decoding are on both sides.
+pass and all decoding are on both sides. The plan is made before; it costs three passes for a whole
+data set.
+
+Every naive pass costs the same, so `--naive 4` times four of them and scales; the row says so.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
@@ -32,6 +36,7 @@ from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes
 from ablate_kit.sweeps.plan import shares
+from ablate_kit.sweeps.trace import Call, Trace
 from ablate_kit.sweeps.variant import Ablated
 from detector.config import preset
 from detector.data.coco import Coco
@@ -54,17 +59,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=640, help="of DETR's images, pixels")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="cases whose name starts with this")
+    parser.add_argument(
+        "--naive", type=int, help="full passes that are timed, and scaled to all variants"
+    )
     parser.add_argument("--deimv2", type=Path)
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images-folder", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.images} images")
-    header = ("variants", "naive s", "sweep s", "ratio", "bound", "of it")
-    print(" " * 24 + "".join(f" {one:>8}" for one in header), flush=True)
+    print(f"torch {torch.__version__}, {options.threads} threads; CPU time, decoding included")
+    header = ("images", "variants", "naive s", "sweep s", "ratio", "bound", "of it")
+    print(" " * 14 + "".join(f" {one:>8}" for one in header), flush=True)
     for name, make in _cases(options):
         if name.startswith(options.only):
-            _report(make())
+            _report(make(), options.naive)
 
 
 def _cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case]]]:
@@ -75,37 +83,76 @@ def _cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case
         yield "deimv2", lambda: _deimv2(options)
 
 
-def _report(case: Case) -> None:
+def _report(case: Case, sampled: int | None) -> None:
     variants = [Ablated(one, case.adapter.live_names()) for one in case.ablations]
     (group,) = groups(case.batch)
     with Passes(case.adapter, variants, verify=False) as passes:
-        passes.run(case.batch)  # plans, and warms up
+        passes.look(case.batch)  # plans, once for a whole data set, and warms up
         assert not passes.notes, passes.notes
-        assert passes.trace
-        assert passes.plan
-        saved = shares(passes.trace, passes.plan, case.adapter.module)
         swept, seconds = _timed(lambda: passes.run(case.batch))
-    with Passes(case.adapter, variants, replay=False) as full:
+    assert passes.trace
+    assert passes.plan
+    step = max(1, -(-len(variants) // (sampled or len(variants))))
+    chosen = list(range(0, len(variants), step))
+    with Passes(case.adapter, [variants[i] for i in chosen], replay=False) as full:
         naive, naive_seconds = _timed(lambda: full.run(case.batch))
         decode = _decode_seconds(case.adapter, group)
-    for one, other in zip(swept, naive, strict=True):
+        _retime(passes.trace, lambda: case.adapter.forward(group.inputs))
+    for one, other in zip([swept[0], *(swept[1 + i] for i in chosen)], naive, strict=True):
         for a, b in zip(one, other, strict=True):
             assert _equal(a, b), f"{case.name}: not bit for bit"
     count = len(variants) + 1
-    forward = naive_seconds - count * decode
-    bound = naive_seconds / (
-        count * decode + forward * (1 + sum(share for *_, share in saved.values())) / count
-    )
-    ratio = naive_seconds / seconds
+    each = naive_seconds / len(naive)
+    shares_of = shares(passes.trace, passes.plan, case.adapter.module)
+    left = len(passes.plan.parts) + sum(share for *_, share in shares_of.values())
+    bound = count * each / (count * decode + left * (each - decode))
+    ratio = count * each / seconds
     row = (
+        f"{len(case.batch):8}",
         f"{len(variants):8}",
-        f"{naive_seconds:8.1f}",
+        f"{count * each:8.1f}",
         f"{seconds:8.1f}",
         f"{ratio:8.1f}",
         f"{bound:8.1f}",
         f"{ratio / bound:8.0%}",
     )
-    print(f"{case.name:24} " + " ".join(row), flush=True)
+    scaled = "" if len(chosen) == len(variants) else f"  naive: {len(naive)} passes timed, scaled"
+    print(f"{case.name:14} " + " ".join(row) + scaled, flush=True)
+
+
+def _retime(trace: Trace, run: Callable[[], Any]) -> None:
+    """Gives every call of a trace the time that it takes when nobody watches its operations."""
+    calls = list(_all(trace.root))
+    for repeat in range(2):
+        seconds: list[float] = []
+        began: list[tuple[int, float]] = []
+
+        def before(module: Any, inputs: Any, seconds: Any = seconds, began: Any = began) -> None:
+            began.append((len(seconds), time.process_time()))
+            seconds.append(0.0)
+
+        def after(
+            module: Any, inputs: Any, output: Any, seconds: Any = seconds, began: Any = began
+        ) -> None:
+            place, start = began.pop()
+            seconds[place] = time.process_time() - start
+
+        hooks = (
+            register_module_forward_pre_hook(before),
+            register_module_forward_hook(after, always_call=True),
+        )
+        run()
+        for hook in hooks:
+            hook.remove()
+        assert len(seconds) == len(calls), "not the calls of the trace"
+        for call, taken in zip(calls, seconds, strict=True):
+            call.seconds = min(call.seconds, taken) if repeat else taken
+
+
+def _all(call: Call) -> Iterator[Call]:
+    for child in call.children:
+        yield child
+        yield from _all(child)
 
 
 def _detr(part: str, options: argparse.Namespace) -> Case:

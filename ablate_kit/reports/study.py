@@ -8,7 +8,14 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ablate_kit.checkpoints.atomic import new_folder
-from ablate_kit.metrics.bootstrap import METRICS, Bootstrap, Change, changes, class_changes
+from ablate_kit.metrics.bootstrap import (
+    METRICS,
+    Bootstrap,
+    Change,
+    Samples,
+    changes,
+    class_changes,
+)
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
@@ -48,19 +55,21 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     resamples = int(ledger.study()["resamples"])
     bootstrap = Bootstrap(truth, resamples, int(ledger.study()["seed"]))
     baseline = bootstrap.samples(results[0].detections, threshold)
-    by_class, kept = [], []
-    for result in results[1:]:
-        samples = bootstrap.samples(result.detections, threshold)
-        by_class.append(class_changes(baseline, samples))
+    known: dict[int, tuple[list[Change], Samples]] = {}
+    for one in {id(result.detections): result.detections for result in results[1:]}.values():
+        samples = bootstrap.samples(one, threshold)
+        by_its_class = class_changes(baseline, samples)
         del samples["AP per class"]  # the largest part, and not needed again
-        kept.append(samples)
+        known[id(one)] = by_its_class, samples
+    by_class = [known[id(result.detections)][0] for result in results[1:]]
+    kept = [known[id(result.detections)][1] for result in results[1:]]
     overall = changes(baseline, kept)
     table = tables.comparison(results, overall)
     repeated = repeats.repeats(results, baseline, kept)
     moved = _moved(truth, results, threshold)
     kinds = [one.kind for one in results[1:]]
-    chosen = costliest_of_each_kind(kinds, [one["AP"].change for one in overall], EXAMPLES)
-    shown = [results[1 + i] for i in chosen]
+    ap, *others = (one.evaluation.overall["AP"] for one in results)
+    shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         text = json.dumps(as_dict(results, overall), indent=1, ensure_ascii=False) + "\n"
         (place / "results.json").write_text(text)
@@ -75,7 +84,9 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
         pictures = []
         drawn = [
             *figures(results, overall, by_class),
-            *_of_boxes(truth, results[0], {one.name: moved[one.name] for one in shown if moved}),
+            *_of_boxes(
+                truth, results[0], {one.name: moved[one.name] for one in shown if one.name in moved}
+            ),
         ]
         with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
             for name, caption, figure in drawn:
@@ -87,7 +98,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:
             pictures += _photographs(place, truth, dataset, results[0], shown[:count])
-        (place / "report.html").write_text(page(ledger, results, overall, table, pictures))
+        shown_tables = [table, *([repeats.table(repeated)] if repeated else [])]
+        (place / "report.html").write_text(page(ledger, results, overall, shown_tables, pictures))
     return table
 
 

@@ -15,6 +15,7 @@ from ablate_kit.reports.figures import COLORS
 SLOTS = 20  # as in figure 7 of Carion et al. 2020
 SMALL = 0.05  # share of the image's area
 CELLS = 8  # of the displacement field, along each side
+ALIVE = 0.1  # share of the unmodified model's AP
 # Small, wide and tall boxes, in colors that color-blind readers can tell apart.
 SHAPES = (("small", COLORS[2]), ("large, wide", COLORS[1]), ("large, tall", COLORS[5]))
 
@@ -155,8 +156,8 @@ def displacement_figure(moved: Mapping[str, Moves]) -> tuple[str, Figure] | None
         "part of the image, to where the same query puts them in the variant. Title: median "
         "distance in shares of the image's size, and boxes whose query is no longer among the "
         "detections of its image; a cross where most of a part's boxes are. The costliest variants "
-        "of each kind. Where a model chooses its queries by the image, a cut before that choice "
-        "renumbers them."
+        "of each kind that keep a tenth of the AP. Where a model chooses its queries by the "
+        "image, a cut before that choice renumbers them."
     )
     return caption, figure
 
@@ -192,14 +193,28 @@ def _short(name: str, length: int = 40) -> str:
 
 
 def costliest_of_each_kind(
-    kinds: Sequence[str], losses: Sequence[float | None], count: int
+    kinds: Sequence[str], values: Sequence[float | None], baseline: float | None, count: int
 ) -> list[int]:
-    """Positions of ``count`` variants: the costliest of each kind, then the next of each."""
-    order = [i for i in range(len(kinds)) if kinds[i] != "null" and losses[i] is not None]
-    order.sort(key=lambda i: losses[i] or 0.0)
+    """Positions of ``count`` variants: the costliest of each kind, then the next of each.
+
+    Of variants that hardly detect anything there is nothing to see: they come last.
+
+    Args:
+        values: AP of each.
+        baseline: AP of the unmodified model.
+    """
+    order = [i for i in range(len(kinds)) if kinds[i] != "null" and values[i] is not None]
+    alive = [i for i in order if (values[i] or 0.0) >= ALIVE * (baseline or 0.0)]
+    return [*_in_turns(kinds, values, alive), *(i for i in order if i not in set(alive))][:count]
+
+
+def _in_turns(
+    kinds: Sequence[str], values: Sequence[float | None], chosen: Sequence[int]
+) -> list[int]:
+    order = sorted(chosen, key=lambda i: values[i] or 0.0)
     turn: dict[str, int] = {}
     ranked = []
     for i in order:
         turn[kinds[i]] = turn.get(kinds[i], 0) + 1
-        ranked.append((turn[kinds[i]], losses[i], i))
-    return [i for *_, i in sorted(ranked)[:count]]
+        ranked.append((turn[kinds[i]], values[i], i))
+    return [i for *_, i in sorted(ranked)]

@@ -13,7 +13,8 @@ from ablate_kit.reports.boxes import draw, side_by_side
 from ablate_kit.sweeps.run import Result
 from detector.data.dataset import Dataset
 
-WIDTHS = (360, 640)  # pixels of one of the two pictures, least and most
+WIDTH, HEIGHT = 640, 480  # pixels of one of the two pictures, at most
+LEAST = 360  # its width, at least
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _drawn(
 ) -> Image.Image:
     mine = np.flatnonzero((found.image == index) & (found.scores >= threshold))
     height, width = pixels.shape[:2]
-    factor = min(max(width, WIDTHS[0]), WIDTHS[1]) / width
+    factor = min(max(1.0, LEAST / width), WIDTH / width, HEIGHT / height)
     if factor != 1:
         size = round(width * factor), round(height * factor)
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

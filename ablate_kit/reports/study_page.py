@@ -15,6 +15,8 @@ from ablate_kit.sweeps.run import Result
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
+_TABLES = ("All variants", "Repeats and chance")
+SHRUNK = 0.75
 _SUMMARY = (
     ("AP", "AP"),
     ("AP50", "AP50"),
@@ -32,11 +34,15 @@ class Picture:
 
 
 def themed(svg: str) -> str:
-    """The element of an SVG file, with ink, paper and grid in the colors of the page."""
+    """The element of an SVG file, with ink, paper and grid in the colors of the page.
+
+    On a small screen it shrinks to the size at which its letters can be read, not further.
+    """
     element = svg[svg.index("<svg") :]
     for color, own in _THEME:
         element = element.replace(f": {color}", f": {own}")
-    return element
+    width = float(element.split('width="')[1].split("pt")[0])
+    return element.replace("<svg", f'<svg style="min-width: {SHRUNK * width:.0f}pt"', 1)
 
 
 def photograph(path: Path) -> str:
@@ -48,7 +54,7 @@ def page(
     ledger: Ledger,
     results: Sequence[Result],
     changes: Sequence[Mapping[str, Change]],
-    table: Table,
+    tables: Sequence[Table],
     pictures: Sequence[Picture],
 ) -> str:
     environment = Environment(
@@ -57,7 +63,7 @@ def page(
     overall = results[0].evaluation.overall
     least = smallest_detectable(changes, "AP")
     return environment.get_template("report.html").render(
-        table=table,
+        tables=list(zip(_TABLES, tables, strict=False)),
         pictures=pictures,
         inputs=ledger.inputs,
         counts=results[0].evaluation.counts,

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 
 from ablate_kit.checkpoints import Checkpoint
@@ -43,6 +44,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "threads": torch.get_num_threads(),
         "metrics_version": VERSION,
         "torch_version": str(torch.__version__),
+        "pillow_version": PIL.__version__,  # decoders differ in last bits
     }
 
 
@@ -59,12 +61,12 @@ def _listed(files: Sequence[Path]) -> str:
 
 
 def _data_digest(dataset: Dataset, workers: int) -> str:
-    """Of every pixel and every annotation."""
+    """Of every image as it is stored, and every annotation."""
     total = hashlib.sha256("\n".join(dataset.classes).encode())
 
     def one(index: int) -> bytes:
         notes = dataset.annotations(index)
-        part = hashlib.sha256(dataset.image(index).tobytes())
+        part = hashlib.sha256(dataset.stored(index))
         for array in (notes.boxes, notes.labels, notes.ignore, notes.areas):
             part.update(array.tobytes())
         return part.digest() + str((notes.image_id, notes.width, notes.height)).encode()

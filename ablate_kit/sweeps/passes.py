@@ -81,10 +81,12 @@ class Passes:
         return self._replay is None
 
     def look(self, prepared: Sequence[Prepared]) -> None:
-        """Makes ``trace`` and ``plan`` on the first of these images, and runs no variant."""
-        group = groups(prepared[:1])[0]
+        """Makes ``trace`` and ``plan`` on the first of these images and those of its shape, and
+        runs no variant."""
+        group = groups(prepared)[0]
         if self._replay:
             self._make_plan(lambda: self._adapter.forward(group.inputs), self._replay)
+            self._planned = _elements(group)
 
     def _outputs(self, group: Group) -> Iterator[tuple[int, Any]]:
         """The number of each variant, BASELINE first, and what the model returns."""
@@ -92,10 +94,9 @@ class Passes:
         def run() -> Any:
             return self._adapter.forward(group.inputs)
 
-        elements = sum(tensor.numel() for tensor in group.inputs.values())
-        if self._replay and elements > self._planned:
+        if self._replay and _elements(group) > self._planned:
             self._make_plan(run, self._replay)
-            self._planned = elements
+            self._planned = _elements(group)
         baseline_done = False
         in_full = list(range(len(self._variants)))
         if self._replay and self.plan:
@@ -167,6 +168,10 @@ class Passes:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _elements(group: Group) -> int:
+    return sum(tensor.numel() for tensor in group.inputs.values())
 
 
 def identical(one: Any, other: Any) -> bool:

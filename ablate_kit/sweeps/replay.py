@@ -20,9 +20,11 @@ from ablate_kit.sweeps.trace import (
     PLAIN,
     Call,
     FirstUses,
+    Owned,
     Path,
     Recorded,
     Trace,
+    owned,
     tensors_in,
 )
 
@@ -44,16 +46,18 @@ class Replay:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.copied: set[Path] = set()  # calls whose output is written into later
+        self.own: Owned = {}  # no tensor moves within the block
         self._pass: _Playing | None = None
         self._before: list[tuple[nn.Module, Any]] = []
 
     def __enter__(self) -> "Replay":
         for module in self.module.modules():
-            if isinstance(module, torch.jit.ScriptModule):
+            if _is_compiled(module):
                 self.__exit__(None, None, None)
                 raise CannotTraceError(f"{type(module).__name__} is compiled")
             self._before.append((module, module.__dict__.get("forward")))
             module.forward = self._watched(module, module.forward)
+        self.own = owned(self.module)
         return self
 
     def __exit__(
@@ -126,6 +130,15 @@ class Replay:
         return watched
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """By TorchScript, by ``torch.compile``, or by its own method ``compile``."""
+    return (
+        isinstance(module, torch.jit.ScriptModule)
+        or "_orig_mod" in module._modules
+        or module._compiled_call_impl is not None
+    )
+
+
 class _Playing:
     """A pass that follows a recorded one up to ``restart``."""
 
@@ -177,7 +190,7 @@ class _Recording(_Playing):
         self, replay: Replay, keep: Collection[Path], base: Trace | None, restart: float
     ) -> None:
         super().__init__(base, restart)
-        self.uses = FirstUses(replay.module)
+        self.uses = FirstUses(replay.own)
         self.root = Call(None, (), 0)
         self.stored: list[Call] = []
         self._base = base

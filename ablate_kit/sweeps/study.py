@@ -94,10 +94,9 @@ def results(ledger: Ledger) -> list[Result]:
     entries = ledger.entries()
     named = [(BASELINE, BASELINE, ledger.key(None))]
     named += [(one["name"], one["kind"], one["key"]) for one in ledger.study()["variants"]]
-    return [
-        Result(name, kind, entries[key].evaluation, ledger.detections(key))
-        for name, kind, key in named
-    ]
+    # Ablations of different names may be the same one: a variant's detections are read once.
+    found = {key: ledger.detections(key) for key in dict.fromkeys(key for *_, key in named)}
+    return [Result(name, kind, entries[key].evaluation, found[key]) for name, kind, key in named]
 
 
 def images_of(ledger: Ledger) -> Dataset:

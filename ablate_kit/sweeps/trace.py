@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 Path = tuple[int, ...]
 Tensors = Iterable[torch.Tensor]
+Owned = Mapping[nn.Module, list[Hashable]]
 
 NEVER = math.inf
 
@@ -104,22 +105,28 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
+def owned(module: nn.Module) -> Owned:
+    """The tensors of each module in ``module``, without those of its own modules."""
+    found: dict[nn.Module, list[Hashable]] = {}
+    for owner in module.modules():
+        tensors = [*owner.parameters(recurse=False), *owner.buffers(recurse=False)]
+        found[owner] = [key_of(tensor) for tensor in tensors if tensor.numel()]
+    return found
+
+
 class FirstUses(TorchFunctionMode):
     """Ticks for every operation, and notes which of the model's tensors it is the first to take.
 
     Module hooks alone would not see ``query_embedding.weight`` used directly.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, own: Owned) -> None:
         super().__init__()
         self.tick = 0
         self.seen: dict[Hashable, float] = {}
         self.called: dict[Hashable, float] = {}
-        self._own: dict[nn.Module, list[Hashable]] = {}
-        for owner in module.modules():
-            own = [*owner.parameters(recurse=False), *owner.buffers(recurse=False)]
-            self._own[owner] = [key_of(tensor) for tensor in own if tensor.numel()]
-        self._pending = {key for keys in self._own.values() for key in keys}
+        self._own = own
+        self._pending = {key for keys in own.values() for key in keys}
 
     def __torch_function__(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Pixels, box_areas, read_image
+from detector.data.dataset import Annotations, Pixels, box_areas, read_image, stored_image
 from detector.errors import UserError
 
 _Record = dict[str, Any]
@@ -88,6 +88,9 @@ class Coco:
     def image(self, index: int) -> Pixels:
         image = self._images[index]
         return read_image(self._folder / image["file_name"], image["width"], image["height"])
+
+    def stored(self, index: int) -> bytes:
+        return stored_image(self._folder / self._images[index]["file_name"])
 
 
 def _load(path: Path) -> tuple[_ById, _ById, list[_Record]]:

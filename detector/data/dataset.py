@@ -59,6 +59,9 @@ class Dataset(Protocol):
     def image(self, index: int) -> Pixels:
         """(height, width, 3) RGB, a fresh array."""
 
+    def stored(self, index: int) -> bytes:
+        """What the image is read from, such as the bytes of its file; decodes nothing."""
+
 
 def subset(dataset: Dataset, indices: Iterable[int]) -> Dataset:
     """The images at ``indices`` of ``dataset``, in that order; IndexError where there is none."""
@@ -113,6 +116,16 @@ def read_image(path: Path, width: int, height: int) -> Pixels:
     return pixels
 
 
+def stored_image(path: Path) -> bytes:
+    """The bytes of an image file; UserError where it is missing or cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: image file is missing") from None
+    except OSError as error:
+        raise UserError(f"{path}: image cannot be read: {error.strerror or error}") from None
+
+
 def check_size(path: Path, image: Pixels, width: int, height: int) -> None:
     """Refuses an image of another size than its annotation gives."""
     if image.shape[:2] != (height, width):
@@ -159,3 +172,6 @@ class _Subset:
 
     def image(self, index: int) -> Pixels:
         return self.dataset.image(self.indices[index])
+
+    def stored(self, index: int) -> bytes:
+        return self.dataset.stored(self.indices[index])

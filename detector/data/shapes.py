@@ -73,6 +73,9 @@ class Shapes:
             paint(canvas, figure, draws)
         return photographed(canvas, draws)
 
+    def stored(self, index: int) -> bytes:
+        return self.image(index).tobytes()
+
     def scene(self, index: int) -> list[Figure]:
         """Objects and distractors of image ``index``, in painting order."""
         if not 0 <= index < self._count:

@@ -9,7 +9,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Pixels, box_areas, object_ids, read_image
+from detector.data.dataset import (
+    Annotations,
+    Pixels,
+    box_areas,
+    object_ids,
+    read_image,
+    stored_image,
+)
 from detector.errors import UserError, did_you_mean
 
 CLASSES = (
@@ -68,8 +75,14 @@ class Voc:
 
     def image(self, index: int) -> Pixels:
         objects = self.annotations(index)
-        path = self._images[index].year_folder / "JPEGImages" / objects.file_name
-        return read_image(path, objects.width, objects.height)
+        return read_image(self._file(index), objects.width, objects.height)
+
+    def stored(self, index: int) -> bytes:
+        return stored_image(self._file(index))
+
+    def _file(self, index: int) -> Path:
+        folder = self._images[index].year_folder / "JPEGImages"
+        return folder / self.annotations(index).file_name
 
 
 def parse_split(split: str, years: Sequence[str] = ("2007",)) -> tuple[tuple[str, str], ...]:

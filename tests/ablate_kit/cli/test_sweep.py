@@ -76,6 +76,7 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     assert (report / "table.tex").read_text().count(r"\toprule") == 1
     moved = list(csv.DictReader((report / "displacement.csv").read_text().splitlines()))
     assert [one["variant"] for one in moved] == list(numbers)[1:]
+    assert "<h2>Repeats and chance</h2>" in page
     assert not (tmp_path / "run" / "partial").exists()
     before = contents(tmp_path / "run")
     again = run("report", tmp_path / "run")

@@ -85,6 +85,8 @@ def test_a_panel_for_each_query_that_detects() -> None:
 
 def test_every_kind_has_its_turn() -> None:
     kinds = ["heads", "heads", "heads", "null", "layers", "units"]
-    losses = [-0.1, -0.3, -0.2, -0.9, -0.25, None]
-    assert costliest_of_each_kind(kinds, losses, 3) == [1, 4, 2]
-    assert costliest_of_each_kind(kinds, losses, 9) == [1, 4, 2, 0]
+    values = [0.5, 0.3, 0.4, 0.1, 0.35, None]
+    assert costliest_of_each_kind(kinds, values, 0.6, 3) == [1, 4, 2]
+    assert costliest_of_each_kind(kinds, values, 0.6, 9) == [1, 4, 2, 0]
+    # Without a tenth of the baseline's AP there is little to see.
+    assert costliest_of_each_kind(kinds, [0.5, 0.01, 0.4, 0.1, 0.02, None], 0.6, 9) == [2, 0, 1, 4]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.passes import Passes, identical
+from ablate_kit.sweeps.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.variant import Ablated
 
 
@@ -254,6 +255,15 @@ def test_a_compiled_model_runs_in_full() -> None:
         "compiled)"
     ]
     assert same(replayed, full)
+
+
+def test_what_torch_compiles_is_not_watched() -> None:
+    by_method, wrapped = nn.Sequential(nn.Linear(6, 2)), nn.Sequential(nn.Linear(6, 2))
+    by_method[0].compile(backend="eager")
+    wrapped.add_module("1", torch.compile(nn.Linear(2, 2), backend="eager"))  # type: ignore[arg-type]
+    for model, name in ((by_method, "Linear"), (wrapped, "OptimizedModule")):
+        with pytest.raises(CannotTraceError, match=f"{name} is compiled"), Replay(model):
+            pass
 
 
 class Deep(nn.Module):

@@ -109,8 +109,10 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10), (9, 8, 7)).save(tmp_path / "sub/a.png")
     coco = Coco(write(tmp_path, TINY), tmp_path)
     assert np.array_equal(coco.image(1), np.full((10, 20, 3), (9, 8, 7)))
-    with pytest.raises(UserError, match=r"b\.png: image file is missing"):
-        coco.image(0)
+    assert coco.stored(1) == (tmp_path / "sub/a.png").read_bytes()
+    for ask in (coco.image, coco.stored):
+        with pytest.raises(UserError, match=r"b\.png: image file is missing"):
+            ask(0)
 
 
 def change(*keys: Any, to: object) -> Callable[[Document], None]:

@@ -77,6 +77,7 @@ def test_real_images_decode_at_the_annotated_size(shared: Path) -> None:
     for index in range(len(voc)):
         objects = voc.annotations(index)
         assert voc.image(index).shape == (objects.height, objects.width, 3)
+        assert voc.stored(index)[:2] == b"\xff\xd8"  # a JPEG file
 
 
 def test_only_the_top_left_corner_moves_by_the_pixel_that_voc_counts_from(tmp_path: Path) -> None:
