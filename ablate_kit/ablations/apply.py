@@ -1,7 +1,7 @@
 """An ablation on a live model, reversibly, and on the file of a checkpoint."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -53,9 +53,9 @@ def edited(
     import torch
 
     targets = [
-        (tensors[there], edit)
+        (tensor, edit)
         for edit in ablation.edits
-        for there in resolved(edit.tensor, tensors, live_names)
+        for tensor in _distinct(tensors, resolved(edit.tensor, tensors, live_names))
     ]
     undo: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
@@ -165,6 +165,14 @@ def resolved(
     if not known.get(tensor):
         raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
     return known[tensor]
+
+
+def _distinct(
+    tensors: Mapping[str, "torch.Tensor"], names: Iterable[str]
+) -> "Iterable[torch.Tensor]":
+    """Each tensor once: one that several modules share is also scaled once."""
+    found = (tensors[name] for name in names)
+    return {(one.data_ptr(), one.shape, one.stride()): one for one in found}.values()
 
 
 def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:

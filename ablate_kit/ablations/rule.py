@@ -52,10 +52,8 @@ class Source:
         return self.open()
 
     def floating(self, pattern: str) -> list[str]:
-        """The floating tensors that a pattern names."""
-        tensors = self.checkpoint.tensors
-        names = select(pattern, tensors, str(self.checkpoint))
-        return [name for name in names if tensors[name].is_floating]
+        """The floating tensors that a pattern names, each once whatever its names."""
+        return list(self.checkpoint.distinct(self._named(pattern)))
 
     def modules(self, patterns: Iterable[str]) -> dict[str, list[str]]:
         """The floating tensors of each module that a pattern names."""
@@ -64,9 +62,14 @@ class Source:
             if "**" in pattern:
                 raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
             levels = pattern.count(".") + 1
-            for name in self.floating(pattern):
+            for name in self._named(pattern):
                 found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
-        return found
+        return {module: list(self.checkpoint.distinct(names)) for module, names in found.items()}
+
+    def _named(self, pattern: str) -> list[str]:
+        tensors = self.checkpoint.tensors
+        names = select(pattern, tensors, str(self.checkpoint))
+        return [name for name in names if tensors[name].is_floating]
 
     def attentions(self, pattern: str, num_heads: int | None) -> list[Attention]:
         """The attention modules that a pattern names."""

@@ -1,7 +1,7 @@
 """A checkpoint is an archive plus the place in it where the model's weights sit."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +69,19 @@ class Checkpoint:
             and info.offset < own.offset + own.span
             and own.offset < info.offset + info.span
         ]
+
+    def distinct(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """``keys`` without those that are the same tensor as an earlier one, which has them."""
+        first: dict[object, str] = {}
+        found: dict[str, list[str]] = {}
+        for key in keys:
+            info = self.tensors[key]
+            view = (info.storage, info.offset, info.shape, info.stride) if info.numel else key
+            if (known := first.setdefault(view, key)) == key:
+                found.setdefault(key, [])
+            else:
+                found[known].append(key)
+        return found
 
     def read(self, key: str) -> "torch.Tensor":
         """The tensor of model key ``key``, in memory of its own."""

@@ -261,11 +261,8 @@ def _warn_of_twins(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") ->
 
 def _once(names: Iterable[str], checkpoint: "Checkpoint", quiet: bool) -> list[str]:
     """``names`` without those that are the same bytes as an earlier one."""
-    kept: dict[object, str] = {}
-    for name in names:
-        info = checkpoint.tensors[name]
-        view = (info.storage, info.offset, info.shape, info.stride) if info.numel else name
-        first = kept.setdefault(view, name)
-        if first != name and not quiet:
+    found = checkpoint.distinct(names)
+    for first, others in found.items():
+        for name in others if not quiet else ():
             say(f"{name} is the same tensor as {first}: edited once")
-    return list(kept.values())
+    return list(found)

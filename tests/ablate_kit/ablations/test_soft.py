@@ -1,6 +1,7 @@
 """Scale, noise, heads retained or removed cumulatively, and random cuts of the same size."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.retain import cumulative, retained
-from ablate_kit.ablations.scale import noisy, scaled
+from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.scale import Scale, noisy, scaled
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.network.attention import SelfAttention
 
@@ -24,6 +27,19 @@ def test_scaling_multiplies_and_comes_back() -> None:
     with applied(module, Ablation.from_dict(ablation.to_dict())):
         assert torch.equal(module.weight, before * -0.5)
     assert torch.equal(module.weight, before)
+
+
+def test_a_tensor_under_several_names_is_scaled_once(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].weight = module[0].weight
+    before = module[0].weight.detach().clone()
+    torch.save(module.state_dict(), tmp_path / "tied.pth")
+    with open_checkpoint(tmp_path / "tied.pth") as checkpoint:
+        (ablation,) = Scale(pattern="*.weight", factors=[0.5]).make(Source(checkpoint))
+    assert [edit.tensor for edit in ablation.edits] == ["0.weight"]
+    with applied(module, ablation, {"0.weight": ("0.weight", "1.weight")}):
+        assert torch.equal(module[1].weight, before * 0.5)
+    assert torch.equal(module[0].weight, before)
 
 
 def test_noise_has_the_deviation_asked_for_and_the_same_draw_everywhere() -> None:

@@ -214,6 +214,8 @@ def test_outputs_that_are_no_numbers_are_no_detections(adapter: HybridAdapter) -
 
 def test_classes_are_matched_by_name() -> None:
     assert match_classes(["cat", "dog", "tv"], ["dog", "cat"]).tolist() == [1, 0, -1]
+    assert match_classes(["cat", "tv", "couch"], ["sofa", "tvmonitor", "cat"]).tolist() == [2, 1, 0]
+    assert match_classes(["sofa", "couch"], ["couch", "sofa"]).tolist() == [1, 0]
     with pytest.raises(
         UserError, match=r"\(a, b\) and the data set's \(c\) have no name in common"
     ):
