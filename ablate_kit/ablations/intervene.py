@@ -118,6 +118,14 @@ def _without_rows(table: Tensor, removed: Removed) -> Iterator[None]:
     table.data = before[torch.tensor(kept, device=before.device)]
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError) as error:  # how a model tells that sizes do not agree
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the model does not run with {len(kept)} of {count} rows of {removed.tensor} "
+            f"({reason})"
+        ) from error
     finally:
         table.data = before
 

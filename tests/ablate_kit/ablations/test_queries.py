@@ -74,6 +74,15 @@ def test_a_removed_query_is_for_live_models(live: Open) -> None:
         check_fits(checkpoint, ablation)
 
 
+def test_a_table_whose_rows_the_model_counts_on_is_refused(live: Open) -> None:
+    one = live("hybrid")
+    pattern = "decoder.layers.0.ffn.fc1.weight"
+    ablation = one.make(Queries(pattern=pattern, queries=[0]))[0]
+    with pytest.raises(UserError, match=f"does not run with .* rows of {pattern}"):
+        one.run(ablation)
+    one.run()  # all rows are there again
+
+
 def test_queries_that_have_no_weights_are_refused(live: Open) -> None:
     with pytest.raises(UserError, match="selects its queries among the encoder's tokens"):
         live("rt_detr_v2").make(Queries())
