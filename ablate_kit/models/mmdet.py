@@ -123,7 +123,16 @@ class MMDetAdapter:
             }))  # fmt: skip
         with _queries(self.module) as queries, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.meshgrid")  # how MMDetection calls it
-            results = self.module(images, samples, mode="predict")
+            try:
+                results = self.module(images, samples, mode="predict")
+            except torch.OutOfMemoryError:
+                raise
+            # How it tells that an image is too small, as for a choice of 900 queries among 500.
+            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"MMDetection's model does not run on images of {size[1]}x{size[0]} pixels, as "
+                    f"the test pipeline makes them: {_told(error)}"
+                ) from error
         found = [one.pred_instances for one in results]
         columns: list[tuple[torch.Tensor, ...]] = [
             (one.bboxes, one.scores, one.labels) for one in found

@@ -55,6 +55,14 @@ def test_detections_are_those_of_inference_detector(saved: Saves, data: Path, na
     agree(saved(name), sorted(data.glob("*.png")))
 
 
+def test_images_that_are_too_small_are_told(saved: Saves, data: Path) -> None:
+    adapter = adapter_of(saved("dino"))
+    inputs = dict(adapter.prepare(pixels(data / "2.png")).inputs)
+    inputs["images"] = inputs["images"][..., :8, :8]
+    with pytest.raises(UserError, match="does not run on images of 8x8 pixels"):
+        adapter.forward(inputs)
+
+
 @pytest.mark.parametrize("name", ["detr", "conditional", "dab", "deformable", "two-stage", "dino"])
 def test_detections_tell_their_queries(saved: Saves, data: Path, name: str) -> None:
     from mmdet.structures import DetDataSample
