@@ -65,6 +65,7 @@ def sweep(
     from ablate_kit.models.device import check_device, thread_count
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.study import write_study
+    from ablate_kit.sweeps.distributed import import_ray
     from ablate_kit.sweeps.inputs import inputs_of
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import load_sweep
@@ -79,6 +80,8 @@ def sweep(
         check_device(one)
     if ray and len(devices) > 1:
         raise UserError("give one device with --ray: the cluster has as many as it has")
+    if ray:
+        import_ray()
     elsewhere = bool(ray) or len(devices) > 1
     folder = output or Path("runs") / recipe.stem
     with ExitStack() as stack:

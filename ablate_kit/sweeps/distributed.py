@@ -64,7 +64,7 @@ def cluster(job: Job, address: str) -> Iterator[Actors]:
     Raises:
         UserError: Ray is not installed, no cluster answers, or it has no room.
     """
-    ray = _import()
+    ray = import_ray()
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdigit() and "/" not in host:
@@ -93,7 +93,8 @@ def _room(node: Mapping[str, Any], threads: int, gpu: bool) -> int:
     return min(cpus, int(has.get("GPU", 0))) if gpu else cpus
 
 
-def _import() -> Any:
+def import_ray() -> Any:
+    """The library; raises ``UserError`` where it is not installed."""
     try:
         import ray
         import ray.exceptions

@@ -261,6 +261,15 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     assert contents(tmp_path / "run") == before
 
 
+def test_a_cluster_without_ray_is_told_before_anything_is_written(
+    refuse: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    assert 'install "ablate-kit[ray]"' in refuse(
+        "sweep", recipe, "-o", tmp_path / "run", "--ray", "auto")  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_plan_is_printed_without_running(run: Run, recipe: Path, tmp_path: Path) -> None:
     out = run("sweep", recipe, "-o", tmp_path / "run", "--dry-run")
     lines = {line.split()[0]: line for line in out.splitlines()}
