@@ -210,6 +210,8 @@ class Channels(Rule):
     images: Count | None = None
 
     def make(self, source: Source) -> list[Ablation]:
+        if self.to == "zero" and self.images is not None:
+            raise UserError("images go with to: mean; zero is not taken over any")
         tensors = source.checkpoint.tensors
         shapes = {name: info.shape for name, info in tensors.items()}
         modules = dict(self._modules(source, shapes))

@@ -128,8 +128,8 @@ class HeadsRetained(Rule):
     def make(self, source: Source) -> list[Ablation]:
         modules = source.attentions(self.pattern, self.num_heads)
         if self.keep is None:
-            if self.repeats != 1:
-                raise UserError("repeats go with keep; one head of a module is not drawn")
+            if self.repeats != 1 or self.seed != 42:
+                raise UserError("repeats and seed go with keep; a module's one head is not drawn")
             return retained(modules)
         return retained_drawn(
             modules, self.keep, file_name(self.pattern), repeats=self.repeats, seed=self.seed

@@ -4,6 +4,7 @@ A rule is a frozen dataclass in the file of its kind of ablation, registered in 
 fields are the keys that a recipe may set; ``kind`` tells rules apart.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -84,10 +85,11 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(ABC):
     """Ablations of one kind."""
 
     null_cuts: Natural = 0  # random cuts of the same size, for each ablation, to read it against
 
+    @abstractmethod
     def make(self, source: Source) -> list[Ablation]:
-        raise NotImplementedError
+        """All of them, for a checkpoint; raises ``UserError`` where it has no such parts."""

@@ -99,12 +99,17 @@ def sweep(
                 device="cpu" if elsewhere else devices[0],
             )
 
+        looked: list[Images] = []
+
         def reference() -> Images:
             images = (plan.reference or plan.data).dataset()
-            return Images(adapter_of(), images, plan.evaluation.batch_size)
+            looked.append(Images(adapter_of(), images, plan.evaluation.batch_size))
+            return looked[-1]
 
         source = Source(checkpoint, reference)
         ablations = plan.make(source)  # mistakes show before a model is made
+        if plan.reference and not looked:
+            raise UserError("reference is set, and no rule takes a mean over its images")
         adapter = adapter_of()
         dataset = plan.data.dataset()
         match_classes(adapter.classes, dataset.classes)

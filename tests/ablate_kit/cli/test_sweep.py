@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -259,6 +260,26 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     assert again.splitlines()[-8:] == out.splitlines()[-8:]
     assert len(seen) == 4
     assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("rule", "more", "message"),
+    [
+        ({"kind": "channels", "patterns": ["decoder.layers.0.ffn.fc1"], "images": 2}, {},
+         "images go with to: mean"),
+        ({"kind": "heads-retained", "pattern": "decoder.layers.0.self_attn", "seed": 7}, {},
+         "seed go with keep"),
+        ({"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
+         {"reference": {"kind": "shapes", "limit": 2}}, "no rule takes a mean"),
+    ],
+)  # fmt: skip
+def test_keys_of_a_recipe_that_would_do_nothing_are_refused(
+    refuse: Run, recipe: Path, tmp_path: Path, rule: Any, more: Any, message: str
+) -> None:
+    values = yaml.safe_load(recipe.read_text()) | {"ablations": [rule]} | more
+    recipe.write_text(yaml.safe_dump(values))
+    assert message in refuse("sweep", recipe, "-o", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cluster_without_ray_is_told_before_anything_is_written(
