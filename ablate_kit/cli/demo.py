@@ -21,11 +21,12 @@ def demo(
     """Inspect, cut and re-evaluate a small trained detector, and show what its parts do."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.metrics.bootstrap import RESAMPLES
+    from ablate_kit.metrics.result import BASELINE, changes_of
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
     from ablate_kit.reports.tree import sizes, tree
-    from ablate_kit.sweeps.run import BASELINE, changes_of, sweep
+    from ablate_kit.sweeps.run import sweep
     from ablate_kit.sweeps.variant import Ablated
     from detector.data.dataset import limit
     from detector.training.recipe import ShapesData

@@ -57,6 +57,7 @@ def evaluate(
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.metrics.result import Result, changes_of
     from ablate_kit.models.adapter import ground_truth
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
@@ -64,7 +65,7 @@ def evaluate(
     from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.scored import write_details
     from ablate_kit.sweeps.checkpoints import families
-    from ablate_kit.sweeps.run import Result, changes_of, sweep
+    from ablate_kit.sweeps.run import sweep
 
     names = _names(checkpoints)
     if output:

@@ -60,10 +60,10 @@ def score(
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.evaluate import evaluate
+    from ablate_kit.metrics.result import Result, changes_of
     from ablate_kit.reports import scored, tables
     from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
-    from ablate_kit.sweeps.run import Result, changes_of
 
     names = _names(detections)
     check_protocols(protocol or [])

@@ -7,9 +7,9 @@ from typing import Any
 
 from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports import tables
 from ablate_kit.reports.figures import comparison_figure
-from ablate_kit.sweeps.run import Result
 
 
 def check_free(folder: Path) -> None:

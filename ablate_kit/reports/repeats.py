@@ -6,9 +6,9 @@ from dataclasses import fields
 
 from ablate_kit.metrics.bootstrap import LEVEL, METRICS, Floats, Samples, holm
 from ablate_kit.metrics.repeats import Combined, combined
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table
-from ablate_kit.sweeps.run import Result
 
 _REPEAT = re.compile(r"(?P<label>.+)-r\d+")
 _NULL = re.compile(r"(?P<label>.+)-null\d+")

@@ -10,10 +10,10 @@ from ablate_kit.metrics.deep_dissect import write_result_files
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.errors import Cause, errors
 from ablate_kit.metrics.matching import greedy_matches
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports.curves import curves_figure
 from ablate_kit.reports.folder import numbered
 from ablate_kit.reports.table import Table
-from ablate_kit.sweeps.run import Result
 
 CAUSES = tuple(cause for cause in Cause if cause is not Cause.NONE)
 

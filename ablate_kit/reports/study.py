@@ -17,6 +17,7 @@ from ablate_kit.metrics.bootstrap import (
     class_changes,
 )
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
@@ -33,7 +34,6 @@ from ablate_kit.reports.study_figures import figures
 from ablate_kit.reports.study_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.run import Result
 from ablate_kit.sweeps.study import results as results_of
 from detector.data.dataset import Dataset
 

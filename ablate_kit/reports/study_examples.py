@@ -9,8 +9,8 @@ from PIL import Image
 from ablate_kit.metrics.changes import changes
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.errors import Errors, errors
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports.boxes import draw, side_by_side
-from ablate_kit.sweeps.run import Result
 from detector.data.dataset import Dataset
 
 WIDTH, HEIGHT = 640, 480  # pixels of one of the two pictures, at most

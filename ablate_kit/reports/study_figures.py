@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.bootstrap import Change
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports.figures import COLORS
-from ablate_kit.sweeps.run import Result
 
 Changes = Mapping[str, Change]
 Matrix = NDArray[np.float64]

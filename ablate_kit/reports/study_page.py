@@ -8,10 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from ablate_kit.metrics.bootstrap import Change, smallest_detectable
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports.table import Table
 from ablate_kit.reports.tables import number
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.run import Result
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))

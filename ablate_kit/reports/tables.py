@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from ablate_kit.metrics.bootstrap import Change, smallest_detectable
 from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports.table import Table
-from ablate_kit.sweeps.run import Result
 
 Number = float | None
 Changes = Mapping[str, Change]

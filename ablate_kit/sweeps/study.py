@@ -8,6 +8,7 @@ from typing import Any
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.result import BASELINE, Result, results_of
 from ablate_kit.models.adapter import Adapter, ground_truth
 from ablate_kit.sweeps.distribute import Pool, distribute, shards_of
 from ablate_kit.sweeps.distributed import cluster
@@ -15,7 +16,6 @@ from ablate_kit.sweeps.ledger import Entry, Ledger
 from ablate_kit.sweeps.passes import Advance
 from ablate_kit.sweeps.processes import processes
 from ablate_kit.sweeps.recipe import Data, SweepRecipe
-from ablate_kit.sweeps.run import BASELINE, Result, results_of
 from ablate_kit.sweeps.worker import Done, Job, Settings, Shard, Worker
 from detector.data.dataset import Dataset
 

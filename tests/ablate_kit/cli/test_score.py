@@ -1,6 +1,8 @@
 """``ablate score`` as a user runs it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -39,6 +41,20 @@ def test_several_files_side_by_side(run, dumps, tmp_path):
     assert float(moved[2]) < -0.2
     results = json.loads((out / "results.json").read_text())
     assert results["moved"]["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
+
+
+def test_scoring_does_not_wait_for_torch(dumps, tmp_path):
+    code = (
+        "import sys; from ablate_kit.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    arguments = ["score", *dumps[1:], "--annotations", dumps[0], "-o", tmp_path / "report"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_json_is_what_eval_prints(run, dumps):

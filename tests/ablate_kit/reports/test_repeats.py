@@ -9,8 +9,8 @@ from ablate_kit.metrics.bootstrap import METRICS
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.repeats import combined
+from ablate_kit.metrics.result import Result
 from ablate_kit.reports import repeats
-from ablate_kit.sweeps.run import Result
 
 NAMES = {
     "units-10pct-r0": "units",

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.result import Result, results_of
 from ablate_kit.models.adapter import ground_truth
 from ablate_kit.reports.study_examples import examples
-from ablate_kit.sweeps.run import Result, results_of
 from detector.data.shapes import Shapes
 
 DATASET = Shapes(3, seed=5, size=96)
