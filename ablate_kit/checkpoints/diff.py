@@ -67,16 +67,15 @@ def by_digests(
     first: Checkpoint, second: Checkpoint, first_names: list[str], second_names: list[str]
 ) -> Diff:
     """Bytes too, by their digests. A tensor counts as renamed where the other side has the same
-    shape, type and bytes under another name, the one that ends most alike."""
+    shape, type and bytes under another name, the one that ends most alike.
+
+    Of constant tensors (norms as they begin, counters, biases of zeros) bytes say nothing: there
+    the name must say it, by a change that renamed tensors show, or by a longer beginning alone.
+    """
     a = {name: first.tensors[name] for name in first_names}
     b = {name: second.tensors[name] for name in second_names}
     common, only_first, only_second = _split(a, b)
-    renamed = _renamed(
-        only_first, only_second,
-        lambda name: (*_layout(a[name]), digest_of_tensor(first, name)),
-        lambda name: (*_layout(b[name]), digest_of_tensor(second, name)),
-        certain=True,
-    )  # fmt: skip
+    renamed = _same_bytes(first, second, only_first, only_second)
     layout, changed, same = [], [], []
     for name in common:
         if _layout(a[name]) != _layout(b[name]):
@@ -103,6 +102,74 @@ def by_values(
     return Diff(
         found.first, found.second, found.renamed, found.layout, found.changed, found.same, values
     )  # fmt: skip
+
+
+def _same_bytes(
+    first: Checkpoint, second: Checkpoint, only_first: list[str], only_second: list[str]
+) -> dict[str, str]:
+    if not only_first or not only_second:
+        return {}
+    a, b = (
+        {name: (*_layout(one.tensors[name]), digest_of_tensor(one, name)) for name in names}
+        for one, names in ((first, only_first), (second, only_second))
+    )
+    shared = set(a.values()) & set(b.values())
+    constant = {key: _constant(first, name) for name, key in a.items() if key in shared}
+    telling = {key for key, is_constant in constant.items() if not is_constant}
+    renamed = _renamed(
+        [name for name in only_first if a[name] in telling],
+        [name for name in only_second if b[name] in telling],
+        a.__getitem__,
+        b.__getitem__,
+        certain=True,
+    )
+    beginnings = _beginnings(renamed)
+    left = {name for name, key in b.items() if constant.get(key)}
+    for name in only_first:
+        if constant.get(a[name]):
+            near = _under_other_names(name, beginnings, left)
+            other = next((other for other in near if a[name] == b[other]), None)
+            if other:
+                renamed[name] = other
+                left.remove(other)
+    return renamed
+
+
+def _constant(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether all elements of a tensor are the same bytes; a single element is."""
+    info = checkpoint.tensors[name]
+    if not info.numel:
+        return True
+    size, first = info.nbytes // info.numel, b""
+    for chunk in row_major_bytes(checkpoint, info):
+        first = first or chunk[:size]
+        if chunk != first * (len(chunk) // size):
+            return False
+    return True
+
+
+def _beginnings(renamed: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the renamed tensors' names change into what, without what they end alike in; the longest
+    first."""
+    found = set()
+    for old, new in renamed.items():
+        common = _common_ending(old, new)
+        one, other = old.split("."), new.split(".")
+        found.add((".".join(one[: len(one) - common]), ".".join(other[: len(other) - common])))
+    return sorted(found, key=lambda pair: (-len(pair[0]), pair))
+
+
+def _under_other_names(name: str, beginnings: list[tuple[str, str]], others: set[str]) -> list[str]:
+    """Names of ``others`` that ``name`` may have become, the likeliest first."""
+    made = []
+    for old, new in beginnings:
+        rest = f".{name}" if not old else name.removeprefix(old)
+        if rest.startswith(".") and (not old or name.startswith(f"{old}.")):
+            made.append((new + rest).removeprefix("."))
+    longer = [other for other in others if other.endswith(f".{name}") or name.endswith(f".{other}")]
+    if len(longer) == 1:
+        made += longer
+    return [other for other in made if other in others]
 
 
 def digest_of_tensor(checkpoint: Checkpoint, name: str) -> str:

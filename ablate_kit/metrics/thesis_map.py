@@ -1,6 +1,6 @@
 """The mean average precision that the thesis notebooks of the hybrid detector report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,13 @@ SMALLEST = 0.01
 # Where it departs from COCO's and VOC's; printed beside the number.
 DEVIATIONS = (
     "a detection asks only for the object it overlaps most, taken or not (VOC's rule, at IoU >= t)",
-    "detections below a score of 0.05 are left out before ranking",
+    "only detections of a score above 0.05 are ranked",
     "mAP_50_95 counts a class without objects as 0; mAP_50 skips it",
     "difficult objects and crowds are ordinary objects; there are no size ranges",
     "objects under 1 % of the image in width or height are left out; under 1 % of the square "
     "input, they are enlarged to it",
     "at most 100 detections per image, over all classes",
+    "boxes are cut off at the square that the image is letterboxed into",
 )
 
 _IOUS = np.arange(50, 100, 5) / 100
@@ -43,7 +44,9 @@ def thesis_map(ground_truth: GroundTruth, detections: Detections) -> ThesisMap:
         UserError: detections that point outside the ground truth, or an image of unknown size.
     """
     truth = _as_prepared(ground_truth)
-    found = nearest(truth, detections, _kept(detections))
+    detections.check_against(truth)
+    clipped = _clipped(detections, truth)
+    found = nearest(truth, clipped, _kept(clipped))
     support = np.bincount(truth.labels, minlength=len(truth.classes))
     ap = np.zeros((len(_IOUS), len(support)))
     bounds = np.searchsorted(found.labels, np.arange(len(support) + 1))
@@ -65,12 +68,34 @@ def _ap(hits: NDArray[np.bool_], support: int) -> float:
 
 
 def _kept(detections: Detections) -> NDArray[np.int64]:
-    """The best detections of every image, in their order."""
-    scored = np.flatnonzero(detections.scores >= SCORE_FLOOR)
+    """The best detections of every image: image by image, as the notebooks gather them, and in
+    their order within one. Equal scores are ranked in this order."""
+    scored = np.flatnonzero(detections.scores > SCORE_FLOOR)
     image = detections.image[scored]
     order = np.lexsort((-detections.scores[scored], image))
     place = np.arange(len(order)) - np.searchsorted(image[order], image[order])
-    return np.sort(scored[order[place < MAX_DETECTIONS]])
+    kept = np.sort(scored[order[place < MAX_DETECTIONS]])
+    return kept[np.argsort(detections.image[kept], kind="stable")]
+
+
+def _clipped(detections: Detections, truth: GroundTruth) -> Detections:
+    """Boxes that leave the square end at its edge; the others stay as they are, to the last bit."""
+    side, margin, _ = _square(truth)
+    low = -margin[detections.image]
+    high = low + side[detections.image, None]
+    boxes = np.clip(detections.boxes, np.tile(low, 2), np.tile(high, 2))
+    if detections.sizes is None:
+        return replace(detections, boxes=boxes)
+    moved = (boxes != detections.boxes).any(axis=1, keepdims=True)
+    sizes = np.where(moved, boxes[:, 2:] - boxes[:, :2], detections.sizes)
+    return replace(detections, boxes=boxes, sizes=sizes)
+
+
+def _square(truth: GroundTruth) -> tuple[NDArray[np.float64], ...]:
+    """Of every image, in its pixels: the square's side, its margins left and above, the size."""
+    size = np.stack([truth.widths, truth.heights], axis=1).astype(np.float64)
+    side = size.max(axis=1)
+    return side, (side[:, None] - size) / 2, size
 
 
 def _as_prepared(truth: GroundTruth) -> GroundTruth:
@@ -79,18 +104,16 @@ def _as_prepared(truth: GroundTruth) -> GroundTruth:
     Its coordinates are shares of a letterboxed square. Overlap does not depend on the scale, so the
     square is taken as large as the image's longer side.
     """
-    size = np.stack([truth.widths, truth.heights], axis=1).astype(np.float64)
+    side, margin, size = _square(truth)
     if (size <= 0).any():
         unknown = truth.image_ids[(size <= 0).any(axis=1)][0]
         raise UserError(f"thesis mAP needs the size of every image; image {unknown} has none")
-    side = size.max(axis=1)
-    margin = (side[:, None] - size) / 2
     extent = truth.boxes[:, 2:] - truth.boxes[:, :2]
     kept = np.flatnonzero((extent >= SMALLEST * size[truth.image]).all(axis=1))
     image = truth.image[kept]
     square, offset = side[image][:, None], margin[image]
     center = (truth.boxes[kept, :2] + truth.boxes[kept, 2:]) / 2 + offset
-    extent = np.maximum(extent[kept], SMALLEST * square)
+    extent = np.clip(extent[kept], SMALLEST * square, square)
     center = np.clip(center, extent / 2, square - extent / 2) - offset
     return GroundTruth(
         image_ids=truth.image_ids,

@@ -33,6 +33,8 @@ def text(
         lines.append(f"of other values: {len(diff.values)}")
         lines += [f"  {line}" for line in _values(diff.values).splitlines()]
     equal = f"{len(diff.same)} tensors have the same {what}"
+    if diff.renamed:
+        equal += f"; {len(diff.renamed)} more under another name"
     return "\n".join([*lines, equal])
 
 

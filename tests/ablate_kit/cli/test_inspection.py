@@ -86,6 +86,44 @@ def test_names_shapes_and_types(differ: Run, tmp_path: Path) -> None:
     }
 
 
+def test_bytes_of_a_constant_tensor_say_nothing(differ: Run, tmp_path: Path) -> None:
+    """Norms as they begin, counters and biases of zeros are all alike."""
+
+    def norm(prefix: str, seed: int) -> dict[str, torch.Tensor]:
+        weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(seed))
+        return {
+            f"{prefix}.conv.weight": weight,
+            f"{prefix}.norm.weight": torch.ones(4),
+            f"{prefix}.norm.bias": torch.zeros(4),
+            f"{prefix}.norm.running_mean": torch.zeros(4),
+            f"{prefix}.norm.running_var": torch.ones(4),
+            f"{prefix}.norm.num_batches_tracked": torch.tensor(0),
+        }
+
+    def renamed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, str]:
+        a, b = saved(tmp_path / "a.pth", one), saved(tmp_path / "b.pth", other)
+        printed = differ(a, b, "--by", "digests", "--json")
+        return dict(json.loads(printed)["renamed"])
+
+    # Two models that share nothing but how norms begin.
+    assert renamed(norm("stem", 1), norm("backbone.layer1", 2)) == {}
+    # Moved: the convolution says where to, and the norm beside it follows.
+    moved = norm("stem", 1)
+    moved["stem.norm.weight"] = torch.ones(4) + 1e-3 * torch.arange(4)
+    there = {f"model.{name.replace('stem', 'body.0')}": t for name, t in moved.items()}
+    assert renamed(moved, there) == {
+        name: f"model.{name.replace('stem', 'body.0')}" for name in moved
+    }
+    # Only the beginning differs, and nothing but constants is there.
+    assert renamed({"a.bias": torch.zeros(3)}, {"model.a.bias": torch.zeros(3)}) == {
+        "a.bias": "model.a.bias"
+    }
+    assert renamed({"a.bias": torch.zeros(3)}, {"model.b.bias": torch.zeros(3)}) == {}
+    a, b = saved(tmp_path / "a.pth", moved), saved(tmp_path / "b.pth", there)
+    ending = "0 tensors have the same bytes; 6 more under another name"
+    assert differ(a, b, "--by", "digests").splitlines()[-1] == ending
+
+
 def test_what_is_gone_is_grouped(differ: Run, tmp_path: Path) -> None:
     a = saved(tmp_path / "a.pth", layers(6))
     b = saved(tmp_path / "b.pth", layers(2) | {"head": torch.zeros(9)})
