@@ -12,8 +12,7 @@ that the process held so far, so that only a first row says something. With ``--
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,9 +21,9 @@ import torch
 
 from ablate_kit.models.validation import evaluator
 from detector.training.recipe import TrainRecipe, parse_recipe
-from detector.training.strict import strict_fp32
+from detector.training.tf32 import tf32
+from detector.training.throughput import memory_gb
 from detector.training.trainer import Trainer
-from detector.training.watch import memory_gb
 
 
 class Watch:
@@ -65,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=5)
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--recompute", action="store_true", help="rows with recomputation, too")
+    parser.add_argument("--activation-checkpointing", action="store_true", help="rows with it, too")
     parser.add_argument("--voc", help="a VOCdevkit: train one epoch on it")
     parser.add_argument("--split", default="2007:train")
     parser.add_argument("--val-split", default="2007:val")
@@ -76,18 +75,18 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'precision':20}{'images/s':>10}{'over fp32':>11}{'GB':>8}{'waiting':>9}")
     base = None
     precisions = ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16")
-    for recompute in (False, True)[: 1 + options.recompute]:
+    for checkpointing in (False, True)[: 1 + options.activation_checkpointing]:
         for precision in precisions:
-            rate, memory, wait = _measured(options, device, precision, recompute)
+            rate, memory, wait = _measured(options, device, precision, checkpointing)
             base = base or rate
-            label = precision + (", recomputed" if recompute else "")
+            label = precision + (", checkpointing" if checkpointing else "")
             print(f"{label:20}{rate:10.2f}{rate / base:10.2f}x{memory:8.2f}{wait:9.1%}")
     if options.voc:
         _epoch(options, device)
 
 
 def _measured(
-    options: argparse.Namespace, device: torch.device, precision: str, recompute: bool
+    options: argparse.Namespace, device: torch.device, precision: str, checkpointing: bool
 ) -> tuple[float, float, float]:
     """Images per second, memory, and share of the time spent waiting for data."""
     images = (options.warm_up + options.steps) * options.batch_size
@@ -97,8 +96,8 @@ def _measured(
         torch.cuda.reset_peak_memory_stats(device)
     # One look, at the last step: whatever looks at a number waits for the device.
     last = max(options.warm_up + options.steps - 1, 1)
-    changes = {"log_every": last, "recompute": recompute}
-    with TemporaryDirectory() as folder, _rounding(precision):
+    changes = {"log_every": last, "activation_checkpointing": checkpointing}
+    with TemporaryDirectory() as folder, tf32(enabled=precision == "tf32"):
         recipe = _recipe(options, data, precision, changes)
         training, _ = recipe.data.datasets()
         Trainer(recipe, training, Path(folder), device=options.device).run(watch)
@@ -140,21 +139,6 @@ def _recipe(
         **changes,
     }
     return parse_recipe({"model": model, "data": data, "training": training}, "benchmark")
-
-
-@contextmanager
-def _rounding(precision: str) -> Iterator[None]:
-    """TF32 where it is asked for, and nowhere else."""
-    if precision != "tf32":
-        with strict_fp32():
-            yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 if __name__ == "__main__":

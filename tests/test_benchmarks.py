@@ -68,7 +68,7 @@ def test_the_benchmark_of_training_at_thesis_size(
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     voc = ["--voc", str(shared / "data/voc/VOCdevkit")]
-    benchmark(["--device", "cuda", "--steps", "10", "--recompute", *voc])
+    benchmark(["--device", "cuda", "--steps", "10", "--activation-checkpointing", *voc])
     printed = capsys.readouterr().out
     assert rates(printed).keys() == {"fp32", "tf32", "bf16"}
     assert "one epoch of 2007:train in bf16: 620 images" in printed

@@ -27,9 +27,9 @@ def pretrain(
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
     from ablate_kit.models.device import check_device
+    from detector.training.distributed import refuse_several
     from detector.training.pretrain import Pretrainer
     from detector.training.pretrain_recipe import load_pretrain_recipe
-    from detector.training.processes import refuse_several
 
     loaded = load_pretrain_recipe(recipe, settings or [])
     refuse_several("ablate pretrain")

@@ -31,7 +31,7 @@ def retrain(
     from ablate_kit.retraining.report import FILES, write_report
     from ablate_kit.retraining.study import finished, run_study
     from ablate_kit.retraining.summary import summary_table
-    from detector.training.processes import refuse_several
+    from detector.training.distributed import refuse_several
 
     study, runs = load_study(recipe, settings or [])
     folder = output or Path("runs") / recipe.stem

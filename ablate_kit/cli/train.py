@@ -43,7 +43,7 @@ def train(
     from ablate_kit.models.device import check_device
     from ablate_kit.models.validation import evaluator
     from detector.data.dataset import sample
-    from detector.training.processes import joined
+    from detector.training.distributed import init_process_group
     from detector.training.recipe import load_recipe
     from detector.training.trainer import Trainer
 
@@ -53,7 +53,7 @@ def train(
     check_device(device)
     training, validation = loaded.data.datasets()
     folder = output or Path("runs") / recipe.stem
-    with joined(device) as (processes, own_device):
+    with init_process_group(device) as (distributed, own_device):
         count, seed = loaded.training.evaluate_train, loaded.training.seed
         learned = sample(training, count, seed) if count else None
         trainer = Trainer(
@@ -63,22 +63,22 @@ def train(
             evaluate=evaluator(validation, own_device),
             evaluate_train=evaluator(learned, own_device) if learned else None,
             device=own_device,
-            processes=processes,
+            distributed=distributed,
         )
         if init:
-            trainer.begin_from(_fill(trainer.model, init))
+            trainer.set_initial_weights(_fill(trainer.model, init))
         parameters = sum(p.numel() for p in trainer.model.parameters())
-        if processes.first:
+        if distributed.is_main:
             say(
                 f"{len(training)} training and {len(validation)} validation images, "
                 f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
             )
         with progress() as bars, ExitStack() as watching:
-            display = Display(bars, first=processes.first)
-            if gradients and processes.first:
+            display = Display(bars, first=distributed.is_main)
+            if gradients and distributed.is_main:
                 display.after_epoch = watching.enter_context(_watched(trainer))
             best = trainer.run(display, resume=resume)
-        if processes.first:
+        if distributed.is_main:
             state = trainer.state
             if state.epoch < loaded.training.epochs:
                 say(f"stopped: no better evaluation in {state.epoch - state.best_epoch} epochs")

@@ -46,9 +46,9 @@ class HybridTraining:
         for target in targets:
             target["boxes"] = target["boxes"].to(trainer.device)
             target["labels"] = target["labels"].to(trainer.device)
-        trainer.noise.manual_seed(options.seed * 1_000_003 + index)
+        trainer.denoising_generator.manual_seed(options.seed * 1_000_003 + index)
         with trainer.precision.forward():
-            out = trainer.network(images.to(trainer.device), targets, trainer.noise)
+            out = trainer.network(images.to(trainer.device), targets, trainer.denoising_generator)
         factor = denoising_factor(self.epoch, options.denoising_warmup_epochs)
         found = criterion(trainer.precision.in_fp32(out), targets, trainer.losses, factor)
         terms = dict(found)

@@ -91,9 +91,12 @@ def _run(path: Path, study: RetrainRecipe, arm: Arm, seed: int, overrides: Seque
     pretrained = path.parent / arm.pretrained if arm.pretrained else None
     if pretrained is not None and not pretrained.is_file():
         raise UserError(f"arm {arm.name}: no file {pretrained}")
+    # Neither says anything about the weights that come of it.
+    settings = recipe.model_dump(mode="json", exclude={"training": {"workers", "tensorboard"}})
+    # By its earlier name, so that the keys of finished runs stay the same.
+    settings["training"]["recompute"] = settings["training"].pop("activation_checkpointing")
     parts = {
-        # Neither says anything about the weights that come of it.
-        "recipe": recipe.model_dump(mode="json", exclude={"training": {"workers", "tensorboard"}}),
+        "recipe": settings,
         "pretrained": digest([pretrained]) if pretrained else None,
         "parts": sorted(arm.parts) if pretrained else [],
         "weights": study.weights,

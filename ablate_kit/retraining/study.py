@@ -138,7 +138,7 @@ def _train(
     )
     resume = (place / "latest.pth").exists()
     if run.pretrained is not None and not resume:
-        trainer.begin_from(_graft(trainer.model, run))
+        trainer.set_initial_weights(_graft(trainer.model, run))
     trainer.run(progress(run), resume=resume)
     average = trainer.ema.applied(trainer.model) if trainer.ema else nullcontext()
     with average:

@@ -161,7 +161,7 @@ class EpochSampler(Sampler[Key]):
         return self._epoch, index, self._sizes[int(generator.integers(len(self._sizes)))]
 
 
-class Share(Sampler[Key]):
+class DistributedBatchSampler(Sampler[Key]):
     """What one of several processes takes of each batch of a sampler's images.
 
     The processes' shares of a batch are consecutive; a last, incomplete batch is left out.
@@ -227,7 +227,7 @@ def loader(
 
 
 @dataclass(frozen=True)
-class _Mistake:
+class _WorkerError:
     """The message of a UserError, on its way from a worker.
 
     Raised there, torch would hand the error on with the worker's traceback as its message.
@@ -247,11 +247,11 @@ class _Carrier(TorchDataset[Any]):
         try:
             return self._inner[key]
         except UserError as error:
-            return _Mistake(str(error))
+            return _WorkerError(str(error))
 
 
 def _collate_carried(collate: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:
-    mistakes = (item for item in items if isinstance(item, _Mistake))
+    mistakes = (item for item in items if isinstance(item, _WorkerError))
     return next(mistakes, None) or collate(items)
 
 
@@ -259,7 +259,7 @@ class _Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         mistake = None
         for batch in super().__iter__():
-            if isinstance(batch, _Mistake):
+            if isinstance(batch, _WorkerError):
                 mistake = batch
                 break
             yield batch

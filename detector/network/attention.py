@@ -29,14 +29,14 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, blocked: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape.
 
-        ``blocked``, broadcastable to (B, heads, N, N), is true where row i must not see j.
+        ``attention_mask``, broadcastable to (B, heads, N, N), is true where row i must not see j.
         """
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        allowed = None if blocked is None else ~blocked
+        allowed = None if attention_mask is None else ~attention_mask
         out = F.scaled_dot_product_attention(query, key, value, allowed)  # (B, heads, N, d)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 

@@ -40,10 +40,10 @@ class DecoderLayer(nn.Module):
         memory: Tensor,
         shapes: Sequence[tuple[int, int]],
         reference: Tensor,
-        blocked: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The queries' new content and their moved reference points."""
-        x = x + self.drop_path(self.scale1(self.self_attn(self.norm1(x), blocked)))
+        x = x + self.drop_path(self.scale1(self.self_attn(self.norm1(x), attention_mask)))
         attended = self.cross_attn(self.norm2(x), position, memory, shapes, reference)
         x = x + self.drop_path(self.scale2(attended))
         x = x + self.drop_path(self.scale3(self.ffn(self.norm3(x))))
@@ -70,11 +70,11 @@ class Decoder(nn.Module):
         memory: Tensor,
         shapes: Sequence[tuple[int, int]],
         reference: Tensor,
-        blocked: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
-        """``blocked`` says which query must not see which in self-attention, see there."""
+        """``attention_mask`` says which query must not see which in self-attention, see there."""
         states = []
         for layer in self.layers:
-            x, reference = layer(x, position, memory, shapes, reference, blocked)
+            x, reference = layer(x, position, memory, shapes, reference, attention_mask)
             states.append((x, reference))
         return states

@@ -121,7 +121,7 @@ def xavier_linear(features_in: int, features_out: int) -> nn.Linear:
     return linear
 
 
-def boost_gradient(x: Tensor, gain: float) -> Tensor:
+def scale_gradient(x: Tensor, gain: float) -> Tensor:
     """The value of ``x`` with a gradient (1 + gain) times as large."""
     return x + gain * (x - x.detach())
 

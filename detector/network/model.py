@@ -14,7 +14,7 @@ from detector.network.heads import Heads
 from detector.network.modules.denoising import Denoised, Denoising, add_noise
 from detector.network.neck import Neck
 from detector.network.position import cell_centers, encode_position
-from detector.network.queries import Queries, joined
+from detector.network.queries import Queries, concatenated
 
 LEVEL_STD = 0.02
 
@@ -85,12 +85,12 @@ class HybridDetector(nn.Module):
         queries, objectness = self.queries(memory, position, levels)
         noisy = self._noisy(targets, generator)
         denoising = 0 if noisy is None else len(noisy.group)
-        blocked = None
+        attention_mask = None
         if noisy is not None and self.denoising is not None:
-            blocked = self.denoising.blocked(noisy, self.config.queries)
-            queries = joined([self.denoising(noisy, self.queries.position), queries])
+            attention_mask = self.denoising.attention_mask(noisy, self.config.queries)
+            queries = concatenated([self.denoising(noisy, self.queries.position), queries])
         states = self.decoder(
-            queries.content, queries.position, memory, shapes, queries.reference, blocked
+            queries.content, queries.position, memory, shapes, queries.reference, attention_mask
         )
         found = [(x[:, denoising:], reference[:, denoising:]) for x, reference in states]
         (logits, boxes), aux, iou_logits = self.heads(found)

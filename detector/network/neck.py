@@ -13,10 +13,10 @@ from detector.network.layers import (
     ConvNormAct,
     DropPath,
     LayerScale,
-    boost_gradient,
     conv,
     make_norm,
     resize,
+    scale_gradient,
 )
 
 FUSE_GROUPS = 4
@@ -49,7 +49,7 @@ class Neck(nn.Module):
     def forward(self, maps: Maps) -> Maps:
         p3, p4, p5, p6 = (layer(x) for layer, x in zip(self.inputs, maps, strict=True))
         if self.training:
-            p3 = boost_gradient(p3, GRADIENT_BOOST)
+            p3 = scale_gradient(p3, GRADIENT_BOOST)
         maps = p3, p4, p5, p6
         for r, repeat in enumerate(self.repeats):
             maps = repeat(maps, self.upsample, self.keep, first=r == 0)
@@ -76,16 +76,17 @@ class Repeat(nn.Module):
         above, tops = p6, []
         for step, level in enumerate((p5, p4, p3)):
             up = upsample[step](above, like=level, first=first)
-            fused = self.top_fuse[step](balance(level), balance(up))
+            fused = self.top_fuse[step](rms_normalize(level), rms_normalize(up))
             above = self.top_blocks[step](fused) + keep[step](level)
             tops.append(above)
         t5, t4, t3 = tops
 
         fuse, block = self.bottom_fuse, self.bottom_blocks
-        p3 = block[0](fuse[0](balance(p3), balance(t3)))
-        p4 = block[1](fuse[1](balance(t4), balance(_pool(p3))))  # the entering p4 is not used
-        p5 = block[2](fuse[2](balance(p5), balance(_pool(p4)), balance(t5)))
-        p6 = block[3](fuse[3](balance(p6), balance(_pool(p5))))
+        p3 = block[0](fuse[0](rms_normalize(p3), rms_normalize(t3)))
+        # The p4 that enters is not used.
+        p4 = block[1](fuse[1](rms_normalize(t4), rms_normalize(_pool(p3))))
+        p5 = block[2](fuse[2](rms_normalize(p5), rms_normalize(_pool(p4)), rms_normalize(t5)))
+        p6 = block[3](fuse[3](rms_normalize(p6), rms_normalize(_pool(p5))))
         return p3, p4, p5, p6
 
 
@@ -152,7 +153,7 @@ class UpSample(nn.Module):
         return F.silu(self.norm(x))
 
 
-def balance(x: Tensor) -> Tensor:
+def rms_normalize(x: Tensor) -> Tensor:
     """Each channel divided by its root mean square over the map."""
     return x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-6)
 

@@ -64,14 +64,14 @@ class Queries(nn.Module):
             place = self.position[None, rows]
             reference = self.reference(place).sigmoid().expand(batch, -1, -1)
             chosen.append(QuerySet(self.content[rows].expand(batch, -1, -1), place, reference))
-        queries = joined(chosen)
+        queries = concatenated(chosen)
         if self.objectness is None:
             return queries, None
         rest = queries.content[:, scores[0].shape[1] if scores else 0 :]
         return queries, torch.cat((*scores, self.objectness(rest).squeeze(-1)), dim=1)
 
 
-def joined(parts: Sequence[QuerySet]) -> QuerySet:
+def concatenated(parts: Sequence[QuerySet]) -> QuerySet:
     """The queries of all parts, one after the other."""
     if len(parts) == 1:
         return parts[0]

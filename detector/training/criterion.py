@@ -13,8 +13,8 @@ from detector.boxes import giou, iou, to_corners
 from detector.data.training import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
+from detector.training.distributed import SINGLE_PROCESS, DistributedContext
 from detector.training.matcher import Match, match
-from detector.training.processes import ALONE, Processes
 
 ALPHA, GAMMA = 0.25, 2.0  # of both focal losses
 UNMATCHED_WEIGHT = 0.1
@@ -62,18 +62,18 @@ def criterion(
     targets: Sequence[Target],
     settings: LossSettings,
     denoising_factor: float = 1.0,
-    processes: Processes = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> dict[str, Tensor]:
     """The weighted terms by name, and their sum as ``loss``.
 
     Sums over objects are divided by the number of objects in the batch (at least 1); where
-    ``processes`` share a batch, by their mean number, so that the mean of their gradients is that
+    processes share a batch, by their mean number, so that the mean of their gradients is that
     of the whole batch. A batch without objects is an ordinary batch: its queries learn background.
     ``denoising_factor`` multiplies the denoising terms.
     """
     labels = [target["labels"] for target in targets]
     boxes = [target["boxes"] for target in targets]
-    objects, *denoised = _counts(labels, out, processes)
+    objects, *denoised = _counts(labels, out, distributed)
     queries_in_all = objects.new_tensor(out["logits"].shape[:2].numel())
     counted = queries_in_all if settings.labels_per == "query" else objects
 
@@ -259,7 +259,9 @@ def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) ->
     return sigmoid_focal(scores[:, :classes], target).mean()
 
 
-def _counts(labels: Sequence[Tensor], out: Predictions, processes: Processes) -> list[Tensor]:
+def _counts(
+    labels: Sequence[Tensor], out: Predictions, distributed: DistributedContext
+) -> list[Tensor]:
     """Objects, denoising queries in use, and positive ones: each the mean over the processes.
 
     At least 1 in all processes together. Every process takes part, whatever its images show.
@@ -268,7 +270,7 @@ def _counts(labels: Sequence[Tensor], out: Predictions, processes: Processes) ->
     counts[0] = sum(len(label) for label in labels)
     if "denoised" in out:
         counts[1], counts[2] = out["denoised"].used.sum(), out["denoised"].positive.sum()
-    return list(processes.mean(counts).clamp(min=1 / processes.count))
+    return list(distributed.mean(counts).clamp(min=1 / distributed.world_size))
 
 
 def _gather(matches: Sequence[Match]) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:

@@ -30,7 +30,7 @@ from detector.training.ema import Ema
 from detector.training.optim import learning_rate_factor, offset_parameters, parameter_groups
 from detector.training.pretrain_files import EXPORT, export, write_config
 from detector.training.pretrain_recipe import PretrainRecipe, current
-from detector.training.strict import strict_fp32
+from detector.training.tf32 import tf32
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 LOG_EVERY = 10  # batches between looks at the loss; each look waits for the device
@@ -147,7 +147,7 @@ class Pretrainer:
             write_config(self.output / "config.json", self.recipe, self.classes)
         recipe = yaml.safe_dump(self.recipe.resolved(), sort_keys=False)
         (self.output / "recipe.yaml").write_text(recipe)
-        with strict_fp32():
+        with tf32(enabled=False):
             while self.state.epoch < self.options.epochs:
                 self._epoch(progress)
         return self.output / f"{EXPORT}.safetensors"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from detector.config import STRIDES, HybridConfig, preset
 from detector.data.coco import Coco
@@ -110,7 +110,7 @@ class Training(Section):
     clip_modules: dict[str, Positive] = {}  # of single modules, before both
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the weights' average; 0: none
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; losses in fp32
-    recompute: bool = False  # activations in the backward pass: slower, less memory
+    activation_checkpointing: bool = False  # slower, less memory, the same bits
     compile: bool = False  # the neck and the feed-forward layers, by torch.compile
     flip: Probability = 0.5
     color: Annotated[float, Field(ge=0, le=1)] = 0.0  # strength of the change of colors
@@ -129,6 +129,17 @@ class Training(Section):
     freeze: list[str] = []  # modules (or patterns) that keep their weights, as in evaluation
     losses: dict[str, float | str] = {}  # changes to the loss settings
     denoising_warmup_epochs: Natural = 0  # in which its losses grow from a third to all
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        """Recipes from before a key was renamed, the resolved ones of earlier runs among them."""
+        if not isinstance(values, dict) or "recompute" not in values:
+            return values
+        if "activation_checkpointing" in values:
+            raise ValueError("recompute is the old name of activation_checkpointing; give one")
+        values = dict(values)
+        return values | {"activation_checkpointing": values.pop("recompute")}
 
     def sizes(self) -> tuple[int, ...]:
         """The input sizes of ``multi_scale``: all multiples of 32 in it, or none."""

@@ -8,17 +8,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from detector.training.processes import Processes
+from detector.training.distributed import DistributedContext
 
 
-def synchronize_norms(model: nn.Module, processes: Processes) -> None:
+def synchronize_norms(model: nn.Module, distributed: DistributedContext) -> None:
     """Has every batch norm take mean and variance of the whole batch, not of a process' share.
 
     Torch's own SyncBatchNorm runs on GPUs only; this runs on any device. The modules stay where
     they are and no tensor is renamed. Shares are of one size, as ``Share`` cuts them. Acts in
     training only.
     """
-    if processes.count == 1:
+    if distributed.world_size == 1:
         return
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

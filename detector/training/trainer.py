@@ -16,23 +16,30 @@ from torch.utils.data import DataLoader
 from detector.config import STRIDES, HybridConfig
 from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
-from detector.data.training import Batch, EpochSampler, Share, Target, TrainingSet, loader
+from detector.data.training import (
+    Batch,
+    DistributedBatchSampler,
+    EpochSampler,
+    Target,
+    TrainingSet,
+    loader,
+)
 from detector.errors import UserError
+from detector.network.activation_checkpointing import checkpoint_activations
 from detector.network.compiled import compile_parts
 from detector.network.model import HybridDetector
-from detector.network.recompute import recompute_activations
-from detector.training.course import refuse_other_course
 from detector.training.criterion import criterion, denoising_factor
+from detector.training.distributed import SINGLE_PROCESS, DistributedContext
 from detector.training.ema import Ema
-from detector.training.left_out import Step, Undecided
 from detector.training.modules import clipping_of, freeze
 from detector.training.optim import learning_rate_factor, parameter_groups
 from detector.training.precision import Precision
-from detector.training.processes import ALONE, Processes
 from detector.training.recipe import TrainRecipe
+from detector.training.resume_check import refuse_other_run
 from detector.training.run_files import History, RunFiles
+from detector.training.skipped_steps import OptimizerStep, SkippedStepTracker
 from detector.training.synced_norm import synchronize_norms
-from detector.training.watch import Clock, memory_gb, timed
+from detector.training.throughput import ThroughputMeter, memory_gb, timed
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 BEST = "mAP_50_95"  # the metric that chooses the best checkpoint
@@ -61,7 +68,7 @@ class _State:
 
     epoch: int = 0  # finished ones
     batch: int = 0  # finished ones of the epoch under way
-    loss: float = 0.0  # sum of the losses that were numbers ...
+    loss: float = 0.0  # sum of the losses that were all_finite ...
     losses: float = 0.0  # ... and how many were
     best: float = -1.0
     best_epoch: int = 0
@@ -83,7 +90,7 @@ class Trainer:
     seed, the epoch and the batch's number alone, so a run that goes on after any step repeats no
     draw and skips none: it ends with the weights of a run that was never interrupted.
 
-    With several ``processes``, each trains on its share of every batch; the first writes files and
+    With several processes, each trains on its share of every batch; the first writes files and
     evaluates.
     """
 
@@ -96,7 +103,7 @@ class Trainer:
         evaluate: Evaluate | None = None,
         evaluate_train: Evaluate | None = None,
         device: str = "cpu",
-        processes: Processes = ALONE,
+        distributed: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         self.recipe = recipe
         self.options = options = recipe.training
@@ -104,15 +111,15 @@ class Trainer:
         self.config: HybridConfig = recipe.config(self.classes)
         self.evaluate, self.evaluate_train = evaluate, evaluate_train
         self.device = torch.device(device)
-        self.processes = processes
+        self.distributed = distributed
         self.model = HybridDetector(self.config, seed=options.seed).to(self.device)
         self.frozen = freeze(self.model, options.freeze)
-        synchronize_norms(self.model, processes)
-        if options.recompute:
-            recompute_activations(self.model)
+        synchronize_norms(self.model, distributed)
+        if options.activation_checkpointing:
+            checkpoint_activations(self.model)
         if options.compile:
             compile_parts(self.model)
-        self.network = _network(self.model, processes)
+        self.network = _network(self.model, distributed)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, options.lr, options.weight_decay, recipe.multipliers()),
             betas=BETAS,
@@ -125,12 +132,12 @@ class Trainer:
         self.ema = Ema(self.model, options.ema) if options.ema else None
         self.origin: dict[str, str] = {}  # of the first weights, where they were not drawn
         self.losses = recipe.loss_settings()
-        self.noise = torch.Generator(self.device)
+        self.denoising_generator = torch.Generator(self.device)
         self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = _State()
-        self.undecided = Undecided(processes)
+        self.skipped_steps = SkippedStepTracker(distributed)
         self._refuse_single_numbers()
-        self.files = RunFiles(output, tensorboard=options.tensorboard and processes.first)
+        self.files = RunFiles(output, tensorboard=options.tensorboard and distributed.is_main)
         self.sampler = EpochSampler(
             len(dataset),
             seed=options.seed,
@@ -141,7 +148,7 @@ class Trainer:
         self.batches_per_epoch = len(self.batches)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / options.accumulate)
 
-    def begin_from(self, origin: Mapping[str, str]) -> None:
+    def set_initial_weights(self, origin: Mapping[str, str]) -> None:
         """To be told when weights from elsewhere were put into ``model``.
 
         The average begins with them, too, and the files of the run name their ``origin``.
@@ -157,7 +164,7 @@ class Trainer:
         elif self.files.latest.exists():
             folder = self.files.folder
             raise UserError(f"{folder} holds a run; give --resume or another folder")
-        if self.processes.first:
+        if self.distributed.is_main:
             recipe = self.recipe.model_dump(mode="json")
             self.files.start(recipe, self.origin, self._step_number() if resume else None)
         while self.state.epoch < self.options.epochs and not self._is_over():
@@ -192,10 +199,10 @@ class Trainer:
         improved = score is not None and score > state.best
         if improved:
             state.best, state.best_epoch = float(score or 0.0), state.epoch
-        if self.processes.first:
+        if self.distributed.is_main:
             self.files.save_history(state.history)
             self._save(improved)
-        self.processes.wait()
+        self.distributed.barrier()
         progress.finish(record)
 
     def _train(self, progress: Progress) -> float:
@@ -207,8 +214,10 @@ class Trainer:
         self.sampler.set_epoch(state.epoch, start=state.batch * options.batch_size)
         sums = torch.tensor((state.loss, state.losses), device=self.device, dtype=torch.float64)
         group: list[int] = []  # image ids of the optimizer step under way
-        numbers = torch.ones((), dtype=torch.bool, device=self.device)  # are all its losses that?
-        looked, waited = Clock(state.batch), 0.0
+        all_finite = torch.ones(
+            (), dtype=torch.bool, device=self.device
+        )  # are all its losses that?
+        meter, waited = ThroughputMeter(state.batch), 0.0
         for seconds, (images, targets) in timed(self.batches):
             waited += seconds
             i = state.batch
@@ -219,28 +228,30 @@ class Trainer:
             terms = self._backward(images, targets, in_group, sync=last)
             loss = terms["loss"].detach()
             usable = loss.isfinite()
-            numbers = usable if first == i else numbers & usable
+            all_finite = usable if first == i else all_finite & usable
             sums += torch.stack((loss.nan_to_num(0.0, 0.0, 0.0), usable.to(loss.dtype)))
             group += [target["image_id"] for target in targets]
             state.batch += 1
             look = None
             if last:
                 step = self._step_number() - 1
-                self._step(step, group, numbers)
+                self._step(step, group, all_finite)
                 group = []
                 if step % options.log_every == 0:
-                    self._decide()
-                    look = self._look(step, terms) | looked.rates(state.batch, options.batch_size)
-                    if self.processes.first:
+                    self._fetch_skipped()
+                    look = self._log_values(step, terms) | meter.read(
+                        state.batch, options.batch_size
+                    )
+                    if self.distributed.is_main:
                         self.files.add({"epoch": state.epoch + 1} | look)
                 if options.save_every and (step + 1) % options.save_every == 0:
-                    self._decide()
-                    state.loss, state.losses = self.processes.mean(sums).tolist()
-                    if self.processes.first and state.batch < self.batches_per_epoch:
+                    self._fetch_skipped()
+                    state.loss, state.losses = self.distributed.mean(sums).tolist()
+                    if self.distributed.is_main and state.batch < self.batches_per_epoch:
                         self.files.save(self._checkpoint())
             progress.batch(look)
-        self._decide()
-        state.loss, state.losses = self.processes.mean(sums).tolist()
+        self._fetch_skipped()
+        state.loss, state.losses = self.distributed.mean(sums).tolist()
         if state.losses == 0.0:
             raise self._useless("no batch with a loss that is a number")
         return waited
@@ -248,10 +259,10 @@ class Trainer:
     def _backward(
         self, images: Tensor, targets: list[Target], in_group: int, *, sync: bool
     ) -> dict[str, Tensor]:
-        state, rank = self.state, self.processes.rank
+        state, rank = self.state, self.distributed.rank
         position = (self.options.seed * 1_000_003 + state.epoch) * 1_000_003 + state.batch
         torch.manual_seed(position * 1_009 + rank)
-        self.noise.manual_seed(position * 1_009 + rank)
+        self.denoising_generator.manual_seed(position * 1_009 + rank)
         images = images.to(self.device, non_blocking=True)
         for target in targets:
             target["boxes"] = target["boxes"].to(self.device, non_blocking=True)
@@ -262,15 +273,15 @@ class Trainer:
             apart = network.no_sync()
         with apart:
             with self.precision.forward():
-                out = network(images, targets, self.noise)
+                out = network(images, targets, self.denoising_generator)
             factor = denoising_factor(state.epoch, self.options.denoising_warmup_epochs)
             terms = criterion(
-                self.precision.in_fp32(out), targets, self.losses, factor, self.processes
+                self.precision.in_fp32(out), targets, self.losses, factor, self.distributed
             )
             self.precision.scaler.scale(terms["loss"] / in_group).backward()
         return terms
 
-    def _step(self, step: int, image_ids: Sequence[int], numbers: Tensor) -> None:
+    def _step(self, step: int, image_ids: Sequence[int], all_finite: Tensor) -> None:
         """One optimizer step, or none if the gradient is no number.
 
         Which of the two is decided on the device: nothing waits for it here.
@@ -281,27 +292,27 @@ class Trainer:
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         self.before_clipping()
-        left_out = ~self.clipping().to(self.device).isfinite()
+        skipped = ~self.clipping().to(self.device).isfinite()
         if scaler.is_enabled():
             # The scaler leaves out steps itself, and lowers its scale; a gradient that was too
             # large for fp16 is no mistake, only one of a loss that is no number.
             scaler.step(self.optimizer)
             scaler.update()
-            left_out = left_out & ~numbers
+            skipped = skipped & ~all_finite
         else:
-            self.optimizer.found_inf = left_out.float()  # type: ignore[attr-defined]
+            self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
-        self.undecided.add(Step(step, left_out, image_ids))
+        self.skipped_steps.add(OptimizerStep(step, skipped, image_ids))
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model, step)
 
-    def _decide(self) -> None:
+    def _fetch_skipped(self) -> None:
         """Counts the steps left out, keeps their images, and stops the run where they are many."""
         state, limit = self.state, self.options.skip_limit
-        for step, image_ids in self.undecided.decide():
+        for step, image_ids in self.skipped_steps.fetch():
             state.skipped += 1
-            if self.processes.first:
+            if self.distributed.is_main:
                 record = {"step": step, "epoch": state.epoch + 1, "image_ids": image_ids}
                 self.files.add_skipped(record)
             if state.skipped > limit:
@@ -317,7 +328,7 @@ class Trainer:
             f"{self.files.folder / 'skipped.jsonl'}"
         )
 
-    def _look(self, step: int, terms: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _log_values(self, step: int, terms: Mapping[str, Tensor]) -> dict[str, Any]:
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return {
             "step": step,
@@ -337,13 +348,13 @@ class Trainer:
         if self.ema is not None:
             subjects.append(("val_ema", self.evaluate, True))
         for prefix, evaluate, average in subjects:
-            numbers: Mapping[str, float] = {}
-            if due and evaluate is not None and self.processes.first:
+            metrics: Mapping[str, float] = {}
+            if due and evaluate is not None and self.distributed.is_main:
                 self.model.eval()
                 with self.ema.applied(self.model) if average and self.ema else nullcontext():
-                    numbers = evaluate(self.model)
-            found |= {f"{prefix}_{name}": numbers.get(name) for name in METRICS}
-        return self.processes.from_first([found])[0]  # type: ignore[return-value]
+                    metrics = evaluate(self.model)
+            found |= {f"{prefix}_{name}": metrics.get(name) for name in METRICS}
+        return self.distributed.broadcast([found])[0]  # type: ignore[return-value]
 
     def _step_number(self) -> int:
         """Optimizer steps so far, those left out included."""
@@ -371,7 +382,7 @@ class Trainer:
             "best_ap": state.best,
             "best_epoch": state.best_epoch,
             "history": state.history,
-            # Random numbers follow from the recipe's seed and this position.
+            # Random all_finite follow from the recipe's seed and this position.
             "position": {
                 "batch": state.batch,
                 "loss": state.loss,
@@ -394,7 +405,7 @@ class Trainer:
 
     def _restore(self) -> None:
         checkpoint = self.files.load(self.device)
-        refuse_other_course(
+        refuse_other_run(
             self.files.latest, checkpoint, self.recipe, self.config, self.classes, self.images
         )
         self.model.load_state_dict(checkpoint["model"])
@@ -437,14 +448,16 @@ class Trainer:
             crop=self.options.crop,
             mosaic=self.options.mosaic,
         )
-        size, count = self.options.batch_size, self.processes.count
+        size, count = self.options.batch_size, self.distributed.world_size
         if size % count:
             raise UserError(
                 f"training.batch_size is {size}; expected a multiple of {count} processes"
             )
         return loader(
             training_set,
-            Share(self.sampler, size, self.processes.rank, count) if count > 1 else self.sampler,
+            DistributedBatchSampler(self.sampler, size, self.distributed.rank, count)
+            if count > 1
+            else self.sampler,
             batch_size=size // count,
             workers=self.options.workers,
             drop_last=count > 1 or len(dataset) >= size,
@@ -456,10 +469,10 @@ def _nothing() -> None: ...
 
 
 def _network(
-    model: HybridDetector, processes: Processes
+    model: HybridDetector, distributed: DistributedContext
 ) -> HybridDetector | DistributedDataParallel:
     """What is called for a forward pass; its parameters are the model's."""
-    if processes.count == 1:
+    if distributed.world_size == 1:
         return model
     # Which parameters take part depends on the images: without objects, none of denoising.
     return DistributedDataParallel(model, find_unused_parameters=True)

@@ -65,7 +65,7 @@ class Denoising(nn.Module):
         position = rows[None, : content.shape[1]] if thesis else box
         return QuerySet(content, position, noisy.noisy_boxes[..., :2])
 
-    def blocked(self, noisy: Denoised, queries: int) -> Tensor:
+    def attention_mask(self, noisy: Denoised, queries: int) -> Tensor:
         """(B or 1, 1, T, T) bool, T = Q + ``queries``: may query i (row) not see query j?
 
         No query sees a denoising query of another group, or of any group if it is not one. In the
@@ -77,11 +77,11 @@ class Denoising(nn.Module):
         if self.config.denoising == "thesis":
             own = torch.arange(total, device=noisy.group.device) < count
             return (own[:, None] != own)[None, None]
-        blocked = torch.zeros((total, total), dtype=torch.bool, device=noisy.group.device)
-        blocked[:count, :count] = noisy.group[:, None] != noisy.group
-        blocked[count:, :count] = True
+        mask = torch.zeros((total, total), dtype=torch.bool, device=noisy.group.device)
+        mask[:count, :count] = noisy.group[:, None] != noisy.group
+        mask[count:, :count] = True
         padding = torch.nn.functional.pad(~noisy.used, (0, queries))
-        return (blocked | padding[:, None])[:, None]
+        return (mask | padding[:, None])[:, None]
 
     def _encoded(self, boxes: Tensor) -> Tensor:
         """(B, Q, 4) to (B, Q, C): sines and cosines of each coordinate, one after the other."""

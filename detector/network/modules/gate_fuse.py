@@ -11,9 +11,9 @@ from detector.config import HybridConfig
 from detector.network.layers import (
     ChannelLayerNorm,
     LayerScale,
-    boost_gradient,
     conv,
     kaiming_,
+    scale_gradient,
 )
 
 GROUPS = 4  # of channels that share a temperature and an attention share
@@ -65,7 +65,7 @@ class GateFuse(nn.Module):
         )
 
     def forward(self, deform: Tensor, attention: Tensor) -> Tensor:
-        boosted = boost_gradient(attention, ATTENTION_BOOST)
+        boosted = scale_gradient(attention, ATTENTION_BOOST)
         f = self.norm(self.mix(torch.cat((deform, boosted, deform - boosted), dim=1)))
         refined = self.refine2(F.gelu(self.refine1(self.refine_norm(f))))
         f = f + self.refine_scale(refined)

@@ -170,24 +170,24 @@ def test_queries_are_made_as_the_thesis_makes_them() -> None:
 def test_the_thesis_blocks_between_denoising_and_the_rest_only() -> None:
     config = THESIS.replace(denoising_queries=10)
     made = noisy(config, [1])
-    blocked = Denoising(config).blocked(made, 3)[0, 0]
+    attention_mask = Denoising(config).attention_mask(made, 3)[0, 0]
     expected = torch.ones(13, 13, dtype=torch.bool)
     expected[:10, :10] = expected[10:, 10:] = False
-    assert torch.equal(blocked, expected)
+    assert torch.equal(attention_mask, expected)
 
 
 def test_contrastive_groups_see_themselves_and_the_rest_but_no_padding() -> None:
     config = CONTRASTIVE.replace(denoising_groups=2)
     made = noisy(config, [1, 2])
-    blocked = Denoising(config).blocked(made, 2)[:, 0]
-    assert blocked.shape == (2, 10, 10)
+    attention_mask = Denoising(config).attention_mask(made, 2)[:, 0]
+    assert attention_mask.shape == (2, 10, 10)
     # Of the first image: positive, padding, negative, padding; twice; two other queries.
     x, o = True, False
     first = [o, x, o, x, x, x, x, x, o, o]
     second = [x, x, x, x, o, x, o, x, o, o]
     other = [x, x, x, x, x, x, x, x, o, o]
-    assert blocked[0].tolist() == [first] * 4 + [second] * 4 + [other] * 2
-    assert blocked[1, 0].tolist() == [o, o, o, o, x, x, x, x, o, o]
+    assert attention_mask[0].tolist() == [first] * 4 + [second] * 4 + [other] * 2
+    assert attention_mask[1, 0].tolist() == [o, o, o, o, x, x, x, x, o, o]
 
 
 def detector(scheme: str) -> HybridDetector:

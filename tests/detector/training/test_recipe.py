@@ -38,6 +38,12 @@ def test_what_is_given_and_what_is_default(recipe: Path) -> None:
     assert (config.queries, config.num_classes, config.d_model) == (12, 2, 64)
 
 
+def test_a_renamed_key_keeps_working(recipe: Path) -> None:
+    assert load_recipe(recipe, ["training.recompute=true"]).training.activation_checkpointing
+    with pytest.raises(UserError, match="recompute is the old name of activation_checkpointing"):
+        load_recipe(recipe, ["training.recompute=true", "training.activation_checkpointing=true"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -438,10 +438,10 @@ def test_activations_computed_again_change_nothing_and_rename_nothing(
     tmp_path: Path, norm: str
 ) -> None:
     """Running statistics of batch norm included: a batch counts once."""
-    for recompute in (False, True):
-        made = recipe(epochs=1, recompute=recompute)
+    for checkpointing in (False, True):
+        made = recipe(epochs=1, activation_checkpointing=checkpointing)
         made = made.model_copy(update={"model": made.model | {"norm": norm}})
-        Trainer(made, limit(Shapes(100, size=64), 8), tmp_path / str(recompute)).run(Silent())
+        Trainer(made, limit(Shapes(100, size=64), 8), tmp_path / str(checkpointing)).run(Silent())
     one, other = (weights(tmp_path / str(x) / "model.safetensors") for x in (False, True))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -505,7 +505,7 @@ def test_the_average_begins_with_the_weights_that_a_run_begins_from(tmp_path: Pa
     run = trainer(tmp_path, ema=0.9)
     other = HybridDetector(run.config, seed=7).state_dict()
     run.model.load_state_dict(other)
-    run.begin_from({"path": "other.pth"})
+    run.set_initial_weights({"path": "other.pth"})
     assert run.ema is not None
     assert all(torch.equal(run.ema.average[name], value) for name, value in other.items())
 

@@ -13,48 +13,48 @@ from torch import Tensor
 from detector.errors import UserError
 
 # The first process evaluates alone while the others wait.
-PATIENCE = timedelta(hours=12)
+TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Processes:
+class DistributedContext:
     """This process among those of the run; a run without ``torchrun`` has one."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the processes of a tensor without gradient."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         value = value.clone()
         dist.all_reduce(value)
-        return value / self.count
+        return value / self.world_size
 
-    def gathered(self, values: list[int]) -> list[int]:
+    def all_gather(self, values: list[int]) -> list[int]:
         """The values of all processes."""
-        if self.count == 1:
+        if self.world_size == 1:
             return values
-        lists: list[list[int]] = [[] for _ in range(self.count)]
+        lists: list[list[int]] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(lists, values)
         return [value for one in lists for value in one]
 
-    def wait(self) -> None:
-        if self.count > 1:
+    def barrier(self) -> None:
+        if self.world_size > 1:
             dist.barrier()
 
-    def from_first(self, value: list[object]) -> list[object]:
+    def broadcast(self, values: list[object]) -> list[object]:
         """The first process' list of plain values, in every process."""
-        if self.count > 1:
-            dist.broadcast_object_list(value)
-        return value
+        if self.world_size > 1:
+            dist.broadcast_object_list(values)
+        return values
 
 
-ALONE = Processes()
+SINGLE_PROCESS = DistributedContext()
 
 
 def under_torchrun() -> bool:
@@ -68,18 +68,18 @@ def refuse_several(command: str) -> None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Processes, str]]:
+def init_process_group(device: str) -> Iterator[tuple[DistributedContext, str]]:
     """This process in its group, and its device: ``cuda`` becomes this process' GPU."""
     if not under_torchrun():
-        yield ALONE, device
+        yield SINGLE_PROCESS, device
         return
     if device.startswith("cuda:"):
         raise UserError(f'several processes cannot share {device}; give --device cuda, or "cpu"')
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size()), device
+        yield DistributedContext(dist.get_rank(), dist.get_world_size()), device
     finally:
         dist.destroy_process_group()

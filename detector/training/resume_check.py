@@ -13,7 +13,7 @@ NEEDED = ("model", "config", "classes", "recipe", "origin", "position", "images"
 FIXED = ("batch_size", "accumulate", "seed")  # settings that decide which images a batch holds
 
 
-def refuse_other_course(
+def refuse_other_run(
     where: Path,
     checkpoint: Mapping[str, Any],
     recipe: TrainRecipe,

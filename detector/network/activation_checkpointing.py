@@ -1,4 +1,4 @@
-"""Trading time for memory: layers whose activations are computed again in the backward pass."""
+"""Activation checkpointing: layers whose activations are computed again in the backward pass."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from detector.network.model import HybridDetector
 
 
-def recompute_activations(model: HybridDetector) -> None:
+def checkpoint_activations(model: HybridDetector) -> None:
     """Makes the backbone's blocks and the transformer's layers forget what they can compute again.
 
     The modules stay where they are and no tensor is renamed; values, gradients and random draws
@@ -24,10 +24,10 @@ def recompute_activations(model: HybridDetector) -> None:
         *model.encoder.layers,
         *model.decoder.layers,
     ):
-        layer.forward = _recomputed(layer, layer.forward)
+        layer.forward = _checkpointed(layer, layer.forward)
 
 
-def _recomputed(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+def _checkpointed(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     norms = [module for module in layer.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -1,23 +1,23 @@
-"""What a training run can tell about its pace."""
+"""Throughput and memory of a training run."""
 
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
-from torch.utils.data import DataLoader
 
-from detector.data.training import Batch
+Batch = TypeVar("Batch")
 
 
-class Clock:
-    """Images per second between two looks."""
+class ThroughputMeter:
+    """Images per second between two readings."""
 
     def __init__(self, batch: int) -> None:
         self.batch, self.time = batch, time.monotonic()
 
-    def rates(self, batch: int, images_per_batch: int) -> dict[str, float]:
+    def read(self, batch: int, images_per_batch: int) -> dict[str, float]:
         now = time.monotonic()
         images = (batch - self.batch) * images_per_batch
         rate = images / max(now - self.time, 1e-9)
@@ -25,7 +25,7 @@ class Clock:
         return {"images_per_second": round(rate, 2)}
 
 
-def timed(batches: DataLoader[Batch]) -> Iterator[tuple[float, Batch]]:
+def timed(batches: Iterable[Batch]) -> Iterator[tuple[float, Batch]]:
     """The batches, each with the seconds waited for it."""
     started = time.monotonic()
     for batch in batches:
