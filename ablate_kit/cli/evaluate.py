@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.dataset import open_dataset
+from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, warn
-from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def evaluate(
     from ablate_kit.sweeps.checkpoints import families
     from ablate_kit.sweeps.run import sweep
 
-    names = _names(checkpoints)
+    names = names_of(checkpoints, "a checkpoint")
     if output:
         check_free(output)
     check_device(device)
@@ -120,13 +120,3 @@ def evaluate(
     say("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
     if output:
         say(f"written to {output}: results.json, tables, per class, figure")
-
-
-def _names(checkpoints: list[Path]) -> list[str]:
-    """Short names: without folder and suffix, where that tells them apart."""
-    short = [path.resolve().name if path.is_dir() else path.stem for path in checkpoints]
-    if len(set(short)) == len(short):
-        return short
-    if len(set(checkpoints)) < len(checkpoints):
-        raise UserError("a checkpoint is given twice")
-    return [str(path) for path in checkpoints]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import progress, say, write_json
 from ablate_kit.errors import UserError
 
@@ -47,9 +48,10 @@ def predict(
     stems = _stems(images)
     pixels = [_read(path) for path in images]
     paths = [checkpoint, compare] if compare else [checkpoint]
-    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
-    if len(set(names)) < len(names):
-        names = ["baseline", "variant"]
+    # As names of files, beside images.json.
+    names = [name.replace("/", "_") for name in names_of(paths, "a checkpoint")]
+    if len({*names, "images"}) <= len(names):
+        names = ["baseline", "variant"][: len(paths)]
     found: list[list[ImageDetections]] = []
     classes: list[tuple[str, ...]] = []
     with progress() as bars:

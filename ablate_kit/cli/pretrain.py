@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def pretrain(
     loaded = load_pretrain_recipe(recipe, settings or [])
     refuse_several("ablate pretrain")
     check_device(device)
-    folder = output or Path("runs/pretrain") / recipe.stem
+    folder = output or Path("runs/pretrain") / name_of(recipe)
     training, validation = loaded.data.splits()
     pretrainer = Pretrainer(loaded, training, validation, folder, device=device)
     parameters = sum(p.numel() for p in pretrainer.model.parameters())

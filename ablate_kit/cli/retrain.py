@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def retrain(
     from detector.training.distributed import refuse_several
 
     study, runs = load_study(recipe, settings or [])
-    folder = output or Path("runs") / recipe.stem
+    folder = output or Path("runs") / name_of(recipe)
     refuse_several("ablate retrain")
     check_device(device)
     done = finished(folder, runs)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, warn, write_json
 from ablate_kit.errors import UserError
@@ -65,7 +66,7 @@ def score(
     from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
 
-    names = _names(detections)
+    names = names_of(detections, "a file of detections")
     check_protocols(protocol or [])
     ious = decimals(iou, "--iou") if iou else []
     if deep_dissect and not output:
@@ -114,19 +115,6 @@ def score(
     say("\n\n".join(table.text() for table in printed))
     if output:
         say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Short names: without folder and suffix, where that tells them apart."""
-    if len(set(paths)) < len(paths):
-        raise UserError("a file of detections is given twice")
-    for short in (
-        [path.resolve().name.split(".")[0] for path in paths],
-        ["/".join(path.resolve().parts[-2:]).split(".")[0] for path in paths],
-    ):
-        if len(set(short)) == len(short):
-            return short
-    return [str(path) for path in paths]
 
 
 def _against(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.cli.report import say_where
 from ablate_kit.errors import UserError
@@ -83,7 +84,7 @@ def sweep(
     if ray:
         import_ray()
     elsewhere = bool(ray) or len(devices) > 1
-    folder = output or Path("runs") / recipe.stem
+    folder = output or Path("runs") / name_of(recipe)
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads or Ledger.threads(folder)))
         checkpoint = stack.enter_context(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def train(
     loaded = load_recipe(recipe, settings or [])
     check_device(device)
     training, validation = loaded.data.datasets()
-    folder = output or Path("runs") / recipe.stem
+    folder = output or Path("runs") / name_of(recipe)
     with init_process_group(device) as (distributed, own_device):
         count, seed = loaded.training.evaluate_train, loaded.training.seed
         learned = sample(training, count, seed) if count else None

@@ -29,7 +29,7 @@ def open_adapter(
     Raises:
         UserError: the framework is unknown or cannot be told, or the weights do not fit.
     """
-    framework, _, place = (model or _recognized(checkpoint)).partition(":")
+    framework, _, place = framework_of(checkpoint, model).partition(":")
     if framework == "hybrid" and not place:
         return HybridAdapter.open(checkpoint, device)
     if framework == "transformers":
@@ -59,7 +59,14 @@ def open_adapter(
     )
 
 
-def _recognized(checkpoint: Checkpoint) -> str:
+def framework_of(checkpoint: Checkpoint, model: str | None = None) -> str:
+    """What ``--model`` says, or what the checkpoint is by itself.
+
+    Raises:
+        UserError: it cannot be told.
+    """
+    if model:
+        return model
     if checkpoint.folder:
         return "transformers"
     if is_hybrid(checkpoint):

@@ -1,6 +1,7 @@
 """The page of a sweep: one HTML file that needs nothing else, in light and in dark."""
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,13 @@ _SUMMARY = (
     ("GIoU, a missed object counts -1", "giou_penalized"),
 )
 
+# What it means that an input is empty; runs of earlier versions wrote the digest of nothing.
+_UNSET = {
+    "framework": "recognized by the checkpoint",
+    "configuration": "none but what is in the checkpoint",
+    "weights": "those at the top level of the checkpoint",
+}
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -43,6 +51,10 @@ def themed(svg: str) -> str:
         element = element.replace(f": {color}", f": {own}")
     width = float(element.split('width="')[1].split("pt")[0])
     return element.replace("<svg", f'<svg style="min-width: {SHRUNK * width:.0f}pt"', 1)
+
+
+def _told(name: str, value: object) -> object:
+    return _UNSET.get(name, value) if value in ("", hashlib.sha256().hexdigest()) else value
 
 
 def photograph(path: Path) -> str:
@@ -65,7 +77,7 @@ def page(
     return environment.get_template("report.html").render(
         tables=list(zip(_TABLES, tables, strict=False)),
         pictures=pictures,
-        inputs=ledger.inputs,
+        inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
         variants=len(results) - 1,
         resamples=ledger.study()["resamples"],

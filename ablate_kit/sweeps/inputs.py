@@ -13,6 +13,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.description import description_files
+from ablate_kit.models.open import framework_of
 from ablate_kit.sweeps.recipe import SweepRecipe
 from detector.data.dataset import Dataset
 
@@ -30,7 +31,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
     return {
         "checkpoint": _checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
-        "framework": recipe.model.framework or "",
+        "framework": framework_of(checkpoint, recipe.model.framework),
         "configuration": _listed(description_files(recipe.model.framework)),
         "batch_size": recipe.evaluation.batch_size,
         "score_threshold": recipe.evaluation.score_threshold,
@@ -55,7 +56,9 @@ def _checkpoint_digest(checkpoint: Checkpoint) -> str:
 
 
 def _listed(files: Sequence[Path]) -> str:
-    """A digest of the files' names and contents."""
+    """A digest of the files' names and contents; empty where there is none."""
+    if not files:
+        return ""
     text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
     return hashlib.sha256(text.encode()).hexdigest()
 

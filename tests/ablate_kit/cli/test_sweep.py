@@ -59,6 +59,13 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     report = tmp_path / "run" / "report"
     page = (report / "report.html").read_text()
     assert "<svg" in page
+    assert "e3b0c442" not in page  # the digest of nothing
+    for name, told in {
+        "framework": "hybrid",
+        "configuration": "none but what is in the checkpoint",
+        "weights": "those at the top level of the checkpoint",
+    }.items():
+        assert f'<tr><td>{name}</td><td class="text">{told}</td></tr>' in page
     assert not any(word in page for word in ('src="http', 'href="http', "<script", "@import"))
     for name in ("ranking", "heads", "percentages", "cumulative", "layers", "queries", "boxes"):
         assert (report / f"{name}.png").stat().st_size > 5000
