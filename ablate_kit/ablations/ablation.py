@@ -171,7 +171,7 @@ Intervention = Removed | Resampled
 
 @dataclass(frozen=True)
 class Ablation:
-    """A named set of edits. ``kind`` says by what rule it was made; ``name`` suits a file name.
+    """A named set of edits. ``kind`` says by what rule it was made; ``name`` tells it apart.
 
     Edits apply in order; where two touch one element, the later one counts. ``live`` is what only
     a running model can undergo; no file can hold it.
@@ -246,7 +246,7 @@ def philox(seed: int, draw: int, tensor: str) -> "np.random.Philox":
     """The generator of a tensor's random numbers."""
     import numpy as np
 
-    key = hashlib.sha256(f"{seed}/{draw}/{tensor}".encode()).digest()[:16]
+    key = hashlib.sha256(f"{seed}/{draw}/{tensor}".encode("utf-8", "surrogatepass")).digest()[:16]
     return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
 
 

@@ -1,6 +1,6 @@
 """A variant as a checkpoint of its own, with a receipt that says what was done."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -12,14 +12,25 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.checkpoints.patch import Note, copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
+from ablate_kit.file_names import files_in
 
 PLACEHOLDER = "0" * 64  # where a digest is not known yet
 
 
-def variant_path(checkpoint: Checkpoint, ablation: Ablation, output: Path) -> Path:
-    """Where a variant goes in the folder ``output``: a file like the checkpoint's, or a folder."""
+def variant_paths(
+    checkpoint: Checkpoint, ablations: Iterable[Ablation], output: Path
+) -> dict[Path, Ablation]:
+    """Where variants go in the folder ``output``: files like the checkpoint's, or folders.
+
+    Raises ``UserError`` where two that differ have one name.
+    """
+    by_name: dict[str, Ablation] = {}
+    for one in ablations:
+        if by_name.setdefault(one.name, one).digest != one.digest:
+            raise UserError(f'two variants that differ are called "{one.name}"')
     suffix = "" if checkpoint.folder else checkpoint.path.suffix
-    return output / f"{ablation.name}{suffix}"
+    paths = files_in(output, list(by_name), suffix)
+    return dict(zip(paths, by_name.values(), strict=True))
 
 
 def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:

@@ -175,10 +175,9 @@ def write_all(
     as_json: bool,
     dry_run: bool,
 ) -> None:
-    from ablate_kit.ablations.write import variant_path
+    from ablate_kit.ablations.write import variant_paths
 
-    targets = {variant_path(checkpoint, one, output): one for one in ablations}
-    _write(checkpoint, targets, as_json, dry_run)
+    _write(checkpoint, variant_paths(checkpoint, ablations, output), as_json, dry_run)
 
 
 def _write(

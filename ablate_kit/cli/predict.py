@@ -39,19 +39,21 @@ def predict(
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.atomic import new_folder
+    from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.folder import check_free
 
     check_free(output)
     check_device(device)
-    stems = _stems(images)
     pixels = [_read(path) for path in images]
     paths = [checkpoint, compare] if compare else [checkpoint]
     # As names of files, beside images.json.
     names = [name.replace("/", "_") for name in names_of(paths, "a checkpoint")]
     if len({*names, "images"}) <= len(names):
         names = ["baseline", "variant"][: len(paths)]
+    jsons = files_in(Path(), names, ".json", taken=["images"])
+    pngs = files_in(Path(), [path.stem for path in images], ".png", what="images")
     found: list[list[ImageDetections]] = []
     classes: list[tuple[str, ...]] = []
     with progress() as bars:
@@ -70,30 +72,22 @@ def predict(
         raise UserError(f"{paths[0]} and {paths[1]} have different classes")
     output.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(output) as place:
-        for i, stem in enumerate(stems):
+        for i, png in enumerate(pngs):
             pictures = [
                 _picture(pixels[i], of[i], classes[0], score, name if compare else "")
                 for of, name in zip(found, names, strict=True)
             ]
-            _sheet(pictures).save(place / f"{stem}.png")
-        for of, name in zip(found, names, strict=True):
-            write_json(place / f"{name}.json", _results(of))
+            _sheet(pictures).save(place / png)
+        for of, file in zip(found, jsons, strict=True):
+            write_json(place / file, _results(of))
         write_json(place / "images.json", _images(images, pixels, classes[0]))
     for i, path in enumerate(images):
         told = (f"{name}: {_told(of[i], classes[0], score)}"
                 for of, name in zip(found, names, strict=True))  # fmt: skip
         say(f"{path}  {'; '.join(told)}")
     count = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
-    files = ", ".join(f"{name}.json" for name in names)
+    files = ", ".join(map(str, jsons))
     say(f"written to {output}: {count}, {files} (COCO results), images.json")
-
-
-def _stems(images: list[Path]) -> list[str]:
-    stems = [path.stem for path in images]
-    twice = [stem for stem, count in Counter(stems).items() if count > 1]
-    if twice:
-        raise UserError(f'two images are called "{twice[0]}"; their pictures would be one file')
-    return stems
 
 
 def _read(path: Path) -> "Pixels":

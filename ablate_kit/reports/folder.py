@@ -7,6 +7,7 @@ from typing import Any
 
 from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.errors import UserError
+from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports import tables
 from ablate_kit.reports.figures import comparison_figure
@@ -43,11 +44,6 @@ def write_report(
         if len(results) > 1:
             comparison_figure(results, place / "figure.png")
         also(place)
-
-
-def numbered(index: int, name: str) -> str:
-    """A variant's name as the stem of a file, in the order of the variants."""
-    return f"{index:03d}_{name.replace('/', '_')}"
 
 
 def as_dict(

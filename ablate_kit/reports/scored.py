@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ablate_kit.file_names import numbered
 from ablate_kit.metrics.changes import Changes, changes, groups
 from ablate_kit.metrics.confusion import Confusion, confusion
 from ablate_kit.metrics.curves import Curves, curves
@@ -12,7 +13,6 @@ from ablate_kit.metrics.errors import Cause, errors
 from ablate_kit.metrics.matching import greedy_matches
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.curves import curves_figure
-from ablate_kit.reports.folder import numbered
 from ablate_kit.reports.table import Table
 
 CAUSES = tuple(cause for cause in Cause if cause is not Cause.NONE)

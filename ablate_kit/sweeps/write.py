@@ -7,7 +7,7 @@ from pathlib import Path
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits
 from ablate_kit.ablations.receipt import Receipt, receipt_of
-from ablate_kit.ablations.write import check_free, variant_path, write_variants
+from ablate_kit.ablations.write import check_free, variant_paths, write_variants
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
@@ -37,8 +37,7 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
     there: list[Path] = []
     impossible: dict[str, str] = {}
     base = ""
-    for ablation in ablations:
-        path = variant_path(checkpoint, ablation, folder)
+    for path, ablation in variant_paths(checkpoint, ablations, folder).items():
         try:
             check_fits(checkpoint, ablation)
         except UserError as error:
