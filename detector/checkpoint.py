@@ -3,13 +3,14 @@
 import json
 import math
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from detector.disk.atomic import new_stream
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 
@@ -67,14 +68,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """
     head, order = safetensors_head(layout_of(tensors), metadata)
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(head)
-            for name in order:
-                flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-                file.write(flat.view(torch.uint8).numpy().data)
-
-    save_atomically(path, write)
+    with new_stream(path, overwrite=True) as file:
+        file.write(head)
+        for name in order:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().data)
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
@@ -100,16 +98,12 @@ def safetensors_head(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """A ``torch.save`` file, by ``save_atomically``; a failure leaves the earlier one."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            try:
-                torch.save(dict(checkpoint), file)
-            except RuntimeError as error:  # how torch's zip writer tells of a failed write
-                raise OSError(str(error).splitlines()[0]) from error
-
-    save_atomically(path, write)
+    """A ``torch.save`` file; a failure leaves the earlier one."""
+    with new_stream(path, overwrite=True) as file:
+        try:
+            torch.save(dict(checkpoint), file)
+        except RuntimeError as error:  # how torch's zip writer tells of a failed write
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def load_checkpoint(path: Path, device: torch.device, what: str) -> dict[str, Any]:
@@ -123,19 +117,3 @@ def load_checkpoint(path: Path, device: torch.device, what: str) -> dict[str, An
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} is not the checkpoint of a {what} run")
     return checkpoint
-
-
-def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Has ``write`` make the file under a temporary name, then puts it in place.
-
-    Whatever stops it, ``path`` is the old file or the complete new one. Raises ``UserError`` where
-    it cannot be written, as on a full disk.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -17,8 +17,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from detector.disk.atomic import new_file, new_folder, new_text
+
 from .archive import Archive
-from .atomic import new_file, new_folder, new_text
 from .digest import digest_behind, digest_of
 from .elements import Change, bytes_of, write_elements, write_through
 from .embedded import BLOCK, embedded, head_of, stripped
@@ -53,7 +54,8 @@ def write_patched(
     ``note`` is put at ``note_path`` just before, or, where that is None, into the metadata of
     the copy, which must be a safetensors file (see ``embedded``); the digest is that of the copy
     without it. Raises ``CheckpointError`` for changes that do not fit, and where ``destination`` is
-    the archive's own file, or exists and ``overwrite`` is false.
+    the archive's own file; ``UserError`` where it exists and ``overwrite`` is false, or cannot be
+    written.
     """
     if len(archive.files) > 1:
         raise CheckpointError(f"{archive.path} lists several files; a copy of it is a folder")

@@ -38,11 +38,11 @@ def predict(
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.checkpoints.atomic import new_folder
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.folder import check_free
+    from detector.disk.atomic import new_folder
 
     check_free(output)
     check_device(device)

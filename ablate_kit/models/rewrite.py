@@ -22,7 +22,6 @@ from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
 from ablate_kit.ablations.verify import Check, exists, original
 from ablate_kit.ablations.write import PLACEHOLDER, check_base, note_as_told
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.checkpoints.atomic import new_file, new_text
 from ablate_kit.checkpoints.digest import digest, digest_of
 from ablate_kit.checkpoints.elements import bytes_of, write_through
 from ablate_kit.checkpoints.embedded import embedded
@@ -32,6 +31,7 @@ from ablate_kit.models.bridge.convert import Bridge, to_transformers
 from ablate_kit.models.convert import Conversion, converted
 from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
 from detector.checkpoint import Layout, layout_of, safetensors_head, weights_metadata
+from detector.disk.atomic import new_file, new_text
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports import tables
 from ablate_kit.reports.figures import comparison_figure
+from detector.disk.atomic import new_folder
 
 
 def check_free(folder: Path) -> None:

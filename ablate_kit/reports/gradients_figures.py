@@ -1,7 +1,6 @@
 """A gradient diagnosis as pictures."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +30,7 @@ COLORS = {
 CLOSE = 0.018  # of the figure's height: labels nearer than this are left out
 
 
-def heat_map(report: GradientReport, path: Path) -> None:
+def heat_map(report: GradientReport, file: BinaryIO) -> None:
     """Mean gradient norm of every tensor, in the model's order, over the steps."""
     figure = _figure(9, 8)
     axes: Any = figure.subplots()
@@ -68,10 +67,10 @@ def heat_map(report: GradientReport, path: Path) -> None:
     axes.set_title(
         "Gradient norm by depth over time (gray: none, or zero)", fontsize=10, loc="left"
     )
-    _save(figure, path)
+    _save(figure, file)
 
 
-def update_histogram(report: GradientReport, path: Path) -> None:
+def update_histogram(report: GradientReport, file: BinaryIO) -> None:
     """How large the steps were against the weights, over all steps and tensors."""
     figure = _figure(7, 3.2)
     axes: Any = figure.subplots()
@@ -82,10 +81,10 @@ def update_histogram(report: GradientReport, path: Path) -> None:
     axes.set_ylabel("tensors x steps")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    _save(figure, file)
 
 
-def verdict_bars(report: GradientReport, path: Path) -> None:
+def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
     """Tensors of each module by verdict."""
     modules = report.modules()
     figure = _figure(8, 1.4 + 0.24 * len(modules))
@@ -103,7 +102,7 @@ def verdict_bars(report: GradientReport, path: Path) -> None:
     axes.set_xlabel("tensors")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
-    _save(figure, path)
+    _save(figure, file)
 
 
 FIGURES = {"heat_map": heat_map, "update_ratios": update_histogram, "verdicts": verdict_bars}
@@ -118,5 +117,5 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _save(figure: "Figure", path: Path) -> None:
-    figure.savefig(path, dpi=110, format="png")
+def _save(figure: "Figure", file: BinaryIO) -> None:
+    figure.savefig(file, dpi=110, format="png")

@@ -21,7 +21,7 @@ from ablate_kit.reports.gradients_text import (
     detailed_report,
     summary,
 )
-from detector.checkpoint import save_atomically
+from detector.disk.atomic import new_stream, new_text
 
 DETAILED, ANALYSIS = "gradient_flow_detailed_report.txt", "gradient_analysis_report.txt"
 
@@ -53,7 +53,8 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
-        save_atomically(folder / f"{name}.png", lambda path, draw=draw: draw(report, path))  # type: ignore[misc]
+        with new_stream(folder / f"{name}.png", overwrite=True) as file:
+            draw(report, file)
     figures = {name: (folder / f"{name}.png").read_bytes() for name in FIGURES}
     for name, text in (
         ("summary.txt", summary(report) + "\n"),
@@ -63,7 +64,7 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
         ("gradients.json", json.dumps(to_dict(report), indent=1, ensure_ascii=False) + "\n"),
         ("report.html", page(report, figures)),
     ):
-        save_atomically(folder / name, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
+        new_text(folder / name, text, overwrite=True)
 
 
 def to_dict(report: GradientReport) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.metrics.bootstrap import (
     METRICS,
     Bootstrap,
@@ -36,6 +35,7 @@ from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.study import results as results_of
 from detector.data.dataset import Dataset
+from detector.disk.atomic import new_folder
 
 EXAMPLES = 6  # photographs, and fields of displacement
 

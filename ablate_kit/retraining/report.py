@@ -9,7 +9,7 @@ import numpy as np
 from ablate_kit.reports.figures import COLORS
 from ablate_kit.retraining.study import Outcome
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
-from detector.checkpoint import save_atomically
+from detector.disk.atomic import new_stream, new_text
 
 FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", "figure.png", "figure.svg")
 
@@ -24,20 +24,12 @@ def write_report(outcomes: Sequence[Outcome], folder: Path) -> None:
         "per_class.csv": class_table(outcomes).csv(),
     }
     for name, text in texts.items():
-        save_atomically(folder / name, _writing(text))
+        new_text(folder / name, text, overwrite=True)
     figure = _figure(outcomes)
     for kind in ("png", "svg"):
         metadata = {"Date": None} if kind == "svg" else None
-        save_atomically(
-            folder / f"figure.{kind}",
-            lambda path, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
-                path, format=kind, dpi=150, metadata=metadata
-            ),
-        )
-
-
-def _writing(text: str) -> Any:
-    return lambda path: path.write_text(text)
+        with new_stream(folder / f"figure.{kind}", overwrite=True) as file:
+            figure.savefig(file, format=kind, dpi=150, metadata=metadata)
 
 
 def _figure(outcomes: Sequence[Outcome]) -> Any:

@@ -30,8 +30,8 @@ from ablate_kit.models.adapter import detect_all, ground_truth
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.validation import evaluator
 from ablate_kit.retraining.recipe import Run
-from detector.checkpoint import save_atomically
 from detector.data.dataset import Dataset
+from detector.disk.atomic import new_text
 from detector.network.model import HybridDetector
 from detector.training.trainer import Progress, Trainer
 
@@ -131,7 +131,7 @@ def _train(
     note = place / "run.json"
     if note.exists():
         _refuse_other(folder, run, json.loads(note.read_text())["key"])
-    save_atomically(note, lambda path: path.write_text(json.dumps({"key": run.key}) + "\n"))
+    new_text(note, json.dumps({"key": run.key}) + "\n", overwrite=True)
     started = time.monotonic()
     trainer = Trainer(
         run.recipe, training, place, evaluate=evaluator(validation, device), device=device

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.checkpoints.atomic import new_file
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
+from detector.disk.atomic import new_file
 
 Arrays = dict[str, NDArray[Any]]
 Keys = tuple[str, ...]

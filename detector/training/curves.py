@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detector.checkpoint import save_atomically
+from detector.disk.atomic import new_stream
 
 Values = Sequence[float | None]
 
@@ -34,4 +34,5 @@ def draw_curves(history: Mapping[str, Values], path: Path) -> None:
     if right.lines:
         right.set_ylim(bottom=0)
         right.legend(frameon=False)
-    save_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    with new_stream(path, overwrite=True) as file:
+        figure.savefig(file, dpi=110, format="png")

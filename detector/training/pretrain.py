@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from detector.checkpoint import load_checkpoint, save_atomically, save_checkpoint
+from detector.checkpoint import load_checkpoint, save_checkpoint
 from detector.data.classification import LabeledImages
 from detector.data.classification_training import (
     TransformedImages,
@@ -24,6 +24,7 @@ from detector.data.classification_training import (
     mixing_generator,
 )
 from detector.data.training import EpochSampler, loader
+from detector.disk.atomic import new_text
 from detector.errors import UserError
 from detector.network.classifier import Classifier
 from detector.training.ema import Ema
@@ -146,7 +147,7 @@ class Pretrainer:
         if not resume:
             write_config(self.output / "config.json", self.recipe, self.classes)
         recipe = yaml.safe_dump(self.recipe.resolved(), sort_keys=False)
-        (self.output / "recipe.yaml").write_text(recipe)
+        new_text(self.output / "recipe.yaml", recipe, overwrite=True)
         with tf32(enabled=False):
             while self.state.epoch < self.options.epochs:
                 self._epoch(progress)
@@ -187,7 +188,7 @@ class Pretrainer:
                 is_average=self.ema is not None,
             )
         history = json.dumps(self.state.history, indent=2)
-        save_atomically(self.output / "history.json", lambda path: path.write_text(history))
+        new_text(self.output / "history.json", history, overwrite=True)
         self._save(self.output / "latest.pth")  # last: what comes before it is repeated if stopped
         progress.finish(record)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from detector.checkpoint import save_atomically, save_checkpoint, save_tensors
+from detector.checkpoint import save_checkpoint, save_tensors
 from detector.config import HybridConfig
+from detector.disk.atomic import new_text
 from detector.network import legacy
 from detector.training.pretrain_recipe import PretrainRecipe
 
@@ -27,7 +28,7 @@ def write_config(path: Path, recipe: PretrainRecipe, classes: Sequence[str]) -> 
         "classes": list(classes),
     }
     text = json.dumps(content, indent=4)
-    save_atomically(path, lambda temporary: temporary.write_text(text))
+    new_text(path, text, overwrite=True)
 
 
 def export(

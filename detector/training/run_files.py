@@ -10,10 +10,10 @@ import yaml
 
 from detector.checkpoint import (
     load_checkpoint,
-    save_atomically,
     save_checkpoint,
     save_weights,
 )
+from detector.disk.atomic import new_text
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 from detector.training.curves import draw_curves
@@ -40,10 +40,10 @@ class RunFiles:
         except OSError as error:
             raise UserError(f"cannot make the folder {self.folder}: {error.strerror}") from None
         text = yaml.safe_dump(dict(recipe), sort_keys=False)
-        save_atomically(self.folder / "recipe.yaml", lambda path: path.write_text(text))
+        new_text(self.folder / "recipe.yaml", text, overwrite=True)
         if origin:
             text = json.dumps(dict(origin), indent=2) + "\n"
-            save_atomically(self.folder / "origin.json", lambda path: path.write_text(text))
+            new_text(self.folder / "origin.json", text, overwrite=True)
         self._cut(self.log, resumed_at or 0)
         if self.skipped.exists():
             self._cut(self.skipped, resumed_at or 0)
@@ -52,7 +52,7 @@ class RunFiles:
         """What was written after the checkpoint that the run goes on from will come again."""
         lines = path.read_text().splitlines() if path.exists() else []
         text = "".join(f"{line}\n" for line in lines if _step(line) < step)
-        save_atomically(path, lambda temporary: temporary.write_text(text))
+        new_text(path, text, overwrite=True)
 
     def load(self, device: torch.device) -> dict[str, Any]:
         return load_checkpoint(self.latest, device, "training")
@@ -70,7 +70,7 @@ class RunFiles:
 
     def save_history(self, history: History) -> None:
         text = json.dumps(history, indent=2)
-        save_atomically(self.folder / "history.json", lambda path: path.write_text(text))
+        new_text(self.folder / "history.json", text, overwrite=True)
         draw_curves(history, self.folder / "curves.png")
         if self._board is not None:
             for name, values in history.items():

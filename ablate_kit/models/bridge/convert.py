@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from ablate_kit.ablations.receipt import receipt_path
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.atomic import new_folder
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.checkpoints.patch import Note
@@ -19,6 +18,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.architecture import Architecture, architecture
 from ablate_kit.models.bridge.names import Origin, is_dropped, origins
 from ablate_kit.models.bridge.processor import processor, test_pipeline
+from detector.disk.atomic import new_folder
 
 NAMES = "mmdetection_names.json"
 

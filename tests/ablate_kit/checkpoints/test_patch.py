@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
 from ablate_kit.checkpoints.patch import Change, bytes_of, copy_folder_patched, write_patched
+from ablate_kit.errors import UserError
 
 
 def patched(source: Path, *changes: Change) -> Path:
@@ -283,7 +284,7 @@ def test_existing_files_are_replaced_only_when_asked(saved: Path) -> None:
     target = saved.with_name("old.pth")
     target.write_bytes(b"old")
     with open_archive(saved) as archive:
-        with pytest.raises(CheckpointError, match="exists; it is replaced only with overwrite"):
+        with pytest.raises(UserError, match="exists; it is replaced only with overwrite"):
             write_patched(archive, [], target)
         assert target.read_bytes() == b"old"
         write_patched(archive, [], target, overwrite=True)
@@ -308,9 +309,9 @@ def test_a_file_that_changed_since_it_was_opened_is_not_copied(saved: Path) -> N
 
 def test_destinations_that_cannot_be_written_give_one_line(saved: Path) -> None:
     with open_archive(saved) as archive:
-        with pytest.raises(CheckpointError, match=r"cannot write .*new\.pth: No such file"):
+        with pytest.raises(UserError, match=r"cannot write .*new\.pth: No such file"):
             write_patched(archive, [], saved.parent / "no" / "new.pth")
-        with pytest.raises(CheckpointError, match="is a folder"):
+        with pytest.raises(UserError, match="is a folder"):
             write_patched(archive, [], saved.parent, overwrite=True)
 
 
@@ -390,7 +391,7 @@ def test_a_folder_is_replaced_as_a_whole_and_only_when_asked(folder: Path, tmp_p
     target.mkdir()
     (target / "old.txt").write_text("old")
     with open_checkpoint(folder) as checkpoint:
-        with pytest.raises(CheckpointError, match="exists; it is replaced only with overwrite"):
+        with pytest.raises(UserError, match="exists; it is replaced only with overwrite"):
             copy_folder_patched(checkpoint, [], target)
         with pytest.raises(CheckpointError, match="no tensor"):
             copy_folder_patched(checkpoint, [Change("x", b"")], target, overwrite=True)

@@ -257,7 +257,7 @@ def test_a_failed_write_keeps_the_earlier_checkpoint(
     with pytest.raises(UserError, match=r"cannot write .*best\.pth: No space left on device"):
         trainer(tmp_path, epochs=2).run(Silent(), resume=True)
     assert (tmp_path / "latest.pth").read_bytes() == before
-    assert not list(tmp_path.glob(".*.part"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_the_last_batches_of_an_epoch_are_divided_by_their_number(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
 """Writing a file or folder so that others see the old one, or the complete new one, or none."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from .errors import CheckpointError
+from detector.errors import UserError
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
+_LONGEST = 255  # bytes of a file's name
 
 
 @contextmanager
@@ -16,15 +21,15 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
     The bytes go to a temporary file beside it, which is renamed when the block ends well and
     removed when it does not. Where it replaces a file it is synchronized to disk before, so that
     not even a power failure leaves neither; a new one reaches the disk in the system's own time,
-    as with ``cp``. Raises ``CheckpointError`` where ``destination`` exists (unless ``overwrite``)
-    or cannot be written.
+    as with ``cp``. Raises ``UserError`` where ``destination`` exists (unless ``overwrite``) or
+    cannot be written.
     """
     destination = destination.absolute()
-    _check_free(destination, overwrite)
-    if destination.is_dir():
-        raise CheckpointError(f"{destination} is a folder; a file is written")
-    temporary = _beside(destination)
     with _explained(destination):
+        _check_free(destination, overwrite)
+        if destination.is_dir():
+            raise UserError(f"{destination} is a folder; a file is written")
+        temporary = _beside(destination)
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -40,9 +45,16 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
             raise
 
 
-def new_text(destination: Path, text: str, *, overwrite: bool = False) -> None:
-    """``new_file`` of a short text."""
+@contextmanager
+def new_stream(destination: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """``new_file`` as a buffered file object, for libraries that write to one."""
     with new_file(destination, overwrite=overwrite) as fd, os.fdopen(os.dup(fd), "wb") as file:
+        yield file
+
+
+def new_text(destination: Path, text: str, *, overwrite: bool = False) -> None:
+    """``new_file`` of a short text, in UTF-8."""
+    with new_stream(destination, overwrite=overwrite) as file:
         file.write(text.encode())
 
 
@@ -54,11 +66,11 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
     process leaves no half of a folder; a power failure may leave files that are not yet on disk.
     """
     destination = destination.absolute()
-    _check_free(destination, overwrite)
-    if destination.exists() and not destination.is_dir():
-        raise CheckpointError(f"{destination} is a file; a folder is written")
-    temporary, old = _beside(destination), _beside(destination)
     with _explained(destination):
+        _check_free(destination, overwrite)
+        if destination.exists() and not destination.is_dir():
+            raise UserError(f"{destination} is a file; a folder is written")
+        temporary, old = _beside(destination), _beside(destination)
         temporary.mkdir()
         try:
             yield temporary
@@ -74,13 +86,26 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Removes what killed processes left in ``folder``; nobody else may be writing there now."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) is None:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _check_free(destination: Path, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(destination):
-        raise CheckpointError(f"{destination} exists; it is replaced only with overwrite")
+        raise UserError(f"{destination} exists; it is replaced only with overwrite")
 
 
 def _beside(destination: Path) -> Path:
-    return destination.with_name(f".{destination.name}.{os.urandom(6).hex()}.tmp")
+    end = f".{os.urandom(6).hex()}.tmp"
+    name = os.fsencode(destination.name)[: _LONGEST - 1 - len(end)]
+    return destination.with_name(f".{os.fsdecode(name)}{end}")
 
 
 @contextmanager
@@ -88,4 +113,7 @@ def _explained(destination: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"cannot write {destination}: {error.strerror or error}") from None
+        named = error.filename
+        if isinstance(named, str) and destination.parent not in Path(named).absolute().parents:
+            raise  # it tells of another file, which was read in the block
+        raise UserError(f"cannot write {destination}: {error.strerror or error}") from None

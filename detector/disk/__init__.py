@@ -1,0 +1,1 @@
+"""Files and folders that outlive whatever stops the process that writes them."""

@@ -1,0 +1,44 @@
+"""Files of lines that are only ever appended to, such as the ledger of a sweep.
+
+A process that is killed while it appends leaves a part of a line at the end. Readers pass over it,
+since it may as well be a line that another process is writing right now; the next one who
+appends cuts it off.
+"""
+
+import os
+from pathlib import Path
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The complete lines of a file, without their ends; none where there is no file."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return data.split(b"\n")[:-1]
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line that is on disk when this returns; on a full disk, none or a part of one."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(line.encode() + b"\n")
+        os.lseek(fd, _end_of_lines(fd), os.SEEK_SET)
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _end_of_lines(fd: int, block: int = 1 << 16) -> int:
+    """Where the last complete line ends."""
+    end = os.fstat(fd).st_size
+    while end:
+        start = max(0, end - block)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

@@ -1,0 +1,168 @@
+"""What is on disk stays whole, whatever stops the process that writes it, and is one process's."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from detector.disk.atomic import new_file, new_folder, new_stream, new_text, remove_temporaries
+from detector.disk.lines import append_line, whole_lines
+from detector.disk.lock import NAME, locked
+from detector.errors import UserError
+
+
+def put_text(path: Path) -> None:
+    new_text(path, "new", overwrite=True)
+
+
+def put_stream(path: Path) -> None:
+    with new_stream(path, overwrite=True) as file:
+        file.write(b"n")
+        file.write(b"ew")
+
+
+def put_folder(path: Path) -> None:
+    with new_folder(path, overwrite=True) as place:
+        (place / "file").write_text("new")
+
+
+WAYS: list[tuple[Callable[[Path], None], str]] = [
+    *((put, call) for put in (put_text, put_stream) for call in ("open", "fsync", "replace")),
+    *((put_folder, call) for call in ("mkdir", "rename")),
+]
+
+
+@pytest.mark.parametrize(("put", "call"), WAYS)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_failure_leaves_the_old_and_nothing_else(
+    put: Callable[[Path], None],
+    call: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "a"
+    if put is put_folder:
+        path.mkdir()
+    else:
+        path.write_text("old")
+    real, calls = getattr(os, call), []
+
+    def fails_once(*args: object, **kwargs: object) -> object:
+        calls.append(args)
+        if len(calls) == 1:
+            raise OSError(code, os.strerror(code))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, call, fails_once)
+    with pytest.raises(UserError) as caught:
+        put(path)
+    assert str(caught.value) == f"cannot write {path}: {os.strerror(code)}"
+    assert calls
+    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.iterdir()) == [] if path.is_dir() else path.read_text() == "old"
+
+
+def test_a_name_as_long_as_can_be_is_written(tmp_path: Path) -> None:
+    for name in ("a" * 255, "ä" * 127):
+        new_text(tmp_path / name, "x")
+        assert (tmp_path / name).read_text() == "x"
+    with pytest.raises(UserError, match=r"cannot write .*: File name too long"):
+        new_text(tmp_path / ("a" * 256), "x")
+    with pytest.raises(UserError, match=r"cannot write .*: Not a directory"):
+        new_text(tmp_path / ("a" * 255) / "b", "x")
+
+
+def test_what_a_file_that_is_read_lacks_is_not_said_of_the_one_that_is_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileNotFoundError, match="gone"), new_file(tmp_path / "out" / "new"):
+        (tmp_path / "gone").read_text()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_only_our_own_temporaries_are_removed(tmp_path: Path) -> None:
+    child = (
+        "import os, sys; from pathlib import Path; from detector.disk.atomic import *\n"
+        "with new_folder(Path(sys.argv[1], 'report')) as place, new_file(Path(sys.argv[1], 'a')):\n"
+        "    (place / 'half').write_text('x'); os._exit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", child, tmp_path], check=False)
+    assert done.returncode == 7
+    assert len(list(tmp_path.iterdir())) == 2
+    others = {".report.tmp", ".a.0123456789ag.tmp", "a.0123456789ab.tmp"}
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    remove_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_a_line_that_was_cut_off_is_passed_over_and_then_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    assert whole_lines(path) == []
+    append_line(path, "one")
+    append_line(path, "two " * 50_000)
+    whole = path.read_bytes()
+    for torn in (b"x", b"x" * 200_000):
+        path.write_bytes(whole + torn)
+        assert whole_lines(path) == whole.split(b"\n")[:-1]
+        assert path.read_bytes() == whole + torn  # reading writes nothing
+    append_line(path, "three")
+    assert path.read_bytes() == whole + b"three\n"
+    path.write_bytes(b"nothing but a torn line")
+    append_line(path, "one")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_a_second_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    run = tmp_path / "a" / "run"
+    with locked(run):
+        with pytest.raises(UserError, match=rf"run is in use by process {os.getpid()} on "):
+            locked(run).__enter__()
+        with locked(tmp_path / "a"):
+            pass
+    assert list(run.iterdir()) == []
+    with locked(run):
+        pass
+
+
+def test_a_crash_releases_the_lock_though_a_child_lives_on(tmp_path: Path) -> None:
+    child = (
+        "import os, sys; from pathlib import Path; from detector.disk.lock import locked\n"
+        "there, here = os.pipe()\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    if os.fork() == 0:\n"
+        "        os.write(here, b'x'); sys.stdin.read(); os._exit(0)\n"  # until the test is done
+        "    os.read(there, 1); os._exit(7)"
+    )
+    with subprocess.Popen([sys.executable, "-c", child, tmp_path], stdin=subprocess.PIPE) as first:
+        assert first.wait() == 7
+        assert (tmp_path / NAME).exists()
+        with locked(tmp_path):
+            pass
+        assert not (tmp_path / NAME).exists()
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / NAME).symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="cannot use the folder"):
+        locked(tmp_path / "run").__enter__()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_where_there_are_no_locks_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", without)
+    with locked(tmp_path):
+        assert (tmp_path / NAME).exists()
