@@ -1,7 +1,7 @@
 """Adapter for Hugging Face object detectors: any ``AutoModelForObjectDetection`` folder."""
 
 import inspect
-import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,13 @@ from PIL import Image
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.hf_folder import (
+    check_folder,
+    check_model_type,
+    told,
+    told_by_model,
+    without_hub,
+)
 from detector.data.dataset import Pixels
 
 
@@ -43,32 +50,29 @@ class TransformersAdapter:
     ) -> "TransformersAdapter":
         """The detector that ``folder`` describes, with the weights of ``checkpoint``.
 
-        Raises ``UserError`` when the folder wants to run its own code and is not trusted, and
-        when the weights do not fit the model.
+        Raises ``UserError`` when the folder wants to run its own code and is not trusted, asks
+        for what is not in it, is no detector's, and when the weights do not fit the model.
         """
-        refuse_untrusted(folder, trust_remote_code)
+        check_folder(folder, trusted=trust_remote_code)
         transformers = _import()
+        if not trust_remote_code:
+            check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-        with _quiet(transformers):
-            config = transformers.AutoConfig.from_pretrained(folder, **options)
-            with torch.device("meta"):  # for its class only; no weights are made
-                kind = type(
-                    transformers.AutoModelForObjectDetection.from_config(
-                        config, trust_remote_code=trust_remote_code
-                    )
-                )
-            processor = transformers.AutoImageProcessor.from_pretrained(
-                folder, backend="pil", **options
-            )
+        with _quiet(transformers), without_hub():
+            with told(folder, "the configuration"):
+                config = transformers.AutoConfig.from_pretrained(folder, **options)
+            kind = _kind(transformers, config, folder, trust_remote_code)
+            processor = _processor(transformers, folder, options)
             weights = checkpoint.state_dict()
-            module, report = kind.from_pretrained(
-                None,
-                config=config,
-                state_dict=weights,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
-            )
+            with told(folder, "the model"):
+                module, report = kind.from_pretrained(
+                    None,
+                    config=config,
+                    state_dict=weights,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
+                )
             _check(report, checkpoint)
             live = _live_names(module, _arrivals(kind, config, weights), weights)
         return TransformersAdapter(module, processor, live, device)
@@ -84,10 +88,17 @@ class TransformersAdapter:
         return Prepared(dict(inputs), image.shape[:2])
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
-        return self.module(**{name: tensor.to(self.device) for name, tensor in inputs.items()})
+        placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        with told_by_model(tuple(inputs["pixel_values"].shape)):
+            return self.module(**placed)
 
     def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
         process = self.processor.post_process_object_detection
+        if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
+            raise UserError(
+                f"{type(self.module).__name__} gives no boxes and logits of queries "
+                "(pred_boxes, logits), which a detector is read by"
+            )
         results = process(outputs, threshold=0.0, target_sizes=list(origins))
         # The library does not tell which query a detection comes from. So it decodes boxes once
         # more that are numbered: query k's is a point at (k, k).
@@ -102,25 +113,6 @@ class TransformersAdapter:
         ]
 
 
-def refuse_untrusted(folder: Path, trusted: bool) -> None:
-    """Refuses a folder whose config names code of its own, unless it is trusted."""
-    if trusted:
-        return
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no config.json") from None
-    except (OSError, ValueError):
-        raise UserError(f"{folder}/config.json is not readable as JSON") from None
-    code = config.get("auto_map") if isinstance(config, dict) else None
-    if code:
-        files = sorted({str(name).split(".")[0] + ".py" for name in dict(code).values()})
-        raise UserError(
-            f"{folder} runs its own code ({', '.join(files)}); read it, then add "
-            "--trust-remote-code to run it. Inspecting and cutting need no such trust"
-        )
-
-
 def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
     """All that a detector is made from but its weights."""
     kind = type(adapter.module)
@@ -129,6 +121,40 @@ def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
     # A folder's own code is imported anew from each copy of the folder.
     code = inspect.getsource(inspect.getmodule(kind) or kind)
     return kind.__qualname__, code, config, adapter.processor.to_dict()
+
+
+def _kind(transformers: Any, config: Any, folder: Path, trusted: bool) -> Any:
+    """The class of the model; no weights are made."""
+    detectors = transformers.AutoModelForObjectDetection
+    own = "AutoModelForObjectDetection" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING and not own:
+        raise UserError(
+            f"{folder} holds a model of type {config.model_type}, which is no object detector of "
+            f"transformers {transformers.__version__}; expected one such as detr or rt_detr_v2"
+        )
+    with told(folder, "the model"), torch.device("meta"):
+        return type(detectors.from_config(config, trust_remote_code=trusted))
+
+
+def _processor(transformers: Any, folder: Path, options: Mapping[str, Any]) -> Any:
+    """What prepares images and reads detections, seen to work on an image."""
+    with told(folder, "the image processor"):
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            folder, backend="pil", **options
+        )
+        if not hasattr(processor, "post_process_object_detection"):
+            raise UserError(
+                f"{folder}: the image processor {type(processor).__name__} is not one of a "
+                "detector (it has no post_process_object_detection); copy preprocessor_config.json "
+                "from the model that this one was trained from"
+            )
+        prepared = processor(images=Image.new("RGB", (64, 48)), return_tensors="pt")
+        if "pixel_values" not in prepared or not prepared["pixel_values"].isfinite().all():
+            raise UserError(
+                f"{folder}: the image processor makes no image of finite numbers; "
+                "see image_mean and image_std in preprocessor_config.json"
+            )
+    return processor
 
 
 def _import() -> Any:
@@ -143,14 +169,16 @@ def _import() -> Any:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the library's progress bars and load reports; errors are ours to tell."""
+    """Without the library's progress bars, load reports and warnings; errors are ours to tell."""
     log = transformers.utils.logging
     verbosity = log.get_verbosity()
     bars = log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         log.set_verbosity(verbosity)
         if bars:
