@@ -1,13 +1,14 @@
 """What dumps are scored against: a COCO annotation file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.columns import section
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.dumps.files import read_json
+from ablate_kit.metrics.dumps.image_names import ImageNames
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,13 +17,12 @@ class Annotated:
 
     Attributes:
         truth: the annotated boxes.
-        names: file name without folder and suffix, to index into ``truth.image_ids``; without the
-            names that several images share.
+        names: from file names to indices into ``truth.image_ids``.
         difficult: how many objects were marked as difficult, before any were dropped.
     """
 
     truth: GroundTruth
-    names: Mapping[str, int]
+    names: ImageNames
     difficult: int = 0
 
 
@@ -56,16 +56,9 @@ def read_annotations(path: Path, difficult: str = "ignore") -> Annotated:
     return Annotated(truth, stems(files), sum(marked))
 
 
-def stems(files: list[str]) -> dict[str, int]:
-    """Position of each name without folder and suffix; ambiguous ones are left out."""
-    found: dict[str, int] = {}
-    twice = set()
-    for index, file in enumerate(files):
-        stem = PurePosixPath(file.replace("\\", "/")).stem
-        if stem in found:
-            twice.add(stem)
-        found[stem] = index
-    return {stem: index for stem, index in found.items() if stem and stem not in twice}
+def stems(files: Sequence[str]) -> ImageNames:
+    """Where the images of these file names are."""
+    return ImageNames.of(files)
 
 
 def _id(row: object) -> int:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.dumps.image_names import SEVERAL
 from ablate_kit.metrics.dumps.raw import Raw
 
 Flags = NDArray[np.bool_]
@@ -41,13 +42,15 @@ def usable(raw: Raw, truth: GroundTruth, *, skip_bad: bool) -> tuple[Flags, list
 def _problems(raw: Raw, truth: GroundTruth) -> Iterator[tuple[Flags, Callable[[int], str]]]:
     def image(row: int) -> str:
         name = str(raw.image_names[row])
+        if raw.image[row] == SEVERAL:
+            return f"{name} is the name of several images of the ground truth"
         known = truth.image_ids.tolist()
         near = did_you_mean(name, map(str, known))
         return f"image {name} is not one of the {len(known)} of the ground truth{near}"
 
     def label(row: int) -> str:
         name = str(raw.label_names[row])
-        near = did_you_mean(name, map(str, truth.category_ids))
+        near = did_you_mean(name, (*map(str, truth.category_ids), *truth.classes))
         return f"category {name} is not one of the {len(truth.classes)} of the ground truth{near}"
 
     yield np.less(raw.image, 0), image

@@ -17,6 +17,8 @@ _GZIP = b"\x1f\x8b"
 # Characters read at a time: bounds the memory of a file of any size.
 _BLOCK = 1 << 22
 
+_EMPTY = "an empty file"
+
 _BETWEEN_ROWS = re.compile(r"\}\s*,\s*(?=\{)")
 
 
@@ -46,6 +48,8 @@ def json_rows(path: Path) -> Iterator[list[Any]]:
     """
     with open_text(path) as file:
         text = file.read(_BLOCK).lstrip()
+        if not text:
+            raise UserError(f"{path}: {_EMPTY}; expected COCO results, [] if there are none")
         if not text.startswith("["):
             raise UserError(f"{path}: COCO results are one list; {_kind(text)}")
         text = text[1:]
@@ -82,7 +86,43 @@ def _kind(text: str) -> str:
     return f"this begins with {text[:20]!r}"
 
 
-def _parsed(text: str, path: Path) -> Any:
+def json_lines(path: Path) -> Iterator[tuple[list[Any], list[int]]]:
+    """The values of a file with one to a line, some thousands at a time, and their lines.
+
+    Raises:
+        UserError: as ``read_json``; the line is named.
+    """
+    with open_text(path) as file:
+        number, text = 1, ""
+        while more := file.read(_BLOCK):
+            lines = (text + more).split("\n")
+            text = lines.pop()
+            yield _values_of(lines, number, path)
+            number += len(lines)
+        yield _values_of([text], number, path)
+
+
+def _values_of(lines: list[str], first: int, path: Path) -> tuple[list[Any], list[int]]:
+    at = [i for i, line in enumerate(lines, first) if line.strip()]
+    return [_parsed(lines[i - first], f"{path}:{i}") for i in at], at
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether a file's first line is a whole object: that of COCO results, or one of several."""
+    with open_text(path) as file:
+        line = file.readline(_BLOCK)
+        while line and not line.strip():
+            line = file.readline(_BLOCK)
+        try:
+            first = json.loads(line) if line.startswith("{") else None
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(first, dict) and ("bbox" in first or file.read(_BLOCK).strip() != "")
+
+
+def _parsed(text: str, path: Path | str) -> Any:
+    if not text.strip():
+        raise UserError(f"{path}: {_EMPTY}; expected JSON")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -96,11 +136,18 @@ def open_text(path: Path) -> Iterator[TextIO]:
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-            with io.TextIOWrapper(stream, encoding="utf-8") as file:
+            with io.TextIOWrapper(stream, encoding=_encoding(stream.peek(2)[:2])) as file:
                 yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; expected a file") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _encoding(head: bytes) -> str:
+    """Of a text that begins so: what is written on Windows may begin with a byte order mark."""
+    return "utf-16" if head in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"

@@ -1,7 +1,7 @@
 """Rows of a dump before they are believed."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.dumps.image_names import UNKNOWN, ImageNames
 
 Indices = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -19,7 +20,8 @@ class Raw:
     """What a file, or a folder of files, says row by row.
 
     Attributes:
-        image, labels: (n,) index into the ground truth's images and classes; -1 for unknown ones.
+        image, labels: (n,) index into the ground truth's images and classes; -1 for unknown ones,
+            -2 for a name that several images share.
         boxes: (n, 4) as written: x, y, width, height where ``has_sizes``, else corners.
         scores: (n,)
         has_sizes: which of the two ``boxes`` are.
@@ -28,6 +30,7 @@ class Raw:
         starts: the first row of each.
         first_line: 0 for elements of a JSON list, 1 for lines of text.
         notes: what the reader has to say of it.
+        lines: (n,) the line of its file that each row is on; None where they follow one another.
     """
 
     image: Indices
@@ -41,6 +44,7 @@ class Raw:
     starts: tuple[int, ...]
     first_line: int
     notes: tuple[str, ...] = ()
+    lines: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -49,6 +53,8 @@ class Raw:
         """Where a row is: ``file[17]`` in a JSON list, ``file:17`` in lines of text."""
         file = bisect_right(self.starts, row) - 1
         number = row - self.starts[file] + self.first_line
+        if self.lines is not None:
+            number = int(self.lines[row])
         name = self.files[file]
         return f"{name}:{number}" if self.first_line else f"{name}[{number}]"
 
@@ -60,6 +66,7 @@ class Raw:
             labels=self.labels[rows],
             boxes=self.boxes[rows],
             scores=self.scores[rows],
+            lines=None if self.lines is None else self.lines[rows],
         )
 
 
@@ -70,11 +77,12 @@ def position(ids: Indices, known: NDArray[Any]) -> Indices:
     return np.where(known[at] == ids, at, -1)
 
 
-def image_positions(names: Sequence[str], known: Mapping[str, int], truth: GroundTruth) -> Indices:
-    """Index of each image that a text dump names: by file name, else by the number that it is."""
+def image_positions(names: Sequence[str], known: ImageNames, truth: GroundTruth) -> Indices:
+    """Index of each image that a dump names: by file name, else by the number that it is."""
     index_of = {int(number): index for index, number in enumerate(truth.image_ids)}
     found: dict[str, int] = {}
     for name in set(names):
-        number = index_of.get(int(name), -1) if name.isdecimal() else -1
-        found[name] = known.get(name, number)
+        found[name] = known.find(name)
+        if found[name] == UNKNOWN and name.isdecimal():
+            found[name] = index_of.get(int(name), UNKNOWN)
     return np.array([found[name] for name in names], dtype=np.int64)

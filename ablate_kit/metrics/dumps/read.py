@@ -11,7 +11,7 @@ from ablate_kit.metrics.dumps.annotations import Annotated
 from ablate_kit.metrics.dumps.check import check_convention, remarks, usable
 from ablate_kit.metrics.dumps.coco_json import read_coco_json
 from ablate_kit.metrics.dumps.raw import Raw
-from ablate_kit.metrics.dumps.text import is_devkit, read_devkit, read_yolo
+from ablate_kit.metrics.dumps.text import is_devkit, read_devkit, read_yolo, texts
 
 
 def read_dump(
@@ -55,15 +55,29 @@ def _read(
     path: Path, against: Annotated, boxes: str | None, class_names: Sequence[str] | None
 ) -> Raw:
     if not path.is_dir():
-        return read_coco_json(path, against.truth, has_sizes=boxes != "xyxy")
+        return read_coco_json(path, against, has_sizes=boxes != "xyxy")
     if boxes is not None:
         raise UserError(f"{path}: --boxes goes with a JSON file; text files have one form")
-    if not any(path.glob("*.txt")):
-        raise UserError(
-            f"{path}: no text files in this folder; expected comp4_det_test_<class>.txt (VOC) or "
-            "a file per image (YOLO)"
-        )
+    if not texts(path):
+        raise UserError(f"{path}: {_instead(path)}")
     return read_devkit(path, against) if is_devkit(path) else read_yolo(path, against, class_names)
+
+
+def _instead(folder: Path) -> str:
+    """What is in a folder that has no text files of detections."""
+    inside = [one.name for one in sorted(folder.iterdir()) if one.is_dir() and texts(one)]
+    if inside:
+        told = f"{inside[0]}/ in it has text files; give {folder / inside[0]}"
+        return f"no text files in this folder, but {told}"
+    if any(one.suffix in (".safetensors", ".bin", ".pth") for one in folder.iterdir()):
+        return "this is the folder of a checkpoint; 'ablate eval' evaluates those"
+    results = sorted(folder.glob("*.json")) + sorted(folder.glob("*.npz"))
+    if results:
+        return f"no text files in this folder, but a file of results may be; give {results[0]}"
+    return (
+        "no text files in this folder; expected comp4_det_test_<class>.txt (VOC) or a file per "
+        "image (YOLO)"
+    )
 
 
 def _detections(raw: Raw) -> Detections:

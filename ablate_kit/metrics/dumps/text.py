@@ -11,7 +11,22 @@ from ablate_kit.metrics.dumps.annotations import Annotated
 from ablate_kit.metrics.dumps.files import read_lines
 from ablate_kit.metrics.dumps.raw import Numbers, Raw, image_positions
 
+_YOLO = "class x y width height score"
+
+# No share of an image comes close, however far a detector's boxes leave it.
+_NO_SHARE = 2.0
+
+# Shares of rows: of numbers that cannot be shares; of boxes inside, where the order is not doubted;
+# and of those that must fit another order. Boxes that were not clipped leave the image a little.
+_FEW, _MANY, _MOST = 0.05, 0.75, 0.98
+_SLACK = 0.02
+
 _DEVKIT = re.compile(r"[^_]+_det_[^_]+_(?P<label>.+)\.txt")
+
+
+def texts(folder: Path) -> list[Path]:
+    """The files of detections in a folder of text files."""
+    return sorted(path for path in folder.glob("*.txt") if path.name != "classes.txt")
 
 
 def is_devkit(folder: Path) -> bool:
@@ -31,6 +46,7 @@ def read_devkit(folder: Path, against: Annotated) -> Raw:
     images: list[str] = []
     labels: list[int] = []
     tables, starts, files = [], [], []
+    lines: list[int] = []
     for path in sorted(folder.glob("*.txt")):
         match = _DEVKIT.fullmatch(path.name)
         if match is None:
@@ -39,7 +55,8 @@ def read_devkit(folder: Path, against: Annotated) -> Raw:
         if match["label"] not in classes:
             near = did_you_mean(match["label"], classes)
             raise UserError(f'{path}: "{match["label"]}" is no class of the ground truth{near}')
-        first, numbers = _columns(path, 6, "image score left top right bottom", named=True)
+        first, numbers, at = _columns(path, 6, "image score left top right bottom", named=True)
+        lines += at
         starts.append(len(images))
         files.append(str(path))
         images.extend(first)
@@ -60,6 +77,7 @@ def read_devkit(folder: Path, against: Annotated) -> Raw:
         files=tuple(files),
         starts=tuple(starts),
         first_line=1,
+        lines=np.array(lines, dtype=np.int64),
         notes=(f"{folder}: no detections of {', '.join(absent)}",) if absent else (),
     )
 
@@ -71,8 +89,8 @@ def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | Non
     ``class_names``, by default of the ground truth.
 
     Raises:
-        UserError: a line of another form, a class name that the ground truth does not have, or
-            an image of unknown size.
+        UserError: a line of another form or numbers that mean something else, a class name that
+            the ground truth does not have, or an image of unknown size.
     """
     truth, names = against.truth, tuple(class_names or against.truth.classes)
     label_of = {name: index for index, name in enumerate(truth.classes)}
@@ -84,15 +102,16 @@ def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | Non
             )
     images: list[str] = []
     tables, starts, files = [], [], []
-    for path in sorted(folder.glob("*.txt")):
-        if path.name == "classes.txt":
-            continue
-        _, numbers = _columns(path, 6, "class x y width height score", named=False)
+    lines: list[int] = []
+    for path in texts(folder):
+        _, numbers, at = _columns(path, 6, _YOLO, named=False)
+        lines += at
         starts.append(len(images))
         files.append(str(path))
         images.extend([path.stem] * len(numbers))
         tables.append(numbers)
     table = np.concatenate(tables)
+    _check_shares(table, files[0] if len(files) == 1 else f"{files[0]} and others")
     image = image_positions(images, against.names, truth)
     size = np.stack([truth.widths, truth.heights], axis=1)[image].astype(np.float64)
     unsized = np.flatnonzero((image >= 0) & (size <= 0).any(axis=1))
@@ -114,27 +133,31 @@ def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | Non
         files=tuple(files),
         starts=tuple(starts),
         first_line=1,
+        lines=np.array(lines, dtype=np.int64),
     )
 
 
-def _columns(path: Path, width: int, form: str, *, named: bool) -> tuple[list[str], Numbers]:
-    """The first word of every line where ``named``, and (lines, width or width - 1) numbers."""
-    rows = [line.split() for line in read_lines(path)]
-    while rows and not rows[-1]:
-        rows.pop()
+def _columns(
+    path: Path, width: int, form: str, *, named: bool
+) -> tuple[list[str], Numbers, list[int]]:
+    """The first word of every line where ``named``, (lines, width or width - 1) numbers, and which
+    lines they are: empty ones are passed over."""
+    split = [line.split() for line in read_lines(path)]
+    at = [number for number, row in enumerate(split, start=1) if row]
+    rows = [row for row in split if row]
     words = [row[1:] for row in rows] if named else rows
     try:
         table = np.array(words, dtype=np.float64).reshape(-1, width - named)
         if len(table) != len(rows):
             raise ValueError
     except ValueError:
-        at = next(i for i, row in enumerate(rows) if not _is_row(row, width, named))
+        bad = next(i for i, row in enumerate(rows) if not _is_row(row, width, named))
         hint = ""
-        if not named and len(rows[at]) == width - 1:
+        if not named and len(rows[bad]) == width - 1:
             hint = " (no score: ultralytics writes it with save_conf=True)"
-        got = " ".join(rows[at])
-        raise UserError(f'{path}:{at + 1}: expected "{form}", got "{got:.60}"{hint}') from None
-    return [row[0] for row in rows] if named else [], table
+        got = " ".join(rows[bad])
+        raise UserError(f'{path}:{at[bad]}: expected "{form}", got "{got:.60}"{hint}') from None
+    return [row[0] for row in rows] if named else [], table, at
 
 
 def _is_row(row: list[str], width: int, named: bool) -> bool:
@@ -142,3 +165,46 @@ def _is_row(row: list[str], width: int, named: bool) -> bool:
         return len([float(word) for word in row[named:]]) == width - named
     except ValueError:
         return False
+
+
+def _check_shares(table: Numbers, where: str) -> None:
+    """Refuse columns that are evidently no shares of the image, or not in YOLO's order.
+
+    Raises:
+        UserError: what they look like instead.
+    """
+    if not len(table):
+        return
+    expected = f"expected {_YOLO}, coordinates as shares of the image's size, from 0 to 1"
+    beyond = (np.abs(table[:, 1:5]) > _NO_SHARE).any(axis=1).mean()
+    if beyond > _FEW:
+        first = ""
+        if (table[:, 5] > _NO_SHARE).mean() > _FEW and (table[:, 1] <= 1).all():
+            first = ", after the score"
+        raise UserError(
+            f"{where}: these look like pixels{first}: {beyond:.0%} of the rows have coordinates "
+            f"above {_NO_SHARE:g}; {expected}"
+        )
+    if _fitting(table[:, 1:5]) >= _MANY:
+        return
+    corners = table[:, 1:5]
+    if _fitting(table[:, 2:6]) > _MOST:
+        looks = "class score x y width height"
+    elif ((corners >= -_SLACK) & (corners <= 1 + _SLACK)).all(axis=1).mean() > _MOST and (
+        corners[:, 2:] >= corners[:, :2]
+    ).all(axis=1).mean() > _MOST:
+        looks = "class x1 y1 x2 y2 score"
+    else:
+        return
+    leaving = 1 - _fitting(corners)
+    raise UserError(
+        f'{where}: these look like "{looks}": {leaving:.0%} of the boxes would leave their image; '
+        f"{expected}"
+    )
+
+
+def _fitting(boxes: Numbers) -> float:
+    """The share of boxes (center, size) that lie in the image."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    inside = (low >= -_SLACK) & (high <= 1 + _SLACK) & (boxes[:, 2:] >= 0)
+    return float(inside.all(axis=1).mean())

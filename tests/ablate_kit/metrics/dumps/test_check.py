@@ -68,7 +68,7 @@ def test_rows_that_cannot_be_scored(read, bad, told):
     [
         ({"score": "high"}, "\"score\" must be a number, got 'high'"),
         ({"bbox": [1, 2, 3]}, '"bbox" must be a list of 4 numbers'),
-        ({"image_id": "one"}, '"image_id" must be an integer'),
+        ({"image_id": [1]}, '"image_id" must be an integer'),
         ({"category_id": 1.5}, '"category_id" must be an integer'),
     ],
 )
