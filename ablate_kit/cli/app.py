@@ -8,13 +8,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import typer
 
-from ablate_kit.cli.output import printable
-from ablate_kit.cli.usage import CommandLineError, is_help, told
-from ablate_kit.errors import UserError
+from ablate_kit.cli import edge
 
 # Where in ``ablate_kit.cli`` each command is: a function, or the ``app`` of a group.
 COMMANDS = {
@@ -79,20 +76,4 @@ def main() -> None:
     # Threads that spin while they wait take the cores from each other as soon as anything else
     # runs: seconds became minutes beside one other process. Torch's OpenMP reads this on import.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    try:
-        code = app(sys.argv[1:])(prog_name="ablate", standalone_mode=False)
-    except UserError as error:
-        _refuse(str(error))
-    except CommandLineError as error:
-        if is_help(error):
-            error.show()  # type: ignore[attr-defined]
-            sys.exit(0)
-        _refuse(told(error))
-    except typer.Abort:
-        _refuse("aborted")
-    sys.exit(code)
-
-
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"ablate: {printable(message)}\n")
-    sys.exit(2)
+    sys.exit(edge.run(lambda: app(sys.argv[1:])(prog_name="ablate", standalone_mode=False)))

@@ -1,11 +1,13 @@
 """What the commands share: the two streams, numbers in lists, progress."""
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -22,8 +24,7 @@ DryRun = Annotated[
 
 def say(text: str) -> None:
     """A line, or several, of the command's result."""
-    sys.stdout.write(f"{printable(text)}\n")
-    sys.stdout.flush()  # a long run is watched in its log
+    _put(f"{printable(text)}\n")
 
 
 def warn(notes: Iterable[str]) -> None:
@@ -36,7 +37,26 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if text != printable(text):
         text = json.dumps(value, indent=2)
-    sys.stdout.write(f"{text}\n")
+    _put(f"{text}\n")
+
+
+def _put(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()  # a long run is watched in its log
+    except BrokenPipeError:
+        raise  # who read it has seen enough
+    except OSError as error:
+        discard(sys.stdout)
+        raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def discard(output: TextIO) -> None:
+    """Sends what is still to be written to nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output.fileno())
+        os.close(nowhere)
 
 
 def printable(text: str) -> str:

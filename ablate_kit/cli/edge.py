@@ -1,0 +1,117 @@
+"""Where the commands meet the machine: the streams, signals, and whatever the system refuses.
+
+What goes wrong ends here, and only here: in one line on standard error and an exit code.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+import typer
+
+from ablate_kit.cli.output import discard, printable
+from ablate_kit.cli.usage import CommandLineError, is_help, told
+from ablate_kit.errors import UserError
+from detector import stopping
+
+REFUSED = 2
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """The exit code of a command.
+
+    0 where it ended well, 2 for a mistake and for what the system refuses, 130 after Ctrl-C and
+    143 after SIGTERM. Nobody is told where nobody listens: behind a pipe that was closed.
+    """
+    output = _opened_streams()
+    if output is None:
+        return _refuse("standard output is closed; send it to a file, or to /dev/null")
+    with stopping.listening():
+        try:
+            code = command() or 0
+            output.flush()
+        except BaseException as error:
+            by = stopping.asked_by()
+            if by is not None:  # whatever it was that the signal broke off
+                return _stopped(by)
+            return _failed(error, output)
+        finally:
+            sys.stdout = output  # Typer puts another in its place where a pipe was closed
+    return code
+
+
+def _failed(error: BaseException, output: TextIO) -> int:
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        error = error.__context__  # Typer's own end of it
+    match error:
+        case UserError():
+            return _refuse(str(error))
+        case typer.Abort():
+            return _refuse("aborted")
+        case BrokenPipeError():
+            discard(output)
+            return REFUSED
+        case OSError():
+            if error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO) and error.filename is None:
+                discard(output)  # or it is tried again when Python ends
+            return _refuse(_told(error))
+        case CommandLineError():
+            if is_help(error):
+                error.show()  # type: ignore[attr-defined]
+                return 0
+            return _refuse(told(error))
+    if _is_of_memory(error):
+        return _refuse(f"not enough memory: {_first_line(error) or 'ask for less at a time'}")
+    raise error
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, of which file."""
+    reason = error.strerror or _first_line(error) or type(error).__name__
+    files = [str(one) for one in (error.filename, error.filename2) if one is not None]
+    return f"cannot use {' and '.join(files)}: {reason}" if files else reason
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Python's own, or torch's: of a GPU, or of the CPU, which has no class of its own."""
+    names = {one.__name__ for one in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _stopped(by: int) -> int:
+    what = "Ctrl-C" if by == signal.SIGINT else signal.Signals(by).name
+    kept = stopping.kept()
+    _tell(f"stopped by {what}; {kept}" if kept else f"stopped by {what}")
+    return 128 + by
+
+
+def _refuse(message: str) -> int:
+    _tell(message)
+    return REFUSED
+
+
+def _tell(message: str) -> None:
+    with contextlib.suppress(OSError):  # there is nobody left to tell
+        sys.stderr.write(f"ablate: {printable(message)}\n")
+        sys.stderr.flush()
+
+
+def _opened_streams() -> TextIO | None:
+    """Standard output, None where it is closed; both streams spell out what does not encode."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return sys.stdout
