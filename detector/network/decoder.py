@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detector.config import HybridConfig
 from detector.network.attention import DeformableAttention, GatedFeedForward, SelfAttention
+from detector.network.float32 import without_autocast
 from detector.network.layers import DropPath, LayerScale, xavier_linear
 
 LAYER_SCALE = 0.4
@@ -47,6 +48,10 @@ class DecoderLayer(nn.Module):
         attended = self.cross_attn(self.norm2(x), position, memory, shapes, reference)
         x = x + self.drop_path(self.scale2(attended))
         x = x + self.drop_path(self.scale3(self.ffn(self.norm3(x))))
+        return self._refined(x, reference)
+
+    @without_autocast
+    def _refined(self, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         move = self.refine_scale * torch.tanh(self.refine2(F.gelu(self.refine1(x))))
         reference = torch.sigmoid(torch.logit(reference, eps=1e-6) + move)
         return x + NUDGE * move.mean(dim=-1, keepdim=True), reference

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import HybridConfig
+from detector.network.float32 import without_autocast
 from detector.network.layers import LayerScale, xavier_linear
 
 OBJECT_PRIOR = 0.2
@@ -39,7 +40,10 @@ class DetectionHead(nn.Module):
 
 
 class Heads(nn.Module):
-    """The head of the last layer, those of the earlier ones, and the norm they all share."""
+    """The head of the last layer, those of the earlier ones, and the norm they all share.
+
+    They run in float32 under autocast, too: half precision cannot place a box.
+    """
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()
@@ -50,6 +54,7 @@ class Heads(nn.Module):
         self.aux = nn.ModuleList(DetectionHead(config) for _ in range(early))
         self.iou_head = xavier_linear(config.d_model, 1) if config.iou_head else None
 
+    @without_autocast
     def forward(
         self, states: list[tuple[Tensor, Tensor]]
     ) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]], Tensor | None]:
@@ -66,6 +71,7 @@ class Heads(nn.Module):
         ious = self.iou_head(content).squeeze(-1) if self.iou_head is not None else None
         return self.main(content, reference), aux, ious
 
+    @without_autocast
     def denoised(
         self, states: list[tuple[Tensor, Tensor]], every_layer: bool
     ) -> list[tuple[Tensor, Tensor]]:

@@ -10,6 +10,7 @@ from detector.config import HybridConfig
 from detector.network.backbone import Backbone
 from detector.network.decoder import Decoder
 from detector.network.encoder import Encoder
+from detector.network.float32 import without_autocast
 from detector.network.heads import Heads
 from detector.network.modules.denoising import Denoised, Denoising, add_noise
 from detector.network.neck import Neck
@@ -119,6 +120,7 @@ class HybridDetector(nn.Module):
         boxes = [target["boxes"] for target in targets]
         return add_noise(labels, boxes, self.config, generator)
 
+    @without_autocast
     def _positions(self, shapes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor]:
         """Position encodings (1, tokens, C) and cell centers (1, tokens, 2) of all levels."""
         c = self.config

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import HybridConfig
+from detector.network.float32 import without_autocast
 from detector.network.layers import xavier_linear
 from detector.network.modules.query_selection import Proposals, QuerySet, Seeds
 
@@ -62,13 +63,18 @@ class Queries(nn.Module):
         if self.learned:
             rows = slice(row, row + self.learned)
             place = self.position[None, rows]
-            reference = self.reference(place).sigmoid().expand(batch, -1, -1)
+            reference = self._references(place).expand(batch, -1, -1)
             chosen.append(QuerySet(self.content[rows].expand(batch, -1, -1), place, reference))
         queries = concatenated(chosen)
         if self.objectness is None:
             return queries, None
         rest = queries.content[:, scores[0].shape[1] if scores else 0 :]
         return queries, torch.cat((*scores, self.objectness(rest).squeeze(-1)), dim=1)
+
+    @without_autocast
+    def _references(self, position: Tensor) -> Tensor:
+        points: Tensor = self.reference(position).sigmoid()
+        return points
 
 
 def concatenated(parts: Sequence[QuerySet]) -> QuerySet:

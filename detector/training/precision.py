@@ -3,8 +3,8 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
 
+from detector.network.float32 import in_float32
 from detector.network.model import Predictions
 
 
@@ -28,12 +28,4 @@ class Precision:
         """The predictions as the losses want them."""
         if self._dtype is None:
             return out
-        return Predictions(**{name: _in_fp32(value) for name, value in out.items()})  # type: ignore[typeddict-item]
-
-
-def _in_fp32(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value.float() if value.is_floating_point() else value
-    if isinstance(value, list | tuple):
-        return type(value)(_in_fp32(item) for item in value)
-    return value
+        return Predictions(**in_float32(dict(out)))

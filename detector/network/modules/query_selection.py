@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.config import HybridConfig
+from detector.network.float32 import without_autocast
 from detector.network.layers import xavier_linear
 
 PROPOSAL_BIAS = -2.0
@@ -49,12 +50,23 @@ class Proposals(nn.Module):
         level_embed: Tensor,
     ) -> tuple[QuerySet, Tensor]:
         """The proposals of (B, tokens, C), best first, and their objectness logits (B, n)."""
-        scores, index = self.objectness(memory).squeeze(-1).topk(self.count, dim=1)
+        scores, index = self._best(memory)
         sizes = torch.tensor([height * width for height, width in shapes], device=memory.device)
         levels = level_embed.repeat_interleave(sizes, dim=0, output_size=memory.shape[1])
         tokens = memory.gather(1, index[..., None].expand(-1, -1, memory.shape[-1]))
-        reference = self.box(tokens)[..., :2].sigmoid()
-        return QuerySet(self.content(tokens) + levels[index], position[0][index], reference), scores
+        content = self.content(tokens) + levels[index]
+        return QuerySet(content, position[0][index], self._references(tokens)), scores
+
+    @without_autocast
+    def _best(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest objectness logits and their tokens; half precision would make ties."""
+        scores, index = self.objectness(memory).squeeze(-1).topk(self.count, dim=1)
+        return scores, index
+
+    @without_autocast
+    def _references(self, tokens: Tensor) -> Tensor:
+        points: Tensor = self.box(tokens)[..., :2].sigmoid()
+        return points
 
 
 class Seeds(nn.Module):
@@ -71,6 +83,7 @@ class Seeds(nn.Module):
         self.peak_logit = _share(PEAK_SHARE) if self.peaks else None
         self.grid_logit = _share(GRID_SHARE) if self.grid else None
 
+    @without_autocast
     def forward(
         self, levels: Sequence[Tensor], level_embed: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
