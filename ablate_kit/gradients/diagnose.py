@@ -98,15 +98,17 @@ class Diagnosis:
 
 
 def diagnose(measured: Measured) -> Diagnosis:
-    """One report per measured tensor, in the model's order.
+    """One report per measured tensor that was to learn, in the model's order.
 
     A tensor is healthy only if no flag is up, and none is told before a step was seen. Weight decay
     never counts as an update where it can be told apart (AdamW, plain SGD), and a tensor whose
     gradient is always zero counts as never updated whatever else moves it.
     """
     means = {name: measured.counters.mean(name) for name in _MEANS}
-    reports = tuple(_report(measured, means, i) for i in range(len(measured.names)))
-    return Diagnosis(reports, measured.frozen, measured)
+    names, trainable = measured.names, measured.trainable
+    reports = tuple(_report(measured, means, i) for i in range(len(names)) if trainable[i])
+    frozen = (name for name, learns in zip(names, trainable, strict=True) if not learns)
+    return Diagnosis(reports, (*measured.frozen, *frozen), measured)
 
 
 def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorReport:

@@ -28,6 +28,7 @@ class Measured:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     frozen: tuple[str, ...]  # parameters that nobody meant to train; not measured
+    trainable: Flags  # needed a gradient in some step; the others were frozen all along
     in_optimizer: Flags
     decays: Flags  # weight decay acts on it
     limits: Thresholds
@@ -107,6 +108,7 @@ class GradientMonitor:
             if compat
             else []
         )
+        self._trainable = self._needing_gradients()  # a loop may thaw parameters as it goes
         self._in_optimizer, self._decays = np.zeros(count, bool), np.zeros(count, bool)
         self._rate = np.zeros(count)
         self._observed: _Observed | None = None
@@ -160,6 +162,7 @@ class GradientMonitor:
             names=self.names,
             shapes=tuple(tuple(parameter.shape) for parameter in self.parameters),
             frozen=self.frozen,
+            trainable=self._trainable.copy(),
             in_optimizer=self._in_optimizer.copy(),
             decays=self._decays.copy(),
             limits=self.limits,
@@ -177,6 +180,7 @@ class GradientMonitor:
         # A closure computes the gradients within the step: they are read after it.
         if self._observed is None and not _closure(args, kwargs):
             self._observe(scaled=True)
+        self._trainable |= self._needing_gradients()
         torch._foreach_copy_(self._members, [p.detach() for p in self.parameters])
         self._decay(optimizer)
 
@@ -227,6 +231,9 @@ class GradientMonitor:
             ],
             np.array([parameter.grad is not None for parameter in self.parameters]),
         )
+
+    def _needing_gradients(self) -> Flags:
+        return np.array([parameter.requires_grad for parameter in self.parameters])
 
     def _decay(self, optimizer: Optimizer) -> None:
         """Takes from the copies what decay alone will take from the weights.

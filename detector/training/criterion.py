@@ -194,6 +194,8 @@ def _set_losses(
     matched = predicted[queries]
     target = torch.cat([box[i] for box, i in zip(boxes, wanted, strict=True)])
     overlap = giou(to_corners(matched), to_corners(target))
+    # Objects beyond the number of queries: 1 each, as if their box shared nothing with the object.
+    unmatched = sum(map(len, labels)) - len(target)
 
     classes = logits.new_full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long)
     classes[queries] = torch.cat([label[i] for label, i in zip(labels, wanted, strict=True)])
@@ -204,7 +206,7 @@ def _set_losses(
     return {
         "labels": (weight * focal(logits, classes)).sum() / counted,
         "boxes": (matched - target).abs().sum() / objects,
-        "giou": (1 - overlap).sum() / objects,
+        "giou": ((1 - overlap).sum() + unmatched) / objects,
     }
 
 

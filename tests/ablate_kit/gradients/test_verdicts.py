@@ -224,12 +224,28 @@ def test_not_in_the_optimizer() -> None:
     assert found.why.startswith("it is in no group of the optimizer")
 
 
-def test_frozen_parameters_are_no_finding() -> None:
+@pytest.mark.parametrize("handed", [False, True])
+def test_frozen_parameters_are_no_finding(handed: bool) -> None:
+    """Nor are they where the optimizer got all of the model's parameters."""
     toy = Toy(ones())
     toy.odd.requires_grad_(False)
-    diagnosis = learn(toy, AdamW([toy.fine], lr=1e-2), lambda t, _: fine(t) + t.odd.sum())
+    optimizer = AdamW(toy.parameters() if handed else [toy.fine], lr=1e-2)
+    diagnosis = learn(toy, optimizer, lambda t, _: fine(t) + t.odd.sum())
     assert diagnosis.counts() == {"healthy": 1, "frozen": 1}
     assert diagnosis.frozen == ("odd",)
+
+
+def test_what_is_thawed_in_the_run_is_no_longer_frozen() -> None:
+    toy = Toy(ones())
+    toy.odd.requires_grad_(False)
+
+    def loss(toy: Toy, step: int) -> Tensor:
+        toy.odd.requires_grad_(step > 3)
+        return fine(toy) + 0 * toy.odd.sum()
+
+    diagnosis = learn(toy, AdamW(toy.parameters(), lr=1e-2), loss)
+    assert diagnosis.counts() == {"healthy": 1, "never_updated": 1}
+    assert diagnosis.frozen == ()
 
 
 def test_nothing_is_said_before_a_step() -> None:

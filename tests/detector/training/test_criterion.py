@@ -106,6 +106,21 @@ def test_a_batch_without_objects_learns_background_only() -> None:
     assert out["logits"].grad.abs().sum() > 0
 
 
+def test_objects_beyond_the_number_of_queries_count_one_each() -> None:
+    """loss_giou = 1 - (sum of matched GIoU) / n: two queries, five objects, three without one."""
+    boxes = [
+        [0.4, 0.5, 0.2, 0.2],
+        [0.9, 0.9, 0.1, 0.1],
+        *[[0.1, 0.1 + i / 10, 0.05, 0.05] for i in range(3)],
+    ]
+    out = predictions(LOGITS, BOXES)
+    out["aux"] = [(out["logits"], out["boxes"])]
+    terms = criterion(out, [target(boxes, [0, 1, 0, 1, 0])], ONES)
+    assert terms["giou"].item() == pytest.approx(1 - 2 / 5, rel=1e-5)
+    assert terms["giou_0"].item() == pytest.approx(1 - 2 / 5, rel=1e-5)
+    assert terms["boxes"].item() == pytest.approx(0, abs=1e-6)
+
+
 def test_batching_sums_over_objects() -> None:
     """Two copies of an image have the loss of one, being divided by the number of objects."""
     one = criterion(predictions(LOGITS, BOXES), [target(OBJECT, [0])], ONES)
