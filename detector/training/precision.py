@@ -28,4 +28,5 @@ class Precision:
         """The predictions as the losses want them."""
         if self._dtype is None:
             return out
-        return Predictions(**in_float32(dict(out)))
+        widened: Predictions = in_float32(dict(out))
+        return widened
