@@ -21,8 +21,9 @@ from metrics import write_data
 
 from ablate_kit.metrics.bootstrap import METRICS, Bootstrap, changes
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.dumps import read_annotations, read_dump
+from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.models.annotations import read_annotations
 
 THRESHOLD = 0.3
 

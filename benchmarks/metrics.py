@@ -93,8 +93,9 @@ def pycocotools(folder: Path, clock: Clock) -> float:
 
 def full_report(folder: Path, clock: Clock) -> float:
     from ablate_kit.metrics.confusion import confusion
-    from ablate_kit.metrics.dumps import read_annotations, read_dump
+    from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.evaluate import evaluate
+    from ablate_kit.models.annotations import read_annotations
 
     with clock.part("load"):
         against = read_annotations(folder / "truth.json")
@@ -106,10 +107,11 @@ def full_report(folder: Path, clock: Clock) -> float:
 
 
 def matched_pairs(folder: Path, clock: Clock) -> float:
-    from ablate_kit.metrics.dumps import read_annotations, read_dump
+    from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.f1 import f1_matched_pairs
     from ablate_kit.metrics.giou import published_giou
     from ablate_kit.metrics.matching import published_pairs
+    from ablate_kit.models.annotations import read_annotations
 
     with clock.part("load"):
         against = read_annotations(folder / "truth.json")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, progress, say
+from ablate_kit.cli.output import print_json, progress, say, warn
 
 if TYPE_CHECKING:
     from detector.data.check import Problem, Report, Source
@@ -34,6 +34,8 @@ def check(
     from detector.data.check import compare, examine
 
     sources = _sources(recipe, settings or [], annotations, images, voc, split)
+    for source, _ in sources:
+        warn(source.notes)
     reports = []
     with progress() as bars:
         for source, own_limit in sources:
@@ -87,10 +89,15 @@ def _sources(
         if isinstance(data, ShapesData):
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
         if isinstance(data, VocData):
-            sources = [VocSource(data.folder(), name) for name in (data.train, data.val)]
+            sources = [
+                VocSource(data.folder(), name, data.difficult) for name in (data.train, data.val)
+            ]
         else:
             train, train_images, val, val_images = data.paths()
-            sources = [CocoSource(train, train_images), CocoSource(val, val_images)]
+            sources = [
+                CocoSource(train, train_images, data.difficult),
+                CocoSource(val, val_images, data.difficult),
+            ]
         return list(zip(sources, limits, strict=True))
     if coco_given:
         if annotations is None or images is None:

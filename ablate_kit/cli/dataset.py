@@ -1,12 +1,14 @@
 """The options that name a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from detector.data.dataset import Dataset
+    from detector.data.fields import Difficult
 
 
 def open_dataset(
@@ -14,7 +16,7 @@ def open_dataset(
     images: Path | None,
     voc: Path | None,
     split: str | None,
-    difficult: str,
+    difficult: str | None,
     shapes: bool,
     count: int | None,
 ) -> "Dataset":
@@ -32,11 +34,15 @@ def open_dataset(
         raise UserError("--annotations and --images go together")
     if (voc is None) != (split is None):
         raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    if shapes and difficult is not None:
+        raise UserError("--difficult has no effect on --shapes, which has no difficult objects")
+    treated = cast("Difficult", difficult or "ignore")
     dataset: Dataset
     if annotations and images:
-        dataset = Coco(annotations, images)
+        dataset = Coco(annotations, images, difficult=treated)
+        warn(dataset.notes)
     elif voc and split:
-        dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
+        dataset = Voc(voc, split, difficult=treated)
     else:
         _, dataset = ShapesData(kind="shapes").datasets()
     return limit(dataset, count) if count else dataset

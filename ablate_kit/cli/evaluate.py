@@ -25,8 +25,9 @@ def evaluate(
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
     difficult: Annotated[
-        str, typer.Option(help="VOC's difficult objects: ignore (as VOC does), keep, drop.")
-    ] = "ignore",
+        str | None,
+        typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
+    ] = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     model: Annotated[
         str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")

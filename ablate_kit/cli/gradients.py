@@ -76,7 +76,7 @@ def gradients(
     check_device(device)
     dataset = None
     if annotations or images or voc or split or shapes:
-        dataset = open_dataset(annotations, images, voc, split, "ignore", shapes, limit)
+        dataset = open_dataset(annotations, images, voc, split, None, shapes, limit)
     elif limit:
         raise UserError("--limit goes with a data set; a recipe has data.train_limit")
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}

@@ -54,7 +54,7 @@ def mean(
 
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
-    dataset = open_dataset(annotations, images, voc, split, "ignore", shapes, limit)
+    dataset = open_dataset(annotations, images, voc, split, None, shapes, limit)
     rule: Rule
     if channels is None:
         rule = HeadsMean(

@@ -74,6 +74,7 @@ def score(
     if output:
         check_free(output)
     against = _against(annotations, voc, split, difficult)
+    warn(against.notes)
     yolo = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
@@ -87,9 +88,6 @@ def score(
         )
         threshold = numbers.thresholds.calibrated
         results.append(Result(name, "detections", numbers, found))
-    if against.difficult:
-        meaning = {"ignore": "ignored", "keep": "ordinary objects here", "drop": "left out"}
-        warn([f"{against.difficult:,} objects are marked as difficult: {meaning[difficult]}"])
     dumps = {one.name: one.detections for one in results}
     other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
 
@@ -120,8 +118,9 @@ def score(
 def _against(
     annotations: Path | None, voc: Path | None, split: str | None, difficult: str
 ) -> "Against":
-    from ablate_kit.metrics.dumps import Annotated, read_annotations
+    from ablate_kit.metrics.dumps import Annotated
     from ablate_kit.metrics.dumps.annotations import stems
+    from ablate_kit.models.annotations import read_annotations
 
     if (voc is None) != (split is None):
         raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")

@@ -81,6 +81,15 @@ def integers(rows: Rows, key: str, where: str, first: int = 0) -> NDArray[np.int
     return np.array(found, dtype=np.int64)
 
 
+def marks(rows: Rows, key: str, where: str) -> NDArray[np.bool_]:
+    """(n,) yes or no, as 1 or 0, true or false; no where the key is absent."""
+    found = [row.get(key, 0) for row in rows]
+    for at, value in enumerate(found):
+        if not isinstance(value, int) or value not in (0, 1):
+            raise UserError(f'{where}[{at}]: "{key}" must be 0 or 1, got {value!r:.80}')
+    return np.array(found, dtype=np.bool_)
+
+
 def indices(
     rows: Rows, where: str, image_ids: Ints, category_ids: Ints
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

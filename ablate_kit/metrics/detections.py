@@ -26,6 +26,7 @@ from ablate_kit.metrics.columns import (
     index_of,
     indices,
     integers,
+    marks,
     numbers,
     section,
     values,
@@ -100,16 +101,12 @@ class GroundTruth:
         return _xywh(self.boxes, self.sizes)
 
     @classmethod
-    def from_coco(
-        cls, dataset: Mapping[str, Any], *, ignore_keys: Sequence[str] = ("iscrowd",)
-    ) -> Self:
-        """Read the object of a COCO instances file; order within an image is kept.
+    def from_coco(cls, dataset: Mapping[str, Any]) -> Self:
+        """Read what ``to_coco`` gives, or any such object; order within an image is kept.
 
         Args:
             dataset: with "images", "annotations" and "categories". Where absent, an annotation's
                 "area" is width x height, and an image's "width" and "height" are 0.
-            ignore_keys: an annotation is ignored where one of these is true; add "difficult" for
-                VOC's difficult objects (which then follow COCO's rule for crowds).
 
         Raises:
             UserError: a missing or empty part, a missing key, an unknown image or category id, or
@@ -128,7 +125,6 @@ class GroundTruth:
             for row, (_, _, width, height) in zip(annotations, xywh.tolist(), strict=True)
         ]
         areas = numbers(measured, "area", "annotations")
-        ignore = np.array([any(row.get(key) for key in ignore_keys) for row in annotations])
         sized = [{"width": 0, "height": 0, **row} for row in images]
         order = np.argsort(image, kind="stable")
         return cls(
@@ -138,7 +134,7 @@ class GroundTruth:
             image=image[order],
             boxes=_corners(xywh)[order],
             labels=labels[order],
-            ignore=ignore[order],
+            ignore=marks(annotations, "iscrowd", "annotations")[order],
             areas=areas[order],
             ids=ids[order],
             classes=tuple(str(name) for name in values(categories, "name", "categories")),

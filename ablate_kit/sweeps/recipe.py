@@ -16,6 +16,7 @@ from ablate_kit.ablations.rules import RULES
 from ablate_kit.errors import UserError, did_you_mean
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
+from detector.data.fields import Difficult
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc
 from detector.training.recipe_file import read_recipe
@@ -38,13 +39,13 @@ class Data(_Section):
     images: str | None = None
     root: str | None = None  # voc
     split: str = "2007:test"
-    difficult: Literal["ignore", "keep", "drop"] = "ignore"
+    difficult: Difficult = "ignore"
     limit: Count | None = None
 
     def dataset(self) -> Dataset:
         found: Dataset
         if self.kind == "coco":
-            found = Coco(self._path("annotations"), self._path("images"))
+            found = Coco(self._path("annotations"), self._path("images"), difficult=self.difficult)
         elif self.kind == "voc":
             found = Voc(self._path("root"), self.split, difficult=self.difficult)
         else:

@@ -93,6 +93,10 @@ class Source(Protocol):
     def problems(self) -> list[Problem]:
         """Those of no single image."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is no problem, but worth saying."""
+
     def __len__(self) -> int: ...
 
     def entry(self, index: int) -> Entry: ...

@@ -1,85 +1,55 @@
 """COCO annotations and their images, to be looked at for problems."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from detector.data import coco
-from detector.data.check import Entry, Object, Problem, refused
+import numpy as np
+
+from detector.data.check import Entry, Object, Problem
+from detector.data.fields import Difficult, shown
+from detector.data.instances import read_instances
 from detector.errors import UserError
-
-_Record = dict[str, Any]
-_MALFORMED = "malformed annotation"
 
 
 class CocoSource:
     """The images of a COCO file; what is no such file at all is a UserError still."""
 
-    def __init__(self, annotation_file: Path, image_folder: Path) -> None:
+    def __init__(
+        self, annotation_file: Path, image_folder: Path, difficult: Difficult = "ignore"
+    ) -> None:
         if not image_folder.is_dir():
             raise UserError(f"{image_folder}: no such folder; expected images")
         self.name = f"COCO {annotation_file.name}"
         self.problems: list[Problem] = []
         self._path, self._folder = annotation_file, image_folder
-        document = coco.read_document(annotation_file)
-        categories = self._records(document, "categories", unique="name")
-        images = self._records(document, "images", unique="file_name")
-        annotations = self._records(document, "annotations")
-        self._categories = {number: i for i, number in enumerate(sorted(categories))}
-        self.classes = [categories[number]["name"] for number in self._categories]
-        self._images = [
-            image
-            for image in images.values()
-            if not refused(self.problems, _MALFORMED, coco.check_image, image, self._path)
-        ]
-        self._objects: dict[int, list[_Record]] = {number: [] for number in images}
-        for number, annotation in annotations.items():
-            where = f"{self._path}: annotation {number}"
-            if not refused(self.problems, _MALFORMED, coco.check_owner, annotation, where, images):
-                self._objects[annotation["image_id"]].append(annotation)
-        if not self._images and not self.problems:
-            raise UserError(f"{annotation_file}: no images in it")
+        self._found = read_instances(
+            annotation_file,
+            difficult,
+            with_files=True,
+            tell=lambda kind, message: self.problems.append(Problem(kind, message)),
+        )
+        self.classes, self.notes = self._found.classes, list(self._found.notes)
+        for name, count in Counter(self._found.file_names).items():
+            if count > 1:
+                told = f"{count} images have the file_name {shown(name)}"
+                self.problems.append(Problem("duplicate", f"{annotation_file}: {told}"))
+        self._starts = np.searchsorted(self._found.image, np.arange(len(self) + 1))
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._found.image_ids)
 
     def entry(self, index: int) -> Entry:
-        image = self._images[index]
-        entry = Entry(self._folder / image["file_name"], image["width"], image["height"])
-        for annotation in self._objects[image["id"]]:
-            where = f"{self._path}: annotation {annotation['id']}"
-            problems = entry.problems
-            refusals = [  # all are asked: an object may have more than one problem
-                refused(
-                    problems, "unknown class",
-                    coco.check_category, annotation, where, self._categories,
-                ),
-                refused(problems, "degenerate box", coco.check_box, annotation, where),
-                refused(problems, _MALFORMED, coco.check_marks, annotation, where),
-            ]  # fmt: skip
-            if not any(refusals):
-                x, y, width, height = annotation["bbox"]
-                label = self._categories[annotation["category_id"]]
-                crowd = bool(annotation.get("iscrowd", 0))
-                entry.objects.append(Object(where, label, (x, y, x + width, y + height), crowd))
+        found = self._found
+        entry = Entry(
+            self._folder / found.file_names[index],
+            int(found.widths[index]),
+            int(found.heights[index]),
+        )
+        for one in range(self._starts[index], self._starts[index + 1]):
+            where = f"{self._path}: annotations[{found.rows[one]}] (id {found.ids[one]})"
+            x, y, width, height = found.boxes[one].tolist()
+            box = x, y, x + width, y + height
+            entry.objects.append(
+                Object(where, int(found.labels[one]), box, bool(found.ignore[one]))
+            )
         return entry
-
-    def _records(self, document: _Record, key: str, unique: str = "") -> dict[int, _Record]:
-        """The records of a list that have what they need, the first of each id."""
-        found: dict[int, _Record] = {}
-        names: set[str] = set()
-        for place, record in enumerate(coco.records(document, key, self._path)):
-            if refused(
-                self.problems, _MALFORMED, coco.check_fields, record, key, place, self._path
-            ):
-                continue
-            if record["id"] in found:
-                self._duplicate(f"two {key} have the id {record['id']}")
-            elif unique and record[unique] in names:
-                self._duplicate(f'two {key} have the {unique} "{record[unique]}"')
-            if unique:
-                names.add(record[unique])
-            found.setdefault(record["id"], record)
-        return found
-
-    def _duplicate(self, what: str) -> None:
-        self.problems.append(Problem("duplicate", f"{self._path}: {what}"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detector.data import voc
 from detector.data.check import Entry, Object, Problem, ask, refused
+from detector.data.fields import Difficult
 from detector.errors import UserError
 
 
@@ -13,8 +14,10 @@ class VocSource:
 
     classes = voc.CLASSES
 
-    def __init__(self, root: Path, split: str) -> None:
+    def __init__(self, root: Path, split: str, difficult: Difficult = "ignore") -> None:
         self.name = f"VOC {split}"
+        self.notes: list[str] = []
+        self._difficult = difficult
         self.problems: list[Problem] = []
         self._images: dict[tuple[Path, str], str] = {}
         for year, part in voc.parse_split(split):
@@ -53,14 +56,16 @@ class VocSource:
         if width is not None and height is not None:
             entry.width, entry.height = width, height
         for place, element in enumerate(tree.findall("object")):
-            _add(entry, element, path, f"{path}: object {place + 1}")
+            self._add(entry, element, path, f"{path}: object {place + 1}")
         return entry
 
-
-def _add(entry: Entry, element: ET.Element, path: Path, where: str) -> None:
-    problems = entry.problems
-    label = ask(problems, "unknown class", voc.read_label, element, path)
-    box = ask(problems, "degenerate box", voc.read_box, element, path)
-    difficult = ask(problems, "malformed annotation", voc.read_difficult, element, path)
-    if label is not None and box is not None and difficult is not None:
-        entry.objects.append(Object(where, label, box, difficult))
+    def _add(self, entry: Entry, element: ET.Element, path: Path, where: str) -> None:
+        problems = entry.problems
+        label = ask(problems, "unknown class", voc.read_label, element, path)
+        box = ask(problems, "degenerate box", voc.read_box, element, path)
+        marked = ask(problems, "malformed annotation", voc.read_difficult, element, path)
+        if label is None or box is None or marked is None:
+            return
+        if not (marked and self._difficult == "drop"):
+            ignore = marked and self._difficult == "ignore"
+            entry.objects.append(Object(where, label, box, ignore))

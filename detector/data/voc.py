@@ -5,7 +5,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from detector.data.dataset import (
     read_image,
     stored_image,
 )
+from detector.data.fields import Difficult, check_difficult
 from detector.errors import UserError, did_you_mean
 
 CLASSES = (
@@ -24,8 +24,6 @@ CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
-
-Difficult = Literal["ignore", "keep", "drop"]
 
 
 class Voc:
@@ -54,12 +52,7 @@ class Voc:
         years: Sequence[str] = ("2007",),
         difficult: Difficult = "ignore",
     ) -> None:
-        if difficult not in get_args(Difficult):
-            choices = ", ".join(get_args(Difficult))
-            raise UserError(
-                f'difficult="{difficult}" is not one of {choices}'
-                f"{did_you_mean(difficult, get_args(Difficult))}"
-            )
+        check_difficult(difficult)
         self._difficult = difficult
         self._images = _listed(Path(root), parse_split(split, years))
         self._read: dict[int, Annotations] = {}

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from detector.config import STRIDES, HybridConfig, preset
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
+from detector.data.fields import Difficult
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc
 from detector.errors import UserError
@@ -39,7 +40,7 @@ class VocData(Section):
     val: str = "2007:test"
     train_limit: Count | None = None
     val_limit: Count | None = None
-    difficult: Literal["ignore", "keep", "drop"] = "ignore"
+    difficult: Difficult = "ignore"
 
     def folder(self) -> Path:
         if self.root is None:
@@ -64,6 +65,7 @@ class CocoData(Section):
     val_images: str | None = None
     train_limit: Count | None = None
     val_limit: Count | None = None
+    difficult: Difficult = "ignore"
 
     def paths(self) -> list[Path]:
         """Annotations and images of training, then those of validation."""
@@ -77,7 +79,10 @@ class CocoData(Section):
 
     def datasets(self) -> tuple[Dataset, Dataset]:
         paths = self.paths()
-        train, val = Coco(paths[0], paths[1]), Coco(paths[2], paths[3])
+        train, val = (
+            Coco(annotations, images, difficult=self.difficult)
+            for annotations, images in (paths[:2], paths[2:])
+        )
         return _limited(train, self.train_limit), _limited(val, self.val_limit)
 
 

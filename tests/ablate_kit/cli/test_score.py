@@ -99,7 +99,9 @@ def test_mistakes(refuse, dumps, tmp_path):
     assert "expected ignore, keep or drop" in refuse(
         "score", perfect, *against, "--difficult", "maybe")  # fmt: skip
     assert "expected xywh or xyxy" in refuse("score", perfect, *against, "--boxes", "cxcywh")
-    assert '"annotations" is missing' in refuse("score", perfect, "--annotations", _empty(tmp_path))
+    assert 'no list "annotations" in it; it holds "images"' in refuse(
+        "score", perfect, "--annotations", _empty(tmp_path)
+    )
     assert "exists" in refuse("score", perfect, *against, "-o", tmp_path)
 
 

@@ -46,11 +46,9 @@ def test_ground_truth_is_sorted_by_image_and_keeps_order_within():
     assert truth.ignore.tolist() == [False, False, True]
 
 
-def test_difficult_objects_are_ordinary_unless_asked_for():
+def test_other_keys_of_an_annotation_have_no_effect():
     annotations = [row | {"difficult": 1} for row in dataset()["annotations"]]
-    data = dataset(annotations=annotations)
-    assert GroundTruth.from_coco(data).ignore.sum() == 1
-    assert GroundTruth.from_coco(data, ignore_keys=("iscrowd", "difficult")).ignore.all()
+    assert GroundTruth.from_coco(dataset(annotations=annotations)).ignore.sum() == 1
 
 
 @settings(deadline=None, max_examples=50)
@@ -232,6 +230,10 @@ def annotation(**changes):
         ),
         (dataset(annotations=annotation(category_id=2)), "annotations[0]: category id 2 is not"),
         (dataset(annotations=annotation(image_id=1.5)), 'annotations[0]: "image_id" must be an'),
+        (
+            dataset(annotations=annotation(iscrowd="0")),
+            "annotations[0]: \"iscrowd\" must be 0 or 1, got '0'",
+        ),
         (dataset(annotations=annotation(area=None)), "annotations[0]: area is not finite: nan"),
         (
             dataset(images=[{"id": 3, "width": "w"}, {"id": 7}]),

@@ -9,8 +9,9 @@ import pytest
 from ablate_kit.metrics.changes import changes, groups
 from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.dumps import read_annotations, read_dump
+from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.errors import Cause, errors
+from ablate_kit.models.annotations import read_annotations
 
 OBJECT = [0, 0, 100, 100]
 

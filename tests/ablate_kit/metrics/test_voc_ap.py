@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.dumps import read_annotations, read_dump
+from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.voc_ap import voc_ap
+from ablate_kit.models.annotations import read_annotations
 
 # The JSON file rounds boxes to 0.01 pixel: a car whose IoU with a difficult one comes out as 0.5001
 # is ignored, and was a false positive in the devkit's file.

@@ -160,20 +160,27 @@ def change(key: str, **fields: object) -> Callable[[dict[str, list[Any]]], None]
 @pytest.mark.parametrize(
     ("spoil", "kind", "message"),
     [
-        (change("annotations", category_id=9), "unknown class", "annotation 12 has category_id 9"),
-        (change("annotations", bbox=[1, 2, -3, 4]), "degenerate box", "has bbox [1, 2, -3, 4]"),
-        (change("annotations", bbox=[1, 2, 3]), "degenerate box", "has bbox [1, 2, 3]"),
+        (
+            change("annotations", category_id=9),
+            "unknown class",
+            '"category_id" of annotations[1] (id 12) is 9',
+        ),
+        (change("annotations", bbox=[1, 2, -3, 4]), "degenerate box", "is [1, 2, -3, 4]"),
+        (change("annotations", bbox=[1, 2, 3]), "degenerate box", "is [1, 2, 3]"),
         (change("annotations", bbox=[1, 2, 0, 4]), "degenerate box", "1, 2, 1, 6 has no area"),
         (change("annotations", bbox=[1, 2, 50, 4]), "box outside the image", "by 11"),
-        (change("annotations", iscrowd=3), "malformed annotation", "iscrowd 3; expected 0 or 1"),
-        (change("annotations", image_id=99), "malformed annotation", "image_id 99, which no"),
+        (change("annotations", iscrowd=3), "malformed annotation", "is 3; expected 0 or 1"),
+        (
+            change("annotations", image_id=99),
+            "malformed annotation",
+            '"image_id" of annotations[1] (id 12) is 99, which no',
+        ),
         (change("annotations", bbox="x"), "malformed annotation", '"bbox" of annotations[1]'),
         (change("annotations", id=11), "duplicate", "two annotations have the id 11"),
-        (change("images", file_name="1.png"), "duplicate", 'two images have the file_name "1.png"'),
+        (change("images", file_name="1.png"), "duplicate", '2 images have the file_name "1.png"'),
         (change("images", file_name="x.png"), "missing image", "x.png: image file is missing"),
         (change("images", file_name="a.json"), "undecodable image", "a.json: image does not deco"),
         (change("images", width=41), "wrong size", "image is 40x30, its annotation says 41x30"),
-        (change("categories", name="dog"), "duplicate", 'two categories have the name "dog"'),
     ],
 )
 def test_problems_of_a_coco_file(
@@ -196,7 +203,9 @@ def test_a_file_name_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path
 
 
 def test_what_is_no_coco_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='no list "images" in it; it holds categories, annotations'):
+    with pytest.raises(
+        UserError, match='no list "images" in it; it holds "categories", "annotations"'
+    ):
         coco(tmp_path, {"categories": [], "annotations": []})
     with pytest.raises(UserError, match="no images in it"):
         coco(tmp_path, {"categories": [], "annotations": [], "images": []})

@@ -164,7 +164,7 @@ def test_mistakes_about_the_folder_say_what_was_expected_and_what_is_there(tmp_p
         Voc(tmp_path, "blank")
     with pytest.raises(UserError, match="image 000005 was already listed in trainval"):
         Voc(tmp_path, "trainval+trainval")
-    with pytest.raises(UserError, match=r'"ignored" is not one of .*did you mean "ignore"'):
+    with pytest.raises(UserError, match=r'is "ignored"; expected .*did you mean "ignore"'):
         Voc(tmp_path, "trainval", difficult="ignored")  # type: ignore[arg-type]
     (folder / "JPEGImages/000005.jpg").unlink()
     with pytest.raises(UserError, match=r"000005\.jpg: image file is missing"):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.dumps import read_annotations, read_dump
+from ablate_kit.metrics.dumps import read_dump
+from ablate_kit.models.annotations import read_annotations
 
 GOOD = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.5}
 
