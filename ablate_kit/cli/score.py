@@ -1,5 +1,6 @@
 """``ablate score``: detections that were written down before, by whatever detector."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,10 @@ def score(
     deep_dissect: Annotated[
         bool, typer.Option("--deep-dissect", help="Write that tool's four files to the report.")
     ] = False,
+    max_detections: Annotated[
+        int,
+        typer.Option(help="Of a class that count in an image: for data with more objects.", min=11),
+    ] = 100,
     resamples: Annotated[
         int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
     ] = 2000,
@@ -75,6 +80,7 @@ def score(
         check_free(output)
     against = _against(annotations, voc, split, difficult)
     warn(against.notes)
+    against = replace(against, truth=replace(against.truth, max_detections=max_detections))
     yolo = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 
 # What each summary number reads from the evaluation: which curve, at which IoU (None: the mean of
 # 0.50:0.05:0.95), for which ground-truth area, and for how many detections per class and image.
@@ -61,14 +61,14 @@ def average_precision(
     detections: Detections,
     *,
     ious: Sequence[float] | None = None,
-    max_detections: int = 100,
+    max_detections: int | None = None,
 ) -> AveragePrecision:
     """COCO's AP and AR, equal to pycocotools to the last bit on the same input.
 
     Args:
         ious: thresholds to take the place of 0.50:0.05:0.95, each more than 0 and at most 1.
-        max_detections: per class and image, in every number but AR1 and AR10. pycocotools prints
-            -1 for AP with any limit but 100; here AP follows the limit.
+        max_detections: per class and image, in every number but AR1 and AR10; None: the ground
+            truth's. pycocotools prints -1 for AP with any limit but 100; here AP follows the limit.
 
     One difference is deliberate: pycocotools takes a match with annotation id 0 for no match.
     Here annotation ids play no part. Without detections every defined number is 0.
@@ -80,7 +80,9 @@ def average_precision(
     detections.check_against(ground_truth)
     if ious is not None and not (ious and all(0 < iou <= 1 for iou in ious)):
         raise UserError(f"IoU thresholds are {list(ious)}; expected some, more than 0, at most 1")
-    if max_detections < 11:
+    if max_detections is None:
+        max_detections = ground_truth.max_detections
+    if max_detections < FEWEST_DETECTIONS:
         raise UserError(f"at most {max_detections} detections; expected more than 10")
     # Ranks instead of ids: the same order, and free of the ids' own range.
     image_rank = np.argsort(np.argsort(ground_truth.image_ids)) + 1

@@ -32,6 +32,10 @@ from ablate_kit.metrics.columns import (
     values,
 )
 
+# COCO's limit of detections per class and image, and the least one: AR10 takes ten.
+MAX_DETECTIONS = 100
+FEWEST_DETECTIONS = 11
+
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
@@ -50,6 +54,8 @@ class GroundTruth:
         classes: names, each once.
         category_ids: the data set's own class ids, in the order of ``classes``.
         sizes: (n, 2) width and height as the source gave them; None where it gave corners.
+        max_detections: how many detections of a class count in an image, best first. Data with more
+            objects than that in an image needs a larger limit.
 
     Raises:
         UserError: a column of the wrong length or type, an index out of range, a value that is not
@@ -68,9 +74,14 @@ class GroundTruth:
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     sizes: Floats | None = None
+    max_detections: int = MAX_DETECTIONS
 
     def __post_init__(self) -> None:
         where, images, n = "ground truth", len(self.image_ids), len(self.image)
+        if self.max_detections < FEWEST_DETECTIONS:
+            raise UserError(
+                f"at most {self.max_detections} detections; expected {FEWEST_DETECTIONS} or more"
+            )
         if not images or not self.classes:
             raise UserError(f"{where}: expected at least one image and one class, got none")
         if len(self.category_ids) != len(self.classes):

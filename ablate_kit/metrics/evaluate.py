@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.f1 import calibrate, f1_at, f1_matched_pairs
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
@@ -46,6 +46,7 @@ class Evaluation:
     AP75 APs APm APl        no         at IoU 0.75; for small, medium, large ground truths
     AR1 AR10 AR100          no         COCO average recall with that many detections per class
     ARs ARm ARl             no         AR100 for small, medium, large ground truths
+                                       (100: the ground truth's limit of detections)
     f1_fixed                yes        F1 at IoU 0.5 and the fixed score threshold; overall: micro
     precision_fixed         yes        precision there
     recall_fixed            yes        recall there
@@ -69,7 +70,8 @@ class Evaluation:
         per_class: class name to key to number.
         thresholds: the score thresholds used.
         counts: images, ground_truths (those to be found), ignored (regions), detections; and
-            tp, fp, fn at each threshold (``tp_fixed``, ``tp_calibrated`` ...).
+            tp, fp, fn at each threshold (``tp_fixed``, ``tp_calibrated`` ...); max_detections
+            where that is not 100.
     """
 
     overall: dict[str, Number]
@@ -154,6 +156,8 @@ def evaluate(
         "ignored": int(ground_truth.ignore.sum()),
         "detections": len(detections),
     }
+    if ground_truth.max_detections != MAX_DETECTIONS:
+        counts["max_detections"] = ground_truth.max_detections
     for kind, f1 in at_thresholds.items():
         overall |= {
             f"f1_{kind}": f1.f1,

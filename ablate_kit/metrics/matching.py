@@ -14,9 +14,6 @@ from ablate_kit.metrics.boxes import giou
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.overlaps import Indices, is_first, overlapping, turns
 
-# Detections per class and image that count, best first: COCO's limit, the same as for AP.
-MAX_DETECTIONS = 100
-
 # Square pixels; COCO's range "all" is 0 to this.
 _LARGEST_AREA = 1e10
 
@@ -73,7 +70,7 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
     the free ground truth they overlap most, if by at least ``iou``; of two overlapped equally, the
     later one. A detection that finds none but overlaps an ignored region, by ``iou`` of its own
     area, is ignored; such a region serves any number of detections. As in AP, ignored are too:
-    detections beyond the best ``MAX_DETECTIONS`` of their image and class, and unmatched ones whose
+    detections beyond the best ``max_detections`` of their image and class, and unmatched ones whose
     area is negative or above 1e10 square pixels.
 
     Raises:
@@ -94,7 +91,7 @@ def greedy_matches_at(
     scores = detections.scores.astype(np.float64)
 
     ranked = np.lexsort((-scores, cell))
-    counted = ranked[turns(cell[ranked]) < MAX_DETECTIONS]
+    counted = ranked[turns(cell[ranked]) < ground_truth.max_detections]
     candidate, target, overlap = overlapping(
         ground_truth,
         detections,

@@ -29,6 +29,9 @@ COCO = (
 def coco_table(name: str, evaluation: Evaluation) -> Table:
     """The twelve numbers of the COCO protocol."""
     rows = [(key, number(evaluation.overall[key]), meaning) for key, meaning in COCO]
+    if most := evaluation.counts.get("max_detections"):
+        at = [key for key, _, _ in rows].index("AR100")
+        rows[at] = (f"AR{most}", rows[at][1], f"recall with {most}, the limit of all but AR1, AR10")
     return Table(f"{name}: COCO metrics", ("metric", "value", "of"), tuple(rows), ("metric", "of"))
 
 

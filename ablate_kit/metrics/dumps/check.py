@@ -91,7 +91,7 @@ def check_convention(raw: Raw, truth: GroundTruth) -> None:
         )
 
 
-def remarks(detections: Detections) -> Iterator[str]:
+def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
     """What can be scored but may not be meant."""
     if not len(detections):
         yield "no detections"
@@ -108,6 +108,22 @@ def remarks(detections: Detections) -> Iterator[str]:
     again = _repeated(detections)
     if again:
         yield f"{again:,} detections repeat another one exactly; each counts as a false positive"
+    most = truth.max_detections
+    beyond = int(np.maximum(_per_class_and_image(detections) - most, 0).sum())
+    if beyond:
+        full = int((_per_class_and_image(truth) > most).sum())
+        times = f"{full:,} times" if full else "never"
+        yield (
+            f"{beyond:,} detections are beyond the best {most} of their class and image, which are "
+            f"all that AP and F1 count (an image has {times} more objects of a class than that); "
+            "--max-detections sets the limit"
+        )
+
+
+def _per_class_and_image(boxes: Detections | GroundTruth) -> NDArray[np.int64]:
+    """How many boxes there are of every class and image that has any."""
+    cell = boxes.image.astype(np.int64) * (int(boxes.labels.max(initial=0)) + 1) + boxes.labels
+    return np.unique(cell, return_counts=True)[1]
 
 
 def _repeated(detections: Detections) -> int:

@@ -40,7 +40,7 @@ def read_dump(
         raise UserError(f'--boxes is "{boxes}"; expected xywh or xyxy')
     if path.is_file() and path.suffix == ".npz":
         found = Detections.load_npz(path, against.truth)
-        return found, tuple(f"{path}: {note}" for note in remarks(found))
+        return found, tuple(f"{path}: {note}" for note in remarks(found, against.truth))
     raw = _read(path, against, boxes, class_names)
     keep, notes = usable(raw, against.truth, skip_bad=skip_bad)
     if not keep.all():
@@ -48,7 +48,11 @@ def read_dump(
     if boxes != "xywh":
         check_convention(raw, against.truth)
     found = _detections(raw)
-    return found, (*raw.notes, *notes, *(f"{path}: {note}" for note in remarks(found)))
+    return found, (
+        *raw.notes,
+        *notes,
+        *(f"{path}: {note}" for note in remarks(found, against.truth)),
+    )
 
 
 def _read(

@@ -1,10 +1,14 @@
 """``ablate score`` as a user runs it."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from ablate_kit.metrics.detections import GroundTruth
 
@@ -157,3 +161,47 @@ def test_the_four_files_of_deep_dissect(run, shared, tmp_path):
     for name in names:
         theirs = json.loads((recorded / name).read_text())
         assert json.loads((folder / name).read_text()) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_limit_of_detections_for_dense_images(run, tmp_path):
+    """One image of 300 objects, all found: equal to pycocotools with the same maxDets."""
+    side, ids = 20, range(1, 301)
+    boxes = [[i % 20 * 25.0, i // 20 * 25.0, side, side] for i in range(300)]
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 500, "height": 400}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "area": 400.0, "iscrowd": 0}
+            for i, box in zip(ids, boxes, strict=True)
+        ],
+        "categories": [{"id": 1, "name": "seed"}],
+    }
+    results = [
+        {"image_id": 1, "category_id": 1, "bbox": [box[0] + i % 7, *box[1:]], "score": 1 - i / 400}
+        for i, box in enumerate(boxes)
+    ]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    command = ("score", tmp_path / "dt.json", "--annotations", tmp_path / "gt.json")
+
+    def theirs(limit):
+        with contextlib.redirect_stdout(io.StringIO()):
+            known = COCO()
+            known.dataset = truth
+            known.createIndex()
+            found = COCOeval(known, known.loadRes(results), "bbox")
+            found.params.maxDets = [1, 10, limit]
+            found.evaluate()
+            found.accumulate()
+        precision, recall = found.eval["precision"][..., 0, 2], found.eval["recall"][..., 0, 2]
+        return precision[precision > -1].mean(), recall[recall > -1].mean()
+
+    for limit in (100, 200, 300):
+        option = () if limit == 100 else ("--max-detections", limit)
+        (numbers,) = json.loads(run(*command, *option, "--json")).values()
+        overall, counts = numbers["overall"], numbers["counts"]
+        assert (overall["AP"], overall["AR100"]) == theirs(limit)
+        assert counts["tp_fixed"] + counts["fp_fixed"] == min(limit, 201)  # scores from 0.5 on
+        assert counts.get("max_detections", 100) == limit
+    assert f"AR300   {theirs(300)[1]:.4f}  recall with 300" in run(
+        *command, "--max-detections", 300
+    )

@@ -5,8 +5,8 @@ import pytest
 
 from ablate_kit.metrics import overlaps
 from ablate_kit.metrics.boxes import giou_matrix, iou_matrix
-from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.matching import MAX_DETECTIONS, Outcome, greedy_matches, hungarian_pairs
+from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
+from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
 
 
 def ground_truth(image, boxes, labels, ignore=None, *, images=1, classes=1):

@@ -233,6 +233,9 @@ def test_any_iou_list_and_limit(ious, limit):
         ground_truth = GroundTruth.from_coco(dataset)
         detections = Detections.from_coco_results(results, ground_truth)
         ours = average_precision(ground_truth, detections, ious=ious, max_detections=limit)
+        limited = dataclasses.replace(ground_truth, max_detections=limit)
+        again = average_precision(limited, detections, ious=ious)
+        assert np.array_equal(again.ap_at, ours.ap_at, equal_nan=True)
         precision = theirs.eval["precision"][:, :, :, 0, 2]
         for i, iou in enumerate(ious):
             defined = precision[i][precision[i] > -1]

@@ -1,6 +1,7 @@
 """Dumps as people have them: names for ids, blank lines, byte order marks, other columns."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,3 +171,16 @@ def test_a_folder_without_text_files_says_what_it_has(against, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "one.txt").write_text("")
     assert f"labels/ in it has text files; give {tmp_path / 'labels'}" in told()
+
+
+def test_detections_beyond_the_limit_are_said(against, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([row(5, score=i / 200) for i in range(103)] + [row(6)] * 100))
+    _, notes = read_dump(path, against)
+    assert any(
+        f"{path}: 3 detections are beyond the best 100 of their class and image, which are all "
+        "that AP and F1 count (an image has never more objects" in note
+        for note in notes
+    )
+    wide = replace(against, truth=replace(against.truth, max_detections=103))
+    assert not any("are beyond" in note for note in read_dump(path, wide)[1])
