@@ -31,7 +31,7 @@ def digest_of(files: Mapping[Path, int | None]) -> str:
     if len(listed) == 1:
         return next(iter(listed.values()))
     listing = "".join(f"{value}  {file.name}\n" for file, value in listed.items())
-    return hashlib.sha256(listing.encode()).hexdigest()
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def digest_without_receipt(archive: Archive) -> str:

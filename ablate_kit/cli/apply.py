@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import DryRun, say
+from ablate_kit.cli.output import DryRun, say, say_lines
 from ablate_kit.errors import UserError
 
 
@@ -34,7 +34,7 @@ def apply(
             if dry_run:
                 check_free(opened, {output: told.ablation})
                 check_base(opened, told)
-                say(plan(opened, {output: told.ablation}))
+                say_lines(plan(opened, {output: told.ablation}))
                 return
             recreate(opened, told, output)
         else:

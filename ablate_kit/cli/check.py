@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, progress, say, warn
+from ablate_kit import text as safe
+from ablate_kit.cli.output import print_json, progress, say_lines, warn
 
 if TYPE_CHECKING:
     from detector.data.check import Problem, Report, Source
@@ -53,10 +54,10 @@ def check(
             }
         )
     else:
-        say(_summary(reports))
-        say(f"\n{_balance(reports)}\n")
+        say_lines(_summary(reports))
+        say_lines(f"\n{_balance(reports)}\n")
         problems = [problem for report in reports for problem in report.problems] + between
-        say(_problems(problems) if problems else "no problems")
+        say_lines(_problems(problems) if problems else "no problems")
     if total:
         raise typer.Exit(1)
 
@@ -157,7 +158,7 @@ def _problems(problems: "list[Problem]") -> str:
             if len(messages) > _SHOWN:
                 lines.append(f"  and {len(messages) - _SHOWN:,} more; --json has all")
     lines.append(f"{len(problems):,} problem{'s' * (len(problems) > 1)}")
-    return "\n".join(lines)
+    return "\n".join(map(safe.line, lines))
 
 
 def _as_json(report: "Report") -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import DryRun, numbers, print_json, say, warn
+from ablate_kit.cli.output import DryRun, numbers, print_json, say, say_lines, warn
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _write(
         from ablate_kit.reports.plan import plan
 
         check_free(checkpoint, targets)
-        say(plan(checkpoint, targets))
+        say_lines(plan(checkpoint, targets))
         _say_shared(checkpoint, targets)
         _warn_of_twins(checkpoint, targets)
         return

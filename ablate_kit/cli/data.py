@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli import check
-from ablate_kit.cli.output import print_json, progress, say
+from ablate_kit.cli.output import print_json, progress, say, say_lines
 
 if TYPE_CHECKING:
     from detector.data.voc_archives import Presence
@@ -55,7 +55,7 @@ def voc(
             }
         )
     else:
-        say(_presence_table(parts))
+        say_lines(_presence_table(parts))
         if fetched:
             say(f"fetched, and no longer needed: {', '.join(map(str, fetched))}")
         say(

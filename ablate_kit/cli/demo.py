@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.cli.output import progress, say, say_lines, warn
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -36,7 +36,7 @@ def demo(
     with open_checkpoint(SHAPES_TINY) as checkpoint:
         name = SHAPES_TINY.relative_to(SHAPES_TINY.parents[3])
         say(f"{name}: {len(checkpoint.tensors)} tensors, {sizes(checkpoint.tensors)}")
-        say("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
+        say_lines("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
         ablations = _ablations(checkpoint)
         adapter = open_adapter(checkpoint)
     _, validation = ShapesData(kind="shapes").datasets()
@@ -53,7 +53,7 @@ def demo(
     results = done.results
     intervals = changes_of(done.truth, results, RESAMPLES)
     write_report(output, results, changes=intervals)
-    say(f"{tables.comparison(results, intervals).text()}\n")
+    say_lines(f"{tables.comparison(results, intervals).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)
     change = (worst.evaluation.overall["AP"] or 0.0) - (results[0].evaluation.overall["AP"] or 0.0)
     say(f"the costliest cut is {worst.name}: AP {change:+.4f} against {BASELINE}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say
+from ablate_kit.cli.output import print_json, say_lines
 from ablate_kit.errors import UserError
 
 
@@ -64,6 +64,6 @@ def diff(
         if json_output:
             print_json(as_json(found))
         else:
-            say(text(found, a.tensors, b.tensors, _COMPARED[by]))
+            say_lines(text(found, a.tensors, b.tensors, _COMPARED[by]))
     if found.differs:
         raise typer.Exit(1)

@@ -14,7 +14,8 @@ from typing import TextIO
 
 import typer
 
-from ablate_kit.cli.output import discard, printable
+from ablate_kit import text as safe
+from ablate_kit.cli.output import discard
 from ablate_kit.cli.usage import CommandLineError, is_help, told
 from ablate_kit.errors import UserError
 from detector import stopping
@@ -103,7 +104,7 @@ def _refuse(message: str) -> int:
 
 def _tell(message: str) -> None:
     with contextlib.suppress(OSError):  # there is nobody left to tell
-        sys.stderr.write(f"ablate: {printable(message)}\n")
+        sys.stderr.write(f"ablate: {safe.error(message)}\n")
         sys.stderr.flush()
 
 

@@ -7,7 +7,7 @@ import typer
 
 from ablate_kit.cli.dataset import open_dataset
 from ablate_kit.cli.naming import names_of
-from ablate_kit.cli.output import print_json, progress, say, warn
+from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +118,6 @@ def evaluate(
     if as_json:
         print_json(as_dict(results, intervals))
         return
-    say("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
+    say_lines("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
     if output:
         say(f"written to {output}: results.json, tables, per class, figure")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate_kit.cli.dataset import open_dataset
-from ablate_kit.cli.output import print_json, progress, say
+from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def gradients(
     if as_json:
         print_json(to_dict(report))
         return
-    say(summary(report))
+    say_lines(summary(report))
     if not math.isfinite(last.loss):
-        say(f"\nstopped at step {last.steps} of {iterations}: the loss is {last.loss}")
-    say(f"\nwritten to {output}: report.html, two text reports, tensors.csv, JSON, figures")
+        say_lines(f"\nstopped at step {last.steps} of {iterations}: the loss is {last.loss}")
+    say_lines(f"\nwritten to {output}: report.html, two text reports, tensors.csv, JSON, figures")
 
 
 def _by_recipe(

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import DryRun, check_new_file, print_json, say
+from ablate_kit import text as safe
+from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.graft import Graft
@@ -60,7 +61,7 @@ def graft(
             }
         )
         return
-    say(_report(done, parts.split(",")))
+    say_lines(_report(done, parts.split(",")))
     say("dry run: nothing written" if dry_run else f"written to {output}")
 
 
@@ -87,4 +88,4 @@ def _report(done: "Graft", parts: list[str]) -> str:
             lines += [f"  {name}" for name in names[:LISTED]]
             if len(names) > LISTED:
                 lines.append(f"  ... and {len(names) - LISTED} more (--json lists all)")
-    return "\n".join(lines)
+    return "\n".join(map(safe.line, lines))

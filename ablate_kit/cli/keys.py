@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say
+from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def keys(
             print_json([_as_json(name, info, numbers.get(name)) for name, info in chosen.items()])
             return
         if form is Format.TABLE:
-            say(_table(chosen, numbers))
+            say_lines(_table(chosen, numbers))
         else:
-            say("\n".join(tree(chosen, levels, stats=numbers)))
+            say_lines("\n".join(tree(chosen, levels, stats=numbers)))
         say(f"{len(chosen)} tensors, {sizes(chosen)} in {opened}")
         types = dtype_mix(chosen)
         if len(types) > 1:

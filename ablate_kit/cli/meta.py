@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import print_json, say
+from ablate_kit import text as safe
+from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 
 
@@ -23,7 +24,7 @@ def meta(
     from ablate_kit.reports.tree import sizes
 
     if receipt:
-        say(_receipt(checkpoint))
+        say_lines(_receipt(checkpoint))
         return
     with open_archive(checkpoint) as archive:
         sets = weight_sets(archive)
@@ -58,4 +59,4 @@ def _receipt(path: Path) -> str:
         found = receipt_text(opened)
     if found is None:
         raise UserError(f"{path} has no receipt, inside or beside it")
-    return found[0].rstrip("\n")
+    return safe.json_safe(found[0].rstrip("\n"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,26 +24,31 @@ DryRun = Annotated[
 
 
 def say(text: str) -> None:
-    """A line, or several, of the command's result."""
-    _put(f"{printable(text)}\n")
+    """A line of the command's result."""
+    _put(safe.line(text))
+
+
+def say_lines(text: str) -> None:
+    """Several lines, such as a table: what makes them sees to the names in them."""
+    _put(safe.lines(text))
 
 
 def warn(notes: Iterable[str]) -> None:
     """Lines on standard error: what did not go as planned and changes no number."""
     for note in notes:
-        sys.stderr.write(f"note: {note}\n")
+        sys.stderr.write(f"note: {safe.line(note)}\n")
 
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    if text != printable(text):
-        text = json.dumps(value, indent=2)
-    _put(f"{text}\n")
+    text = safe.to_json(value, 2)
+    # What standard output cannot encode would be spelled as in Python, which is no JSON.
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    _put(text if unicode else json.dumps(value, indent=2))
 
 
 def _put(text: str) -> None:
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(f"{text}\n")
         sys.stdout.flush()  # a long run is watched in its log
     except BrokenPipeError:
         raise  # who read it has seen enough
@@ -59,14 +65,8 @@ def discard(output: TextIO) -> None:
         os.close(nowhere)
 
 
-def printable(text: str) -> str:
-    """``text`` with what would move the cursor, color the terminal or not encode spelled out: names
-    come from files of strangers."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(safe.to_json(value, 1) + "\n", encoding="utf-8")
 
 
 def check_new_file(path: Path, *suffixes: str) -> None:
@@ -87,15 +87,23 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.table import Column
+    from rich.text import Text
+
+    class Description(TextColumn):
+        """A name from a file is no markup."""
+
+        def render(self, task: Task) -> Text:
+            return Text(safe.line(task.description))
 
     columns = (
         # A description that is too long for the terminal goes on in the next line.
-        TextColumn("{task.description}", table_column=Column(no_wrap=False, overflow="fold")),
+        Description("", table_column=Column(no_wrap=False, overflow="fold")),
         BarColumn(),
         DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.output import say, warn
+from ablate_kit.cli.output import say, say_lines, warn
 
 
 def report(
@@ -29,7 +29,7 @@ def report(
             dataset = images_of(ledger)
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
-    say(write_study(ledger, dataset, examples).text())
+    say_lines(write_study(ledger, dataset, examples).text())
     say_where(run)
 
 

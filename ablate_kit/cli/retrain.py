@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say
+from ablate_kit.cli.output import progress, say, say_lines
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.recipe import Run
@@ -58,7 +58,7 @@ def retrain(
             tell=_tell,
         )
     write_report(outcomes, folder)
-    say(summary_table(outcomes).text())
+    say_lines(summary_table(outcomes).text())
     say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
 
 

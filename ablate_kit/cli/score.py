@@ -8,7 +8,7 @@ import typer
 
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import numbers as decimals
-from ablate_kit.cli.output import print_json, say, warn, write_json
+from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def score(
         for name, found in scored.compared(against.truth, results)
     ]
     printed = [*tables.for_terminal(results, intervals), *changed, *other_tables]
-    say("\n\n".join(table.text() for table in printed))
+    say_lines("\n\n".join(table.text() for table in printed))
     if output:
         say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
 

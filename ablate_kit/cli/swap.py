@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.output import DryRun, check_new_file, print_json, say
+from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.swap import Swap
@@ -49,7 +49,7 @@ def swap(
         difference = made.change if made.change != float("inf") else None
         print_json({"path": str(output), "output_difference": difference} | parts)
         return
-    say(_report(made, parts))
+    say_lines(_report(made, parts))
     say("dry run: nothing written" if dry_run else f"written to {output}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.cli.output import progress, say, say_lines, warn
 from ablate_kit.cli.report import say_where
 from ablate_kit.errors import UserError
 
@@ -155,7 +155,7 @@ def sweep(
             evaluate(removed)
     warn(notes)
     table = write_study(ledger, dataset)
-    say(table.text())
+    say_lines(table.text())
     say_where(folder)
 
 
@@ -207,7 +207,7 @@ def _say_plan(
             (one.name, where, names.get(base, "-") if base is not None else "-", f"{share:.1%}")
         )
     header = ("variant", "restarts in", "on top of", "of the full cost")
-    say(Table("", header, tuple(rows), header[:3]).text())
+    say_lines(Table("", header, tuple(rows), header[:3]).text())
     total = sum(share for *_, share in found.values()) + len(ablations) - len(found)
     parts = len(passes.plan.parts)
     say(

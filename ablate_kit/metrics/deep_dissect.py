@@ -38,7 +38,7 @@ def result_files(evaluation: Evaluation, number: int = 0) -> Iterator[tuple[str,
 
 def write_result_files(folder: Path, evaluation: Evaluation, number: int = 0) -> None:
     for name, text in result_files(evaluation, number):
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _number(value: float | None) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ablate_kit import text as safe
 from detector.data.dataset import Pixels
 
 GAP = 8  # pixels between pictures side by side
@@ -27,6 +28,7 @@ def draw(
         labels: (n,) class of each: boxes of one class have one color.
         title: above the image.
     """
+    captions = [*map(safe.caption, captions)]
     image = Image.fromarray(pixels)
     size = max(11, min(image.size) // 32)
     font = ImageFont.load_default(size)
@@ -43,7 +45,7 @@ def draw(
         y = max(y1 - bottom - 2, 0)
         pen.rectangle((x, y, x + right + 4, y + bottom + 2), fill=color)
         pen.text((x + 2, y), captions[i], fill="white", font=font)
-    return _titled(image, title, font, size) if title else image
+    return _titled(image, safe.caption(title), font, size) if title else image
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:

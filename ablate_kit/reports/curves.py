@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.curves import Curves
 from ablate_kit.reports.figures import COLORS
 
@@ -43,7 +44,7 @@ def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path) -> 
             (panels[2], one.threshold, one.precision),
             (panels[3], one.threshold, one.recall),
         ):
-            label = name if panel is panels[0] else None
+            label = safe.label(name) if panel is panels[0] else None
             panel.plot(x, y, color=color, linewidth=1.3, label=label)
             if at >= 0:
                 panel.plot(x[at], y[at], "o", color=color, markersize=5)

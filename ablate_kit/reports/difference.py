@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ablate_kit import text as safe
 from ablate_kit.reports.grouping import grouped
 from ablate_kit.reports.table import Table
 
@@ -31,11 +32,11 @@ def text(
         lines += _listed("of other values", diff.changed, first)
     if diff.values:
         lines.append(f"of other values: {len(diff.values)}")
-        lines += [f"  {line}" for line in _values(diff.values).splitlines()]
+        lines += [f"  {line}" for line in _values(diff.values).split("\n")]
     equal = f"{len(diff.same)} tensors have the same {what}"
     if diff.renamed:
         equal += f"; {len(diff.renamed)} more under another name"
-    return "\n".join([*lines, equal])
+    return "\n".join(map(safe.line, [*lines, equal]))
 
 
 def _listed(title: str, names: Iterable[str], tensors: "Mapping[str, TensorInfo]") -> list[str]:

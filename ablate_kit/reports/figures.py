@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.result import Result
 
@@ -29,7 +30,7 @@ def comparison_figure(results: Sequence[Result], path: Path) -> None:
     for panel, (key, label) in zip(panels, METRICS, strict=True):
         baseline = results[0].evaluation.overall[key]
         if baseline is not None:
-            panel.axvline(baseline, color="black", linewidth=1, label=results[0].name)
+            panel.axvline(baseline, color="black", linewidth=1, label=safe.label(results[0].name))
         for kind, color in zip(kinds, COLORS * len(kinds), strict=False):
             points = [
                 (result.evaluation.overall[key], i)
@@ -39,14 +40,16 @@ def comparison_figure(results: Sequence[Result], path: Path) -> None:
             if not points:
                 continue
             x, y = zip(*points, strict=True)
-            panel.plot(x, y, "o", color=color, markersize=6, label=kind)
+            panel.plot(x, y, "o", color=color, markersize=6, label=safe.label(kind))
             if baseline is not None:
                 panel.hlines(y, baseline, x, color=color, linewidth=1.2)
         panel.set_xlabel(label)
         panel.locator_params(axis="x", nbins=4)
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(1, len(results)), [result.name for result in results[1:]])
+    panels[0].set_yticks(
+        range(1, len(results)), [safe.label(result.name) for result in results[1:]]
+    )
     panels[0].set_ylim(len(results) - 0.4, 0.4)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)

@@ -1,10 +1,10 @@
 """Results as files in one folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
@@ -32,15 +32,15 @@ def write_report(
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as place:
-        text = json.dumps(as_dict(results, changes), indent=1, ensure_ascii=False) + "\n"
-        (place / "results.json").write_text(text)
+        text = safe.to_json(as_dict(results, changes), 1) + "\n"
+        (place / "results.json").write_text(text, encoding="utf-8")
         table = tables.comparison(results, changes)
-        (place / "table.md").write_text(table.markdown())
-        (place / "table.csv").write_text(table.csv())
+        (place / "table.md").write_text(table.markdown(), encoding="utf-8")
+        (place / "table.csv").write_text(table.csv(), encoding="utf-8")
         (place / "per_class").mkdir()
         for i, one in enumerate(results):
             csv = tables.class_table(one.name, one.evaluation).csv()
-            (place / "per_class" / f"{numbered(i, one.name)}.csv").write_text(csv)
+            (place / "per_class" / f"{numbered(i, one.name)}.csv").write_text(csv, encoding="utf-8")
         if len(results) > 1:
             comparison_figure(results, place / "figure.png")
         also(place)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from ablate_kit import text as safe
 from ablate_kit.gradients.diagnose import VERDICTS
 from ablate_kit.gradients.names import region
 from ablate_kit.gradients.timeline import EDGES
@@ -62,7 +63,7 @@ def heat_map(report: GradientReport, file: BinaryIO) -> None:
         middle = edges[k] + lengths[k] / 2
         if all(abs(middle - tick) >= CLOSE * count for tick in ticks):
             ticks.append(float(middle))
-    axes.set_yticks(ticks, [names[int(tick)] for tick in ticks], fontsize=7)
+    axes.set_yticks(ticks, [safe.label(names[int(tick)]) for tick in ticks], fontsize=7)
     axes.set_xlabel("optimizer step")
     axes.set_title(
         "Gradient norm by depth over time (gray: none, or zero)", fontsize=10, loc="left"
@@ -97,7 +98,7 @@ def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
             label = verdict.replace("_", " ")
             axes.barh(places, widths, left=left, color=COLORS[verdict], label=label, height=0.8)
             left += widths
-    axes.set_yticks(places, list(modules), fontsize=8)
+    axes.set_yticks(places, list(map(safe.label, modules)), fontsize=8)
     axes.set_ylim(len(modules) - 0.4, -0.6)
     axes.set_xlabel("tensors")
     axes.spines[["top", "right"]].set_visible(False)

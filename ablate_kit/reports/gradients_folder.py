@@ -1,14 +1,12 @@
 """A gradient diagnosis as files in one folder, which a run under way writes again and again."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from ablate_kit import text as safe
 from ablate_kit.gradients.advice import advise
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
@@ -57,11 +55,11 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
             draw(report, file)
     figures = {name: (folder / f"{name}.png").read_bytes() for name in FIGURES}
     for name, text in (
-        ("summary.txt", summary(report) + "\n"),
-        (DETAILED, detailed_report(report)),
-        (ANALYSIS, analysis_report(report)),
+        ("summary.txt", safe.lines(summary(report)) + "\n"),
+        (DETAILED, safe.lines(detailed_report(report))),
+        (ANALYSIS, safe.lines(analysis_report(report))),
         ("tensors.csv", _csv(report)),
-        ("gradients.json", json.dumps(to_dict(report), indent=1, ensure_ascii=False) + "\n"),
+        ("gradients.json", safe.to_json(to_dict(report), 1) + "\n"),
         ("report.html", page(report, figures)),
     ):
         new_text(folder / name, text, overwrite=True)
@@ -107,13 +105,10 @@ def to_dict(report: GradientReport) -> dict[str, Any]:
 
 
 def _csv(report: GradientReport) -> str:
-    text = io.StringIO()
     names = [field.name for field in fields(TensorReport)]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for tensor in report.diagnosis.tensors:
-        writer.writerow([_cell(getattr(tensor, name)) for name in names])
-    return text.getvalue()
+    tensors = report.diagnosis.tensors
+    rows = [[_cell(getattr(tensor, name)) for name in names] for tensor in tensors]
+    return safe.to_csv([names, *rows])
 
 
 def _cell(value: object) -> object:

@@ -3,21 +3,14 @@
 import base64
 from collections.abc import Mapping
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ablate_kit.gradients.compat import CATEGORIES, HEALTHY
 from ablate_kit.reports.gradients_figures import COLORS
 from ablate_kit.reports.gradients_text import DETAILS, GradientReport, details
+from ablate_kit.reports.html import render
 
 
 def page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
     """The page; ``figures`` are PNG files by name, which it carries within."""
-    templates = Environment(
-        loader=PackageLoader("ablate_kit", "reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
     diagnosis = report.diagnosis
     notebook = diagnosis.measured.notebook
     counts = [
@@ -25,7 +18,8 @@ def page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
         for verdict, count in diagnosis.counts().items()
     ]
     categories = (*CATEGORIES, HEALTHY) if notebook is not None else ()
-    return templates.get_template("gradients.html.j2").render(
+    return render(
+        "gradients.html",
         title=str(report.about.get("model", "a model")),
         about=[*report.about.items(), ("steps measured", diagnosis.steps)],
         counts=counts,

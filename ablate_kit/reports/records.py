@@ -1,11 +1,11 @@
 """Rows of full-precision numbers, as CSV and, where pyarrow is installed, as Parquet."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ablate_kit import text as safe
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,19 @@ class Records:
     rows: Sequence[Sequence[Any]]
 
     def csv(self) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
-        return text.getvalue()
+        return safe.to_csv([self.header, *self.rows])
 
 
 def write_records(stem: Path, records: Records) -> None:
     """``stem``.csv, and ``stem``.parquet where pyarrow is installed."""
-    stem.with_suffix(".csv").write_text(records.csv())
+    stem.with_suffix(".csv").write_text(records.csv(), encoding="utf-8")
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         return
-    columns = dict(zip(records.header, zip(*records.rows, strict=True), strict=True))
+    rows = (
+        [safe.line(one) if isinstance(one, str) else one for one in row] for row in records.rows
+    )
+    columns = dict(zip(records.header, zip(*rows, strict=True), strict=True))
     pyarrow.parquet.write_table(pyarrow.table(columns), stem.with_suffix(".parquet"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ablate_kit import text as safe
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.changes import Changes, changes, groups
 from ablate_kit.metrics.confusion import Confusion, confusion
@@ -43,8 +44,8 @@ def changes_table(baseline: str, name: str, found: Changes) -> Table:
     rows = [row(cause.name.lower(), [cause]) for cause in CAUSES]
     header = ("cause", "lost", "gained", "false alarms", "then", "Δ")
     title = (
-        f"{baseline} → {name}: objects lost and gained, false alarms before and then, "
-        f"at score {found.before.threshold:.3g}"
+        f"{safe.line(baseline)} → {safe.line(name)}: objects lost and gained, "
+        f"false alarms before and then, at score {found.before.threshold:.3g}"
     )
     return Table(title, header, (*rows, row("all", CAUSES)), ("cause",))
 
@@ -82,11 +83,11 @@ def write_details(place: Path, truth: GroundTruth, results: Sequence[Result]) ->
     for i, one in enumerate(results):
         counts = confusion(truth, one.detections, threshold)
         text = confusion_table(truth.classes, counts).csv()
-        (place / "confusion" / f"{numbered(i, one.name)}.csv").write_text(text)
+        (place / "confusion" / f"{numbered(i, one.name)}.csv").write_text(text, encoding="utf-8")
     for i, (name, found) in enumerate(compared(truth, results), start=1):
         (place / "changes").mkdir(exist_ok=True)
         text = groups_table(truth, found).csv()
-        (place / "changes" / f"{numbered(i, name)}.csv").write_text(text)
+        (place / "changes" / f"{numbered(i, name)}.csv").write_text(text, encoding="utf-8")
 
 
 def write_deep_dissect(place: Path, results: Sequence[Result]) -> None:

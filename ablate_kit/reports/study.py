@@ -1,12 +1,12 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.bootstrap import (
     METRICS,
     Bootstrap,
@@ -71,16 +71,17 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     ap, *others = (one.evaluation.overall["AP"] for one in results)
     shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
-        text = json.dumps(as_dict(results, overall), indent=1, ensure_ascii=False) + "\n"
-        (place / "results.json").write_text(text)
-        (place / "table.md").write_text(table.markdown())
-        (place / "table.csv").write_text(table.csv())
-        (place / "table.tex").write_text(table.latex())
+        text = safe.to_json(as_dict(results, overall), 1) + "\n"
+        (place / "results.json").write_text(text, encoding="utf-8")
+        (place / "table.md").write_text(table.markdown(), encoding="utf-8")
+        (place / "table.csv").write_text(table.csv(), encoding="utf-8")
+        (place / "table.tex").write_text(table.latex(), encoding="utf-8")
         write_records(place / "changes", _changes(results, overall))
         write_records(place / "classes", _classes(results, by_class, truth.classes))
         if repeated:
             write_records(place / "repeats", repeats.records(repeated))
-            (place / "repeats.md").write_text(repeats.table(repeated).markdown())
+            text = repeats.table(repeated).markdown()
+            (place / "repeats.md").write_text(text, encoding="utf-8")
         pictures = []
         drawn = [
             *figures(results, overall, by_class),
@@ -92,14 +93,15 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
             for name, caption, figure in drawn:
                 figure.savefig(place / f"{name}.png", dpi=150, metadata={"Software": None})
                 figure.savefig(place / f"{name}.svg", dpi=150, metadata={"Date": None})
-                svg = themed((place / f"{name}.svg").read_text())
+                svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
                 pictures.append(Picture(name, caption, f"{name}.svg, {name}.png", svg))
         if moved:
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:
             pictures += _photographs(place, truth, dataset, results[0], shown[:count])
         shown_tables = [table, *([repeats.table(repeated)] if repeated else [])]
-        (place / "report.html").write_text(page(ledger, results, overall, shown_tables, pictures))
+        text = page(ledger, results, overall, shown_tables, pictures)
+        (place / "report.html").write_text(text, encoding="utf-8")
     return table
 
 

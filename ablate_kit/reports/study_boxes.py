@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.reports.figures import COLORS
 
@@ -148,7 +149,7 @@ def displacement_figure(moved: Mapping[str, Moves]) -> tuple[str, Figure] | None
         numbers = one.numbers()
         distance = numbers["median_distance"]
         far = "none left" if distance is None else f"median {distance:.1%}"
-        panel.set_title(f"{_short(name)}\n{far}, {numbers['gone']} gone", fontsize=7)
+        panel.set_title(f"{safe.label(_short(name))}\n{far}, {numbers['gone']} gone", fontsize=7)
     for panel in panels[len(moved) :]:
         panel.set_visible(False)
     caption = (

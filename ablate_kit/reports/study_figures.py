@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.bootstrap import Change
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.figures import COLORS
@@ -71,7 +72,9 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
         panel.plot(ap.change, y, "o", color=color, markersize=5)
         points = null.get(result.name, [])
         panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
-    panel.set_yticks(range(len(shown)), [result.name for result, _ in shown], fontsize=8)
+    panel.set_yticks(
+        range(len(shown)), [safe.label(result.name) for result, _ in shown], fontsize=8
+    )
     panel.set_ylim(len(shown) - 0.4, -0.6)
     panel.set_xlabel("change of AP, with its 95 % interval")
     panel.grid(axis="x", color="0.9")
@@ -149,7 +152,9 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) ->
             x = [at for at, inside in zip(x, values, strict=True) if inside]
             values = [inside for inside in values if inside]
             style = {"color": COLORS[i % len(COLORS)], "marker": "osD^v*"[i // len(COLORS) % 6]}
-            panel.plot(x, [np.mean(one) for one in values], label=name, markersize=4, **style)
+            panel.plot(
+                x, [np.mean(one) for one in values], label=safe.label(name), markersize=4, **style
+            )
             low, high = [min(one) for one in values], [max(one) for one in values]
             panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
         panel.set_xlabel(axis)
@@ -187,9 +192,11 @@ def _heat(
     panel = figure.subplots()
     bound = float(np.nanmax(np.abs(matrix))) or 1.0
     image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
-    panel.set_yticks(range(len(rows)), rows, fontsize=8)
+    panel.set_yticks(range(len(rows)), list(map(safe.label, rows)), fontsize=8)
     turn: dict[str, Any] = {} if numbers else {"rotation": 90}
-    panel.set_xticks(range(len(columns)), columns, fontsize=8 if numbers else 7, **turn)
+    panel.set_xticks(
+        range(len(columns)), list(map(safe.label, columns)), fontsize=8 if numbers else 7, **turn
+    )
     panel.set_xlabel(axis)
     if numbers:
         for (i, j), value in np.ndenumerate(matrix):

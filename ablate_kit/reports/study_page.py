@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
 
 from ablate_kit.metrics.bootstrap import Change, smallest_detectable
 from ablate_kit.metrics.result import Result
+from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table
 from ablate_kit.reports.tables import number
 from ablate_kit.sweeps.ledger import Ledger
@@ -38,10 +39,10 @@ class Picture:
     name: str
     caption: str
     files: str  # beside the page
-    markup: str
+    markup: Markup
 
 
-def themed(svg: str) -> str:
+def themed(svg: str) -> Markup:
     """The element of an SVG file, with ink, paper and grid in the colors of the page.
 
     On a small screen it shrinks to the size at which its letters can be read, not further.
@@ -50,16 +51,17 @@ def themed(svg: str) -> str:
     for color, own in _THEME:
         element = element.replace(f": {color}", f": {own}")
     width = float(element.split('width="')[1].split("pt")[0])
-    return element.replace("<svg", f'<svg style="min-width: {SHRUNK * width:.0f}pt"', 1)
+    sized = element.replace("<svg", f'<svg style="min-width: {SHRUNK * width:.0f}pt"', 1)
+    return Markup(sized)  # noqa: S704 - matplotlib's own
 
 
 def _told(name: str, value: object) -> object:
     return _UNSET.get(name, value) if value in ("", hashlib.sha256().hexdigest()) else value
 
 
-def photograph(path: Path) -> str:
+def photograph(path: Path) -> Markup:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="" src="data:image/jpeg;base64,{data}">'
+    return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(data)
 
 
 def page(
@@ -69,12 +71,10 @@ def page(
     tables: Sequence[Table],
     pictures: Sequence[Picture],
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("ablate_kit.reports"), autoescape=select_autoescape(), trim_blocks=True
-    )
     overall = results[0].evaluation.overall
     least = smallest_detectable(changes, "AP")
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         tables=list(zip(_TABLES, tables, strict=False)),
         pictures=pictures,
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},

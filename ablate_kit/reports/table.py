@@ -1,13 +1,18 @@
 """A table as text: for the terminal, as Markdown, as CSV."""
 
-import csv
-import io
 from dataclasses import dataclass
+
+from ablate_kit import text as safe
+
+_WIDEST = 200  # letters that a column is filled up to
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. Columns named in ``left`` are aligned to the left, the others to the right."""
+    """Cells as text. Columns named in ``left`` are aligned to the left, the others to the right.
+
+    Cells may hold anything; a title has several lines, and names in it are safe already.
+    """
 
     title: str
     header: tuple[str, ...]
@@ -15,28 +20,29 @@ class Table:
     left: tuple[str, ...] = ()
 
     def text(self) -> str:
-        widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
-        lines = [self._line(self.header, widths), "  ".join("-" * width for width in widths)]
-        lines.extend(self._line(row, widths) for row in self.rows)
+        cells = [tuple(map(safe.line, row)) for row in (self.header, *self.rows)]
+        widths = [min(_WIDEST, max(map(len, column))) for column in zip(*cells, strict=True)]
+        lines = [self._line(cells[0], widths), "  ".join("-" * width for width in widths)]
+        lines.extend(self._line(row, widths) for row in cells[1:])
         return "\n".join([self.title, *lines] if self.title else lines)
 
     def markdown(self) -> str:
         rule = ["---" if name in self.left else "---:" for name in self.header]
-        lines = [f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows)]
-        return "\n".join([f"**{self.title}**", "", *lines]) + "\n"
+        header, *rows = (tuple(map(safe.markdown, row)) for row in (self.header, *self.rows))
+        lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+        title = "\n".join(map(safe.markdown, self.title.split("\n")))
+        return "\n".join([f"**{title}**", "", *lines]) + "\n"
 
     def latex(self) -> str:
         """A booktabs tabular."""
         columns = "".join("l" if name in self.left else "r" for name in self.header)
-        lines = [rf"% {line}" for line in self.title.splitlines()]
+        lines = [rf"% {line}" for line in safe.lines(self.title).split("\n") if line]
         lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.header)]
         lines += [r"\midrule", *map(_latex_row, self.rows), r"\bottomrule", r"\end{tabular}"]
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
-        return text.getvalue()
+        return safe.to_csv([self.header, *self.rows])
 
     def _line(self, cells: tuple[str, ...], widths: list[int]) -> str:
         placed = (
@@ -46,12 +52,5 @@ class Table:
         return "  ".join(placed).rstrip()
 
 
-_LATEX = str.maketrans(
-    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
-    | {"Δ": r"$\Delta$", "±": r"$\pm$", "*": r"$^*$", "~": r"\textasciitilde{}"}
-    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
-)
-
-
 def _latex_row(cells: tuple[str, ...]) -> str:
-    return " & ".join(cell.strip().translate(_LATEX) for cell in cells) + r" \\"
+    return " & ".join(safe.latex(cell.strip()) for cell in cells) + r" \\"

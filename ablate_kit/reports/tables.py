@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.bootstrap import Change, smallest_detectable
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
@@ -32,7 +33,9 @@ def coco_table(name: str, evaluation: Evaluation) -> Table:
     if most := evaluation.counts.get("max_detections"):
         at = [key for key, _, _ in rows].index("AR100")
         rows[at] = (f"AR{most}", rows[at][1], f"recall with {most}, the limit of all but AR1, AR10")
-    return Table(f"{name}: COCO metrics", ("metric", "value", "of"), tuple(rows), ("metric", "of"))
+    return Table(
+        f"{safe.line(name)}: COCO metrics", ("metric", "value", "of"), tuple(rows), ("metric", "of")
+    )
 
 
 def overall_table(name: str, evaluation: Evaluation) -> Table:
@@ -50,7 +53,9 @@ def overall_table(name: str, evaluation: Evaluation) -> Table:
     )
     rows = [(label, number(o[key]), meaning) for label, key, meaning in found]
     header = ("metric", "value", "note")
-    return Table(f"{name}: F1 (IoU 0.5) and GIoU", header, tuple(rows), ("metric", "note"))
+    return Table(
+        f"{safe.line(name)}: F1 (IoU 0.5) and GIoU", header, tuple(rows), ("metric", "note")
+    )
 
 
 PER_CLASS = (
@@ -73,7 +78,7 @@ def class_table(name: str, evaluation: Evaluation) -> Table:
         if values["support"]
     ]
     threshold = evaluation.thresholds.calibrated
-    title = f"{name}: per class; F1 and GIoU at score {threshold:.3g}"
+    title = f"{safe.line(name)}: per class; F1 and GIoU at score {threshold:.3g}"
     header = ("class", "objects", *(head for head, _ in PER_CLASS))
     return Table(title, header, tuple(rows), ("class",))
 
@@ -111,7 +116,7 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
     counts = results[0].evaluation.counts
     title = (
         f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
-        f"at score {thresholds.calibrated:.3g} (best F1 of {results[0].name}); "
+        f"at score {thresholds.calibrated:.3g} (best F1 of {safe.line(results[0].name)}); "
         "GIoU: a missed object counts -1"
     )
     if changes:

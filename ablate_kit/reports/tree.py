@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ablate_kit import text as safe
+
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Storage, TensorInfo
     from ablate_kit.checkpoints.stats import Stats
@@ -24,15 +26,16 @@ def tree(
         level = name.split(".")[depth]
         groups.setdefault(level, {})[name] = info
     for level, inside in groups.items():
+        shown = safe.line(level)
         indent = "  " * depth
         first, *others = inside
         if not others and first.count(".") == depth:
             shape = "x".join(map(str, inside[first].shape)) or "scalar"
-            yield f"{indent}{level}  {shape} {inside[first].dtype}{_measured(inside, stats)}"
+            yield f"{indent}{shown}  {shape} {inside[first].dtype}{_measured(inside, stats)}"
         else:
             types = list(dtype_mix(inside))
             mix = f", {' + '.join(types)}" if len(types) > 1 else ""
-            yield f"{indent}{level}  {sizes(inside)}{mix}{_measured(inside, stats)}"
+            yield f"{indent}{shown}  {sizes(inside)}{mix}{_measured(inside, stats)}"
             if levels is None or depth + 1 < levels:
                 yield from tree(inside, levels, depth + 1, stats)
 

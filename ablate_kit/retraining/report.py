@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate_kit import text as safe
 from ablate_kit.reports.figures import COLORS
 from ablate_kit.retraining.study import Outcome
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
@@ -49,10 +50,10 @@ def _figure(outcomes: Sequence[Outcome]) -> Any:
         for panel, key in ((losses, "train_loss"), (scores, "val_mAP_50_95")):
             x, y = _curve(arm, key)
             look = {"color": colors[name], "linestyle": styles[name]}
-            panel.plot(x, y, label=name, marker="o", markersize=3, **look)
+            panel.plot(x, y, label=safe.label(name), marker="o", markersize=3, **look)
     losses.set_title("training loss", loc="left")
     scores.set_title("mAP on the validation images", loc="left")
-    changes.set_title(f"ΔAP against {baseline_name}", loc="left")
+    changes.set_title(f"ΔAP against {safe.label(baseline_name)}", loc="left")
     others = [name for name in arms if name != baseline_name]
     for row, name in enumerate(others):
         arm = arms[name]
@@ -68,7 +69,7 @@ def _figure(outcomes: Sequence[Outcome]) -> Any:
             changes.errorbar(found.mean, row, xerr=half, fmt="|", color="black", capsize=3)
     changes.locator_params(axis="x", nbins=4)
     changes.axvline(0, color="black", linewidth=1)
-    changes.set_yticks(range(len(others)), others)
+    changes.set_yticks(range(len(others)), list(map(safe.label, others)))
     changes.set_ylim(len(others) - 0.5, -0.5)
     epochs = max(len(one.history["epoch"]) for one in outcomes)
     for panel in (losses, scores):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
+from ablate_kit import text as safe
 from ablate_kit.ablations.graft import detector_names, fill, graft
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.digest import sha256
@@ -50,7 +51,7 @@ class Outcome:
 
     def line(self) -> str:
         values = {**self.__dict__, "evaluation": self.evaluation.to_dict()}
-        return json.dumps(values, ensure_ascii=False) + "\n"
+        return safe.to_json(values) + "\n"
 
     @staticmethod
     def of(values: dict[str, Any]) -> "Outcome":
@@ -65,7 +66,7 @@ def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
     ledger = folder / "ledger.jsonl"
     if not ledger.exists():
         return {}
-    *lines, rest = ledger.read_text().split("\n")
+    *lines, rest = ledger.read_text(encoding="utf-8").split("\n")
     if rest:  # cut off while it was being written
         os.truncate(ledger, len("\n".join([*lines, ""]).encode()))
     try:
@@ -107,7 +108,7 @@ def run_study(
         outcome = before
         if outcome is None:
             outcome = _train(run, folder, training, validation, truth, digest, device, progress)
-            with (folder / "ledger.jsonl").open("a") as file:
+            with (folder / "ledger.jsonl").open("a", encoding="utf-8") as file:
                 file.write(outcome.line())
                 file.flush()
                 os.fsync(file.fileno())
@@ -130,7 +131,7 @@ def _train(
     place.mkdir(parents=True, exist_ok=True)
     note = place / "run.json"
     if note.exists():
-        _refuse_other(folder, run, json.loads(note.read_text())["key"])
+        _refuse_other(folder, run, json.loads(note.read_text(encoding="utf-8"))["key"])
     new_text(note, json.dumps({"key": run.key}) + "\n", overwrite=True)
     started = time.monotonic()
     trainer = Trainer(

@@ -60,12 +60,12 @@ def _listed(files: Sequence[Path]) -> str:
     if not files:
         return ""
     text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _data_digest(dataset: Dataset, workers: int) -> str:
     """Of every image as it is stored, and every annotation."""
-    total = hashlib.sha256("\n".join(dataset.classes).encode())
+    total = hashlib.sha256("\n".join(dataset.classes).encode("utf-8", "surrogatepass"))
 
     def one(index: int) -> bytes:
         notes = dataset.annotations(index)

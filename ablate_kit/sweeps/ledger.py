@@ -29,6 +29,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
@@ -53,7 +54,7 @@ class Entry:
             "ablation": self.ablation.to_dict() if self.ablation else None,
             "evaluation": self.evaluation.to_dict(),
         }
-        return json.dumps(values, ensure_ascii=False) + "\n"
+        return safe.to_json(values) + "\n"
 
 
 class Ledger:
@@ -101,7 +102,7 @@ class Ledger:
         if not path.exists():
             return {}
         found = {}
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(_lines(path), start=1):
             try:
                 row = json.loads(line)
                 one = Ablation.from_dict(row["ablation"]) if row["ablation"] else None
@@ -112,14 +113,14 @@ class Ledger:
         return found
 
     def finish(self, entry: Entry) -> None:
-        with (self.folder / "ledger.jsonl").open("a") as file:
+        with (self.folder / "ledger.jsonl").open("a", encoding="utf-8") as file:
             file.write(entry.line())
             file.flush()
             os.fsync(file.fileno())
 
     def write_truth(self, truth: GroundTruth) -> GroundTruth:
         """Keeps the annotations, and returns them as they will be read again."""
-        text = json.dumps(truth.to_coco(), ensure_ascii=False) + "\n"
+        text = safe.to_json(truth.to_coco()) + "\n"
         path = self.folder / "truth.json"
         if not path.exists():
             _write(path, text.encode())
@@ -145,7 +146,7 @@ class Ledger:
         told = self.notes()
         new = [note for note in notes if note not in told]
         if new:
-            text = json.dumps([*told, *new], indent=1, ensure_ascii=False) + "\n"
+            text = safe.to_json([*told, *new], 1) + "\n"
             _write(self.folder / "notes.json", text.encode())
 
     def notes(self) -> list[str]:
@@ -288,13 +289,21 @@ def _write(path: Path, data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
 
 
+def _lines(path: Path) -> list[str]:
+    """Only a line feed ends one: U+2028 and the like may stand in names."""
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not readable: {error}") from None
+
+
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable as JSON: {error}") from None
 
 
 def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else safe.to_json(value)
     return text[:12] + "..." if len(text) > 40 else text

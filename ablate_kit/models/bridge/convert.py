@@ -1,6 +1,5 @@
 """A checkpoint of MMDetection as a Hugging Face folder that computes the same."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ablate_kit import text as safe
 from ablate_kit.ablations.receipt import receipt_path
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
@@ -107,4 +107,4 @@ def _check_colors(checkpoint: Checkpoint, model: Architecture) -> None:
 
 
 def _write(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(safe.to_json(values, 2) + "\n", encoding="utf-8")
