@@ -152,7 +152,7 @@ def _rows(
 def _sampling(
     source: Source, pattern: str, num_heads: int | None, num_levels: int | None
 ) -> list[tuple[Attention, tuple[int, ...]]]:
-    config = source.checkpoint.config
+    config = source.checkpoint.settings
     if legacy.is_legacy(source.checkpoint.tensors):
         num_levels = num_levels or _OF_HYBRID
     return [

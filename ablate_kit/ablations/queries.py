@@ -120,7 +120,7 @@ class Queries(Rule):
     def make(self, source: Source) -> list[Ablation]:
         checkpoint = source.checkpoint
         tables = query_tables(
-            checkpoint.tensors, str(checkpoint), pattern=self.pattern, config=checkpoint.config
+            checkpoint.tensors, str(checkpoint), pattern=self.pattern, config=checkpoint.settings
         )
         chosen = self.queries or list(range(tables.count))
         if self.together:

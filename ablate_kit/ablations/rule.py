@@ -79,7 +79,7 @@ class Source:
             pattern,
             checkpoint.tensors,
             str(checkpoint),
-            config=checkpoint.config,
+            config=checkpoint.settings,
             heads=num_heads,
         )
 

@@ -30,8 +30,17 @@ _PART = re.compile(r"(?P<part>.+)_state_dict")
 _WHOLE = {"model", "network", "net", "module"}
 # What averaging wrappers count beside the ``module.*`` weights they hold.
 _COUNTERS = {"n_averaged", "num_updates", "updates", "steps"}
-# What data parallelism and torch.compile put in front of the keys of the model they wrap.
-_WRAPPERS = ("module.", "_orig_mod.")
+# What data parallelism, torch.compile, Lightning, activation checkpointing and FSDP put in front of
+# the keys of the model they wrap. All but the first are no names that a model has for its parts.
+_WRAPPERS = (
+    "module.",
+    "_orig_mod.",
+    "_forward_module.",
+    "_checkpoint_wrapped_module.",
+    "_fsdp_wrapped_module.",
+    "_fpw_module.",
+)
+_INNER_WRAPPERS = re.compile(rf"(?<=\.)(?:{'|'.join(map(re.escape, _WRAPPERS[1:]))})+")
 
 
 @dataclass(frozen=True)
@@ -136,8 +145,9 @@ def _unwrapped(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
         wrapped = True
     if not wrapped:
         names = {name: name for name in tensors}
-    # A submodule that was compiled by itself carries the wrapper's name inside its keys.
-    inner = {name: own.replace("._orig_mod.", ".") for name, own in names.items()}
+    # A submodule that was wrapped by itself carries the wrapper's name inside its keys, and may be
+    # the first that the model has.
+    inner = {name: _INNER_WRAPPERS.sub("", f".{own}")[1:] for name, own in names.items()}
     if len(set(inner.values())) == len(inner):
         names = inner
     return MappingProxyType({own: tensors[name] for name, own in names.items()})

@@ -12,7 +12,7 @@ from ablate_kit.errors import did_you_mean
 from . import openmmlab
 from .archive import Archive, open_archive
 from .errors import CheckpointError
-from .opaque import show
+from .opaque import Opaque, show
 from .tensors import TensorInfo
 from .unread import NOT_READ, unread
 from .weight_sets import WeightSet, weight_sets
@@ -52,6 +52,16 @@ class Checkpoint:
         if key not in self.tensors:
             raise CheckpointError(f'no tensor "{key}" in {self}{did_you_mean(key, self.tensors)}')
         return self.tensors[key]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the file says of how the model was built: its configuration, or else the arguments
+        of the script that trained it."""
+        if self.config is not None:
+            return self.config
+        args = self.archive.metadata.get("args", self.archive.metadata.get("hyper_parameters"))
+        found = args.state if isinstance(args, Opaque) else _plain(args)
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def unread(self) -> dict[str, str]:

@@ -102,7 +102,7 @@ def heads(
             pattern,
             opened.tensors,
             str(opened),
-            config=opened.config,
+            config=opened.settings,
             heads=num_heads,
             layers=parse_spans(layers, "--layers") if layers else None,
         )

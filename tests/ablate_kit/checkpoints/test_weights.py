@@ -1,5 +1,6 @@
 """Where a model's weights are found in a checkpoint, and what it says about the model."""
 
+import argparse
 import json
 from collections import OrderedDict
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_weight_sets_are_found_with_the_usual_one_first(
             {"a._orig_mod.w": torch.ones(1), "a.w": torch.ones(1)},
             ["a._orig_mod.w", "a.w"],
         ),
+        (
+            {
+                "_fsdp_wrapped_module.a._fsdp_wrapped_module._checkpoint_wrapped_module.w": W[
+                    "conv.bias"
+                ],
+                "_fsdp_wrapped_module._checkpoint_wrapped_module.b": W["conv.bias"],
+            },
+            ["a.w", "b"],
+        ),
+        (
+            {
+                "_checkpoint_wrapped_module.w": W["conv.bias"],
+                "layers.0._checkpoint_wrapped_module.w": W["conv.bias"],
+            },
+            ["w", "layers.0.w"],
+        ),
+        (
+            {"neck.weight": W["conv.bias"], "_checkpoint_wrapped_module.w": W["conv.bias"]},
+            ["neck.weight", "w"],
+        ),
         ({"module.a": torch.ones(1), "b": torch.ones(1)}, ["module.a", "b"]),
         ({"state_dict": {"neck": {"a": torch.ones(1)}, "b": torch.ones(1)}}, ["neck.a", "b"]),
         ({"steps": torch.ones(1), "b": torch.ones(1)}, ["steps", "b"]),
@@ -113,6 +134,29 @@ def test_weight_sets_are_found_with_the_usual_one_first(
 def test_keys_are_those_of_the_model_itself(save: Any, tree: Any, keys: list[str]) -> None:
     with open_checkpoint(save(tree)) as checkpoint:
         assert list(checkpoint.tensors) == keys
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"args": argparse.Namespace(nheads=6, num_queries=7)},
+        {"args": {"nheads": 6}},
+        {"hyper_parameters": {"nheads": 6}},  # PyTorch Lightning
+        {"config": {"nheads": 6}, "args": argparse.Namespace(nheads=5)},
+    ],
+    ids=["namespace", "dictionary", "lightning", "config first"],
+)
+def test_settings_are_the_configuration_or_the_training_scripts(
+    save: Any, extra: dict[str, Any]
+) -> None:
+    with open_checkpoint(save({"model": W, **extra})) as checkpoint:
+        assert checkpoint.settings["nheads"] == 6
+
+
+@pytest.mark.parametrize("extra", [{}, {"args": ["--nheads", "6"]}, {"args": argparse.Namespace()}])
+def test_settings_may_be_absent(save: Any, extra: dict[str, Any]) -> None:
+    with open_checkpoint(save({"model": W, **extra})) as checkpoint:
+        assert checkpoint.settings == {}
 
 
 def test_weights_are_read_by_the_models_keys(save: Any) -> None:
