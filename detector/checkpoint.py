@@ -72,6 +72,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         file.write(head)
         for name in order:
             flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            # A slice of one element is contiguous whatever its stride.
+            flat = flat.as_strided(flat.shape, (1,))
             file.write(flat.view(torch.uint8).numpy().data)
 
 

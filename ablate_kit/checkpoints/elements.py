@@ -36,11 +36,17 @@ class Change:
 
 def bytes_of(tensor: "torch.Tensor") -> memoryview:
     """The elements' bytes in row-major order; shares a contiguous CPU tensor's memory."""
+    values: memoryview = flat_bytes(tensor).cpu().numpy().data
+    return values
+
+
+def flat_bytes(tensor: "torch.Tensor") -> "torch.Tensor":
+    """The elements' bytes (n,) uint8 in row-major order, on the tensor's device."""
     import torch
 
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    values: memoryview = flat.view(torch.uint8).numpy().data
-    return values
+    flat = tensor.detach().contiguous().reshape(-1)
+    # A slice of one element is contiguous whatever its stride, with which it has no other view.
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
 def write_elements(fd: int, info: TensorInfo, change: Change) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
@@ -97,7 +98,23 @@ def groups(prepared: Sequence[Prepared]) -> list[Group]:
     ]
 
 
-@torch.no_grad()
+@contextmanager
+def inference() -> Iterator[None]:
+    """How every network runs here: without gradients, and by its Python code alone.
+
+    PyTorch's transformer layers have another way in evaluation mode, which differs in last bits and
+    is left as soon as anything watches the layer or hooks into it.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@inference()
 def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
     """Detections of (height, width, 3) RGB images, best first; not thresholded."""
     found: dict[int, ImageDetections] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ablate_kit.checkpoints.elements import flat_bytes
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.variant import Replaced
 
@@ -45,5 +46,4 @@ def _different(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
 
 
 def _same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
-    a, b = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
-    return torch.equal(a, b)
+    return torch.equal(flat_bytes(one), flat_bytes(other))

@@ -4,13 +4,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from ablate_kit.models.adapter import Adapter, Group, ImageDetections, Prepared, groups
-from ablate_kit.sweeps.plan import BASELINE, Changes, Part, Plan, plan
+from ablate_kit.checkpoints.elements import flat_bytes
+from ablate_kit.models.adapter import (
+    Adapter,
+    Group,
+    ImageDetections,
+    Prepared,
+    groups,
+    inference,
+)
+from ablate_kit.sweeps.plan import BASELINE, Changes, Part, Plan, Step, plan
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
-from ablate_kit.sweeps.trace import Trace
+from ablate_kit.sweeps.trace import PLAIN, Trace
 from ablate_kit.sweeps.variant import Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
@@ -50,7 +59,7 @@ class Passes:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Passes":
-        self._stack.enter_context(torch.no_grad())
+        self._stack.enter_context(inference())
         if self._replay:
             try:
                 self._stack.enter_context(self._replay)
@@ -97,33 +106,39 @@ class Passes:
         if self._replay and _elements(group) > self._planned:
             self._make_plan(run, self._replay)
             self._planned = _elements(group)
-        baseline_done = False
-        in_full = list(range(len(self._variants)))
+        done: set[int] = set()
+        known = len(self._full)
         if self._replay and self.plan:
-            in_full = [*sorted(self._full), *self.plan.full]
             for part in self.plan.parts:
                 for number, outputs in self._part(run, self._replay, part):
-                    if number != BASELINE or not baseline_done:
+                    if number not in done:
                         yield number, outputs
-                    baseline_done = True
-        if not baseline_done:
+                    done.add(number)
+        if BASELINE not in done:
             yield BASELINE, run()
-        for number in in_full:
-            with self._variants[number].applied(self._state):
-                outputs = run()
-            yield number, outputs
-        if self._verify and self._full:
+        for number, variant in enumerate(self._variants):
+            if number not in done:
+                with variant.applied(self._state):
+                    outputs = run()
+                yield number, outputs
+        if len(self._full) > known:
             self._planned = 0  # without them, others may find a better base
 
     def _make_plan(self, run: Run, replay: Replay) -> None:
-        reference = run()
+        reference = run()  # which raises what is wrong with the images, or with the model
         try:
             outputs, trace = replay.trace(run)
+            watched = identical(outputs, reference)
+            # Run again only where it matters whose doing it is.
+            repeated = watched or identical(run(), reference)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever a model's own code may raise when it is watched
-            self._give_up(f"{type(error).__name__}: {error}")
+            self._give_up(_told(error))
             return
-        if not identical(outputs, reference):
-            self._give_up("it computes something else while its operations are watched")
+        if not watched:
+            what = "while its operations are watched" if repeated else "every time it runs"
+            self._give_up(f"it computes something else {what}")
             return
         self.trace = self.trace or trace
         changes = {i: one for i, one in enumerate(self._changes) if i not in self._full}
@@ -135,25 +150,50 @@ class Passes:
             )
 
     def _part(self, run: Run, replay: Replay, part: Part) -> Iterator[tuple[int, Any]]:
-        outputs, trace = replay.record(run, part.keep)
+        """What of ``part`` replay can do; all else is left to run in full."""
+        try:
+            outputs, trace = replay.record(run, part.keep)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._give_up(_told(error))
+            return
         yield BASELINE, outputs
         traces = {BASELINE: trace}
         for step in part.steps:
-            variant = self._variants[step.variant]
-            changed = self._changed(step.base, step.variant)
-            base = traces[step.base]
-            with variant.applied(self._state):
-                if step.keep:
-                    outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
-                else:
-                    outputs = replay.replay(run, base, changed)
-                if self._verify and not identical(outputs, full := run()):
-                    outputs = full
-                    self._full.add(step.variant)
-                    self._note(f"{variant.name} runs in full: its replay differs from the full run")
-            yield step.variant, outputs
+            base = traces.get(step.base)
+            if base is not None:
+                with self._variants[step.variant].applied(self._state):
+                    outputs = self._replayed(run, replay, step, base, traces)
+                if outputs is not None:
+                    yield step.variant, outputs[0]
             for done in step.releases:
-                del traces[done]
+                traces.pop(done, None)
+
+    def _replayed(
+        self, run: Run, replay: Replay, step: Step, base: Trace, traces: dict[int, Trace]
+    ) -> tuple[Any] | None:
+        """The outputs of one variant, and its trace where others build on it; None where replay
+        cannot do it."""
+        name = self._variants[step.variant].name
+        changed = self._changed(step.base, step.variant)
+        try:
+            if step.keep:
+                outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
+            else:
+                outputs = replay.replay(run, base, changed)
+            differs = self._verify and not identical(outputs, full := run())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # if the variant itself raises it, it does so again in full
+            self._full.add(step.variant)
+            self._note(f"{name} runs in full: it cannot be replayed ({_told(error)})")
+            return None
+        if differs:
+            self._full.add(step.variant)
+            self._note(f"{name} runs in full: its replay differs from the full run")
+            return (full,)
+        return (outputs,)
 
     def _changed(self, one: int, other: int) -> list[Any]:
         a: Changes = self._changes[one] if one != BASELINE else {}
@@ -174,17 +214,28 @@ def _elements(group: Group) -> int:
     return sum(tensor.numel() for tensor in group.inputs.values())
 
 
+def _told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def identical(one: Any, other: Any) -> bool:
-    """Whether two outputs have the same tensors, bit for bit; NaN equals itself."""
-    a, b = (
-        [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
-        for value in (one, other)
-    )
-    return len(a) == len(b) and all(
-        x.shape == y.shape and x.dtype == y.dtype and bool((_bytes(x) == _bytes(y)).all())
-        for x, y in zip(a, b, strict=True)
-    )
+    """Whether two outputs have the same values, tensors bit for bit; NaN equals itself.
+
+    Raises ``TypeError`` for outputs that hold what cannot be compared.
+    """
+    (a, like), (b, same) = (pytree.tree_flatten(value) for value in (one, other))
+    return like == same and all(_same(x, y) for x, y in zip(a, b, strict=True))
 
 
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+def _same(x: Any, y: Any) -> bool:
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return (
+            x.shape == y.shape and x.dtype == y.dtype and torch.equal(flat_bytes(x), flat_bytes(y))
+        )
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, np.ndarray):
+        return x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes()
+    if not isinstance(x, PLAIN):
+        raise TypeError(f"its outputs hold a {type(x).__name__}, which cannot be compared")
+    return x == y or (x != x and y != y)  # NaN

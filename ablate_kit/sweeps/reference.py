@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.adapter import Adapter, batch_sizes, groups, prepared_batches
+from ablate_kit.models.adapter import (
+    Adapter,
+    batch_sizes,
+    groups,
+    inference,
+    prepared_batches,
+)
 from detector.data.dataset import Dataset, limit
 
 IMAGES = 32  # that means are taken over, unless told otherwise
@@ -31,7 +36,7 @@ class Images:
             raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
         return known[tensor]
 
-    @torch.no_grad()
+    @inference()
     def run(self, images: int | None) -> None:
         if images is not None and images > len(self.dataset):
             raise UserError(f"{images} reference images; the data set has {len(self.dataset)}")
