@@ -32,6 +32,10 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
     ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
     ] = False,
@@ -60,6 +64,7 @@ def evaluate(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.metrics.result import Result, changes_of
     from ablate_kit.models.adapter import ground_truth
+    from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
@@ -74,13 +79,23 @@ def evaluate(
     check_device(device)
     dataset = open_dataset(annotations, images, voc, split, difficult, shapes, limit)
 
+    said: set[str] = set()
+
     def opened() -> "Iterator[tuple[str, str, Adapter]]":
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
                 ablation = made_by(file)
                 adapter = open_adapter(
-                    file, model, trust_remote_code=trust_remote_code, device=device
+                    file,
+                    model,
+                    trust_remote_code=trust_remote_code,
+                    device=device,
+                    class_names=class_names,
                 )
+            for note in unmatched_classes(adapter.classes, dataset.classes):
+                if note not in said:  # once for copies of one model
+                    warn([note])
+                    said.add(note)
             yield name, ablation.kind if ablation else "checkpoint", adapter
 
     found: dict[str, Result] = {}

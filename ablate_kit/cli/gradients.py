@@ -41,6 +41,10 @@ def gradients(
     model: Annotated[
         str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
     ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
     ] = False,
@@ -82,14 +86,15 @@ def gradients(
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
     if source.suffix in (".yaml", ".yml"):
-        if model or weights or trust_remote_code:
-            raise UserError("--model, --weights and --trust-remote-code go with a checkpoint")
+        if model or weights or trust_remote_code or class_names:
+            told = "--model, --weights, --class-names and --trust-remote-code"
+            raise UserError(f"{told} go with a checkpoint")
         training, about = _by_recipe(source, settings or [], given, dataset, device)
     else:
         if settings:
             raise UserError("--set changes a recipe; a checkpoint has none")
         training, about = _from_checkpoint(
-            source, weights, model, trust_remote_code, given, dataset, device
+            source, weights, model, class_names, trust_remote_code, given, dataset, device
         )
     about |= {"iterations": iterations, "device": device}
 
@@ -157,6 +162,7 @@ def _from_checkpoint(
     path: Path,
     weights: str | None,
     model: str | None,
+    class_names: Path | None,
     trust_remote_code: bool,
     given: dict[str, Any],
     dataset: "Dataset | None",
@@ -174,7 +180,13 @@ def _from_checkpoint(
         )
     options = {"batch_size": BATCH_SIZE, "lr": LR, "seed": 42} | given
     with open_checkpoint(path, weights) as opened:
-        adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code, device=device)
+        adapter = open_adapter(
+            opened,
+            model,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            class_names=class_names,
+        )
     training: Training
     if isinstance(adapter, HybridAdapter):
         training = from_checkpoint(adapter, dataset, options, device)

@@ -28,6 +28,10 @@ def predict(
     model: Annotated[
         str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
     ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
     ] = False,
@@ -61,7 +65,11 @@ def predict(
             bar = bars.add_task(name, total=len(pixels))
             with open_checkpoint(path, weights) as opened:
                 adapter = open_adapter(
-                    opened, model, trust_remote_code=trust_remote_code, device=device
+                    opened,
+                    model,
+                    trust_remote_code=trust_remote_code,
+                    device=device,
+                    class_names=class_names,
                 )
             found.append([])
             classes.append(adapter.classes)

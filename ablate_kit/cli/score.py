@@ -65,6 +65,7 @@ def score(
     """Score files of detections: what 'ablate eval' reports, without a model."""
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
+    from ablate_kit.metrics.dumps.read import uses_class_names
     from ablate_kit.metrics.evaluate import evaluate
     from ablate_kit.metrics.result import Result, changes_of
     from ablate_kit.reports import scored, tables
@@ -81,6 +82,11 @@ def score(
     against = _against(annotations, voc, split, difficult)
     warn(against.notes)
     against = replace(against, truth=replace(against.truth, max_detections=max_detections))
+    if class_names and not any(uses_class_names(path) for path in detections):
+        raise UserError(
+            "--class-names names the class numbers of YOLO's text files, and none is given; COCO "
+            "results have category ids"
+        )
     yolo = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )

@@ -62,7 +62,7 @@ def sweep(
     from ablate_kit.ablations.resample import check_batches
     from ablate_kit.ablations.rule import Source
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.adapter import match_classes
+    from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device, thread_count
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.study import write_study
@@ -98,6 +98,7 @@ def sweep(
                 plan.model.framework,
                 trust_remote_code=trust_remote_code,
                 device="cpu" if elsewhere else devices[0],
+                class_names=plan.model.class_names,
             )
 
         looked: list[Images] = []
@@ -113,7 +114,7 @@ def sweep(
             raise UserError("reference is set, and no rule takes a mean over its images")
         adapter = adapter_of()
         dataset = plan.data.dataset()
-        match_classes(adapter.classes, dataset.classes)
+        warn(unmatched_classes(adapter.classes, dataset.classes))
         check_batches(ablations, len(dataset), plan.evaluation.batch_size)
         if write and ablations:
             _write(checkpoint, ablations, write, dry_run)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import match_classes
+from ablate_kit.models.classes import match_classes
 from ablate_kit.models.transformers import TransformersAdapter
 from detector.data.dataset import Dataset
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.models.classes import match_classes
 from detector.data.dataset import Dataset, Pixels
 
 MAX_DETECTIONS = 100  # per image, as COCO counts
@@ -217,37 +218,3 @@ def ground_truth(dataset: Dataset) -> GroundTruth:
         classes=tuple(dataset.classes),
         category_ids=tuple(dataset.category_ids),
     )
-
-
-# Classes that PASCAL VOC and COCO both have, under names of their own.
-_VOC_AND_COCO = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "pottedplant": "potted plant",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-}
-_OTHER_NAME = _VOC_AND_COCO | {coco: voc for voc, coco in _VOC_AND_COCO.items()}
-
-
-def match_classes(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int64]:
-    """For each class of the model its index in the data set, by name; -1 where it has none.
-
-    VOC's and COCO's names of one class count as the same. Raises ``UserError`` when no name agrees.
-    """
-    index = {name: i for i, name in enumerate(dataset)}
-    labels = np.array(
-        [index.get(name, index.get(_OTHER_NAME.get(name, name), -1)) for name in model],
-        dtype=np.int64,
-    )
-    if (labels < 0).all():
-        raise UserError(
-            f"the model's classes ({_few(model)}) and the data set's ({_few(dataset)}) have no "
-            "name in common"
-        )
-    return labels
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")

@@ -1,11 +1,17 @@
 """From a checkpoint to an adapter."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.classes import check_class_names, read_class_names
 from ablate_kit.models.hybrid import HybridAdapter, is_hybrid
+
+if TYPE_CHECKING:
+    from ablate_kit.models.mmdet import MMDetAdapter
+    from ablate_kit.models.transformers import TransformersAdapter
 
 FRAMEWORKS = ("hybrid", "transformers", "mmdet")
 
@@ -16,6 +22,7 @@ def open_adapter(
     *,
     trust_remote_code: bool = False,
     device: str = "cpu",
+    class_names: Path | None = None,
 ) -> Adapter:
     """A detector with the weights of ``checkpoint``.
 
@@ -25,10 +32,23 @@ def open_adapter(
             and a file is recognized by its tensors.
         trust_remote_code: may a Hugging Face folder run code of its own, or MMDetection the
             configuration?
+        class_names: a file of names for its classes, where those it has are none or others than
+            the data's.
 
     Raises:
         UserError: the framework is unknown or cannot be told, or the weights do not fit.
     """
+    names = read_class_names(class_names) if class_names else None
+    adapter = _opened(checkpoint, model, trust_remote_code, device)
+    if names:
+        check_class_names(names, adapter.classes, str(checkpoint.path))
+        adapter.classes = names
+    return adapter
+
+
+def _opened(
+    checkpoint: Checkpoint, model: str | None, trust_remote_code: bool, device: str
+) -> "HybridAdapter | TransformersAdapter | MMDetAdapter":
     framework, _, place = framework_of(checkpoint, model).partition(":")
     if framework == "hybrid" and not place:
         return HybridAdapter.open(checkpoint, device)

@@ -12,6 +12,7 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.metrics.evaluate import VERSION
+from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.description import description_files
 from ablate_kit.models.open import framework_of
 from ablate_kit.sweeps.recipe import SweepRecipe
@@ -28,7 +29,9 @@ def inputs_of(
 def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
     """The same without the images."""
     kind = torch.device(device).type
+    named = recipe.model.class_names
     return {
+        **({"class_names": ", ".join(read_class_names(named))} if named else {}),
         "checkpoint": _checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
         "framework": framework_of(checkpoint, recipe.model.framework),

@@ -63,6 +63,7 @@ class Model(_Section):
     checkpoint: str
     framework: str | None = None  # hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]
     weights: str | None = None  # which of the file's, if it holds several
+    class_names: Path | None = None  # a file of names for its classes, one to a line
 
 
 class Evaluation(_Section):

@@ -99,6 +99,7 @@ class Worker:
                 job.recipe.model.framework,
                 trust_remote_code=job.trust_remote_code,
                 device=job.device,
+                class_names=job.recipe.model.class_names,
             )
         dataset = job.recipe.data.dataset()
         size = job.recipe.evaluation.batch_size

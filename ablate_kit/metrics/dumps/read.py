@@ -55,6 +55,11 @@ def read_dump(
     )
 
 
+def uses_class_names(path: Path) -> bool:
+    """Whether the classes of a dump are numbers that count names."""
+    return path.is_dir() and not is_devkit(path)
+
+
 def _read(
     path: Path, against: Annotated, boxes: str | None, class_names: Sequence[str] | None
 ) -> Raw:

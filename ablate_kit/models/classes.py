@@ -1,0 +1,99 @@
+"""Which class of a data set each class of a model is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.dumps.files import read_lines
+
+# Classes that PASCAL VOC and COCO both have, under names of their own.
+_VOC_AND_COCO = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+_OTHER_NAME = _VOC_AND_COCO | {coco: voc for voc, coco in _VOC_AND_COCO.items()}
+_BY_HAND = "--class-names FILE (class_names in a recipe's model) says what they are"
+_LISTED = 10
+
+
+def match_classes(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int64]:
+    """For each class of the model its index in the data set, by name; -1 where it has none.
+
+    VOC's and COCO's names of one class count as the same. Raises ``UserError`` when no name agrees.
+    """
+    index = {name: i for i, name in enumerate(dataset)}
+    labels = np.array(
+        [index.get(name, index.get(_OTHER_NAME.get(name, name), -1)) for name in model],
+        dtype=np.int64,
+    )
+    if (labels < 0).all():
+        raise UserError(
+            f"the model's classes ({_few(model)}) and the data set's ({_few(dataset)}) have no "
+            f"name in common; {_BY_HAND}"
+        )
+    return labels
+
+
+def unmatched_classes(model: Sequence[str], dataset: Sequence[str]) -> list[str]:
+    """A note on the classes of the data set that the model does not have, or none."""
+    matched = match_classes(model, dataset)
+    missing = [name for i, name in enumerate(dataset) if i not in set(matched.tolist())]
+    if not missing:
+        return []
+    free = [name for name, index in zip(model, matched, strict=True) if index < 0]
+    told = [f'"{name}"{_nearest(name, free)}' for name in missing[:_LISTED]]
+    if len(missing) > _LISTED:
+        told.append(f"... {len(missing)} in all")
+    return [
+        f"{len(missing)} of the data set's {len(dataset)} classes are not among the model's, so "
+        f"that all their objects count as missed: {', '.join(told)}; {_BY_HAND}"
+    ]
+
+
+def _nearest(name: str, candidates: Sequence[str]) -> str:
+    """The candidate that is most alike, however it is capitalized and joined."""
+    from difflib import get_close_matches  # seldom needed
+
+    plain = {_plain(one): one for one in reversed(candidates)}
+    near = get_close_matches(_plain(name), plain, n=1, cutoff=0.6)
+    return f' (did you mean the model\'s "{plain[near[0]]}"?)' if near else ""
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names in a text file, one to a line, in the order of a model's outputs.
+
+    Raises:
+        UserError: no such file, or not one of names that differ.
+    """
+    names = tuple(line.strip() for line in read_lines(path) if line.strip())
+    if not names:
+        raise UserError(f"{path}: no names; expected one to a line")
+    gaps = ("N/A",)  # how COCO's 91 ids with 80 classes are written
+    twice = next((x for i, x in enumerate(names) if x in names[:i] and x not in gaps), None)
+    if twice is not None:
+        raise UserError(f'{path}: "{twice}" is in it twice')
+    return names
+
+
+def check_class_names(names: Sequence[str], classes: Sequence[str], what: str) -> None:
+    """Raise ``UserError`` unless there is a name for each of the ``classes`` of ``what``."""
+    if len(names) != len(classes):
+        raise UserError(
+            f"{len(names)} class names for {what}, which has {len(classes)} classes "
+            f"({_few(classes)})"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")

@@ -1,0 +1,34 @@
+"""The names of classes that agree in part, or only by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.classes import read_class_names, unmatched_classes
+
+
+def test_what_has_no_counterpart_is_named_with_the_nearest() -> None:
+    assert unmatched_classes(["cat", "dog", "tv"], ["dog", "tvmonitor"]) == []
+    (note,) = unmatched_classes(["Bolt", "nut", "hex_nut"], ["bolt", "nut", "hex nut", "x"])
+    assert note.startswith(
+        "3 of the data set's 4 classes are not among the model's, so that all their objects count "
+        'as missed: "bolt" (did you mean the model\'s "Bolt"?), "hex nut" (did you mean the '
+        'model\'s "hex_nut"?), "x"; --class-names FILE'
+    )
+    (note,) = unmatched_classes(["a"], ["a", *(f"no {i}" for i in range(30))])
+    assert '"no 9", ... 30 in all' in note
+    with pytest.raises(UserError, match="no name in common; --class-names FILE"):
+        unmatched_classes(["LABEL_0", "LABEL_1"], ["bolt", "nut"])
+
+
+def test_names_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("hex nut\r\n\r\nN/A\n N/A\nbolt \n", encoding="utf-8-sig")
+    assert read_class_names(path) == ("hex nut", "N/A", "N/A", "bolt")
+    path.write_text("bolt\nnut\nbolt\n")
+    with pytest.raises(UserError, match=r'names\.txt: "bolt" is in it twice'):
+        read_class_names(path)
+    path.write_text("\n")
+    with pytest.raises(UserError, match="no names; expected one to a line"):
+        read_class_names(path)
