@@ -59,6 +59,8 @@ def select(
     if layers is not None and LAYER not in text:
         raise UserError(f'layers were chosen, but the pattern "{text}" has no {LAYER}')
     pattern = Pattern(text)
+    if text == "**" and names:
+        return list(names)
     found = [match for name in names if (match := pattern.match(name))]
     for name, reason in (unread or {}).items():
         if not found and pattern.match(name):

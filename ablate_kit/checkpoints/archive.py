@@ -1,6 +1,8 @@
 """An archive is a file of named tensors, or a folder of such files, open for reading."""
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -126,10 +128,24 @@ def _open_file(path: Path) -> Archive:
                 f"{path} is neither a safetensors nor a torch checkpoint: "
                 f"it seems to be {looks_like(head)}"
             )
-        return Archive(path, [source], file_format, *_READERS[file_format](source))
+        with _no_collection():
+            return Archive(path, [source], file_format, *_READERS[file_format](source))
     except BaseException:
         source.close()
         raise
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without Python's search for cycles: as descriptions of tensors pile up, it looks through all
+    of them again and again, which takes as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _open_shards(path: Path) -> Archive:

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from .errors import CheckpointError
-from .safetensors_file import unique_keys
+from .safetensors_file import parsed_header
 from .source import Source
 
 KEY = "ablate_kit.receipt"
@@ -80,7 +80,7 @@ def _with_length(header: bytes) -> bytes:
 
 def _parsed(header: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(header, object_pairs_hook=unique_keys)
+        parsed = parsed_header(header)
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):

@@ -5,11 +5,22 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from .pickle_machine import Machine
+from .pickle_machine import UNSIGNED_4, EndOfStreamError, Machine
+
+_SIGNED_4 = struct.Struct("<i")
 
 
 def _constant(value: Any) -> Callable[[Machine], None]:
     return lambda machine: machine.push(value)
+
+
+# The opcodes that real checkpoints are full of do without the machine's helpers: a call of one
+# takes as long as all else here. Beyond the stream's end they raise IndexError or struct.error.
+
+
+def _byte(machine: Machine) -> None:
+    machine.stack.append(machine.stream[machine.at])
+    machine.at += 1
 
 
 def _unsigned(width: int) -> Callable[[Machine], None]:
@@ -17,7 +28,9 @@ def _unsigned(width: int) -> Callable[[Machine], None]:
 
 
 def _signed(machine: Machine) -> None:
-    machine.push(int.from_bytes(machine.take(4), "little", signed=True))
+    at = machine.at
+    machine.stack.append(_SIGNED_4.unpack_from(machine.stream, at)[0])
+    machine.at = at + 4
 
 
 def _long(width: int) -> Callable[[Machine], None]:
@@ -44,6 +57,16 @@ def _float_line(machine: Machine) -> None:
 
 def _float(machine: Machine) -> None:
     machine.push(struct.unpack(">d", machine.take(8))[0])
+
+
+def _text_4(machine: Machine) -> None:
+    start = machine.at + 4
+    (length,) = UNSIGNED_4.unpack_from(machine.stream, machine.at)
+    data = machine.stream[start : start + length]
+    if len(data) != length:
+        raise EndOfStreamError
+    machine.stack.append(str(data, "utf-8", "surrogatepass"))
+    machine.at = start + length
 
 
 def _text(width: int) -> Callable[[Machine], None]:
@@ -99,7 +122,7 @@ LITERALS: dict[int, Callable[[Machine], None]] = {
     ord("N"): _constant(None),
     0x88: _constant(True),
     0x89: _constant(False),
-    ord("K"): _unsigned(1),
+    ord("K"): _byte,
     ord("M"): _unsigned(2),
     ord("J"): _signed,
     0x8A: _long(1),
@@ -109,7 +132,7 @@ LITERALS: dict[int, Callable[[Machine], None]] = {
     ord("F"): _float_line,
     ord("G"): _float,
     0x8C: _text(1),
-    ord("X"): _text(4),
+    ord("X"): _text_4,
     0x8D: _text(8),
     ord("V"): _text_line,
     ord("C"): _data(1),

@@ -1,11 +1,14 @@
 """The machine that a pickle stream is a program of, with data in place of objects."""
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .constructors import Constructor
 from .errors import CheckpointError
 from .opaque import Opaque, show
+
+UNSIGNED_4 = struct.Struct("<I")
 
 
 class EndOfStreamError(IndexError):
@@ -78,7 +81,9 @@ class Machine:
             return Opaque("", "call", (function, args), kwargs or None)
         constructor = self._constructors.get((function.module, function.qualname))
         if constructor is not None and not kwargs:
-            self._allowance -= sum(len(arg) for arg in args if isinstance(arg, _SIZED))
+            for arg in args:
+                if isinstance(arg, _SIZED):
+                    self._allowance -= len(arg)
             if self._allowance < 0:
                 raise CheckpointError("the pickle expands to many times its own size")
             value = constructor(args)

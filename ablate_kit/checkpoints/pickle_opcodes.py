@@ -7,7 +7,7 @@ from .constructors import as_key
 from .errors import CheckpointError
 from .opaque import Opaque, show
 from .pickle_literals import LITERALS
-from .pickle_machine import Machine
+from .pickle_machine import UNSIGNED_4, Machine
 
 _NEWEST_PROTOCOL = 5
 
@@ -25,8 +25,9 @@ def _mark(machine: Machine) -> None:
 
 
 def _tuple(machine: Machine) -> None:
-    items = machine.pop_to_mark()
-    machine.push(tuple(items))
+    items = tuple(machine.stack)
+    machine.stack = machine.below.pop()
+    machine.stack.append(items)
 
 
 def _tuple_of(count: int) -> Callable[[Machine], None]:
@@ -122,19 +123,30 @@ def _duplicate(machine: Machine) -> None:
     machine.push(machine.stack[-1])
 
 
-def _get(width: int) -> Callable[[Machine], None]:
-    return lambda machine: machine.push(machine.memo[machine.number(width)])
+def _get_1(machine: Machine) -> None:
+    machine.stack.append(machine.memo[machine.stream[machine.at]])
+    machine.at += 1
+
+
+def _get_4(machine: Machine) -> None:
+    (key,) = UNSIGNED_4.unpack_from(machine.stream, machine.at)
+    machine.stack.append(machine.memo[key])
+    machine.at += 4
 
 
 def _get_line(machine: Machine) -> None:
     machine.push(machine.memo[int(machine.line())])
 
 
-def _put(width: int) -> Callable[[Machine], None]:
-    def step(machine: Machine) -> None:
-        machine.memo[machine.number(width)] = machine.stack[-1]
+def _put_1(machine: Machine) -> None:
+    machine.memo[machine.stream[machine.at]] = machine.stack[-1]
+    machine.at += 1
 
-    return step
+
+def _put_4(machine: Machine) -> None:
+    (key,) = UNSIGNED_4.unpack_from(machine.stream, machine.at)
+    machine.memo[key] = machine.stack[-1]
+    machine.at += 4
 
 
 def _put_line(machine: Machine) -> None:
@@ -239,11 +251,11 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("0"): _pop,
     ord("1"): _pop_mark,
     ord("2"): _duplicate,
-    ord("h"): _get(1),
-    ord("j"): _get(4),
+    ord("h"): _get_1,
+    ord("j"): _get_4,
     ord("g"): _get_line,
-    ord("q"): _put(1),
-    ord("r"): _put(4),
+    ord("q"): _put_1,
+    ord("r"): _put_4,
     ord("p"): _put_line,
     0x94: _memoize,
     ord("c"): _global,

@@ -5,6 +5,7 @@ table of constructors rebuilds. There is no recursion, and what is copied or com
 the stream's length, so that time and memory are too.
 """
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ from .pickle_machine import EndOfStreamError, Machine
 from .pickle_opcodes import OPCODES
 
 _STOP = ord(".")
+_STEPS = [OPCODES.get(code) for code in range(256)]  # None for the end, and for what is no opcode
+# A tensor takes some 40: room for the weights, an average and an optimizer's state of the largest
+# models. Each step may make an object of 64 bytes out of one byte of the file.
+_MOST_STEPS = 16_000_000
 
 _MALFORMED = (
     IndexError,  # an empty stack, or the end of the stream
@@ -46,24 +51,30 @@ def interpret(
     machine = Machine(stream, start, constructors, persistent)
     try:
         return _run(machine), machine.at
-    except EndOfStreamError:
-        raise UnfinishedError(
-            f"the pickle is malformed near byte {machine.at}: cut short?"
-        ) from None
-    except _MALFORMED:
+    except (*_MALFORMED, struct.error) as error:
+        # Opcodes of one byte run into the end with a bare IndexError.
+        if isinstance(error, EndOfStreamError | struct.error) or machine.at >= len(stream):
+            raise UnfinishedError(
+                f"the pickle is malformed near byte {machine.at}: cut short?"
+            ) from None
         raise CheckpointError(f"the pickle is malformed near byte {machine.at}") from None
 
 
 def _run(machine: Machine) -> Any:
-    stream = machine.stream
-    while True:
-        if machine.at >= len(stream):
-            raise EndOfStreamError
-        code = stream[machine.at]
+    stream, steps = machine.stream, _STEPS
+    for _ in range(_MOST_STEPS):
+        step = steps[stream[machine.at]]
         machine.at += 1
-        if code == _STOP:
-            return machine.pop()
-        step = OPCODES.get(code)
         if step is None:
-            raise CheckpointError(f"byte {machine.at - 1} of the pickle is no opcode: {code:#04x}")
+            return _ended(machine)
         step(machine)
+    raise CheckpointError(
+        f"the pickle is a program of more than {_MOST_STEPS:,} steps; a checkpoint's has fewer"
+    )
+
+
+def _ended(machine: Machine) -> Any:
+    code = machine.stream[machine.at - 1]
+    if code != _STOP:
+        raise CheckpointError(f"byte {machine.at - 1} of the pickle is no opcode: {code:#04x}")
+    return machine.pop()

@@ -137,16 +137,20 @@ CONSTRUCTORS = {
 }
 
 
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int)
+
+
 def _view(
     source: StorageView, dtype: str, offset: Any, size: Any, stride: Any
 ) -> TensorView | None:
     """The checked view of ``size`` and ``stride`` elements from element ``offset``."""
-    match offset, size, stride:
-        case int(), tuple(), tuple() if all(isinstance(n, int) for n in (*size, *stride)):
-            pass
-        case _:
-            return None
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
+    if not (isinstance(size, tuple) and isinstance(stride, tuple)):
+        return None
+    numbers = (offset, *size, *stride)
+    if not all(map(_is_int, numbers)):
+        return None
+    if len(size) != len(stride) or min(numbers) < 0:
         raise CheckpointError(
             f"it has a tensor of shape {show(size, 60)}, strides {show(stride, 60)} and offset "
             f"{show(offset)}, which no tensor has"

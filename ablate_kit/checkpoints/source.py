@@ -3,9 +3,12 @@
 import os
 import stat
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import CheckpointError
+
+_AHEAD = 4096
 
 
 class Source:
@@ -54,6 +57,21 @@ class Source:
             if count == 0:
                 raise CheckpointError(f"{self.path} was cut short while it was open")
             done += count
+
+    def ahead(self, most: int = _AHEAD) -> Callable[[int, int], bytes]:
+        """``read`` for many small pieces that lie one behind the other.
+
+        Reads up to ``most`` bytes at once, and gives what follows out of these.
+        """
+        start, held = 0, b""
+
+        def read(offset: int, length: int) -> bytes:
+            nonlocal start, held
+            if offset < start or offset + length > start + len(held):
+                start, held = offset, self.read(offset, max(length, min(most, self.size - offset)))
+            return held[offset - start : offset - start + length]
+
+        return read
 
     def fileno(self) -> int:
         """The open file descriptor."""

@@ -68,12 +68,14 @@ class TensorView:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
-        return self.numel == 0 or all(
-            stride == expected
-            for size, stride, expected in zip(
-                self.shape, self.stride, row_major(self.shape), strict=True
+        expected = row_major(self.shape)
+        return (
+            self.stride == expected
+            or self.numel == 0
+            or all(
+                size == 1 or stride == step
+                for size, stride, step in zip(self.shape, self.stride, expected, strict=True)
             )
-            if size != 1
         )
 
     @property
@@ -119,7 +121,10 @@ def reach(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
     """Elements from the first to the last that a view shows, both included; 0 if it is empty."""
     if 0 in shape:
         return 0
-    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    last = 0
+    for size, step in zip(shape, stride, strict=True):
+        last += (size - 1) * step
+    return last + 1
 
 
 def is_possible(shape: Iterable[int], dtype: str) -> bool:

@@ -147,9 +147,10 @@ def _unwrapped(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
         names = {name: name for name in tensors}
     # A submodule that was wrapped by itself carries the wrapper's name inside its keys, and may be
     # the first that the model has.
-    inner = {name: _INNER_WRAPPERS.sub("", f".{own}")[1:] for name, own in names.items()}
-    if len(set(inner.values())) == len(inner):
-        names = inner
+    if _INNER_WRAPPERS.search("\n.".join(["", *names.values()])):
+        inner = {name: _INNER_WRAPPERS.sub("", f".{own}")[1:] for name, own in names.items()}
+        if len(set(inner.values())) == len(inner):
+            names = inner
     return MappingProxyType({own: tensors[name] for name, own in names.items()})
 
 

@@ -6,7 +6,7 @@ ever decompressed, so a small file cannot become a large one.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .errors import CheckpointError
@@ -31,6 +31,8 @@ _CRC_FOLLOWS = 0x0008  # in a data descriptor behind the record
 _UTF_8 = 0x0800
 _LONGEST_COMMENT = 0xFFFF
 _IN_EXTRA_16, _IN_EXTRA_32 = 0xFFFF, 0xFFFFFFFF
+
+_Read = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,10 @@ def zip_records(source: Source) -> dict[str, ZipRecord]:
     if len(entries) != count:
         raise _damaged(source, f"its directory has {len(entries)} entries and claims {count}")
     records: dict[str, ZipRecord] = {}
+    read = source.ahead()
     ends = [entry.header for entry in entries[1:]] + [start]
     for entry, end in zip(entries, ends, strict=True):
-        record = _record(source, entry, end)
+        record = _record(source, read, entry, end)
         if record.name in records:
             raise _damaged(source, f"it has two records named {show(record.name, 80)}")
         records[record.name] = record
@@ -160,20 +163,20 @@ def _with_zip64(
     raise _damaged(source, "a zip64 size is missing")
 
 
-def _record(source: Source, entry: _Entry, end: int) -> ZipRecord:
+def _record(source: Source, read: _Read, entry: _Entry, end: int) -> ZipRecord:
     """The record of ``entry``, which must lie before ``end`` with all that belongs to it."""
     name = _text(entry.name, entry.flags)
     if entry.header + _LOCAL.size > end:
         raise _damaged(source, f"its record {show(name, 80)} overlaps the next")
     magic, _, flags, method, _, _, crc, _, _, name_length, extra_length = _LOCAL.unpack(
-        source.read(entry.header, _LOCAL.size)
+        read(entry.header, _LOCAL.size)
     )
     offset = entry.header + _LOCAL.size + name_length + extra_length
     if offset + entry.nbytes > end:
         raise _damaged(source, f"its record {show(name, 80)} overlaps the next or the directory")
     if magic != _LOCAL_MAGIC or method != 0 or flags & _ENCRYPTED:
         raise _damaged(source, f"its record {show(name, 80)} contradicts the directory")
-    if source.read(entry.header + _LOCAL.size, name_length) != entry.name:
+    if read(entry.header + _LOCAL.size, name_length) != entry.name:
         raise _damaged(source, f"its record {show(name, 80)} has another name in its own header")
     checksums = [entry.crc_position]
     if crc == entry.crc and (crc or not flags & _CRC_FOLLOWS):
@@ -181,13 +184,13 @@ def _record(source: Source, entry: _Entry, end: int) -> ZipRecord:
     elif not flags & _CRC_FOLLOWS:
         raise _damaged(source, f"the checksums of its record {show(name, 80)} disagree")
     if flags & _CRC_FOLLOWS:
-        checksums.append(_descriptor(source, entry, offset + entry.nbytes, end, name))
+        checksums.append(_descriptor(source, read, entry, offset + entry.nbytes, end, name))
     return ZipRecord(name, offset, entry.nbytes, tuple(checksums))
 
 
-def _descriptor(source: Source, entry: _Entry, at: int, end: int, name: str) -> int:
+def _descriptor(source: Source, read: _Read, entry: _Entry, at: int, end: int, name: str) -> int:
     """Position of the CRC-32 in the data descriptor at ``at``; its magic number is optional."""
-    data = source.read(at, min(8, end - at))
+    data = read(at, min(8, end - at))
     crc = struct.pack("<L", entry.crc)
     if data == _DESCRIPTOR_MAGIC + crc:
         return at + 4

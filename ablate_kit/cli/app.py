@@ -4,6 +4,7 @@ A command is imported when it is called, and imports what is heavy when it runs:
 that listing a checkpoint takes is start-up.
 """
 
+import gc
 import importlib
 import os
 import sys
@@ -76,4 +77,7 @@ def main() -> None:
     # Threads that spin while they wait take the cores from each other as soon as anything else
     # runs: seconds became minutes beside one other process. Torch's OpenMP reads this on import.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # 100,000 descriptions of tensors are as many objects: by default Python would look through all
+    # of them for cycles again and again, for longer than the command takes.
+    gc.set_threshold(50_000)
     sys.exit(edge.run(lambda: app(sys.argv[1:])(prog_name="ablate", standalone_mode=False)))

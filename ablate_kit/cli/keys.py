@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from math import isnan
+from functools import lru_cache
+from math import isnan, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,14 +103,17 @@ def _table(tensors: "Mapping[str, TensorInfo]", stats: "Mapping[str, Stats]") ->
     rows = tuple(
         (
             name,
-            "x".join(map(str, info.shape)) or "scalar",
-            info.dtype,
-            f"{info.numel:,}",
+            *_size(info.shape, info.dtype),
             *(_numbers(stats[name]) if stats else ()),
         )
         for name, info in tensors.items()
     )
     return Table("", header, rows, ("tensor", "dtype")).text()
+
+
+@lru_cache(maxsize=256)  # a model has few shapes
+def _size(shape: tuple[int, ...], dtype: str) -> tuple[str, str, str]:
+    return "x".join(map(str, shape)) or "scalar", dtype, f"{prod(shape):,}"
 
 
 def _numbers(one: "Stats") -> tuple[str, ...]:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from ablate_kit import text as safe
 
 if TYPE_CHECKING:
-    from ablate_kit.checkpoints import Storage, TensorInfo
+    from pathlib import Path
+
+    from ablate_kit.checkpoints import TensorInfo
     from ablate_kit.checkpoints.stats import Stats
 
 
@@ -60,10 +62,13 @@ def dtype_mix(tensors: "Mapping[str, TensorInfo]") -> dict[str, float]:
 def tied(tensors: "Mapping[str, TensorInfo]") -> list[list[str]]:
     """Groups of names whose tensors have bytes of the file in common."""
     groups: list[list[str]] = []
-    places: dict[Storage, list[tuple[int, str]]] = {}
+    tensors = {name: info for name, info in tensors.items() if info.numel}
+    if len({info.storage.offset for info in tensors.values()}) == len(tensors):
+        return []  # as nearly always
+    places: dict[tuple[int, Path], list[tuple[int, str]]] = {}
     for name, info in tensors.items():
-        if info.numel:
-            places.setdefault(info.storage, []).append((info.offset, name))
+        place = (info.storage.offset, info.storage.file)
+        places.setdefault(place, []).append((info.offset, name))
     for inside in places.values():
         end = -1
         for offset, name in sorted(inside):
