@@ -13,8 +13,8 @@ from typing import Any
 
 from ablate_kit import __version__
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.checkpoints import Checkpoint, CheckpointError, open_checkpoint, show
-from ablate_kit.checkpoints.embedded import KEY, embedded, head_of, stripped
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint, show
+from ablate_kit.checkpoints.embedded import KEY, place_in
 from ablate_kit.errors import UserError
 
 CUT = "ablation"
@@ -169,13 +169,10 @@ def receipt_path(destination: Path, *, folder: bool, verb: str = CUT) -> Path:
 def own_path(checkpoint: Checkpoint, destination: Path) -> Path | None:
     """Where the receipt of a changed copy goes; None for into the copy itself."""
     folder = checkpoint.folder is not None
-    if not folder and checkpoint.archive.format == "safetensors":
-        try:
-            embedded(stripped(head_of(checkpoint.archive.sources[checkpoint.archive.path])), "")
-        except CheckpointError:  # a valid header, but a strange one
-            pass
-        else:
-            return None
+    archive = checkpoint.archive
+    embedded = not folder and archive.format == "safetensors"
+    if embedded and place_in(archive.sources[archive.path]):
+        return None
     return receipt_path(destination, folder=folder)
 
 

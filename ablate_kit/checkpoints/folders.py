@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from .errors import CheckpointError
@@ -25,8 +26,9 @@ _WEIGHT_SUFFIXES = (
 _SKIPPED = {".git", ".cache", "__pycache__"}
 
 
-def copy_others(folder: Path, target: Path) -> None:
-    """Copy all files of ``folder`` and its subfolders to ``target`` except for weights.
+def copy_others(folder: Path, target: Path, weights: Collection[Path]) -> None:
+    """Copy all files of ``folder`` and its subfolders to ``target`` except for weights: ``weights``
+    and what is named as such.
 
     Raises ``CheckpointError`` for a link that leads out of the folder.
     """
@@ -34,7 +36,9 @@ def copy_others(folder: Path, target: Path) -> None:
     while pending:
         source, copy = pending.pop()
         for entry in sorted(source.iterdir()):
-            if entry.name in _SKIPPED or entry.name.lower().endswith(_WEIGHT_SUFFIXES):
+            if entry in weights or entry.name in _SKIPPED:
+                continue
+            if entry.name.lower().endswith(_WEIGHT_SUFFIXES):
                 continue
             mode = entry.lstat().st_mode
             if stat.S_ISDIR(mode):

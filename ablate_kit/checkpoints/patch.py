@@ -22,7 +22,7 @@ from detector.disk.atomic import new_file, new_folder, new_text
 from .archive import Archive
 from .digest import digest_behind, digest_of
 from .elements import Change, bytes_of, write_elements, write_through
-from .embedded import BLOCK, embedded, head_of, stripped
+from .embedded import BLOCK, head_of, place_in, stripped
 from .errors import CheckpointError
 from .folders import copy_others
 from .tensors import Storage
@@ -106,7 +106,7 @@ def copy_folder_patched(
         )
     with new_folder(destination, overwrite=overwrite) as temporary:
         archive = checkpoint.archive
-        copy_others(folder, temporary)
+        copy_others(folder, temporary, archive.files)
         if archive.path not in archive.sources:
             shutil.copyfile(archive.path, temporary / archive.path.name)  # an index of shards
         with ExitStack() as files:
@@ -126,7 +126,10 @@ def _write_noted(archive: Archive, changes: Iterable[Change], fd: int, note: Not
     source = archive.sources[archive.path]
     old = head_of(source)
     head = stripped(old)
-    start = len(embedded(head, note(None)))
+    place = place_in(source)
+    if place is None:
+        raise CheckpointError(f"{archive.path}: its header has no place for a receipt")
+    start = len(place.embedded(note(None)))
     shift = start - len(old)
     # Up to a block's end, and from there on: whole blocks can be cloned.
     border = min(-(-len(old) // BLOCK) * BLOCK, source.size)
@@ -137,7 +140,7 @@ def _write_noted(archive: Archive, changes: Iterable[Change], fd: int, note: Not
         info = archive.tensor(change.tensor)
         write_elements(fd, replace(info, offset=info.offset + shift), change)
     digest = digest_behind(head, archive.path, fd, start)
-    write_through(fd, 0, memoryview(embedded(head, note(digest))), start)
+    write_through(fd, 0, memoryview(place.embedded(note(digest))), start)
 
 
 def _write_copy(archive: Archive, changes: Iterable[Change], fds: Mapping[Path, int]) -> None:

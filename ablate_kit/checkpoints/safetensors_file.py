@@ -113,7 +113,7 @@ def _tensor(source: Source, name: str, entry: Any, start: int) -> TensorInfo:
         raise _invalid(
             source, f"tensor {show(name, 80)} reaches beyond the end of the file: cut short?"
         )
-    storage = Storage(source.path, name, start + begin, nbytes)
+    storage = Storage(source.path, name, start + begin, end - begin)
     return TensorInfo(dtype, shape, stride, start + begin, storage, name, (name,))
 
 

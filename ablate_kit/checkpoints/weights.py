@@ -1,8 +1,11 @@
 """A checkpoint is an archive plus the place in it where the model's weights sit."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +16,7 @@ from . import openmmlab
 from .archive import Archive, open_archive
 from .errors import CheckpointError
 from .opaque import Opaque, show
-from .tensors import TensorInfo
+from .tensors import Storage, TensorInfo
 from .unread import NOT_READ, unread
 from .weight_sets import WeightSet, weight_sets
 
@@ -71,14 +74,41 @@ class Checkpoint:
     def sharing(self, key: str) -> list[str]:
         """The other keys whose tensors have bytes in common with that of ``key``."""
         own = self.tensor(key)
-        return [
-            other
-            for other, info in self.tensors.items()
-            if other != key
-            and info.storage == own.storage
-            and info.offset < own.offset + own.span
-            and own.offset < info.offset + info.span
-        ]
+        group = self._views(own.storage)
+        found = []
+        # From the last that begins before this one's end, back to where none before reaches it.
+        at = bisect_left(group, own.offset + own.span, key=lambda one: one[0])
+        while at and group[at - 1][1] > own.offset:
+            at -= 1
+            other = group[at][2]
+            info = self.tensors[other]
+            if other != key and own.offset < info.offset + info.span:
+                found.append(other)
+        return found[::-1]
+
+    def _views(self, storage: Storage) -> list[tuple[int, int, str]]:
+        """The keys of a storage by where their tensors begin, with the furthest end so far."""
+        known = self._sorted
+        if storage not in known:
+            begin = self._by_offset[storage.offset]
+            keys = [key for key in begin if self.tensors[key].storage == storage]
+            keys.sort(key=lambda key: self.tensors[key].offset)
+            infos = [self.tensors[key] for key in keys]
+            ends = accumulate((info.offset + info.span for info in infos), max)
+            starts = (info.offset for info in infos)
+            known[storage] = list(zip(starts, ends, keys, strict=True))
+        return known[storage]
+
+    @cached_property
+    def _sorted(self) -> dict[Storage, list[tuple[int, int, str]]]:
+        return {}
+
+    @cached_property
+    def _by_offset(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for key, info in self.tensors.items():
+            found.setdefault(info.storage.offset, []).append(key)
+        return found
 
     def distinct(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """``keys`` without those that are the same tensor as an earlier one, which has them."""

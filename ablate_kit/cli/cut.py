@@ -235,19 +235,19 @@ def _warn_of_twins(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") ->
     """Names the equal copies of what is cut that stay as they are."""
     from ablate_kit.checkpoints.twins import twins
 
-    known: dict[str, list[str]] = {}
+    tensors = checkpoint.tensors
+    known = twins(checkpoint, {edit.tensor for one in targets.values() for edit in one.edits})
     left: dict[str, list[str]] = {}
     for one in targets.values():
-        names = dict.fromkeys(edit.tensor for edit in one.edits)
-        changed = {checkpoint.tensors[name].storage for name in names}
+        names = dict.fromkeys(edit.tensor for edit in one.edits if edit.tensor in known)
+        changed = {tensors[edit.tensor].storage for edit in one.edits}
+        spared: dict[int, list[str]] = {}  # by the list of equal ones
         for name in names:
-            if name not in known:
-                known[name] = twins(checkpoint, name)
-            spared = [
-                other for other in known[name] if checkpoint.tensors[other].storage not in changed
-            ]
-            if spared:
-                left.setdefault(name, spared)
+            equal = known[name]
+            if id(equal) not in spared:
+                spared[id(equal)] = [key for key in equal if tensors[key].storage not in changed]
+            if spared[id(equal)]:
+                left.setdefault(name, spared[id(equal)])
     notes = [
         f"{name} has equal copies that are not cut with it: {', '.join(others[:3])}"
         + (f" and {len(others) - 3} more" if len(others) > 3 else "")

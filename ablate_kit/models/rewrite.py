@@ -24,7 +24,7 @@ from ablate_kit.ablations.write import PLACEHOLDER, check_base, note_as_told
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest, digest_of
 from ablate_kit.checkpoints.elements import bytes_of, write_through
-from ablate_kit.checkpoints.embedded import embedded
+from ablate_kit.checkpoints.embedded import Place
 from ablate_kit.checkpoints.patch import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.convert import Bridge, to_transformers
@@ -218,7 +218,8 @@ def _note(checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]) -> Note:
 
 def _write(content: Content, destination: Path, note: Note) -> None:
     head, order = safetensors_head(content.layout, content.metadata)
-    start = at = len(embedded(head, note(None)))
+    place = Place(head)
+    start = at = len(place.embedded(note(None)))
     hashed = hashlib.sha256(head)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with new_file(destination) as fd:
@@ -227,7 +228,7 @@ def _write(content: Content, destination: Path, note: Note) -> None:
             hashed.update(values)
             write_through(fd, at, values, len(values))
             at += len(values)
-        write_through(fd, 0, memoryview(embedded(head, note(hashed.hexdigest()))), start)
+        write_through(fd, 0, memoryview(place.embedded(note(hashed.hexdigest()))), start)
 
 
 def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:

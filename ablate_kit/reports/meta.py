@@ -7,13 +7,28 @@ from ablate_kit.checkpoints import Opaque, TensorView, show
 
 _LISTED = 40  # entries of one container
 _LONGEST = 160
+_DEEPEST = 64
+_MOST_LINES = 10_000
 
 
 def outline(
     tree: Mapping[Any, Any], levels: int, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every entry that is no tensor: its keys, and its value as text; no text for a container that
-    is opened. Objects are shown by class and arguments."""
+    is opened. Objects are shown by class and arguments.
+
+    A file may hold one container very often, or in itself: lines and depth are bounded.
+    """
+    for number, line in enumerate(_lines(tree, min(levels, _DEEPEST), path)):
+        if number == _MOST_LINES:
+            yield (*path, "..."), "and more"
+            return
+        yield line
+
+
+def _lines(
+    tree: Mapping[Any, Any], levels: int, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
     views = [key for key, value in tree.items() if isinstance(value, TensorView)]
     if views and path:
         yield (
@@ -26,7 +41,7 @@ def outline(
         inside = _inside(value)
         if inside and len(path) + 1 < levels:
             yield here, show(_head(value), _LONGEST) if isinstance(value, Opaque) else ""
-            yield from outline(inside, levels, here)
+            yield from _lines(inside, levels, here)
         else:
             yield here, show(value, _LONGEST)
     if len(others) > _LISTED:
