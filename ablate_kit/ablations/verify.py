@@ -132,7 +132,7 @@ def original(
             return Check("original", None, f"changed since: {error}")
         with tempfile.TemporaryDirectory() as folder:
             try:
-                again(opened, receipt, Path(folder) / f"again{opened.path.suffix}")
+                again(opened, receipt, Path(folder) / "again")
             except UserError as error:
                 return Check("original", False, str(error))
     return Check("original", True, f"{opened.path} gives the same bytes again")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits, file_changes
@@ -14,6 +15,9 @@ from ablate_kit.checkpoints.patch import Note, copy_folder_patched, write_patche
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 
+Form = Literal["safetensors", "torch", "folder"]
+_TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # what torch.load is given
+_SAFETENSORS = (".safetensors",)
 PLACEHOLDER = "0" * 64  # where a digest is not known yet
 
 
@@ -28,15 +32,44 @@ def variant_paths(
     for one in ablations:
         if by_name.setdefault(one.name, one).digest != one.digest:
             raise UserError(f'two variants that differ are called "{one.name}"')
-    suffix = "" if checkpoint.folder else checkpoint.path.suffix
-    paths = files_in(output, list(by_name), suffix)
+    paths = files_in(output, list(by_name), _suffix(checkpoint))
     return dict(zip(paths, by_name.values(), strict=True))
 
 
+def _suffix(checkpoint: Checkpoint) -> str:
+    """Of copies: the original's, unless that says another format than the file has."""
+    if checkpoint.folder:
+        return ""
+    suffix, form = checkpoint.path.suffix, _form(checkpoint)
+    return {"safetensors": ".safetensors", "torch": ".pth"}[form] if _lies(form, suffix) else suffix
+
+
+def _form(checkpoint: Checkpoint) -> Form:
+    if checkpoint.folder:
+        return "folder"
+    return "safetensors" if checkpoint.archive.format == "safetensors" else "torch"
+
+
+def _lies(form: Form, suffix: str) -> bool:
+    """Whether a file (or folder) of this form would be taken for another by its suffix."""
+    return suffix in {"safetensors": _TORCH, "torch": _SAFETENSORS}.get(form, _TORCH + _SAFETENSORS)
+
+
+def check_suffix(form: Form, destination: Path) -> None:
+    """Raises ``UserError`` where the suffix of what is to be written says another format."""
+    if _lies(form, destination.suffix):
+        what = "a folder" if form == "folder" else f"a {form} file"
+        end = {"folder": "no suffix", "safetensors": ".safetensors", "torch": ".pth"}[form]
+        raise UserError(
+            f"{destination} would be {what}, as what it is made from; give a name with {end}"
+        )
+
+
 def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:
-    """Raises ``UserError`` where a destination or its receipt exists, or an ablation does not fit
-    the checkpoint."""
+    """Raises ``UserError`` where a destination or its receipt exists, where its suffix is that of
+    another format, or an ablation does not fit the checkpoint."""
     for destination, ablation in destinations.items():
+        check_suffix(_form(checkpoint), destination)
         for path in (destination, own_path(checkpoint, destination)):
             if path and path.exists():
                 raise UserError(f"{path} exists; choose another place or remove it")

@@ -20,7 +20,7 @@ from ablate_kit.ablations.graft import Graft, detector_names, graft
 from ablate_kit.ablations.receipt import Rewrite, receipt_path, text_of, versions
 from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
 from ablate_kit.ablations.verify import Check, exists, original
-from ablate_kit.ablations.write import PLACEHOLDER, check_base, note_as_told
+from ablate_kit.ablations.write import PLACEHOLDER, Form, check_base, check_suffix, note_as_told
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest, digest_of
 from ablate_kit.checkpoints.elements import bytes_of, write_through
@@ -34,6 +34,12 @@ from detector.checkpoint import Layout, layout_of, safetensors_head, weights_met
 from detector.disk.atomic import new_file, new_text
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
+# What conversions write; all others write safetensors.
+_FORMS: Mapping[str, Form] = {
+    "safetensors": "safetensors",
+    "torch": "torch",
+    "transformers": "folder",
+}
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ def recreate(
     file comes out different, which is then removed.
     """
     check_base(checkpoint, receipt)
+    check_suffix(_FORMS.get(receipt.settings.get("format", ""), "safetensors"), destination)
     if destination.exists():
         raise UserError(f"{destination} exists; choose another place or remove it")
     with _remade(checkpoint, receipt, source) as write:
