@@ -16,7 +16,7 @@ from typing import Any
 
 LONGEST = 300  # letters of an error
 _LONGEST_WORD = 160  # of an error: a path, a name
-_LONGEST_LABEL = 80  # of a figure
+_LONGEST_LABEL = 60  # of a figure
 
 _OTHERS = re.compile(r"[^ -~]+")  # than plain ASCII
 _OTHERS_IN_LINES = re.compile(r"[^ -~\n\t]+")

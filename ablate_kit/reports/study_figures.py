@@ -188,15 +188,16 @@ def _heat(
     matrix: Matrix, rows: Sequence[str], columns: Sequence[str], axis: str, *, numbers: bool
 ) -> Figure:
     wide = len(columns) * (0.55 if numbers else 0.2)
-    figure = _figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + (0 if numbers else 0.7))
+    rows, columns = [*map(safe.label, rows)], [*map(safe.label, columns)]
+    # Labels that stand upright take height: 0.7 inches of names that are not long.
+    upright = 0 if numbers else max(0.7, 0.06 * max(map(len, columns)))
+    figure = _figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
     panel = figure.subplots()
     bound = float(np.nanmax(np.abs(matrix))) or 1.0
     image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
-    panel.set_yticks(range(len(rows)), list(map(safe.label, rows)), fontsize=8)
+    panel.set_yticks(range(len(rows)), rows, fontsize=8)
     turn: dict[str, Any] = {} if numbers else {"rotation": 90}
-    panel.set_xticks(
-        range(len(columns)), list(map(safe.label, columns)), fontsize=8 if numbers else 7, **turn
-    )
+    panel.set_xticks(range(len(columns)), columns, fontsize=8 if numbers else 7, **turn)
     panel.set_xlabel(axis)
     if numbers:
         for (i, j), value in np.ndenumerate(matrix):

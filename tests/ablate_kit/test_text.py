@@ -111,7 +111,7 @@ def test_figures_draw_any_name_as_it_is() -> None:
     assert [text for text, _ in shown][:6] == [
         "$x_{1$", "$a$", " _hidden", r"\u6a21\u578b", r"\ud800", r"\x1b[2J",
     ]  # fmt: skip
-    assert len(shown[6][0]) == 80
+    assert len(shown[6][0]) == 60
 
 
 def test_a_table_is_not_as_wide_as_its_longest_name() -> None:

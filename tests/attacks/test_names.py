@@ -1,14 +1,11 @@
 """Names in a checkpoint do not choose where files are written."""
 
-import io
 import json
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,28 +13,10 @@ from hypothesis import strategies as st
 from ablate_kit.ablations.attention import select_attentions
 from ablate_kit.ablations.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.cli.app import main
 from ablate_kit.sweeps.write import plan_copies, write_copies
 
 Run = Callable[..., tuple[int, str, str]]
 D, HEADS = 4, 2
-
-
-@pytest.fixture(scope="module")
-def run() -> Run:
-    """Runs ``ablate``; returns its exit code and what it printed."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-            out, err = io.StringIO(), io.StringIO()
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            with pytest.raises(SystemExit) as stop:
-                main()
-        return int(stop.value.code or 0), out.getvalue(), err.getvalue()
-
-    return run
 
 
 def checkpoint(path: Path, modules: list[str]) -> Path:
