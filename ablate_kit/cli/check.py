@@ -2,15 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from ablate_kit import text as safe
-from ablate_kit.cli.output import print_json, progress, say_lines, warn
+from ablate_kit.cli.dataset import Orientation, VocClasses
+from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
     from detector.data.check import Problem, Report, Source
+    from detector.data.image_files import Exif
 
 _SHOWN = 3  # problems of a kind that are printed
 
@@ -26,6 +28,8 @@ def check(
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all as JSON, each problem included.")
@@ -34,7 +38,7 @@ def check(
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""
     from detector.data.check import compare, examine
 
-    sources = _sources(recipe, settings or [], annotations, images, voc, split)
+    sources = _sources(recipe, settings or [], annotations, images, voc, split, exif, voc_classes)
     for source, _ in sources:
         warn(source.notes)
     reports = []
@@ -56,6 +60,8 @@ def check(
     else:
         say_lines(_summary(reports))
         say_lines(f"\n{_balance(reports)}\n")
+        for line in _remarks(reports):
+            say(line)
         problems = [problem for report in reports for problem in report.problems] + between
         say_lines(_problems(problems) if problems else "no problems")
     if total:
@@ -69,11 +75,14 @@ def _sources(
     images: Path | None,
     voc: Path | None,
     split: str | None,
+    exif: str | None,
+    voc_classes: Path | None,
 ) -> "list[tuple[Source, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
     from detector.data.check_coco import CocoSource
     from detector.data.check_voc import VocSource
+    from detector.data.voc import read_classes
     from detector.training.recipe import ShapesData, VocData, load_recipe
 
     coco_given, voc_given = bool(annotations or images), bool(voc or split)
@@ -81,6 +90,11 @@ def _sources(
         raise UserError(
             "give one data set: a recipe, --annotations with --images, or --voc with --split"
         )
+    if voc_classes and not voc:
+        raise UserError("--voc-classes goes with --voc")
+    if exif and recipe is not None:
+        raise UserError("--exif goes with --annotations and --voc; a recipe has data.exif")
+    turned = cast("Exif", exif or "ignore")
     if settings and recipe is None:
         raise UserError("--set changes a recipe; give one")
     if recipe is not None:
@@ -91,22 +105,24 @@ def _sources(
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
         if isinstance(data, VocData):
             sources = [
-                VocSource(data.folder(), name, data.difficult) for name in (data.train, data.val)
+                VocSource(data.folder(), name, data.difficult, data.names(), data.exif)
+                for name in (data.train, data.val)
             ]
         else:
             train, train_images, val, val_images = data.paths()
             sources = [
-                CocoSource(train, train_images, data.difficult),
-                CocoSource(val, val_images, data.difficult),
+                CocoSource(train, train_images, data.difficult, data.exif),
+                CocoSource(val, val_images, data.difficult, data.exif),
             ]
         return list(zip(sources, limits, strict=True))
     if coco_given:
         if annotations is None or images is None:
             raise UserError("--annotations and --images go together")
-        return [(CocoSource(annotations, images), None)]
+        return [(CocoSource(annotations, images, exif=turned), None)]
     if voc is None or split is None:
         raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
-    return [(VocSource(voc, split), None)]
+    names = read_classes(voc_classes) if voc_classes else None
+    return [(VocSource(voc, split, classes=names, exif=turned), None)]
 
 
 def _summary(reports: "list[Report]") -> str:
@@ -161,6 +177,18 @@ def _problems(problems: "list[Problem]") -> str:
     return "\n".join(map(safe.line, lines))
 
 
+def _remarks(reports: "list[Report]") -> list[str]:
+    """How images are read, where that may not be what their owner expects."""
+    found: dict[str, list[Path]] = {}
+    for report in reports:
+        for remark, paths in report.remarks.items():
+            found.setdefault(remark, []).extend(paths)
+    return [
+        f"{remark}: {len(paths):,} image{'s' * (len(paths) > 1)}, such as {paths[0]}"
+        for remark, paths in found.items()
+    ]
+
+
 def _as_json(report: "Report") -> dict[str, object]:
     return {
         "name": report.name,
@@ -173,5 +201,6 @@ def _as_json(report: "Report") -> dict[str, object]:
             for name, (objects, images) in report.balance.items()
         },
         "counts": report.counts(),
+        "remarks": {remark: [str(one) for one in of] for remark, of in report.remarks.items()},
         "problems": [asdict(problem) for problem in report.problems],
     }

@@ -1,7 +1,9 @@
 """The options that name a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
 
 from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
@@ -9,6 +11,16 @@ from ablate_kit.errors import UserError
 if TYPE_CHECKING:
     from detector.data.dataset import Dataset
     from detector.data.fields import Difficult
+    from detector.data.image_files import Exif
+
+Orientation = Annotated[
+    str | None,
+    typer.Option("--exif", help="EXIF orientation of images: ignore (default) or apply."),
+]
+VocClasses = Annotated[
+    Path | None,
+    typer.Option(help="Class names of the VOC data, one per line; by default told from it."),
+]
 
 
 def open_dataset(
@@ -19,11 +31,14 @@ def open_dataset(
     difficult: str | None,
     shapes: bool,
     count: int | None,
+    *,
+    exif: str | None = None,
+    voc_classes: Path | None = None,
 ) -> "Dataset":
     """The data set that a command's options name, or its first ``count`` images."""
     from detector.data.coco import Coco
-    from detector.data.dataset import limit
-    from detector.data.voc import Voc
+    from detector.data.dataset import limit, notes_on
+    from detector.data.voc import Voc, read_classes
     from detector.training.recipe import ShapesData
 
     if sum((annotations is not None, voc is not None, shapes)) != 1:
@@ -34,15 +49,19 @@ def open_dataset(
         raise UserError("--annotations and --images go together")
     if (voc is None) != (split is None):
         raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
-    if shapes and difficult is not None:
-        raise UserError("--difficult has no effect on --shapes, which has no difficult objects")
-    treated = cast("Difficult", difficult or "ignore")
+    if shapes and (difficult or exif):
+        option = "--difficult" if difficult else "--exif"
+        raise UserError(f"{option} has no effect on --shapes; it goes with COCO and VOC data")
+    if voc_classes and not voc:
+        raise UserError("--voc-classes goes with --voc")
+    treated, turned = cast("Difficult", difficult or "ignore"), cast("Exif", exif or "ignore")
     dataset: Dataset
     if annotations and images:
-        dataset = Coco(annotations, images, difficult=treated)
-        warn(dataset.notes)
+        dataset = Coco(annotations, images, difficult=treated, exif=turned)
     elif voc and split:
-        dataset = Voc(voc, split, difficult=treated)
+        names = read_classes(voc_classes) if voc_classes else None
+        dataset = Voc(voc, split, difficult=treated, classes=names, exif=turned)
     else:
         _, dataset = ShapesData(kind="shapes").datasets()
+    warn(notes_on(dataset))
     return limit(dataset, count) if count else dataset

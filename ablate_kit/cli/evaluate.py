@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset import open_dataset
+from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
@@ -28,6 +28,8 @@ def evaluate(
         str | None,
         typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
     ] = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     model: Annotated[
         str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
@@ -77,7 +79,17 @@ def evaluate(
     if output:
         check_free(output)
     check_device(device)
-    dataset = open_dataset(annotations, images, voc, split, difficult, shapes, limit)
+    dataset = open_dataset(
+        annotations,
+        images,
+        voc,
+        split,
+        difficult,
+        shapes,
+        limit,
+        exif=exif,
+        voc_classes=voc_classes,
+    )
 
     said: set[str] = set()
 

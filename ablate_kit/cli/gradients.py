@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate_kit.cli.dataset import open_dataset
+from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
 
@@ -36,6 +36,8 @@ def gradients(
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:train.")] = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
     model: Annotated[
@@ -80,7 +82,11 @@ def gradients(
     check_device(device)
     dataset = None
     if annotations or images or voc or split or shapes:
-        dataset = open_dataset(annotations, images, voc, split, None, shapes, limit)
+        dataset = open_dataset(
+            annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
+        )
+    elif exif or voc_classes:
+        raise UserError("--exif and --voc-classes go with a data set; a recipe has its own keys")
     elif limit:
         raise UserError("--limit goes with a data set; a recipe has data.train_limit")
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}

@@ -7,7 +7,7 @@ import typer
 
 from ablate_kit.cli.cut import Folder, Json, Source, Weights, write_all
 from ablate_kit.cli.cut_parts import NumHeads, spans_of
-from ablate_kit.cli.dataset import open_dataset
+from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
 
@@ -32,6 +32,8 @@ def mean(
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:trainval.")] = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     limit: Annotated[int, typer.Option(help="How many images the mean is taken over.", min=1)] = 32,
     model: Annotated[
@@ -54,7 +56,9 @@ def mean(
 
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
-    dataset = open_dataset(annotations, images, voc, split, None, shapes, limit)
+    dataset = open_dataset(
+        annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
+    )
     rule: Rule
     if channels is None:
         rule = HeadsMean(

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ablate_kit.cli.dataset import Orientation
 from ablate_kit.cli.naming import names_of
-from ablate_kit.cli.output import progress, say, write_json
+from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def predict(
     score: Annotated[
         float, typer.Option(help="Draw boxes of at least this score.", min=0, max=1)
     ] = 0.3,
+    exif: Orientation = None,
     model: Annotated[
         str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
     ] = None,
@@ -50,7 +52,7 @@ def predict(
 
     check_free(output)
     check_device(device)
-    pixels = [_read(path) for path in images]
+    pixels = [_read(path, exif) for path in images]
     paths = [checkpoint, compare] if compare else [checkpoint]
     # As names of files, beside images.json.
     names = [name.replace("/", "_") for name in names_of(paths, "a checkpoint")]
@@ -98,19 +100,14 @@ def predict(
     say(f"written to {output}: {count}, {files} (COCO results), images.json")
 
 
-def _read(path: Path) -> "Pixels":
-    from PIL import Image
+def _read(path: Path, exif: str | None) -> "Pixels":
+    from detector.data.image_files import Exif, check_exif, decode, remarks
 
-    from detector.data.dataset import read_image
-
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not an image: {error}") from None
-    return read_image(path, width, height)
+    treated = exif or "ignore"
+    check_exif(treated)
+    pixels = decode(path, cast("Exif", treated))
+    warn(f"{path}: {remark}" for remark in remarks(path, cast("Exif", treated)))
+    return pixels
 
 
 def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.dataset import VocClasses
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
@@ -26,6 +27,7 @@ def score(
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    voc_classes: VocClasses = None,
     difficult: Annotated[
         str, typer.Option(help="Difficult objects: ignore (as VOC does), keep, drop.")
     ] = "ignore",
@@ -79,7 +81,7 @@ def score(
         raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:
         check_free(output)
-    against = _against(annotations, voc, split, difficult)
+    against = _against(annotations, voc, split, voc_classes, difficult)
     warn(against.notes)
     against = replace(against, truth=replace(against.truth, max_detections=max_detections))
     if class_names and not any(uses_class_names(path) for path in detections):
@@ -128,7 +130,11 @@ def score(
 
 
 def _against(
-    annotations: Path | None, voc: Path | None, split: str | None, difficult: str
+    annotations: Path | None,
+    voc: Path | None,
+    split: str | None,
+    voc_classes: Path | None,
+    difficult: str,
 ) -> "Against":
     from ablate_kit.metrics.dumps import Annotated
     from ablate_kit.metrics.dumps.annotations import stems
@@ -136,13 +142,20 @@ def _against(
 
     if (voc is None) != (split is None):
         raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+    if voc_classes and not voc:
+        raise UserError("--voc-classes goes with --voc")
     if annotations and not voc:
         return read_annotations(annotations, difficult)
     if annotations or not voc or not split:
         raise UserError("give what to score against: --annotations, or --voc with --split")
     from ablate_kit.models.adapter import ground_truth
-    from detector.data.voc import Voc
+    from detector.data.voc import Voc, read_classes
 
-    dataset = Voc(voc, split, difficult=difficult)  # type: ignore[arg-type]
+    dataset = Voc(
+        voc,
+        split,
+        difficult=difficult,  # type: ignore[arg-type]
+        classes=read_classes(voc_classes) if voc_classes else None,
+    )
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
     return Annotated(ground_truth(dataset), stems(files))

@@ -17,8 +17,9 @@ from ablate_kit.errors import UserError, did_you_mean
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.fields import Difficult
+from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
-from detector.data.voc import Voc
+from detector.data.voc import Voc, read_classes
 from detector.training.recipe_file import read_recipe
 
 if TYPE_CHECKING:
@@ -40,14 +41,27 @@ class Data(_Section):
     root: str | None = None  # voc
     split: str = "2007:test"
     difficult: Difficult = "ignore"
+    classes: str | None = None  # file of class names, of VOC data that has its own
+    exif: Exif = "ignore"
     limit: Count | None = None
 
     def dataset(self) -> Dataset:
         found: Dataset
         if self.kind == "coco":
-            found = Coco(self._path("annotations"), self._path("images"), difficult=self.difficult)
+            found = Coco(
+                self._path("annotations"),
+                self._path("images"),
+                difficult=self.difficult,
+                exif=self.exif,
+            )
         elif self.kind == "voc":
-            found = Voc(self._path("root"), self.split, difficult=self.difficult)
+            found = Voc(
+                self._path("root"),
+                self.split,
+                difficult=self.difficult,
+                classes=read_classes(Path(self.classes)) if self.classes else None,
+                exif=self.exif,
+            )
         else:
             found = Shapes(200, seed=1, split=1)
         return limit(found, self.limit) if self.limit else found

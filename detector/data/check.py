@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from detector.data.dataset import check_size, decode
+from detector.data.image_files import Exif, check_size, decode, remarks
 from detector.errors import UserError
 
 KINDS = {
     "missing image": "listed, but there is no such file",
-    "undecodable image": "broken, cut off, or no image",
+    "undecodable image": "broken, cut off, no image, or of a depth that cannot be scaled",
     "wrong size": "the file has other sides than its annotation says",
     "missing annotation": "the image has no annotation file",
     "malformed annotation": "cannot be read, or lacks something",
@@ -58,8 +58,10 @@ class Entry:
     path: Path
     width: int | None = None
     height: int | None = None
+    exif: Exif = "ignore"
     objects: list[Object] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # on how the image is read
 
 
 def ask(problems: list[Problem], kind: str, rule: Callable[..., T], *arguments: object) -> T | None:
@@ -114,6 +116,7 @@ class Report:
     balance: dict[str, tuple[int, int]]  # class: (objects, images that show one)
     problems: list[Problem]
     paths: frozenset[Path]
+    remarks: dict[str, list[Path]] = field(default_factory=dict)  # on how these images are read
 
     def counts(self) -> dict[str, int]:
         """Number of problems of each kind that there are any of."""
@@ -127,10 +130,13 @@ def examine(source: Source, count: int | None, advance: Callable[[], None]) -> R
     objects: Counter[int] = Counter()
     images: Counter[int] = Counter()
     number, ignored, without, paths = 0, 0, 0, set()
+    remarked: dict[str, list[Path]] = {}
     for entry in _looked_at(source, len(source) if count is None else min(count, len(source))):
         number += 1
         problems += entry.problems
         paths.add(entry.path)
+        for remark in entry.remarks:
+            remarked.setdefault(remark, []).append(entry.path)
         labels = [one.label for one in entry.objects]
         objects.update(labels)
         images.update(set(labels))
@@ -147,6 +153,7 @@ def examine(source: Source, count: int | None, advance: Callable[[], None]) -> R
         balance=balance,
         problems=problems,
         paths=frozenset(paths),
+        remarks=remarked,
     )
 
 
@@ -178,9 +185,12 @@ def _looked_at(source: Source, count: int) -> Iterator[Entry]:
 
 def _look_at_image(entry: Entry) -> None:
     kind = "undecodable image" if entry.path.is_file() else "missing image"
-    image = ask(entry.problems, kind, decode, entry.path)
-    if image is not None and entry.width is not None:
-        sides = entry.width, entry.height
+    image = ask(entry.problems, kind, decode, entry.path, entry.exif)
+    if image is None:
+        return
+    entry.remarks += remarks(entry.path, entry.exif)
+    if entry.width is not None:
+        sides = entry.width, entry.height, entry.exif
         refused(entry.problems, "wrong size", check_size, entry.path, image, *sides)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from detector.data.check import Entry, Object, Problem
 from detector.data.fields import Difficult, shown
+from detector.data.image_files import Exif, check_exif
 from detector.data.instances import read_instances
 from detector.errors import UserError
 
@@ -15,12 +16,18 @@ class CocoSource:
     """The images of a COCO file; what is no such file at all is a UserError still."""
 
     def __init__(
-        self, annotation_file: Path, image_folder: Path, difficult: Difficult = "ignore"
+        self,
+        annotation_file: Path,
+        image_folder: Path,
+        difficult: Difficult = "ignore",
+        exif: Exif = "ignore",
     ) -> None:
+        check_exif(exif)
         if not image_folder.is_dir():
             raise UserError(f"{image_folder}: no such folder; expected images")
         self.name = f"COCO {annotation_file.name}"
         self.problems: list[Problem] = []
+        self._exif = exif
         self._path, self._folder = annotation_file, image_folder
         self._found = read_instances(
             annotation_file,
@@ -44,6 +51,7 @@ class CocoSource:
             self._folder / found.file_names[index],
             int(found.widths[index]),
             int(found.heights[index]),
+            exif=self._exif,
         )
         for one in range(self._starts[index], self._starts[index + 1]):
             where = f"{self._path}: annotations[{found.rows[one]}] (id {found.ids[one]})"

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from detector.data.dataset import Pixels, decode
+from detector.data.dataset import Pixels
+from detector.data.image_files import decode, to_rgb
 from detector.data.shapes import Shapes
 from detector.errors import UserError, did_you_mean
 
@@ -78,7 +79,7 @@ class HuggingFaceImages:
 
     def __init__(self, name: str, split: str, image: str = "image", label: str = "label") -> None:
         self._rows = _load(name, split)
-        self._image = image
+        self._image, self._name = image, name
         columns = self._rows.column_names
         for column in (image, label):
             if column not in columns:
@@ -100,7 +101,7 @@ class HuggingFaceImages:
             image = image[0]
         if not isinstance(image, Image.Image):
             image = Image.fromarray(np.asarray(image))
-        return np.array(image.convert("RGB"))
+        return np.array(to_rgb(image, f"image {index} of {self._name}"))
 
 
 class ShapeCrops:

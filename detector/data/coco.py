@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Integers, Pixels, read_image, stored_image
+from detector.data.dataset import Annotations, Integers, Pixels
 from detector.data.fields import Difficult
+from detector.data.image_files import Exif, check_exif, read_image, stored_image
 from detector.data.instances import read_instances
 from detector.errors import UserError
 
@@ -18,7 +19,8 @@ class Coco:
     also those without an object. ``iscrowd`` becomes ``ignore``, and so does a ``difficult`` that
     some writers add, unless ``difficult="keep"`` makes those ordinary objects or ``"drop"`` leaves
     them out. Boxes are as written, not clipped to the image. ``keep_ids`` restricts the data set
-    to the images with these ids; an image without annotations is an image like any other.
+    to the images with these ids; an image without annotations is an image like any other. How
+    images are decoded, ``exif`` included: ``detector.data.image_files``.
     """
 
     def __init__(
@@ -27,7 +29,10 @@ class Coco:
         image_folder: str | Path,
         keep_ids: Collection[int] | None = None,
         difficult: Difficult = "ignore",
+        exif: Exif = "ignore",
     ) -> None:
+        check_exif(exif)
+        self._exif = exif
         path = Path(annotation_file)
         self._folder = Path(image_folder)
         if not self._folder.is_dir():
@@ -62,10 +67,11 @@ class Coco:
 
     def image(self, index: int) -> Pixels:
         found, image = self._found, self._images[index]
-        return read_image(self._file(index), int(found.widths[image]), int(found.heights[image]))
+        width, height = int(found.widths[image]), int(found.heights[image])
+        return read_image(self._file(index), width, height, self._exif)
 
     def stored(self, index: int) -> bytes:
-        return stored_image(self._file(index))
+        return stored_image(self._file(index), self._exif)
 
     def _file(self, index: int) -> Path:
         return self._folder / self._found.file_names[self._images[index]]

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from detector.data.image_files import Pixels as Pixels
+from detector.data.image_files import decode as decode
+from detector.data.image_files import read_image as read_image
 from detector.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,22 @@ class Dataset(Protocol):
         """What the image is read from, such as the bytes of its file; decodes nothing."""
 
 
+def notes_on(dataset: Dataset) -> tuple[str, ...]:
+    """What its reader has to say of a data set: no mistakes, but nothing to keep quiet about."""
+    if isinstance(dataset, _Subset):
+        return notes_on(dataset.dataset)
+    found: tuple[str, ...] = getattr(dataset, "notes", ())
+    return found
+
+
+def has_objects(dataset: Dataset) -> bool:
+    """Whether there is anything to learn, or to be found; objects to ignore are not.
+
+    Stops at the first object: of a data set with one file per image few are read.
+    """
+    return any(not dataset.annotations(index).ignore.all() for index in range(len(dataset)))
+
+
 def subset(dataset: Dataset, indices: Iterable[int]) -> Dataset:
     """The images at ``indices`` of ``dataset``, in that order; IndexError where there is none."""
     chosen = tuple(indices)
@@ -102,53 +118,6 @@ def object_ids(image_id: int, count: int) -> Integers:
 def box_areas(boxes: Floats) -> Floats:
     """(n,) areas of (n, 4) xyxy boxes."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def read_image(path: Path, width: int, height: int) -> Pixels:
-    """The stored pixels of an image file as (height, width, 3) RGB.
-
-    EXIF orientation is not applied: COCO and VOC boxes refer to the stored pixels. An alpha
-    channel is dropped. UserError where the file is missing, does not decode, or has another size
-    than its annotation gives.
-    """
-    pixels = decode(path)
-    check_size(path, pixels, width, height)
-    return pixels
-
-
-def stored_image(path: Path) -> bytes:
-    """The bytes of an image file; UserError where it is missing or cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: image file is missing") from None
-    except OSError as error:
-        raise UserError(f"{path}: image cannot be read: {error.strerror or error}") from None
-
-
-def check_size(path: Path, image: Pixels, width: int, height: int) -> None:
-    """Refuses an image of another size than its annotation gives."""
-    if image.shape[:2] != (height, width):
-        found = f"{image.shape[1]}x{image.shape[0]}"
-        raise UserError(f"{path}: image is {found}, its annotation says {width}x{height}")
-
-
-def decode(path: Path) -> Pixels:
-    """(height, width, 3) RGB, as ``read_image`` gives it, of whatever size."""
-    try:
-        with Image.open(path) as image:
-            return np.array(_to_rgb(image))
-    except FileNotFoundError:
-        raise UserError(f"{path}: image file is missing") from None
-    # Pillow's plug-ins report a broken file by any of these.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: image does not decode: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if "transparency" in image.info:  # a palette with alpha: Pillow warns on the direct way
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from detector.config import STRIDES, HybridConfig, preset
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.fields import Difficult
+from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
-from detector.data.voc import Voc
+from detector.data.voc import Voc, read_classes
 from detector.errors import UserError
 from detector.training.criterion import SHARES, LossSettings
 from detector.training.optim import MULTIPLIERS
@@ -41,6 +42,11 @@ class VocData(Section):
     train_limit: Count | None = None
     val_limit: Count | None = None
     difficult: Difficult = "ignore"
+    classes: str | None = None  # file of class names; by default told from the annotations
+    exif: Exif = "ignore"
+
+    def names(self) -> tuple[str, ...] | None:
+        return read_classes(Path(self.classes)) if self.classes else None
 
     def folder(self) -> Path:
         if self.root is None:
@@ -50,7 +56,8 @@ class VocData(Section):
     def datasets(self) -> tuple[Dataset, Dataset]:
         root = self.folder()
         train, val = (
-            Voc(root, split, difficult=self.difficult) for split in (self.train, self.val)
+            Voc(root, split, difficult=self.difficult, classes=self.names(), exif=self.exif)
+            for split in (self.train, self.val)
         )
         return _limited(train, self.train_limit), _limited(val, self.val_limit)
 
@@ -66,6 +73,7 @@ class CocoData(Section):
     train_limit: Count | None = None
     val_limit: Count | None = None
     difficult: Difficult = "ignore"
+    exif: Exif = "ignore"
 
     def paths(self) -> list[Path]:
         """Annotations and images of training, then those of validation."""
@@ -80,7 +88,7 @@ class CocoData(Section):
     def datasets(self) -> tuple[Dataset, Dataset]:
         paths = self.paths()
         train, val = (
-            Coco(annotations, images, difficult=self.difficult)
+            Coco(annotations, images, difficult=self.difficult, exif=self.exif)
             for annotations, images in (paths[:2], paths[2:])
         )
         return _limited(train, self.train_limit), _limited(val, self.val_limit)

@@ -59,9 +59,9 @@ def test_comparison_side_by_side(run, hybrid, pictures, tmp_path):
 
 def test_mistakes(refuse, hybrid, pictures, tmp_path):
     out = tmp_path / "seen"
-    assert "no such image" in refuse("predict", hybrid, tmp_path / "no.png", "-o", out)
+    assert "image file is missing" in refuse("predict", hybrid, tmp_path / "no.png", "-o", out)
     (tmp_path / "text.png").write_text("hello")
-    assert "not an image" in refuse("predict", hybrid, tmp_path / "text.png", "-o", out)
+    assert "image does not decode" in refuse("predict", hybrid, tmp_path / "text.png", "-o", out)
     assert "two images are called" in refuse(
         "predict", hybrid, pictures[0], pictures[0], "-o", out)  # fmt: skip
     assert "exists" in refuse("predict", hybrid, pictures[0], "-o", tmp_path)

@@ -103,7 +103,7 @@ def test_problems_of_voc_files_and_lists(tmp_path: Path) -> None:
 
 
 def test_one_object_may_have_several_problems(tmp_path: Path) -> None:
-    voc_root(tmp_path, [voc_xml("dgo", (30, 2, 10, 10), difficult=7)])
+    voc_root(tmp_path, [voc_xml("dgo", (30, 2, 10, 10), difficult=7), voc_xml()])
     assert len(look(VocSource(tmp_path, "train")).counts()) == 3
 
 
@@ -121,6 +121,55 @@ def test_what_is_no_voc_at_all_is_refused(tmp_path: Path) -> None:
     (folder / "ImageSets/Main/train.txt").write_text("")
     with pytest.raises(UserError, match="lists no image"):
         VocSource(tmp_path, "train")
+
+
+def test_a_voc_with_classes_of_its_own(tmp_path: Path) -> None:
+    folder = voc_root(tmp_path, [voc_xml("helmet"), voc_xml("person"), voc_xml("helmet")])
+    source = VocSource(folder, "train")  # the year's folder itself
+    assert source.notes == (
+        f"{folder}: 2 classes of its own, as its annotations name them: helmet, person",
+    )
+    report = look(source)
+    assert report.problems == []
+    assert report.balance == {"helmet": (2, 2), "person": (1, 1)}
+    report = look(VocSource(folder, "train", classes=("person",)))
+    assert report.counts() == {"unknown class": 2}
+    assert '"helmet" is none of the 1 classes' in report.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("difficult", "objects", "ignored"), [("ignore", 2, 1), ("keep", 2, 0), ("drop", 1, 0)]
+)
+def test_difficult_objects_of_voc(
+    tmp_path: Path, difficult: Any, objects: int, ignored: int
+) -> None:
+    voc_root(tmp_path, [voc_xml(), voc_xml("cat", difficult="true")])
+    report = look(VocSource(tmp_path, "train", difficult))
+    assert (report.objects, report.ignored) == (objects, ignored)
+
+
+def test_how_images_are_read_is_told_and_no_problem(tmp_path: Path) -> None:
+    folder = voc_root(tmp_path, [voc_xml()] * 3) / "JPEGImages"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (40, 30)).save(folder / "000000.jpg", exif=exif)
+    (folder / "000001.jpg").unlink()
+    deep = np.full((30, 40), 40_000, dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "000001.png")
+    report = look(VocSource(tmp_path, "train"))
+    assert report.problems == []
+    assert report.remarks == {
+        "EXIF orientation 3 is not applied (exif: apply does)": [folder / "000000.jpg"],
+        "16 bits are scaled to 8: the high byte is taken": [folder / "000001.png"],
+    }
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(folder / "000000.jpg", exif=exif)
+    report = look(VocSource(tmp_path, "train", exif="apply"))
+    assert report.counts() == {"wrong size": 1}
+    assert report.problems[0].message.endswith(
+        "image is 30x40, its annotation says 40x30: EXIF orientation 6 is applied; "
+        "exif: ignore does not"
+    )
 
 
 def document() -> dict[str, list[Any]]:

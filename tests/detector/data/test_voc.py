@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.data.voc import CLASSES, Voc, parse_split
+from detector.data.voc import CLASSES, Voc, parse_split, read_classes
 from detector.errors import UserError
 
 DOG = "<object><name>dog</name><difficult>{difficult}</difficult><bndbox><xmin>1</xmin>\
@@ -174,7 +174,7 @@ def test_mistakes_about_the_folder_say_what_was_expected_and_what_is_there(tmp_p
         Voc(tmp_path, "trainval").annotations(0)
 
 
-@pytest.mark.parametrize("line", ["000012 -1", "../../../etc/passwd", "000012.jpg", "12"])
+@pytest.mark.parametrize("line", ["000012 -1", "../../../etc/passwd", "a\\b", "..", "C:x"])
 def test_a_split_file_holds_image_names_only(line: str, tmp_path: Path) -> None:
     folder = write(tmp_path, "2007", {"train": ["000005"]})
     (folder / "ImageSets/Main/train.txt").write_text(line + "\n")
@@ -205,6 +205,7 @@ def test_a_broken_annotation_file_is_named_in_one_line(
     path = folder / "Annotations/000005.xml"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
+    (folder / "Annotations/000006.xml").write_text(f"<annotation>{DOG}</annotation>")
     with pytest.raises(UserError, match=rf"000005\.xml: .*{message}") as caught:
         Voc(tmp_path, "train").annotations(0)
     assert "\n" not in str(caught.value)
@@ -220,6 +221,61 @@ def test_xml_that_defines_entities_is_refused_before_they_grow(
     (folder / "Annotations/000005.xml").write_bytes(declared.encode(encoding))
     with pytest.raises(UserError, match=r"a DOCTYPE .* has no place in a VOC annotation"):
         Voc(tmp_path, "train").annotations(0)
+
+
+def test_own_classes_any_names_and_suffixes(tmp_path: Path) -> None:
+    bolt = DOG.format(difficult="").replace("dog", "bolt")
+    folder = write(tmp_path, "2007", {"train": ["IMG 1", "scan.2.png", "7"]}, bolt)
+    nut = bolt.replace("bolt", " nut ")
+    annotations, images = folder / "Annotations", folder / "JPEGImages"
+    (annotations / "scan.2.png.xml").rename(annotations / "scan.2.xml")
+    (annotations / "other split.xml").write_text(f"<annotation>{SIZE}{nut}</annotation>")
+    for name, suffix in (("scan.2.png.jpg", "scan.2.png"), ("7.jpg", "7.JPEG")):
+        (images / name).unlink()
+        Image.new("RGB", (40, 30), (9, 8, 7)).save(images / suffix)
+    voc = Voc(tmp_path, "train")
+    assert (voc.classes, voc.category_ids) == (("bolt", "nut"), (1, 2))
+    files = [voc.annotations(index).file_name for index in range(3)]
+    assert files == ["IMG 1.jpg", "scan.2.png", "7.JPEG"]
+    assert [voc.image(index).shape for index in range(3)] == [(30, 40, 3)] * 3
+    assert ids(voc)[2] == 7
+    assert ids(voc) == ids(Voc(folder, "train"))
+    assert len(set(ids(voc))) == 3
+    named = Voc(tmp_path, "train", classes=("nut", "bolt"))
+    assert named.annotations(0).labels.tolist() == [1]
+
+
+def test_a_misspelled_class_of_voc_makes_no_data_set_of_its_own(tmp_path: Path) -> None:
+    folder = write(tmp_path, "2007", {"train": ["000005"]}, DOG.format(difficult=0))
+    for name, own in (("dgo", False), ("helmet", True)):
+        xml = f"<annotation>{SIZE}{DOG.format(difficult=0).replace('dog', name)}</annotation>"
+        (folder / "Annotations/000009.xml").write_text(xml)
+        classes = Voc(tmp_path, "train").classes
+        assert classes == (("dog", "helmet") if own else CLASSES)
+
+
+def test_class_names_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("bolt\n\n nut\n", encoding="utf-8-sig")
+    assert read_classes(path) == ("bolt", "nut")
+    for text, message in (("\n", "no class names in it"), ("a\na\n", '"a" is there twice')):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_classes(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    folder = write(tmp_path, "2007", {"train": ["000005"]}, DOG.format(difficult=0))
+    for path in (folder / "ImageSets/Main/train.txt", folder / "Annotations/000005.xml"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert ids(Voc(tmp_path, "train")) == [5]
+    assert len(Voc(tmp_path, "train").annotations(0)) == 1
+
+
+def test_images_of_one_id_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "2007", {"train": ["000012", "12"]})
+    with pytest.raises(UserError, match="images 000012 and 12 would have the same id"):
+        Voc(tmp_path, "train")
 
 
 def test_an_annotation_file_is_read_once(tmp_path: Path) -> None:

@@ -1,0 +1,208 @@
+"""Image files as (height, width, 3) RGB of 8 bits: one rule for every reader.
+
+* **Depth.** 16 bits are scaled by the range of the type: the high byte is taken, as Pillow does for
+  colors. Floats from 0 to 1 are scaled by 255. Integers of 32 bits and other floats, whose range no
+  file tells, are refused, and so are 16 bits of which a sixteenth or less is used (12 bits in 16),
+  which would come out nearly black.
+* **Orientation.** What EXIF says of it is not applied, so boxes refer to the pixels as they are
+  stored, unless the reader asks for ``exif="apply"``. Pillow applies it to TIFF; that is undone.
+* **Transparency** is dropped: the colors below it stay.
+"""
+
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from detector.errors import UserError, did_you_mean
+
+Pixels = npt.NDArray[np.uint8]
+Exif = Literal["ignore", "apply"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+T = TypeVar("T")
+
+_LOCK = Lock()
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BACK = _UPRIGHT | {6: _UPRIGHT[8], 8: _UPRIGHT[6]}
+
+_FEW = 1 << 12  # values of 16 bits: less than this comes out as 15 of 255 at most
+
+
+def check_exif(value: str) -> None:
+    """Refuses what is no way to treat EXIF orientation."""
+    if value not in get_args(Exif):
+        near = did_you_mean(value, get_args(Exif))
+        raise UserError(f'exif is "{value}"; expected ignore or apply{near}')
+
+
+def find_image(folder: Path, name: str) -> Path:
+    """The image of this name, whatever its suffix; with .jpg where there is none."""
+    for suffix in SUFFIXES:
+        for written in (suffix, suffix.upper()):
+            path = folder / f"{name}{written}"
+            if path.is_file():
+                return path
+    return folder / f"{name}.jpg"
+
+
+def read_image(path: Path, width: int, height: int, exif: Exif = "ignore") -> Pixels:
+    """The pixels of an image file; UserError where its size is not the one that is annotated."""
+    pixels = decode(path, exif)
+    check_size(path, pixels, width, height, exif)
+    return pixels
+
+
+def stored_image(path: Path, exif: Exif = "ignore") -> bytes:
+    """The bytes of an image file and what else its pixels depend on; UserError where it is missing
+    or cannot be read."""
+    try:
+        return path.read_bytes() + (b"exif" if exif == "apply" else b"")
+    except FileNotFoundError:
+        raise UserError(f"{path}: image file is missing") from None
+    except OSError as error:
+        raise UserError(f"{path}: image cannot be read: {error.strerror or error}") from None
+
+
+def check_size(path: Path, image: Pixels, width: int, height: int, exif: Exif = "ignore") -> None:
+    """Refuses an image of another size than its annotation gives."""
+    if image.shape[:2] == (height, width):
+        return
+    found = f"{path}: image is {image.shape[1]}x{image.shape[0]}, its annotation says "
+    orientation = _opened(path, _orientation)
+    turned = {"ignore": "not applied; exif: apply does", "apply": "applied; exif: ignore does not"}
+    told = f": EXIF orientation {orientation} is {turned[exif]}" if orientation > 1 else ""
+    raise UserError(f"{found}{width}x{height}{told}")
+
+
+def decode(path: Path, exif: Exif = "ignore") -> Pixels:
+    """The pixels of an image file of whatever size."""
+    return _opened(path, lambda image: np.array(_rgb(image, path, exif)))
+
+
+def remarks(path: Path, exif: Exif = "ignore") -> list[str]:
+    """What is done to an image on the way to its pixels that its owner may not expect."""
+    return _opened(path, lambda image: list(_remarks(image, exif)))
+
+
+def to_rgb(image: Image.Image, name: object) -> Image.Image:
+    """RGB of 8 bits, from any mode; UserError where its range cannot be told."""
+    deep = _has_16_bits(image)  # before it is loaded: then the file's own form is forgotten
+    image.load()
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # NaN is refused, too
+            raise UserError(
+                f"{name}: image of floats from {values.min():g} to {values.max():g}; expected 0 to "
+                "1, or an image of 8 or 16 bits"
+            )
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
+    if deep and image.mode.startswith("I"):
+        values = np.asarray(image)
+        _check_range_used(name, int(values.max()))
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):
+        raise UserError(
+            f"{name}: image of 32-bit integers, whose range is not known; expected 8 or 16 bits"
+        )
+    if "transparency" in image.info:  # a palette with alpha: Pillow warns on the direct way
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    if deep:
+        _check_range_used(name, int(np.asarray(image).max()) << 8)
+    return image
+
+
+def _check_range_used(name: object, largest: int) -> None:
+    if 0 < largest < _FEW:
+        raise UserError(
+            f"{name}: image of 16 bits that uses no more than 12 of them: in 8 bits it would be "
+            "nearly black; stretch it to all 16 bits, or convert it to 8"
+        )
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return True
+    tiles = getattr(image, "tile", ())
+    return any(";16" in str(tile[3]) and ";16S" not in str(tile[3]) for tile in tiles)
+
+
+def _rgb(image: Image.Image, path: Path, exif: Exif) -> Image.Image:
+    applied = 1
+    if image.format == "TIFF":  # Pillow applies it as it loads the image, and then forgets it
+        applied = _orientation(image)
+    pixels = to_rgb(image, path)
+    if exif == "apply":
+        left = _orientation(image)
+        return pixels if left == 1 else pixels.transpose(_UPRIGHT[left])
+    if applied > 1 and _orientation(image) == 1:
+        return pixels.transpose(_BACK[applied])
+    return pixels
+
+
+def _remarks(image: Image.Image, exif: Exif) -> list[str]:
+    deep = _has_16_bits(image)  # first: to look for EXIF may load the image
+    found = []
+    orientation = _orientation(image)
+    if orientation > 1:
+        done = "applied" if exif == "apply" else "not applied (exif: apply does)"
+        found.append(f"EXIF orientation {orientation} is {done}")
+    if image.mode == "F":
+        found.append("floats from 0 to 1 are scaled to 8 bits")
+    elif deep:
+        found.append("16 bits are scaled to 8: the high byte is taken")
+    return found
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1 where EXIF says nothing, or nonsense."""
+    try:
+        with _without_warnings():
+            found = image.getexif().get(_ORIENTATION, 1)
+    # What Pillow meets in damaged EXIF data is no reason to refuse an image that decodes.
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
+    return found if isinstance(found, int) and found in _UPRIGHT else 1
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """For what reads EXIF data, of which Pillow warns when it is damaged.
+
+    Filters are the whole process's, so threads take turns: around short work only.
+    """
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
+    try:
+        with _without_warnings():
+            opened = Image.open(path)
+        with opened as image:
+            return look(image)
+    except FileNotFoundError:
+        raise UserError(f"{path}: image file is missing") from None
+    # Pillow's plug-ins report a broken file by any of these.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: image does not decode: {error}") from error
