@@ -247,7 +247,7 @@ def _split_file(folder: Path, split: str) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+    return [line.strip() for line in _text(path).split("\n") if line.strip()]
 
 
 def _text(path: Path) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import sys
 import warnings
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ablate_kit import text as safe
+from ablate_kit.cli.output import print_json, progress
 from ablate_kit.reports.table import Table
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=400)
@@ -112,6 +114,25 @@ def test_figures_draw_any_name_as_it_is() -> None:
         "$x_{1$", "$a$", " _hidden", r"\u6a21\u578b", r"\ud800", r"\x1b[2J",
     ]  # fmt: skip
     assert len(shown[6][0]) == 60
+
+
+def test_a_name_is_no_markup_of_the_progress_bars(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress() as bars:
+        bars.add_task("[/b]\x1b[2J[red]\n", total=1)
+        bars.refresh()
+    assert r"[/b]\x1b[2J[red]\n" in capsys.readouterr().err
+
+
+def test_json_is_json_on_a_terminal_that_knows_no_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = io.BytesIO()
+    ascii_only = io.TextIOWrapper(made, encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    print_json({"größe": "模\u2028\ud800"})
+    assert json.loads(made.getvalue()) == {"größe": "模\u2028\ud800"}
 
 
 def test_a_table_is_not_as_wide_as_its_longest_name() -> None:

@@ -33,8 +33,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[str]:
+    """Only line feeds end a line: U+2028 and the like may stand in names."""
     with open_text(path) as file:
-        return file.read().splitlines()
+        return [line.removesuffix("\n") for line in file]
 
 
 def json_rows(path: Path) -> Iterator[list[Any]]:
