@@ -40,9 +40,12 @@ def listening() -> Iterator[None]:
     owner = os.getpid()
 
     def hear(number: int, _: FrameType | None) -> None:
-        if os.getpid() != owner:  # a forked child: it ends as if nobody listened
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        if os.getpid() != owner:
+            # A forked child, such as one that prepares images. A terminal sends Ctrl-C to all
+            # processes; the child is still needed, and its parent ends it.
+            if number != signal.SIGINT:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
             return
         first, _heard.by = _heard.by is None, _heard.by or number
         if not (first and _heard.deferred):
@@ -57,6 +60,7 @@ def listening() -> Iterator[None]:
     finally:
         for one in wanted:
             signal.signal(one, before[one] or signal.SIG_DFL)
+        _heard = _Heard()  # another run in this process was not asked
 
 
 def asked_by() -> int | None:

@@ -93,18 +93,19 @@ def _first_line(error: BaseException) -> str:
 def _stopped(by: int) -> int:
     what = "Ctrl-C" if by == signal.SIGINT else signal.Signals(by).name
     kept = stopping.kept()
-    _tell(f"stopped by {what}; {kept}" if kept else f"stopped by {what}")
+    # However long it is: the command in it is to be given again.
+    _tell(safe.line(f"stopped by {what}; {kept}" if kept else f"stopped by {what}"))
     return 128 + by
 
 
 def _refuse(message: str) -> int:
-    _tell(message)
+    _tell(safe.error(message))
     return REFUSED
 
 
-def _tell(message: str) -> None:
+def _tell(line: str) -> None:
     with contextlib.suppress(OSError):  # there is nobody left to tell
-        sys.stderr.write(f"ablate: {safe.error(message)}\n")
+        sys.stderr.write(f"ablate: {line}\n")
         sys.stderr.flush()
 
 

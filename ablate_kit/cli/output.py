@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,41 @@ def _put(text: str) -> None:
     except OSError as error:
         discard(sys.stdout)
         raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def this_command(*, with_option: str = "", without: str = "") -> str:
+    """The command line, as it can be given again.
+
+    Args:
+        with_option: added where it is not there.
+        without: an option that goes, with its value.
+    """
+    words: list[str] = []
+    is_value = False
+    for word in sys.argv[1:]:
+        if is_value or (without and word.startswith(f"{without}=")):
+            is_value = False
+        elif without and word == without:
+            is_value = True
+        else:
+            words.append(word)
+    if with_option and with_option not in words:
+        words.append(with_option)
+    return shlex.join(["ablate", *words])
+
+
+def how_to_go_on(folder: Path, kept: str) -> str:
+    """What a training run that was stopped says; ``kept``: as the trainer tells it."""
+    if not kept:
+        return f"{folder} holds nothing to go on from; to begin again: {this_command()}"
+    command = this_command(with_option="--resume", without="--init")
+    return f"{folder} keeps {kept}; to go on: {command}"
+
+
+def say_where_it_goes_on(name: str, epoch: int, epochs: int, batches: int, done: int) -> None:
+    """At the first epoch of a training run, unless it begins."""
+    if epoch > 1 or done:
+        say(f"{name}going on with epoch {epoch} of {epochs}, after {done} of {batches} batches")
 
 
 def discard(output: TextIO) -> None:

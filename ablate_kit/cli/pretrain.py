@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say
+from ablate_kit.cli.output import how_to_go_on, progress, say, say_where_it_goes_on
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -28,6 +28,7 @@ def pretrain(
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
     from ablate_kit.models.device import check_device
+    from detector.stopping import keeping
     from detector.training.distributed import refuse_several
     from detector.training.pretrain import Pretrainer
     from detector.training.pretrain_recipe import load_pretrain_recipe
@@ -43,7 +44,7 @@ def pretrain(
         f"{len(training)} training and {len(validation)} validation images, "
         f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
     )
-    with progress() as bars:
+    with progress() as bars, keeping(lambda: how_to_go_on(folder, pretrainer.kept)):
         exported = pretrainer.run(_Display(bars), resume=resume)
     say(f"to graft: {exported} (accuracy {pretrainer.state.best:.2f} %)")
 
@@ -57,6 +58,8 @@ class _Display:
         self.epoch = ""
 
     def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
+        if not self.epoch:
+            say_where_it_goes_on("", epoch, epochs, batches, done)
         self.epoch = f"epoch {epoch}/{epochs}"
         self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
 

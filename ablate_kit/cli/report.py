@@ -29,7 +29,8 @@ def report(
             dataset = images_of(ledger)
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
-    say_lines(write_study(ledger, dataset, examples).text())
+    with Ledger.locked(run):
+        say_lines(write_study(ledger, dataset, examples).text())
     say_where(run)
 
 

@@ -1,12 +1,13 @@
 """``ablate retrain``: arms times seeds, trained and compared."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say, say_lines
+from ablate_kit.cli.output import progress, say, say_lines, this_command
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.recipe import Run
@@ -32,6 +33,8 @@ def retrain(
     from ablate_kit.retraining.report import FILES, write_report
     from ablate_kit.retraining.study import finished, run_study
     from ablate_kit.retraining.summary import summary_table
+    from detector.disk.lock import locked
+    from detector.stopping import keeping
     from detector.training.distributed import refuse_several
 
     study, runs = load_study(recipe, settings or [])
@@ -47,7 +50,15 @@ def retrain(
         for run in runs:
             say(f"  {run.name}  {run.key[:8]}{'  done' if run.name in done else ''}")
         return
-    with progress() as bars:
+
+    def kept() -> str:
+        done = len(finished(folder, runs))
+        return f"{folder} keeps {done} of {len(runs)} runs, and of the next what it has trained"
+
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        stack.enter_context(keeping(lambda: f"{kept()}; to go on: {this_command()}"))
+        bars = stack.enter_context(progress())
         from ablate_kit.cli.train import Display
 
         outcomes = run_study(
@@ -57,7 +68,7 @@ def retrain(
             progress=lambda run: Display(bars, first=True, title=run.name),
             tell=_tell,
         )
-    write_report(outcomes, folder)
+        write_report(outcomes, folder)
     say_lines(summary_table(outcomes).text())
     say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
 

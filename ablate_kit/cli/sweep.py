@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say, say_lines, warn
+from ablate_kit.cli.output import progress, say, say_lines, this_command, warn
 from ablate_kit.cli.report import say_where
 from ablate_kit.errors import UserError
 
@@ -72,8 +72,9 @@ def sweep(
     from ablate_kit.sweeps.recipe import load_sweep
     from ablate_kit.sweeps.reference import Images
     from ablate_kit.sweeps.rounds import curves, greedy_sizes, run_rounds
-    from ablate_kit.sweeps.study import Where, run_study
+    from ablate_kit.sweeps.study import Where, done_so_far, run_study
     from ablate_kit.sweeps.worker import Settings
+    from detector.stopping import keeping
 
     plan = load_sweep(recipe, settings or [])
     devices = tuple(device.split(","))
@@ -86,6 +87,8 @@ def sweep(
     elsewhere = bool(ray) or len(devices) > 1
     folder = output or Path("runs") / name_of(recipe)
     with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(Ledger.locked(folder))
         stack.enter_context(thread_count(threads or Ledger.threads(folder)))
         checkpoint = stack.enter_context(
             open_checkpoint(Path(plan.model.checkpoint), plan.model.weights)
@@ -126,9 +129,28 @@ def sweep(
         inputs = inputs_of(plan, checkpoint, dataset, devices[0], workers)
         ledger = Ledger(folder, inputs)
         say(f"{len(ablations)} variants on {len(dataset)} images: {folder}")
+
+        def so_far() -> tuple[bool, str]:
+            return done_so_far(ledger, ablations, len(dataset), plan.evaluation.batch_size)
+
+        begun, told = so_far()
+        if begun:
+            say(f"going on: {told} are done")
+        stack.enter_context(
+            keeping(lambda: f"{folder} keeps {so_far()[1]}; to go on: {this_command()}")
+        )
         bars = stack.enter_context(progress())
         bar = bars.add_task("")
         notes: dict[str, None] = {}
+
+        def unchanged() -> None:
+            now = inputs_of(plan, checkpoint, dataset, devices[0], workers)
+            for name in ("checkpoint", "configuration", "data"):
+                if now[name] != inputs[name]:
+                    raise UserError(
+                        f"the {name} changed on disk while the sweep ran; give the command again "
+                        "with another folder"
+                    )
 
         def evaluate(chosen: "Sequence[Ablation]") -> "Mapping[str, Evaluation]":
             bars.reset(bar, total=len(dataset) * (len(chosen or ablations) + 1))
@@ -141,6 +163,7 @@ def sweep(
                 Settings(not no_replay, memory * 2**20, workers),
                 Where(devices, ray, trust_remote_code),
                 advance=lambda name, count: bars.update(bar, advance=count, description=name),
+                unchanged=unchanged,
             )
             notes.update(dict.fromkeys(found))
             entries = ledger.entries()
@@ -154,10 +177,10 @@ def sweep(
             if write:
                 _write(checkpoint, removed, write, dry_run)
             evaluate(removed)
-    warn(notes)
-    table = write_study(ledger, dataset)
-    say_lines(table.text())
-    say_where(folder)
+        warn(notes)
+        table = write_study(ledger, dataset)
+        say_lines(table.text())
+        say_where(folder)
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say
+from ablate_kit.cli.output import how_to_go_on, progress, say, say_where_it_goes_on
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -44,6 +44,7 @@ def train(
     from ablate_kit.models.device import check_device
     from ablate_kit.models.validation import evaluator
     from detector.data.dataset import sample
+    from detector.stopping import keeping
     from detector.training.distributed import init_process_group
     from detector.training.recipe import load_recipe
     from detector.training.trainer import Trainer
@@ -78,7 +79,8 @@ def train(
             display = Display(bars, first=distributed.is_main)
             if gradients and distributed.is_main:
                 display.after_epoch = watching.enter_context(_watched(trainer))
-            best = trainer.run(display, resume=resume)
+            with keeping(lambda: how_to_go_on(folder, trainer.kept)):
+                best = trainer.run(display, resume=resume)
         if distributed.is_main:
             state = trainer.state
             if state.epoch < loaded.training.epochs:
@@ -134,6 +136,8 @@ class Display:
         self.after_epoch: Callable[[], None] | None = None
 
     def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
+        if not self.epochs and self.first:
+            say_where_it_goes_on(self.title, epoch, epochs, batches, done)
         self.epochs, self.left = epochs, (epochs - epoch + 1) * batches - done
         self.epoch = f"{self.title}epoch {epoch}/{epochs}"
         self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)

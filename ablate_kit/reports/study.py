@@ -52,8 +52,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     results = results_of(ledger)
     truth = ledger.truth()
     threshold = results[0].evaluation.thresholds.calibrated
-    resamples = int(ledger.study()["resamples"])
-    bootstrap = Bootstrap(truth, resamples, int(ledger.study()["seed"]))
+    resamples = ledger.study().resamples
+    bootstrap = Bootstrap(truth, resamples, ledger.study().seed)
     baseline = bootstrap.samples(results[0].detections, threshold)
     known: dict[int, tuple[list[Change], Samples]] = {}
     for one in {id(result.detections): result.detections for result in results[1:]}.values():

@@ -80,7 +80,7 @@ def page(
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
         variants=len(results) - 1,
-        resamples=ledger.study()["resamples"],
+        resamples=ledger.study().resamples,
         summary=[(label, number(overall[key])) for label, key in _SUMMARY],
         significant=sum(one["AP"].significant for one in changes),
         least=None if least is None else f"{least:.3f}",

@@ -9,7 +9,6 @@ A study's folder:
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+from pydantic import BaseModel, ConfigDict
 
 from ablate_kit import text as safe
 from ablate_kit.ablations.graft import detector_names, fill, graft
@@ -33,6 +33,7 @@ from ablate_kit.models.validation import evaluator
 from ablate_kit.retraining.recipe import Run
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_text
+from detector.disk.lines import append_line, whole_lines
 from detector.network.model import HybridDetector
 from detector.training.trainer import Progress, Trainer
 
@@ -51,11 +52,26 @@ class Outcome:
 
     def line(self) -> str:
         values = {**self.__dict__, "evaluation": self.evaluation.to_dict()}
-        return safe.to_json(values) + "\n"
+        return safe.to_json(values)
 
     @staticmethod
-    def of(values: dict[str, Any]) -> "Outcome":
-        return Outcome(**{**values, "evaluation": Evaluation.from_dict(values["evaluation"])})
+    def of(line: bytes) -> "Outcome":
+        values = _Line.model_validate(json.loads(line)).model_dump()
+        return Outcome(**values | {"evaluation": Evaluation.from_dict(values["evaluation"])})
+
+
+class _Line(BaseModel):
+    """An outcome as the ledger holds it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    arm: str
+    seed: int
+    key: str
+    data: str
+    seconds: float
+    evaluation: dict[str, Any]
+    history: dict[str, list[float | None]]
 
 
 def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
@@ -64,15 +80,12 @@ def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
     Raises ``UserError`` where the folder holds a run of the same name and other settings.
     """
     ledger = folder / "ledger.jsonl"
-    if not ledger.exists():
-        return {}
-    *lines, rest = ledger.read_text(encoding="utf-8").split("\n")
-    if rest:  # cut off while it was being written
-        os.truncate(ledger, len("\n".join([*lines, ""]).encode()))
-    try:
-        outcomes = [Outcome.of(json.loads(line)) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{ledger} is no ledger of a study: {error}") from None
+    outcomes = []
+    for number, line in enumerate(whole_lines(ledger), start=1):
+        try:
+            outcomes.append(Outcome.of(line))
+        except (ValueError, RecursionError, UserError):
+            raise UserError(f"{ledger}:{number} is not a line of a study's ledger") from None
     by_name = {(one.arm, one.seed): one for one in outcomes}
     done = {}
     for run in runs:
@@ -108,10 +121,7 @@ def run_study(
         outcome = before
         if outcome is None:
             outcome = _train(run, folder, training, validation, truth, digest, device, progress)
-            with (folder / "ledger.jsonl").open("a", encoding="utf-8") as file:
-                file.write(outcome.line())
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(folder / "ledger.jsonl", outcome.line())
         tell(run, outcome, before is not None)
         outcomes.append(outcome)
     return outcomes
@@ -131,7 +141,7 @@ def _train(
     place.mkdir(parents=True, exist_ok=True)
     note = place / "run.json"
     if note.exists():
-        _refuse_other(folder, run, json.loads(note.read_text(encoding="utf-8"))["key"])
+        _refuse_other(folder, run, _key_in(note))
     new_text(note, json.dumps({"key": run.key}) + "\n", overwrite=True)
     started = time.monotonic()
     trainer = Trainer(
@@ -158,6 +168,13 @@ def _train(
         evaluation=evaluate(truth, found),
         history=trainer.state.history,
     )
+
+
+def _key_in(note: Path) -> str:
+    try:
+        return str(json.loads(note.read_bytes())["key"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(f"{note} is no note of a run's key; remove its folder") from None
 
 
 def _graft(model: HybridDetector, run: Run) -> dict[str, str]:

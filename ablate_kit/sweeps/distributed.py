@@ -4,13 +4,15 @@ Every node must have this package at the same version, and the checkpoint and im
 same paths.
 """
 
+import signal
 import socket
+import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.worker import Done, Job, Shard, Worker
+from ablate_kit.sweeps.worker import Done, Failure, Job, Shard, Worker
 
 
 class Actors:
@@ -33,28 +35,30 @@ class Actors:
         try:
             found = self._ray.get(ready[0])
         except self._ray.exceptions.RayTaskError:
-            raise  # a mistake in our own code
+            raise  # not of our code, which answers with a value
         except self._ray.exceptions.RayError:
             return worker, None
+        if isinstance(found, Failure):
+            raise found.raised()
         if isinstance(found, UserError):
             raise found
         return worker, found
 
 
 class _Served:
-    """What runs on the cluster. Opens the model at the first shard, so that a user's error comes
-    back as a value instead of as a lost worker."""
+    """What runs on the cluster. Opens the model at the first shard, so that an error comes back
+    as a value instead of as a lost worker."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._worker: Worker | None = None
 
-    def run(self, shard: Shard) -> list[Done] | UserError:
+    def run(self, shard: Shard) -> list[Done] | Failure | UserError:
         try:
             self._worker = self._worker or Worker.open(self._job)
             return list(self._worker.run(shard))
-        except UserError as error:
-            return error
+        except Exception as error:
+            return Failure.of(error)
 
 
 @contextmanager
@@ -95,9 +99,12 @@ def _room(node: Mapping[str, Any], threads: int, gpu: bool) -> int:
 
 def import_ray() -> Any:
     """The library; raises ``UserError`` where it is not installed."""
+    listener = signal.getsignal(signal.SIGTERM)
     try:
         import ray
         import ray.exceptions
     except ImportError:
         raise UserError('sweeps on a cluster need ray; install "ablate-kit[ray]"') from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, listener)  # Ray puts its own in its place
     return ray

@@ -12,21 +12,23 @@ A run's folder:
     report/                tables, figures and the page
 
 Everything is written under a temporary name first, so that a process killed at any moment leaves
-at most one batch to be done again, and the same bytes in the end.
+at most one batch to be done again, and the same bytes in the end. Reading a run writes nothing: it
+may be one that another process is working on. Who writes holds the folder's lock.
 """
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ablate_kit import text as safe
@@ -34,10 +36,38 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
-from detector.disk.atomic import new_file
+from detector.disk import lock
+from detector.disk.atomic import new_stream, remove_temporaries
+from detector.disk.lines import append_line, whole_lines
 
 Arrays = dict[str, NDArray[Any]]
 Keys = tuple[str, ...]
+Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
+_KEY: TypeAdapter[str] = TypeAdapter(Key)
+_NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
+_THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
+
+
+Checked = TypeVar("Checked")
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class NamedVariant(_Read):
+    name: str
+    kind: str
+    key: Key
+
+
+class Study(_Read):
+    """What a finished run is about, by the names that its variants have now."""
+
+    resamples: int = Field(ge=0)
+    seed: int = Field(ge=0)
+    data: dict[str, Any] | None = None  # where the images are, as in the recipe
+    variants: list[NamedVariant]
 
 
 @dataclass(frozen=True)
@@ -54,7 +84,7 @@ class Entry:
             "ablation": self.ablation.to_dict() if self.ablation else None,
             "evaluation": self.evaluation.to_dict(),
         }
-        return safe.to_json(values) + "\n"
+        return safe.to_json(values)
 
 
 class Ledger:
@@ -68,20 +98,36 @@ class Ledger:
         self.folder = folder
         self.inputs = dict(inputs)
         path = folder / "inputs.json"
-        if folder.exists() and not path.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} exists and is no sweep; choose another folder or remove it")
+        if folder.exists() and not path.exists() and not _is_empty(folder):
+            raise _no_sweep(folder)
         if path.exists():
             self._refuse_changed(_read_json(path))
         else:
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
-        self._mend()
 
     @staticmethod
     def threads(folder: Path) -> int | None:
         """With how many threads the run in a folder was begun; None where there is none."""
         path = folder / "inputs.json"
-        return _read_json(path).get("threads") if path.is_file() else None
+        if not path.is_file():
+            return None
+        return _checked(_THREADS, _inputs_in(path).get("threads"), f'{path}: "threads"')
+
+    @staticmethod
+    @contextmanager
+    def locked(folder: Path) -> Iterator[None]:
+        """Keeps others out of a folder that is written to, and clears away what killed ones left.
+
+        Raises ``UserError`` where another process is at work in it.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise _no_sweep(folder)
+        with lock.locked(folder):
+            for place in (folder, folder / "partial", folder / "detections"):
+                if (folder / "inputs.json").is_file():  # or it is somebody else's
+                    remove_temporaries(place)
+            yield
 
     @staticmethod
     def existing(folder: Path) -> "Ledger":
@@ -89,7 +135,7 @@ class Ledger:
         path = folder / "inputs.json"
         if not path.is_file():
             raise UserError(f"{folder} is no sweep: it has no inputs.json")
-        return Ledger(folder, _read_json(path))
+        return Ledger(folder, _inputs_in(path))
 
     def key(self, ablation: Ablation | None) -> str:
         """Of a variant: the same for the same ablation of the same inputs, whatever its name."""
@@ -99,24 +145,20 @@ class Ledger:
     def entries(self) -> dict[str, Entry]:
         """What is finished, by key."""
         path = self.folder / "ledger.jsonl"
-        if not path.exists():
-            return {}
         found = {}
-        for number, line in enumerate(_lines(path), start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
                 row = json.loads(line)
                 one = Ablation.from_dict(row["ablation"]) if row["ablation"] else None
-                entry = Entry(str(row["key"]), one, Evaluation.from_dict(row["evaluation"]))
-            except (ValueError, KeyError, TypeError, UserError):
+                key = _KEY.validate_python(row["key"])
+                entry = Entry(key, one, Evaluation.from_dict(row["evaluation"]))
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UserError):
                 raise UserError(f"{path}:{number} is not a line of a ledger") from None
             found[entry.key] = entry
         return found
 
     def finish(self, entry: Entry) -> None:
-        with (self.folder / "ledger.jsonl").open("a", encoding="utf-8") as file:
-            file.write(entry.line())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.folder / "ledger.jsonl", entry.line())
 
     def write_truth(self, truth: GroundTruth) -> GroundTruth:
         """Keeps the annotations, and returns them as they will be read again."""
@@ -135,7 +177,8 @@ class Ledger:
         _write(path, safetensors.numpy.save(pack([found])))
 
     def detections(self, key: str) -> Detections:
-        return unpack(_load(self.folder / "detections" / f"{key}.safetensors"))[0]
+        (found,) = _detections_in(self.folder / "detections" / f"{key}.safetensors", 1)
+        return found
 
     def partial(self) -> "Partial":
         """The batches done of variants that are not finished."""
@@ -151,7 +194,7 @@ class Ledger:
 
     def notes(self) -> list[str]:
         path = self.folder / "notes.json"
-        return list(_read_json(path)) if path.exists() else []
+        return _checked(_NOTES, _read_json(path), str(path)) if path.exists() else []
 
     def close(
         self, ablations: Sequence[Ablation], resamples: int, seed: int, data: Mapping[str, Any]
@@ -166,9 +209,10 @@ class Ledger:
     def finished(self) -> bool:
         return (self.folder / "study.json").exists()
 
-    def study(self) -> dict[str, Any]:
+    def study(self) -> Study:
         """What ``close`` noted."""
-        return dict(_read_json(self.folder / "study.json"))
+        path = self.folder / "study.json"
+        return _checked(TypeAdapter(Study), _read_json(path), str(path))
 
     def clear_partial(self) -> None:
         shutil.rmtree(self.folder / "partial", ignore_errors=True)
@@ -181,14 +225,6 @@ class Ledger:
                     f"({_brief(before.get(name))}, now {_brief(self.inputs.get(name))}); "
                     "choose another folder"
                 )
-
-    def _mend(self) -> None:
-        """Cuts off a last line that was being written when the process was killed."""
-        path = self.folder / "ledger.jsonl"
-        if path.exists():
-            whole, newline, rest = path.read_bytes().rpartition(b"\n")
-            if rest:
-                os.truncate(path, len(whole) + len(newline))
 
 
 class Partial:
@@ -220,7 +256,9 @@ class Partial:
         """All detections of each variant."""
         parts: dict[str, dict[int, Detections]] = {key: {} for key in keys}
         for path in self._files():
-            for key, found in zip(_keys_of(path), unpack(_load(path)), strict=True):
+            keys_there = _keys_of(path)
+            those = _detections_in(path, len(keys_there))
+            for key, found in zip(keys_there, those, strict=True):
                 if key in parts:
                     parts[key][_batch_of(path)] = found
         for by_batch in parts.values():
@@ -231,15 +269,18 @@ class Partial:
 
 
 def _batch_of(path: Path) -> int:
-    return int(path.name.split("-")[0])
+    try:
+        return int(path.name.split("-")[0])
+    except ValueError:
+        raise UserError(f"{path} is no part of a sweep; remove it") from None
 
 
 def _keys_of(path: Path) -> list[str]:
     try:
         with safe_open(path, "numpy") as file:
-            return list(json.loads((file.metadata() or {})["keys"]))
+            return _NOTES.validate_json((file.metadata() or {})["keys"], strict=True)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not readable: {error}") from None
+        raise UserError(f"{path} is not readable: {_line(error)}") from None
 
 
 def pack(found: Sequence[Detections]) -> Arrays:
@@ -275,33 +316,55 @@ def _single(values: NDArray[Any]) -> NDArray[Any]:
     return single if (single == values).all() else values.astype(np.float64)
 
 
-def _load(path: Path) -> Arrays:
+def _detections_in(path: Path, count: int) -> list[Detections]:
     try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is not readable: {error}") from None
+        found = unpack(safetensors.numpy.load_file(path))
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, UserError) as error:
+        raise UserError(f"{path} is not readable: {_line(error)}") from None
+    if len(found) != count:
+        raise UserError(f"{path} holds {len(found)} sets of detections, expected {count}")
+    return found
 
 
 def _write(path: Path, data: bytes) -> None:
-    with new_file(path, overwrite=True) as descriptor:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+    with new_stream(path, overwrite=True) as file:
+        file.write(data)
 
 
-def _lines(path: Path) -> list[str]:
-    """Only a line feed ends one: U+2028 and the like may stand in names."""
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and all(one.name == lock.NAME for one in folder.iterdir())
+
+
+def _no_sweep(folder: Path) -> UserError:
+    return UserError(f"{folder} exists and is no sweep; choose another folder or remove it")
+
+
+def _inputs_in(path: Path) -> dict[str, Any]:
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is no description of a sweep's inputs: it holds no JSON object")
+    return value
+
+
+def _checked(adapter: TypeAdapter[Checked], value: Any, where: str) -> Checked:
     try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable: {error}") from None
+        return adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what = first["msg"][:1].lower() + first["msg"][1:]
+        raise UserError(f"{where}{f', {place}' if place else ''}: {what}") from None
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable as JSON: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable as JSON: {_line(error)}") from None
 
 
 def _brief(value: Any) -> str:

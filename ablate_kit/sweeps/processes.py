@@ -1,6 +1,7 @@
 """A process per device: several GPUs of one machine, or parts of its CPU."""
 
 import multiprocessing
+import signal
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.worker import Done, Job, Shard, Worker
+from ablate_kit.sweeps.worker import Done, Failure, Job, Shard, Worker
 
 
 class Processes:
@@ -36,6 +37,8 @@ class Processes:
             except (EOFError, ConnectionError):
                 del self._open[ready]
                 return ready, None
+            if isinstance(found, Failure):
+                raise found.raised()
             if isinstance(found, UserError):
                 raise found
             return ready, found
@@ -53,7 +56,8 @@ def processes(job: Job, devices: Sequence[str]) -> Iterator[Processes]:
             process: BaseProcess = context.Process(
                 target=_serve, args=(there, replace(job, device=device)), daemon=True
             )
-            process.start()
+            with _uninterrupted():
+                process.start()
             there.close()
             started.append((process, here))
         yield Processes(started)
@@ -64,6 +68,17 @@ def processes(job: Job, devices: Sequence[str]) -> Iterator[Processes]:
             process.join()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started in the block never hears Ctrl-C, which a terminal sends to all processes: it
+    is ended by the one that started it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, job: Job) -> None:
     try:
         worker = Worker.open(job)
@@ -72,5 +87,5 @@ def _serve(connection: Connection, job: Job) -> None:
             connection.send(list(worker.run(shard)))
     except EOFError:
         return  # the study is done
-    except UserError as error:
-        connection.send(error)
+    except Exception as error:
+        connection.send(Failure.of(error))

@@ -1,9 +1,11 @@
 """A recipe's sweep from its first to its last line of the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
@@ -39,10 +41,14 @@ def run_study(
     where: Where = Where(),
     *,
     advance: Advance = lambda _, __: None,
+    unchanged: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Finishes every variant that the ledger lacks; returns what did not go as planned.
 
-    ``adapter`` runs where the study runs in this process alone.
+    Args:
+        adapter: runs where the study runs in this process alone.
+        unchanged: called before anything counts as finished; raises where the files that were read
+            are no longer those that the ledger names.
     """
     truth = ledger.write_truth(ground_truth(dataset))
     wanted: list[Ablation | None] = [None, *ablations]
@@ -83,19 +89,46 @@ def run_study(
         with elsewhere as pool:
             shards = shards_of(missing, len(pool.workers()))
             notes = distribute(pool, shards, take_all)
+    try:
+        unchanged()
+    except UserError:
+        ledger.clear_partial()
+        raise
     _score(ledger, truth, pending, partial.variants(batches, tuple(pending)), recipe)
     ledger.close(ablations, *kept)
     ledger.clear_partial()
     return [*ledger.notes(), *notes]
 
 
+def done_so_far(
+    ledger: Ledger, ablations: Sequence[Ablation], images: int, batch_size: int
+) -> tuple[bool, str]:
+    """Whether anything is done, and how much, in words."""
+    wanted = {ledger.key(one): one for one in [None, *ablations]}
+    finished = ledger.entries().keys() & wanted.keys()
+    named = len({ledger.key(one) for one in ablations} & finished)
+    batches = -(-images // batch_size)
+    lacking = ledger.partial().missing(batches, tuple(wanted.keys() - finished))
+    done = batches - len({batch for those in lacking.values() for batch in those})
+    told = f"{named} of {len(ablations)} variants"
+    if len(finished) < len(wanted):
+        told += f" and {done} of {batches} batches of images for the others"
+    return bool(finished or done), told
+
+
 def results(ledger: Ledger) -> list[Result]:
     """The unmodified model's numbers, then each variant's, of a run that is finished."""
     entries = ledger.entries()
     named = [(BASELINE, BASELINE, ledger.key(None))]
-    named += [(one["name"], one["kind"], one["key"]) for one in ledger.study()["variants"]]
+    named += [(one.name, one.kind, one.key) for one in ledger.study().variants]
+    for name, _, key in named:
+        if key not in entries:
+            raise UserError(f'{ledger.folder} has no numbers of "{name}"; run ablate sweep again')
     # Ablations of different names may be the same one: a variant's detections are read once.
     found = {key: ledger.detections(key) for key in dict.fromkeys(key for *_, key in named)}
+    truth = ledger.truth()
+    for detections in found.values():
+        detections.check_against(truth)
     return [Result(name, kind, entries[key].evaluation, found[key]) for name, kind, key in named]
 
 
@@ -105,10 +138,14 @@ def images_of(ledger: Ledger) -> Dataset:
     Raises:
         UserError: they are no longer where they were, or others.
     """
-    told = ledger.study().get("data")
+    told = ledger.study().data
     if told is None:
         raise UserError("the run does not say where its images are")
-    dataset = Data.model_validate(told).dataset()
+    try:
+        data = Data.model_validate(told)
+    except ValidationError:
+        raise UserError("the run does not say where its images are in words of now") from None
+    dataset = data.dataset()
     if ground_truth(dataset).to_coco() != ledger.truth().to_coco():
         raise UserError("the annotations have changed since the sweep")
     return dataset

@@ -1,5 +1,6 @@
 """Shards of a study, run in one process: some batches of images, some variants."""
 
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,37 @@ class Done:
     keys: Keys
     found: list[Detections]
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended a worker elsewhere. It is told once, for the next worker would not fare better."""
+
+    error: str  # its class
+    message: str
+    traceback: str
+    is_of_memory: bool
+
+    @staticmethod
+    def of(error: Exception) -> "Failure | UserError":
+        """To be sent to who asked; a user's mistake is sent as it is."""
+        if isinstance(error, UserError):
+            return error
+        message = str(error)
+        return Failure(
+            type(error).__name__,
+            next(iter(message.splitlines()), ""),
+            "".join(traceback.format_exception(error)),
+            isinstance(error, MemoryError | torch.OutOfMemoryError)
+            or "can't allocate memory" in message,
+        )
+
+    def raised(self) -> Exception:
+        if self.is_of_memory:
+            return MemoryError(f"a worker failed: {self.message}; what is done is kept")
+        error = RuntimeError(f"a worker failed: {self.error}: {self.message}")
+        error.add_note(f"In the worker:\n{self.traceback}")
+        return error
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process, or another part of this one, is in the folder.
     """
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fd = _opened(folder / NAME)
@@ -42,6 +43,8 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             (folder / NAME).unlink()
+            if is_new:
+                folder.rmdir()  # where nothing was written
         _held.discard(fd)
         os.close(fd)
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
+from detector import stopping
 from detector.checkpoint import load_checkpoint, save_checkpoint
 from detector.data.classification import LabeledImages
 from detector.data.classification_training import (
@@ -24,7 +25,8 @@ from detector.data.classification_training import (
     mixing_generator,
 )
 from detector.data.training import EpochSampler, loader
-from detector.disk.atomic import new_text
+from detector.disk.atomic import new_text, remove_temporaries
+from detector.disk.lock import locked
 from detector.errors import UserError
 from detector.network.classifier import Classifier
 from detector.training.ema import Ema
@@ -111,6 +113,7 @@ class Pretrainer:
         self.ema = Ema(self.model, self.options.ema) if self.options.ema is not None else None
         self.averaged = _sharing(self.model, self.ema) if self.ema is not None else None
         self.state = _State()
+        self._kept: tuple[int, int] | None = None  # the epochs and batches in latest.pth
         self.batch_size = min(self.options.batch_size, self.images)
         self.steps = self.images // self.batch_size  # per epoch; the remainder is left out
         self.sampler = EpochSampler(self.images, seed=self.options.seed)
@@ -134,16 +137,29 @@ class Pretrainer:
         )
 
     def run(self, progress: Progress, *, resume: bool = False) -> Path:
-        """Trains to the last epoch and returns the path of the file to graft."""
+        """Trains to the last epoch and returns the path of the file to graft.
+
+        Asked to stop (see ``stopping``), it ends its batch and keeps it in ``latest.pth``.
+        """
+        with locked(self.output):
+            return self._run(progress, resume)
+
+    @property
+    def kept(self) -> str:
+        """How far the run can go on from what is on disk, in words; empty if it cannot."""
+        if self._kept is None:
+            return ""
+        epoch, batch = self._kept
+        batches = f" and {batch} of {self.steps} batches of the next" if batch else ""
+        return f"{epoch} of {self.options.epochs} epochs{batches}"
+
+    def _run(self, progress: Progress, resume: bool) -> Path:
         latest = self.output / "latest.pth"
         if resume:
             self._restore(latest)
         elif latest.exists():
             raise UserError(f"{self.output} holds a run; give --resume or another folder")
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {self.output}: {error.strerror}") from None
+        remove_temporaries(self.output)
         if not resume:
             write_config(self.output / "config.json", self.recipe, self.classes)
         recipe = yaml.safe_dump(self.recipe.resolved(), sort_keys=False)
@@ -189,7 +205,7 @@ class Pretrainer:
             )
         history = json.dumps(self.state.history, indent=2)
         new_text(self.output / "history.json", history, overwrite=True)
-        self._save(self.output / "latest.pth")  # last: what comes before it is repeated if stopped
+        self._keep_state()  # last: what comes before it is repeated if stopped
         progress.finish(record)
 
     def _train(self, progress: Progress) -> None:
@@ -198,19 +214,25 @@ class Pretrainer:
         epoch, every = self.state.epoch, self.options.save_every
         self.sampler.set_epoch(epoch, start=self.state.batch * self.batch_size)
         sums = torch.tensor(self.state.sums, device=self.device)
-        for i, (images, labels) in enumerate(self.batches, start=self.state.batch):
-            # Drop paths draw from the global generator; run() gives it back as it was.
-            torch.manual_seed(_seed(self.options.seed, epoch, i))
-            images = images.to(self.device, non_blocking=True)
-            loss, hits = self._loss(images, labels.to(self.device, non_blocking=True), i)
-            loss.backward()
-            norm = self._step(epoch * self.steps + i)
-            sums += torch.stack((loss.detach(), hits, norm, (norm > self.options.clip).float()))
-            self.state.batch = i + 1
-            if every and (i + 1) % every == 0 and i + 1 < self.steps:
+        with stopping.deferred() as asked:
+            for i, (images, labels) in enumerate(self.batches, start=self.state.batch):
+                # Drop paths draw from the global generator; run() gives it back as it was.
+                torch.manual_seed(_seed(self.options.seed, epoch, i))
+                images = images.to(self.device, non_blocking=True)
+                loss, hits = self._loss(images, labels.to(self.device, non_blocking=True), i)
+                loss.backward()
+                norm = self._step(epoch * self.steps + i)
+                sums += torch.stack((loss.detach(), hits, norm, (norm > self.options.clip).float()))
+                self.state.batch = i + 1
+                if asked():
+                    break
+                if every and (i + 1) % every == 0 and i + 1 < self.steps:
+                    self._keep(sums)
+                    self._keep_state()
+                progress.batch(self._look(loss) if i % LOG_EVERY == 0 else None)
+            if asked():
                 self._keep(sums)
-                self._save(self.output / "latest.pth")
-            progress.batch(self._look(loss) if i % LOG_EVERY == 0 else None)
+                self._keep_state()
         self._keep(sums)
 
     def _loss(self, images: Tensor, labels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -299,6 +321,10 @@ class Pretrainer:
         self._look(sums[0])
         self.state.sums = sums.tolist()
 
+    def _keep_state(self) -> None:
+        self._save(self.output / "latest.pth")
+        self._kept = self.state.epoch, self.state.batch
+
     def _save(self, path: Path) -> None:
         checkpoint: dict[str, Any] = {
             "epoch": self.state.epoch,
@@ -337,6 +363,7 @@ class Pretrainer:
         if self.ema is not None:
             self.ema.load_state_dict(checkpoint["ema"])
         self.state = state
+        self._kept = state.epoch, state.batch
 
 
 def _sharing(model: nn.Module, ema: Ema) -> nn.Module:

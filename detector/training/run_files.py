@@ -13,7 +13,7 @@ from detector.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from detector.disk.atomic import new_text
+from detector.disk.atomic import new_text, remove_temporaries
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 from detector.training.curves import draw_curves
@@ -35,10 +35,7 @@ class RunFiles:
     ) -> None:
         """The resolved recipe, the origin of the first weights if there is one, and logs that end
         before optimizer step ``resumed_at``."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {self.folder}: {error.strerror}") from None
+        remove_temporaries(self.folder)
         text = yaml.safe_dump(dict(recipe), sort_keys=False)
         new_text(self.folder / "recipe.yaml", text, overwrite=True)
         if origin:

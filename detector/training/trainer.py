@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from detector import stopping
 from detector.config import STRIDES, HybridConfig
 from detector.data.dataset import Dataset
 from detector.data.letterbox import GRAY, MEAN_COLOR
@@ -24,6 +25,7 @@ from detector.data.training import (
     TrainingSet,
     loader,
 )
+from detector.disk.lock import locked
 from detector.errors import UserError
 from detector.network.activation_checkpointing import checkpoint_activations
 from detector.network.compiled import compile_parts
@@ -135,6 +137,7 @@ class Trainer:
         self.denoising_generator = torch.Generator(self.device)
         self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = _State()
+        self._kept: tuple[int, int] | None = None  # the epochs and batches in latest.pth
         self.skipped_steps = SkippedStepTracker(distributed)
         self._refuse_single_numbers()
         self.files = RunFiles(output, tensorboard=options.tensorboard and distributed.is_main)
@@ -158,18 +161,32 @@ class Trainer:
             self.ema = Ema(self.model, self.options.ema)
 
     def run(self, progress: Progress, *, resume: bool = False) -> Path:
-        """Trains to the last epoch and returns the path of the best weights."""
-        if resume:
-            self._restore()
-        elif self.files.latest.exists():
-            folder = self.files.folder
-            raise UserError(f"{folder} holds a run; give --resume or another folder")
-        if self.distributed.is_main:
-            recipe = self.recipe.model_dump(mode="json")
-            self.files.start(recipe, self.origin, self._step_number() if resume else None)
-        while self.state.epoch < self.options.epochs and not self._is_over():
-            self._epoch(progress)
+        """Trains to the last epoch and returns the path of the best weights.
+
+        Asked to stop (see ``stopping``), it ends its step and keeps it in ``latest.pth``; several
+        processes stop at once, and keep what they kept last.
+        """
+        with locked(self.files.folder) if self.distributed.is_main else nullcontext():
+            if resume:
+                self._restore()
+            elif self.files.latest.exists():
+                folder = self.files.folder
+                raise UserError(f"{folder} holds a run; give --resume or another folder")
+            if self.distributed.is_main:
+                recipe = self.recipe.model_dump(mode="json")
+                self.files.start(recipe, self.origin, self._step_number() if resume else None)
+            while self.state.epoch < self.options.epochs and not self._is_over():
+                self._epoch(progress)
         return self.files.folder / "model.safetensors"
+
+    @property
+    def kept(self) -> str:
+        """How far the run can go on from what is on disk, in words; empty if it cannot."""
+        if self._kept is None:
+            return ""
+        epoch, batch = self._kept
+        batches = f" and {batch} of {self.batches_per_epoch} batches of the next" if batch else ""
+        return f"{epoch} of {self.options.epochs} epochs{batches}"
 
     def _is_over(self) -> bool:
         """Has there been no better evaluation for too long?"""
@@ -218,43 +235,55 @@ class Trainer:
             (), dtype=torch.bool, device=self.device
         )  # are all its losses that?
         meter, waited = ThroughputMeter(state.batch), 0.0
-        for seconds, (images, targets) in timed(self.batches):
-            waited += seconds
-            i = state.batch
-            first = i // options.accumulate * options.accumulate
-            # The last group of an epoch may hold fewer batches; its mean is over those it has.
-            in_group = min(options.accumulate, self.batches_per_epoch - first)
-            last = i + 1 == first + in_group
-            terms = self._backward(images, targets, in_group, sync=last)
-            loss = terms["loss"].detach()
-            usable = loss.isfinite()
-            all_finite = usable if first == i else all_finite & usable
-            sums += torch.stack((loss.nan_to_num(0.0, 0.0, 0.0), usable.to(loss.dtype)))
-            group += [target["image_id"] for target in targets]
-            state.batch += 1
-            look = None
-            if last:
-                step = self._step_number() - 1
-                self._step(step, group, all_finite)
-                group = []
-                if step % options.log_every == 0:
-                    self._fetch_skipped()
-                    look = self._log_values(step, terms) | meter.read(
-                        state.batch, options.batch_size
-                    )
-                    if self.distributed.is_main:
-                        self.files.add({"epoch": state.epoch + 1} | look)
-                if options.save_every and (step + 1) % options.save_every == 0:
-                    self._fetch_skipped()
-                    state.loss, state.losses = self.distributed.mean(sums).tolist()
-                    if self.distributed.is_main and state.batch < self.batches_per_epoch:
-                        self.files.save(self._checkpoint())
-            progress.batch(look)
+        with self._stopping_between_steps() as asked:
+            for seconds, (images, targets) in timed(self.batches):
+                waited += seconds
+                i = state.batch
+                first = i // options.accumulate * options.accumulate
+                # The last group of an epoch may hold fewer batches; its mean is over those it has.
+                in_group = min(options.accumulate, self.batches_per_epoch - first)
+                last = i + 1 == first + in_group
+                terms = self._backward(images, targets, in_group, sync=last)
+                loss = terms["loss"].detach()
+                usable = loss.isfinite()
+                all_finite = usable if first == i else all_finite & usable
+                sums += torch.stack((loss.nan_to_num(0.0, 0.0, 0.0), usable.to(loss.dtype)))
+                group += [target["image_id"] for target in targets]
+                state.batch += 1
+                look = None
+                if last:
+                    step = self._step_number() - 1
+                    self._step(step, group, all_finite)
+                    group = []
+                    if step % options.log_every == 0:
+                        self._fetch_skipped()
+                        look = self._log_values(step, terms) | meter.read(
+                            state.batch, options.batch_size
+                        )
+                        if self.distributed.is_main:
+                            self.files.add({"epoch": state.epoch + 1} | look)
+                    if options.save_every and (step + 1) % options.save_every == 0:
+                        self._fetch_skipped()
+                        state.loss, state.losses = self.distributed.mean(sums).tolist()
+                        if self.distributed.is_main and state.batch < self.batches_per_epoch:
+                            self._keep()
+                    if asked():
+                        break
+                progress.batch(look)
+            if asked():
+                self._fetch_skipped()
+                state.loss, state.losses = sums.tolist()
+                self._keep()
         self._fetch_skipped()
         state.loss, state.losses = self.distributed.mean(sums).tolist()
         if state.losses == 0.0:
             raise self._useless("no batch with a loss that is a number")
         return waited
+
+    def _stopping_between_steps(self) -> AbstractContextManager[Callable[[], bool]]:
+        """What is called says whether to stop after this step."""
+        # Several processes would have to agree on the step.
+        return stopping.deferred() if self.distributed.world_size == 1 else nullcontext(_never)
 
     def _backward(
         self, images: Tensor, targets: list[Target], in_group: int, *, sync: bool
@@ -401,7 +430,11 @@ class Trainer:
             with self.ema.applied(self.model) if self.ema is not None else nullcontext():
                 self.files.save_model(self.model, self.classes, self.origin)
         # latest.pth last: what comes before it is made again if the run is stopped in between.
-        self.files.save(self._checkpoint(), best=improved)
+        self._keep(best=improved)
+
+    def _keep(self, *, best: bool = False) -> None:
+        self.files.save(self._checkpoint(), best=best)
+        self._kept = self.state.epoch, self.state.batch
 
     def _restore(self) -> None:
         checkpoint = self.files.load(self.device)
@@ -425,6 +458,7 @@ class Trainer:
             skipped=position["skipped"],
             history=checkpoint["history"],
         )
+        self._kept = self.state.epoch, self.state.batch
 
     def _refuse_single_numbers(self) -> None:
         """Batch norm takes no variance of one number: one image whose p6 is a single cell."""
@@ -466,6 +500,10 @@ class Trainer:
 
 
 def _nothing() -> None: ...
+
+
+def _never() -> bool:
+    return False
 
 
 def _network(

@@ -60,6 +60,23 @@ def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return refuse
 
 
+@pytest.fixture
+def refuse_any(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """As ``refuse``, of whatever was printed before."""
+
+    def refuse_any(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        assert stop.value.code == 2
+        assert printed.err.startswith("ablate: ")
+        assert printed.err.count("\n") == 1, printed.err
+        return printed.err
+
+    return refuse_any
+
+
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Three shapes images as a COCO data set."""

@@ -159,25 +159,6 @@ def test_a_refusal_of_the_system_at_any_call_leaves_nothing(
     assert len(list(out.iterdir())) == 2
 
 
-@pytest.fixture
-def refuse_any(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """As ``refuse``, of whatever was printed before."""
-
-    def refuse_any(*arguments: object) -> str:
-        from ablate_kit.cli.app import main
-
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        assert stop.value.code == 2
-        assert printed.err.startswith("ablate: ")
-        assert printed.err.count("\n") == 1, printed.err
-        return printed.err
-
-    return refuse_any
-
-
 def raising(error: BaseException) -> Callable[[], int]:
     def command() -> int:
         raise error

@@ -2,17 +2,13 @@
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from ablate_kit.ablations.ablation import Ablation
@@ -141,30 +137,6 @@ def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path) -> None:
     run("sweep", recipe, "-o", tmp_path / "a")
     run("sweep", recipe, "-o", tmp_path / "b", "--no-replay")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_a_killed_sweep_goes_on_to_the_same_bytes(run: Run, recipe: Path, tmp_path: Path) -> None:
-    run("sweep", recipe, "-o", tmp_path / "whole")
-    command = [sys.executable, "-m", "ablate_kit", "sweep", recipe, "-o", tmp_path / "cut"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("cut/partial/00000-*.safetensors")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "cut" / "report").exists()
-    ledger = tmp_path / "cut" / "ledger.jsonl"
-    run("sweep", recipe, "-o", tmp_path / "cut", "--set", "data.limit=3")
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-    # Killed while a line was being written: the line is done again, the others are not.
-    lines = ledger.read_text().splitlines(keepends=True)
-    ledger.write_text("".join(lines[:-1]) + lines[-1][:40])
-    run("sweep", recipe, "-o", tmp_path / "cut")
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
 def test_finished_variants_are_not_run_again(

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from detector import stopping
 from detector.data.classification import ShapeCrops
 from detector.data.image_transforms import CenterCrop
 from detector.data.voc import Voc
@@ -165,6 +168,30 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(
         assert equal(one, other), name
     for name in ("pretrained_backbone_neck.safetensors", "pretrained_backbone_neck.pth"):
         assert (whole / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("at", [(2, 3), (1, 4)])
+def test_a_run_that_is_asked_to_stop_keeps_the_batch_under_way(
+    whole: Path, tmp_path: Path, at: tuple[int, int]
+) -> None:
+    class Asked(Silent):
+        def batch(self, loss: float | None) -> None:
+            self.done = (self.done[0], self.done[1] + 1)
+            if self.done == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    first = pretrainer(tmp_path)
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        first.run(Asked())
+    epoch, batch = at
+    done = min(batch + 1, first.steps)  # all of them, but for the evaluation
+    assert first.kept.startswith(f"{epoch - 1} of ")
+    assert f" and {done} of " in first.kept
+    resumed = Silent()
+    pretrainer(tmp_path).run(resumed, resume=True)
+    assert resumed.starts[0] == done
+    path = "pretrained_backbone_neck.safetensors"
+    assert (whole / path).read_bytes() == (tmp_path / path).read_bytes()
 
 
 def test_the_rate_and_the_average_follow_their_formulas(tmp_path: Path) -> None:

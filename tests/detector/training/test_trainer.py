@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from detector import stopping
 from detector.config import HybridConfig
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
@@ -380,6 +383,40 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
     assert logs[0] == logs[1]
     assert [line["step"] for line in logs[0]] == list(range(6))
     assert (tmp_path / "parts/skipped.jsonl").read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("at", "workers", "kept"),
+    [
+        (10, 0, "1 of 2 epochs and 3 of 8 batches of the next"),
+        (7, 2, "0 of 2 epochs and 8 of 8 batches of the next"),  # all but the evaluation
+    ],
+)
+def test_a_run_that_is_asked_to_stop_keeps_the_step_under_way(
+    tmp_path: Path, at: int, workers: int, kept: str
+) -> None:
+    """A step of three batches: the signal comes after its first."""
+
+    class Asked(Silent):
+        batches = 0
+
+        def batch(self, look: Mapping[str, float] | None) -> None:
+            self.batches += 1
+            if self.batches == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    options = {"epochs": 2, "batch_size": 1, "accumulate": 3, "ema": 0.9, "workers": workers}
+    trainer(tmp_path / "whole", **options).run(Silent())
+    first = trainer(tmp_path / "parts", **options)
+    assert first.kept == ""
+    with pytest.raises(stopping.Stopped), stopping.listening():
+        first.run(Asked())
+    assert first.kept == kept
+    second = trainer(tmp_path / "parts", **options)
+    second.run(Silent(), resume=True)
+    assert second.kept == "2 of 2 epochs"
+    one, other = (tmp_path / run / "model.safetensors" for run in ("whole", "parts"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> None:
