@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
-from ablate_kit.ablations.rule import Count, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
 from ablate_kit.ablations.select import parse_spans
 from ablate_kit.errors import UserError, did_you_mean
 
@@ -181,7 +181,7 @@ class DissectUnits(Rule):
     tensor: str
     percent: Numbers
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         return [
@@ -200,7 +200,7 @@ class DissectHeads(Rule):
     layers: str  # 0-5
     percent: Numbers
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         return [

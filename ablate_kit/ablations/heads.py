@@ -6,7 +6,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.rule import Count, Naturals, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name, spans
 from ablate_kit.errors import UserError
 
@@ -95,7 +95,7 @@ class HeadsDrawn(Rule):
     num_heads: Count | None = None
     percent: Numbers
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         return heads_drawn(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Resampled
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.rule import Count, Naturals, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Naturals, Rule, Source
 from ablate_kit.errors import UserError
 
 
@@ -81,7 +81,7 @@ class HeadsResampled(Rule):
     num_heads: Count | None = None
     heads: Naturals | None = None  # of each module, one by one; all by default
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         return heads_resampled(

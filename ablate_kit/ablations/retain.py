@@ -7,7 +7,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.rule import Count, Naturals, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -123,7 +123,7 @@ class HeadsRetained(Rule):
     num_heads: Count | None = None
     keep: Naturals | None = None  # how many of each module's heads stay; by default one, each
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         modules = source.attentions(self.pattern, self.num_heads)
@@ -144,7 +144,7 @@ class UnitsRetained(Rule):
     pattern: str
     percent: Numbers
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         tensors = source.checkpoint.tensors
@@ -166,7 +166,7 @@ class HeadsCumulative(Rule):
     num_heads: Count | None = None
     steps: Count = 8
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         return cumulative(

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
-from annotated_types import Ge, MinLen
+from annotated_types import MinLen
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, select_attentions
 from ablate_kit.ablations.select import select
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from detector.bounds import Count as Count
+from detector.bounds import Natural as Natural
 
 if TYPE_CHECKING:
     from torch import nn
 
-Count = Annotated[int, Ge(1)]
-Natural = Annotated[int, Ge(0)]
 Numbers = Annotated[list[float], MinLen(1)]
 Naturals = Annotated[list[Natural], MinLen(1)]
 Patterns = Annotated[list[str], MinLen(1)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise
-from ablate_kit.ablations.rule import Count, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -66,7 +66,7 @@ class Noisy(Rule):
     pattern: str
     percent: Numbers
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         return noisy(

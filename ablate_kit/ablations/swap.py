@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import nn
 
 from ablate_kit.errors import UserError, did_you_mean
@@ -16,6 +15,7 @@ from detector.network.encoder import EncoderLayer
 from detector.network.model import HybridDetector
 from detector.network.modules.csi import CSI
 from detector.network.modules.pgi import PGI
+from detector.yaml_values import LARGEST, YamlError, read_yaml
 
 Init = Literal["identity", "fresh"]
 
@@ -65,9 +65,12 @@ def parse_switches(texts: Sequence[str], config: HybridConfig) -> dict[str, Any]
         if name not in known:
             raise UserError(f'unknown switch "{name}"{did_you_mean(name, known)}')
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f'cannot read the value of the switch "{text}"') from None
+            parsed = {"on": True, "off": False}.get(value, read_yaml(value[:LARGEST]).value)
+        except YamlError as error:
+            raise UserError(
+                f'cannot read the value of the switch "{text[:60]}", column {error.column}: '
+                f"{error.problem}"
+            ) from None
         if name == "denoising" and parsed == "none":  # its settings go with it
             parsed = False
         if name in WORDS and isinstance(parsed, bool):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
-from ablate_kit.ablations.rule import Count, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -65,7 +65,7 @@ class Units(Rule):
     pattern: str
     percent: Numbers
     repeats: Count = 1
-    seed: int = 42
+    seed: Natural = 42
 
     def make(self, source: Source) -> list[Ablation]:
         tensors = source.checkpoint.tensors

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
 from detector.training.recipe import TrainRecipe, load_recipe
-from detector.training.recipe_file import read_recipe, validated
-
-Seed = Annotated[int, Field(ge=0)]
+from detector.training.recipe_file import Change, Given, Natural, Section, read_recipe, validated
 
 
-class Arm(BaseModel):
+class Arm(Section):
     """Changes to the base recipe, and whether training starts from pretrained parts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
     changes: Annotated[dict[str, Any], Field(alias="set")] = {}
@@ -28,14 +26,12 @@ class Arm(BaseModel):
     parts: list[Literal["backbone", "neck"]] = ["backbone", "neck"]
 
 
-class RetrainRecipe(BaseModel):
+class RetrainRecipe(Section):
     """A study: arms times seeds of one training recipe, held against the first arm."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: str  # a training recipe, found from this file's folder
     set: dict[str, Any] = {}  # changes to it, for all arms
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [1, 2, 3]
+    seeds: Annotated[list[Natural], Field(min_length=1)] = [1, 2, 3]
     weights: Literal["last", "best"] = "last"
     arms: Annotated[list[Arm], Field(min_length=1)]
 
@@ -67,21 +63,40 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainRecipe
     Raises ``UserError`` for whatever cannot be trained, before anything is.
     """
     own = [text for text in overrides if _first_key(text) in RetrainRecipe.model_fields]
-    values = read_recipe(path, own, "base, seeds, arms")
-    study = validated(RetrainRecipe, values, str(path))
+    given = read_recipe(path, own, "base, seeds, arms")
+    study = validated(RetrainRecipe, given)
     names = [arm.name for arm in study.arms]
-    for what, given in (("arms", names), ("seeds", study.seeds)):
-        if len(set(given)) < len(given):
-            raise UserError(f"{path}: two of the {what} are the same: {given}")
+    for what, those in (("arms", names), ("seeds", study.seeds)):
+        if len(set(those)) < len(those):
+            raise UserError(f"{path}: two of the {what} are the same: {those}")
     others = [text for text in overrides if text not in own]
-    runs = [_run(path, study, arm, seed, others) for seed in study.seeds for arm in study.arms]
+    runs = [
+        _run(path, given, study, number, seed, others)
+        for seed in study.seeds
+        for number in range(len(study.arms))
+    ]
     return study, runs
 
 
-def _run(path: Path, study: RetrainRecipe, arm: Arm, seed: int, overrides: Sequence[str]) -> Run:
-    if any(text.startswith("training.seed=") for text in (*_spelled(arm.changes), *overrides)):
+def _run(
+    path: Path,
+    given: Given,
+    study: RetrainRecipe,
+    number: int,
+    seed: int,
+    overrides: Sequence[str],
+) -> Run:
+    arm = study.arms[number]
+    own = [
+        Change(key, value, given.where(("arms", number, "set", key)))
+        for key, value in arm.changes.items()
+    ]
+    chosen = [*(one.key for one in own), *(text.partition("=")[0] for text in overrides)]
+    if "training.seed" in chosen:
         raise UserError(f"{path}: arm {arm.name} sets training.seed; give seeds instead")
-    changes = (*_spelled(study.set), *overrides, *_spelled(arm.changes), f"training.seed={seed}")
+    common = [Change(key, value, given.where(("set", key))) for key, value in study.set.items()]
+    seeded = Change("training.seed", seed, given.where(("seeds",)))
+    changes: list[str | Change] = [*common, *overrides, *own, seeded]
     try:
         recipe = load_recipe(path.parent / study.base, changes)
         # A mistake in the model shows now; how many classes the data has does not matter to it.
@@ -103,10 +118,6 @@ def _run(path: Path, study: RetrainRecipe, arm: Arm, seed: int, overrides: Seque
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
     return Run(arm.name, seed, recipe, pretrained, tuple(arm.parts), study.weights, key)
-
-
-def _spelled(changes: dict[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def _first_key(override: str) -> str:

@@ -1,26 +1,25 @@
 """The YAML file that a sweep is made from."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.rule import Count, Natural, Rule, Source
 from ablate_kit.ablations.rules import RULES
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.errors import UserError
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.fields import Difficult
 from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc, read_classes
-from detector.training.recipe_file import read_recipe
+from detector.training.recipe_file import Section, read_recipe, validated
 
 if TYPE_CHECKING:
     Line = Rule
@@ -28,11 +27,7 @@ else:
     Line = Annotated[reduce(or_, RULES), Field(discriminator="kind")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Section):
+class Data(Section):
     """Annotated images: of COCO files, of PASCAL VOC, or the built-in shapes."""
 
     kind: Literal["coco", "voc", "shapes"]
@@ -73,22 +68,25 @@ class Data(_Section):
         return Path(value)
 
 
-class Model(_Section):
+class Model(Section):
     checkpoint: str
     framework: str | None = None  # hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]
     weights: str | None = None  # which of the file's, if it holds several
     class_names: Path | None = None  # a file of names for its classes, one to a line
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     batch_size: Count = 8
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Natural = 0
 
 
-class SweepRecipe(_Section):
+class SweepRecipe(Section):
     """A whole sweep."""
+
+    # Rules are dataclasses, of which Pydantic in strictness takes JSON alone; a file is read so.
+    model_config = ConfigDict(strict=False)
 
     model: Model
     data: Data
@@ -117,40 +115,4 @@ class SweepRecipe(_Section):
 
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides."""
-    values = read_recipe(path, list(overrides), "model, data, ablations")
-    try:
-        return SweepRecipe.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = error.errors(include_url=False)
-    unknown = ("extra_forbidden", "unexpected_keyword_argument")
-    # A key that is missing may be one that is misspelled: that tells more.
-    problem = next((one for one in problems if one["type"] in unknown), problems[0])
-    kinds = {_kind(rule): [field.name for field in fields(rule)] for rule in RULES}
-    steps = [step for step in problem["loc"] if step not in kinds]
-    place = ".".join(map(str, steps))
-    if problem["type"] in unknown:
-        sections = {
-            "model": list(Model.model_fields),
-            "data": list(Data.model_fields),
-            "reference": list(Data.model_fields),
-            "evaluation": list(Evaluation.model_fields),
-            **kinds,
-        }
-        inside = [sections[str(step)] for step in problem["loc"][:-1] if str(step) in sections]
-        known = inside[-1] if inside else SweepRecipe.model_fields
-        return f'unknown key "{place}"{did_you_mean(str(steps[-1]), known)}'
-    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        given = str(problem["input"].get("kind")) if isinstance(problem["input"], dict) else ""
-        return (
-            f'{place}: kind is "{given}"; expected {", ".join(kinds)}{did_you_mean(given, kinds)}'
-        )
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{place}: {message}"
-
-
-def _kind(rule: type[Rule]) -> str:
-    return next(str(field.default) for field in fields(rule) if field.name == "kind")
+    return validated(SweepRecipe, read_recipe(path, list(overrides), "model, data, ablations"))

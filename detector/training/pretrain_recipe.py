@@ -14,6 +14,7 @@ from detector.errors import UserError, did_you_mean
 from detector.training.pretrain_data import FolderData, HuggingFaceData, ShapesData
 from detector.training.recipe_file import (
     Count,
+    Given,
     Natural,
     Nonnegative,
     Positive,
@@ -218,11 +219,15 @@ def current(schedule: Sequence[Entry], epoch: int, epochs: int) -> Entry | None:
 
 def load_pretrain_recipe(path: Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
-    values = read_recipe(path, overrides, "model, classifier, data, augmentation, training")
-    return parse_pretrain_recipe(values, where=str(path))
+    keys = "model, classifier, data, augmentation, training"
+    return _checked(read_recipe(path, overrides, keys))
 
 
 def parse_pretrain_recipe(values: dict[str, Any], where: str) -> PretrainRecipe:
-    recipe = validated(PretrainRecipe, values, where)
+    return _checked(Given(values, where, {}))
+
+
+def _checked(given: Given) -> PretrainRecipe:
+    recipe = validated(PretrainRecipe, given)
     recipe.multipliers()
     return recipe

@@ -18,7 +18,9 @@ from detector.errors import UserError
 from detector.training.criterion import SHARES, LossSettings
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipe_file import (
+    Change,
     Count,
+    Given,
     Natural,
     Nonnegative,
     Positive,
@@ -232,14 +234,17 @@ class TrainRecipe(Section):
         return MULTIPLIERS | self.training.multipliers
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+def load_recipe(path: Path, overrides: Sequence[str | Change] = ()) -> TrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
-    values = read_recipe(path, overrides, "model, data, training")
-    return parse_recipe(values, where=str(path))
+    return _checked(read_recipe(path, overrides, "model, data, training"))
 
 
 def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:
-    recipe = validated(TrainRecipe, values, where)
+    return _checked(Given(values, where, {}))
+
+
+def _checked(given: Given) -> TrainRecipe:
+    recipe = validated(TrainRecipe, given)
     recipe.loss_settings()
     recipe.multipliers()
     recipe.training.sizes()

@@ -1,21 +1,30 @@
 """What all recipes share: reading the YAML file, overriding it, and naming what is wrong in it."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from detector.bounds import Count, Natural
 from detector.errors import UserError, did_you_mean
+from detector.yaml_values import DEEPEST, LARGEST, YamlError, read_yaml
+from detector.yaml_values import Path as Place
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+__all__ = [
+    "Change", "Count", "Given", "Natural", "Nonnegative", "Positive", "Probability", "Rate",
+    "Section", "Share", "read_recipe", "refuse_unknown", "validated",
+]  # fmt: skip
+
 Positive = Annotated[float, Field(gt=0)]
 Nonnegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+
+SHOWN = 60  # characters of a key or an override in an error
 
 
 class Section(BaseModel):
@@ -25,93 +34,197 @@ class Section(BaseModel):
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
-def read_recipe(path: Path, overrides: Sequence[str], keys: str) -> dict[str, Any]:
+class Change(NamedTuple):
+    """A value that replaces another, and who says so."""
+
+    key: str  # such as training.lr
+    value: Any
+    where: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """A recipe's values, not yet checked, and where each of them stands."""
+
+    values: dict[str, Any]
+    source: str
+    places: Mapping[Place, str]
+
+    def where(self, path: Place) -> str:
+        """Where a value stands, or else the nearest section that it would be in."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return self.source
+
+
+def read_recipe(path: Path, overrides: Sequence[str | Change], keys: str) -> Given:
     """The values of a YAML file, changed by ``key.key=value`` overrides (values are YAML).
 
     ``keys`` says what a recipe of this kind holds, to whom gives another file.
     """
     try:
-        values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no recipe {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a YAML file: {reason}") from None
-    if not isinstance(values, dict):
+        read = read_yaml(_text(path))
+    except YamlError as error:
+        where = f"{path}:{error.line}:{error.column}"
+        raise UserError(f"{where}: is not a YAML file: {error.problem}") from None
+    if not isinstance(read.value, dict):
         raise UserError(f"{path} holds no recipe: expected the keys {keys}")
+    places = {at: f"{path}:{line}:{column}" for at, (line, column) in read.marks.items()}
     for override in overrides:
-        _override(values, override)
-    return values
+        change = _parsed(override) if isinstance(override, str) else override
+        _apply(read.value, places, change)
+    return Given(read.value, str(path), places)
 
 
-def validated(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
-    """``values`` as a recipe; ``UserError`` names the first problem and the nearest known key."""
+def validated(kind: type[Recipe], given: Given) -> Recipe:
+    """The values as a recipe; ``UserError`` names the first problem and the nearest known key."""
     try:
-        return kind.model_validate(values)
+        text = json.dumps(given.values)
+    except (TypeError, ValueError, RecursionError):  # a checkpoint's recipe may hold anything
+        raise UserError(
+            f"{given.source} holds no recipe: its values are not what JSON has"
+        ) from None
+    try:
+        # They are what JSON has, and strictly so: "8" is no number, in no section.
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(kind, error)}") from None
+        path, problem = _first_problem(kind, error)
+        raise UserError(f"{given.where(path)}: {problem}") from None
 
 
 def refuse_unknown(place: str, given: Mapping[str, object], known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
-            raise UserError(f'unknown key "{place}.{name}"{did_you_mean(name, known)}')
+            raise UserError(
+                f'unknown key "{place}.{name[:SHOWN]}"{did_you_mean(name[:SHOWN], known)}'
+            )
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            found = file.read(LARGEST + 1)
+        if len(found) > LARGEST:
+            raise UserError(f"{path} is no recipe: it is larger than {LARGEST // 1024} KiB")
+        return found.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no recipe {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = found[: error.start].count(b"\n") + 1
+        column = error.start - (found.rfind(b"\n", 0, error.start) + 1) + 1
+        raise UserError(f"{path}:{line}:{column}: this is not text in UTF-8") from None
+
+
+def _parsed(override: str) -> Change:
+    shown = _cut(override)
     key, equals, text = override.partition("=")
-    *parents, leaf = key.split(".")
-    if not equals or not all((*parents, leaf)):
-        raise UserError(f'cannot read --set "{override}"; expected KEY.KEY=VALUE')
-    for parent in parents:
+    if not equals or not all(key.split(".")):
+        raise UserError(f'cannot read --set "{shown}"; expected KEY.KEY=VALUE')
+    if len(text) > LARGEST:
+        raise UserError(f'the value of --set "{shown}" is larger than {LARGEST // 1024} KiB')
+    try:
+        return Change(key, read_yaml(text).value, f'--set "{shown}"')
+    except YamlError as error:
+        raise UserError(
+            f'cannot read the value of --set "{shown}" as YAML, line {error.line}, column '
+            f"{error.column}: {error.problem}"
+        ) from None
+
+
+def _apply(values: dict[str, Any], places: dict[Place, str], change: Change) -> None:
+    *parents, leaf = steps = change.key.split(".")
+    if not all(steps):
+        raise UserError(f'{change.where}: the key "{_cut(change.key)}" is not KEY.KEY')
+    if len(steps) > DEEPEST:
+        raise UserError(f"{change.where} is more than {DEEPEST} sections deep")
+    for end, parent in enumerate(parents, start=1):
+        if parent not in values:
+            places[tuple(steps[:end])] = change.where
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise UserError(f'cannot read --set "{override}": "{parent}" is not a section')
-    try:
-        values[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f'cannot read the value of --set "{override}" as YAML') from None
+            raise UserError(f'{change.where}: "{_cut(parent)}" is not a section')
+    values[leaf] = change.value
+    path: Place = tuple(steps)
+    for one in [one for one in places if one[: len(path)] == path]:
+        del places[one]
+    places[path] = change.where
 
 
-def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[Place, str]:
     problems = error.errors(include_url=False)
     # A misspelled key explains why another is missing.
-    unknown = (problem for problem in problems if problem["type"] == "extra_forbidden")
-    problem = next(unknown, problems[0])
-    section, steps = _located(kind, problem["loc"])
-    place = ".".join(steps)
-    if problem["type"] == "extra_forbidden":
-        return f'unknown key "{place}"{did_you_mean(steps[-1], section.model_fields)}'
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message[0].lower()}{message[1:]}"
+    misspelled = ("extra_forbidden", "unexpected_keyword_argument")
+    problem = next((one for one in problems if one["type"] in misspelled), problems[0])
+    options, steps = _located(kind, problem["loc"])
+    place = ".".join(_cut(str(step)) for step in steps)
+    told = f"{place}: " if place else ""
+    if problem["type"] in misspelled:
+        name = str(steps[-1])[:SHOWN]
+        return steps, f'unknown key "{place}"{did_you_mean(name, _fields(options[0]))}'
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        kinds = [tag for option in options if (tag := _tag(option))]
+        section = problem["input"]
+        given = section.get("kind") if isinstance(section, dict) else None
+        known = ", ".join(kinds)
+        if given is None:
+            return steps, f"{told}kind is missing; expected {known}"
+        shown = _cut(str(given))
+        nearest = did_you_mean(shown, kinds)
+        return (*steps, "kind"), f'{told}kind is "{shown}"; expected {known}{nearest}'
+    message = problem["msg"].removeprefix("Value error, ").replace("valid array", "valid list")
+    return steps, f"{told}{message[0].lower()}{message[1:]}"
 
 
-def _located(kind: type[BaseModel], path: Sequence[int | str]) -> tuple[type[BaseModel], list[str]]:
-    """The section that holds the last step of an error's path, and the steps as users write them.
-
-    The value of a section's ``kind`` appears as a step of the path, too; users never wrote it.
+def _located(kind: type, path: Sequence[int | str]) -> tuple[list[type], Place]:
+    """The sections that the last step of an error's path may be in, and the steps as users write
+    them: the value of a section's ``kind`` is a step of the path, too, that users never wrote.
     """
-    options, steps = [kind], []
+    options: list[type] = [kind]
+    steps: list[int | str] = []
     for i, step in enumerate(path):
         tagged = [option for option in options if _tag(option) == step]
         if tagged:
             options = tagged
             continue
-        steps.append(str(step))
-        fields = [o.model_fields[step] for o in options if step in o.model_fields]
-        inner = [section for field in fields for section in _sections(field.annotation)]
-        if inner and i + 1 < len(path):
+        steps.append(step)
+        inner = [
+            section
+            for option in options
+            if isinstance(step, str)
+            for section in _sections(_fields(option).get(step))
+        ]
+        last = i + 1 == len(path)
+        if inner and (not last or any(map(_tag, inner))):
             options = inner
-    return options[0], steps
+    return options, tuple(steps)
 
 
-def _tag(section: type[BaseModel]) -> str | None:
-    field = section.model_fields.get("kind")
-    return get_args(field.annotation)[0] if field is not None else None
+def _fields(section: type) -> dict[str, Any]:
+    """The keys of a section and what they take."""
+    if issubclass(section, BaseModel):
+        return {
+            field.alias or name: field.annotation for name, field in section.model_fields.items()
+        }
+    return {one.name: one.type for one in fields(section)}  # type: ignore[arg-type]
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def _tag(section: type) -> str | None:
+    """What a section's ``kind`` must be, where it has one."""
+    options = get_args(_fields(section).get("kind"))
+    return str(options[0]) if len(options) == 1 else None
+
+
+def _sections(annotation: Any) -> list[type]:
     """The sections within an annotation, such as those of a list or a union."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or is_dataclass(annotation)
+    ):
         return [annotation]
     return [section for inner in get_args(annotation) for section in _sections(inner)]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

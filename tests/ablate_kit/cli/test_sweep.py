@@ -300,7 +300,7 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
     ("change", "expected"),
     [
         ({"ablations": [{"kind": "head", "pattern": "x"}]}, 'kind is "head"; expected heads'),
-        ({"ablations": [{"pattern": "x"}]}, 'kind is "None"'),
+        ({"ablations": [{"pattern": "x"}]}, "ablations.0: kind is missing; expected heads, "),
         (
             {"ablations": [{"kind": "heads", "patern": "x", "pattern": "y"}]},
             'unknown key "ablations.0.patern"; did you mean "pattern"?',

@@ -70,7 +70,7 @@ def test_the_schedules_of_the_thesis(
         ("training.epoch=3", 'unknown key "training.epoch"; did you mean "epochs"'),
         ("clasifier.neck=true", 'unknown key "clasifier"; did you mean "classifier"'),
         ("data.trian=3", 'unknown key "data.trian"; did you mean "train"'),
-        ("data.kind=folders", "data: input tag 'folders' found using 'kind' does not match"),
+        ("data.kind=folders", 'data: kind is "folders"; expected folder, hugg'),
         ("augmentation.erasing=0.1", 'unknown key "augmentation.erasing"; did you mean "erase"'),
         ("augmentation.val_resize=200", "augmentation: val_resize 200 is below image_size 224"),
         ("augmentation.area=[0.5, 0.2]", "expected the smaller share first"),

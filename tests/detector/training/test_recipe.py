@@ -7,7 +7,7 @@ import pytest
 from detector.config import preset
 from detector.errors import UserError
 from detector.network import legacy
-from detector.training.recipe import load_recipe
+from detector.training.recipe import load_recipe, parse_recipe
 
 TEXT = """
 model:
@@ -53,7 +53,10 @@ def test_a_renamed_key_keeps_working(recipe: Path) -> None:
         ("training.epochs=0", "training.epochs: input should be greater than or equal to 1"),
         ("training.epochs=many", "training.epochs: input should be a valid integer"),
         ("training.lr=-1", "training.lr: input should be greater than 0"),
-        ("data.kind=vok", "data: input tag 'vok' found using 'kind' does not match"),
+        (
+            "data.kind=vok",
+            'data: kind is "vok"; expected voc, coco',
+        ),
         ("training.losses={gio: 1.0}", 'unknown key "training.losses.gio"; did you mean "giou"'),
         ("training.multipliers={x: 1.0}", 'unknown key "training.multipliers.x"'),
         ("training.multipliers={neck: -1.0}", "training.multipliers.neck: input should be greater"),
@@ -166,6 +169,12 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, message: str) -> No
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, b"x", 1j, {(1, 2): 3}], ids=str)
+def test_values_of_a_checkpoint_that_are_no_recipe(value: object) -> None:
+    with pytest.raises(UserError, match="best.pth: not a recipe, which holds what JSON has"):
+        parse_recipe({"model": value}, "best.pth")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""No recipe, of no kind, and no --set ends in a traceback: one line says what, and where."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate_kit.errors import UserError
+from ablate_kit.retraining.recipe import load_study
+from ablate_kit.sweeps.recipe import load_sweep
+from detector.training.pretrain_recipe import load_pretrain_recipe
+from detector.training.recipe import load_recipe
+
+Load = Callable[[Path, Sequence[str]], Any]
+TRAIN = "model: {preset: tiny}\ndata: {kind: shapes}\n"
+KINDS: dict[str, tuple[Load, str, str]] = {
+    "sweep": (
+        load_sweep,
+        "model: {checkpoint: a.pth}\ndata: {kind: shapes}\n"
+        "ablations: [{kind: units, pattern: a, percent: [10]}]\n",
+        "evaluation.batch_size",
+    ),
+    "train": (load_recipe, TRAIN, "training.epochs"),
+    "pretrain": (load_pretrain_recipe, TRAIN, "training.epochs"),
+    "retrain": (load_study, "base: base.yaml\narms: [{name: one}]\n", "seeds"),
+}
+HOSTILE = {
+    "date": "2001-99-99",
+    "hexadecimal": "0x_",
+    "binary": "0b_",
+    "sixties": "1:99:99",
+    "digits": "9" * 5000,
+    "zeros": "0" * 5000,
+    "float": "1." + "9" * 5000,
+    "exponent": "1e" + "9" * 100,
+    "tag": "!!bool abc",
+    "timestamp tag": "!!timestamp abc",
+    "null tag": "!!int ''",
+    "binary tag": "!!binary é",
+    "pairs": "!!omap [a]",
+    "object": "!!python/object/apply:os.system [id]",
+    "brackets": "[" * 3000,
+    "braces": "{a: " * 3000,
+    "closed brackets": "[" * 3000 + "]" * 3000,
+    "questions": "? " * 3000,
+    "self": "&a [*a]",
+    "no anchor": "*a",
+    "laughs": "{a: &a [x,x,x,x,x,x,x,x,x,x], "
+    + ", ".join(f"{b}: &{b} [{','.join(f'*{a}' for _ in range(10))}]"
+                for a, b in zip("abcdefghi", "bcdefghij", strict=True))
+    + "}",
+    "merge": "{<<: *a}",
+    "surrogate": '"\\ud800"',
+    "null": '"a\\0b"',
+    "large escape": '"\\Uffffffff"',
+    "key": "{1: 2}",
+    "list key": "{[1]: 2}",
+    "unprintable": "\x07",
+    "text": "x" * 100_000,
+    "map": "{a: 1}",
+    "nan": ".nan",
+    "long key": "{" + "k" * 1000 + ": 1}",
+}  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Load, Path, str]:
+    load, text, key = KINDS[request.param]
+    (tmp_path / "base.yaml").write_text(TRAIN)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    load(path, [])  # which is right as it is
+    return load, path, key
+
+
+def refusal(load: Load, path: Path, settings: Sequence[str] = ()) -> str:
+    with pytest.raises(UserError) as error:
+        load(path, settings)
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text.replace(str(path), "")) < 400
+    return text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_value_is_told_with_its_place(kind: tuple[Load, Path, str], name: str) -> None:
+    load, path, key = kind
+    section, _, leaf = key.partition(".")
+    lines = path.read_text().splitlines()
+    lines += [f"{section}:", f"  {leaf}: {HOSTILE[name]}"] if leaf else [f"{key}: {HOSTILE[name]}"]
+    path.write_text("\n".join(lines) + "\n")
+    text = refusal(load, path)
+    line = len(lines) + ("stream end" in text or "flow" in text)
+    assert text.startswith((f"{path}:{len(lines)}:", f"{path}:{line}:"))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_override_is_told(kind: tuple[Load, Path, str], name: str) -> None:
+    load, path, key = kind
+    assert f'--set "{key}=' in refusal(load, path, [f"{key}={HOSTILE[name]}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("x" * 5000, "expected KEY.KEY=VALUE"),
+        ("=", "expected KEY.KEY=VALUE"),
+        (".".join("a" * 3000) + "=1", "sections deep"),
+        ("x" * 5000 + "=1", "unknown key"),
+    ],
+)
+def test_an_odd_key_is_told(kind: tuple[Load, Path, str], override: str, words: str) -> None:
+    load, path, _ = kind
+    if load is load_study and words == "unknown key":
+        words = "arm one: "  # it is handed on to the training recipe
+    assert words in refusal(load, path, [override])
+
+
+def test_files_that_never_end_are_read_to_a_bound(kind: tuple[Load, Path, str]) -> None:
+    load, path, _ = kind
+    assert "is no recipe: it is larger than 256 KiB" in refusal(load, Path("/dev/zero"))
+    path.write_text("#" * 2**19)
+    assert "is no recipe: it is larger than 256 KiB" in refusal(load, path)
+
+
+def test_files_that_are_no_text_are_told(kind: tuple[Load, Path, str]) -> None:
+    load, path, _ = kind
+    path.write_bytes(b"a: 1\nb: \xff\xfe\n")
+    assert f"{path}:2:4: this is not text in UTF-8" in refusal(load, path)
+    path.write_bytes(b"\xff\xfea\0:\0")
+    assert f"{path}:1:1: this is not text in UTF-8" in refusal(load, path)
+    assert f"cannot read {path.parent}: Is a directory" in refusal(load, path.parent)
+    for text in ("", "[1]", "text", "~"):
+        path.write_text(text)
+        assert f"{path} holds no recipe: expected the keys" in refusal(load, path)
+
+
+def test_a_recipe_may_come_from_a_pipe(kind: tuple[Load, Path, str]) -> None:
+    load, path, _ = kind
+    text = path.read_bytes()
+    pipe = path.parent / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[text])
+    writer.start()
+    load(pipe, [])
+    writer.join()
