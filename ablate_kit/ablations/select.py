@@ -9,6 +9,7 @@ from ablate_kit.checkpoints.unread import NOT_READ
 from ablate_kit.errors import UserError, did_you_mean
 
 LAYER = "{layer}"
+MOST_NUMBERS = 100_001  # that a range stands for
 
 _PIECE = re.compile(r"\*\*|\*|\{layer\}|\{\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\}|[^*{}]+")
 
@@ -97,16 +98,19 @@ def file_name(pattern: str, layers: str | None = None) -> str:
 
 def parse_spans(text: str, what: str) -> list[int]:
     """[0, 1, 2, 5] for ``0-2,5``."""
-    numbers: list[int] = []
+    numbers: dict[int, None] = {}
+    left = MOST_NUMBERS
+    shown = text if len(text) <= 60 else f"{text[:60]}..."
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         if match is None:
-            raise UserError(f'cannot read {what} "{text}"; expected numbers such as 0,3 or 0-5')
+            raise UserError(f'cannot read {what} "{shown}"; expected numbers such as 0,3 or 0-5')
         start, stop = int(match[1]), int(match[2] or match[1])
-        if stop < start or stop - start > 100_000:
-            raise UserError(f'cannot read {what} "{text}": {part.strip()} is no range')
-        numbers.extend(number for number in range(start, stop + 1) if number not in numbers)
-    return numbers
+        left -= stop - start + 1
+        if stop < start or left < 0:
+            raise UserError(f'cannot read {what} "{shown}": {part.strip()} is no range')
+        numbers |= dict.fromkeys(range(start, stop + 1))
+    return list(numbers)
 
 
 def _translated(piece: str) -> str:

@@ -12,7 +12,15 @@ from pydantic import ConfigDict, Field
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
 from detector.training.recipe import TrainRecipe, load_recipe
-from detector.training.recipe_file import Change, Given, Natural, Section, read_recipe, validated
+from detector.training.recipe_file import (
+    Change,
+    Count,
+    Given,
+    Natural,
+    Section,
+    read_recipe,
+    validated,
+)
 
 
 class Arm(Section):
@@ -34,6 +42,7 @@ class RetrainRecipe(Section):
     seeds: Annotated[list[Natural], Field(min_length=1)] = [1, 2, 3]
     weights: Literal["last", "best"] = "last"
     arms: Annotated[list[Arm], Field(min_length=1)]
+    max_runs: Count = 1000
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,12 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainRecipe
     for what, those in (("arms", names), ("seeds", study.seeds)):
         if len(set(those)) < len(those):
             raise UserError(f"{path}: two of the {what} are the same: {those}")
+    count = len(study.arms) * len(study.seeds)
+    if count > study.max_runs:
+        raise UserError(
+            f"{path}: {len(study.arms):,} arms times {len(study.seeds):,} seeds are {count:,} "
+            f"runs, more than max_runs, {study.max_runs:,}; --set max_runs={count} allows them"
+        )
     others = [text for text in overrides if text not in own]
     runs = [
         _run(path, given, study, number, seed, others)

@@ -1,6 +1,7 @@
 """The YAML file that a sweep is made from."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.greedy import HeadsGreedy
 from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.rule import Count, Natural, Rule, Source
 from ablate_kit.ablations.rules import RULES
@@ -93,6 +95,7 @@ class SweepRecipe(Section):
     reference: Data | None = None  # images that means are taken over; by default those of data
     ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
+    max_variants: Count = 100_000  # more are a mistake, such as a zero too many
 
     def make(self, source: Source) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ."""
@@ -107,10 +110,37 @@ class SweepRecipe(Section):
 
     def _all(self, source: Source) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
-        for rule in self.ablations:
-            for ablation in rule.make(source):
+        for rule, made in self._counted(source):
+            for ablation in rule.make(source) if made is None else made:
                 yield ablation
                 yield from matched(ablation, shapes, rule.null_cuts)
+
+    def _counted(self, source: Source) -> list[tuple[Rule, list[Ablation] | None]]:
+        """Each rule with what it makes; of one that repeats that, a repeat was counted.
+
+        A few digits of a recipe stand for more ablations than any memory holds.
+        """
+        found: list[tuple[Rule, list[Ablation] | None]] = []
+        total = 0
+        for number, rule in enumerate(self.ablations):
+            repeats = getattr(rule, "repeats", 1)
+            own = repeats * (1 + rule.null_cuts)
+            once = replace(rule, repeats=1) if repeats > 1 else rule  # type: ignore[call-arg]
+            made = once.make(source)
+            total += len(made) * own
+            if isinstance(rule, HeadsGreedy):
+                steps, tries = rule.size(source)
+                total += tries + steps * own
+            self._check(number, total)
+            found.append((rule, made if once is rule else None))
+        return found
+
+    def _check(self, number: int, total: int) -> None:
+        if total > self.max_variants:
+            raise UserError(
+                f"ablations.{number}: with this rule the recipe makes {total:,} variants, more "
+                f"than max_variants, {self.max_variants:,}; --set max_variants={total} allows them"
+            )
 
 
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:

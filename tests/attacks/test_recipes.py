@@ -147,3 +147,53 @@ def test_a_recipe_may_come_from_a_pipe(kind: tuple[Load, Path, str]) -> None:
     writer.start()
     load(pipe, [])
     writer.join()
+
+
+@pytest.mark.parametrize(
+    ("rules", "settings", "words"),
+    [
+        ("[{kind: units, pattern: a, percent: [10, 20], repeats: 1000000000}]", [],
+         "ablations.0: with this rule the recipe makes 2,000,000,000 variants, more than "
+         "max_variants, 100,000; --set max_variants=2000000000 allows them"),
+        ("[{kind: units, pattern: a, percent: [10], null_cuts: 1000000000000}]", [],
+         "makes 1,000,000,000,001 variants"),
+        ("[{kind: noise, pattern: a, percent: [1], repeats: 99999, null_cuts: 9}]", [],
+         "makes 999,990 variants"),
+        ("[{kind: units, pattern: a, percent: [10], repeats: 3},"
+         " {kind: scale, pattern: a, factors: [1, 2]}]", ["max_variants=4"],
+         "ablations.1: with this rule the recipe makes 5 variants, more than max_variants, 4"),
+    ],
+)  # fmt: skip
+def test_variants_are_counted_before_they_are_made(
+    tmp_path: Path, rules: str, settings: list[str], words: str
+) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from ablate_kit.ablations.rule import Source
+    from ablate_kit.checkpoints import open_checkpoint
+
+    save_file({"a": np.ones(100, np.float32)}, tmp_path / "a.safetensors")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"model: {{checkpoint: {tmp_path}/a.safetensors}}\ndata: {{kind: shapes}}\n"
+        f"ablations: {rules}\n"
+    )
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        with pytest.raises(UserError) as error:
+            load_sweep(path, settings).make(Source(checkpoint))
+        assert words in str(error.value)
+        if settings:
+            assert len(load_sweep(path, ["max_variants=5"]).make(Source(checkpoint))) == 5
+
+
+def test_runs_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    (tmp_path / "base.yaml").write_text(TRAIN)
+    arms = ", ".join(f"{{name: a{i}}}" for i in range(2000))
+    path.write_text(f"base: base.yaml\nseeds: {list(range(2000))}\narms: [{arms}]\n")
+    words = "2,000 arms times 2,000 seeds are 4,000,000 runs, more than max_runs, 1,000"
+    assert words in refusal(load_study, path)
+    path.write_text("base: base.yaml\nseeds: [1, 2]\narms: [{name: a}, {name: b}]\n")
+    assert "4 runs, more than max_runs, 3" in refusal(load_study, path, ["max_runs=3"])
+    assert len(load_study(path, ["max_runs=4"])[1]) == 4

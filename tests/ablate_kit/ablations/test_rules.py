@@ -1,13 +1,24 @@
 """Which edits the rules for units, components and layers make."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ablate_kit.ablations.ablation import Blocks, Edit, Random
+from ablate_kit.ablations.deep_dissect import DissectHeads, DissectUnits
+from ablate_kit.ablations.heads import HeadsDrawn
 from ablate_kit.ablations.layers import layers
-from ablate_kit.ablations.units import units
+from ablate_kit.ablations.resample import HeadsResampled
+from ablate_kit.ablations.retain import HeadsCumulative, HeadsRetained, UnitsRetained
+from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.ablations.rules import RULES
+from ablate_kit.ablations.scale import Noisy
+from ablate_kit.ablations.units import Units, units
 from ablate_kit.ablations.zeros import component
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
 
 
@@ -103,3 +114,44 @@ def test_sampling_without_projection_is_moved_off_the_map() -> None:
         Edit(f"{part}.sampling_offsets.weight", Blocks(0, ((0, 96),))),
         Edit(f"{part}.sampling_offsets.bias", Blocks(0, ((0, 96),)), 1e8),
     )
+
+
+ATTENTION = "decoder.layers.*.self_attn"
+IN_PROJ = "decoder.layers.{layer}.self_attn.in_proj_weight"
+REPEATED = [
+    HeadsDrawn(pattern=ATTENTION, percent=[25, 50], num_heads=8),
+    HeadsRetained(pattern=ATTENTION, keep=[1, 2], num_heads=8),
+    HeadsCumulative(pattern=ATTENTION, steps=3, num_heads=8),
+    HeadsResampled(pattern=ATTENTION, num_heads=8),
+    Units(pattern="heads", percent=[10, 20]),
+    UnitsRetained(pattern="heads", percent=[10, 20]),
+    Noisy(pattern="heads", percent=[5]),
+    DissectUnits(tensor="heads.weight", percent=[10]),
+    DissectHeads(tensor=IN_PROJ, layers="0-1", percent=[10]),
+]
+
+
+def test_the_repeated_rules_are_all_there() -> None:
+    known = {rule for rule in RULES if "repeats" in {field.name for field in fields(rule)}}
+    assert known == {type(rule) for rule in REPEATED}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]:
+    shapes = {"heads.weight": (10, 256)}
+    for i in range(2):
+        place = f"decoder.layers.{i}.self_attn"
+        shapes |= {f"{place}.in_proj_weight": (768, 256), f"{place}.out_proj.weight": (256, 256)}
+    path = tmp_path_factory.mktemp("rules") / "a.safetensors"
+    save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, path)
+    with open_checkpoint(path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("rule", REPEATED, ids=lambda rule: rule.kind)
+def test_repeats_make_as_many_times_the_variants(rule: Rule, checkpoint: Checkpoint) -> None:
+    """Which is how a recipe counts its variants before it makes them."""
+    source = Source(checkpoint)
+    once = len(rule.make(source))
+    assert once
+    assert len(replace(rule, repeats=3).make(source)) == 3 * once  # type: ignore[call-arg]

@@ -87,3 +87,14 @@ def test_spans_there_and_back() -> None:
     for wrong in ("", "a", "3-1", "1,", "-1", "0-9999999"):
         with pytest.raises(UserError, match="cannot read it"):
             parse_spans(wrong, "it")
+
+
+@pytest.mark.parametrize("text", ["0-" + "9" * 5000, "9" * 5000, "²", "0-999999999", "5-1"])
+def test_numbers_beyond_all_layers_are_no_range(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_spans(text, "layers")
+    assert len(str(error.value)) < 200
+    with pytest.raises(UserError):
+        parse_spans(",".join(["0-99999"] * 3), "layers")
+    assert parse_spans("0-2,5,1-3", "layers") == [0, 1, 2, 5, 3]
+    assert len(parse_spans("0-100000", "layers")) == 100_001

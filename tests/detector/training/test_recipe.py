@@ -173,7 +173,7 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str, message: str) -> No
 
 @pytest.mark.parametrize("value", [{1, 2}, b"x", 1j, {(1, 2): 3}], ids=str)
 def test_values_of_a_checkpoint_that_are_no_recipe(value: object) -> None:
-    with pytest.raises(UserError, match="best.pth: not a recipe, which holds what JSON has"):
+    with pytest.raises(UserError, match="holds no recipe: its values are not what JSON has"):
         parse_recipe({"model": value}, "best.pth")
 
 
