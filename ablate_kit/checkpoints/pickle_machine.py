@@ -24,6 +24,7 @@ class Machine:
         start: int,
         constructors: Mapping[tuple[str, str], Constructor],
         persistent: Callable[[Any], Any] | None,
+        copies: int = 1,
     ) -> None:
         self.stream = stream
         self.at = start
@@ -33,7 +34,7 @@ class Machine:
         self._constructors = constructors
         self._persistent = persistent
         # What constructors may copy in all: an argument can be used again at the cost of two bytes.
-        self._allowance = len(stream)
+        self._allowance = copies * len(stream)
 
     def take(self, length: int) -> bytes:
         end = self.at + length

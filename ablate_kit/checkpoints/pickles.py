@@ -37,18 +37,20 @@ def interpret(
     constructors: Mapping[tuple[str, str], Constructor] = PLAIN,
     persistent: Callable[[Any], Any] | None = None,
     start: int = 0,
+    copies: int = 1,
 ) -> tuple[Any, int]:
     """The value of the pickle at ``start``, and the position after its end.
 
     ``constructors`` maps (module, qualified name) to a pure function of the argument tuple that
     returns the value, or None for arguments it does not know, which leaves an ``Opaque``.
+    ``copies`` is how often what is in the stream may be an argument of theirs, in all.
     ``persistent`` turns a persistent id into a value. The value may share parts and hold cycles
     and may be nested as deeply as the stream is long: walk it iteratively.
 
     Raises ``CheckpointError``, without the file's name, for a stream that is no pickle, and
     ``UnfinishedError``, which is one, for the beginning of a pickle.
     """
-    machine = Machine(stream, start, constructors, persistent)
+    machine = Machine(stream, start, constructors, persistent, copies)
     try:
         return _run(machine), machine.at
     except (*_MALFORMED, struct.error) as error:

@@ -21,7 +21,7 @@ def score(
         list[Path],
         typer.Argument(
             help="COCO results (.json, .json.gz), .npz, folder of VOC's comp4_det_test_<class>.txt "
-            "or of YOLO's text files; the first is the one others are held against."
+            "or of YOLO's text files, MMDetection's or Detectron2's pickle; the first is the one others are held against."
         ),
     ],
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
@@ -35,7 +35,8 @@ def score(
         str | None, typer.Option(help="xywh (COCO's own) or xyxy, of the JSON files.")
     ] = None,
     class_names: Annotated[
-        Path | None, typer.Option(help="Names of YOLO's class numbers, one per line.")
+        Path | None,
+        typer.Option(help="Names of the class numbers of YOLO or a pickle, one per line."),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out rows that cannot be scored.")
@@ -65,6 +66,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Score files of detections: what 'ablate eval' reports, without a model."""
+    from ablate_kit.checkpoints.plain import read_plain
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.dumps.read import uses_class_names
@@ -86,8 +88,8 @@ def score(
     against = replace(against, truth=replace(against.truth, max_detections=max_detections))
     if class_names and not any(uses_class_names(path) for path in detections):
         raise UserError(
-            "--class-names names the class numbers of YOLO's text files, and none is given; COCO "
-            "results have category ids"
+            "--class-names names the class numbers of YOLO's text files and of pickles, and none "
+            "is given; COCO results have category ids"
         )
     yolo = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
@@ -95,7 +97,14 @@ def score(
     results: list[Result] = []
     threshold: float | None = None
     for path, name in zip(detections, names, strict=True):
-        found, notes = read_dump(path, against, boxes=boxes, class_names=yolo, skip_bad=skip_bad)
+        found, notes = read_dump(
+            path,
+            against,
+            boxes=boxes,
+            class_names=yolo,
+            skip_bad=skip_bad,
+            unpickle=read_plain,
+        )
         warn(notes)
         numbers = evaluate(
             against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold

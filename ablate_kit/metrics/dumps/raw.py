@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.dumps.image_names import UNKNOWN, ImageNames
 
@@ -86,3 +87,17 @@ def image_positions(names: Sequence[str], known: ImageNames, truth: GroundTruth)
         if found[name] == UNKNOWN and name.isdecimal():
             found[name] = index_of.get(int(name), UNKNOWN)
     return np.array([found[name] for name in names], dtype=np.int64)
+
+
+def truth_labels(names: Sequence[str], truth: GroundTruth) -> Indices:
+    """Index of each of a model's classes in the ground truth, by name.
+
+    Raises:
+        UserError: a name that the ground truth does not have.
+    """
+    label_of = {name: index for index, name in enumerate(truth.classes)}
+    for name in names:
+        if name not in label_of:
+            near = did_you_mean(name, truth.classes)
+            raise UserError(f'--class-names: "{name}" is no class of the ground truth{near}')
+    return np.array([label_of[name] for name in names], dtype=np.int64)

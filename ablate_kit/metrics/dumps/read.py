@@ -1,7 +1,8 @@
 """A dump in any of the formats that are told apart by what is there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.dumps.annotations import Annotated
 from ablate_kit.metrics.dumps.check import check_convention, remarks, usable
 from ablate_kit.metrics.dumps.coco_json import read_coco_json
+from ablate_kit.metrics.dumps.pickled import read_pickled
 from ablate_kit.metrics.dumps.raw import Raw
 from ablate_kit.metrics.dumps.text import is_devkit, read_devkit, read_yolo, texts
 
@@ -21,16 +23,20 @@ def read_dump(
     boxes: str | None = None,
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
+    unpickle: Callable[[Path], Any] | None = None,
 ) -> tuple[Detections, tuple[str, ...]]:
     """The detections of a file or folder, and what is worth saying of them.
 
     A COCO results file (``.json``, ``.json.gz``), an ``.npz`` of this project, a folder of the VOC
-    devkit's ``comp4_det_test_<class>.txt``, or a folder of YOLO's text files, one per image.
+    devkit's ``comp4_det_test_<class>.txt``, a folder of YOLO's text files, one per image, or a
+    pickle of MMDetection or Detectron2.
 
     Args:
         boxes: ``xywh`` or ``xyxy``, of a COCO results file; None takes them for xywh, and refuses
             those that look like something else.
         class_names: the names of YOLO's class numbers, if not those of the ground truth in order.
+        unpickle: reads a pickle, or a file of torch, as plain values with arrays; None: such files
+            are refused.
         skip_bad: leave out rows that cannot be scored, and say how many, instead of refusing.
 
     Raises:
@@ -41,7 +47,7 @@ def read_dump(
     if path.is_file() and path.suffix == ".npz":
         found = Detections.load_npz(path, against.truth)
         return found, tuple(f"{path}: {note}" for note in remarks(found, against.truth))
-    raw = _read(path, against, boxes, class_names)
+    raw = _read(path, against, boxes, class_names, unpickle)
     keep, notes = usable(raw, against.truth, skip_bad=skip_bad)
     if not keep.all():
         raw = raw.only(np.flatnonzero(keep))
@@ -57,12 +63,35 @@ def read_dump(
 
 def uses_class_names(path: Path) -> bool:
     """Whether the classes of a dump are numbers that count names."""
-    return path.is_dir() and not is_devkit(path)
+    return _binary(path) == "pickle" or (path.is_dir() and not is_devkit(path))
+
+
+def _binary(path: Path) -> str | None:
+    """What a file that is no text is; None for text, and for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return None
+    if head[:1] == b"\x80" or (head[:4] == b"PK\x03\x04" and path.suffix != ".npz"):
+        return "pickle"
+    return "safetensors" if head[4:] == b"\0\0\0\0{" else None
 
 
 def _read(
-    path: Path, against: Annotated, boxes: str | None, class_names: Sequence[str] | None
+    path: Path,
+    against: Annotated,
+    boxes: str | None,
+    class_names: Sequence[str] | None,
+    unpickle: Callable[[Path], Any] | None,
 ) -> Raw:
+    kind = _binary(path)
+    if kind == "safetensors":
+        raise UserError(f"{path}: this is a checkpoint; 'ablate eval' evaluates those")
+    if kind == "pickle" and unpickle:
+        if boxes is not None:
+            raise UserError(f"{path}: --boxes goes with a JSON file; pickles have one form")
+        return read_pickled(path, unpickle(path), against, class_names)
     if not path.is_dir():
         return read_coco_json(path, against, has_sizes=boxes != "xyxy")
     if boxes is not None:

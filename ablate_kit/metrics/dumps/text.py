@@ -9,7 +9,7 @@ import numpy as np
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.dumps.annotations import Annotated
 from ablate_kit.metrics.dumps.files import read_lines
-from ablate_kit.metrics.dumps.raw import Numbers, Raw, image_positions
+from ablate_kit.metrics.dumps.raw import Numbers, Raw, image_positions, truth_labels
 
 _YOLO = "class x y width height score"
 
@@ -93,13 +93,7 @@ def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | Non
             the ground truth does not have, or an image of unknown size.
     """
     truth, names = against.truth, tuple(class_names or against.truth.classes)
-    label_of = {name: index for index, name in enumerate(truth.classes)}
-    for name in names:
-        if name not in label_of:
-            raise UserError(
-                f'--class-names: "{name}" is no class of the ground truth'
-                + did_you_mean(name, truth.classes)
-            )
+    order = truth_labels(names, truth)
     images: list[str] = []
     tables, starts, files = [], [], []
     lines: list[int] = []
@@ -120,7 +114,6 @@ def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | Non
         raise UserError(f"{folder}: the size of image {images[unsized[0]]} is unknown, {told}")
     known = np.isin(table[:, 0], np.arange(len(names)))
     number = np.where(known, table[:, 0], 0).astype(np.int64)
-    order = np.array([label_of[name] for name in names], dtype=np.int64)
     center, extent = table[:, 1:3] * size, table[:, 3:5] * size
     return Raw(
         image=image,
