@@ -21,7 +21,8 @@ def score(
         list[Path],
         typer.Argument(
             help="COCO results (.json, .json.gz), .npz, folder of VOC's comp4_det_test_<class>.txt "
-            "or of YOLO's text files, MMDetection's or Detectron2's pickle; the first is the one others are held against."
+            "or of YOLO's text files, pickle of MMDetection or Detectron2; the first is the one "
+            "others are held against."
         ),
     ],
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
