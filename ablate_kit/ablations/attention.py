@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from ablate_kit.ablations.ablation import Blocks, Edit
 from ablate_kit.ablations.select import select
+from ablate_kit.anatomy import head_counts, notebooks
+from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of
 from ablate_kit.errors import UserError, did_you_mean
-from detector.network import legacy
 
 OFF_MAP = 1e8
 """A sampling offset far outside of every map; where nothing is sampled, deformable attention reads
@@ -32,55 +33,31 @@ class TensorLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Parameter names that make a module an attention of some kind."""
-
-    name: str
-    required: tuple[str, ...]
-    output: tuple[str, ...]  # names that its output projection may have; heads own its columns
-    value: str | None = None  # name of a projection to values alone; heads own its rows
-
-
-LAYOUTS = (
-    Layout("packed", ("in_proj_weight",), ("out_proj.weight",)),
-    Layout(
-        "separate",
-        ("q_proj.weight", "k_proj.weight", "v_proj.weight"),
-        ("o_proj.weight", "out_proj.weight"),
-        "v_proj",
-    ),
-    Layout(  # Conditional DETR and DAB-DETR, as MMDetection names them
-        "conditional",
-        ("qcontent_proj.weight", "kcontent_proj.weight", "v_proj.weight"),
-        ("out_proj.weight",),
-        "v_proj",
-    ),
-    Layout("fused", ("qkv.weight",), ("proj.weight",)),
-    Layout(
-        "deformable",
-        ("sampling_offsets.weight", "attention_weights.weight"),
-        ("output_proj.weight",),
-        "value_proj",
-    ),
-)
-
-
-@dataclass(frozen=True)
 class Attention:
     """One attention module of a checkpoint."""
 
     prefix: str  # of its tensors' names
     layout: Layout
     tensors: Mapping[str, TensorLike]  # by the name after the prefix
-    heads: int | None  # None: nothing tells
+    told: Mapping[str, int]  # how many heads it has, by what tells so
     clamped: bool = False  # whether sampling points off the map are moved onto its edge
 
     def name_of(self, tensor: str) -> str:
-        return f"{self.prefix}.{tensor}" if self.prefix else tensor
+        return full_name(self.prefix, tensor)
+
+    @property
+    def heads(self) -> int | None:
+        """Their number; None where nothing tells it, or one thing tells another than the next."""
+        counts = set(self.told.values())
+        return counts.pop() if len(counts) == 1 else None
 
     def head_count(self) -> int:
         if self.heads is None:
-            raise UserError(f"cannot tell how many heads {self.prefix} has; give --num-heads")
+            said = ", ".join(f"{count} by {source}" for source, count in self.told.items())
+            doubt = f" ({said})" if said else ""
+            raise UserError(
+                f"cannot tell how many heads {self.prefix} has{doubt}; give --num-heads"
+            )
         return self.heads
 
     @property
@@ -155,25 +132,17 @@ def attentions(
         config: the model's own, which usually tells the number of heads.
         heads: the number of heads of every module, whatever the config says.
     """
-    is_legacy = legacy.is_legacy(tensors)
+    config = config or {}
     found = []
-    for prefix, layout in _prefixes(tensors):
-        start = f"{prefix}." if prefix else ""
-        own = {
-            name.removeprefix(start): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(start)
-        }
-        count = (
-            heads
-            or _heads_of_table(own)
-            or _heads_of_config(prefix, config or {})
-            or _heads_of_openmmlab(prefix, layout, config or {})
-        )
-        if count is None and is_legacy:
-            count = legacy.HEADS
-        clamped = (config or {}).get("decoder_method") == "discrete"
-        found.append(Attention(prefix, layout, own, count, clamped))
+    for prefix, layout in attention_modules(tensors):
+        own = tensors_of(prefix, layout, tensors)
+        told = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
+        if not heads:
+            told |= head_counts.of_config(prefix, layout.name, config)
+        if not told and notebooks.is_notebook(tensors):
+            told = notebooks.HEADS
+        clamped = config.get("decoder_method") == "discrete"
+        found.append(Attention(prefix, layout, own, told, clamped))
     return found
 
 
@@ -208,54 +177,3 @@ def _owners(name: str) -> Iterator[str]:
     """The prefixes of all modules that a tensor is in."""
     levels = name.split(".")
     return (".".join(levels[:end]) for end in range(len(levels)))
-
-
-def _prefixes(tensors: Mapping[str, TensorLike]) -> Iterator[tuple[str, Layout]]:
-    for name in tensors:
-        for layout in LAYOUTS:
-            first, *others = layout.required
-            if name != first and not name.endswith(f".{first}"):
-                continue
-            start = name.removesuffix(first)
-            if all(start + other in tensors for other in others):
-                yield start.removesuffix("."), layout
-
-
-def _heads_of_table(tensors: Mapping[str, TensorLike]) -> int | None:
-    """From a relative position bias, which has a row per head."""
-    for name in ("relative_position_bias", "rpb"):
-        if name in tensors:
-            return tensors[name].shape[0]
-    if "relative_position_bias_table" in tensors:  # Swin's: a column per head
-        return tensors["relative_position_bias_table"].shape[1]
-    return None
-
-
-def _heads_of_config(prefix: str, config: Mapping[str, Any]) -> int | None:
-    parts = [part for part in ("decoder", "encoder") if part in prefix.split(".")]
-    keys = [f"{part}_attention_heads" for part in parts[:1]]
-    for key in (*keys, "num_attention_heads", "num_heads", "heads", "nheads"):
-        value = config.get(key)
-        if type(value) is int and value > 0:
-            return value
-    return None
-
-
-def _heads_of_openmmlab(prefix: str, layout: Layout, config: Mapping[str, Any]) -> int | None:
-    """From MMDetection's ``decoder.layer_cfg.cross_attn_cfg``, for ``decoder.layers.0.cross_attn``.
-
-    Its configurations leave out the heads of deformable attention, of which there are 8 then:
-    ``num_heads`` of mmcv's MultiScaleDeformableAttention.
-    """
-    match prefix.removesuffix(".attn").split("."):
-        case [("encoder" | "decoder") as part, "layers", _, name]:
-            value: Any = config
-            for key in (part, "layer_cfg"):
-                value = value.get(key) if isinstance(value, Mapping) else None
-            if isinstance(value, Mapping):
-                # Without settings of its own, an attention has those of MMDetection's layer.
-                own = value.get(f"{name}_cfg", {"num_heads": 8})
-                default = 8 if layout.name == "deformable" else None
-                heads = own.get("num_heads", default) if isinstance(own, Mapping) else None
-                return heads if type(heads) is int and heads > 0 else None
-    return None

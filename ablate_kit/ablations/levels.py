@@ -14,16 +14,8 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.rule import Naturals, Rule, Source
 from ablate_kit.ablations.select import select
+from ablate_kit.anatomy.parts import LEVEL_LISTS
 from ablate_kit.errors import UserError
-
-LISTS = (
-    "encoder_input_proj",  # Hugging Face: RT-DETR, D-FINE, DEIM; backbone to encoder
-    "decoder_input_proj",  # ... encoder to decoder
-    "input_proj",  # Deformable DETR and DINO
-    "inputs",  # the hybrid detector's neck
-    "convs",  # MMDetection's ChannelMapper
-)
-"""Usual names of lists of projections, for the error message."""
 
 
 def levels(
@@ -68,7 +60,7 @@ def _lists(tensors: Mapping[str, TensorLike]) -> str:
     for name in tensors:
         parts = name.split(".")
         for i, part in enumerate(parts[:-1]):
-            if part in LISTS and parts[i + 1].isdecimal():
+            if part in LEVEL_LISTS and parts[i + 1].isdecimal():
                 bases[".".join(parts[: i + 1])] = None
     return f"; it may mean {', '.join(bases)}" if bases else ""
 

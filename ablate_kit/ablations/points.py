@@ -17,12 +17,12 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.rule import Count, Naturals, Rule, Source
 from ablate_kit.ablations.select import file_name, spans
+from ablate_kit.anatomy import notebooks
+from ablate_kit.anatomy.parts import LEVEL_COUNTS
 from ablate_kit.errors import UserError
-from detector.network import legacy
 
 Share = Literal["renormalized", "lost"]
 
-_LEVELS = ("num_feature_levels", "decoder_n_levels", "num_levels", "n_levels")  # in configs
 _OF_HYBRID = 4  # levels of the hybrid detector, whose config tells the number of its queries
 
 
@@ -51,7 +51,7 @@ def points_per_level(
     listed = config.get("decoder_n_points")
     if levels is None and isinstance(listed, list) and sum(listed) == total:
         return tuple(listed)
-    count = levels or next((config[key] for key in _LEVELS if config.get(key)), None)
+    count = levels or next((config[key] for key in LEVEL_COUNTS if config.get(key)), None)
     if count is None and "position" in config and "queries" in config:
         count = _OF_HYBRID
     if type(count) is not int or total % count:
@@ -153,8 +153,8 @@ def _sampling(
     source: Source, pattern: str, num_heads: int | None, num_levels: int | None
 ) -> list[tuple[Attention, tuple[int, ...]]]:
     config = source.checkpoint.settings
-    if legacy.is_legacy(source.checkpoint.tensors):
-        num_levels = num_levels or _OF_HYBRID
+    if notebooks.is_notebook(source.checkpoint.tensors):
+        num_levels = num_levels or notebooks.LEVELS
     return [
         (attention, points_per_level(attention, config, num_levels))
         for attention in source.attentions(pattern, num_heads)

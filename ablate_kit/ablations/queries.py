@@ -7,31 +7,18 @@ published studies do, and a changed checkpoint can hold it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.rule import Naturals, Rule, Source
 from ablate_kit.ablations.select import select, spans
+from ablate_kit.anatomy import notebooks
+from ablate_kit.anatomy.parts import QUERY_TABLES
 from ablate_kit.errors import UserError
-from detector.network import legacy
 
 How = Literal["removed", "zero"]
-
-TABLES = (
-    "query_position_embeddings.weight",  # Hugging Face: DETR, Conditional and Deformable DETR
-    "query_refpoint_embeddings.weight",  # ... DAB-DETR
-    "query_embed.weight",  # the original repositories
-    "refpoint_embed.weight",
-    "tgt_embed.weight",
-    "query_embedding.weight",  # MMDetection
-    "queries.content",  # the hybrid detector
-    "queries.position",
-    "decoder.query_feat.weight",  # ... and the notebooks
-    "decoder.query_pos.weight",
-)
-"""Names of tables with a row per query, from a dot or the beginning on."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +48,8 @@ def query_tables(
             "among the encoder's tokens has no weight for any of them. Give a pattern if it has "
             "tables under other names"
         )
-    if legacy.is_legacy(tensors):
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        config = asdict(legacy.infer_config(shapes))
+    if notebooks.is_notebook(tensors):
+        config = notebooks.settings(tensors)
     config = config or {}
     selected = sum(
         int(config.get(key) or 0) for key in ("proposal_queries", "peak_queries", "grid_queries")
@@ -104,7 +90,7 @@ def _check(tables: Tables, numbers: Collection[int]) -> None:
 
 
 def _is_table(name: str) -> bool:
-    return any(name == table or name.endswith(f".{table}") for table in TABLES)
+    return any(name == table or name.endswith(f".{table}") for table in QUERY_TABLES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ fields are the keys that a recipe may set; ``kind`` tells rules apart.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from annotated_types import MinLen
@@ -14,6 +14,7 @@ from annotated_types import MinLen
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, select_attentions
 from ablate_kit.ablations.select import select
+from ablate_kit.anatomy import head_counts
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from detector.bounds import Count as Count
@@ -40,12 +41,23 @@ class Reference(Protocol):
         """Passes over the first so many images; by default 32, or all where there are fewer."""
 
 
+class Live(Protocol):
+    """A checkpoint's model in memory; as ``models.adapter.Adapter``."""
+
+    @property
+    def module(self) -> "nn.Module": ...
+
+    def live_names(self) -> Mapping[str, Sequence[str]]: ...
+
+
 @dataclass(frozen=True)
 class Source:
-    """What ablations are made for; ``open`` gives the model with images, where there are some."""
+    """What ablations are made for; ``open`` gives the model with images, where there are some, and
+    ``live`` the model alone."""
 
     checkpoint: Checkpoint
     open: Callable[[], Reference] | None = None
+    live: Callable[[], Live] | None = None
 
     def reference(self) -> Reference:
         if self.open is None:
@@ -75,13 +87,25 @@ class Source:
     def attentions(self, pattern: str, num_heads: int | None) -> list[Attention]:
         """The attention modules that a pattern names."""
         checkpoint = self.checkpoint
-        return select_attentions(
+        found = select_attentions(
             pattern,
             checkpoint.tensors,
             str(checkpoint),
             config=checkpoint.settings,
             heads=num_heads,
         )
+        return [one if one.told else self._asked(one) for one in found]
+
+    def _asked(self, attention: Attention) -> Attention:
+        """The same where the file tells no number of heads: the running model may."""
+        if self.live is None:
+            return attention
+        live = self.live()
+        known = live.live_names()
+        names = [
+            name for own in attention.tensors for name in known.get(attention.name_of(own), ())
+        ]
+        return replace(attention, told=head_counts.of_live(live.module, names))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,9 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
 from ablate_kit.ablations.rule import Patterns, Rule, Source
+from ablate_kit.anatomy import notebooks
+from ablate_kit.anatomy.parts import FEED_FORWARDS, LAST_LAYERS, SCALED_ATTENTIONS
 from ablate_kit.errors import UserError
-from detector.network import legacy
-
-_ATTENTIONS = ("self_attn", "attn", "cross_attn")  # of the hybrid detector's layers, in order
-_FEED_FORWARDS = ("ffn", "mlp")  # the last branch of a layer
-_LAST = ("fc2", "down_proj", "linear2", "layers.1")  # where shapes do not tell which is last
 
 
 def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Ablation]:
@@ -27,15 +24,20 @@ def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Abl
     Raises ``UserError`` for a module of which it is not known that its output is added to its
     input.
     """
-    if legacy.is_legacy(tensors):
+    if notebooks.is_notebook(tensors):
         raise UserError(
             "branches of a notebook's checkpoint cannot be skipped under its names; "
             "convert it with ablate convert first"
         )
-    return [Ablation(f"{module}-skip", "skip", _silenced(module, tensors)) for module in modules]
+    known = attentions(tensors, heads=1)
+    return [
+        Ablation(f"{module}-skip", "skip", _silenced(module, tensors, known)) for module in modules
+    ]
 
 
-def _silenced(module: str, tensors: Mapping[str, TensorLike]) -> tuple[Edit, ...]:
+def _silenced(
+    module: str, tensors: Mapping[str, TensorLike], known: Iterable[Attention]
+) -> tuple[Edit, ...]:
     """The edits after which the branch's output is zero."""
     layer, _, part = module.rpartition(".")
     scales = [name for i in range(1, 4) if (name := f"{layer}.scale{i}.weight") in tensors]
@@ -44,7 +46,7 @@ def _silenced(module: str, tensors: Mapping[str, TensorLike]) -> tuple[Edit, ...
     if any(name.startswith(f"{layer}.gateway.") for name in tensors) and part == "encoder_attn":
         raise UserError(f"{module} cannot be skipped: a gate joins its output, not a sum")
     own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
-    found = attentions(own, heads=1)
+    found = [one for one in known if f"{one.prefix}.".startswith(f"{module}.")]
     if len(found) == 1 and all(name.startswith(f"{found[0].prefix}.") for name in own):
         return _without_attention(found[0])
     last = None if found else _leading_back(module, own, tensors)
@@ -58,13 +60,13 @@ def _silenced(module: str, tensors: Mapping[str, TensorLike]) -> tuple[Edit, ...
 
 
 def _scale(module: str, part: str, scales: list[str]) -> str:
-    if part in _FEED_FORWARDS:
+    if part in FEED_FORWARDS:
         return scales[-1]
-    if part in _ATTENTIONS:
+    if part in SCALED_ATTENTIONS:
         return scales[1 if part == "cross_attn" else 0]
     raise UserError(
-        f"{module} is not a residual branch; of its layer, {' and '.join(_ATTENTIONS)} or "
-        f"{' and '.join(_FEED_FORWARDS)} can be skipped"
+        f"{module} is not a residual branch; of its layer, {' and '.join(SCALED_ATTENTIONS)} or "
+        f"{' and '.join(FEED_FORWARDS)} can be skipped"
     )
 
 
@@ -115,7 +117,7 @@ def _is_layer(name: str, owner: str) -> bool:
 
 
 def _named_last(name: str) -> bool:
-    return any(name.endswith(f"{last}.weight") for last in _LAST)
+    return any(name.endswith(f"{last}.weight") for last in LAST_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def sweep(
             looked.append(Images(adapter_of(), images, plan.evaluation.batch_size))
             return looked[-1]
 
-        source = Source(checkpoint, reference)
+        source = Source(checkpoint, reference, adapter_of)
         ablations = plan.make(source)  # mistakes show before a model is made
         if plan.reference and not looked:
             raise UserError("reference is set, and no rule takes a mean over its images")

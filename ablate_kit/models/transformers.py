@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -102,10 +101,11 @@ class TransformersAdapter:
         results = process(outputs, threshold=0.0, target_sizes=list(origins))
         # The library does not tell which query a detection comes from. So it decodes boxes once
         # more that are numbered: query k's is a point at (k, k).
-        logits, boxes = outputs.logits, outputs.pred_boxes
+        boxes = outputs.pred_boxes
         number = torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
-        points = torch.stack([number, number, *[torch.zeros_like(number)] * 2], dim=-1)
-        numbered = SimpleNamespace(logits=logits, pred_boxes=points.expand(len(boxes), -1, -1))
+        points = torch.zeros_like(boxes, dtype=torch.float32)
+        points[..., :2] = number[:, None]
+        numbered = type(outputs)(**{**outputs, "pred_boxes": points})
         again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
         return [
             _sorted(result, numbers["boxes"][:, 0])
@@ -216,7 +216,10 @@ def _arrivals(kind: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> di
         for k, name in enumerate(floating, start=1)
     }
     others = {name: tensor for name, tensor in weights.items() if name not in numbered}
-    module = kind.from_pretrained(None, config=config, state_dict={**numbered, **others})
+    # In float32, whatever the config says: half precision has no 257, and 257 tensors are not rare.
+    module = kind.from_pretrained(
+        None, config=config, state_dict={**numbered, **others}, dtype=torch.float32
+    )
     found: dict[str, list[str]] = {name: [] for name in floating}
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and tensor.numel():

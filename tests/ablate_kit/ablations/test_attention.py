@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import Attention, attentions, select_attentions
 from ablate_kit.ablations.heads import heads_chosen, heads_drawn, heads_each
+from ablate_kit.ablations.rule import Source
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.network.attention import DeformableAttention, SelfAttention
 from detector.network.neighborhood import NeighborhoodAttention
@@ -41,6 +44,54 @@ class Separate(nn.Module):
         return getattr(self, self.output)(out) if self.output else out
 
 
+class Named(nn.Module):
+    """The same attention under other names, some of which are in modules of their own."""
+
+    def __init__(self, query: str, key: str, value: str, output: str) -> None:
+        super().__init__()
+        self.names = query, key, value, output
+        for name in self.names:
+            owner: nn.Module = self
+            *path, last = name.split(".")
+            for level in path:
+                if not hasattr(owner, level):
+                    owner.add_module(level, nn.Module())
+                owner = owner.get_submodule(level)
+            owner.add_module(last, nn.Linear(C, C))
+
+    def forward(self, x: Tensor) -> Tensor:
+        *projections, output = (self.get_submodule(name) for name in self.names)
+        query, key, value = (
+            layer(x).unflatten(-1, (H, -1)).transpose(1, 2) for layer in projections
+        )
+        heads = (query @ key.transpose(-1, -2)).softmax(-1) @ value
+        return output(heads.transpose(1, 2).flatten(2))
+
+
+# Query, key, value, output: as transformers and the original repositories name and save them.
+NAMES = {
+    "ViT, DINOv2, YOLOS": ("attention.query", "attention.key", "attention.value", "output.dense"),
+    "LW-DETR's backbone": ("attention.query", "attention.key", "attention.value", "output"),
+    "Swin, BERT": ("self.query", "self.key", "self.value", "output.dense"),
+    "Grounding DINO": ("query", "key", "value", "out_proj"),
+    "Conditional DETR": ("q_content_proj", "k_content_proj", "v_proj", "o_proj"),
+    "Conditional DETR, saved": (
+        "0.sa_qcontent_proj", "0.sa_kcontent_proj", "0.sa_v_proj", "0.self_attn.out_proj",
+    ),
+    "Conditional DETR, saved, cross": (
+        "0.ca_qcontent_proj", "0.ca_kcontent_proj", "0.ca_v_proj", "0.encoder_attn.out_proj",
+    ),
+    "DAB-DETR": (
+        "self_attn_query_content_proj", "self_attn_key_content_proj", "self_attn_value_proj",
+        "self_attn.output_proj",
+    ),
+    "DAB-DETR, cross": (
+        "cross_attn_query_content_proj", "cross_attn_key_content_proj", "cross_attn_value_proj",
+        "cross_attn.output_proj",
+    ),
+}  # fmt: skip
+
+
 @contextmanager
 def without_heads(module: nn.Module, projection: str | None, heads: list[int]) -> Iterator[None]:
     """The reference: heads' outputs set to zero where they enter the output projection."""
@@ -50,7 +101,7 @@ def without_heads(module: nn.Module, projection: str | None, heads: list[int]) -
         module.keep = keep
         yield
         return
-    handle = getattr(module, projection).register_forward_pre_hook(
+    handle = module.get_submodule(projection).register_forward_pre_hook(
         lambda _, args: (args[0] * keep.repeat_interleave(C // H),)
     )
     try:
@@ -91,6 +142,10 @@ LAYOUTS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor],
     "deformable": (lambda: DeformableAttention(C, H, 2, 0.0), run_deformable, "output_proj"),
     "separate, o_proj": (lambda: Separate("o_proj"), lambda m: m(tokens(2, 5, C)), "o_proj"),
     "separate, out_proj": (lambda: Separate("out_proj"), lambda m: m(tokens(2, 5, C)), "out_proj"),
+    **{
+        layout: (lambda names=names: Named(*names), lambda m: m(tokens(2, 5, C)), names[-1])
+        for layout, names in NAMES.items()
+    },
     "separate, no output": (lambda: Separate(None), lambda m: m(tokens(2, 5, C)), None),
 }
 
@@ -211,6 +266,112 @@ def test_attentions_are_found_with_their_heads() -> None:
     unknown = select_attentions("decoder", tensors, "x")
     with pytest.raises(UserError, match=r"how many heads decoder\.0\.attn has; give --num-heads"):
         heads_each(unknown)
+
+
+def table(columns: int, name: str = "relative_position_bias_table") -> dict[str, Tensor]:
+    module = Named("q_proj", "k_proj", "v_proj", "o_proj").state_dict()
+    return {**module, f"relative_position_bias.{name}": torch.zeros(49, columns)}
+
+
+def at(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+PLAIN = Named("q_proj", "k_proj", "v_proj", "o_proj").state_dict()
+SWIN = {"backbone_config": {"num_heads": [2, 4, 8, 16]}, "encoder_attention_heads": 1}
+LW_DETR = {
+    "decoder_self_attention_heads": 8,
+    "decoder_cross_attention_heads": 16,
+    "backbone_config": {"num_attention_heads": 4},
+    "num_attention_heads": 2,
+}
+TIMM = {"backbone": "swin_tiny", "backbone_config": None, "encoder_attention_heads": 8}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "config", "tensors", "heads"),
+    [
+        ("model.backbone.model.swin.encoder.layers.0.blocks.0.attention", SWIN, table(2), 2),
+        ("model.backbone.model.swin.encoder.layers.2.blocks.5.attention", SWIN, PLAIN, 8),
+        ("model.backbone.encoder.block.3.0.attention", SWIN, PLAIN, 16),  # PVT
+        ("backbone.stages.1.blocks.0.attn", {"backbone": {"num_heads": [2, 4]}}, PLAIN, 4),
+        ("model.backbone.layers.9.blocks.0.attention", SWIN, PLAIN, None),  # no such stage
+        ("model.backbone.odd.0.attention", SWIN, PLAIN, None),  # of no stage that can be told
+        ("model.backbone.odd.0.attention", {"backbone_config": {"num_heads": [4, 4]}}, PLAIN, 4),
+        ("model.encoder.layers.0.self_attn", SWIN, PLAIN, 1),
+        ("model.backbone.encoder.layers.0.blocks.0.attention", TIMM, PLAIN, None),
+        ("model.backbone.encoder.layers.0.blocks.0.attention", TIMM, table(4), 4),
+        ("backbone.0.layers.0.blocks.0.attn", {"nheads": 8}, PLAIN, None),
+        ("backbone.0.layers.0.blocks.0.attn", {"nheads": 8}, table(2), 2),
+        ("transformer.encoder.layers.0.self_attn", {"nheads": 8}, PLAIN, 8),
+        ("model.backbone.encoder.layer.0.attention", LW_DETR, PLAIN, 4),
+        ("model.decoder.layers.0.self_attn", LW_DETR, PLAIN, 8),
+        ("model.decoder.layers.0.cross_attn", LW_DETR, PLAIN, 16),
+        ("transformer.decoder.layers.0.cross_attn", {"sa_nheads": 8, "ca_nheads": 16}, PLAIN, 16),
+        ("transformer.decoder.layers.0.self_attn", {"sa_nheads": 8, "ca_nheads": 16}, PLAIN, 8),
+        ("vit.encoder.layer.0.attention", {"num_attention_heads": 2}, PLAIN, 2),
+        (
+            "reading_order.encoder.layer.0.attention",
+            {"reading_order_config": {"num_attention_heads": 2}, "encoder_attention_heads": 8},
+            PLAIN,
+            2,
+        ),
+        ("model.text_backbone.layer.0.attention", {"text_config": {"num_heads": 2}}, PLAIN, 2),
+        ("model.text_backbone.layer.0.attention", {"num_heads": 2}, PLAIN, None),
+    ],
+)  # fmt: skip
+def test_heads_are_counted_by_what_tells_of_this_module(
+    prefix: str, config: dict[str, object], tensors: dict[str, Tensor], heads: int | None
+) -> None:
+    (attention,) = attentions(at(prefix, tensors), config)
+    assert attention.heads == heads
+    assert attentions(at(prefix, tensors), config, heads=16)[0].heads == 16
+
+
+def test_where_two_things_tell_other_numbers_of_heads_it_is_refused() -> None:
+    prefix = "model.backbone.encoder.layers.0.blocks.0.attention"
+    (attention,) = attentions(at(prefix, table(4)), SWIN)
+    with pytest.raises(UserError) as error:
+        attention.remove([0])
+    assert str(error.value) == (
+        f"cannot tell how many heads {prefix} has (4 by "
+        "relative_position_bias.relative_position_bias_table, 2 by backbone_config.num_heads); "
+        "give --num-heads"
+    )
+    (attention,) = attentions(at(prefix, table(4)), SWIN, heads=2)
+    assert attention.remove([0])[0].region.ranges == ((0, C // 2),)
+
+
+class Model(nn.Module):
+    """What only the running module tells: nn.MultiheadAttention, and Hugging Face's head_dim."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed = nn.MultiheadAttention(C, H)
+        self.named = Named("q_proj", "k_proj", "v_proj", "o_proj")
+        self.named.head_dim = C // 8
+        self.mute = Named("q_proj", "k_proj", "v_proj", "o_proj")
+
+    def live_names(self) -> dict[str, tuple[str, ...]]:
+        return {f"saved.{name}": (name,) for name in self.state_dict()}
+
+    @property
+    def module(self) -> nn.Module:
+        return self
+
+
+@pytest.mark.parametrize(("name", "heads"), [("packed", H), ("named", 8), ("mute", None)])
+def test_where_the_file_tells_no_heads_the_running_model_is_asked(
+    name: str, heads: int | None, tmp_path: Path
+) -> None:
+    model = Model()
+    path = tmp_path / "model.pth"
+    torch.save({f"saved.{name}": tensor for name, tensor in model.state_dict().items()}, path)
+    with open_checkpoint(path) as checkpoint:
+        (asked,) = Source(checkpoint, live=lambda: model).attentions(f"saved.{name}", None)
+        (alone,) = Source(checkpoint).attentions(f"saved.{name}", None)
+        (given,) = Source(checkpoint, live=lambda: model).attentions(f"saved.{name}", 2)
+    assert (asked.heads, alone.heads, given.heads) == (heads, None, 2)
 
 
 def test_patterns_choose_attentions_by_any_of_their_tensors() -> None:

@@ -1,0 +1,151 @@
+"""How many heads an attention module has, by all that tells: its tensors, and the configuration.
+
+A configuration tells of several networks. What it says of one counts for the modules of that one: a
+backbone is described by ``backbone_config`` and never by the detector's own number of heads.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GENERIC = ("num_attention_heads", "num_heads", "heads", "nheads")
+_BACKBONES = ("backbone", "text_backbone")
+_CROSS = ("cross_attn", "encoder_attn")
+# Where a stage's number stands in the names of hierarchical backbones.
+_STAGE = re.compile(r"(?:^|\.)(?:(\d+)\.blocks?\.\d+|block\.(\d+)\.\d+|stages\.(\d+))(?=\.|$)")
+# Attributes that a live attention module may have.
+_ATTRIBUTES = ("num_heads", "n_heads", "num_attention_heads", "attention_heads", "heads", "nhead")
+
+
+class Shaped(Protocol):
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def of_tensors(tensors: Mapping[str, Shaped]) -> dict[str, int]:
+    """By the name of a tensor that has a row or a column per head, their number."""
+    found = {}
+    for name, tensor in tensors.items():
+        match name.rpartition(".")[2], tuple(tensor.shape):
+            case "relative_position_bias_table", (_, heads):  # Swin, BEiT
+                found[name] = heads
+            case "relative_position_bias" | "rpb", (heads, _, _):
+                found[name] = heads
+            case "logit_scale", (heads, 1, 1):  # Swin v2
+                found[name] = heads
+    return found
+
+
+def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, int]:
+    """What the configuration says of the module at ``prefix``, by where it says so; at most one."""
+    levels = prefix.split(".")
+    section = _section(levels, config)
+    if section:
+        return _listed(section, config[section], prefix)
+    found = _of_openmmlab(prefix, layout, config)
+    if found or any(level in _BACKBONES for level in levels):
+        return found
+    return next(
+        ({key: config[key]} for key in _keys(levels) if _is_count(config.get(key))),
+        {},
+    )
+
+
+def of_live(module: "nn.Module", names: Iterable[str]) -> dict[str, int]:
+    """What the modules that have these tensors of a live model say, by their classes."""
+    found = {}
+    for name in names:
+        levels = name.split(".")[:-1]
+        for end in (len(levels), len(levels) - 1):  # it, or what it is a projection of
+            one = module.get_submodule(".".join(levels[: max(end, 0)]))
+            count = of_module(one)
+            if count:
+                found[type(one).__name__] = count
+                break
+    return found
+
+
+def of_module(module: object) -> int | None:
+    """What a live attention module says of itself."""
+    for name in _ATTRIBUTES:
+        count = getattr(module, name, None)
+        if _is_count(count):
+            return count
+    size, output = getattr(module, "head_dim", None), _output(module)
+    return output // size if _is_count(size) and output and output % size == 0 else None
+
+
+def _output(module: object) -> int | None:
+    for name in ("o_proj", "out_proj"):
+        width = getattr(getattr(module, name, None), "in_features", None)
+        if isinstance(width, int):
+            return width
+    return None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value > 0
+
+
+def _section(levels: list[str], config: Mapping[str, Any]) -> str | None:
+    """The key under which the network that the module is part of is described.
+
+    That is ``backbone_config`` for ``model.backbone.model.encoder.layers.0.attention``; encoder and
+    decoder have no such section but in MMDetection, which is another matter.
+    """
+    for key, value in config.items():
+        name = key.removesuffix("_config")
+        if not isinstance(value, Mapping) or name in ("encoder", "decoder"):
+            continue
+        if any(level == name or level.startswith(f"{name}_") for level in levels):
+            return key
+    return None
+
+
+def _listed(section: str, config: Mapping[str, Any], prefix: str) -> dict[str, int]:
+    for key in GENERIC:
+        value = config.get(key)
+        if _is_count(value):
+            return {f"{section}.{key}": value}
+        if isinstance(value, list | tuple) and value and all(map(_is_count, value)):
+            match = _STAGE.search(prefix)
+            stage = int(next(filter(None, match.groups()))) if match else len(value)
+            if len(set(value)) == 1 or stage < len(value):
+                return {f"{section}.{key}": value[0] if len(set(value)) == 1 else value[stage]}
+    return {}
+
+
+def _keys(levels: list[str]) -> Iterator[str]:
+    """The keys that may tell, the most special first."""
+    part = next((one for one in ("decoder", "encoder") if one in levels), None)
+    cross = any(level in _CROSS for level in levels)
+    if part:
+        yield f"{part}_{'cross' if cross else 'self'}_attention_heads"  # LW-DETR, RF-DETR
+        yield f"{part}_attention_heads"
+    if part == "decoder":
+        yield "ca_nheads" if cross else "sa_nheads"  # ... as their own repositories call them
+    yield from GENERIC
+
+
+def _of_openmmlab(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, int]:
+    """From MMDetection's ``decoder.layer_cfg.cross_attn_cfg``, for ``decoder.layers.0.cross_attn``.
+
+    Its configurations leave out the heads of deformable attention, of which there are 8 then:
+    ``num_heads`` of mmcv's MultiScaleDeformableAttention.
+    """
+    match prefix.removesuffix(".attn").split("."):
+        case [("encoder" | "decoder") as part, "layers", _, name]:
+            value: Any = config
+            for key in (part, "layer_cfg"):
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if isinstance(value, Mapping):
+                # Without settings of its own, an attention has those of MMDetection's layer.
+                own = value.get(f"{name}_cfg", {"num_heads": 8})
+                default = 8 if layout == "deformable" else None
+                heads = own.get("num_heads", default) if isinstance(own, Mapping) else None
+                if _is_count(heads):
+                    return {f"{part}.layer_cfg.{name}_cfg": heads}
+    return {}

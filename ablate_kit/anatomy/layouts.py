@@ -1,0 +1,124 @@
+"""Under which names attention modules keep their weights."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+BESIDE = "^"
+"""Begins a name that is not under the module but beside it, in its layer."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parameter names that make a module an attention of some kind."""
+
+    name: str
+    required: tuple[str, ...]
+    output: tuple[str, ...]  # names that its output projection may have; heads own its columns
+    value: str | None = None  # name of a projection to values alone; heads own its rows
+    modules: tuple[str, ...] = ()  # the module's own name, where parameters do not tell
+
+
+def _separate(query: str, key: str, value: str, output: tuple[str, ...]) -> Layout:
+    return Layout(
+        "separate", (f"{query}.weight", f"{key}.weight", f"{value}.weight"), output, value
+    )
+
+
+LAYOUTS = (
+    Layout("packed", ("in_proj_weight",), ("out_proj.weight",)),
+    _separate("q_proj", "k_proj", "v_proj", ("o_proj.weight", "out_proj.weight")),
+    # ViT, DINOv2, YOLOS, BEiT; with output.weight LW-DETR's backbone
+    _separate(
+        "attention.query",
+        "attention.key",
+        "attention.value",
+        ("output.dense.weight", "output.weight"),
+    ),
+    # Swin, PVT, BERT
+    _separate("self.query", "self.key", "self.value", ("output.dense.weight",)),
+    Layout(  # Grounding DINO
+        "separate",
+        ("query.weight", "key.weight", "value.weight", "out_proj.weight"),
+        ("out_proj.weight",),
+        "value",
+    ),
+    # Conditional DETR and DAB-DETR: as MMDetection names them, as Hugging Face does, and as the
+    # original repositories do, which is also how Hugging Face saves the first.
+    Layout(
+        "conditional",
+        ("qcontent_proj.weight", "kcontent_proj.weight", "v_proj.weight"),
+        ("out_proj.weight",),
+        "v_proj",
+    ),
+    Layout(
+        "conditional",
+        ("q_content_proj.weight", "k_content_proj.weight", "v_proj.weight"),
+        ("o_proj.weight",),
+        "v_proj",
+    ),
+    *(
+        Layout(
+            "conditional",
+            (f"{name}.output_proj.weight", f"{name}_query_content_proj.weight"),
+            (f"{name}.output_proj.weight",),
+            f"{name}_value_proj",
+        )
+        for name in ("self_attn", "cross_attn")
+    ),
+    *(
+        Layout(
+            "conditional",
+            ("out_proj.weight", f"^{start}_qcontent_proj.weight", f"^{start}_v_proj.weight"),
+            ("out_proj.weight",),
+            f"^{start}_v_proj",
+            modules,
+        )
+        for start, modules in (("sa", ("self_attn",)), ("ca", ("cross_attn", "encoder_attn")))
+    ),
+    Layout("fused", ("qkv.weight",), ("proj.weight",)),
+    Layout(
+        "deformable",
+        ("sampling_offsets.weight", "attention_weights.weight"),
+        ("output_proj.weight",),
+        "value_proj",
+    ),
+)
+
+
+def full_name(prefix: str, name: str) -> str:
+    """A tensor's name in the checkpoint; ``name`` as layouts write it."""
+    if name.startswith(BESIDE):
+        prefix, name = prefix.rpartition(".")[0], name.removeprefix(BESIDE)
+    return f"{prefix}.{name}" if prefix else name
+
+
+def attention_modules(names: Collection[str]) -> Iterator[tuple[str, Layout]]:
+    """The prefix and the layout of every attention module among a checkpoint's tensors."""
+    for name in names:
+        for layout in LAYOUTS:
+            first, *others = layout.required
+            if name != first and not name.endswith(f".{first}"):
+                continue
+            prefix = name.removesuffix(first).removesuffix(".")
+            if layout.modules and prefix.rpartition(".")[2] not in layout.modules:
+                continue
+            if all(full_name(prefix, other) in names for other in others):
+                yield prefix, layout
+
+
+def tensors_of(prefix: str, layout: Layout, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of an attention module, by their names after its prefix or as layouts do."""
+    start = f"{prefix}." if prefix else ""
+    own = {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
+    projection = [f"{layout.value}.weight", f"{layout.value}.bias"]
+    for name in (*layout.required, *projection):
+        if name.startswith(BESIDE) and full_name(prefix, name) in tensors:
+            own[name] = tensors[full_name(prefix, name)]
+    return own
