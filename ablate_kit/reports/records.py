@@ -31,4 +31,6 @@ def write_records(stem: Path, records: Records) -> None:
         [safe.line(one) if isinstance(one, str) else one for one in row] for row in records.rows
     )
     columns = dict(zip(records.header, zip(*rows, strict=True), strict=True))
-    pyarrow.parquet.write_table(pyarrow.table(columns), stem.with_suffix(".parquet"))
+    # Arrow itself refuses names of files that are not Unicode.
+    with stem.with_suffix(".parquet").open("wb") as file:
+        pyarrow.parquet.write_table(pyarrow.table(columns), file)

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from markdown_it import MarkdownIt
 
 from ablate_kit import text as safe
 from ablate_kit.cli.output import print_json, progress
+from ablate_kit.reports.boxes import draw
 from ablate_kit.reports.table import Table
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=400)
@@ -114,6 +116,17 @@ def test_figures_draw_any_name_as_it_is() -> None:
         "$x_{1$", "$a$", " _hidden", r"\u6a21\u578b", r"\ud800", r"\x1b[2J",
     ]  # fmt: skip
     assert len(shown[6][0]) == 60
+
+
+def test_photographs_carry_any_name() -> None:
+    pixels, boxes = np.zeros((200, 400, 3), np.uint8), np.full((4, 4), 20.0)
+    names = ["\ud800 0.50", "a\nb 0.50", "\x1b[2J", "x" * 10_000]
+    picture = draw(pixels, boxes, names, [0, 1, 2, 3], title="\u2028" + "y" * 10_000)
+    same = draw(
+        pixels, boxes, [*map(safe.caption, names)], [0, 1, 2, 3], title="\u2028" + "y" * 10_000
+    )
+    assert picture.width == 400
+    assert picture.tobytes() == same.tobytes()
 
 
 def test_a_name_is_no_markup_of_the_progress_bars(
