@@ -12,7 +12,7 @@ from .opaque import Opaque, show
 from .rebuild import StorageView, read_tree
 from .source import Source
 from .tensors import Storage, TensorInfo
-from .zip_records import ZipRecord, zip_records
+from .zip_records import ZipRecord, torchscript, zip_records
 
 
 def read_torch_zip(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]:
@@ -38,10 +38,7 @@ def _prefix(source: Source, records: dict[str, ZipRecord]) -> str:
         )
     prefix = found[0].removesuffix("data.pkl")
     if f"{prefix}constants.pkl" in records:
-        raise CheckpointError(
-            f"{source.path} is a TorchScript program, not a checkpoint; save its state_dict() "
-            "with torch.save"
-        )
+        raise torchscript(source)
     order = records.get(f"{prefix}byteorder")
     if order is not None and source.read(order.offset, min(order.nbytes, 16)) != b"little":
         raise CheckpointError(f"{source.path} was written on a big-endian machine")

@@ -107,6 +107,13 @@ def _central_directory(source: Source) -> tuple[int, int, int]:
     return start, size, count
 
 
+def torchscript(source: Source) -> CheckpointError:
+    return CheckpointError(
+        f"{source.path} is a TorchScript program, not a checkpoint; save its state_dict() with "
+        "torch.save"
+    )
+
+
 def _entries(source: Source, start: int, size: int) -> Iterator[_Entry]:
     directory = source.read(start, size)
     at = 0
@@ -127,6 +134,8 @@ def _entries(source: Source, start: int, size: int) -> Iterator[_Entry]:
         if flags & _ENCRYPTED:
             raise CheckpointError(f"{source.path} holds encrypted records")
         if method != 0 or packed != nbytes:
+            if b"/code/__torch__" in name:  # of a program, only the text is compressed
+                raise torchscript(source)
             raise CheckpointError(
                 f"{source.path} holds compressed records ({show(_text(name, flags), 80)}); "
                 "torch.save stores them as they are"

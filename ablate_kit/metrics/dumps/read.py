@@ -73,9 +73,10 @@ def _binary(path: Path) -> str | None:
             head = file.read(9)
     except OSError:
         return None
-    if head[:1] == b"\x80" or (head[:4] == b"PK\x03\x04" and path.suffix != ".npz"):
-        return "pickle"
-    return "safetensors" if head[4:] == b"\0\0\0\0{" else None
+    if head[4:] == b"\0\0\0\0{":
+        return "safetensors"
+    zipped = head[:4] == b"PK\x03\x04" and path.suffix != ".npz"
+    return "pickle" if zipped or head[:1] == b"\x80" else None
 
 
 def _read(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,6 +163,13 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 def test_a_torchscript_file_is_named(tmp_path: Path, zipped: Any) -> None:
     with pytest.raises(CheckpointError, match="is a TorchScript program"):
         open_archive(zipped({}, **{"constants.pkl": b"\x80\x02)."}))
+    with zipfile.ZipFile(tmp_path / "ts.pt", "w") as file:  # as torch.jit.save writes
+        file.writestr("ts/data.pkl", b"\x80\x02).")
+        code = "ts/code/__torch__/torch/nn/modules/linear.py"
+        file.writestr(code, "def forward(self): ...", zipfile.ZIP_DEFLATED)
+        file.writestr("ts/constants.pkl", b"\x80\x02).")
+    with pytest.raises(CheckpointError, match=r"ts\.pt is a TorchScript program"):
+        open_archive(tmp_path / "ts.pt")
 
 
 def test_files_that_cannot_be_opened_give_one_line(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_nothing_in_it_is_run_and_other_files_are_named(against, tmp_path):
     assert "cut short" in refused("c.pkl")
     torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "model.pth")
     assert "a dictionary, as a checkpoint is ('ablate eval' evaluates" in refused("model.pth")
-    head = (2).to_bytes(8, "little") + b"{}"
-    (tmp_path / "model.safetensors").write_bytes(head)
-    assert "this is a checkpoint; 'ablate eval' evaluates those" in refused("model.safetensors")
+    for length in (2, 0x80):  # how protocol 2 begins, too
+        head = length.to_bytes(8, "little") + b"{}".ljust(length)
+        (tmp_path / "model.safetensors").write_bytes(head)
+        assert "this is a checkpoint; 'ablate eval' evaluates" in refused("model.safetensors")
