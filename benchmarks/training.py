@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from ablate_kit.models.validation import evaluator
+from detector.training.detection import detection_trainer
 from detector.training.recipe import TrainRecipe, parse_recipe
 from detector.training.tf32 import tf32
 from detector.training.throughput import memory_gb
-from detector.training.trainer import Trainer
 
 
 class Watch:
@@ -100,7 +100,7 @@ def _measured(
     with TemporaryDirectory() as folder, tf32(enabled=precision == "tf32"):
         recipe = _recipe(options, data, precision, changes)
         training, _ = recipe.data.datasets()
-        Trainer(recipe, training, Path(folder), device=options.device).run(watch)
+        detection_trainer(recipe, training, Path(folder), device=options.device).run(watch)
     rate = options.steps * options.batch_size / watch.seconds
     return rate, memory_gb(device), float(watch.record["data_wait"] or 0.0)
 
@@ -113,7 +113,9 @@ def _epoch(options: argparse.Namespace, device: torch.device) -> None:
         training, validation = recipe.data.datasets()
         judge = evaluator(validation, options.device)
         started = time.perf_counter()
-        Trainer(recipe, training, Path(folder), evaluate=judge, device=options.device).run(watch)
+        detection_trainer(
+            recipe, training, Path(folder), evaluate=judge, device=options.device
+        ).run(watch)
         whole = time.perf_counter() - started
     record = watch.record
     print(

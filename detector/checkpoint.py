@@ -49,15 +49,17 @@ def save_weights(
 
     ``origin``, where there is one, says what training began from.
     """
-    metadata = weights_metadata(model.config.to_json(), classes)
-    if origin:
-        metadata["origin"] = json.dumps(dict(origin))
-    save_tensors(path, model.state_dict(), metadata)
+    save_tensors(
+        path, model.state_dict(), weights_metadata(model.config.to_json(), classes, origin)
+    )
 
 
-def weights_metadata(config: str, classes: Sequence[str]) -> dict[str, str]:
+def weights_metadata(
+    config: str, classes: Sequence[str], origin: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """What a file of the detector's weights says of them; ``config`` is JSON."""
-    return {"config": config, "classes": json.dumps(list(classes))}
+    metadata = {"config": config, "classes": json.dumps(list(classes))}
+    return metadata | ({"origin": json.dumps(dict(origin))} if origin else {})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -62,7 +62,9 @@ def gradients(
     ] = False,
     depth: Annotated[int, typer.Option(help="Levels of a name that make a module.", min=1)] = 2,
     every: Annotated[int, typer.Option(help="Steps between writings of the report.", min=1)] = 200,
-    seed: Annotated[int | None, typer.Option(help="The recipe's, or 42.", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The recipe's, or 42.", min=0, max=2**63 - 1)
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

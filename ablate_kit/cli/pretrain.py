@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import how_to_go_on, progress, say, say_where_it_goes_on
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
+from ablate_kit.cli.output import how_to_go_on, progress, say
 
 
 def pretrain(
@@ -27,52 +24,38 @@ def pretrain(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
+    from ablate_kit.cli.train import Display
     from ablate_kit.models.device import check_device
     from detector.stopping import keeping
-    from detector.training.distributed import refuse_several
-    from detector.training.pretrain import Pretrainer
+    from detector.training.classification import classification_trainer
+    from detector.training.distributed import init_process_group, local_device
     from detector.training.pretrain_recipe import load_pretrain_recipe
 
     loaded = load_pretrain_recipe(recipe, settings or [])
-    refuse_several("ablate pretrain")
-    check_device(device)
+    own_device = local_device(device)
+    check_device(own_device)
     folder = output or Path("runs/pretrain") / name_of(recipe)
     training, validation = loaded.data.splits()
-    pretrainer = Pretrainer(loaded, training, validation, folder, device=device)
-    parameters = sum(p.numel() for p in pretrainer.model.parameters())
-    say(
-        f"{len(training)} training and {len(validation)} validation images, "
-        f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
-    )
-    with progress() as bars, keeping(lambda: how_to_go_on(folder, pretrainer.kept)):
-        exported = pretrainer.run(_Display(bars), resume=resume)
-    say(f"to graft: {exported} (accuracy {pretrainer.state.best:.2f} %)")
-
-
-class _Display:
-    """One bar for the epoch under way, and a line for each that is done."""
-
-    def __init__(self, bars: "Bars") -> None:
-        self.bars = bars
-        self.task = bars.add_task("", total=None)
-        self.epoch = ""
-
-    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
-        if not self.epoch:
-            say_where_it_goes_on("", epoch, epochs, batches, done)
-        self.epoch = f"epoch {epoch}/{epochs}"
-        self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
-
-    def batch(self, loss: float | None) -> None:
-        self.bars.advance(self.task)
-        if loss is not None:
-            self.bars.update(self.task, description=f"{self.epoch}  loss {loss:.3f}")
-
-    def finish(self, record: Mapping[str, float | None]) -> None:
-        line = (
-            f"{self.epoch}  loss {record['train_loss']:.3f}  "
-            f"accuracy {record['val_accuracy']:.2f} %"
+    with init_process_group(own_device) as distributed:
+        trainer = classification_trainer(
+            loaded, training, validation, folder, device=own_device, distributed=distributed
         )
-        if "val_accuracy_ema" in record:
-            line += f", of the average {record['val_accuracy_ema']:.2f} %"
-        say(f"{line}  {record['train_seconds']:.1f} s")
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        if distributed.is_main:
+            say(
+                f"{len(training)} training and {len(validation)} validation images, "
+                f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
+            )
+        with progress() as bars, keeping(lambda: how_to_go_on(folder, trainer.kept)):
+            display = Display(bars, first=distributed.is_main, result=_result)
+            exported = trainer.run(display, resume=resume)
+        if distributed.is_main:
+            say(f"to graft: {exported} (accuracy {trainer.state.best:.2f} %)")
+
+
+def _result(record: Mapping[str, float | None]) -> str:
+    accuracy, average = record["val_accuracy"], record.get("val_accuracy_ema")
+    if accuracy is None:
+        return ""
+    line = f"  accuracy {accuracy:.2f} %"
+    return line if average is None else f"{line}, of the average {average:.2f} %"

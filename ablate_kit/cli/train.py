@@ -45,20 +45,21 @@ def train(
     from ablate_kit.models.validation import evaluator
     from detector.data.dataset import sample
     from detector.stopping import keeping
-    from detector.training.distributed import init_process_group
+    from detector.training.detection import detection_trainer
+    from detector.training.distributed import init_process_group, local_device
     from detector.training.recipe import load_recipe
-    from detector.training.trainer import Trainer
 
     if init and resume:
         raise UserError("--init begins a run and --resume goes on with one; give one of them")
     loaded = load_recipe(recipe, settings or [])
-    check_device(device)
+    own_device = local_device(device)
+    check_device(own_device)
     training, validation = loaded.data.datasets()
     folder = output or Path("runs") / name_of(recipe)
-    with init_process_group(device) as (distributed, own_device):
+    with init_process_group(own_device) as distributed:
         count, seed = loaded.training.evaluate_train, loaded.training.seed
         learned = sample(training, count, seed) if count else None
-        trainer = Trainer(
+        trainer = detection_trainer(
             loaded,
             training,
             folder,
@@ -85,7 +86,10 @@ def train(
             state = trainer.state
             if state.epoch < loaded.training.epochs:
                 say(f"stopped: no better evaluation in {state.epoch - state.best_epoch} epochs")
-            say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
+            if state.best_epoch:
+                say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
+            else:
+                say(f"last weights: {best} (the validation images gave no mAP to choose the best)")
 
 
 @contextmanager
@@ -122,12 +126,28 @@ def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
     return {"path": str(path), "sha256": digest(files), "weights": place}
 
 
+def mean_average_precisions(record: Mapping[str, float | None]) -> str:
+    line = ""
+    for name, label in (("val", ""), ("val_ema", "average "), ("train", "train ")):
+        if record.get(f"{name}_mAP_50_95") is not None:
+            line += f"  {label}mAP {record[f'{name}_mAP_50_95']:.4f}"
+            line += f"  mAP50 {record[f'{name}_mAP_50']:.4f}"
+    return line
+
+
 class Display:
     """One bar for the epoch under way, and a line for each that is done."""
 
-    def __init__(self, bars: "Bars", *, first: bool, title: str = "") -> None:
+    def __init__(
+        self,
+        bars: "Bars",
+        *,
+        first: bool,
+        title: str = "",
+        result: Callable[[Mapping[str, float | None]], str] = mean_average_precisions,
+    ) -> None:
         self.bars = bars
-        self.first = first
+        self.first, self.result = first, result
         self.title = f"{title}  " if title else ""  # of a run among others: no line per epoch
         self.task = bars.add_task("", total=None, visible=first)
         self.epoch, self.epochs = "", 0
@@ -142,19 +162,21 @@ class Display:
         self.epoch = f"{self.title}epoch {epoch}/{epochs}"
         self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
 
-    def batch(self, look: Mapping[str, float] | None) -> None:
+    def batch(self, values: Mapping[str, float] | None) -> None:
         self.bars.advance(self.task)
         self.taken, self.left = self.taken + 1, self.left - 1
-        if look is None:
+        if values is None:
             return
-        terms = ", ".join(f"{name} {look[f'loss/{name}']:.2f}" for name in SHOWN)
+        terms = ", ".join(
+            f"{name} {values[f'loss/{name}']:.2f}" for name in SHOWN if f"loss/{name}" in values
+        )
         rest = timedelta(seconds=round(self.left * (time.monotonic() - self.began) / self.taken))
         parts = [
-            f"loss {look['loss/loss']:.3f} ({terms})",
-            f"lr {look['lr']:.2g}",
-            f"norm {look['norm/all']:.3g}",
-            f"{look['images_per_second']:.1f} images/s",
-            f"{look['memory_gb']:.1f} GB",
+            f"loss {values['loss/loss']:.3f} ({terms})",
+            f"lr {values['lr']:.2g}",
+            f"norm {values['norm/all']:.3g}",
+            f"{values['images_per_second']:.1f} images/s",
+            f"{values['memory_gb']:.1f} GB",
             f"run ends in {rest}",
         ]
         self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
@@ -166,10 +188,6 @@ class Display:
             self.bars.remove_task(self.task)
         if not self.first or self.title:
             return
-        line = f"{self.epoch}  loss {record['train_loss']:.3f}"
-        for name, label in (("val", ""), ("val_ema", "average "), ("train", "train ")):
-            if record.get(f"{name}_mAP_50_95") is not None:
-                line += f"  {label}mAP {record[f'{name}_mAP_50_95']:.4f}"
-                line += f"  mAP50 {record[f'{name}_mAP_50']:.4f}"
+        line = f"{self.epoch}  loss {record['train_loss']:.3f}{self.result(record)}"
         wait = record["data_wait"] or 0.0
         say(f"{line}  {record['train_seconds']:.1f} s, {wait:.0%} waiting for data")

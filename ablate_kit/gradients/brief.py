@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ablate_kit.gradients.attribution import Attribution, attribute
 from ablate_kit.gradients.monitor import GradientMonitor
+from detector.training.devices import current_device, fork_rng
 
 WARM = 20  # steps before the loss terms are told apart: gates that start at zero have opened
 
@@ -60,7 +61,8 @@ def train_briefly(
     done = Outcome(0, math.nan, None)
     training.model.train()
     batches = training.batches()
-    with torch.random.fork_rng():
+    device = next(training.model.parameters()).device
+    with current_device(device), fork_rng(device):
         torch.manual_seed(seed)
         for step in range(1, steps + 1):
             total, attribution = 0.0, done.attribution

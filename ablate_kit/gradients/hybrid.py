@@ -11,9 +11,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.hybrid import HybridAdapter
 from detector.data.dataset import Dataset
 from detector.data.training import Batch
-from detector.training.criterion import criterion, denoising_factor
+from detector.training.detection import detection_trainer
 from detector.training.recipe import TrainRecipe, parse_recipe
-from detector.training.trainer import Trainer
 
 
 class HybridTraining:
@@ -25,7 +24,8 @@ class HybridTraining:
     def __init__(self, recipe: TrainRecipe, dataset: Dataset, device: str = "cpu") -> None:
         quiet = recipe.training.model_copy(update={"tensorboard": False})
         recipe = recipe.model_copy(update={"training": quiet})
-        self.trainer = Trainer(recipe, dataset, Path(), device=device)  # writes when it runs
+        # It writes nothing before it runs.
+        self.trainer = detection_trainer(recipe, dataset, Path(), device=device)
         self.model = self.trainer.model
         self.optimizer = self.trainer.optimizer
         self.accumulate = recipe.training.accumulate
@@ -34,24 +34,13 @@ class HybridTraining:
 
     def batches(self) -> Iterator[Batch]:
         while True:
-            for module in self.trainer.frozen:
-                module.eval()
+            self.trainer.train_mode()
             self.trainer.sampler.set_epoch(self.epoch)
             yield from self.trainer.batches
             self.epoch += 1
 
     def losses(self, batch: Batch, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        images, targets = batch
-        trainer, options = self.trainer, self.trainer.options
-        for target in targets:
-            target["boxes"] = target["boxes"].to(trainer.device)
-            target["labels"] = target["labels"].to(trainer.device)
-        trainer.denoising_generator.manual_seed(options.seed * 1_000_003 + index)
-        with trainer.precision.forward():
-            out = trainer.network(images.to(trainer.device), targets, trainer.denoising_generator)
-        factor = denoising_factor(self.epoch, options.denoising_warmup_epochs)
-        found = criterion(trainer.precision.in_fp32(out), targets, trainer.losses, factor)
-        terms = dict(found)
+        terms = dict(self.trainer.losses(batch, self.epoch, index))
         return terms.pop("loss"), terms
 
     def clip(self) -> None:

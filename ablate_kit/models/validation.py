@@ -5,7 +5,7 @@ from ablate_kit.models.adapter import detect_all, ground_truth
 from ablate_kit.models.hybrid import HybridAdapter
 from detector.data.dataset import Dataset
 from detector.network.model import HybridDetector
-from detector.training.trainer import Evaluate
+from detector.training.detection import Evaluate
 
 
 def evaluator(dataset: Dataset, device: str) -> Evaluate:

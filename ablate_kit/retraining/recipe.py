@@ -16,11 +16,11 @@ from detector.training.recipe_file import (
     Change,
     Count,
     Given,
-    Natural,
     Section,
     read_recipe,
     validated,
 )
+from detector.training.seeds import Seed
 
 
 class Arm(Section):
@@ -39,7 +39,7 @@ class RetrainRecipe(Section):
 
     base: str  # a training recipe, found from this file's folder
     set: dict[str, Any] = {}  # changes to it, for all arms
-    seeds: Annotated[list[Natural], Field(min_length=1)] = [1, 2, 3]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [1, 2, 3]
     weights: Literal["last", "best"] = "last"
     arms: Annotated[list[Arm], Field(min_length=1)]
     max_runs: Count = 1000

@@ -35,7 +35,8 @@ from detector.data.dataset import Dataset
 from detector.disk.atomic import new_text
 from detector.disk.lines import append_line, whole_lines
 from detector.network.model import HybridDetector
-from detector.training.trainer import Progress, Trainer
+from detector.training.detection import detection_trainer
+from detector.training.task import Progress
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _train(
         _refuse_other(folder, run, _key_in(note))
     new_text(note, json.dumps({"key": run.key}) + "\n", overwrite=True)
     started = time.monotonic()
-    trainer = Trainer(
+    trainer = detection_trainer(
         run.recipe, training, place, evaluate=evaluator(validation, device), device=device
     )
     resume = (place / "latest.pth").exists()

@@ -147,18 +147,25 @@ class EpochSampler(Sampler[Key]):
     def __len__(self) -> int:
         return self._length - self._start
 
-    def __iter__(self) -> Iterator[Key]:
-        generator = np.random.default_rng((_ORDER, self._seed, self._epoch))
-        order = generator.permutation(self._length).tolist()
-        keys = [self._key(position, order[position]) for position in range(self._length)]
-        return iter(keys[self._start :])
+    def order(self, epoch: int) -> list[int]:
+        """The images of an epoch, one after the other."""
+        generator = np.random.default_rng((_ORDER, self._seed, epoch))
+        order: list[int] = generator.permutation(self._length).tolist()
+        return order
 
-    def _key(self, position: int, index: int) -> Key:
-        if not self._sizes:
-            return self._epoch, index
-        batch = position // self._batch_size
+    def __iter__(self) -> Iterator[Key]:
+        order, size = self.order(self._epoch), 0
+        for position in range(self._start, self._length):
+            if self._sizes:
+                if position % self._batch_size == 0 or position == self._start:
+                    size = self._size(position // self._batch_size)
+                yield self._epoch, order[position], size
+            else:
+                yield self._epoch, order[position]
+
+    def _size(self, batch: int) -> int:
         generator = np.random.default_rng((_SIZE, self._seed, self._epoch, batch))
-        return self._epoch, index, self._sizes[int(generator.integers(len(self._sizes)))]
+        return self._sizes[int(generator.integers(len(self._sizes)))]
 
 
 class DistributedBatchSampler(Sampler[Key]):

@@ -9,14 +9,15 @@ Values = Sequence[float | None]
 
 
 def draw_curves(history: Mapping[str, Values], path: Path) -> None:
-    """Loss and every mAP over the epochs, as a PNG."""
+    """Loss, and every mAP or accuracy, over the epochs, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for axes, title in ((left, "training loss"), (right, "mAP")):
+    score = "accuracy" if any("accuracy" in name for name in history) else "mAP"
+    for axes, title in ((left, "training loss"), (right, score)):
         axes.set_title(title, loc="left")
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
@@ -28,7 +29,7 @@ def draw_curves(history: Mapping[str, Values], path: Path) -> None:
             continue
         if name == "train_loss":
             left.plot(*zip(*points, strict=True), marker="o", markersize=3)
-        elif "mAP" in name:
+        elif score in name:
             label = name.replace("_mAP_50_95", " mAP").replace("_mAP_50", " mAP50")
             right.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
     if right.lines:

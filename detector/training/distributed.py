@@ -67,19 +67,25 @@ def refuse_several(command: str) -> None:
         raise UserError(f"{command} runs in one process; start it without torchrun")
 
 
-@contextmanager
-def init_process_group(device: str) -> Iterator[tuple[DistributedContext, str]]:
-    """This process in its group, and its device: ``cuda`` becomes this process' GPU."""
+def local_device(device: str) -> str:
+    """The device of this process: ``cuda`` becomes its own GPU under ``torchrun``."""
     if not under_torchrun():
-        yield SINGLE_PROCESS, device
-        return
+        return device
     if device.startswith("cuda:"):
         raise UserError(f'several processes cannot share {device}; give --device cuda, or "cpu"')
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+
+
+@contextmanager
+def init_process_group(device: str) -> Iterator[DistributedContext]:
+    """This process in its group, on its ``local_device``."""
+    if not under_torchrun():
+        yield SINGLE_PROCESS
+        return
+    if device.startswith("cuda"):
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
     try:
-        yield DistributedContext(dist.get_rank(), dist.get_world_size()), device
+        yield DistributedContext(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

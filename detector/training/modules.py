@@ -1,30 +1,24 @@
-"""Modules of the detector that a recipe names: to freeze, or to clip."""
+"""Modules of the model that a recipe names: to freeze, or to clip."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from detector.errors import UserError, did_you_mean
-from detector.network.model import HybridDetector
 from detector.training.clipping import Clipping
+from detector.training.loop_recipe import LoopOptions
 from detector.training.optim import offset_parameters
-from detector.training.recipe import TrainRecipe
 
 
-def freeze(model: HybridDetector, patterns: Sequence[str]) -> list[nn.Module]:
+def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """The named modules, whose parameters get no gradient from now on."""
-    modules = {
-        name: module
-        for name, module in model.named_modules()
-        if any(True for _ in module.parameters())
-    }
+    modules = _with_parameters(model)
     frozen = []
     for pattern in patterns:
         found = [module for name, module in modules.items() if fnmatchcase(name, pattern)]
         if not found:
-            near = did_you_mean(pattern, [known for known in modules if known])
-            raise UserError(f'training.freeze names no module "{pattern}" of the detector{near}')
+            raise UserError(f"training.freeze {_no_module(pattern, modules)}")
         frozen += found
     for module in frozen:
         module.requires_grad_(False)
@@ -33,14 +27,26 @@ def freeze(model: HybridDetector, patterns: Sequence[str]) -> list[nn.Module]:
     return frozen
 
 
-def clipping_of(model: HybridDetector, recipe: TrainRecipe) -> Clipping:
-    modules, options = dict(model.named_modules()), recipe.training
+def clipping_of(model: nn.Module, options: LoopOptions) -> Clipping:
+    modules = _with_parameters(model)
     parts = []
     for name, limit in options.clip_modules.items():
-        if name not in modules or not any(True for _ in modules[name].parameters()):
-            near = did_you_mean(name, [known for known in modules if known])
-            raise UserError(f'training.clip_modules names no module "{name}" of the detector{near}')
+        if name not in modules:
+            raise UserError(f"training.clip_modules {_no_module(name, modules)}")
         parts.append((name, list(modules[name].parameters()), limit))
     parts.append(("offsets", offset_parameters(model), options.clip_offsets))
     parts.append(("all", list(model.parameters()), options.clip))
     return Clipping(parts)
+
+
+def _with_parameters(model: nn.Module) -> dict[str, nn.Module]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters())
+    }
+
+
+def _no_module(name: str, modules: Mapping[str, nn.Module]) -> str:
+    near = did_you_mean(name, [known for known in modules if known])
+    return f'names no module "{name}" of the detector{near}'

@@ -9,6 +9,7 @@ from torch import nn
 
 from detector.network.layers import LayerScale
 from detector.network.modules.gate_fuse import GateFuse, KernelGate
+from detector.training.loop_recipe import LoopOptions
 
 # Learning rate of each kind of parameter over the base rate, as the thesis sets it. Kinds go by
 # what a parameter is, not by what its name contains, and weight decay by tensor.
@@ -23,6 +24,7 @@ MULTIPLIERS: dict[str, float] = {
     "layer_scale": 0.3,
     "scalars": 1.0,  # single learned numbers: temperatures, shares
 }
+BETAS, EPSILON = (0.9, 0.999), 1e-6
 EMBEDDINGS = ("content", "position", "labels", "level_embed")  # bare tables of parameters
 
 
@@ -48,6 +50,17 @@ def parameter_groups(
         }
         for name, parameters in groups.items()
     ]
+
+
+def adamw(
+    model: nn.Module, options: LoopOptions, multipliers: dict[str, float]
+) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameter_groups(model, options.lr, options.weight_decay, multipliers),
+        betas=BETAS,
+        eps=EPSILON,
+        fused=True,  # which can skip a step on the device itself
+    )
 
 
 def offset_parameters(model: nn.Module) -> list[nn.Parameter]:

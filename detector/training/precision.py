@@ -1,32 +1,35 @@
-"""Reduced precision of the forward pass, and the scaling that fp16 needs."""
+"""The precision of a run: TF32, autocast, and the scaling that fp16 needs."""
 
-from typing import Literal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 
 from detector.network.float32 import in_float32
-from detector.network.model import Predictions
+from detector.training.tf32 import tf32
 
 
 class Precision:
     """Autocast for the network, and a gradient scaler if it is fp16.
 
-    bf16 has the range of fp32 and needs no scaler. With "fp32" everything here does nothing.
+    bf16 has the range of fp32 and needs no scaler. With "fp32" nothing is rounded, to TF32 either.
     """
 
-    def __init__(self, kind: Literal["fp32", "bf16", "fp16"], device: torch.device) -> None:
+    def __init__(self, kind: Literal["fp32", "tf32", "bf16", "fp16"], device: torch.device) -> None:
+        self._kind = kind
         self._device = device.type
-        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(kind)
         self.scaler = torch.amp.GradScaler(device.type, enabled=kind == "fp16")
 
-    def forward(self) -> torch.autocast:
-        """The context for the network's forward pass."""
-        enabled = self._dtype is not None
-        return torch.autocast(self._device, self._dtype or torch.bfloat16, enabled=enabled)
+    def float32_mode(self) -> AbstractContextManager[None]:
+        """For the time of a run: what a GPU may do to float32."""
+        return tf32(enabled=self._kind == "tf32")
 
-    def in_fp32(self, out: Predictions) -> Predictions:
-        """The predictions as the losses want them."""
+    def forward(self, network: Callable[..., Any], *args: Any) -> Any:
+        """What the network returns, computed in this precision and given in float32."""
         if self._dtype is None:
-            return out
-        widened: Predictions = in_float32(dict(out))
-        return widened
+            return network(*args)
+        with torch.autocast(self._device, self._dtype):
+            out = network(*args)
+        return in_float32(out)

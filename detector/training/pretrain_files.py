@@ -106,8 +106,8 @@ def _training(recipe: PretrainRecipe) -> dict[str, Any]:
         "base_lr": options.lr,
         "weight_decay": options.weight_decay,
         "warmup_epochs": options.warmup_epochs,
-        "accumulation_steps": 1,
-        "use_ema": options.ema is not None,
-        "ema_decay": options.ema,
+        "accumulation_steps": options.accumulate,
+        "use_ema": bool(options.ema),
+        "ema_decay": options.ema or None,
         "precision": "fp32_strict" if options.precision == "fp32" else options.precision,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,11 @@ from detector.config import HybridConfig, preset
 from detector.data.image_transforms import Augment, CenterCrop
 from detector.data.rand_augment import STRONGEST
 from detector.errors import UserError, did_you_mean
+from detector.training.loop_recipe import LoopOptions
 from detector.training.pretrain_data import FolderData, HuggingFaceData, ShapesData
 from detector.training.recipe_file import (
     Count,
     Given,
-    Natural,
     Nonnegative,
     Positive,
     Probability,
@@ -125,17 +125,16 @@ def _mixing(begin: float, probability: float, mixup: float, cutmix: float) -> Mi
     return Mixing(begin=begin, probability=probability, mixup=mixup, cutmix=cutmix)
 
 
-class Pretraining(Section):
+class Pretraining(LoopOptions):
+    """The loop's settings, with the thesis' values, and what pretraining has beside them."""
+
     epochs: Count = 200
     batch_size: Count = 64
     lr: Rate = 2e-4
-    multipliers: dict[str, Rate] = {}  # changes to the groups' factors
-    weight_decay: Nonnegative = 0.02
     warmup_epochs: Nonnegative = 1.0
-    warmup_start: Share = 0.01
-    final_lr: Share = 0.01  # of every group's rate, at the end
-    clip: Positive = 5.0  # gradient norm of all parameters
-    clip_offsets: Positive = 0.12  # gradient norm of the sampling offsets, before that
+    clip: Positive = 5.0
+    clip_offsets: Positive = 0.12
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     auxiliary: list[Auxiliary] = [
         _auxiliary(0.0, 0.3, 0.5, 0.5, 0.3),
@@ -149,11 +148,6 @@ class Pretraining(Section):
         _mixing(0.5, 0.9, 0.6, 1.0),
         _mixing(0.8, 0.9, 0.6, 1.1),
     ]
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999  # decay of the average; null: none
-    precision: Literal["fp32", "bf16"] = "fp32"  # fp32 is strict: no TF32
-    workers: Natural = 0
-    save_every: Count | None = None  # batches between saves within an epoch; null: none
-    seed: Natural = 42
 
     @model_validator(mode="after")
     def _ascending(self) -> "Pretraining":

@@ -16,18 +16,15 @@ from detector.data.shapes import Shapes
 from detector.data.voc import Voc, read_classes
 from detector.errors import UserError
 from detector.training.criterion import SHARES, LossSettings
+from detector.training.loop_recipe import LoopOptions
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipe_file import (
     Change,
     Count,
     Given,
     Natural,
-    Nonnegative,
-    Positive,
     Probability,
-    Rate,
     Section,
-    Share,
     read_recipe,
     refuse_unknown,
     validated,
@@ -110,21 +107,9 @@ class ShapesData(Section):
         )
 
 
-class Training(Section):
-    epochs: Count = 100
-    batch_size: Count = 8
-    accumulate: Count = 1  # batches per optimizer step
-    lr: Rate = 1e-4
-    multipliers: dict[str, Rate] = {}  # changes to the groups' factors
-    weight_decay: Nonnegative = 0.02
-    warmup_epochs: Nonnegative = 2.0
-    warmup_start: Share = 0.01
-    final_lr: Share = 0.01  # of every group's rate, at the end
-    clip: Positive = 10.0  # gradient norm of all parameters; .inf: none is clipped
-    clip_offsets: Positive = 0.3  # gradient norm of the sampling offsets, before that
-    clip_modules: dict[str, Positive] = {}  # of single modules, before both
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the weights' average; 0: none
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; losses in fp32
+class Training(LoopOptions):
+    """The loop's settings, and what a detector's training has beside them."""
+
     activation_checkpointing: bool = False  # slower, less memory, the same bits
     compile: bool = False  # the neck and the feed-forward layers, by torch.compile
     flip: Probability = 0.5
@@ -132,16 +117,7 @@ class Training(Section):
     crop: Probability = 0.0  # of a random window that holds every box
     mosaic: Probability = 0.0  # of four images as one
     multi_scale: list[int] = []  # smallest and largest input size, drawn for each batch
-    evaluate_every: Count = 1  # epochs
     evaluate_train: Natural = 0  # training images to evaluate as well, without augmentation
-    stop_after: Natural = 0  # evaluations without a better one; 0: never
-    save_every: Natural = 0  # optimizer steps between saves within an epoch; 0: none
-    log_every: Count = 10  # optimizer steps
-    tensorboard: bool = False  # the log for TensorBoard, too
-    skip_limit: Natural = 10  # steps whose gradient is no number, and which are left out
-    workers: Natural = 0
-    seed: Natural = 42
-    freeze: list[str] = []  # modules (or patterns) that keep their weights, as in evaluation
     losses: dict[str, float | str] = {}  # changes to the loss settings
     denoising_warmup_epochs: Natural = 0  # in which its losses grow from a third to all
 
@@ -228,6 +204,10 @@ class TrainRecipe(Section):
                     f"training.losses.{name} is {value!r}; expected a number from 0 {upper}"
                 )
         return LossSettings(**self.training.losses)  # type: ignore[arg-type]
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything filled in, as a recipe that says the same."""
+        return self.model_dump(mode="json")
 
     def multipliers(self) -> dict[str, float]:
         refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))

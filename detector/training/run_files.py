@@ -1,7 +1,7 @@
 """The folder of a training run: checkpoints, history, log and curves."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ import yaml
 from detector.checkpoint import (
     load_checkpoint,
     save_checkpoint,
-    save_weights,
 )
 from detector.disk.atomic import new_text, remove_temporaries
 from detector.errors import UserError
-from detector.network.model import HybridDetector
 from detector.training.curves import draw_curves
 
 History = dict[str, list[float | None]]
@@ -51,19 +49,13 @@ class RunFiles:
         text = "".join(f"{line}\n" for line in lines if _step(line) < step)
         new_text(path, text, overwrite=True)
 
-    def load(self, device: torch.device) -> dict[str, Any]:
-        return load_checkpoint(self.latest, device, "training")
+    def load(self, device: torch.device, kind: str) -> dict[str, Any]:
+        return load_checkpoint(self.latest, device, kind)
 
     def save(self, checkpoint: Mapping[str, Any], *, best: bool = False) -> None:
         """``latest.pth``, and before it ``best.pth`` if it is that."""
         for path in (self.folder / "best.pth", self.latest)[not best :]:
             save_checkpoint(path, checkpoint)
-
-    def save_model(
-        self, model: HybridDetector, classes: Sequence[str], origin: Mapping[str, str]
-    ) -> None:
-        """``model.safetensors``: the weights alone, with config, class names and origin."""
-        save_weights(self.folder / "model.safetensors", model, classes, origin)
 
     def save_history(self, history: History) -> None:
         text = json.dumps(history, indent=2)

@@ -1,19 +1,11 @@
 """Which optimizer steps were skipped, for gradients that are NaN or infinite."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from detector.training.distributed import DistributedContext
-
-
-@dataclass(frozen=True)
-class OptimizerStep:
-    number: int
-    skipped: Tensor  # on the device, () bool
-    image_ids: Sequence[int]  # of this process
 
 
 class SkippedStepTracker:
@@ -25,18 +17,19 @@ class SkippedStepTracker:
 
     def __init__(self, distributed: DistributedContext) -> None:
         self._distributed = distributed
-        self._pending: list[OptimizerStep] = []
+        self._pending: list[tuple[int, Tensor]] = []
 
-    def add(self, step: OptimizerStep) -> None:
-        self._pending.append(step)
+    def add(self, step: int, skipped: Tensor) -> None:
+        """``skipped``: () bool on the device."""
+        self._pending.append((step, skipped))
 
-    def fetch(self) -> Iterator[tuple[int, list[int]]]:
-        """Each step skipped since last time, with the image ids of all processes."""
-        steps, self._pending = self._pending, []
-        if not steps:
+    def fetch(self) -> Iterator[int]:
+        """Each step skipped since last time."""
+        pending, self._pending = self._pending, []
+        if not pending:
             return
         # A process may have seen a NaN loss, and the others not.
-        flags = self._distributed.mean(torch.stack([step.skipped for step in steps]).float())
-        for step, skipped in zip(steps, flags.tolist(), strict=True):
+        flags = self._distributed.mean(torch.stack([skipped for _, skipped in pending]).float())
+        for (step, _), skipped in zip(pending, flags.tolist(), strict=True):
             if skipped:
-                yield step.number, self._distributed.all_gather(list(step.image_ids))
+                yield step

@@ -22,7 +22,9 @@ def synchronize_norms(model: nn.Module, distributed: DistributedContext) -> None
         return
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.forward = partial(_normalize, module, module.forward)  # type: ignore[method-assign]
+            forward = partial(_normalize, module, module.forward)
+            # A collective has no place in a compiled kernel.
+            module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
 
 
 def _normalize(norm: nn.BatchNorm2d, alone: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def test_the_schedules_of_the_thesis(
         ("augmentation.color_jitter=[0, 0, 0, 0.6]", "color_jitter turns hues by 0.6"),
         ("augmentation.image_size=32", "image_size: input should be greater than or equal to 64"),
         ("training.ema=1.0", "training.ema: input should be less than 1"),
-        ("training.precision=fp16", "training.precision: input should be 'fp32' or 'bf16'"),
+        ("training.precision=fp8", "training.precision: input should be 'fp32', 'tf32'"),
         ("training.multipliers={transformer: 2}", 'unknown key "training.multipliers.transformer"'),
         ("training.mixing=[{begin: 0, probability: 0.5}]",
          "training.mixing.0: a probability goes with mixup or cutmix"),

@@ -20,6 +20,7 @@ from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.errors import UserError
 from detector.network.model import HybridDetector
+from detector.training.detection import detection_trainer
 from detector.training.recipe import TrainRecipe, parse_recipe
 from detector.training.trainer import Trainer
 
@@ -54,7 +55,7 @@ def recipe(**training: object) -> TrainRecipe:
 
 
 def trainer(folder: Path, count: int = 8, **training: object) -> Trainer:
-    return Trainer(recipe(**training), limit(Shapes(100, size=64), count), folder)
+    return detection_trainer(recipe(**training), limit(Shapes(100, size=64), count), folder)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -111,7 +112,7 @@ def test_denoising_trains_and_its_warm_up_counts(tmp_path: Path) -> None:
     for name, epochs in (("a", 0), ("b", 0), ("c", 3)):
         made = recipe(epochs=2, denoising_warmup_epochs=epochs)
         made = made.model_copy(update={"model": made.model | {"denoising": "contrastive"}})
-        run = Trainer(made, limit(Shapes(100, size=64), 4), tmp_path / name)
+        run = detection_trainer(made, limit(Shapes(100, size=64), 4), tmp_path / name)
         start = run.model.denoising.labels.detach().clone()  # type: ignore[union-attr]
         results.append(weights(run.run(Silent())))
         assert not torch.equal(start, results[-1]["denoising.labels"])
@@ -135,7 +136,7 @@ def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
 
 def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.3, 0.5])
-    run = Trainer(
+    run = detection_trainer(
         recipe(),
         limit(Shapes(100, size=64), 6),
         tmp_path,
@@ -151,6 +152,23 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     history = json.loads((tmp_path / "history.json").read_text())
     assert history["val_mAP_50_95"] == [0.1, 0.5, 0.3, 0.5]
     assert len(history["train_loss"]) == 4
+
+
+@pytest.mark.parametrize("score", [-1.0, float("nan"), None])
+def test_where_nothing_chooses_the_best_weights_the_last_are_kept(
+    tmp_path: Path, score: float | None
+) -> None:
+    """As with a validation set that shows no object."""
+    run = detection_trainer(
+        recipe(epochs=2),
+        limit(Shapes(100, size=64), 3),
+        tmp_path,
+        evaluate=lambda _: {"mAP_50_95": score, "mAP_50": score},  # type: ignore[dict-item]
+    )
+    kept = weights(run.run(Silent()))
+    assert run.state.best_epoch == 0
+    assert all(torch.equal(kept[name], value) for name, value in run.model.state_dict().items())
+    assert (tmp_path / "best.pth").is_file()
 
 
 def test_a_checkpoint_holds_all_that_rebuilds_the_model(tmp_path: Path) -> None:
@@ -231,7 +249,7 @@ def test_resuming_another_model_is_refused(tmp_path: Path) -> None:
         {"model": {**SMALL, "queries": 9}, "data": {"kind": "shapes"}, "training": {}}, "test"
     )
     with pytest.raises(UserError, match="another model config"):
-        Trainer(other, Shapes(8, size=64), tmp_path).run(Silent(), resume=True)
+        detection_trainer(other, Shapes(8, size=64), tmp_path).run(Silent(), resume=True)
 
 
 def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
@@ -269,7 +287,7 @@ def test_the_last_batches_of_an_epoch_are_divided_by_their_number(tmp_path: Path
     backward, groups, gradients = run._backward, [], []
 
     def watched(*args: Any, sync: bool) -> dict[str, torch.Tensor]:
-        groups.append((args[2], sync))
+        groups.append((args[1], sync))
         return backward(*args, sync=sync)
 
     content = run.model.queries.content
@@ -283,8 +301,8 @@ def test_the_last_batches_of_an_epoch_are_divided_by_their_number(tmp_path: Path
 @pytest.mark.parametrize(
     ("limit", "message"),
     [
-        (9, "no batch with a loss that is a number in epoch 1.*Try a lower training.lr"),
-        (1, "2 steps without a gradient that is a number, training.skip_limit is 1 in epoch 1"),
+        (9, "no batch with a finite loss in epoch 1.*Try a lower training.lr"),
+        (1, "2 steps with a gradient that is NaN or infinite, training.skip_limit is 1 in epoch 1"),
     ],
 )
 def test_losses_that_are_no_numbers_stop_with_a_clear_word(
@@ -426,7 +444,7 @@ def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> N
         seen.append(model.queries.content.sum().item())
         return {"mAP_50_95": len(seen) / 10, "mAP_50": 0.9}
 
-    run = Trainer(
+    run = detection_trainer(
         recipe(epochs=2, ema=0.5), limit(Shapes(100, size=64), 6), tmp_path, evaluate=evaluate
     )
     run.run(Silent())
@@ -443,7 +461,7 @@ def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> N
 
 def test_a_run_stops_when_nothing_gets_better(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.3, 0.5, 0.9])
-    run = Trainer(
+    run = detection_trainer(
         recipe(epochs=5, stop_after=2),
         limit(Shapes(100, size=64), 6),
         tmp_path,
@@ -455,7 +473,7 @@ def test_a_run_stops_when_nothing_gets_better(tmp_path: Path) -> None:
 
 
 def test_training_images_are_evaluated_on_request(tmp_path: Path) -> None:
-    run = Trainer(
+    run = detection_trainer(
         recipe(epochs=2, evaluate_every=2),
         limit(Shapes(100, size=64), 6),
         tmp_path,
@@ -478,7 +496,9 @@ def test_activations_computed_again_change_nothing_and_rename_nothing(
     for checkpointing in (False, True):
         made = recipe(epochs=1, activation_checkpointing=checkpointing)
         made = made.model_copy(update={"model": made.model | {"norm": norm}})
-        Trainer(made, limit(Shapes(100, size=64), 8), tmp_path / str(checkpointing)).run(Silent())
+        detection_trainer(made, limit(Shapes(100, size=64), 8), tmp_path / str(checkpointing)).run(
+            Silent()
+        )
     one, other = (weights(tmp_path / str(x) / "model.safetensors") for x in (False, True))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -530,12 +550,12 @@ def test_batches_of_one_tiny_image_train_or_are_refused(tmp_path: Path) -> None:
     changes = {"widths": [16, 32, 16, 64], "d_model": 64}
     made = recipe(epochs=1, batch_size=1, multi_scale=[32, 64])
     made = made.model_copy(update={"model": made.model | changes})
-    Trainer(made, limit(Shapes(100, size=64), 2), tmp_path / "run").run(Silent())
+    detection_trainer(made, limit(Shapes(100, size=64), 2), tmp_path / "run").run(Silent())
     with pytest.raises(UserError, match=r"training\.multi_scale: image_size is 32.*p6 is one cell"):
         trainer(tmp_path, batch_size=1, multi_scale=[32, 64])
     normed = made.model_copy(update={"model": made.model | {"norm": "bn"}})
     with pytest.raises(UserError, match=r"leave batch norm .* one number per channel of p6"):
-        Trainer(normed, limit(Shapes(100, size=64), 2), tmp_path / "bn")
+        detection_trainer(normed, limit(Shapes(100, size=64), 2), tmp_path / "bn")
 
 
 def test_the_average_begins_with_the_weights_that_a_run_begins_from(tmp_path: Path) -> None:
@@ -559,10 +579,11 @@ def test_the_images_of_every_batch_of_a_step_left_out_are_kept(tmp_path: Path) -
             run.model.queries.content.grad.fill_(float("nan"))  # type: ignore[union-attr]
         return terms
 
-    def watched(*args: object) -> None:
-        step(*args)  # type: ignore[arg-type]
+    def watched(*args: object) -> Any:
+        done = step(*args)  # type: ignore[arg-type]
         state = run.optimizer.state[run.model.queries.content]
         moments.append({name: value.clone() for name, value in state.items()})
+        return done
 
     run._backward, run._step = spoiled, watched  # type: ignore[method-assign]
     run.run(Silent())
