@@ -1,17 +1,19 @@
-"""Writes copies in child processes, kills these at random points, and tells what was left.
+"""Writes copies in child processes, kills these at calls of the system, and tells what was left.
 
-Run by itself, so that forking copies a small process without threads. Prints, for each trial, the
-states of the destination and of its receipt: absent, old, new or broken.
+Each child kills itself just before its n-th call that writes or renames: the same points on every
+machine, of which the first is before anything is there and the last after everything.
+
+Run by itself, so that forking copies a small process without threads. Prints, for each way to
+write, the states of the destination and of its receipt: absent, old, new or broken.
 """
 
 import collections
 import json
 import os
-import random
 import signal
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.receipt import read_receipt
@@ -20,7 +22,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.patch import Change, copy_folder_patched, write_patched
 
 KINDS = ("new", "overwrite", "folder")
-base, work, trials = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+base, work = Path(sys.argv[1]), Path(sys.argv[2])
 
 
 def write(kind: str, target: Path) -> None:
@@ -43,25 +45,49 @@ def content(path: Path) -> dict[str, bytes]:
     return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
 
 
+CALLS = ("open", "mkdir", "write", "pwrite", "copy_file_range", "fsync", "replace", "rename")
+POINTS = 34  # at most, of each way
+
+
+class Counter:
+    """Counts this process' calls, and kills it before the one of a given number."""
+
+    def __init__(self) -> None:
+        self.count, self.last = 0, -1
+        for name in CALLS:
+            setattr(os, name, self._counted(getattr(os, name)))
+
+    def _counted(self, call: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.count += 1
+            if self.count == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **named)
+
+        return counted
+
+
 def main() -> None:
-    draws = random.Random(4)
+    counter = Counter()
     found: dict[str, collections.Counter[str]] = {}
     for kind in KINDS:
         target = work / f"{kind}.safetensors"
-        start = time.monotonic()
+        if kind == "overwrite":
+            (work / f"whole-{kind}").write_bytes(b"old")
+        counter.count = 0
         write(kind, work / f"whole-{kind}")
-        span = time.monotonic() - start
+        # One more than there are, so that one child ends.
+        points = sorted({1 + counter.count * i // (POINTS - 1) for i in range(POINTS)})
         whole = content(work / f"whole-{kind}")
         states: collections.Counter[str] = collections.Counter()
-        for _ in range(trials):
+        for point in points:
             if kind == "overwrite":
                 target.write_bytes(b"old")
             child = os.fork()
             if child == 0:
+                counter.count, counter.last = 0, point
                 write(kind, target)
                 os._exit(0)
-            time.sleep(draws.uniform(0, 1.3 * span))
-            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             if not target.exists():
                 states["absent"] += 1

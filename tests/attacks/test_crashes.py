@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-TRIALS = 34  # of each of three ways to write
 
-
-def test_killed_at_a_hundred_random_points(tmp_path: Path) -> None:
+def test_killed_before_calls_that_write(tmp_path: Path) -> None:
     base, work = tmp_path / "base", tmp_path / "work"
     base.mkdir()
     work.mkdir()
@@ -20,18 +18,14 @@ def test_killed_at_a_hundred_random_points(tmp_path: Path) -> None:
     save_file(tensors, base / "model.safetensors")
     (base / "config.json").write_text("{}")
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("killed.py"), base, work, str(TRIALS)],
-        capture_output=True, text=True, check=False, timeout=300,
+        [sys.executable, Path(__file__).with_name("killed.py"), base, work],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     new, overwritten, folder = found["new"], found["overwrite"], found["folder"]
-    assert "broken" not in {**new, **overwritten, **folder}
-    assert set(overwritten) <= {"old", "new"}
-    # The points were on both sides of the end, or nothing was tested.
-    assert new["absent"] > 0
-    assert overwritten["old"] > 0
-    assert folder["absent"] > 0
-    assert new.get("new", 0) + overwritten.get("new", 0) + folder.get("new", 0) > 0
-    # A copy never comes without its receipt.
-    assert new.get("receipt", 0) == new.get("new", 0)
+    assert min(new["absent"], overwritten["old"], folder["absent"]) > 0
+    # Only who was not killed before the last call has put the file in its place.
+    assert new == {"absent": new["absent"], "new": 1, "receipt": 1}  # never without its receipt
+    assert overwritten == {"old": overwritten["old"], "new": 1}
+    assert folder == {"absent": folder["absent"], "new": 1}

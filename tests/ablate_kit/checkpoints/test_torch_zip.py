@@ -1,6 +1,5 @@
 """What a torch zip file may claim about its tensors, and what it may not."""
 
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,7 @@ def test_names_cannot_be_multiplied_without_end(zipped: Any, ref: Any, call: Any
     tree: Any = {"w": view(call, ref(), 0, (4,), (1,))}
     for _ in range(40):
         tree = {"a": tree, "b": tree}
-    start = time.perf_counter()
+    # Without a bound, neither would end in a lifetime.
     with pytest.raises(CheckpointError, match="too many names"):
         open_archive(zipped(tree, {"0": FOUR}))
     numbers: Any = list(range(1000))
@@ -179,7 +178,6 @@ def test_names_cannot_be_multiplied_without_end(zipped: Any, ref: Any, call: Any
         numbers = [numbers, numbers]
     with pytest.raises(CheckpointError, match="too many names"):
         open_archive(zipped(numbers))
-    assert time.perf_counter() - start < 5
 
 
 def test_containers_nested_beyond_reason_are_refused(zipped: Any) -> None:
