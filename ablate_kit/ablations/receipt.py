@@ -16,6 +16,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint, show
 from ablate_kit.checkpoints.embedded import KEY, place_in
 from ablate_kit.errors import UserError
+from detector.disk.bounded import SETTINGS, read_bounded
 
 CUT = "ablation"
 REWRITES = ("swap", "graft", "convert")
@@ -190,19 +191,21 @@ def receipt_text(checkpoint: Checkpoint) -> tuple[str, str] | None:
     for verb in (CUT, *REWRITES):
         path = receipt_path(checkpoint.path, folder=folder, verb=verb)
         if path.is_file():
-            return _text(path), str(path)
+            return _decoded(_bytes(path), path), str(path)
     return None
 
 
 def read_receipt(path: Path) -> Receipt | Rewrite:
     """The receipt at ``path``, which is its file, or that of a checkpoint that has one."""
-    if path.is_dir() or _is_binary(path):
+    # Not opened twice: it may be a pipe.
+    content = None if path.is_dir() or _is_binary(path) else _bytes(path)
+    if content is None:
         with open_checkpoint(path) as checkpoint:
             found = receipt_of(checkpoint)
         if found is None:
             raise UserError(f"{path} has no receipt")
         return found
-    return _parsed(_text(path), str(path))
+    return _parsed(_decoded(content, path), str(path))
 
 
 def made_by(checkpoint: Checkpoint) -> Ablation | None:
@@ -212,6 +215,8 @@ def made_by(checkpoint: Checkpoint) -> Ablation | None:
 
 
 def _is_binary(path: Path) -> bool:
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return b"\0" in file.read(4096)
@@ -219,11 +224,16 @@ def _is_binary(path: Path) -> bool:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bounded(path, SETTINGS, pipes=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode()
     except ValueError:
         raise UserError(f"{path} is not valid JSON; expected a receipt") from None
 

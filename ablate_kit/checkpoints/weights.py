@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ablate_kit.errors import did_you_mean
+from detector.disk.bounded import SETTINGS, read_bounded
 
 from . import openmmlab
 from .archive import Archive, open_archive
@@ -195,7 +196,7 @@ def _config(path: Path, archive: Archive) -> Mapping[str, Any] | None:
     file = path / "config.json"
     if path != archive.path and file.is_file():
         try:
-            parsed = json.loads(file.read_text(encoding="utf-8"))
+            parsed = json.loads(read_bounded(file, SETTINGS))
         except OSError as error:
             raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:

@@ -9,10 +9,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from ablate_kit.cli import edge
+from detector.disk import bounded
 
 # Where in ``ablate_kit.cli`` each command is: a function, or the ``app`` of a group.
 COMMANDS = {
@@ -58,7 +60,10 @@ def app(words: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     made.callback()(_group)
-    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+    given = words[:1]
+    if given and given[0].startswith("--read-limit"):
+        given = words[1:2] if "=" in given[0] else words[2:3]
+    for name in given if given and given[0] in COMMANDS else COMMANDS:
         module, _, attribute = COMMANDS[name].partition(".")
         found = getattr(importlib.import_module(f"ablate_kit.cli.{module}"), attribute)
         if isinstance(found, typer.Typer):
@@ -68,8 +73,16 @@ def app(words: Sequence[str]) -> typer.Typer:
     return made
 
 
-def _group() -> None:
-    """Without this, a program with a single command would take no command's name."""
+def _group(
+    read_limit: Annotated[
+        str | None,
+        typer.Option(help="Read larger files, and files that unpack to more, such as 8GB."),
+    ] = None,
+) -> None:
+    # Without this function, a program with a single command would take no command's name.
+    if read_limit is not None:
+        bounded.size_of(read_limit, "--read-limit")
+        os.environ[bounded.VARIABLE] = read_limit  # for processes that are started, too
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.arrays import read_arrays
 from ablate_kit.metrics.boxes import Floats
 from ablate_kit.metrics.columns import (
     Ints,
@@ -303,12 +303,7 @@ class Detections:
                 does not have.
         """
         where = str(path)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                columns = dict(arrays)
-        # An .npy file loads as an array, which is no context: a TypeError.
-        except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:
-            raise UserError(f"{where}: not a readable npz file of detections ({error})") from None
+        columns = read_arrays(path)
         for name in ("image_ids", "category_ids", "image", "boxes", "scores", "labels"):
             if name not in columns:
                 raise UserError(f'{where}: has no array "{name}", so it holds no detections')

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from detector.disk.bounded import SETTINGS, read_bounded
+
 
 def description_files(model: str | None) -> list[Path]:
     """The files that ``--model`` names: a Hugging Face folder's configuration and code, or a
@@ -31,7 +33,7 @@ def _follow(path: Path, found: dict[Path, None]) -> None:
 def _bases(path: Path) -> Iterator[Path]:
     """What ``_base_`` names, and what is imported with MMEngine's ``read_base``."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(read_bounded(path, SETTINGS))
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return
     for node in ast.walk(tree):

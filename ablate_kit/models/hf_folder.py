@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ablate_kit.errors import UserError, did_you_mean
+from detector.disk.bounded import SETTINGS, read_bounded
 
 # What transformers reads beside the weights.
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
@@ -158,7 +159,7 @@ def _reason(error: Exception, what: str, folder: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_bounded(path, SETTINGS))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from detector.disk.bounded import DOCUMENT, allowed, read_bounded
 from detector.errors import UserError, did_you_mean
 
 Pixels = npt.NDArray[np.uint8]
@@ -75,7 +76,7 @@ def stored_image(path: Path, exif: Exif = "ignore") -> bytes:
     """The bytes of an image file and what else its pixels depend on; UserError where it is missing
     or cannot be read."""
     try:
-        return path.read_bytes() + (b"exif" if exif == "apply" else b"")
+        return read_bounded(path) + (b"exif" if exif == "apply" else b"")
     except FileNotFoundError:
         raise UserError(f"{path}: image file is missing") from None
     except OSError as error:
@@ -196,7 +197,12 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
+    most = allowed(DOCUMENT)
+    if most > DOCUMENT:
+        Image.MAX_IMAGE_PIXELS = most // 3
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is a device or a pipe; expected an image file")
         with _without_warnings():
             opened = Image.open(path)
         with opened as image:
@@ -204,5 +210,10 @@ def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
     except FileNotFoundError:
         raise UserError(f"{path}: image file is missing") from None
     # Pillow's plug-ins report a broken file by any of these.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path}: image does not decode: {error} "
+            f'"ablate --read-limit {4 * most // 10**9}GB ..." reads larger ones'
+        ) from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: image does not decode: {error}") from error

@@ -5,9 +5,7 @@ by default the first ends it; ``ablate data check`` collects them, and what they
 out.
 """
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,9 +26,9 @@ from detector.data.fields import (
     shown,
     whole,
 )
+from detector.disk.bounded import PACKED_ERRORS, read_bounded
 from detector.errors import UserError
 
-_GZIP = b"\x1f\x8b"
 _PARTS = "an object with images, annotations and categories"
 _MALFORMED = "malformed annotation"
 
@@ -145,14 +143,12 @@ def read_instances(
 def read_document(path: Path) -> dict[str, Any]:
     """The object with the three lists in a JSON file, gzipped or not, byte order mark or not."""
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if data.startswith(_GZIP) else data
+        data = read_bounded(path, pipes=True, unpack=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except OSError as error:  # gzip's own errors are OSErrors too
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    except PACKED_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}") from error
     if not data.strip(b" \t\r\n\0\xef\xbb\xbf\xff\xfe"):
         raise UserError(f"{path}: the file is empty; expected {_PARTS}")
     try:

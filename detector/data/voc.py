@@ -20,6 +20,7 @@ from detector.data.image_files import (
     read_image,
     stored_image,
 )
+from detector.disk.bounded import SETTINGS, read_bounded
 from detector.errors import UserError, did_you_mean
 
 CLASSES = (
@@ -252,7 +253,7 @@ def _lines(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bounded(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}") from error
 
@@ -284,7 +285,7 @@ def _annotations(image: _Image, classes: tuple[str, ...], difficult: Difficult) 
 def read_tree(path: Path) -> ET.Element:
     """The parsed file of one image's annotations."""
     try:
-        return ET.fromstring(path.read_bytes(), ET.XMLParser(target=_PlainTree()))  # noqa: S314
+        return ET.fromstring(read_bounded(path, SETTINGS), ET.XMLParser(target=_PlainTree()))  # noqa: S314
     except FileNotFoundError:
         raise UserError(f"{path}: annotation file is missing") from None
     # The last two: a declared encoding that does not exist, or that the parser does not take.

@@ -8,11 +8,13 @@ appends cuts it off.
 import os
 from pathlib import Path
 
+from detector.disk.bounded import read_bounded
+
 
 def whole_lines(path: Path) -> list[bytes]:
     """The complete lines of a file, without their ends; none where there is no file."""
     try:
-        data = path.read_bytes()
+        data = read_bounded(path)
     except FileNotFoundError:
         return []
     return data.split(b"\n")[:-1]

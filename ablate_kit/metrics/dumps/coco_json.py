@@ -1,15 +1,14 @@
 """COCO results: a JSON list of ``image_id``, ``category_id``, ``bbox``, ``score``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.columns import Rows, integers, numbers, values
 from ablate_kit.metrics.dumps.annotations import Annotated
-from ablate_kit.metrics.dumps.files import is_json_lines, json_lines, json_rows
+from ablate_kit.metrics.dumps.files import json_rows
 from ablate_kit.metrics.dumps.raw import Indices, Raw, image_positions, position
 
 
@@ -24,9 +23,8 @@ def read_coco_json(path: Path, against: Annotated, *, has_sizes: bool) -> Raw:
         UserError: no such file, not JSON, no list, or a row without one of its four values.
     """
     where, columns, first = str(path), [], 0
-    one_to_a_line = is_json_lines(path)
-    lines: list[int] = []
-    for rows, at in json_lines(path) if one_to_a_line else _without_lines(path):
+    one_to_a_line, lines = False, list[int]()
+    for rows, at in json_rows(path):
         columns.append(
             (
                 _ids(rows, "image_id", where, first),
@@ -36,7 +34,9 @@ def read_coco_json(path: Path, against: Annotated, *, has_sizes: bool) -> Raw:
             )
         )
         first += len(rows)
-        lines += at
+        if at is not None:
+            one_to_a_line = True
+            lines += at
     images, labels, boxes, scores = zip(*columns, strict=True)
     image_ids, category_ids = _joined(images), _joined(labels)
     return Raw(
@@ -53,11 +53,6 @@ def read_coco_json(path: Path, against: Annotated, *, has_sizes: bool) -> Raw:
         notes=(f"{where}: JSON lines, an object in each, not a list",) if one_to_a_line else (),
         lines=np.array(lines, dtype=np.int64) if one_to_a_line else None,
     )
-
-
-def _without_lines(path: Path) -> Iterator[tuple[list[Any], list[int]]]:
-    for rows in json_rows(path):
-        yield rows, []
 
 
 def _ids(rows: Rows, key: str, where: str, first: int) -> Indices | list[str]:

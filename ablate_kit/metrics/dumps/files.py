@@ -1,21 +1,20 @@
 """JSON and text out of files, plain or gzipped, with errors that name the file."""
 
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from ablate_kit.errors import UserError
-
-_GZIP = b"\x1f\x8b"
+from detector.disk.bounded import DOCUMENT, PACKED_ERRORS, ROWS, open_bounded, too_large
 
 # Characters read at a time: bounds the memory of a file of any size.
 _BLOCK = 1 << 22
+
+_LONGEST_ROW = 64_000_000
 
 _EMPTY = "an empty file"
 
@@ -38,17 +37,22 @@ def read_lines(path: Path) -> list[str]:
         return [line.removesuffix("\n") for line in file]
 
 
-def json_rows(path: Path) -> Iterator[list[Any]]:
-    """The elements of a file that is one JSON list of objects, some thousands at a time.
+def json_rows(path: Path) -> Iterator[tuple[list[Any], list[int] | None]]:
+    """The objects of a file that is one JSON list of them, some thousands at a time.
 
     A file of gigabytes takes no more memory than a block of it. A block is cut between two objects:
-    where that turns out to be inside of one, it does not parse, and grows by the next block.
+    where that turns out to be inside of one, it does not parse, and grows by the next block. Where
+    the file has one object to a line instead, their lines come with them.
 
     Raises:
-        UserError: as ``read_json``; or the value is no list.
+        UserError: as ``read_json``; or the value is no list; or one row is too long.
     """
-    with open_text(path) as file:
-        text = file.read(_BLOCK).lstrip()
+    with open_text(path, ROWS) as file:
+        text = file.read(_BLOCK)
+        if _begins_json_lines(text):
+            yield from _json_lines(file, text, path)
+            return
+        text = text.lstrip()
         if not text:
             raise UserError(f"{path}: {_EMPTY}; expected COCO results, [] if there are none")
         if not text.startswith("["):
@@ -56,16 +60,18 @@ def json_rows(path: Path) -> Iterator[list[Any]]:
         text = text[1:]
         while more := file.read(_BLOCK):
             text += more
+            if len(text) > _LONGEST_ROW:
+                raise too_large(f"one row of {path}", _LONGEST_ROW)
             match = _last_between(text)
             if match is None:
                 continue
             try:
                 rows = json.loads(f"[{text[: match.start() + 1]}]")
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            yield rows
+            yield rows, None
             text = text[match.end() :]
-        yield _parsed(f"[{text}", path)
+        yield _parsed(f"[{text}", path), None
 
 
 def _last_between(text: str) -> re.Match[str] | None:
@@ -87,20 +93,21 @@ def _kind(text: str) -> str:
     return f"this begins with {text[:20]!r}"
 
 
-def json_lines(path: Path) -> Iterator[tuple[list[Any], list[int]]]:
-    """The values of a file with one to a line, some thousands at a time, and their lines.
-
-    Raises:
-        UserError: as ``read_json``; the line is named.
-    """
-    with open_text(path) as file:
-        number, text = 1, ""
-        while more := file.read(_BLOCK):
-            lines = (text + more).split("\n")
-            text = lines.pop()
-            yield _values_of(lines, number, path)
-            number += len(lines)
-        yield _values_of([text], number, path)
+def _json_lines(
+    file: TextIO, text: str, path: Path
+) -> Iterator[tuple[list[Any], list[int] | None]]:
+    """The values of a file with one to a line, and their lines; ``text`` is its beginning."""
+    number, more = 1, text
+    text = ""
+    while more:
+        lines = (text + more).split("\n")
+        text = lines.pop()
+        if len(text) > _LONGEST_ROW:
+            raise too_large(f"{path}:{number + len(lines)}", _LONGEST_ROW)
+        yield _values_of(lines, number, path)
+        number += len(lines)
+        more = file.read(_BLOCK)
+    yield _values_of([text], number, path)
 
 
 def _values_of(lines: list[str], first: int, path: Path) -> tuple[list[Any], list[int]]:
@@ -108,17 +115,14 @@ def _values_of(lines: list[str], first: int, path: Path) -> tuple[list[Any], lis
     return [_parsed(lines[i - first], f"{path}:{i}") for i in at], at
 
 
-def is_json_lines(path: Path) -> bool:
+def _begins_json_lines(text: str) -> bool:
     """Whether a file's first line is a whole object: that of COCO results, or one of several."""
-    with open_text(path) as file:
-        line = file.readline(_BLOCK)
-        while line and not line.strip():
-            line = file.readline(_BLOCK)
-        try:
-            first = json.loads(line) if line.startswith("{") else None
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(first, dict) and ("bbox" in first or file.read(_BLOCK).strip() != "")
+    line, _, rest = text.lstrip().partition("\n")
+    try:
+        first = json.loads(line) if line.startswith("{") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and ("bbox" in first or rest.strip() != "")
 
 
 def _parsed(text: str, path: Path | str) -> Any:
@@ -131,21 +135,20 @@ def _parsed(text: str, path: Path | str) -> Any:
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path, most: int = DOCUMENT) -> Iterator[TextIO]:
     try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == _GZIP
-            raw.seek(0)
-            stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-            with io.TextIOWrapper(stream, encoding=_encoding(stream.peek(2)[:2])) as file:
-                yield file
+        with (
+            open_bounded(path, most, pipes=True, unpack=True) as stream,
+            io.TextIOWrapper(stream, encoding=_encoding(stream.peek(2)[:2])) as file,
+        ):
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; expected a file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file: {error}") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except PACKED_ERRORS as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 

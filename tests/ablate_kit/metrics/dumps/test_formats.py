@@ -130,7 +130,7 @@ def test_blocks_cut_between_rows_only(tmp_path, monkeypatch, block):
     path = tmp_path / "rows.json"
     path.write_text("  " + json.dumps(rows, indent=1))
     monkeypatch.setattr(files_module, "_BLOCK", block)
-    parts = list(json_rows(path))
+    parts = [rows for rows, _ in json_rows(path)]
     assert [row for part in parts for row in part] == rows
     assert (len(parts) > 5) == (block < 1 << 20)
 
@@ -141,7 +141,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     path.write_text("[" + ",".join([row] * 40_000) + "]")
     monkeypatch.setattr(files_module, "_BLOCK", 1 << 14)
     tracemalloc.start()
-    count = sum(len(rows) for rows in json_rows(path))
+    count = sum(len(rows) for rows, _ in json_rows(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 40_000
