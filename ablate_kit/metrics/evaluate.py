@@ -102,7 +102,7 @@ class Evaluation:
                 ),
                 counts={key: int(count) for key, count in values["counts"].items()},
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise UserError(
                 f"not an evaluation: {type(error).__name__} {error}; expected the parts "
                 '"overall", "per_class", "thresholds" and "counts"'

@@ -1,0 +1,147 @@
+"""Folders of runs come from strangers, too: damaged ones are refused with our own error."""
+
+import contextlib
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.retraining.study import Outcome
+from ablate_kit.sweeps.ledger import Entry, Ledger
+from ablate_kit.sweeps.study import images_of, results
+
+STRANGE = [
+    None, True, -1, 10**400, 1.5, float("nan"), "", "x", "\0", "\ud800", "a" * 5000, "../../x",
+    "/dev/zero", [], [[]], {}, {"x": 1}, [None],
+]  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a JSON value, the value itself first."""
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+    elif isinstance(value, list) and value:
+        yield from places(value[0], (*path, 0))
+
+
+def changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
+    if not path:
+        return to
+    value = copy.deepcopy(value)
+    inner = value
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = to
+    return value
+
+
+def annotated() -> GroundTruth:
+    """One object on one image."""
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
+    return GroundTruth.from_coco(
+        {
+            "images": [{"id": 1, "width": 9, "height": 9}],
+            "annotations": [box],
+            "categories": [{"id": 1, "name": "a"}],
+        }
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """A finished sweep of one ablation on one image."""
+    truth = annotated()
+    found = Detections.from_coco_results(
+        [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 8], "score": 0.5}], truth
+    )
+    made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})
+    made.write_truth(truth)
+    ablation = Ablation("cut", "units", (Edit("w", Random(1, 1, 0)),))
+    for one in (None, ablation):
+        key = made.key(one)
+        made.write_detections(key, found)
+        made.finish(Entry(key, one, evaluate(truth, found)))
+    made.note(["a note"])
+    made.close([ablation], 10, 0, {"kind": "shapes", "limit": 1})
+    return made
+
+
+def read(folder: Path) -> None:
+    """All that ``ablate report`` and a sweep that goes on read of a run."""
+    with contextlib.suppress(UserError):
+        Ledger.threads(folder)
+    for read_part in (results, images_of, Ledger.notes, Ledger.study, Ledger.truth):
+        with contextlib.suppress(UserError):
+            read_part(Ledger.existing(folder))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["inputs.json", "study.json", "notes.json", "ledger.jsonl"])
+def test_values_of_another_kind(ledger: Ledger, name: str) -> None:
+    path = ledger.folder / name
+    whole = path.read_text()
+    first, *rest = whole.splitlines() if name.endswith("l") else (whole,)
+    value = json.loads(first)
+    count = 0
+    for place in places(value):
+        for strange in STRANGE:
+            line = json.dumps(changed(value, place, strange))
+            path.write_text("\n".join([line, *rest]) + "\n")
+            read(ledger.folder)
+            count += 1
+    assert count > 15
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "\0" * 100, "\ud800".encode("utf-8", "surrogatepass"), "nul"]
+)
+def test_files_that_are_no_json_and_no_detections(ledger: Ledger, text: str | bytes) -> None:
+    data = text if isinstance(text, bytes) else text.encode()
+    for path in sorted(path for path in ledger.folder.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        for damaged in (data, data + b"\n", whole + data + b"\n", whole[: len(whole) // 2]):
+            path.write_bytes(damaged)
+            read(ledger.folder)
+        path.unlink()
+        read(ledger.folder)
+        path.write_bytes(whole)
+    assert len(results(Ledger.existing(ledger.folder))) == 2
+
+
+def test_a_key_is_no_path(ledger: Ledger) -> None:
+    """It names the file of a variant's detections."""
+    path = ledger.folder / "study.json"
+    study = json.loads(path.read_text())
+    for key in ("../../secret", "/etc/passwd", "a" * 24 + "\n", "A" * 24):
+        study["variants"][0]["key"] = key
+        path.write_text(json.dumps(study))
+        with pytest.raises(UserError, match=re.escape("study.json, variants.0.key: ")):
+            ledger.study()
+
+
+def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
+    truth = ledger.truth()
+    (ledger.folder / "truth.json").write_text(
+        json.dumps(truth.to_coco() | {"images": [], "annotations": []})
+    )
+    with pytest.raises(UserError):
+        results(ledger)
+
+
+def test_lines_of_a_retraining_study() -> None:
+    whole = {"arm": "a", "seed": 1, "key": "k", "data": "d", "seconds": 1.5, "history": {"x": [1]}}
+    whole["evaluation"] = evaluate(annotated(), Detections.concatenate([])).to_dict()
+    Outcome.of(json.dumps(whole).encode())
+    for place in places(whole):
+        for strange in STRANGE:
+            with contextlib.suppress(ValueError, UserError):
+                Outcome.of(json.dumps(changed(whole, place, strange)).encode())
