@@ -14,7 +14,7 @@ from ablate_kit.ablations.apply import check_fits, encoded, parts
 from ablate_kit.ablations.receipt import Receipt, Rewrite
 from ablate_kit.ablations.write import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.checkpoints.digest import digest, digest_without_receipt
+from ablate_kit.checkpoints.digest import digest_of_archive, digest_without_receipt
 from ablate_kit.checkpoints.elements import carrier
 from ablate_kit.checkpoints.values import read_bits
 from ablate_kit.errors import UserError
@@ -71,7 +71,7 @@ def _elements(checkpoint: Checkpoint, receipt: Receipt) -> Iterator[Check]:
 
 def _bytes(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> Check:
     archive = checkpoint.archive
-    found = digest(archive.files) if checkpoint.folder else digest_without_receipt(archive)
+    found = digest_of_archive(archive) if checkpoint.folder else digest_without_receipt(archive)
     if found == receipt.output:
         return Check("bytes", True, f"SHA-256 {found}")
     return Check("bytes", False, f"SHA-256 {found}, and the receipt says {receipt.output}")

@@ -10,7 +10,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits, file_changes
 from ablate_kit.ablations.receipt import Receipt, Rewrite, own_path, text_of, versions
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import digest
+from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.checkpoints.patch import Note, copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
@@ -127,7 +127,7 @@ def _base_digest(checkpoint: Checkpoint) -> Iterator[Callable[[], str]]:
 
     def work() -> None:
         try:
-            made.append(digest(checkpoint.archive.files))
+            made.append(digest_of_archive(checkpoint.archive))
         except UserError as error:
             failed.append(error)
 
@@ -179,7 +179,7 @@ def note_as_told(receipt: Receipt | Rewrite) -> Note:
 
 def check_base(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> None:
     """Raises ``UserError`` unless ``checkpoint`` is what the receipt's variant was made from."""
-    found = digest(checkpoint.archive.files)
+    found = digest_of_archive(checkpoint.archive)
     if found != receipt.base:
         raise UserError(
             f"{checkpoint.path} has SHA-256 {found}; the receipt is for {receipt.base} "

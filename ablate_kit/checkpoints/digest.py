@@ -34,10 +34,22 @@ def digest_of(files: Mapping[Path, int | None]) -> str:
     return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def digest_of_archive(archive: Archive) -> str:
+    """``digest`` of what an open archive reads: also where its files were replaced meanwhile.
+
+    Raises ``CheckpointError`` where they were written to.
+    """
+    open_at = {path: source.fileno() for path, source in archive.sources.items()}
+    found = digest_of({path: open_at.get(path) for path in archive.files})
+    for source in archive.sources.values():
+        source.check_unchanged()
+    return found
+
+
 def digest_without_receipt(archive: Archive) -> str:
     """``digest`` of what an archive was before its receipt was put into it, if one was."""
     if archive.format != "safetensors":
-        return digest(archive.files)
+        return digest_of_archive(archive)
     source = archive.sources[archive.path]
     head = head_of(source)
     return digest_behind(stripped(head), archive.path, source.fileno(), len(head))

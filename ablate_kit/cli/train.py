@@ -108,13 +108,13 @@ def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
 def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
     """Copies the weights of a checkpoint of the same config; says which file it was."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.checkpoints.digest import digest
+    from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.errors import UserError
     from ablate_kit.models.hybrid import HybridAdapter
 
     with open_checkpoint(path) as checkpoint:
         source = HybridAdapter.open(checkpoint).module
-        files, place = checkpoint.archive.files, checkpoint.place
+        sha256, place = digest_of_archive(checkpoint.archive), checkpoint.place
     wanted, found = model.config.to_dict(), source.config.to_dict()
     for name, value in wanted.items():
         if found[name] != value:
@@ -123,7 +123,7 @@ def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
                 f"--set model.{name}=..."
             )
     model.load_state_dict(source.state_dict())
-    return {"path": str(path), "sha256": digest(files), "weights": place}
+    return {"path": str(path), "sha256": sha256, "weights": place}
 
 
 def mean_average_precisions(record: Mapping[str, float | None]) -> str:

@@ -22,7 +22,7 @@ from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
 from ablate_kit.ablations.verify import Check, exists, original
 from ablate_kit.ablations.write import PLACEHOLDER, Form, check_base, check_suffix, note_as_told
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.checkpoints.digest import digest, digest_of
+from ablate_kit.checkpoints.digest import digest_of, digest_of_archive
 from ablate_kit.checkpoints.elements import bytes_of, write_through
 from ablate_kit.checkpoints.embedded import Place
 from ablate_kit.checkpoints.patch import Note
@@ -111,7 +111,7 @@ def source_of(source: Checkpoint) -> dict[str, str]:
     """How a receipt names the file that a graft took tensors from."""
     return {
         "path": str(source.path),
-        "sha256": digest(source.archive.files),
+        "sha256": digest_of_archive(source.archive),
         "weights": source.place,
     }
 
@@ -187,7 +187,7 @@ def _remade(
             opened = files.enter_context(
                 open_checkpoint(source or Path(origin["path"]), origin["weights"] or None)
             )
-            found = digest(opened.archive.files)
+            found = digest_of_archive(opened.archive)
             if found != origin["sha256"]:
                 raise UserError(
                     f"{opened.path} has SHA-256 {found}; the receipt took tensors from "
@@ -204,7 +204,7 @@ def _remade(
 
 
 def _note(checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]) -> Note:
-    base = digest(checkpoint.archive.files)
+    base = digest_of_archive(checkpoint.archive)
     made_by = {**versions(drawn=False), "torch": torch.__version__}
 
     def note(output: str | None) -> str:

@@ -10,7 +10,7 @@ import PIL
 import torch
 
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.checkpoints.digest import digest_of_archive, sha256
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.description import description_files
@@ -54,7 +54,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
 
 def _checkpoint_digest(checkpoint: Checkpoint) -> str:
     if not checkpoint.folder:
-        return sha256(checkpoint.path)
+        return digest_of_archive(checkpoint.archive)
     return _listed([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])
 
 

@@ -9,7 +9,7 @@ from ablate_kit.ablations.apply import check_fits
 from ablate_kit.ablations.receipt import Receipt, receipt_of
 from ablate_kit.ablations.write import check_free, variant_paths, write_variants
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.checkpoints.digest import digest
+from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.errors import UserError
 
 
@@ -50,7 +50,7 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
             made = receipt_of(copy)
         if not isinstance(made, Receipt) or made.ablation.digest != ablation.digest:
             raise UserError(f"{path} is another variant; choose another place or remove it")
-        base = base or digest(checkpoint.archive.files)
+        base = base or digest_of_archive(checkpoint.archive)
         if made.base != base:
             raise UserError(
                 f"{path} was made from another checkpoint; choose another place or remove it"

@@ -1,11 +1,14 @@
 """Digests of files."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from ablate_kit.checkpoints import CheckpointError
-from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.checkpoints import CheckpointError, open_archive
+from ablate_kit.checkpoints.digest import digest_of_archive, sha256
 
 
 def test_the_digest_is_that_of_the_standard(tmp_path: Path) -> None:
@@ -18,3 +21,18 @@ def test_the_digest_is_that_of_the_standard(tmp_path: Path) -> None:
 def test_a_missing_file_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot read .*nowhere: No such file"):
         sha256(tmp_path / "nowhere")
+
+
+def test_the_digest_is_of_what_was_opened(tmp_path: Path) -> None:
+    """A file that takes the name of an open one is another; one that is written to is refused."""
+    path = tmp_path / "a.safetensors"
+    save_file({"w": np.ones(3, np.float32)}, path)
+    before = sha256(path)
+    with open_archive(path) as archive:
+        save_file({"w": np.zeros(3, np.float32)}, tmp_path / "other")
+        (tmp_path / "other").replace(path)
+        assert digest_of_archive(archive) == before
+    with open_archive(path) as archive:
+        os.utime(path, ns=(0, 0))
+        with pytest.raises(CheckpointError, match="was changed on disk while it was open"):
+            digest_of_archive(archive)
