@@ -74,6 +74,7 @@ def evaluate(
     from ablate_kit.reports.scored import write_details
     from ablate_kit.sweeps.checkpoints import families
     from ablate_kit.sweeps.run import sweep
+    from detector.data.dataset import check_scorable
 
     names = names_of(checkpoints, "a checkpoint")
     if output:
@@ -90,6 +91,7 @@ def evaluate(
         exif=exif,
         voc_classes=voc_classes,
     )
+    check_scorable(dataset)
 
     said: set[str] = set()
 

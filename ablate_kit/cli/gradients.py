@@ -87,6 +87,9 @@ def gradients(
         dataset = open_dataset(
             annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
         )
+        from detector.data.dataset import check_learnable
+
+        check_learnable(dataset)
     elif exif or voc_classes:
         raise UserError("--exif and --voc-classes go with a data set; a recipe has its own keys")
     elif limit:

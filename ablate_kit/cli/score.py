@@ -86,6 +86,9 @@ def score(
         check_free(output)
     against = _against(annotations, voc, split, voc_classes, difficult)
     warn(against.notes)
+    if not len(against.truth):
+        given = f"{annotations or voc}: none of the {len(against.truth.image_ids):,} images has an"
+        raise UserError(f"{given} object, so there is nothing to score against")
     against = replace(against, truth=replace(against.truth, max_detections=max_detections))
     if class_names and not any(uses_class_names(path) for path in detections):
         raise UserError(

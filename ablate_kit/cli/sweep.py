@@ -74,6 +74,7 @@ def sweep(
     from ablate_kit.sweeps.rounds import curves, greedy_sizes, run_rounds
     from ablate_kit.sweeps.study import Where, done_so_far, run_study
     from ablate_kit.sweeps.worker import Settings
+    from detector.data.dataset import check_scorable, notes_on
     from detector.stopping import keeping
 
     plan = load_sweep(recipe, settings or [])
@@ -117,6 +118,8 @@ def sweep(
             raise UserError("reference is set, and no rule takes a mean over its images")
         adapter = adapter_of()
         dataset = plan.data.dataset()
+        warn(notes_on(dataset))
+        check_scorable(dataset)
         warn(unmatched_classes(adapter.classes, dataset.classes))
         check_batches(ablations, len(dataset), plan.evaluation.batch_size)
         if write and ablations:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import how_to_go_on, progress, say, say_where_it_goes_on
+from ablate_kit.cli.output import how_to_go_on, progress, say, say_where_it_goes_on, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -43,7 +43,7 @@ def train(
     from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
     from ablate_kit.models.validation import evaluator
-    from detector.data.dataset import sample
+    from detector.data.dataset import has_objects, notes_on, sample
     from detector.stopping import keeping
     from detector.training.detection import detection_trainer
     from detector.training.distributed import init_process_group, local_device
@@ -72,6 +72,10 @@ def train(
             trainer.set_initial_weights(_fill(trainer.model, init))
         parameters = sum(p.numel() for p in trainer.model.parameters())
         if distributed.is_main:
+            warn(dict.fromkeys((*notes_on(training), *notes_on(validation))))
+            if not has_objects(validation):
+                told = f"none of the {len(validation):,} validation images has an object to find"
+                warn([f"{told}: no mAP will tell which weights are best"])
             say(
                 f"{len(training)} training and {len(validation)} validation images, "
                 f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"

@@ -31,7 +31,7 @@ from ablate_kit.models.adapter import detect_all, ground_truth
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.validation import evaluator
 from ablate_kit.retraining.recipe import Run
-from detector.data.dataset import Dataset
+from detector.data.dataset import Dataset, check_scorable
 from detector.disk.atomic import new_text
 from detector.disk.lines import append_line, whole_lines
 from detector.network.model import HybridDetector
@@ -209,6 +209,7 @@ class _Data:
         key = run.recipe.data.model_dump_json()
         if key not in self._known:
             training, validation = run.recipe.data.datasets()
+            check_scorable(validation)
             truth = ground_truth(validation)
             content = hashlib.sha256()
             for one in (ground_truth(training), truth):

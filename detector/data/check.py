@@ -24,6 +24,7 @@ KINDS = {
     "unknown class": "a name or number that is no class of the data set",
     "degenerate box": "without area, or no box at all",
     "box outside the image": "by more than a pixel",
+    "no objects": "nothing to learn from, or to be found",
     "duplicate": "the same id, name or image twice",
     "in both splits": "an image to learn from and to be tested on",
     "classes differ": "between the two splits",
@@ -143,6 +144,9 @@ def examine(source: Source, count: int | None, advance: Callable[[], None]) -> R
         ignored += sum(one.ignore for one in entry.objects)
         without += not labels
         advance()
+    if objects.total() == ignored:
+        told = "none that is not to be ignored" if ignored else "none in any image"
+        problems.append(Problem("no objects", f"{source.name}: {told}"))
     balance = {name: (objects[i], images[i]) for i, name in enumerate(source.classes)}
     return Report(
         name=source.name,

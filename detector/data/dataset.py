@@ -79,6 +79,19 @@ def has_objects(dataset: Dataset) -> bool:
     return any(not dataset.annotations(index).ignore.all() for index in range(len(dataset)))
 
 
+def check_learnable(dataset: Dataset) -> None:
+    """Refuses a training set without an object to learn."""
+    if not has_objects(dataset):
+        raise UserError(f"none of the {len(dataset):,} training images has an object to learn")
+
+
+def check_scorable(dataset: Dataset) -> None:
+    """Refuses a data set without any object, to be found or ignored."""
+    if not any(len(dataset.annotations(index)) for index in range(len(dataset))):
+        none = f"none of the {len(dataset):,} images has an object"
+        raise UserError(f"{none}, so there is nothing to score against")
+
+
 def subset(dataset: Dataset, indices: Iterable[int]) -> Dataset:
     """The images at ``indices`` of ``dataset``, in that order; IndexError where there is none."""
     chosen = tuple(indices)

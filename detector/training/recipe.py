@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from detector.config import STRIDES, HybridConfig, preset
 from detector.data.coco import Coco
-from detector.data.dataset import Dataset, limit
+from detector.data.dataset import Dataset, check_learnable, limit
 from detector.data.fields import Difficult
 from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
@@ -58,7 +58,7 @@ class VocData(Section):
             Voc(root, split, difficult=self.difficult, classes=self.names(), exif=self.exif)
             for split in (self.train, self.val)
         )
-        return _limited(train, self.train_limit), _limited(val, self.val_limit)
+        return _pair(_limited(train, self.train_limit), _limited(val, self.val_limit))
 
 
 class CocoData(Section):
@@ -90,7 +90,7 @@ class CocoData(Section):
             Coco(annotations, images, difficult=self.difficult, exif=self.exif)
             for annotations, images in (paths[:2], paths[2:])
         )
-        return _limited(train, self.train_limit), _limited(val, self.val_limit)
+        return _pair(_limited(train, self.train_limit), _limited(val, self.val_limit))
 
 
 class ShapesData(Section):
@@ -229,6 +229,11 @@ def _checked(given: Given) -> TrainRecipe:
     recipe.multipliers()
     recipe.training.sizes()
     return recipe
+
+
+def _pair(training: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
+    check_learnable(training)
+    return training, validation
 
 
 def _limited(dataset: Dataset, count: int | None) -> Dataset:

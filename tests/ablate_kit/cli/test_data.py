@@ -121,3 +121,39 @@ def test_mistakes_with_check(refuse: Run, voc: Path, tmp_path: Path) -> None:
     assert "data.root is not set" in refuse(
         "data", "check", shapes, "--set", "data={kind: voc}")  # fmt: skip
     assert 'no split "tset"' in refuse("data", "check", "--voc", voc, "--split", "2007:tset")
+
+
+def test_data_without_objects(
+    run: Run,
+    refuse: Run,
+    hybrid: Path,
+    coco: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = json.loads(coco[0].read_text())
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps(document | {"annotations": []}))
+    told = "none of the 3 images has an object, so there is nothing to score against"
+    (tmp_path / "dt.json").write_text("[]")
+    assert told in refuse("score", tmp_path / "dt.json", "--annotations", empty)
+    data = ("--annotations", empty, "--images", coco[1])
+    assert told in refuse("eval", hybrid, *data)
+    assert "no objects: 1  (nothing to learn from, or to be found)" in run(
+        "data", "check", *data, code=1)  # fmt: skip
+    ignored = tmp_path / "ignored.json"
+    for one in document["annotations"]:
+        one["iscrowd"] = "1"
+    ignored.write_text(json.dumps(document))
+    recipe = tmp_path / "recipe.yaml"
+    kinds = {"train": ignored, "val": ignored}
+    lines = [f"  {kind}_annotations: {path}\n  {kind}_images: {coco[1]}\n"
+             for kind, path in kinds.items()]  # fmt: skip
+    recipe.write_text("model: {preset: tiny}\ndata:\n  kind: coco\n" + "".join(lines))
+    none = "none of the 3 training images has an object to learn"
+    output = tmp_path / "run"
+    assert none in refuse("train", recipe, "-o", output)
+    assert none in refuse("gradients", recipe, "-o", output)
+    assert none in refuse("gradients", hybrid, "--annotations", ignored, "--images", coco[1],
+                          "-o", output)  # fmt: skip
+    assert not output.exists()

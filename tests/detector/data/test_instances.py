@@ -81,7 +81,7 @@ def test_a_mark_is_yes_or_no_however_it_is_written(key: str, folder: Path) -> No
             read_annotations(path)
         with pytest.raises(UserError, match=message):
             Coco(path, folder)
-        assert looked_at(path, folder).counts() == {"malformed annotation": 3}
+        assert looked_at(path, folder).counts() == {"malformed annotation": 3, "no objects": 1}
 
 
 @pytest.mark.parametrize(("difficult", "count", "ignored"), [("ignore", 3, 3), ("keep", 3, 0),
