@@ -15,9 +15,15 @@ from ablate_kit.checkpoints.patch import Note, copy_folder_patched, write_patche
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 
-Form = Literal["safetensors", "torch", "folder"]
+Form = Literal["safetensors", "torch", "pickle", "folder"]
 _TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # what torch.load is given
 _SAFETENSORS = (".safetensors",)
+_SUFFIXES: dict[Form, str] = {
+    "safetensors": ".safetensors",
+    "torch": ".pth",
+    "pickle": ".pkl",
+    "folder": "",
+}
 PLACEHOLDER = "0" * 64  # where a digest is not known yet
 
 
@@ -41,13 +47,14 @@ def _suffix(checkpoint: Checkpoint) -> str:
     if checkpoint.folder:
         return ""
     suffix, form = checkpoint.path.suffix, _form(checkpoint)
-    return {"safetensors": ".safetensors", "torch": ".pth"}[form] if _lies(form, suffix) else suffix
+    return _SUFFIXES[form] if _lies(form, suffix) else suffix
 
 
 def _form(checkpoint: Checkpoint) -> Form:
     if checkpoint.folder:
         return "folder"
-    return "safetensors" if checkpoint.archive.format == "safetensors" else "torch"
+    forms: dict[str, Form] = {"safetensors": "safetensors", "numpy-pickle": "pickle"}
+    return forms.get(checkpoint.archive.format, "torch")
 
 
 def _lies(form: Form, suffix: str) -> bool:
@@ -59,7 +66,7 @@ def check_suffix(form: Form, destination: Path) -> None:
     """Raises ``UserError`` where the suffix of what is to be written says another format."""
     if _lies(form, destination.suffix):
         what = "a folder" if form == "folder" else f"a {form} file"
-        end = {"folder": "no suffix", "safetensors": ".safetensors", "torch": ".pth"}[form]
+        end = _SUFFIXES[form] or "no suffix"
         raise UserError(
             f"{destination} would be {what}, as what it is made from; give a name with {end}"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ablate_kit.errors import did_you_mean
 
 from .errors import CheckpointError
+from .numpy_pickle import read_numpy_pickle
 from .opaque import show
 from .safetensors_file import read_safetensors
 from .shards import is_index, read_index
@@ -33,6 +34,7 @@ _READERS = {
     "safetensors": read_safetensors,
     "torch-zip": read_torch_zip,
     "torch-legacy": read_torch_legacy,
+    "numpy-pickle": read_numpy_pickle,
 }
 
 

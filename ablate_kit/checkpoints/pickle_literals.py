@@ -84,7 +84,11 @@ def _data(width: int) -> Callable[[Machine], None]:
 
 
 def _bytearray(machine: Machine) -> None:
-    machine.push(bytearray(machine.take(machine.number(8))))
+    length = machine.number(8)
+    start = machine.at
+    data = bytearray(machine.take(length))
+    machine.located(data, start)
+    machine.push(data)
 
 
 def _python_2_string(width: int) -> Callable[[Machine], None]:

@@ -11,6 +11,10 @@ from .opaque import Opaque, show
 UNSIGNED_4 = struct.Struct("<I")
 
 
+Places = dict[int, tuple[int, bytes | bytearray]]
+"""Where bytes lie in the stream, by their ``id``; with them."""
+
+
 class EndOfStreamError(IndexError):
     """The stream ends where the pickle goes on."""
 
@@ -25,6 +29,7 @@ class Machine:
         constructors: Mapping[tuple[str, str], Constructor],
         persistent: Callable[[Any], Any] | None,
         copies: int = 1,
+        places: Places | None = None,
     ) -> None:
         self.stream = stream
         self.at = start
@@ -33,6 +38,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self._constructors = constructors
         self._persistent = persistent
+        self._places = places
         # What constructors may copy in all: an argument can be used again at the cost of two bytes.
         self._allowance = copies * len(stream)
 
@@ -41,8 +47,13 @@ class Machine:
         if end > len(self.stream):
             raise EndOfStreamError
         data = self.stream[self.at : end]
+        self.located(data, self.at)
         self.at = end
         return data
+
+    def located(self, data: bytes | bytearray, at: int) -> None:
+        if self._places is not None:
+            self._places[id(data)] = at, data  # held, so that the id stays its own
 
     def line(self) -> bytes:
         end = self.stream.find(b"\n", self.at)

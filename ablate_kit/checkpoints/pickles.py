@@ -11,7 +11,7 @@ from typing import Any
 
 from .constructors import PLAIN, Constructor
 from .errors import CheckpointError
-from .pickle_machine import EndOfStreamError, Machine
+from .pickle_machine import EndOfStreamError, Machine, Places
 from .pickle_opcodes import OPCODES
 
 _STOP = ord(".")
@@ -38,19 +38,21 @@ def interpret(
     persistent: Callable[[Any], Any] | None = None,
     start: int = 0,
     copies: int = 1,
+    places: Places | None = None,
 ) -> tuple[Any, int]:
     """The value of the pickle at ``start``, and the position after its end.
 
     ``constructors`` maps (module, qualified name) to a pure function of the argument tuple that
     returns the value, or None for arguments it does not know, which leaves an ``Opaque``.
     ``copies`` is how often what is in the stream may be an argument of theirs, in all.
+    ``places`` is filled with where bytes of the value lie in the stream, by their ``id``.
     ``persistent`` turns a persistent id into a value. The value may share parts and hold cycles
     and may be nested as deeply as the stream is long: walk it iteratively.
 
     Raises ``CheckpointError``, without the file's name, for a stream that is no pickle, and
     ``UnfinishedError``, which is one, for the beginning of a pickle.
     """
-    machine = Machine(stream, start, constructors, persistent, copies)
+    machine = Machine(stream, start, constructors, persistent, copies, places)
     try:
         return _run(machine), machine.at
     except (*_MALFORMED, struct.error) as error:

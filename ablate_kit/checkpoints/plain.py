@@ -1,6 +1,6 @@
 """What a pickle says, arrays included, as plain data: nothing that it names is called."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .errors import CheckpointError
 from .floats import decoded
 from .opaque import Opaque
 from .pickles import interpret
+from .replace import replaced
 from .sniff import HEAD, format_of, looks_like
 from .source import Source
 from .tensors import TensorInfo, TensorView, is_possible, reach
@@ -35,7 +36,7 @@ def read_plain(path: Path) -> Any:
     source = Source(path)
     try:
         head = source.read(0, min(HEAD, source.size))
-        if format_of(head):
+        if format_of(head) not in (None, "numpy-pickle"):
             return _of_torch(path)
         if head[:1] not in _PICKLES or not head:
             raise CheckpointError(f"{path} is no pickle: it seems to be {looks_like(head)}")
@@ -47,7 +48,7 @@ def read_plain(path: Path) -> Any:
         value, _ = interpret(stream, constructors=_CONSTRUCTORS, copies=2)
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    return _replaced(value, _array_of)
+    return replaced(value, _array_of)
 
 
 def _of_torch(path: Path) -> Any:
@@ -64,29 +65,7 @@ def _of_torch(path: Path) -> Any:
             return decoded(read_bits(archive, info), value.dtype)
 
         tree = dict(archive.metadata)
-        return _replaced(tree[""] if set(tree) == {""} else tree, read)
-
-
-def _replaced(value: Any, by: Callable[[Any], Any]) -> Any:
-    """``value`` with what ``by`` gives in place of its parts, where that is something.
-
-    Containers may be shared and hold themselves: each is changed once, where it is.
-    """
-    top = [value]
-    waiting: list[Any] = [top]
-    seen = {id(top)}
-    while waiting:
-        container = waiting.pop()
-        items = container.items() if isinstance(container, dict) else enumerate(container)
-        for key, item in list(items):
-            new = by(item)
-            if new is not None:
-                if not isinstance(container, tuple):
-                    container[key] = new
-            elif isinstance(item, dict | list | tuple) and id(item) not in seen:
-                seen.add(id(item))
-                waiting.append(item)
-    return top[0]
+        return replaced(tree[""] if set(tree) == {""} else tree, read)
 
 
 def _array_of(value: Any) -> NDArray[Any] | None:

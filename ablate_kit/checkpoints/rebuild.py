@@ -42,17 +42,21 @@ def read_tree(
     """
     try:
         tree, end = interpret(stream, constructors=CONSTRUCTORS, persistent=persistent, start=start)
-        # Real trees name each tensor once or twice, in far fewer characters than rebuild it.
-        named = list(named_views(tree, 1024 + 16 * (end - start)))
+        tensors = named_tensors(tree, end - start)
     except CheckpointError as error:
         raise unreadable(source, error) from None
-    tensors = [
+    return tensors, tree if isinstance(tree, dict) else {"": tree}
+
+
+def named_tensors(tree: Any, length: int) -> list[TensorInfo]:
+    """The tensors in what a pickle of so many bytes says, by the keys that lead to them."""
+    # Real trees name each tensor once or twice, in far fewer characters than rebuild it.
+    return [
         TensorInfo(
             view.dtype, view.shape, view.stride, view.offset, view.storage, ".".join(path), path
         )
-        for path, view in named
+        for path, view in named_views(tree, 1024 + 16 * length)
     ]
-    return tensors, tree if isinstance(tree, dict) else {"": tree}
 
 
 def unreadable(source: Source, error: CheckpointError) -> CheckpointError:

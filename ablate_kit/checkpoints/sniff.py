@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Format = Literal["safetensors", "torch-zip", "torch-legacy", "sharded"]
+Format = Literal["safetensors", "torch-zip", "torch-legacy", "numpy-pickle", "sharded"]
 
 # torch's magic number as pickle protocols 2 to 5 write it; protocols 0 and 1 write it as text.
 _LEGACY_TORCH = (
@@ -46,6 +46,8 @@ def format_of(head: bytes) -> Format | None:
         return "torch-zip"
     if any(magic in head[:40] for magic in _LEGACY_TORCH):
         return "torch-legacy"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "numpy-pickle"
     # A header of impossible length, which the format's reader explains.
     return "safetensors" if head[8:9] == b"{" and looks_like(head) == _UNKNOWN else None
 
@@ -61,8 +63,6 @@ def looks_like(head: bytes) -> str:
         return "a tar archive (of torch before 0.2, perhaps)"
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return "a plain pickle, not of torch.save"
     if head[:1] == b"\x08" and any(word in head for word in (b"onnx", b"pytorch", b"ONNX")):
         return "an ONNX model"
     if head[:1] in b"{[":

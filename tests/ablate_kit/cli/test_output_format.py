@@ -1,7 +1,9 @@
 """A copy's suffix says what is in it, whatever command writes it."""
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -55,3 +57,14 @@ def test_a_swap_repeated_from_its_receipt(run, refuse, hybrid, tmp_path: Path) -
     assert "would be a safetensors file" in refuse("apply", hybrid, made, "-o", tmp_path / "x.pth")
     run("apply", hybrid, made, "-o", tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
+
+
+def test_a_copy_of_a_pickle_of_arrays_is_named_so(run, refuse, tmp_path: Path) -> None:
+    weights = {"model": {"a.weight": np.ones((2, 2), np.float32), "b": np.ones(3)}}
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(weights, protocol=4))
+    command = ("component", tmp_path / "m.pkl", "a", "-o")
+    for name in ("x.pth", "x.safetensors"):
+        told = refuse(*command, tmp_path / name)
+        assert f"{name} would be a pickle file, as what it is made from; give a" in told
+    run(*command, tmp_path / "x.pkl")
+    assert np.load(tmp_path / "x.pkl", allow_pickle=True)["model"]["a.weight"].sum() == 0
