@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor, dtype, nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
@@ -147,12 +147,19 @@ def _output(attention: Attention) -> _Output:
 def _folded(one: _Output, head: int, checkpoint: Checkpoint) -> tuple[Edit, ...]:
     """The head's columns zero, and the bias with what its mean would have added."""
     edits = one.attention.remove([head])
-    weight, bias = (checkpoint.read(name).double() for name in (one.weight, one.bias))
+    stored = checkpoint.read(one.bias)
+    weight, bias = checkpoint.read(one.weight).double(), stored.double()
     mean = one.seen.value(one.attention.prefix)
     width = len(mean) // one.attention.head_count()
     own = slice(head * width, (head + 1) * width)
     moved = bias + weight[:, own] @ mean[own]
-    return (*edits, Edit(one.bias, values=tuple(moved.tolist())))
+    return (*edits, Edit(one.bias, values=tuple(_held(moved, stored.dtype).tolist())))
+
+
+def _held(values: Tensor, stored: dtype) -> Tensor:
+    """``values`` as a checkpoint's tensor holds them. The running model, in float32, could hold
+    more of them than a copy of a checkpoint in half precision, and would be another variant."""
+    return values.to(stored).double()
 
 
 def _showing(mean: _Mean) -> Callable[[Tensor], None]:
@@ -217,7 +224,12 @@ class Channels(Rule):
         modules = dict(self._modules(source, shapes))
         means = None
         if self.to == "mean":
-            means = channels_mean(modules, source.reference(), images=self.images)
+            means = {
+                module: _held(mean, source.checkpoint.read(f"{module}.bias").dtype)
+                for module, mean in channels_mean(
+                    modules, source.reference(), images=self.images
+                ).items()
+            }
         return channels(shapes, modules, means, together=self.together)
 
     def _modules(

@@ -15,6 +15,8 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import Attention, attentions
 from ablate_kit.ablations.heads import heads_chosen
+from ablate_kit.ablations.mean import Channels, HeadsMean
+from ablate_kit.ablations.rule import Source
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
@@ -22,6 +24,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.transformers import TransformersAdapter
+from ablate_kit.sweeps.reference import Images
+from detector.data.shapes import Shapes
 
 pytest.importorskip("transformers")
 
@@ -108,6 +112,59 @@ def test_a_variant_on_file_is_the_variant_in_memory(
             assert torch.equal(tensor, in_memory[name]), name
             changed += int((tensor == 0).sum()) if tensor.is_floating_point() else 0
     assert changed > 0
+
+
+@pytest.fixture(scope="module")
+def bf16(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of more tensors than bfloat16 has integers in a row, saved in it."""
+    import safetensors.torch
+
+    folder = tmp_path_factory.mktemp("bf16") / "model"
+    shutil.copytree(folders("rt_detr_v2"), folder)
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    half = {
+        name: tensor.bfloat16() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
+    safetensors.torch.save_file(half, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    return folder
+
+
+def test_every_tensor_in_half_precision_has_its_place(bf16: Path) -> None:
+    adapter = adapter_of(bf16)
+    live, names = adapter.module.state_dict(), adapter.live_names()
+    with open_checkpoint(bf16) as checkpoint:
+        floating = {name for name, info in checkpoint.tensors.items() if info.is_floating}
+        assert len(floating) > 256
+        assert set(names) == floating
+        for name, places in names.items():
+            assert places, name
+            assert all(torch.equal(live[one], checkpoint.read(name).float()) for one in places)
+
+
+def test_a_copy_in_half_precision_is_the_variant_of_the_sweep(bf16: Path, tmp_path: Path) -> None:
+    adapter = adapter_of(bf16)
+    dataset = Shapes(2, seed=1)
+    with open_checkpoint(bf16) as checkpoint:
+        source = Source(checkpoint, lambda: Images(adapter, dataset))
+        pattern = "model.decoder.layers.0.self_attn"
+        (heads, *_) = HeadsMean(pattern=pattern, images=2).make(source)
+        (channels,) = Channels(
+            patterns=["model.decoder.layers.0.fc1"], together=True, to="mean", images=2
+        ).make(source)
+        places = {tmp_path / "heads": heads, tmp_path / "channels": channels}
+        write_variants(checkpoint, places)
+    for place, one in places.items():
+        with applied(adapter.module, one, adapter.live_names()):
+            in_memory = {n: tensor.clone() for n, tensor in adapter.module.state_dict().items()}
+        from_file = adapter_of(place).module.state_dict()
+        assert all(torch.equal(tensor, from_file[name]) for name, tensor in in_memory.items())
+        assert not all(
+            torch.equal(tensor, from_file[name])
+            for name, tensor in adapter.module.state_dict().items()
+        )
 
 
 @contextmanager
