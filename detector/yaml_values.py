@@ -75,6 +75,23 @@ def read_yaml(text: str) -> Yaml:
     return Yaml(builder.root, builder.marks)
 
 
+def write_yaml(values: Any) -> str:
+    """A text that ``read_yaml`` reads as these values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what PyYAML takes for text and ``read_yaml`` does not, such as 1e5."""
+
+
+def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = text in _WORDS or _INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if plain else None)
+
+
+_Dumper.add_representer(str, _represented)
+
+
 def _mistake(problem: str, mark: Any) -> YamlError:
     return YamlError(problem, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detector.bounds import Count, Natural
+from detector.disk.bounded import allowed, read_bounded, too_large
 from detector.errors import UserError, did_you_mean
 from detector.yaml_values import DEEPEST, LARGEST, YamlError, read_yaml
 from detector.yaml_values import Path as Place
@@ -103,10 +104,7 @@ def refuse_unknown(place: str, given: Mapping[str, object], known: Sequence[str]
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            found = file.read(LARGEST + 1)
-        if len(found) > LARGEST:
-            raise UserError(f"{path} is no recipe: it is larger than {LARGEST // 1024} KiB")
+        found = read_bounded(path, LARGEST, pipes=True)
         return found.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"no recipe {path}") from None
@@ -123,8 +121,8 @@ def _parsed(override: str) -> Change:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f'cannot read --set "{shown}"; expected KEY.KEY=VALUE')
-    if len(text) > LARGEST:
-        raise UserError(f'the value of --set "{shown}" is larger than {LARGEST // 1024} KiB')
+    if len(text) > allowed(LARGEST):
+        raise too_large(f'the value of --set "{shown}"', allowed(LARGEST))
     try:
         return Change(key, read_yaml(text).value, f'--set "{shown}"')
     except YamlError as error:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from detector.checkpoint import (
     load_checkpoint,
@@ -15,6 +14,7 @@ from detector.checkpoint import (
 from detector.disk.atomic import new_text, remove_temporaries
 from detector.errors import UserError
 from detector.training.curves import draw_curves
+from detector.yaml_values import write_yaml
 
 History = dict[str, list[float | None]]
 
@@ -34,7 +34,7 @@ class RunFiles:
         """The resolved recipe, the origin of the first weights if there is one, and logs that end
         before optimizer step ``resumed_at``."""
         remove_temporaries(self.folder)
-        text = yaml.safe_dump(dict(recipe), sort_keys=False)
+        text = write_yaml(dict(recipe))
         new_text(self.folder / "recipe.yaml", text, overwrite=True)
         if origin:
             text = json.dumps(dict(origin), indent=2) + "\n"

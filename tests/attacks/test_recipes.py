@@ -119,11 +119,15 @@ def test_an_odd_key_is_told(kind: tuple[Load, Path, str], override: str, words: 
     assert words in refusal(load, path, [override])
 
 
-def test_files_that_never_end_are_read_to_a_bound(kind: tuple[Load, Path, str]) -> None:
+def test_files_are_read_to_a_bound_that_an_option_raises(
+    kind: tuple[Load, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     load, path, _ = kind
-    assert "is no recipe: it is larger than 256 KiB" in refusal(load, Path("/dev/zero"))
-    path.write_text("#" * 2**19)
-    assert "is no recipe: it is larger than 256 KiB" in refusal(load, path)
+    assert refusal(load, Path("/dev/zero")) == "/dev/zero is a device; expected a file"
+    path.write_text(path.read_text() + "#" * 2**18)
+    assert f"{path} holds more than 0.262 MB" in refusal(load, path)
+    monkeypatch.setenv("ABLATE_READ_LIMIT", "1MB")
+    load(path, [])
 
 
 def test_files_that_are_no_text_are_told(kind: tuple[Load, Path, str]) -> None:

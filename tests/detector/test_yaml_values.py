@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.yaml_values import DEEPEST, MOST, YamlError, read_yaml
+from detector.yaml_values import DEEPEST, MOST, YamlError, read_yaml, write_yaml
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -24,6 +24,13 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_json_is_read_as_json(value: Any) -> None:
     assert read_yaml(json.dumps(value)).value == value
+
+
+@given(VALUES | st.sampled_from(["1e5", "0x1F", "~", "on", "1", ".inf", "2001-01-01", "x: y"]))
+def test_what_is_written_is_read(value: Any) -> None:
+    text = write_yaml({"key": value})
+    assert read_yaml(text).value == {"key": value}
+    assert yaml.safe_load(text) == {"key": value}
 
 
 @given(st.text(max_size=60))
