@@ -65,7 +65,7 @@ def evaluate(
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.metrics.result import Result, changes_of
-    from ablate_kit.models.adapter import ground_truth
+    from ablate_kit.models.adapter import crowded, ground_truth
     from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
@@ -136,7 +136,9 @@ def evaluate(
             threshold = done.results[0].evaluation.thresholds.calibrated
             found |= {one.name: one for one in done.results}
     results = [found[name] for name in names]
-    intervals = changes_of(ground_truth(dataset), results, resamples)
+    truth = ground_truth(dataset)
+    warn(crowded(truth))
+    intervals = changes_of(truth, results, resamples)
     if output:
         write_report(
             output,

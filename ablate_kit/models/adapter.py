@@ -218,3 +218,14 @@ def ground_truth(dataset: Dataset) -> GroundTruth:
         classes=tuple(dataset.classes),
         category_ids=tuple(dataset.category_ids),
     )
+
+
+def crowded(truth: GroundTruth) -> list[str]:
+    """A note on images with more objects than detections are kept of an image, or none."""
+    full = int((np.bincount(truth.image, minlength=1) > MAX_DETECTIONS).sum())
+    if not full:
+        return []
+    return [
+        f"{full:,} images have more than {MAX_DETECTIONS} objects, and the {MAX_DETECTIONS} best "
+        "detections of an image are kept: the others count as missed"
+    ]

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.models.adapter import crowded
 from ablate_kit.models.classes import read_class_names, unmatched_classes
 
 
@@ -32,3 +35,18 @@ def test_names_in_a_file(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(UserError, match="no names; expected one to a line"):
         read_class_names(path)
+
+
+def test_images_with_more_objects_than_are_kept_are_said() -> None:
+    def truth(count: int) -> GroundTruth:
+        zeros = np.zeros(count, dtype=int)
+        return GroundTruth(
+            image_ids=np.array([1]), widths=np.array([9]), heights=np.array([9]), image=zeros,
+            boxes=np.tile([0.0, 0, 1, 1], (count, 1)), labels=zeros, ignore=zeros.astype(bool),
+            areas=np.ones(count), ids=np.arange(count), classes=("a",), category_ids=(1,),
+        )  # fmt: skip
+
+    assert crowded(truth(100)) == []
+    assert crowded(truth(0)) == []
+    (note,) = crowded(truth(101))
+    assert note.startswith("1 images have more than 100 objects, and the 100 best detections")
