@@ -36,7 +36,7 @@ from ablate_kit.models import rewrite
 from ablate_kit.models.adapter import Adapter, Prepared, detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes
-from ablate_kit.sweeps.variant import Ablated
+from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import read_image
 
 CONFIGS = {
@@ -239,15 +239,15 @@ def replay(adapter: Adapter, checkpoint: Checkpoint, image: Path) -> str:
     ablations = heads_each(last)
     for part in ("self_attn", "cross_attn"):
         ablations += layers(checkpoint.tensors, "decoder.layers", part, "each", where)
-    variants = [Ablated(one, adapter.live_names()) for one in ablations]
+    variants = [Variant.of(one) for one in ablations]
     prepared: list[Prepared] = [adapter.prepare(pixels(image))]
     found, spent = [], []
     for on in (False, True):
-        with Passes(adapter, variants, replay=on) as passes:
+        with Passes(adapter, replay=on) as passes:
             if on:
-                passes.run(prepared)
+                passes.run(prepared, variants)
             began = process_time()
-            found.append(passes.run(prepared))
+            found.append(passes.run(prepared, variants))
             spent.append(process_time() - began)
             notes = passes.notes
     equal = sum(

@@ -37,7 +37,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes
 from ablate_kit.sweeps.plan import shares
 from ablate_kit.sweeps.trace import Call, Trace
-from ablate_kit.sweeps.variant import Ablated
+from ablate_kit.sweeps.variant import Variant
 from detector.config import preset
 from detector.data.coco import Coco
 from detector.data.dataset import limit
@@ -84,18 +84,19 @@ def _cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case
 
 
 def _report(case: Case, sampled: int | None) -> None:
-    variants = [Ablated(one, case.adapter.live_names()) for one in case.ablations]
+    variants = [Variant.of(one) for one in case.ablations]
     (group,) = groups(case.batch)
-    with Passes(case.adapter, variants, verify=False) as passes:
-        passes.look(case.batch)  # plans, once for a whole data set, and warms up
+    with Passes(case.adapter, verify=False) as passes:
+        plan = passes.look(case.batch, variants)  # plans, once for a whole data set, and warms up
         assert not passes.notes, passes.notes
-        swept, seconds = _timed(lambda: passes.run(case.batch))
+        swept, seconds = _timed(lambda: passes.run(case.batch, variants))
     assert passes.trace
-    assert passes.plan
+    assert plan
     step = max(1, -(-len(variants) // (sampled or len(variants))))
     chosen = list(range(0, len(variants), step))
-    with Passes(case.adapter, [variants[i] for i in chosen], replay=False) as full:
-        naive, naive_seconds = _timed(lambda: full.run(case.batch))
+    with Passes(case.adapter, replay=False) as full:
+        some = [variants[i] for i in chosen]
+        naive, naive_seconds = _timed(lambda: full.run(case.batch, some))
         decode = _decode_seconds(case.adapter, group)
         _retime(passes.trace, lambda: case.adapter.forward(group.inputs))
     for one, other in zip([swept[0], *(swept[1 + i] for i in chosen)], naive, strict=True):
@@ -103,8 +104,8 @@ def _report(case: Case, sampled: int | None) -> None:
             assert _equal(a, b), f"{case.name}: not bit for bit"
     count = len(variants) + 1
     each = naive_seconds / len(naive)
-    shares_of = shares(passes.trace, passes.plan, case.adapter.module)
-    left = len(passes.plan.parts) + sum(share for *_, share in shares_of.values())
+    shares_of = shares(passes.trace, plan, case.adapter.module)
+    left = len(plan.parts) + sum(share for *_, share in shares_of.values())
     bound = count * each / (count * decode + left * (each - decode))
     ratio = count * each / seconds
     row = (

@@ -26,8 +26,8 @@ def demo(
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
     from ablate_kit.reports.tree import sizes, tree
-    from ablate_kit.sweeps.run import sweep
-    from ablate_kit.sweeps.variant import Ablated
+    from ablate_kit.sweeps.run import Progress, sweep
+    from ablate_kit.sweeps.variant import Variant
     from detector.data.dataset import limit
     from detector.training.recipe import ShapesData
     from detector.zoo import SHAPES_TINY
@@ -41,14 +41,14 @@ def demo(
         adapter = open_adapter(checkpoint)
     _, validation = ShapesData(kind="shapes").datasets()
     dataset = limit(validation, images)
-    variants = [Ablated.of(ablation, adapter) for ablation in ablations]
+    variants = [Variant.of(ablation) for ablation in ablations]
     with progress() as bars:
         bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))
 
         def advance(name: str, count: int) -> None:
             bars.update(bar, advance=count, description=name)
 
-        done = sweep(adapter, dataset, variants, advance=advance)
+        done = sweep(adapter, dataset, variants, progress=Progress(advance=advance))
     warn(done.notes)
     results = done.results
     intervals = changes_of(done.truth, results, RESAMPLES)

@@ -1,6 +1,7 @@
 """``ablate eval``: checkpoints on annotated images."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +74,9 @@ def evaluate(
     from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.scored import write_details
     from ablate_kit.sweeps.checkpoints import families
-    from ablate_kit.sweeps.run import sweep
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.run import Progress, sweep
+    from ablate_kit.sweeps.worker import RunOptions
     from detector.data.dataset import check_scorable
 
     names = names_of(checkpoints, "a checkpoint")
@@ -112,43 +115,46 @@ def evaluate(
                     said.add(note)
             yield name, ablation.kind if ablation else "checkpoint", adapter
 
-    found: dict[str, Result] = {}
-    threshold: float | None = None
-    with progress() as bars:
-        bar = bars.add_task("", total=len(dataset) * len(names))
+    # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
+    with TemporaryDirectory(prefix="ablate-") as kept:
+        found: dict[str, Result] = {}
+        threshold: float | None = None
+        with progress() as bars:
+            bar = bars.add_task("", total=len(dataset) * len(names))
 
-        def advance(name: str, count: int) -> None:
-            bars.update(bar, advance=count, description=name)
+            def advance(name: str, count: int) -> None:
+                bars.update(bar, advance=count, description=name)
 
-        for family in families(opened()):
-            done = sweep(
-                family.adapter,
-                dataset,
-                family.variants,
-                baseline=(family.name, family.kind),
-                threshold=threshold,
-                fixed_threshold=score_threshold,
-                batch_size=batch_size,
-                replay=not no_replay,
-                advance=advance,
+            for number, family in enumerate(families(opened())):
+                done = sweep(
+                    family.adapter,
+                    dataset,
+                    family.others,
+                    baseline=family.first,
+                    store=Ledger(Path(kept, str(number)), {}),
+                    threshold=threshold,
+                    fixed_threshold=score_threshold,
+                    batch_size=batch_size,
+                    options=RunOptions(replay=not no_replay),
+                    progress=Progress(advance=advance),
+                )
+                warn(done.notes)
+                threshold = done.results[0].evaluation.thresholds.calibrated
+                found |= {one.name: one for one in done.results}
+        results = [found[name] for name in names]
+        truth = ground_truth(dataset)
+        warn(crowded(truth))
+        intervals = changes_of(truth, results, resamples)
+        if output:
+            write_report(
+                output,
+                results,
+                lambda place: write_details(place, done.truth, results),
+                changes=intervals,
             )
-            warn(done.notes)
-            threshold = done.results[0].evaluation.thresholds.calibrated
-            found |= {one.name: one for one in done.results}
-    results = [found[name] for name in names]
-    truth = ground_truth(dataset)
-    warn(crowded(truth))
-    intervals = changes_of(truth, results, resamples)
-    if output:
-        write_report(
-            output,
-            results,
-            lambda place: write_details(place, done.truth, results),
-            changes=intervals,
-        )
-    if as_json:
-        print_json(as_dict(results, intervals))
-        return
-    say_lines("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
-    if output:
-        say(f"written to {output}: results.json, tables, per class, figure")
+        if as_json:
+            print_json(as_dict(results, intervals))
+            return
+        say_lines("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
+        if output:
+            say(f"written to {output}: results.json, tables, per class, figure")

@@ -17,8 +17,8 @@ def report(
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     from ablate_kit.errors import UserError
     from ablate_kit.reports.study import write_study
+    from ablate_kit.sweeps.api import images_of
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.study import images_of
 
     ledger = Ledger.existing(run)
     if not ledger.finished:

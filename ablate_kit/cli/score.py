@@ -71,7 +71,6 @@ def score(
     from ablate_kit.metrics.dumps import read_dump
     from ablate_kit.metrics.dumps.files import read_lines
     from ablate_kit.metrics.dumps.read import uses_class_names
-    from ablate_kit.metrics.evaluate import evaluate
     from ablate_kit.metrics.result import Result, changes_of
     from ablate_kit.reports import scored, tables
     from ablate_kit.reports.folder import as_dict, check_free, write_report
@@ -110,11 +109,16 @@ def score(
             unpickle=read_plain,
         )
         warn(notes)
-        numbers = evaluate(
-            against.truth, found, score_threshold=threshold, fixed_threshold=score_threshold
+        result = Result.of(
+            name,
+            "detections",
+            against.truth,
+            found,
+            threshold=threshold,
+            fixed_threshold=score_threshold,
         )
-        threshold = numbers.thresholds.calibrated
-        results.append(Result(name, "detections", numbers, found))
+        threshold = result.evaluation.thresholds.calibrated
+        results.append(result)
     dumps = {one.name: one.detections for one in results}
     other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
 

@@ -1,7 +1,6 @@
 """``ablate sweep``: a study of many ablations, from a recipe."""
 
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,17 +9,13 @@ import typer
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, say_lines, this_command, warn
 from ablate_kit.cli.report import say_where
-from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
-    from ablate_kit.metrics.evaluate import Evaluation
-    from ablate_kit.models.adapter import Adapter
-    from ablate_kit.sweeps.rounds import Search
-    from detector.data.dataset import Dataset
+    from ablate_kit.sweeps.api import Cost, Search
 
 
 def sweep(
@@ -59,130 +54,50 @@ def sweep(
     ] = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped."""
-    from ablate_kit.ablations.resample import check_batches
-    from ablate_kit.ablations.rule import Source
-    from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.classes import unmatched_classes
-    from ablate_kit.models.device import check_device, thread_count
-    from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.study import write_study
-    from ablate_kit.sweeps.distributed import import_ray
-    from ablate_kit.sweeps.inputs import inputs_of
+    from ablate_kit.sweeps.api import Placement, open_sweep
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import load_sweep
-    from ablate_kit.sweeps.reference import Images
-    from ablate_kit.sweeps.rounds import curves, greedy_sizes, run_rounds
-    from ablate_kit.sweeps.study import Where, done_so_far, run_study
-    from ablate_kit.sweeps.worker import Settings
-    from detector.data.dataset import check_scorable, notes_on
+    from ablate_kit.sweeps.run import Progress
+    from ablate_kit.sweeps.worker import RunOptions
     from detector.stopping import keeping
 
     plan = load_sweep(recipe, settings or [])
-    devices = tuple(device.split(","))
-    for one in devices:
-        check_device(one)
-    if ray and len(devices) > 1:
-        raise UserError("give one device with --ray: the cluster has as many as it has")
-    if ray:
-        import_ray()
-    elsewhere = bool(ray) or len(devices) > 1
+    placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(recipe)
+    options = RunOptions(not no_replay, memory * 2**20, workers)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(Ledger.locked(folder))
-        stack.enter_context(thread_count(threads or Ledger.threads(folder)))
-        checkpoint = stack.enter_context(
-            open_checkpoint(Path(plan.model.checkpoint), plan.model.weights)
+        opened = stack.enter_context(
+            open_sweep(plan, placement, threads=threads or Ledger.threads(folder))
         )
-
-        @cache
-        def adapter_of() -> "Adapter":
-            return open_adapter(
-                checkpoint,
-                plan.model.framework,
-                trust_remote_code=trust_remote_code,
-                device="cpu" if elsewhere else devices[0],
-                class_names=plan.model.class_names,
-            )
-
-        looked: list[Images] = []
-
-        def reference() -> Images:
-            images = (plan.reference or plan.data).dataset()
-            looked.append(Images(adapter_of(), images, plan.evaluation.batch_size))
-            return looked[-1]
-
-        source = Source(checkpoint, reference, adapter_of)
-        ablations = plan.make(source)  # mistakes show before a model is made
-        if plan.reference and not looked:
-            raise UserError("reference is set, and no rule takes a mean over its images")
-        adapter = adapter_of()
-        dataset = plan.data.dataset()
-        warn(notes_on(dataset))
-        check_scorable(dataset)
-        warn(unmatched_classes(adapter.classes, dataset.classes))
-        check_batches(ablations, len(dataset), plan.evaluation.batch_size)
-        if write and ablations:
-            _write(checkpoint, ablations, write, dry_run)
+        warn(opened.notes)
+        if write and opened.ablations:
+            _write(opened.checkpoint, opened.ablations, write, dry_run)
         if dry_run:
-            _say_plan(adapter, dataset, ablations, memory * 2**20)
-            for rounds, tries in greedy_sizes(plan, source):
-                say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")
+            _say_cost(opened.cost(options.memory), len(opened.ablations), len(opened.dataset))
             return
-        inputs = inputs_of(plan, checkpoint, dataset, devices[0], workers)
-        ledger = Ledger(folder, inputs)
-        say(f"{len(ablations)} variants on {len(dataset)} images: {folder}")
-
-        def so_far() -> tuple[bool, str]:
-            return done_so_far(ledger, ablations, len(dataset), plan.evaluation.batch_size)
-
-        begun, told = so_far()
+        ledger = opened.ledger(folder, workers)
+        say(f"{len(opened.ablations)} variants on {len(opened.dataset)} images: {folder}")
+        begun, told = opened.done(ledger)
         if begun:
             say(f"going on: {told} are done")
         stack.enter_context(
-            keeping(lambda: f"{folder} keeps {so_far()[1]}; to go on: {this_command()}")
+            keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to go on: {this_command()}")
         )
-        bars = stack.enter_context(progress())
-        bar = bars.add_task("")
-        notes: dict[str, None] = {}
-
-        def unchanged() -> None:
-            now = inputs_of(plan, checkpoint, dataset, devices[0], workers)
-            for name in ("checkpoint", "configuration", "data"):
-                if now[name] != inputs[name]:
-                    raise UserError(
-                        f"the {name} changed on disk while the sweep ran; give the command again "
-                        "with another folder"
-                    )
-
-        def evaluate(chosen: "Sequence[Ablation]") -> "Mapping[str, Evaluation]":
-            bars.reset(bar, total=len(dataset) * (len(chosen or ablations) + 1))
-            found = run_study(
-                ledger,
-                adapter,
-                dataset,
-                [*ablations, *chosen],
-                plan,
-                Settings(not no_replay, memory * 2**20, workers),
-                Where(devices, ray, trust_remote_code),
+        with progress() as bars:
+            bar = bars.add_task("")
+            watched = Progress(
+                begin=lambda total: bars.reset(bar, total=total),
                 advance=lambda name, count: bars.update(bar, advance=count, description=name),
-                unchanged=unchanged,
             )
-            notes.update(dict.fromkeys(found))
-            entries = ledger.entries()
-            return {one.digest: entries[ledger.key(one)].evaluation for one in chosen}
-
-        evaluate(())
-        searches = run_rounds(plan, source, evaluate)
-        if searches:
-            _say_searches(searches)
-            removed = curves(searches, source)
-            if write:
-                _write(checkpoint, removed, write, dry_run)
-            evaluate(removed)
-        warn(notes)
-        table = write_study(ledger, dataset)
-        say_lines(table.text())
+            outcome = opened.run(ledger, options, watched)
+        _say_searches(outcome.searches)
+        if write and outcome.removed:
+            _write(opened.checkpoint, outcome.removed, write, dry_run)
+        warn(outcome.notes)
+        say_lines(write_study(ledger, opened.dataset).text())
         say_where(folder)
 
 
@@ -196,7 +111,7 @@ def _say_searches(searches: "Sequence[Search]") -> None:
 
 
 def _write(
-    checkpoint: "Checkpoint", ablations: "list[Ablation]", folder: Path, dry_run: bool
+    checkpoint: "Checkpoint", ablations: "Sequence[Ablation]", folder: Path, dry_run: bool
 ) -> None:
     from ablate_kit.sweeps.write import plan_copies, write_copies
 
@@ -210,35 +125,19 @@ def _write(
     warn(f"not written: {why}" for why in copies.impossible.values())
 
 
-def _say_plan(
-    adapter: "Adapter", dataset: "Dataset", ablations: "list[Ablation]", memory: float
-) -> None:
+def _say_cost(cost: "Cost", variants: int, images: int) -> None:
     from ablate_kit.reports.table import Table
-    from ablate_kit.sweeps.passes import Passes
-    from ablate_kit.sweeps.plan import BASELINE, shares
-    from ablate_kit.sweeps.variant import Ablated
 
-    variants = [Ablated.of(one, adapter) for one in ablations]
-    with Passes(adapter, variants, memory=memory) as passes:
-        passes.look([adapter.prepare(dataset.image(0))])
-    warn(passes.notes)
-    if passes.trace is None or passes.plan is None:
-        say(f"{len(ablations)} variants, each in full")
-        return
-    found = shares(passes.trace, passes.plan, adapter.module)
-    names = {i: one.name for i, one in enumerate(ablations)} | {BASELINE: "unmodified"}
-    rows = []
-    for i, one in enumerate(ablations):
-        where, base, share = found.get(i, ("the start", None, 1.0))
-        rows.append(
-            (one.name, where, names.get(base, "-") if base is not None else "-", f"{share:.1%}")
+    warn(cost.notes)
+    if not cost.rows:
+        say(f"{variants} variants, each in full")
+    else:
+        header = ("variant", "restarts in", "on top of", "of the full cost")
+        rows = tuple((*words, f"{share:.1%}") for *words, share in cost.rows)
+        say_lines(Table("", header, rows, header[:3]).text())
+        say(
+            f"{variants} variants on {images} images; {cost.parts} part{'s' * (cost.parts != 1)}; "
+            f"forward passes cost {cost.share:.1%} of running all in full, after the first batch"
         )
-    header = ("variant", "restarts in", "on top of", "of the full cost")
-    say_lines(Table("", header, tuple(rows), header[:3]).text())
-    total = sum(share for *_, share in found.values()) + len(ablations) - len(found)
-    parts = len(passes.plan.parts)
-    say(
-        f"{len(ablations)} variants on {len(dataset)} images; {parts} part{'s' * (parts != 1)}; "
-        f"forward passes cost {(total + parts) / (len(ablations) + 1):.1%} of running all in full, "
-        "after the first batch"
-    )
+    for rounds, tries in cost.searches:
+        say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")

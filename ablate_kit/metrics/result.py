@@ -1,6 +1,6 @@
 """A variant beside its numbers: what evaluations end in and reports begin with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ablate_kit.metrics.bootstrap import Bootstrap, Change, changes
@@ -12,29 +12,32 @@ BASELINE = "unmodified"  # name and kind of the variant that others are held aga
 
 @dataclass(frozen=True)
 class Result:
-    """A variant and its numbers. The first of a list is the one that others are held against."""
+    """A variant and its numbers. The first of a list is the one that others are held against.
+
+    Attributes:
+        key: the same for results that hold the same detections under other names.
+        load: gives the detections, which may lie in a file.
+    """
 
     name: str
     kind: str
     evaluation: Evaluation
-    detections: Detections
+    key: str
+    load: Callable[[], Detections]
 
+    @staticmethod
+    def of(
+        name: str, kind: str, truth: GroundTruth, found: Detections, *, threshold: float | None,
+        fixed_threshold: float,
+    ) -> "Result":  # fmt: skip
+        """Every metric of detections that are at hand; without a threshold it is chosen here."""
+        numbers = evaluate(truth, found, score_threshold=threshold, fixed_threshold=fixed_threshold)
+        return Result(name, kind, numbers, name, lambda: found)
 
-def results_of(
-    truth: GroundTruth,
-    found: Sequence[tuple[str, str, Detections]],
-    threshold: float | None,
-    fixed_threshold: float,
-) -> list[Result]:
-    """Every metric of each set of detections; the threshold of the first counts for all."""
-    results: list[Result] = []
-    for name, kind, detections in found:
-        numbers = evaluate(
-            truth, detections, score_threshold=threshold, fixed_threshold=fixed_threshold
-        )
-        threshold = numbers.thresholds.calibrated
-        results.append(Result(name, kind, numbers, detections))
-    return results
+    @property
+    def detections(self) -> Detections:
+        """Read anew at each call: keep them only as long as they are needed."""
+        return self.load()
 
 
 def changes_of(

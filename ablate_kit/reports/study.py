@@ -33,7 +33,6 @@ from ablate_kit.reports.study_figures import figures
 from ablate_kit.reports.study_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.study import results as results_of
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 
@@ -49,20 +48,22 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
     all of them as Parquet, too, where pyarrow is installed.
     """
-    results = results_of(ledger)
+    results = ledger.results()
     truth = ledger.truth()
     threshold = results[0].evaluation.thresholds.calibrated
     resamples = ledger.study().resamples
     bootstrap = Bootstrap(truth, resamples, ledger.study().seed)
     baseline = bootstrap.samples(results[0].detections, threshold)
-    known: dict[int, tuple[list[Change], Samples]] = {}
-    for one in {id(result.detections): result.detections for result in results[1:]}.values():
-        samples = bootstrap.samples(one, threshold)
+    known: dict[str, tuple[list[Change], Samples]] = {}
+    for result in results[1:]:
+        if result.key in known:
+            continue  # the same ablation under another name
+        samples = bootstrap.samples(result.detections, threshold)
         by_its_class = class_changes(baseline, samples)
         del samples["AP per class"]  # the largest part, and not needed again
-        known[id(one)] = by_its_class, samples
-    by_class = [known[id(result.detections)][0] for result in results[1:]]
-    kept = [known[id(result.detections)][1] for result in results[1:]]
+        known[result.key] = by_its_class, samples
+    by_class = [known[result.key][0] for result in results[1:]]
+    kept = [known[result.key][1] for result in results[1:]]
     overall = changes(baseline, kept)
     table = tables.comparison(results, overall)
     repeated = repeats.repeats(results, baseline, kept)

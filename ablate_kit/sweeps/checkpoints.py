@@ -7,17 +7,16 @@ import torch
 
 from ablate_kit.checkpoints.elements import flat_bytes
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.sweeps.variant import Replaced
+from ablate_kit.sweeps.variant import Variant
 
 
 @dataclass(frozen=True)
 class Family:
     """A checkpoint, and others that differ from it in the values of tensors."""
 
-    name: str
-    kind: str
+    first: Variant
     adapter: Adapter
-    variants: list[Replaced] = field(default_factory=list)
+    others: list[Variant] = field(default_factory=list)
 
 
 def families(opened: Iterable[tuple[str, str, Adapter]]) -> Iterator[Family]:
@@ -30,9 +29,10 @@ def families(opened: Iterable[tuple[str, str, Adapter]]) -> Iterator[Family]:
     for name, kind, adapter in opened:
         family = next((one for one in found if one.adapter.same_model(adapter)), None)
         if family is None:
-            found.append(Family(name, kind, adapter))
+            found.append(Family(Variant(name, kind), adapter))
         else:
-            family.variants.append(Replaced(name, kind, _different(family.adapter, adapter)))
+            tensors = _different(family.adapter, adapter)
+            family.others.append(Variant(name, kind, tensors=tensors))
     yield from found
 
 

@@ -21,7 +21,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -36,17 +36,20 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.result import BASELINE, Result
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import new_stream, remove_temporaries
 from detector.disk.lines import append_line, whole_lines
 
 Arrays = dict[str, NDArray[Any]]
-Keys = tuple[str, ...]
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
 
+_AT_ONCE = 32  # variants whose detections are gathered in one pass over the batches' files
 
 Checked = TypeVar("Checked")
 
@@ -70,23 +73,6 @@ class Study(_Read):
     variants: list[NamedVariant]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A finished variant."""
-
-    key: str
-    ablation: Ablation | None  # None: the unmodified model
-    evaluation: Evaluation
-
-    def line(self) -> str:
-        values = {
-            "key": self.key,
-            "ablation": self.ablation.to_dict() if self.ablation else None,
-            "evaluation": self.evaluation.to_dict(),
-        }
-        return safe.to_json(values)
-
-
 class Ledger:
     """The folder of one run."""
 
@@ -105,6 +91,8 @@ class Ledger:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
+        self._entries = self._read_entries()
+        self._partial = Partial(folder / "partial")
 
     @staticmethod
     def threads(folder: Path) -> int | None:
@@ -137,28 +125,87 @@ class Ledger:
             raise UserError(f"{folder} is no sweep: it has no inputs.json")
         return Ledger(folder, _inputs_in(path))
 
-    def key(self, ablation: Ablation | None) -> str:
-        """Of a variant: the same for the same ablation of the same inputs, whatever its name."""
-        parts = [json.dumps(self.inputs, sort_keys=True), ablation.digest if ablation else ""]
+    def key(self, digest: str) -> str:
+        """Of a variant: the same for what does the same to the same inputs, whatever its name."""
+        parts = [json.dumps(self.inputs, sort_keys=True), digest]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
-    def entries(self) -> dict[str, Entry]:
-        """What is finished, by key."""
+    def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
+        """The batches that are to be done, by the variants that they lack."""
+        by_key = {self.key(one.digest): one for one in variants}
+        pending = tuple(key for key in by_key if key not in self._entries)
+        missing = self._partial.missing(batches, pending)
+        return {tuple(by_key[key] for key in keys): those for keys, those in missing.items()}
+
+    def add(self, result: BatchResult) -> None:
+        self.note(result.notes)
+        found = {self.key(digest): one for digest, one in result.found.items()}
+        self._partial.add(result.batch, found)
+
+    def collect(self, batches: int, variants: Sequence[Variant]) -> Iterator[Detections]:
+        """All detections of each variant that is done and not yet finished."""
+        keys = [self.key(one.digest) for one in variants]
+        for start in range(0, len(keys), _AT_ONCE):
+            yield from self._partial.variants(batches, tuple(keys[start : start + _AT_ONCE]))
+
+    def evaluation(self, variant: Variant) -> Evaluation | None:
+        """The numbers of a finished variant."""
+        return self._entries.get(self.key(variant.digest))
+
+    def finish(self, variant: Variant, evaluation: Evaluation, found: Detections) -> None:
+        key = self.key(variant.digest)
+        path = self.folder / "detections" / f"{key}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        _write(path, safetensors.numpy.save(pack([found])))
+        row = {
+            "key": key,
+            "ablation": variant.ablation.to_dict() if variant.ablation else None,
+            "evaluation": evaluation.to_dict(),
+        }
+        append_line(self.folder / "ledger.jsonl", safe.to_json(row))
+        self._entries[key] = evaluation
+
+    def done(self, variants: Sequence[Variant], batches: Batches) -> tuple[int, int]:
+        """How many of some variants are finished, and how many batches are done of the others."""
+        keys = {self.key(one.digest) for one in variants}
+        finished = keys & self._entries.keys()
+        lacking = self._partial.missing(len(batches), tuple(keys - finished))
+        missing = {batch for those in lacking.values() for batch in those}
+        return len(finished), len(batches) - len(missing)
+
+    def tidy(self) -> None:
+        """Removes what the batches of finished variants took."""
+        shutil.rmtree(self._partial.folder, ignore_errors=True)
+
+    def results(self, variants: Sequence[Variant] | None = None) -> list[Result]:
+        """The numbers of these variants, or of the unmodified model and those that the finished
+        run is about."""
+        if variants is None:
+            told = [(one.name, one.kind, one.key) for one in self.study().variants]
+            named = [(BASELINE, BASELINE, self.key(UNMODIFIED.digest)), *told]
+        else:
+            named = [(one.name, one.kind, self.key(one.digest)) for one in variants]
+        for name, _, key in named:
+            if key not in self._entries:
+                raise UserError(f'{self.folder} has no numbers of "{name}"; run ablate sweep again')
+        return [
+            Result(name, kind, self._entries[key], key, partial(self._detections, key))
+            for name, kind, key in named
+        ]
+
+    def _read_entries(self) -> dict[str, Evaluation]:
         path = self.folder / "ledger.jsonl"
         found = {}
         for number, line in enumerate(whole_lines(path), start=1):
             try:
                 row = json.loads(line)
-                one = Ablation.from_dict(row["ablation"]) if row["ablation"] else None
+                if row["ablation"]:
+                    Ablation.from_dict(row["ablation"])
                 key = _KEY.validate_python(row["key"])
-                entry = Entry(key, one, Evaluation.from_dict(row["evaluation"]))
+                found[key] = Evaluation.from_dict(row["evaluation"])
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UserError):
                 raise UserError(f"{path}:{number} is not a line of a ledger") from None
-            found[entry.key] = entry
         return found
-
-    def finish(self, entry: Entry) -> None:
-        append_line(self.folder / "ledger.jsonl", entry.line())
 
     def write_truth(self, truth: GroundTruth) -> GroundTruth:
         """Keeps the annotations, and returns them as they will be read again."""
@@ -171,18 +218,14 @@ class Ledger:
     def truth(self) -> GroundTruth:
         return GroundTruth.from_coco(_read_json(self.folder / "truth.json"))
 
-    def write_detections(self, key: str, found: Detections) -> None:
-        path = self.folder / "detections" / f"{key}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        _write(path, safetensors.numpy.save(pack([found])))
+    @cached_property
+    def _truth(self) -> GroundTruth:
+        return self.truth()
 
-    def detections(self, key: str) -> Detections:
+    def _detections(self, key: str) -> Detections:
         (found,) = _detections_in(self.folder / "detections" / f"{key}.safetensors", 1)
+        found.check_against(self._truth)
         return found
-
-    def partial(self) -> "Partial":
-        """The batches done of variants that are not finished."""
-        return Partial(self.folder / "partial")
 
     def note(self, notes: Sequence[str]) -> None:
         """Keeps what did not go as planned, for the report."""
@@ -201,7 +244,9 @@ class Ledger:
     ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
         is made with. ``data``: where the images are, of the recipe."""
-        variants = [{"name": one.name, "kind": one.kind, "key": self.key(one)} for one in ablations]
+        variants = [
+            {"name": one.name, "kind": one.kind, "key": self.key(one.digest)} for one in ablations
+        ]
         study = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
         _write(self.folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
 
@@ -213,9 +258,6 @@ class Ledger:
         """What ``close`` noted."""
         path = self.folder / "study.json"
         return _checked(TypeAdapter(Study), _read_json(path), str(path))
-
-    def clear_partial(self) -> None:
-        shutil.rmtree(self.folder / "partial", ignore_errors=True)
 
     def _refuse_changed(self, before: Mapping[str, Any]) -> None:
         for name in sorted({*before, *self.inputs}):
@@ -233,12 +275,12 @@ class Partial:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def missing(self, batches: int, keys: Keys) -> dict[Keys, list[int]]:
+    def missing(self, batches: int, keys: tuple[str, ...]) -> dict[tuple[str, ...], list[int]]:
         """The batches that are to be done, by the keys of the variants that they lack."""
         done: dict[int, set[str]] = {}
         for path in self._files():
             done.setdefault(_batch_of(path), set()).update(_keys_of(path))
-        found: dict[Keys, list[int]] = {}
+        found: dict[tuple[str, ...], list[int]] = {}
         for batch in range(batches):
             lacks = tuple(key for key in keys if key not in done.get(batch, ()))
             if lacks:
@@ -252,15 +294,16 @@ class Partial:
         data = safetensors.numpy.save(pack(list(found.values())), metadata={"keys": keys})
         _write(self.folder / name, data)
 
-    def variants(self, batches: int, keys: Keys) -> Iterator[Detections]:
+    def variants(self, batches: int, keys: tuple[str, ...]) -> Iterator[Detections]:
         """All detections of each variant."""
         parts: dict[str, dict[int, Detections]] = {key: {} for key in keys}
         for path in self._files():
             keys_there = _keys_of(path)
-            those = _detections_in(path, len(keys_there))
-            for key, found in zip(keys_there, those, strict=True):
-                if key in parts:
-                    parts[key][_batch_of(path)] = found
+            if parts.keys() & set(keys_there):
+                those = _detections_in(path, len(keys_there))
+                for key, found in zip(keys_there, those, strict=True):
+                    if key in parts:
+                        parts[key][_batch_of(path)] = found
         for by_batch in parts.values():
             yield Detections.concatenate([by_batch[batch] for batch in range(batches)])
 

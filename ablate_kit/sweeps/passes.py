@@ -1,6 +1,6 @@
 """The unmodified model and all its variants on one batch after the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,10 +17,10 @@ from ablate_kit.models.adapter import (
     groups,
     inference,
 )
-from ablate_kit.sweeps.plan import BASELINE, Changes, Part, Plan, Step, plan
+from ablate_kit.sweeps.plan import BASELINE, Part, Plan, Step, plan
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.trace import PLAIN, Trace
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variant import UNMODIFIED, Delta, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
 
@@ -29,16 +29,16 @@ Advance = Callable[[str, int], None]
 
 
 class Passes:
-    """Runs batches within a ``with`` block: the unmodified model first, then every variant.
+    """Runs batches within a ``with`` block: the unmodified model first, then variants.
 
-    On the first batch every variant also runs in full, and one whose replay differs in any bit is
-    run in full from then on. ``notes`` says so.
+    On its first batch every variant also runs in full, and one whose replay differs in any bit is
+    run in full from then on. ``notes`` says so. What was learned of the model serves all variants
+    that come later, those of the next round of a search included.
     """
 
     def __init__(
         self,
         adapter: Adapter,
-        variants: Sequence[Variant],
         *,
         replay: bool = True,
         memory: float = MEMORY,
@@ -46,42 +46,42 @@ class Passes:
     ) -> None:
         self.notes: list[str] = []
         self.trace: Trace | None = None  # of the unmodified pass over the first images
-        self.plan: Plan | None = None
         self._adapter = adapter
-        self._variants = variants
-        self._state = adapter.module.state_dict(keep_vars=True)
-        self._changes = [variant.changes(self._state) for variant in variants]
-        self._replay = Replay(adapter.module) if replay and variants else None
+        self._live_names = adapter.live_names()
+        self._replay = Replay(adapter.module) if replay else None
         self._memory = memory
         self._verify = verify
-        self._planned = 0  # elements of the largest input that the plan was made for
-        self._full: set[int] = set()  # variants that replay cannot do
+        self._watched = False  # whether the model's calls go through the replay
+        self._traced: tuple[int, Trace] | None = None  # with the elements of its input
+        self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
+        self._deltas: dict[str, Delta] = {}
+        self._verified: set[str] = set()
+        self._full: set[str] = set()  # variants that replay cannot do
         self._stack = ExitStack()
 
     def __enter__(self) -> "Passes":
         self._stack.enter_context(inference())
-        if self._replay:
-            try:
-                self._stack.enter_context(self._replay)
-            except CannotTraceError as reason:
-                self._give_up(str(reason))
+        self._watched = False
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._stack.close()
 
     def run(
-        self, prepared: Sequence[Prepared], advance: Advance = lambda _, __: None
+        self,
+        prepared: Sequence[Prepared],
+        variants: Sequence[Variant],
+        advance: Advance = lambda _, __: None,
     ) -> list[list[ImageDetections]]:
         """Detections of the unmodified model, then of each variant, for each image."""
-        found: list[dict[int, ImageDetections]] = [{} for _ in range(len(self._variants) + 1)]
-        names = ["unmodified", *(variant.name for variant in self._variants)]
+        found: list[dict[int, ImageDetections]] = [{} for _ in range(len(variants) + 1)]
+        names = [UNMODIFIED.name, *(variant.name for variant in variants)]
         for group in groups(prepared):
-            for number, outputs in self._outputs(group):
+            for number, outputs in self._outputs(group, variants):
                 results = self._adapter.decode(outputs, group.origins)
                 found[number + 1] |= zip(group.positions, results, strict=True)
                 advance(names[number + 1], len(group.positions))
-        self._verify = False
+        self._verified |= {variant.digest for variant in variants}
         return [[one[i] for i in range(len(prepared))] for one in found]
 
     @property
@@ -89,42 +89,75 @@ class Passes:
         """Whether nothing is replayed."""
         return self._replay is None
 
-    def look(self, prepared: Sequence[Prepared]) -> None:
-        """Makes ``trace`` and ``plan`` on the first of these images and those of its shape, and
-        runs no variant."""
-        group = groups(prepared)[0]
-        if self._replay:
-            self._make_plan(lambda: self._adapter.forward(group.inputs), self._replay)
-            self._planned = _elements(group)
+    def look(self, prepared: Sequence[Prepared], variants: Sequence[Variant]) -> Plan | None:
+        """How the first of these images and those of its shape would run; runs no variant.
 
-    def _outputs(self, group: Group) -> Iterator[tuple[int, Any]]:
+        None where nothing can be replayed.
+        """
+        return self._plan(groups(prepared)[0], variants)
+
+    def _outputs(self, group: Group, variants: Sequence[Variant]) -> Iterator[tuple[int, Any]]:
         """The number of each variant, BASELINE first, and what the model returns."""
 
         def run() -> Any:
             return self._adapter.forward(group.inputs)
 
-        if self._replay and _elements(group) > self._planned:
-            self._make_plan(run, self._replay)
-            self._planned = _elements(group)
+        made = self._plan(group, variants)
         done: set[int] = set()
-        known = len(self._full)
-        if self._replay and self.plan:
-            for part in self.plan.parts:
-                for number, outputs in self._part(run, self._replay, part):
+        if self._replay and made:
+            for part in made.parts:
+                for number, outputs in self._part(run, self._replay, part, variants):
                     if number not in done:
                         yield number, outputs
                     done.add(number)
         if BASELINE not in done:
             yield BASELINE, run()
-        for number, variant in enumerate(self._variants):
+        for number, variant in enumerate(variants):
             if number not in done:
-                with variant.applied(self._state):
+                with variant.applied_to(self._adapter.module, self._live_names):
                     outputs = run()
                 yield number, outputs
-        if len(self._full) > known:
-            self._planned = 0  # without them, others may find a better base
 
-    def _make_plan(self, run: Run, replay: Replay) -> None:
+    def _plan(self, group: Group, variants: Sequence[Variant]) -> Plan | None:
+        """How these variants run; made anew for images larger than those it was made for, and
+        where a variant has turned out to need full passes: others may find a better base."""
+        if not self._replay or not variants:
+            return None
+        if not self._watched:
+            try:
+                self._stack.enter_context(self._replay)
+            except CannotTraceError as reason:
+                self._give_up(str(reason))
+                return None
+            self._watched = True
+        elements = sum(tensor.numel() for tensor in group.inputs.values())
+        if not self._traced or elements > self._traced[0]:
+            trace = self._made_trace(lambda: self._adapter.forward(group.inputs), self._replay)
+            if trace is None:
+                return None
+            self._traced = elements, trace
+            self.trace = self.trace or trace
+        key = tuple(variant.digest for variant in variants if variant.digest not in self._full)
+        elements, trace = self._traced
+        known = self._plans.get(key)
+        if known and known[0] == elements:
+            return known[1]
+        chosen = {i: self._delta(v) for i, v in enumerate(variants) if v.digest not in self._full}
+        made = plan(trace, chosen, self._memory)
+        self._plans[key] = elements, made
+        if made.full:
+            self._note(
+                f"{len(made.full)} variants run in full: what they would replay takes more "
+                f"than {self._memory / 2**20:.0f} MiB"
+            )
+        return made
+
+    def _delta(self, variant: Variant) -> Delta:
+        if variant.digest not in self._deltas:
+            self._deltas[variant.digest] = variant.delta(self._adapter.module, self._live_names)
+        return self._deltas[variant.digest]
+
+    def _made_trace(self, run: Run, replay: Replay) -> Trace | None:
         reference = run()  # which raises what is wrong with the images, or with the model
         try:
             outputs, trace = replay.trace(run)
@@ -135,21 +168,16 @@ class Passes:
             raise
         except Exception as error:  # whatever a model's own code may raise when it is watched
             self._give_up(_told(error))
-            return
+            return None
         if not watched:
             what = "while its operations are watched" if repeated else "every time it runs"
             self._give_up(f"it computes something else {what}")
-            return
-        self.trace = self.trace or trace
-        changes = {i: one for i, one in enumerate(self._changes) if i not in self._full}
-        self.plan = plan(trace, changes, self._memory)
-        if self.plan.full:
-            self._note(
-                f"{len(self.plan.full)} variants run in full: what they would replay takes more "
-                f"than {self._memory / 2**20:.0f} MiB"
-            )
+            return None
+        return trace
 
-    def _part(self, run: Run, replay: Replay, part: Part) -> Iterator[tuple[int, Any]]:
+    def _part(
+        self, run: Run, replay: Replay, part: Part, variants: Sequence[Variant]
+    ) -> Iterator[tuple[int, Any]]:
         """What of ``part`` replay can do; all else is left to run in full."""
         try:
             outputs, trace = replay.record(run, part.keep)
@@ -163,55 +191,58 @@ class Passes:
         for step in part.steps:
             base = traces.get(step.base)
             if base is not None:
-                with self._variants[step.variant].applied(self._state):
-                    outputs = self._replayed(run, replay, step, base, traces)
+                variant = variants[step.variant]
+                changed = self._changed(variants, step.base, step.variant)
+                with variant.applied_to(self._adapter.module, self._live_names):
+                    outputs = self._replayed(run, replay, step, variant, base, changed, traces)
                 if outputs is not None:
                     yield step.variant, outputs[0]
             for done in step.releases:
                 traces.pop(done, None)
 
     def _replayed(
-        self, run: Run, replay: Replay, step: Step, base: Trace, traces: dict[int, Trace]
+        self,
+        run: Run,
+        replay: Replay,
+        step: Step,
+        variant: Variant,
+        base: Trace,
+        changed: Sequence[Hashable],
+        traces: dict[int, Trace],
     ) -> tuple[Any] | None:
         """The outputs of one variant, and its trace where others build on it; None where replay
         cannot do it."""
-        name = self._variants[step.variant].name
-        changed = self._changed(step.base, step.variant)
+        verify = self._verify and variant.digest not in self._verified
         try:
             if step.keep:
                 outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
             else:
                 outputs = replay.replay(run, base, changed)
-            differs = self._verify and not identical(outputs, full := run())
+            differs = verify and not identical(outputs, full := run())
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # if the variant itself raises it, it does so again in full
-            self._full.add(step.variant)
-            self._note(f"{name} runs in full: it cannot be replayed ({_told(error)})")
+            self._full.add(variant.digest)
+            self._note(f"{variant.name} runs in full: it cannot be replayed ({_told(error)})")
             return None
         if differs:
-            self._full.add(step.variant)
-            self._note(f"{name} runs in full: its replay differs from the full run")
+            self._full.add(variant.digest)
+            self._note(f"{variant.name} runs in full: its replay differs from the full run")
             return (full,)
         return (outputs,)
 
-    def _changed(self, one: int, other: int) -> list[Any]:
-        a: Changes = self._changes[one] if one != BASELINE else {}
-        b: Changes = self._changes[other]
+    def _changed(self, variants: Sequence[Variant], one: int, other: int) -> list[Hashable]:
+        a: Delta = self._delta(variants[one]) if one != BASELINE else {}
+        b: Delta = self._delta(variants[other])
         return [key for key in {**a, **b} if a.get(key) != b.get(key)]
 
     def _give_up(self, reason: str) -> None:
         self._replay = None
-        self.plan = None
         self._note(f"every variant runs in full: the model cannot be replayed ({reason})")
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
-
-
-def _elements(group: Group) -> int:
-    return sum(tensor.numel() for tensor in group.inputs.values())
 
 
 def _told(error: Exception) -> str:

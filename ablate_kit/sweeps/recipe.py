@@ -97,6 +97,11 @@ class SweepRecipe(Section):
     evaluation: Evaluation = Evaluation()
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many
 
+    @property
+    def searches(self) -> list[HeadsGreedy]:
+        """The rules whose ablations depend on the numbers of others."""
+        return [rule for rule in self.ablations if isinstance(rule, HeadsGreedy)]
+
     def make(self, source: Source) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ."""
         found: dict[str, Ablation] = {}

@@ -1,20 +1,39 @@
-"""Many ablations of one live model over one data set: images outside, ablations inside."""
+"""Variants of one live model over one data set: images outside, variants inside."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.metrics.result import BASELINE, Result, results_of
-from ablate_kit.models.adapter import (
-    Adapter,
-    Collector,
-    batch_sizes,
-    ground_truth,
-    prepared_batches,
-)
-from ablate_kit.sweeps.passes import MEMORY, Advance, Passes
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.result import Result
+from ablate_kit.models.adapter import Adapter, ground_truth
+from ablate_kit.sweeps import engine
+from ablate_kit.sweeps.passes import Advance
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds
+from ablate_kit.sweeps.scores import Scores
+from ablate_kit.sweeps.store import MemoryStore, Store
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.worker import DEFAULTS, Here, RunOptions, Worker
 from detector.data.dataset import Dataset
+
+Begin = Callable[[int], None]
+Evaluating = Generator[Sequence[Variant], Mapping[str, Evaluation], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who watches a run.
+
+    Attributes:
+        begin: told how many passes, each of one variant over one image, are ahead.
+        advance: told a variant's name and how many of its images were just done.
+    """
+
+    begin: Begin = lambda _: None
+    advance: Advance = lambda _, __: None
+
+
+UNWATCHED = Progress()
 
 
 @dataclass(frozen=True)
@@ -31,40 +50,61 @@ def sweep(
     dataset: Dataset,
     variants: Sequence[Variant],
     *,
-    baseline: tuple[str, str] = (BASELINE, BASELINE),
+    baseline: Variant = UNMODIFIED,
+    store: Store | None = None,
     threshold: float | None = None,
     fixed_threshold: float = 0.5,
     batch_size: int = 8,
-    workers: int = 2,
-    replay: bool = True,
-    memory: float = MEMORY,
-    advance: Advance = lambda _, __: None,
+    options: RunOptions = DEFAULTS,
+    progress: Progress = UNWATCHED,
 ) -> Sweep:
-    """The unmodified model and its variants, evaluated.
+    """The unmodified model and its variants, evaluated in this process.
 
     Args:
-        baseline: name and kind of the unmodified model.
+        baseline: the unmodified model, under the name that it is to have.
+        store: where detections are kept; by default in memory.
         threshold: the calibrated score threshold; by default that of the unmodified model.
         fixed_threshold: of the numbers at a fixed score.
-        workers: threads that prepare images.
-        replay: compute only what each variant changes. The results are the same without.
-        memory: bytes that the recorded outputs may take.
-        advance: told a variant's name and how many of its images were just done.
     """
     truth = ground_truth(dataset)
-    stores = [Collector(adapter, dataset) for _ in range(len(variants) + 1)]
-    with Passes(adapter, variants, replay=replay, memory=memory) as passes:
-        done = 0
-        sizes = batch_sizes(len(dataset), batch_size)
-        for prepared in prepared_batches(adapter, dataset, sizes, workers):
-            span = range(done, done := done + len(prepared))
-            for store, found in zip(stores, passes.run(prepared, advance), strict=True):
-                store.add(span, found)
-    named = [baseline, *((one.name, one.kind) for one in variants)]
-    results = results_of(
-        truth,
-        [(*names, store.detections()) for names, store in zip(named, stores, strict=True)],
-        threshold,
-        fixed_threshold,
+    batches = Batches(len(dataset), batch_size)
+    store = store or MemoryStore()
+    scores = Scores(store, truth, batches, fixed_threshold=fixed_threshold, threshold=threshold)
+    wanted = [baseline, *variants]
+    with Worker(adapter, dataset, batches, options) as worker:
+        pool = Here(worker, progress.advance)
+        run_rounds(one_round(wanted), batches, store, scores, pool, progress)
+    return Sweep(store.results(wanted), truth, store.notes())
+
+
+def one_round(variants: Sequence[Variant]) -> Evaluating:
+    """Variants of which none depends on the numbers of another."""
+    yield variants
+
+
+def run_rounds(
+    rounds: Evaluating,
+    batches: Batches,
+    store: Store,
+    scores: Scores,
+    pool: engine.Pool,
+    progress: Progress,
+    take: Callable[[BatchResult], None] = lambda _: None,
+) -> list[str]:
+    """All rounds, on a pool; returns what did not go as planned.
+
+    What the store has already is not run again. ``take`` is given every result, when it is stored.
+    """
+
+    def stored(result: BatchResult) -> None:
+        store.add(result)
+        take(result)
+
+    scheduler = Rounds(
+        rounds,
+        lambda variants: store.lacking(len(batches), variants),
+        scores.of,
+        workers=len(pool.workers()),
+        begin=lambda works: progress.begin(batches.passes(works)),
     )
-    return Sweep(results, truth, passes.notes)
+    return engine.run(scheduler, pool, stored)

@@ -1,107 +1,114 @@
-"""What a sweep evaluates: a live model with something changed for a while."""
+"""What a sweep evaluates: a detector with something changed, as a plain value.
 
+A variant says what differs; applying it to a live model is the executor's business.
+"""
+
+import hashlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Intervention, Removed
-from ablate_kit.ablations.apply import applied, edited, resolved
+from ablate_kit.ablations.apply import applied, resolved
 from ablate_kit.ablations.intervene import place_of
-from ablate_kit.models.adapter import Adapter
+from ablate_kit.metrics.result import BASELINE
 from ablate_kit.sweeps.trace import key_of
 
-Changes = Mapping[Hashable, Hashable]
-State = Mapping[str, torch.Tensor]  # of the live model, ``state_dict(keep_vars=True)``
-
-
-class Variant(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-
-    def changes(self, state: State) -> Changes:
-        """For all that differs from the unmodified model, by ``trace.key_of``, a value that is
-        equal for two variants where they change it alike."""
-
-    def applied(self, state: State) -> AbstractContextManager[None]:
-        """The model so changed, and after the block with its exact bytes of before."""
-
-
-@dataclass(frozen=True)
-class Ablated:
-    """A model with an ablation; ``live_names`` and ``module`` as in ``Adapter``.
-
-    The module is only needed for what an ablation does beyond setting elements.
-    """
-
-    ablation: Ablation
-    live_names: Mapping[str, Sequence[str]]
-    module: nn.Module | None = None
-
-    def __post_init__(self) -> None:
-        if self.ablation.live and self.module is None:
-            raise ValueError(f"{self.name} needs the module")
-
-    @staticmethod
-    def of(ablation: Ablation, adapter: Adapter) -> "Ablated":
-        return Ablated(ablation, adapter.live_names(), adapter.module)
-
-    @property
-    def name(self) -> str:
-        return self.ablation.name
-
-    @property
-    def kind(self) -> str:
-        return self.ablation.kind
-
-    def changes(self, state: State) -> Changes:
-        found: dict[Hashable, tuple[Hashable, ...]] = {}
-        for edit in self.ablation.edits:
-            for there in resolved(edit.tensor, state, self.live_names):
-                key = key_of(state[there])
-                found[key] = (*found.get(key, ()), (there, edit))
-        for one in self.ablation.live:
-            for there in resolved(one.tensor, state, self.live_names):
-                key = self._key(one, there, state)
-                found[key] = (*found.get(key, ()), (there, one))
-        return found
-
-    def applied(self, state: State) -> AbstractContextManager[None]:
-        if self.module is None:
-            return edited(state, self.ablation, self.live_names)
-        return applied(self.module, self.ablation, self.live_names)
-
-    def _key(self, one: Intervention, there: str, state: State) -> Hashable:
-        if self.module is None or isinstance(one, Removed):
-            return key_of(state[there])
-        return place_of(self.module, there) or key_of(state[there])
+Delta = Mapping[Hashable, Hashable]
+LiveNames = Mapping[str, Sequence[str]]  # as of ``Adapter.live_names``
 
 
 @dataclass(frozen=True, eq=False)
-class Replaced:
-    """A model with some of its tensors taken from another checkpoint of the same model."""
+class Variant:
+    """A detector with tensors of another checkpoint, an ablation, both, or neither.
+
+    Attributes:
+        tensors: what comes from the other checkpoint, by names in ``module.state_dict()``.
+        ablation: what is cut, after that.
+    """
 
     name: str
     kind: str
-    tensors: Mapping[str, torch.Tensor]  # by their names in ``module.state_dict()``
+    ablation: Ablation | None = None
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def changes(self, state: State) -> Changes:
-        # Of two checkpoints' tensors it is not known whether they are equal: only itself is.
-        return {key_of(state[name]): (id(self), name) for name in self.tensors}
+    @staticmethod
+    def of(ablation: Ablation) -> "Variant":
+        return Variant(ablation.name, ablation.kind, ablation)
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for variants that do the same, whatever their names; empty for the unmodified."""
+        parts = [f"{name} {digest}" for name, digest in self._digests.items()]
+        if not parts:
+            return self.ablation.digest if self.ablation else ""
+        parts.append(self.ablation.digest if self.ablation else "")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def _digests(self) -> Mapping[str, str]:
+        return {name: _digest(self.tensors[name]) for name in sorted(self.tensors)}
+
+    def delta(self, module: nn.Module, live_names: LiveNames) -> Delta:
+        """For all that differs from the unmodified model, by ``trace.key_of``, a value that is
+        equal for two variants where they change it alike."""
+        state = module.state_dict(keep_vars=True)
+        found: dict[Hashable, tuple[Hashable, ...]] = {}
+
+        def add(key: Hashable, what: Hashable) -> None:
+            found[key] = (*found.get(key, ()), what)
+
+        for name, digest in self._digests.items():
+            add(key_of(state[name]), (name, digest))
+        if self.ablation:
+            for edit in self.ablation.edits:
+                for there in resolved(edit.tensor, state, live_names):
+                    add(key_of(state[there]), (there, edit))
+            for one in self.ablation.live:
+                for there in resolved(one.tensor, state, live_names):
+                    add(_place(one, there, module, state[there]), (there, one))
+        return found
 
     @contextmanager
-    def applied(self, state: State) -> Iterator[None]:
-        live = {name: state[name].detach() for name in self.tensors}
-        before = {name: live[name].clone() for name in self.tensors}
-        try:
-            for name, tensor in self.tensors.items():
-                live[name].copy_(tensor)
-            yield
-        finally:
-            for name, tensor in before.items():
-                live[name].copy_(tensor)
+    def applied_to(self, module: nn.Module, live_names: LiveNames) -> Iterator[None]:
+        """The model so changed, and after the block with its exact bytes of before."""
+        with _replaced(module, self.tensors):
+            if self.ablation is None:
+                yield
+                return
+            with applied(module, self.ablation, live_names):
+                yield
+
+
+UNMODIFIED = Variant(BASELINE, BASELINE)
+
+
+@contextmanager
+def _replaced(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    state = module.state_dict() if tensors else {}
+    before = {name: state[name].clone() for name in tensors}
+    try:
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+        yield
+    finally:
+        for name, tensor in before.items():
+            state[name].copy_(tensor)
+
+
+def _place(one: Intervention, name: str, module: nn.Module, tensor: torch.Tensor) -> Any:
+    if isinstance(one, Removed):
+        return key_of(tensor)
+    return place_of(module, name) or key_of(tensor)
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    plain = tensor.detach().cpu().contiguous()
+    data = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
+    head = f"{plain.dtype} {tuple(plain.shape)} ".encode()
+    return hashlib.sha256(head + bytes(data)).hexdigest()

@@ -15,8 +15,9 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.retraining.study import Outcome
-from ablate_kit.sweeps.ledger import Entry, Ledger
-from ablate_kit.sweeps.study import images_of, results
+from ablate_kit.sweeps.api import images_of
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 STRANGE = [
     None, True, -1, 10**400, 1.5, float("nan"), "", "x", "\0", "\ud800", "a" * 5000, "../../x",
@@ -67,20 +68,22 @@ def ledger(tmp_path: Path) -> Ledger:
     made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})
     made.write_truth(truth)
     ablation = Ablation("cut", "units", (Edit("w", Random(1, 1, 0)),))
-    for one in (None, ablation):
-        key = made.key(one)
-        made.write_detections(key, found)
-        made.finish(Entry(key, one, evaluate(truth, found)))
+    for one in (UNMODIFIED, Variant.of(ablation)):
+        made.finish(one, evaluate(truth, found), found)
     made.note(["a note"])
     made.close([ablation], 10, 0, {"kind": "shapes", "limit": 1})
     return made
+
+
+def detections(ledger: Ledger) -> list[Detections]:
+    return [one.detections for one in ledger.results()]
 
 
 def read(folder: Path) -> None:
     """All that ``ablate report`` and a sweep that goes on read of a run."""
     with contextlib.suppress(UserError):
         Ledger.threads(folder)
-    for read_part in (results, images_of, Ledger.notes, Ledger.study, Ledger.truth):
+    for read_part in (detections, images_of, Ledger.notes, Ledger.study, Ledger.truth):
         with contextlib.suppress(UserError):
             read_part(Ledger.existing(folder))  # type: ignore[operator]
 
@@ -114,7 +117,7 @@ def test_files_that_are_no_json_and_no_detections(ledger: Ledger, text: str | by
         path.unlink()
         read(ledger.folder)
         path.write_bytes(whole)
-    assert len(results(Ledger.existing(ledger.folder))) == 2
+    assert len(detections(Ledger.existing(ledger.folder))) == 2
 
 
 def test_a_key_is_no_path(ledger: Ledger) -> None:
@@ -134,7 +137,7 @@ def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
         json.dumps(truth.to_coco() | {"images": [], "annotations": []})
     )
     with pytest.raises(UserError):
-        results(ledger)
+        detections(ledger)
 
 
 def test_lines_of_a_retraining_study() -> None:

@@ -28,7 +28,7 @@ NAMES = {
 
 def result(name: str, kind: str) -> Result:
     empty = Evaluation({}, {}, Thresholds(0.5, 0.5, False), {})
-    return Result(name, kind, empty, Detections.concatenate([]))
+    return Result(name, kind, empty, name, lambda: Detections.concatenate([]))
 
 
 def test_rows_are_those_with_several_draws() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.result import Result, results_of
+from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import ground_truth
 from ablate_kit.reports.study_examples import examples
 from detector.data.shapes import Shapes
@@ -21,8 +21,13 @@ def without(lost: NDArray[np.bool_]) -> Detections:
 
 
 def results(truth: GroundTruth, *found: Detections) -> list[Result]:
-    named = [(f"variant {i}", "", one) for i, one in enumerate(found)]
-    return results_of(truth, named, None, 0.5)
+    threshold, made = None, []
+    for i, one in enumerate(found):
+        made.append(
+            Result.of(f"variant {i}", "", truth, one, threshold=threshold, fixed_threshold=0.5)
+        )
+        threshold = made[0].evaluation.thresholds.calibrated
+    return made
 
 
 def test_each_variant_is_shown_where_it_loses_most() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.passes import Passes, identical
-from ablate_kit.sweeps.variant import Ablated
+from ablate_kit.sweeps.variant import Variant
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float = 0.5) -> Tensor:
@@ -158,12 +158,11 @@ def run(
     """The notes; then of the unmodified model and of each variant the detections of all images."""
     adapter = Detector(module)
     found: list[list[ImageDetections]] = [[] for _ in range(len(cuts) + 1)]
-    variants = [Ablated(one, adapter.live_names()) for one in cuts]
-    with Passes(adapter, variants, replay=replay) as passes:
+    variants = [Variant.of(one) for one in cuts]
+    with Passes(adapter, replay=replay) as passes:
         for batch in images:
-            for all_of, part in zip(
-                found, passes.run([adapter.prepare(image) for image in batch]), strict=True
-            ):
+            rows = passes.run([adapter.prepare(image) for image in batch], variants)
+            for all_of, part in zip(found, rows, strict=True):
                 all_of.extend(part)
         assert passes.full is not replay
     return passes.notes, found
@@ -273,9 +272,10 @@ def test_a_model_that_cannot_be_replayed_runs_in_full(kind: type[nn.Module], rea
     module = made(kind, 0.27)
     cuts = ablations(module)
     adapter = Detector(module)
-    with Passes(adapter, [Ablated(one, adapter.live_names()) for one in cuts]) as passes:
+    variants = [Variant.of(one) for one in cuts]
+    with Passes(adapter) as passes:
         for batch in batches():
-            passes.run([adapter.prepare(image) for image in batch])
+            passes.run([adapter.prepare(image) for image in batch], variants)
         assert passes.full
     assert passes.notes == [f"every variant runs in full: the model cannot be replayed ({reason})"]
 

@@ -9,16 +9,9 @@ from typing import Any
 
 import pytest
 
-from ablate_kit.ablations.rule import Source
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.device import thread_count
-from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.inputs import inputs_of
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.api import Placement, open_sweep
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.study import Where, run_study
-from ablate_kit.sweeps.worker import Settings
 
 pytest.importorskip("ray", reason='needs ray: install "ablate-kit[ray]"')
 
@@ -42,7 +35,7 @@ def nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def study(hybrid: Path, folder: Path, where: Where, images: int) -> list[str]:
+def study(hybrid: Path, folder: Path, placement: Placement, images: int) -> list[str]:
     recipe = SweepRecipe.model_validate(
         {
             "model": {"checkpoint": str(hybrid)},
@@ -54,14 +47,8 @@ def study(hybrid: Path, folder: Path, where: Where, images: int) -> list[str]:
             "evaluation": {"batch_size": 2},
         }
     )
-    dataset = recipe.data.dataset()
-    with thread_count(1), open_checkpoint(hybrid) as checkpoint:
-        ablations = recipe.make(Source(checkpoint))
-        adapter = open_adapter(checkpoint)
-        inputs = inputs_of(recipe, checkpoint, dataset, "cpu")
-        return run_study(
-            Ledger(folder, inputs), adapter, dataset, ablations, recipe, Settings(), where
-        )
+    with open_sweep(recipe, placement, threads=1) as sweep:
+        return list(sweep.run(sweep.ledger(folder)).notes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,7 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_lost_node_costs_its_shard_and_changes_no_byte(
     hybrid: Path, tmp_path: Path, nodes: Any
 ) -> None:
-    assert study(hybrid, tmp_path / "here", Where(), 40) == []
+    assert study(hybrid, tmp_path / "here", Placement(), 40) == []
     partial = tmp_path / "there" / "partial"
 
     def kill() -> None:
@@ -86,7 +73,7 @@ def test_a_lost_node_costs_its_shard_and_changes_no_byte(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    notes = study(hybrid, tmp_path / "there", Where(ray=nodes.address), 40)
+    notes = study(hybrid, tmp_path / "there", Placement(ray=nodes.address), 40)
     killer.join()
     # Whether a shard was under way on the node when it went is up to the machine.
     assert all(note.startswith("a worker was lost; ") for note in notes)
@@ -95,4 +82,4 @@ def test_a_lost_node_costs_its_shard_and_changes_no_byte(
 
 def test_a_cluster_that_is_not_there_is_told(hybrid: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Ray cluster at"):
-        study(hybrid, tmp_path / "there", Where(ray="127.0.0.1:1"), 2)
+        study(hybrid, tmp_path / "there", Placement(ray="127.0.0.1:1"), 2)

@@ -7,25 +7,24 @@ from typing import Any
 import pytest
 import torch
 
-from ablate_kit.ablations.rule import Source
-from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.device import thread_count
-from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.distribute import distribute, shards_of
-from ablate_kit.sweeps.inputs import inputs_of
+from ablate_kit.sweeps.api import Placement, open_sweep
+from ablate_kit.sweeps.engine import Report, run
 from ablate_kit.sweeps.ledger import Ledger, Partial
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.study import Where, run_study
-from ablate_kit.sweeps.worker import Done, Settings, Shard
+from ablate_kit.sweeps.scheduler import BatchResult, Rounds, Work, split
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.worker import RunOptions
 
 RULES = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
     {"kind": "layers", "base": "decoder.layers", "part": "cross_attn"},
 ]
 Study = Callable[..., Path]
-HERE, DEFAULTS = Where(), Settings()
+HERE, DEFAULTS = Placement(), RunOptions()
 
 
 @pytest.fixture
@@ -34,8 +33,8 @@ def study(hybrid: Path, tmp_path: Path) -> Study:
 
     def study(
         name: str,
-        where: Where = HERE,
-        settings: Settings = DEFAULTS,
+        placement: Placement = HERE,
+        options: RunOptions = DEFAULTS,
         rules: Sequence[Mapping[str, Any]] = RULES,
     ) -> Path:
         recipe = SweepRecipe.model_validate(
@@ -46,14 +45,8 @@ def study(hybrid: Path, tmp_path: Path) -> Study:
                 "evaluation": {"batch_size": 2},
             }
         )
-        folder = tmp_path / name
-        dataset = recipe.data.dataset()
-        with open_checkpoint(hybrid) as checkpoint:
-            ablations = recipe.make(Source(checkpoint))
-            adapter = open_adapter(checkpoint)
-            inputs = inputs_of(recipe, checkpoint, dataset, where.devices[0])
-        run_study(Ledger(folder, inputs), adapter, dataset, ablations, recipe, settings, where)
-        return folder
+        with open_sweep(recipe, placement) as sweep:
+            return sweep.run(sweep.ledger(tmp_path / name), options).ledger.folder
 
     return study
 
@@ -67,16 +60,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("settings", [Settings(workers=5), Settings(memory=1 << 20)])
-def test_workers_and_memory_change_no_byte(study: Study, settings: Settings) -> None:
-    assert contents(study("a", settings=settings)) == contents(
-        study("b", settings=Settings(workers=1))
+@pytest.mark.parametrize("options", [RunOptions(workers=5), RunOptions(memory=1 << 20)])
+def test_workers_and_memory_change_no_byte(study: Study, options: RunOptions) -> None:
+    assert contents(study("a", options=options)) == contents(
+        study("b", options=RunOptions(workers=1))
     )
 
 
 def test_a_process_for_each_device_changes_no_byte(study: Study) -> None:
     """Here for two halves of the CPU."""
-    assert contents(study("one")) == contents(study("two", Where(("cpu", "cpu"))))
+    assert contents(study("one")) == contents(study("two", Placement(("cpu", "cpu"))))
 
 
 @pytest.mark.gpu
@@ -85,7 +78,9 @@ def test_several_gpus_change_no_byte(study: Study) -> None:
         pytest.skip("no CUDA device")
     count = torch.cuda.device_count()
     devices = tuple(f"cuda:{i % count}" for i in range(max(2, count)))
-    assert contents(study("one", Where(("cuda:0",)))) == contents(study("all", Where(devices)))
+    assert contents(study("one", Placement(("cuda:0",)))) == contents(
+        study("all", Placement(devices))
+    )
 
 
 def test_batches_that_are_done_are_not_run_again(
@@ -120,47 +115,137 @@ def test_another_number_of_threads_is_another_run(study: Study) -> None:
 
 
 class Losing:
-    """A pool whose second worker is lost in its first shard, and whose others stay."""
+    """A pool of workers, some of which are lost after so many batches of their first work."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, lost_after: Mapping[int, int], count: int) -> None:
+        self._lost_after = lost_after
         self._count = count
-        self._given: list[tuple[int, Shard]] = []
-        self.log: list[tuple[int, Shard]] = []
+        self._running: list[tuple[int, list[int], Work]] = []
+        self.log: list[tuple[int, Work]] = []
 
     def workers(self) -> list[int]:
         return list(range(self._count))
 
-    def give(self, worker: Any, shard: Shard) -> None:
-        self._given.append((worker, shard))
+    def submit(self, worker: Any, work: Work) -> None:
+        self.log.append((worker, work))
+        self._running.append((worker, list(work.batches), work))
 
-    def wait(self) -> tuple[int, list[Done] | None]:
-        worker, shard = self._given.pop(0)
-        self.log.append((worker, shard))
-        if worker == 1:
-            return worker, None
-        return worker, [Done(batch, shard.keys, [], []) for batch in shard.batches]
+    def next_report(self) -> Report:
+        worker, batches, work = self._running.pop(0)
+        done = len(work.batches) - len(batches)
+        if self._lost_after.get(worker) == done:
+            return Report(worker, [], lost=True)
+        found = {one.digest: Detections.concatenate([]) for one in work.variants}
+        result = BatchResult(batches.pop(0), found)
+        if batches:
+            self._running.append((worker, batches, work))
+        return Report(worker, [result])
 
 
-def test_a_lost_worker_costs_its_shard() -> None:
-    taken: list[int] = []
-    shards = shards_of({("a", "b"): list(range(40))}, 2)
-    assert [len(one.batches) for one in shards] == [4] * 10
-    pool = Losing(2)
-    notes = distribute(pool, shards, lambda found: taken.extend(one.batch for one in found))
-    assert sorted(taken) == list(range(40))
+def variants(count: int) -> tuple[Variant, ...]:
+    return tuple(
+        Variant(str(i), "test", Ablation(str(i), str(i), (Edit(str(i)),))) for i in range(count)
+    )
+
+
+class Listed:
+    """A scheduler of a list."""
+
+    def __init__(self, works: Sequence[Work]) -> None:
+        self._waiting = list(works)
+        self.seen: list[tuple[int, tuple[str, ...]]] = []
+
+    def next(self) -> Work | None:
+        return self._waiting.pop(0) if self._waiting else None
+
+    def observe(self, result: BatchResult) -> None:
+        self.seen.append((result.batch, tuple(result.found)))
+
+
+def test_a_lost_worker_costs_what_it_had_not_finished() -> None:
+    both = variants(2)
+    works = split({both: list(range(40))}, 2)
+    assert [len(one.batches) for one in works] == [4] * 10
+    pool, scheduler, stored = Losing({1: 3}, 2), Listed(works), list[int]()
+    notes = run(scheduler, pool, lambda result: stored.append(result.batch))
+    assert sorted(stored) == list(range(40))
+    assert sorted(batch for batch, _ in scheduler.seen) == list(range(40))
     assert [worker for worker, _ in pool.log].count(1) == 1
-    assert notes == ["a worker was lost; 4 batches were run again"]
+    assert pool.log[2 + 1][1].batches == (7,)  # the one that worker 1 had not done
+    assert notes == ["a worker was lost; 1 batches were run again"]
+
+
+def test_no_worker_left_is_told() -> None:
     with pytest.raises(UserError, match="no worker is left"):
-        distribute(OnlyLosing(1), shards, taken.append)
-
-
-class OnlyLosing(Losing):
-    def wait(self) -> tuple[int, list[Done] | None]:
-        return self._given.pop(0)[0], None
+        run(Listed(split({variants(1): [0, 1]}, 1)), Losing({0: 1}, 1), lambda _: None)
 
 
 def test_few_batches_are_split_by_variant() -> None:
-    shards = shards_of({("a", "b", "c", "d", "e"): [7]}, 3)
-    assert [one.keys for one in shards] == [("a",), ("b", "c"), ("d", "e")]
-    assert {one.batches for one in shards} == {(7,)}
-    assert [one.keys for one in shards_of({("a",): [0]}, 8)] == [("a",)]
+    a, b, c, d, e = five = variants(5)
+    works = split({five: [7]}, 3)
+    assert [one.variants for one in works] == [(a,), (b, c), (d, e)]
+    assert {one.batches for one in works} == {(7,)}
+    assert [one.variants for one in split({(a,): [0]}, 8)] == [(a,)]
+    assert split({five: [1, 2, 3]}, 1) == [Work((1, 2, 3), five)]
+
+
+def test_a_round_begins_when_the_last_is_scored() -> None:
+    """Whatever the order in which workers answer, and though some of a round is done already."""
+    first, second = variants(4)[:2], variants(4)[2:]
+    log: list[str] = []
+
+    def rounds() -> Any:
+        numbers = yield [UNMODIFIED, *first]
+        log.append(f"sent {sorted(numbers)}")
+        numbers = yield list(second)
+        log.append(f"sent {sorted(numbers)}")
+
+    def lacking(wanted: Sequence[Variant]) -> Any:
+        return {tuple(wanted): [0, 1, 2] if wanted[0] is UNMODIFIED else [2]}
+
+    def scored(wanted: Sequence[Variant]) -> Any:
+        log.append(f"scored {len(wanted)}")
+        return {one.digest: None for one in wanted}
+
+    begun: list[int] = []
+    scheduler = Rounds(
+        rounds(), lacking, scored, workers=2, begin=lambda works: begun.append(len(works))
+    )
+    stored: list[int] = []
+    assert run(scheduler, Losing({}, 2), lambda result: stored.append(result.batch)) == []
+    assert sorted(stored) == [0, 1, 2, 2, 2]
+    assert begun == [3, 2]
+    digests = [sorted(["", *(one.digest for one in first)]), sorted(one.digest for one in second)]
+    assert log == ["scored 3", f"sent {digests[0]}", "scored 2", f"sent {digests[1]}"]
+
+
+def test_variants_are_equal_by_what_they_do() -> None:
+    ones = torch.ones(3)
+    a, b = Variant("a", "checkpoint", tensors={"x": ones}), Variant("b", "x", tensors={"x": ones})
+    other = Variant("a", "checkpoint", tensors={"x": 2 * ones})
+    cut = Ablation("cut", "test", (Edit("x"),))
+    assert UNMODIFIED.digest == ""
+    assert a.digest == b.digest
+    assert (
+        len(
+            {
+                a.digest,
+                other.digest,
+                Variant.of(cut).digest,
+                Variant("c", "", cut, a.tensors).digest,
+            }
+        )
+        == 4
+    )
+
+
+def test_a_variant_of_another_checkpoint_can_be_cut_as_well() -> None:
+    module = torch.nn.Linear(2, 1)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    cut = Ablation("cut", "test", (Edit("bias"),))
+    one = Variant("c", "", cut, {"weight": torch.full((1, 2), 3.0), "bias": torch.ones(1)})
+    names = {name: (name,) for name in before}
+    with torch.no_grad(), one.applied_to(module, names):
+        assert module(torch.ones(2)).item() == 6
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert len(one.delta(module, names)) == 2

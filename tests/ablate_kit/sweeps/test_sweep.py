@@ -17,7 +17,8 @@ from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.run import Sweep, sweep
-from ablate_kit.sweeps.variant import Ablated
+from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.worker import RunOptions
 from detector.data.shapes import Shapes
 
 
@@ -34,10 +35,11 @@ def check(path: Path, size: int, **options: object) -> None:
         shapes = {name: checkpoint.tensors[name].shape for name in floating[-8:]}
         ablations += units(shapes, [50], repeats=2)
         adapter = open_adapter(checkpoint)
-    variants = [Ablated(one, adapter.live_names()) for one in ablations]
+    variants = [Variant.of(one) for one in ablations]
     dataset = Shapes(3, seed=5, size=size)
     a, b = (
-        sweep(adapter, dataset, variants, batch_size=2, replay=replay) for replay in (True, False)
+        sweep(adapter, dataset, variants, batch_size=2, options=RunOptions(replay=replay))
+        for replay in (True, False)
     )
     assert a.notes == []
     assert len(a.results) == len(ablations) + 1
@@ -62,16 +64,20 @@ def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
             *Queries(queries=[3, 4], together=True).make(source),
             *HeadsResampled(pattern="decoder.layers.1.*_attn", heads=[1], repeats=2).make(source),
         ]
-    variants = [Ablated.of(one, adapter) for one in ablations]
+    variants = [Variant.of(one) for one in ablations]
     a, b = (
-        sweep(adapter, Shapes(4, seed=5, size=96), variants, batch_size=2, replay=replay)
+        sweep(
+            adapter,
+            Shapes(4, seed=5, size=96),
+            variants,
+            batch_size=2,
+            options=RunOptions(replay=replay),
+        )
         for replay in (True, False)
     )
     assert a.notes == []
     assert_same(a, b)
     assert len({one.detections.scores.tobytes() for one in a.results}) >= 5
-    with pytest.raises(ValueError, match="needs the module"):
-        Ablated(ablations[0], adapter.live_names())
 
 
 def test_the_hybrid_detector(hybrid: Path) -> None:

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.worker import Done, Failure, Job, Shard, Worker
+from ablate_kit.sweeps.engine import Report
+from ablate_kit.sweeps.failure import Failure
+from ablate_kit.sweeps.scheduler import BatchResult, Work
+from ablate_kit.sweeps.worker import Worker, WorkerSpec
 
 
 class Actors:
-    """A pool of Ray actors; see ``distribute.Pool``."""
+    """A pool of Ray actors; see ``engine.Pool``."""
 
     def __init__(self, ray: Any, actors: Sequence[Any]) -> None:
         self._ray = ray
@@ -26,10 +29,10 @@ class Actors:
     def workers(self) -> Sequence[Hashable]:
         return list(self._actors)
 
-    def give(self, worker: Any, shard: Shard) -> None:
-        self._running[worker.run.remote(shard)] = worker
+    def submit(self, worker: Any, work: Work) -> None:
+        self._running[worker.run.remote(work)] = worker
 
-    def wait(self) -> tuple[Hashable, list[Done] | None]:
+    def next_report(self) -> Report:
         ready, _ = self._ray.wait(list(self._running), num_returns=1)
         worker = self._running.pop(ready[0])
         try:
@@ -37,32 +40,32 @@ class Actors:
         except self._ray.exceptions.RayTaskError:
             raise  # not of our code, which answers with a value
         except self._ray.exceptions.RayError:
-            return worker, None
+            return Report(worker, [], lost=True)
         if isinstance(found, Failure):
             raise found.raised()
         if isinstance(found, UserError):
             raise found
-        return worker, found
+        return Report(worker, found)
 
 
 class _Served:
-    """What runs on the cluster. Opens the model at the first shard, so that an error comes back
+    """What runs on the cluster. Opens the model at the first work, so that an error comes back
     as a value instead of as a lost worker."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
         self._worker: Worker | None = None
 
-    def run(self, shard: Shard) -> list[Done] | Failure | UserError:
+    def run(self, work: Work) -> list[BatchResult] | Failure | UserError:
         try:
-            self._worker = self._worker or Worker.open(self._job)
-            return list(self._worker.run(shard))
+            self._worker = self._worker or Worker.open(self._spec).__enter__()
+            return list(self._worker.run(work))
         except Exception as error:
             return Failure.of(error)
 
 
 @contextmanager
-def cluster(job: Job, address: str) -> Iterator[Actors]:
+def cluster(spec: WorkerSpec, address: str) -> Iterator[Actors]:
     """As many workers as the cluster has room for, ended with the block.
 
     Raises:
@@ -77,15 +80,15 @@ def cluster(job: Job, address: str) -> Iterator[Actors]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f'no Ray cluster at "{address}": {error}') from None
-    gpu = job.device.startswith("cuda")
-    threads = int(job.inputs["threads"])
+    gpu = spec.device.startswith("cuda")
+    threads = int(spec.inputs["threads"])
     need = {"num_cpus": threads, "num_gpus": 1 if gpu else 0}
     try:
         room = sum(_room(node, threads, gpu) for node in ray.nodes() if node["Alive"])
         if not room:
             what = "GPU" if gpu else f"{threads} CPUs"
             raise UserError(f"no node of the Ray cluster has {what}: give fewer --threads")
-        actors = [ray.remote(_Served).options(**need).remote(job) for _ in range(room)]
+        actors = [ray.remote(_Served).options(**need).remote(spec) for _ in range(room)]
         yield Actors(ray, actors)
     finally:
         ray.shutdown()  # ends our actors; the cluster stays

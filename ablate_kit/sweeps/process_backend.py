@@ -9,11 +9,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.worker import Done, Failure, Job, Shard, Worker
+from ablate_kit.sweeps.engine import Report
+from ablate_kit.sweeps.failure import Failure
+from ablate_kit.sweeps.scheduler import BatchResult, Work
+from ablate_kit.sweeps.worker import Worker, WorkerSpec
 
 
 class Processes:
-    """A pool of plain processes; see ``distribute.Pool``."""
+    """A pool of plain processes; see ``engine.Pool``."""
 
     def __init__(self, processes: Sequence[tuple[BaseProcess, Connection]]) -> None:
         self._open = {connection: process for process, connection in processes}
@@ -21,32 +24,32 @@ class Processes:
     def workers(self) -> Sequence[Hashable]:
         return list(self._open)
 
-    def give(self, worker: Hashable, shard: Shard) -> None:
+    def submit(self, worker: Hashable, work: Work) -> None:
         assert isinstance(worker, Connection)  # noqa: S101 - it is one of ours
         try:
-            worker.send(shard)
+            worker.send(work)
         except OSError:
-            return  # the process has ended: ``wait`` will find out
+            return  # the process has ended: ``next_report`` will find out
 
-    def wait(self) -> tuple[Hashable, list[Done] | None]:
+    def next_report(self) -> Report:
         for ready in wait(list(self._open)):
             if not isinstance(ready, Connection):
                 continue
             try:
-                found = ready.recv()
+                found: BatchResult | Failure | UserError = ready.recv()
             except (EOFError, ConnectionError):
                 del self._open[ready]
-                return ready, None
+                return Report(ready, [], lost=True)
             if isinstance(found, Failure):
                 raise found.raised()
             if isinstance(found, UserError):
                 raise found
-            return ready, found
+            return Report(ready, [found])
         raise AssertionError("waiting returned without a connection")
 
 
 @contextmanager
-def processes(job: Job, devices: Sequence[str]) -> Iterator[Processes]:
+def processes(spec: WorkerSpec, devices: Sequence[str]) -> Iterator[Processes]:
     """One process for each device, ended with the block."""
     context = multiprocessing.get_context("spawn")
     started: list[tuple[BaseProcess, Connection]] = []
@@ -54,7 +57,7 @@ def processes(job: Job, devices: Sequence[str]) -> Iterator[Processes]:
         for device in devices:
             here, there = context.Pipe()
             process: BaseProcess = context.Process(
-                target=_serve, args=(there, replace(job, device=device)), daemon=True
+                target=_serve, args=(there, replace(spec, device=device)), daemon=True
             )
             with _uninterrupted():
                 process.start()
@@ -79,13 +82,13 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, job: Job) -> None:
+def _serve(connection: Connection, spec: WorkerSpec) -> None:
     try:
-        worker = Worker.open(job)
-        while True:
-            shard = connection.recv()
-            connection.send(list(worker.run(shard)))
+        with Worker.open(spec) as worker:
+            while True:
+                for result in worker.run(connection.recv()):
+                    connection.send(result)
     except EOFError:
-        return  # the study is done
+        return  # the sweep is done
     except Exception as error:
         connection.send(Failure.of(error))

@@ -1,0 +1,336 @@
+"""A recipe's sweep from Python: what it would cost, and the whole run.
+
+with open_sweep(load_sweep(Path("recipe.yaml"))) as sweep:
+    print(sweep.cost().share)
+    outcome = sweep.run(Path("runs/heads"))
+print(outcome.ledger.results()[0].evaluation.overall["AP"])
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.greedy import HeadsGreedy, Step
+from ablate_kit.ablations.null import matched
+from ablate_kit.ablations.resample import check_batches
+from ablate_kit.ablations.rule import Source
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter, ground_truth
+from ablate_kit.models.classes import unmatched_classes
+from ablate_kit.models.device import check_device, thread_count
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.engine import Pool
+from ablate_kit.sweeps.inputs import inputs_of
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.passes import Passes
+from ablate_kit.sweeps.plan import BASELINE, shares
+from ablate_kit.sweeps.process_backend import processes
+from ablate_kit.sweeps.ray_backend import cluster, import_ray
+from ablate_kit.sweeps.recipe import Data, SweepRecipe
+from ablate_kit.sweeps.reference import Images
+from ablate_kit.sweeps.run import UNWATCHED, Evaluating, Progress, run_rounds
+from ablate_kit.sweeps.scheduler import Batches, BatchResult
+from ablate_kit.sweeps.scores import Scores
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.worker import DEFAULTS, Here, RunOptions, Worker, WorkerSpec, prepared_bytes
+from detector.data.dataset import Dataset, check_scorable, notes_on
+
+Search = tuple[HeadsGreedy, list[Step]]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """On what a sweep runs: this process, a process per device, or the workers of a cluster."""
+
+    devices: tuple[str, ...] = ("cpu",)
+    ray: str = ""  # address of a cluster
+    trust_remote_code: bool = False
+
+    @property
+    def here(self) -> bool:
+        return not self.ray and len(self.devices) == 1
+
+    def check(self) -> None:
+        """Raises ``UserError`` for what is not there."""
+        for device in self.devices:
+            check_device(device)
+        if self.ray and len(self.devices) > 1:
+            raise UserError("give one device with --ray: the cluster has as many as it has")
+        if self.ray:
+            import_ray()
+
+
+HERE = Placement()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a sweep's forward passes cost, as shares of a pass of the unmodified model.
+
+    Attributes:
+        rows: of each ablation: its name, where it restarts, on top of which variant, its share.
+        share: of all passes against running each in full, after the first batch.
+        parts: how often the unmodified model runs on a batch.
+        notes: what cannot be replayed.
+        searches: rounds and variants of each greedy search, which come on top.
+    """
+
+    rows: Sequence[tuple[str, str, str, float]]
+    share: float
+    parts: int
+    notes: Sequence[str]
+    searches: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A sweep that has ended; every number is in its ledger."""
+
+    ledger: Ledger
+    searches: Sequence[Search] = ()
+    removed: Sequence[Ablation] = ()  # by the searches, step by step, with random controls
+    notes: Sequence[str] = ()
+
+
+@dataclass
+class OpenSweep:
+    """A recipe whose checkpoint, images and ablations are there.
+
+    Attributes:
+        notes: what of the data set is read otherwise than it is written, or not known to the model.
+    """
+
+    recipe: SweepRecipe
+    placement: Placement
+    checkpoint: Checkpoint
+    ablations: list[Ablation] = field(init=False)
+    dataset: Dataset = field(init=False)
+    notes: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        looked: list[Images] = []
+
+        def reference() -> Images:
+            images = (self.recipe.reference or self.recipe.data).dataset()
+            looked.append(Images(self.adapter, images, self.recipe.evaluation.batch_size))
+            return looked[-1]
+
+        self._source = Source(self.checkpoint, reference, lambda: self.adapter)
+        self.ablations = self.recipe.make(self._source)  # mistakes show before a model is made
+        if self.recipe.reference and not looked:
+            raise UserError("reference is set, and no rule takes a mean over its images")
+        adapter = self.adapter
+        self.dataset = self.recipe.data.dataset()
+        check_scorable(self.dataset)
+        missing = unmatched_classes(adapter.classes, self.dataset.classes)
+        self.notes = [*notes_on(self.dataset), *missing]
+        check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The model in this process."""
+        return open_adapter(
+            self.checkpoint,
+            self.recipe.model.framework,
+            trust_remote_code=self.placement.trust_remote_code,
+            device=self.placement.devices[0] if self.placement.here else "cpu",
+            class_names=self.recipe.model.class_names,
+        )
+
+    def cost(self, memory: float) -> Cost:
+        """By one pass over the first image; ``memory`` as in ``RunOptions``."""
+        variants = [Variant.of(one) for one in self.ablations]
+        with Passes(self.adapter, memory=memory) as passes:
+            made = passes.look([self.adapter.prepare(self.dataset.image(0))], variants)
+        searches = [rule.size(self._source) for rule in self.recipe.searches]
+        if made is None or passes.trace is None:
+            return Cost([], 1.0, 1, passes.notes, searches)
+        found = shares(passes.trace, made, self.adapter.module)
+        names = {i: one.name for i, one in enumerate(variants)} | {BASELINE: UNMODIFIED.name}
+        rows = []
+        for i, one in enumerate(variants):
+            where, base, share = found.get(i, ("the start", None, 1.0))
+            rows.append((one.name, where, names.get(base, "-") if base is not None else "-", share))
+        total = sum(share for *_, share in rows) + len(made.parts)
+        share = total / (len(variants) + 1)
+        return Cost(rows, share, len(made.parts), passes.notes, searches)
+
+    def ledger(self, folder: Path, workers: int = 2) -> Ledger:
+        """The run of this sweep in a folder, or a new one; hold ``Ledger.locked(folder)``.
+
+        Raises:
+            UserError: the folder holds another sweep, or something else.
+        """
+        return Ledger(folder, self._inputs(workers))
+
+    def done(self, ledger: Ledger) -> tuple[bool, str]:
+        """Whether anything is done, and how much, in words."""
+        variants = [Variant.of(one) for one in self.ablations]
+        named, _ = ledger.done(variants, self._batches)
+        finished, batches = ledger.done([UNMODIFIED, *variants], self._batches)
+        told = f"{named} of {len(variants)} variants"
+        if finished < len({one.digest for one in variants}) + 1:
+            told += f" and {batches} of {len(self._batches)} batches of images for the others"
+            return bool(finished or batches), told
+        return True, told
+
+    def run(
+        self, ledger: Ledger, options: RunOptions = DEFAULTS, progress: Progress = UNWATCHED
+    ) -> Outcome:
+        """Finishes every variant that the ledger lacks.
+
+        Raises:
+            UserError: a file changed on disk meanwhile, or a worker found another one.
+        """
+        evaluation = self.recipe.evaluation
+        truth = ledger.write_truth(ground_truth(self.dataset))
+
+        def unchanged() -> None:
+            now = self._inputs(options.workers)
+            for name in ("checkpoint", "configuration", "data"):
+                if now[name] != ledger.inputs[name]:
+                    raise UserError(
+                        f"the {name} changed on disk while the sweep ran; give the command again "
+                        "with another folder"
+                    )
+
+        scores = Scores(
+            ledger,
+            truth,
+            self._batches,
+            fixed_threshold=evaluation.score_threshold,
+            check=unchanged,
+        )
+        searches: list[Search] = []
+        removed: list[Ablation] = []
+
+        def take(result: BatchResult) -> None:
+            if not self.placement.here:  # which tells its variants one by one
+                images = len(self._batches.span(result.batch))
+                progress.advance(f"batch {result.batch + 1}", images * len(result.found))
+
+        rounds = self._rounds(searches, removed)
+        with self._pool(ledger, options, progress) as pool:
+            notes = run_rounds(rounds, self._batches, ledger, scores, pool, progress, take)
+        data = self.recipe.data.model_dump(mode="json")
+        ledger.close([*self.ablations, *removed], evaluation.resamples, evaluation.seed, data)
+        return Outcome(ledger, searches, removed, [*ledger.notes(), *notes])
+
+    @property
+    def _batches(self) -> Batches:
+        return Batches(len(self.dataset), self.recipe.evaluation.batch_size)
+
+    def _inputs(self, workers: int) -> dict[str, Any]:
+        device = self.placement.devices[0]
+        return inputs_of(self.recipe, self.checkpoint, self.dataset, device, workers)
+
+    def _rounds(self, searches: list[Search], removed: list[Ablation]) -> Evaluating:
+        """The ablations of the recipe, each round of each search, and what the searches removed."""
+        begun = [(rule, rule.rounds(self._source)) for rule in self.recipe.searches]
+        yield [UNMODIFIED, *map(Variant.of, self.ablations)]
+        for rule, rounds in begun:
+            tried = next(rounds)
+            while True:
+                numbers = yield [Variant.of(one) for one in tried]
+                values = {one.digest: numbers[one.digest].overall.get(rule.metric) for one in tried}
+                try:
+                    tried = rounds.send(values)
+                except StopIteration as end:
+                    searches.append((rule, list(end.value)))
+                    break
+        if searches:
+            shapes = {name: info.shape for name, info in self.checkpoint.tensors.items()}
+            for rule, steps in searches:
+                for step in steps:
+                    removed += [step.ablation, *matched(step.ablation, shapes, rule.null_cuts)]
+            yield [Variant.of(one) for one in removed]
+
+    def _pool(
+        self, ledger: Ledger, options: RunOptions, progress: Progress
+    ) -> AbstractContextManager[Pool]:
+        if self.placement.here:
+            keep = prepared_bytes(self.recipe)
+            worker = Worker(self.adapter, self.dataset, self._batches, options, keep)
+            return _here(worker, progress)
+        spec = WorkerSpec(
+            self.recipe,
+            ledger.inputs,
+            self.placement.devices[0],
+            self.placement.trust_remote_code,
+            options,
+        )
+        if self.placement.ray:
+            return cluster(spec, self.placement.ray)
+        return processes(spec, self.placement.devices)
+
+
+@contextmanager
+def _here(worker: Worker, progress: Progress) -> Iterator[Here]:
+    with worker:
+        yield Here(worker, progress.advance)
+
+
+@contextmanager
+def open_sweep(
+    recipe: SweepRecipe, placement: Placement = HERE, *, threads: int | None = None
+) -> Iterator[OpenSweep]:
+    """What a recipe names, opened.
+
+    Args:
+        threads: of a CPU's forward pass, in each process; by default as many as torch takes.
+
+    Raises:
+        UserError: something of it is not there, or does not fit together.
+    """
+    placement.check()
+    with ExitStack() as stack:
+        stack.enter_context(thread_count(threads))
+        model = recipe.model
+        checkpoint = stack.enter_context(open_checkpoint(Path(model.checkpoint), model.weights))
+        yield OpenSweep(recipe, placement, checkpoint)
+
+
+def run(
+    recipe: SweepRecipe,
+    folder: Path,
+    placement: Placement = HERE,
+    options: RunOptions = DEFAULTS,
+    progress: Progress = UNWATCHED,
+) -> Outcome:
+    """A whole sweep in a folder of its own, continued where it was stopped.
+
+    Raises:
+        UserError: something that the recipe names is not there, the folder holds something else,
+            or another process is at work in it.
+    """
+    with (
+        Ledger.locked(folder),
+        open_sweep(recipe, placement, threads=Ledger.threads(folder)) as opened,
+    ):
+        return opened.run(opened.ledger(folder, options.workers), options, progress)
+
+
+def images_of(ledger: Ledger) -> Dataset:
+    """The images of a run that is finished.
+
+    Raises:
+        UserError: they are no longer where they were, or others.
+    """
+    told = ledger.study().data
+    if told is None:
+        raise UserError("the run does not say where its images are")
+    try:
+        data = Data.model_validate(told)
+    except ValidationError:
+        raise UserError("the run does not say where its images are in words of now") from None
+    dataset = data.dataset()
+    if ground_truth(dataset).to_coco() != ledger.truth().to_coco():
+        raise UserError("the annotations have changed since the sweep")
+    return dataset

@@ -1,0 +1,39 @@
+"""An error of a worker elsewhere, as a value that can be sent."""
+
+import traceback
+from dataclasses import dataclass
+
+import torch
+
+from ablate_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended a worker elsewhere. It is told once, for the next worker would not fare better."""
+
+    error: str  # its class
+    message: str
+    traceback: str
+    is_of_memory: bool
+
+    @staticmethod
+    def of(error: Exception) -> "Failure | UserError":
+        """To be sent to who asked; a user's mistake is sent as it is."""
+        if isinstance(error, UserError):
+            return error
+        message = str(error)
+        return Failure(
+            type(error).__name__,
+            next(iter(message.splitlines()), ""),
+            "".join(traceback.format_exception(error)),
+            isinstance(error, MemoryError | torch.OutOfMemoryError)
+            or "can't allocate memory" in message,
+        )
+
+    def raised(self) -> Exception:
+        if self.is_of_memory:
+            return MemoryError(f"a worker failed: {self.message}; what is done is kept")
+        error = RuntimeError(f"a worker failed: {self.error}: {self.message}")
+        error.add_note(f"In the worker:\n{self.traceback}")
+        return error

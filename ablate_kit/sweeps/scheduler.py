@@ -1,0 +1,147 @@
+"""Who decides what runs next: a list of variants, or lists of which each depends on the last.
+
+A scheduler hands out work and is shown every result. It may answer "nothing now" while results are
+outstanding; when it does so and none is, the run has ended.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.sweeps.variant import Variant
+
+MAX_BATCHES = 4  # of a piece of work that goes to another process: what a lost worker costs
+
+Variants = tuple[Variant, ...]
+Lacking = Mapping[Variants, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Some batches of images, some variants; the unmodified model is one of them, or not."""
+
+    batches: tuple[int, ...]
+    variants: Variants
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The images of a data set in their order, so many at a time."""
+
+    images: int
+    size: int
+
+    def __len__(self) -> int:
+        return -(-self.images // self.size)
+
+    def span(self, batch: int) -> range:
+        return range(batch * self.size, min((batch + 1) * self.size, self.images))
+
+    def passes(self, works: Sequence[Work]) -> int:
+        """How often a variant meets an image; the unmodified model is part of every work."""
+        return sum(
+            sum(len(self.span(batch)) for batch in work.batches)
+            * (1 + sum(1 for one in work.variants if one.digest))
+            for work in works
+        )
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What variants detect in one batch.
+
+    Attributes:
+        found: by the variants' digests.
+        notes: what did not go as planned so far.
+    """
+
+    batch: int
+    found: Mapping[str, Detections]
+    notes: Sequence[str] = field(default=())
+
+
+class Scheduler(Protocol):
+    def next(self) -> Work | None:
+        """What a worker is to do; None where nothing can be told before more is observed."""
+
+    def observe(self, result: BatchResult) -> None:
+        """Called once for every batch of every work, in any order."""
+
+
+class Rounds:
+    """Lists of variants, one after the other.
+
+    Args:
+        rounds: yields the variants of a round, and is sent their numbers by digest.
+        lacking: which batches of which of some variants are still to be done.
+        scored: the numbers of variants of which every batch is done.
+        workers: how many there are; a round is split among them.
+        begin: told how many batches, each of so many variants, a round will run.
+    """
+
+    def __init__(
+        self,
+        rounds: Generator[Sequence[Variant], Mapping[str, Evaluation], None],
+        lacking: Callable[[Sequence[Variant]], Lacking],
+        scored: Callable[[Sequence[Variant]], Mapping[str, Evaluation]],
+        *,
+        workers: int = 1,
+        begin: Callable[[Sequence[Work]], None] = lambda _: None,
+    ) -> None:
+        self._rounds = rounds
+        self._lacking = lacking
+        self._scored = scored
+        self._workers = workers
+        self._begin = begin
+        self._chosen: Sequence[Variant] | None = None
+        self._waiting: deque[Work] = deque()
+        self._outstanding = 0  # results that this round still has to show
+
+    def next(self) -> Work | None:
+        while not self._waiting and not self._outstanding:
+            if not self._advance():
+                return None
+        return self._waiting.popleft() if self._waiting else None
+
+    def observe(self, result: BatchResult) -> None:
+        self._outstanding -= 1
+
+    def _advance(self) -> bool:
+        """Begins the next round; False where there is none."""
+        try:
+            if self._chosen is None:
+                self._chosen = next(self._rounds)
+            else:
+                self._chosen = self._rounds.send(self._scored(self._chosen))
+        except StopIteration:
+            return False
+        self._waiting.extend(split(self._lacking(self._chosen), self._workers))
+        self._outstanding = sum(len(one.batches) for one in self._waiting)
+        self._begin(tuple(self._waiting))
+        return True
+
+
+def split(lacking: Lacking, workers: int) -> list[Work]:
+    """All that is to be done, for so many workers.
+
+    One worker gets all batches at once, so that it prepares images ahead; several get them in small
+    groups, and where there are fewer groups than workers the variants in groups as well.
+    """
+    found = []
+    for variants, batches in lacking.items():
+        if workers == 1:
+            found.append(Work(tuple(batches), variants))
+            continue
+        size = max(1, min(MAX_BATCHES, len(batches) // (4 * workers)))
+        groups = min(len(variants), max(1, -(-workers // len(batches))))
+        bounds = [len(variants) * i // groups for i in range(groups + 1)]
+        found += [
+            Work(tuple(batches[start : start + size]), variants[first:last])
+            for start in range(0, len(batches), size)
+            for first, last in pairwise(bounds)
+        ]
+    return found

@@ -1,0 +1,92 @@
+"""Where a run keeps what is done: the numbers of finished variants, the batches of others."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Protocol
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.result import Result
+from ablate_kit.sweeps.scheduler import BatchResult, Lacking
+from ablate_kit.sweeps.variant import Variant
+
+
+class Store(Protocol):
+    def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
+        """The batches, of so many, that are to be done, by the variants that they lack."""
+
+    def add(self, result: BatchResult) -> None: ...
+
+    def collect(self, batches: int, variants: Sequence[Variant]) -> Iterator[Detections]:
+        """All detections of each variant of which every batch is done."""
+
+    def finish(self, variant: Variant, evaluation: Evaluation, found: Detections) -> None: ...
+
+    def evaluation(self, variant: Variant) -> Evaluation | None:
+        """The numbers of a finished variant."""
+
+    def tidy(self) -> None:
+        """Forgets the batches of finished variants."""
+
+    def results(self, variants: Sequence[Variant]) -> list[Result]:
+        """Of finished variants, under the names that these have."""
+
+    def notes(self) -> list[str]:
+        """What did not go as planned."""
+
+
+class MemoryStore:
+    """A run that is gone with the process."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, None] = {}
+        self._batches: dict[str, dict[int, Detections]] = {}
+        self._finished: dict[str, tuple[Evaluation, Detections]] = {}
+
+    def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
+        found: dict[tuple[Variant, ...], list[int]] = {}
+        distinct = {v.digest: v for v in variants if v.digest not in self._finished}
+        for batch in range(batches):
+            lacks = tuple(
+                one
+                for digest, one in distinct.items()
+                if batch not in self._batches.get(digest, {})
+            )
+            if lacks:
+                found.setdefault(lacks, []).append(batch)
+        return found
+
+    def add(self, result: BatchResult) -> None:
+        self._notes |= dict.fromkeys(result.notes)
+        for digest, found in result.found.items():
+            self._batches.setdefault(digest, {})[result.batch] = found
+
+    def collect(self, batches: int, variants: Sequence[Variant]) -> Iterator[Detections]:
+        for one in variants:
+            parts = self._batches[one.digest]
+            yield Detections.concatenate([parts[batch] for batch in range(batches)])
+
+    def finish(self, variant: Variant, evaluation: Evaluation, found: Detections) -> None:
+        self._finished[variant.digest] = evaluation, found
+
+    def evaluation(self, variant: Variant) -> Evaluation | None:
+        found = self._finished.get(variant.digest)
+        return found[0] if found else None
+
+    def tidy(self) -> None:
+        self._batches.clear()
+
+    def results(self, variants: Sequence[Variant]) -> list[Result]:
+        return [
+            Result(one.name, one.kind, *self._entry(one.digest), partial(self._load, one.digest))
+            for one in variants
+        ]
+
+    def notes(self) -> list[str]:
+        return list(self._notes)
+
+    def _entry(self, digest: str) -> tuple[Evaluation, str]:
+        return self._finished[digest][0], digest
+
+    def _load(self, digest: str) -> Detections:
+        return self._finished[digest][1]
