@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detector.network.layers import xavier_linear
 from detector.network.ops.deformable_attention import multi_scale_deformable_attention
+from detector.network.ops.host_values import constant
 
 LEVELS = 4
 
@@ -87,7 +88,8 @@ class DeformableAttention(nn.Module):
         split = (self.heads, LEVELS, self.points)
         offsets = self.sampling_offsets(located).unflatten(-1, (*split, 2))
         weights = self.attention_weights(located).unflatten(-1, (self.heads, -1)).softmax(-1)
-        size = query.new_tensor([(width, height) for height, width in shapes])
+        sides = tuple((width, height) for height, width in shapes)
+        size = constant(sides, query.dtype, query.device)
         locations = reference[:, :, None, None, None, :] + offsets / size[:, None, :]
         sampled = multi_scale_deformable_attention(
             value, shapes, locations, weights.unflatten(-1, split[1:])

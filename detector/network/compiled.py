@@ -1,11 +1,14 @@
 """Compiling the parts of the network that consist of torch's own operations."""
 
+from collections.abc import Callable
+from typing import Any
+
 from detector.network.attention import GatedFeedForward
 from detector.network.model import HybridDetector
 
 
 def compile_parts(
-    model: HybridDetector, backend: str = "inductor", *, one_size: bool = True
+    model: HybridDetector, backend: str | Callable[..., Any] = "inductor", *, one_size: bool = True
 ) -> None:
     """Has ``torch.compile`` make kernels of the neck and the feed-forward layers.
 

@@ -13,6 +13,7 @@ from detector.boxes import giou, iou, to_corners
 from detector.data.training import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
+from detector.network.ops.host_values import uploaded
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext
 from detector.training.matcher import Match, match
 
@@ -74,7 +75,7 @@ def criterion(
     labels = [target["labels"] for target in targets]
     boxes = [target["boxes"] for target in targets]
     objects, *denoised = _counts(labels, out, distributed)
-    queries_in_all = objects.new_tensor(out["logits"].shape[:2].numel())
+    queries_in_all = objects.new_full((), out["logits"].shape[:2].numel())
     counted = queries_in_all if settings.labels_per == "query" else objects
 
     earlier = out.get("aux", ())
@@ -240,7 +241,7 @@ def _cardinality(logits: Tensor, labels: Sequence[Tensor], of: Literal["sum", "m
     """Mean over images of |expected number of objects - number of objects|."""
     objectness = 1 - logits.softmax(-1)[..., -1]
     expected = objectness.sum(1) if of == "sum" else objectness.mean(1)
-    counts = expected.new_tensor([len(label) for label in labels])
+    counts = uploaded([len(label) for label in labels], expected.dtype, expected.device)
     return (expected - counts).abs().mean()
 
 

@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from detector.boxes import giou, to_corners
+from detector.network.ops.host_values import uploaded
 
 CLASS_COST, BOX_COST, GIOU_COST = 2.0, 5.0, 2.0
 UNUSABLE = 1e9  # the cost of a prediction that is no number
@@ -56,7 +57,5 @@ def _cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Ten
 
 
 def _assigned(cost: Tensor, device: torch.device) -> Match:
-    rows, columns = (torch.as_tensor(found) for found in linear_sum_assignment(cost.numpy()))
-    if device.type == "cuda":  # from pinned memory, so that nothing waits for the copy
-        rows, columns = rows.pin_memory(), columns.pin_memory()
-    return rows.to(device, non_blocking=True), columns.to(device, non_blocking=True)
+    rows, columns = linear_sum_assignment(cost.numpy())
+    return uploaded(rows, torch.long, device), uploaded(columns, torch.long, device)

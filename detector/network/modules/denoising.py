@@ -19,6 +19,7 @@ from detector.boxes import to_centers, to_corners
 from detector.config import HybridConfig
 from detector.network.layers import xavier_linear
 from detector.network.modules.query_selection import QuerySet
+from detector.network.ops.host_values import uploaded
 from detector.network.position import TEMPERATURE
 
 THINNEST = 1e-4  # least side of the thesis' noisy boxes, of the image
@@ -136,7 +137,8 @@ def _thesis(
     other = draw.label(true, classes)
     wrong = torch.where(other == true, (other + 1) % classes, other)
 
-    used = torch.tensor([len(x) > 0 for x in labels], device=true.device)[:, None].expand(-1, per)
+    shown = uploaded([len(x) > 0 for x in labels], torch.bool, true.device)
+    used = shown[:, None].expand(-1, per)
     nothing = torch.zeros_like(used)
     return Denoised(
         noisy_labels=torch.cat((near_label, wrong), dim=1).repeat(1, groups),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from detector.config import HybridConfig
 from detector.network.float32 import without_autocast
 from detector.network.layers import xavier_linear
+from detector.network.ops.host_values import constant
 
 PROPOSAL_BIAS = -2.0
 PEAK_SHARE, GRID_SHARE = 0.55, 0.4  # initial shares of the map's feature in a seed's content
@@ -51,7 +52,8 @@ class Proposals(nn.Module):
     ) -> tuple[QuerySet, Tensor]:
         """The proposals of (B, tokens, C), best first, and their objectness logits (B, n)."""
         scores, index = self._best(memory)
-        sizes = torch.tensor([height * width for height, width in shapes], device=memory.device)
+        cells = tuple(height * width for height, width in shapes)
+        sizes = constant(cells, torch.long, memory.device)
         levels = level_embed.repeat_interleave(sizes, dim=0, output_size=memory.shape[1])
         tokens = memory.gather(1, index[..., None].expand(-1, -1, memory.shape[-1]))
         content = self.content(tokens) + levels[index]

@@ -1,9 +1,12 @@
 """The four pixels of a bilinear sample: where they lie, their shares, and how those change."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from detector.network.ops.host_values import constant
 
 Corners = tuple[Tensor, ...]  # upper left, upper right, lower left, lower right
 
@@ -79,10 +82,13 @@ class Maps:
     @staticmethod
     def of(shapes: tuple[tuple[int, int], ...], value: Tensor, samples: Tensor) -> "Maps":
         points = samples.shape[3] // len(shapes)
-        table = torch.tensor(shapes, dtype=torch.int32, device=value.device)
-        height, width = table.repeat_interleave(points, dim=0).unbind(1)
-        sizes = table.prod(1, dtype=torch.int32)
-        start = (sizes.cumsum(0, dtype=torch.int32) - sizes).repeat_interleave(points)
+        sizes = [height * width for height, width in shapes]
+        starts = (0, *accumulate(sizes[:-1]))
+        of_samples = tuple(
+            tuple(number for number in numbers for _ in range(points))
+            for numbers in (starts, *zip(*shapes, strict=True))
+        )
+        start, height, width = constant(of_samples, torch.int32, value.device).unbind(0)
         return Maps(value.shape[1], value.shape[2], samples.shape[1], start, height, width)
 
     def places(self, x: Tensor, y: Tensor, bags: slice) -> Places:

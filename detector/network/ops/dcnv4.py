@@ -46,17 +46,15 @@ def dcnv4(
     _check(value, offset_mask, groups, kernel)
     batch, height, width, channels = value.shape
     module = _package() if compiled and value.is_cuda else None
-    if (
-        module is not None
-        and offset_scale == grid_scale
-        and _fits(module, value, offset_mask, groups, kernel)
-    ):
-        out: Tensor = module.DCNv4Function.apply(
-            value.contiguous(), offset_mask.contiguous(),
-            kernel, kernel, 1, 1, kernel // 2, kernel // 2, 1, 1,
-            groups, channels // groups, offset_scale, batch, 0,
-        )  # fmt: skip
-        return out
+    if module is not None and offset_scale == grid_scale:
+        dtype = _kernel_dtype(value, offset_mask)
+        pixels, learned = value.to(dtype).contiguous(), offset_mask.to(dtype).contiguous()
+        if _fits(module, pixels, learned, groups, kernel):
+            out: Tensor = module.DCNv4Function.apply(
+                pixels, learned, kernel, kernel, 1, 1, kernel // 2, kernel // 2, 1, 1,
+                groups, channels // groups, offset_scale, batch, 0,
+            )  # fmt: skip
+            return out.to(value.dtype)
 
     taps = kernel * kernel
     learned = offset_mask[..., : 3 * groups * taps].unflatten(-1, (groups, 3 * taps)).flatten(1, 2)
@@ -86,10 +84,19 @@ def _package() -> ModuleType | None:
     return dcnv4_func
 
 
+def _kernel_dtype(value: Tensor, offset_mask: Tensor) -> torch.dtype:
+    """One type for both, as the package's kernel wants them: under autocast they differ.
+
+    Its backward supports no bfloat16, whose numbers are float32's, too.
+    """
+    dtype = torch.promote_types(value.dtype, offset_mask.dtype)
+    return torch.float32 if dtype == torch.bfloat16 else dtype
+
+
 def _fits(module: ModuleType, value: Tensor, offset_mask: Tensor, groups: int, kernel: int) -> bool:
     """Whether the package's kernel computes what :func:`dcnv4` promises.
 
-    Its backward adds atomically, and supports no bfloat16. Its launch takes a number of pixels per
+    Its backward adds atomically. Its launch takes a number of pixels per
     block that divides B * H * W; where it does not divide H * W, a block that straddles two images
     reads the wrong one.
     """

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from detector.network.ops.bilinear import bilinear_sum
+from detector.network.ops.host_values import constant
 
 
 def multi_scale_deformable_attention(
@@ -33,7 +34,8 @@ def multi_scale_deformable_attention(
         )
     # Half precision cannot tell the pixels of a large level apart.
     places = locations.to(torch.promote_types(locations.dtype, torch.float32))
-    size = places.new_tensor([(width, height) for height, width in shapes])
+    sides = tuple((width, height) for height, width in shapes)
+    size = constant(sides, places.dtype, places.device)
     x = places[..., 0] * size[:, :1] - 0.5
     y = places[..., 1] * size[:, 1:] - 0.5
     return bilinear_sum(value, shapes, x, y, weights).flatten(2)

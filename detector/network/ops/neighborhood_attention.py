@@ -60,10 +60,14 @@ def neighborhood_attention(
     kernels = _natten() if compiled and _natten_fits(query, key, value) else None
     if kernels is not None:
         products, averages = kernels
-        attention = products(query, key, kernel, rpb=bias).softmax(-1)
-        return averages(F.dropout(attention, dropout), value, kernel)
+        dtype = _kernel_dtype(query)
+        q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
+        attention = products(q, k, kernel, rpb=None if bias is None else bias.to(dtype))
+        dropped = F.dropout(attention.softmax(-1).to(dtype), dropout)
+        return averages(dropped, v, kernel).to(value.dtype)
     height, width = query.shape[2:4]
-    return tiled_attention(query, key, value, bias, Tiling.of(height, width, kernel), dropout)
+    tiling = Tiling.of(height, width, kernel, device=str(query.device))
+    return tiled_attention(query, key, value, bias, tiling, dropout)
 
 
 def tiled_attention(
@@ -115,13 +119,18 @@ def _natten() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
     return (na2d_qk, na2d_av) if has_cuda() else None
 
 
+def _kernel_dtype(query: Tensor) -> torch.dtype:
+    """The type for natten: of bfloat16, float32, since its older kernels lack bfloat16."""
+    return torch.float32 if query.dtype == torch.bfloat16 else query.dtype
+
+
 def _natten_fits(*tensors: Tensor) -> bool:
     """natten refuses the bias' gradient where determinism is demanded."""
     first = tensors[0]
     return (
         first.is_cuda
         and first.numel() > 0
-        and first.dtype in (torch.float16, torch.float32)
+        and first.dtype in (torch.float16, torch.bfloat16, torch.float32)
         and all(tensor.dtype == first.dtype for tensor in tensors)
         and not torch.are_deterministic_algorithms_enabled()
     )

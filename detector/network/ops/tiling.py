@@ -30,11 +30,14 @@ class Tiling:
     columns: "_Axis"
 
     @staticmethod
-    def of(height: int, width: int, kernel: int, tile: int | None = None) -> "Tiling":
+    def of(
+        height: int, width: int, kernel: int, tile: int | None = None, device: str = "cpu"
+    ) -> "Tiling":
         """Tiles of about ``tile`` pixels a side; by default whole axes if short, else ``TILE``."""
 
         def cut(length: int) -> _Axis:
-            return _Axis.of(length, kernel, tile or (length if length <= 2 * kernel + 1 else TILE))
+            side = tile or (length if length <= 2 * kernel + 1 else TILE)
+            return _Axis.of(length, kernel, side, device)
 
         return Tiling(kernel, cut(height), cut(width))
 
@@ -85,8 +88,8 @@ class Tiling:
         bordered = F.pad(bias, (0, 1, 0, 1), value=-math.inf)
         biases: Biases = []
         for rows, columns in product(self.rows.runs, self.columns.runs):
-            spread = bordered.index_select(1, rows.relative.to(bias.device))
-            spread = spread.index_select(2, columns.relative.to(bias.device))
+            spread = bordered.index_select(1, rows.relative)
+            spread = spread.index_select(2, columns.relative)
             swapped = spread.view(-1, *self._bias_shape).transpose(2, 3)
             tiles = (slice(None), slice(None), rows.tiles, columns.tiles)
             biases.append((tiles, swapped.flatten(1, 2).flatten(2, 3)[:, None, None]))
@@ -95,15 +98,15 @@ class Tiling:
     def bias_gradient(self, gradients: list[Tensor]) -> Tensor:
         """The gradient of the bias from those of :meth:`biases`, in the same order."""
         tile_height, window_height, tile_width, window_width = self._bias_shape
-        heads, device = gradients[0].shape[0], gradients[0].device
+        heads = gradients[0].shape[0]
         bordered = gradients[0].new_zeros(heads, 2 * self.kernel, 2 * self.kernel)
         runs = product(self.rows.runs, self.columns.runs)
         for (rows, columns), gradient in zip(runs, gradients, strict=True):
             split = gradient.view(-1, tile_height, tile_width, window_height, window_width)
             spread = split.transpose(2, 3).flatten(3, 4).flatten(1, 2)
             by_row = spread.new_zeros(heads, 2 * self.kernel, spread.shape[2])
-            by_row.index_add_(1, rows.relative.to(device), spread)
-            bordered.index_add_(2, columns.relative.to(device), by_row)
+            by_row.index_add_(1, rows.relative, spread)
+            bordered.index_add_(2, columns.relative, by_row)
         return bordered[:, :-1, :-1]
 
     @property
@@ -153,7 +156,7 @@ class _Axis:
 
     @staticmethod
     @lru_cache(maxsize=64)
-    def of(length: int, kernel: int, tile: int) -> "_Axis":
+    def of(length: int, kernel: int, tile: int, device: str) -> "_Axis":
         count = math.ceil(length / tile)
         tile = math.ceil(length / count)
         window = min(length, tile + kernel - 1)
@@ -172,7 +175,7 @@ class _Axis:
             window=window,
             starts=tuple(starts.flatten().tolist()),
             runs=tuple(
-                _Run(slice(start, end), relative[start].flatten())
+                _Run(slice(start, end), relative[start].flatten().to(device))
                 for start, end in pairwise([0, *changes, count])
             ),
         )

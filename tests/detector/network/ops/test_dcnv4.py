@@ -237,15 +237,38 @@ def test_the_compiled_kernel_is_refused_where_its_blocks_would_straddle_images(
     assert module._fits(package, value, offset_mask, 8, 3) is fits
 
 
+@pytest.mark.parametrize(
+    ("value", "learned", "expected"),
+    [
+        (torch.float32, torch.float32, torch.float32),
+        (torch.float32, torch.float16, torch.float32),  # as under autocast
+        (torch.float32, torch.bfloat16, torch.float32),
+        (torch.bfloat16, torch.bfloat16, torch.float32),
+        (torch.float16, torch.float16, torch.float16),
+    ],
+)
+def test_the_compiled_kernel_gets_one_type_that_it_knows(
+    value: torch.dtype, learned: torch.dtype, expected: torch.dtype
+) -> None:
+    package = ModuleType("dcnv4_func")
+    vars(package).update(findspec=launch, find_spec_bwd=lambda *_: (1, 256))
+    pixels, offset_mask = torch.zeros(1, 60, 60, 128), torch.zeros(1, 60, 60, 216)
+    dtype = module._kernel_dtype(pixels.to(value), offset_mask.to(learned))
+    assert dtype == expected
+    assert module._fits(package, pixels.to(dtype), offset_mask.to(dtype), 8, 3)
+
+
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_compiled_kernel_computes_the_same() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_kernel_computes_the_same(dtype: torch.dtype) -> None:
     if module._package() is None:
         pytest.skip("the DCNv4 package is not installed, or does not know this GPU")
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(2, 32, 32, 64, generator=generator).cuda().requires_grad_()
-    offset_mask = torch.randn(2, 32, 32, 112, generator=generator).cuda().requires_grad_()
+    offset_mask = torch.randn(2, 32, 32, 112, generator=generator).cuda().to(dtype)
+    offset_mask.requires_grad_()
     results = []
     for compiled in (True, False):
         out = dcnv4(
