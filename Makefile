@@ -1,11 +1,13 @@
 # Every target sets up .venv when it is missing or older than what it is made from.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+MINUTES ?= 5
+SEED ?= 1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ablate_kit detector tests benchmarks
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: $(STAMP)
 	rm -rf runs/demo
@@ -23,6 +25,10 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/sweep.py --images 2
+
+# 100,000 damaged files and 1,000 commands; a short run is part of the tests.
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/attacks/fuzz.py --minutes $(MINUTES) --seed $(SEED)
 
 $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)

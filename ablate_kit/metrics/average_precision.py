@@ -13,6 +13,8 @@ from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundT
 
 # What each summary number reads from the evaluation: which curve, at which IoU (None: the mean of
 # 0.50:0.05:0.95), for which ground-truth area, and for how many detections per class and image.
+_MOST_CLASSES = 20_000  # 2 GB
+
 _SUMMARY: Mapping[str, tuple[str, float | None, str, int]] = {
     "AP": ("precision", None, "all", 100),
     "AP50": ("precision", 0.5, "all", 100),
@@ -86,7 +88,17 @@ def average_precision(
         raise UserError(f"at most {max_detections} detections; expected more than 10")
     # Ranks instead of ids: the same order, and free of the ids' own range.
     image_rank = np.argsort(np.argsort(ground_truth.image_ids)) + 1
-    class_rank = np.argsort(np.argsort(ground_truth.category_ids)) + 1
+    # Only classes that occur: for each one there are precisions at 10 thresholds, 101 recalls, 4
+    # areas and 3 limits.
+    occurring = np.union1d(ground_truth.labels, detections.labels)
+    if len(occurring) > _MOST_CLASSES:
+        raise UserError(
+            f"objects and detections of {len(occurring):,} classes; AP is computed for up to "
+            f"{_MOST_CLASSES:,}"
+        )
+    category_ids = np.asarray(ground_truth.category_ids)
+    class_rank = np.zeros(len(category_ids), dtype=np.int64)
+    class_rank[occurring] = np.argsort(np.argsort(category_ids[occurring])) + 1
     truth = hotcoco.COCO.from_arrays(
         [
             {"id": rank, "width": width, "height": height}
@@ -97,7 +109,7 @@ def average_precision(
                 strict=True,
             )
         ],
-        [{"id": rank, "name": str(rank)} for rank in class_rank.tolist()],
+        [{"id": rank, "name": str(rank)} for rank in range(1, max(len(occurring), 1) + 1)],
         image_rank[ground_truth.image],
         class_rank[ground_truth.labels],
         ground_truth.xywh,
@@ -131,7 +143,8 @@ def average_precision(
         values = curves[curve][..., areas.index(area), at]
         overall[name] = _mean_defined(values if iou is None else values[levels == iou])
     precision = curves["precision"][..., areas.index("all"), limits.index(max_detections)]
-    by_class = [precision[:, :, rank - 1] for rank in class_rank]
+    absent = np.full(precision.shape[:2], -1.0)
+    by_class = [precision[:, :, rank - 1] if rank else absent for rank in class_rank]
     return AveragePrecision(
         overall=overall,
         ap=np.array([_mean_defined(values) for values in by_class]),

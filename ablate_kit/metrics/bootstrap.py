@@ -101,7 +101,7 @@ class Bootstrap:
         by_class = order[np.argsort(detections.labels[order], kind="stable")]
         bounds = np.searchsorted(detections.labels[by_class], np.arange(classes + 1))
         counted = ~truth.ignore
-        for label in range(classes):
+        for label in np.unique(truth.labels[counted]).tolist():
             of_class = truth.image[counted & (truth.labels == label)]
             if not len(of_class):
                 continue

@@ -64,10 +64,11 @@ def groups_table(truth: GroundTruth, found: Changes) -> Table:
 
 def confusion_table(classes: Sequence[str], found: Confusion) -> Table:
     """True classes in rows, detected ones in columns."""
-    header = ("true \\ detected", *classes, "(missed)")
+    names = [classes[index] for index in found.classes]
+    header = ("true \\ detected", *names, "(missed)")
     rows = (
         (name, *map(str, row.tolist()))
-        for name, row in zip((*classes, "(no object)"), found.counts, strict=True)
+        for name, row in zip((*names, "(no object)"), found.counts, strict=True)
     )
     return Table("", header, tuple(rows), header[:1])
 
