@@ -1,10 +1,16 @@
 """However a file is nested, wide or cyclic, showing it is little work."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from ablate_kit.checkpoints import Opaque, show
+from ablate_kit.checkpoints import CheckpointError, Opaque, open_checkpoint, show
+from ablate_kit.checkpoints.pickles import interpret
+from ablate_kit.checkpoints.safetensors_file import parsed_header
+from ablate_kit.checkpoints.twins import twins
 from ablate_kit.reports.meta import outline
 
 STEPS = 400_000  # calls that showing one value may take
@@ -73,3 +79,44 @@ def test_an_outline_ends_however_often_a_table_is_in_itself() -> None:
     lines = list(outline(inner, 10**6))
     assert len(lines) == 10_001
     assert max(len(path) for path, _ in lines) <= 64
+
+
+def test_a_pickle_of_too_many_steps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablate_kit.checkpoints.pickles._MOST_STEPS", 1000)
+    assert interpret(b"N0" * 499 + b"N.") == (None, 1000)
+    with pytest.raises(CheckpointError, match="a program of more than 1,000 steps"):
+        interpret(b"N0" * 500 + b"N.")
+
+
+def test_keys_whose_count_hides_a_double_are_still_refused() -> None:
+    doubled = ['{"a":1,"a":2}', '{"a" :1,"a":2}', '{"b":{"a":1,"a":2}}', '{"x\\":":1,"a":1,"a":2}']
+    for text in doubled:
+        with pytest.raises(ValueError, match="occurs twice"):
+            parsed_header(text.encode())
+    assert parsed_header(b'{"a\\":":{"b":[{"c":1}]}}') == {'a":': {"b": [{"c": 1}]}}
+
+
+def test_sharing_is_told_of_views_that_overlap(tmp_path: Path) -> None:
+    base = torch.zeros(100)
+    views = {"all": base[:60], "first": base[:10], "second": base[10:20], "inner": base[12:14],
+             "last": base[60:], "other": torch.ones(3)}  # fmt: skip
+    torch.save(views, tmp_path / "a.pth")
+    with open_checkpoint(tmp_path / "a.pth") as checkpoint:
+        found = {name: set(checkpoint.sharing(name)) for name in views}
+    assert found == {
+        "all": {"first", "second", "inner"}, "first": {"all"}, "second": {"all", "inner"},
+        "inner": {"all", "second"}, "last": set(), "other": set(),
+    }  # fmt: skip
+
+
+def test_twins_are_found_in_one_look(tmp_path: Path) -> None:
+    large = torch.arange(3000.0)
+    near, zeros = large + (large == 2999), torch.zeros(3000)
+    tensors = {"a": large, "b": large.clone(), "near": near, "c": large.clone(),
+               "zeros": zeros, "more": zeros.clone(), "short": large[:5].clone()}  # fmt: skip
+    save_file(tensors, tmp_path / "a.safetensors")
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        found = twins(checkpoint, ["a", "c", "near", "zeros", "short"])
+    assert {name: sorted(equal) for name, equal in found.items()} == {
+        "a": ["a", "b", "c"], "c": ["a", "b", "c"],
+    }  # fmt: skip
