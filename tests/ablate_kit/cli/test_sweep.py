@@ -146,7 +146,9 @@ def test_finished_variants_are_not_run_again(
     seen: list[Ablation | None] = []
     finish = Ledger.finish
     monkeypatch.setattr(
-        Ledger, "finish", lambda self, entry: (seen.append(entry.ablation), finish(self, entry))
+        Ledger,
+        "finish",
+        lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
     )
     values = yaml.safe_load(recipe.read_text())
     values["ablations"].append({"kind": "component", "patterns": ["encoder"]})
@@ -233,7 +235,9 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     seen: list[Ablation | None] = []
     finish = Ledger.finish
     monkeypatch.setattr(
-        Ledger, "finish", lambda self, entry: (seen.append(entry.ablation), finish(self, entry))
+        Ledger,
+        "finish",
+        lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
     )
     again = run("sweep", recipe, "-o", tmp_path / "run")
     assert again.splitlines()[-8:] == out.splitlines()[-8:]
