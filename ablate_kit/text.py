@@ -39,6 +39,8 @@ def line(text: str) -> str:
 
 def lines(text: str) -> str:
     """For the terminal: several lines, of which the names were made safe by ``line``."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text  # much faster, for a list of 100,000 names
     return _OTHERS_IN_LINES.sub(_spelled, text)
 
 

@@ -43,13 +43,17 @@ def tree(
 
 
 def sizes(tensors: "Mapping[str, TensorInfo]") -> str:
-    elements = sum(info.numel for info in tensors.values())
-    megabytes = sum(info.nbytes for info in tensors.values()) / 1e6
-    return f"{elements:,} elements, {megabytes:,.2f} MB"
+    counts = [info.numel for info in tensors.values()]
+    sizes = (info.itemsize for info in tensors.values())
+    nbytes = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    return f"{sum(counts):,} elements, {nbytes / 1e6:,.2f} MB"
 
 
 def dtype_mix(tensors: "Mapping[str, TensorInfo]") -> dict[str, float]:
     """The share of the elements that each type has, the most usual first."""
+    types = {info.dtype for info in tensors.values()}
+    if len(types) == 1:
+        return dict.fromkeys(types, 1.0)
     counts: dict[str, int] = {}
     for info in tensors.values():
         counts[info.dtype] = counts.get(info.dtype, 0) + info.numel
@@ -62,9 +66,9 @@ def dtype_mix(tensors: "Mapping[str, TensorInfo]") -> dict[str, float]:
 def tied(tensors: "Mapping[str, TensorInfo]") -> list[list[str]]:
     """Groups of names whose tensors have bytes of the file in common."""
     groups: list[list[str]] = []
-    tensors = {name: info for name, info in tensors.items() if info.numel}
     if len({info.storage.offset for info in tensors.values()}) == len(tensors):
         return []  # as nearly always
+    tensors = {name: info for name, info in tensors.items() if info.numel}
     places: dict[tuple[int, Path], list[tuple[int, str]]] = {}
     for name, info in tensors.items():
         place = (info.storage.offset, info.storage.file)
