@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from detector.errors import UserError
 
@@ -89,3 +90,13 @@ def init_process_group(device: str) -> Iterator[DistributedContext]:
         yield DistributedContext(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def data_parallel(
+    model: nn.Module, distributed: DistributedContext
+) -> nn.Module | DistributedDataParallel:
+    """What is called for a forward pass; its parameters are the model's."""
+    if distributed.world_size == 1:
+        return model
+    # Which parameters take part depends on the images: without objects, none of denoising.
+    return DistributedDataParallel(model, find_unused_parameters=True)

@@ -33,6 +33,18 @@ class RunState:
             "position": {"batch": self.batch, "skipped": self.skipped, **self.sums},
         }
 
+    def means(self, measures: Sequence[str]) -> dict[str, float | None]:
+        """The training of the epoch under way, in the mean over its batches and steps."""
+        sums = self.sums
+        batches, steps = sums["losses"], sums["steps"]
+        return {
+            "epoch": self.epoch + 1,
+            "train_loss": sums["loss"] / batches,
+            **{f"train_{name}": sums[name] / batches for name in measures},
+            "gradient_norm": sums["norm"] / steps if steps else None,
+            "clipped": sums["clipped"] / steps if steps else None,
+        }
+
     @staticmethod
     def from_dict(checkpoint: Mapping[str, Any], best_name: str) -> "RunState":
         sums = dict(checkpoint["position"])

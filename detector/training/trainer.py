@@ -1,6 +1,5 @@
 """The training loop, whatever is trained."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -9,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from detector import stopping
-from detector.data.training import DistributedBatchSampler, EpochSampler, loader
+from detector.data.training import EpochSampler
 from detector.disk.lock import locked
 from detector.errors import UserError
+from detector.training.batches import batch_loader
+from detector.training.checkpoints import checkpoint_of, restore
 from detector.training.devices import current_device, fork_rng, to_device
-from detector.training.distributed import SINGLE_PROCESS, DistributedContext
+from detector.training.distributed import SINGLE_PROCESS, DistributedContext, data_parallel
 from detector.training.ema import Ema
 from detector.training.modules import clipping_of, freeze
 from detector.training.optim import adamw, learning_rate_factor
 from detector.training.precision import Precision
-from detector.training.resume_check import refuse_other_run
 from detector.training.run_files import RunFiles
 from detector.training.run_state import EpochSums, RunState
 from detector.training.seeds import batch_seed
@@ -65,7 +64,7 @@ class Trainer:
         self.model = task.model.to(self.device)
         self.frozen = freeze(self.model, options.freeze)
         synchronize_norms(self.model, distributed)
-        self.network = _network(self.model, distributed)
+        self.network = data_parallel(self.model, distributed)
         self.optimizer = adamw(self.model, options, self.recipe.multipliers())
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.clipping = clipping_of(self.model, options)
@@ -83,7 +82,7 @@ class Trainer:
             sizes=task.sizes,
             batch_size=options.batch_size,
         )
-        self.batches = self._loader()
+        self.batches = batch_loader(task, self.sampler, distributed, self.device)
         self.batches_per_epoch = len(self.batches)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / options.accumulate)
 
@@ -109,7 +108,7 @@ class Trainer:
             elif files.latest.exists():
                 raise UserError(f"{files.folder} holds a run; give --resume or another folder")
             if self.distributed.is_main:
-                step = self._step_number() if resume else None
+                step = self.step_number() if resume else None
                 files.start(self.recipe.resolved(), self.origin, step)
                 if not resume:
                     self.task.write_config(files.folder)
@@ -140,7 +139,7 @@ class Trainer:
         with fork_rng(self.device):
             waited = self._train(progress)
         trained = time.monotonic() - started
-        record = self._means() | self._evaluation()
+        record = state.means(self.task.measures) | self._evaluation()
         record["lr_factor"] = self._factor(state.epoch * self.steps_per_epoch)
         record["train_seconds"] = round(trained, 3)
         record["data_wait"] = round(waited / max(trained, 1e-9), 4)
@@ -180,7 +179,7 @@ class Trainer:
                 state.batch += 1
                 values = None
                 if is_last:
-                    step = self._step_number() - 1
+                    step = self.step_number() - 1
                     norm, skipped = self._step(step, all_finite)
                     sums.add_step(norm, options.clip, skipped)
                     all_finite = None
@@ -319,18 +318,6 @@ class Trainer:
             f"{self.files.skipped}"
         )
 
-    def _means(self) -> Record:
-        """The epoch's training, in the mean over its batches and steps."""
-        sums = self.state.sums
-        steps = sums["steps"]
-        return {
-            "epoch": self.state.epoch + 1,
-            "train_loss": sums["loss"] / sums["losses"],
-            **{f"train_{name}": sums[name] / sums["losses"] for name in self.task.measures},
-            "gradient_norm": sums["norm"] / steps if steps else None,
-            "clipped": sums["clipped"] / steps if steps else None,
-        }
-
     def _evaluation(self) -> Record:
         epoch, options = self.state.epoch + 1, self.options
         due = epoch == options.epochs or epoch % options.evaluate_every == 0
@@ -340,7 +327,7 @@ class Trainer:
             found = self.task.evaluate(self.ema, due=due)
         return self.distributed.broadcast([found])[0]  # type: ignore[return-value]
 
-    def _step_number(self) -> int:
+    def step_number(self) -> int:
         """Optimizer steps so far, those skipped included."""
         in_epoch = math.ceil(self.state.batch / self.options.accumulate)
         return self.state.epoch * self.steps_per_epoch + in_epoch
@@ -353,21 +340,6 @@ class Trainer:
             start=self.options.warmup_start,
             end=self.options.final_lr,
         )
-
-    def _checkpoint(self) -> dict[str, Any]:
-        return {
-            **self.state.to_dict(self.task.best_name),
-            "model": self.model.state_dict(),
-            **({"ema": self.ema.state_dict()} if self.ema is not None else {}),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": {"step": self._step_number()},
-            "scaler": self.precision.scaler.state_dict(),
-            **self.task.about(),
-            "classes": list(self.task.classes),
-            "images": len(self.task.items),
-            "recipe": json.dumps(self.recipe.resolved()),
-            "origin": self.origin,
-        }
 
     def _save(self, improved: bool) -> None:
         if improved:
@@ -383,39 +355,12 @@ class Trainer:
         self._keep(best=improved)
 
     def _keep(self, *, best: bool = False) -> None:
-        self.files.save(self._checkpoint(), best=best)
+        self.files.save(checkpoint_of(self), best=best)
         self._kept = self.state.epoch, self.state.batch
 
     def _restore(self) -> None:
-        checkpoint = self.files.load(self.device, self.task.kind)
-        refuse_other_run(self.files.latest, checkpoint, self.task)
-        self.model.load_state_dict(checkpoint["model"])
-        if self.ema is not None:
-            self.ema.load_state_dict(checkpoint["ema"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.precision.scaler.load_state_dict(checkpoint["scaler"])
-        self.origin = checkpoint["origin"]
-        self.state = RunState.from_dict(checkpoint, self.task.best_name)
+        restore(self, self.files.load(self.device, self.task.kind))
         self._kept = self.state.epoch, self.state.batch
-
-    def _loader(self) -> DataLoader[Any]:
-        size, count = self.options.batch_size, self.distributed.world_size
-        if size % count:
-            raise UserError(
-                f"training.batch_size is {size}; expected a multiple of {count} processes"
-            )
-        sampler = self.sampler
-        return loader(
-            self.task.items,
-            DistributedBatchSampler(sampler, size, self.distributed.rank, count)
-            if count > 1
-            else sampler,
-            batch_size=size // count,
-            workers=self.options.workers,
-            drop_last=count > 1 or len(self.task.items) >= size,
-            pin_memory=self.device.type == "cuda",
-            collate=self.task.collate,
-        )
 
 
 def _nothing() -> None: ...
@@ -423,13 +368,3 @@ def _nothing() -> None: ...
 
 def _never() -> bool:
     return False
-
-
-def _network(
-    model: nn.Module, distributed: DistributedContext
-) -> nn.Module | DistributedDataParallel:
-    """What is called for a forward pass; its parameters are the model's."""
-    if distributed.world_size == 1:
-        return model
-    # Which parameters take part depends on the images: without objects, none of denoising.
-    return DistributedDataParallel(model, find_unused_parameters=True)
