@@ -1,5 +1,6 @@
 """Training of the hybrid detector: the detection task of the training loop."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -116,7 +117,11 @@ class Detection:
             if due and evaluate is not None:
                 with average.applied(self.model) if average is not None else nullcontext():
                     metrics = evaluate(self.model)
-            found |= {f"{prefix}_{name}": metrics.get(name) for name in METRICS}
+            for name in METRICS:
+                value = metrics.get(name)
+                # Images without any object have no mAP.
+                known = value is not None and math.isfinite(value)
+                found[f"{prefix}_{name}"] = value if known else None
         return found
 
     def score(self, record: Record, *, average: bool) -> float | None:

@@ -167,6 +167,7 @@ def test_where_nothing_chooses_the_best_weights_the_last_are_kept(
     )
     kept = weights(run.run(Silent()))
     assert run.state.best_epoch == 0
+    assert "NaN" not in (tmp_path / "history.json").read_text()
     assert all(torch.equal(kept[name], value) for name, value in run.model.state_dict().items())
     assert (tmp_path / "best.pth").is_file()
 
