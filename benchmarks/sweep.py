@@ -104,7 +104,7 @@ def _report(case: Case, sampled: int | None) -> None:
             assert _equal(a, b), f"{case.name}: not bit for bit"
     count = len(variants) + 1
     each = naive_seconds / len(naive)
-    shares_of = shares(passes.trace, plan, case.adapter.module)
+    shares_of = shares(passes.trace, plan)
     left = len(plan.parts) + sum(share for *_, share in shares_of.values())
     bound = count * each / (count * decode + left * (each - decode))
     ratio = count * each / seconds

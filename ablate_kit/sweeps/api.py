@@ -152,7 +152,7 @@ class OpenSweep:
         searches = [rule.size(self._source) for rule in self.recipe.searches]
         if made is None or passes.trace is None:
             return Cost([], 1.0, 1, passes.notes, searches)
-        found = shares(passes.trace, made, self.adapter.module)
+        found = shares(passes.trace, made)
         names = {i: one.name for i, one in enumerate(variants)} | {BASELINE: UNMODIFIED.name}
         rows = []
         for i, one in enumerate(variants):

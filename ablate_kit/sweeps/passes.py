@@ -1,6 +1,6 @@
 """The unmodified model and all its variants on one batch after the other."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,10 +17,10 @@ from ablate_kit.models.adapter import (
     groups,
     inference,
 )
-from ablate_kit.sweeps.plan import BASELINE, Part, Plan, Step, plan
+from ablate_kit.sweeps.plan import BASELINE, Delta, Part, Plan, Step, plan
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
-from ablate_kit.sweeps.trace import PLAIN, Trace
-from ablate_kit.sweeps.variant import UNMODIFIED, Delta, Variant
+from ablate_kit.sweeps.trace import PLAIN, Key, Trace
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
 
@@ -154,7 +154,11 @@ class Passes:
 
     def _delta(self, variant: Variant) -> Delta:
         if variant.digest not in self._deltas:
-            self._deltas[variant.digest] = variant.delta(self._adapter.module, self._live_names)
+            assert self._replay  # noqa: S101 - what is not replayed is not planned
+            identities = self._replay.identities
+            self._deltas[variant.digest] = variant.delta(
+                self._adapter.module, identities, self._live_names
+            )
         return self._deltas[variant.digest]
 
     def _made_trace(self, run: Run, replay: Replay) -> Trace | None:
@@ -207,7 +211,7 @@ class Passes:
         step: Step,
         variant: Variant,
         base: Trace,
-        changed: Sequence[Hashable],
+        changed: Sequence[Key],
         traces: dict[int, Trace],
     ) -> tuple[Any] | None:
         """The outputs of one variant, and its trace where others build on it; None where replay
@@ -231,7 +235,7 @@ class Passes:
             return (full,)
         return (outputs,)
 
-    def _changed(self, variants: Sequence[Variant], one: int, other: int) -> list[Hashable]:
+    def _changed(self, variants: Sequence[Variant], one: int, other: int) -> list[Key]:
         a: Delta = self._delta(variants[one]) if one != BASELINE else {}
         b: Delta = self._delta(variants[other])
         return [key for key in {**a, **b} if a.get(key) != b.get(key)]

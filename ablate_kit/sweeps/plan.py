@@ -8,15 +8,13 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from torch import nn
+from ablate_kit.sweeps.trace import NEVER, Call, CallId, Key, Trace
 
-from ablate_kit.sweeps.trace import NEVER, Call, Path, Trace
-
-Changes = Mapping[Hashable, Hashable]
+Delta = Mapping[Key, Hashable]  # what differs from the unmodified model, and how
 BASELINE = -1
 
 # A variant's changes as the pass meets them: a tick, and all that is first used then.
-_Sequence = list[tuple[float, frozenset[tuple[Hashable, Hashable]]]]
+_Sequence = list[tuple[float, frozenset[tuple[Key, Hashable]]]]
 
 
 @dataclass
@@ -26,7 +24,7 @@ class Step:
     variant: int
     base: int  # another variant, or BASELINE
     restart: float  # tick, as the unmodified pass has it
-    keep: set[Path] = field(default_factory=set)  # outputs that later steps replay; none: no one
+    keep: set[CallId] = field(default_factory=set)  # outputs that later steps replay; none: no one
     releases: set[int] = field(default_factory=set)  # bases that nobody needs after this step
 
 
@@ -34,7 +32,7 @@ class Step:
 class Part:
     """Steps that share one recording of the unmodified pass."""
 
-    keep: set[Path]
+    keep: set[CallId]
     steps: list[Step]
     nbytes: int  # at most, of all outputs kept at one time
 
@@ -45,7 +43,7 @@ class Plan:
     full: list[int]  # variants that run in full, since what they would replay exceeds the memory
 
 
-def plan(trace: Trace, changes: Mapping[int, Changes], memory: float = NEVER) -> Plan:
+def plan(trace: Trace, changes: Mapping[int, Delta], memory: float = NEVER) -> Plan:
     """The steps for all variants.
 
     Args:
@@ -74,7 +72,7 @@ def plan(trace: Trace, changes: Mapping[int, Changes], memory: float = NEVER) ->
     return Plan(parts, full)
 
 
-def _sequence(trace: Trace, changes: Changes) -> _Sequence:
+def _sequence(trace: Trace, changes: Delta) -> _Sequence:
     timed = sorted(
         ((trace.first_use.get(key, NEVER), key, value) for key, value in changes.items()),
         key=lambda one: one[0],
@@ -88,7 +86,7 @@ def _sequence(trace: Trace, changes: Changes) -> _Sequence:
 def _part(trace: Trace, sequences: Mapping[int, _Sequence], chosen: list[int]) -> Part:
     steps: list[Step] = []
     _arrange(sequences, chosen, 0, BASELINE, steps)
-    calls: dict[int, dict[Path, Call]] = {BASELINE: {}}
+    calls: dict[int, dict[CallId, Call]] = {BASELINE: {}}
     by_variant = {step.variant: step for step in steps}
     last: dict[int, Step] = {}
     for step in steps:
@@ -97,9 +95,7 @@ def _part(trace: Trace, sequences: Mapping[int, _Sequence], chosen: list[int]) -
         start = by_variant[step.base].restart if step.base in by_variant else 0
         kept = calls.setdefault(step.base, {})
         kept |= {
-            call.path: call
-            for call in trace.root.finished_before(step.restart)
-            if call.end >= start
+            call.id: call for call in trace.root.finished_before(step.restart) if call.end >= start
         }
     for base, step in last.items():
         if base != BASELINE:
@@ -145,19 +141,18 @@ def _tick(sequence: _Sequence, depth: int) -> float:
     return sequence[depth][0] if depth < len(sequence) else NEVER
 
 
-def shares(trace: Trace, made: Plan, module: nn.Module) -> dict[int, tuple[str, int, float]]:
+def shares(trace: Trace, made: Plan) -> dict[int, tuple[str, int, float]]:
     """For each variant: the module in which it restarts, its base, and its share of the full cost.
 
     The share is by the time that the traced pass took, and leaves decoding out.
     """
-    names = {each: name for name, each in module.named_modules()}
     total = sum(call.seconds for call in trace.root.children) or 1.0
     found = {}
     for part in made.parts:
         for step in part.steps:
             saved = sum(call.seconds for call in trace.root.finished_before(step.restart))
-            where = _innermost(trace.root, step.restart)
-            name = names.get(where.module, "") if where.module else "nowhere"
+            where = _innermost(trace.root, step.restart).id
+            name = where.module if where.number >= 0 else "nowhere"
             found[step.variant] = (name or "the model itself", step.base, 1 - saved / total)
     return found
 

@@ -5,7 +5,8 @@ module call that had ended before the first use of what was changed returns its 
 All else is computed as always, so that the result is that of a full pass, bit for bit.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from time import perf_counter
 from types import TracebackType
@@ -18,13 +19,14 @@ from torch.utils import _pytree as pytree
 from ablate_kit.sweeps.trace import (
     NEVER,
     PLAIN,
+    CachedOutput,
     Call,
-    FirstUses,
-    Owned,
-    Path,
-    Recorded,
+    CallId,
+    FirstUseTracer,
+    Identities,
+    Key,
     Trace,
-    owned,
+    storage_bytes,
     tensors_in,
 )
 
@@ -45,19 +47,19 @@ class Replay:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.copied: set[Path] = set()  # calls whose output is written into later
-        self.own: Owned = {}  # no tensor moves within the block
+        self.copied: set[CallId] = set()  # calls whose output is written into later
+        self.identities = Identities(module)
         self._pass: _Playing | None = None
         self._before: list[tuple[nn.Module, Any]] = []
 
     def __enter__(self) -> "Replay":
-        for module in self.module.modules():
+        self.identities = Identities(self.module)  # no tensor moves within the block
+        for name, module in self.module.named_modules():
             if _is_compiled(module):
                 self.__exit__(None, None, None)
                 raise CannotTraceError(f"{type(module).__name__} is compiled")
             self._before.append((module, module.__dict__.get("forward")))
-            module.forward = self._watched(module, module.forward)
-        self.own = owned(self.module)
+            module.forward = self._watched(name, module.forward)
         return self
 
     def __exit__(
@@ -80,9 +82,9 @@ class Replay:
     def record(
         self,
         run: Run,
-        keep: Collection[Path],
+        keep: Collection[CallId],
         base: Trace | None = None,
-        changed: Iterable[Hashable] = (),
+        changed: Iterable[Key] = (),
     ) -> tuple[Any, Trace]:
         """What ``run`` gives, and a trace with the outputs of the calls at ``keep``.
 
@@ -98,7 +100,7 @@ class Replay:
             if not self._drop_spoilt(recording.stored):
                 return result, recording.trace()
 
-    def replay(self, run: Run, base: Trace, changed: Iterable[Hashable]) -> Any:
+    def replay(self, run: Run, base: Trace, changed: Iterable[Key]) -> Any:
         """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``."""
         result = self._run(run, playing := _Playing(base, base.restart(changed)))
         self._drop_spoilt(playing.taken)
@@ -106,10 +108,10 @@ class Replay:
 
     def _drop_spoilt(self, calls: Iterable[Call]) -> bool:
         """Forgets outputs that the pass wrote into: it may do so, but others must not see that."""
-        spoilt = [call for call in calls if call.recorded and not call.recorded.intact]
+        spoilt = [call for call in calls if call.output and not call.output.intact]
         for call in spoilt:
-            call.recorded = None
-            self.copied.add(call.path)
+            call.output = None
+            self.copied.add(call.id)
         return bool(spoilt)
 
     def _run(self, run: Run, what: "_Playing") -> Any:
@@ -119,7 +121,7 @@ class Replay:
         finally:
             self._pass = None
 
-    def _watched(self, module: nn.Module, forward: Forward) -> Forward:
+    def _watched(self, module: str, forward: Forward) -> Forward:
         @wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
             current = self._pass
@@ -148,25 +150,25 @@ class _Playing:
         self._open = base.root if base else None  # the recorded call that runs again right now
         self._at = 0  # how many of its children have been met
 
-    def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
+    def call(self, module: str, forward: Forward, args: Any, kwargs: Any) -> Any:
         known = self.follow(module)
         if known is None:
             return forward(*args, **kwargs)
-        if known.recorded is not None and known.end < self.restart:
+        if known.output is not None and known.end < self.restart:
             self.taken.append(known)
-            return known.recorded.value()
+            return known.output.value()
         with_parent = self.enter(known)
         result = forward(*args, **kwargs)
         self.leave(known, with_parent)
         return result
 
-    def follow(self, module: nn.Module) -> Call | None:
+    def follow(self, module: str) -> Call | None:
         """The recorded call that this one is, as long as nothing has changed."""
         if self._open is None:
             return None
         children = self._open.children
         known = children[self._at] if self._at < len(children) else None
-        if known is None or known.module is not module or known.start >= self.restart:
+        if known is None or known.id.module != module or known.start >= self.restart:
             self._open = None  # from here on everything is computed
             return None
         self._at += 1
@@ -187,27 +189,29 @@ class _Recording(_Playing):
     """A pass that is itself recorded."""
 
     def __init__(
-        self, replay: Replay, keep: Collection[Path], base: Trace | None, restart: float
+        self, replay: Replay, keep: Collection[CallId], base: Trace | None, restart: float
     ) -> None:
         super().__init__(base, restart)
-        self.uses = FirstUses(replay.own)
-        self.root = Call(None, (), 0)
+        self.uses = FirstUseTracer(replay.identities)
+        self.root = Call(CallId("", -1), 0)
         self.stored: list[Call] = []
         self._base = base
         self._keep = keep
         self._copied = replay.copied
         self._parent = self.root
+        self._counts: Counter[str] = Counter()  # of the calls of each module so far
 
-    def call(self, module: nn.Module, forward: Forward, args: Any, kwargs: Any) -> Any:
+    def call(self, module: str, forward: Forward, args: Any, kwargs: Any) -> Any:
         known = self.follow(module)
         parent = self._parent
-        if known is not None and known.recorded is not None and known.end < self.restart:
+        if known is not None and known.output is not None and known.end < self.restart:
             parent.children.append(known)
             self.taken.append(known)
             self.uses.tick = int(known.end)
-            return known.recorded.value()
-        path = (*parent.path, len(parent.children))
-        call = Call(module, path, self.uses.starts(module))
+            self._counts.update(known.modules())
+            return known.output.value()
+        call = Call(CallId(module, self._counts[module]), self.uses.starts(module))
+        self._counts[module] += 1
         parent.children.append(call)
         given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
         self._parent, open_before = call, self.enter(known)
@@ -219,12 +223,12 @@ class _Recording(_Playing):
         call.end = self.uses.ends(module)
         leaves = pytree.tree_leaves(result)
         outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        call.nbytes = sum(tensor.nbytes for tensor in outputs)
-        call.whole = all(tensor._version == version for tensor, version in given) and all(
+        call.nbytes = storage_bytes(outputs)
+        call.is_pure = all(tensor._version == version for tensor, version in given) and all(
             isinstance(leaf, (torch.Tensor, *PLAIN)) for leaf in leaves
         )
-        if call.whole and path in self._keep:
-            call.recorded = Recorded.of(result, copies=path in self._copied)
+        if call.is_pure and call.id in self._keep:
+            call.output = CachedOutput.of(result, copies=call.id in self._copied)
             self.stored.append(call)
         return result
 

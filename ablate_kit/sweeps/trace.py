@@ -4,18 +4,17 @@ Time is counted in ticks: one per operation, per start and per end of a module c
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-Path = tuple[int, ...]
 Tensors = Iterable[torch.Tensor]
-Owned = Mapping[nn.Module, list[Hashable]]
+Key = tuple[str, str]  # ("tensor", its name) or ("output", of the module of this name)
 
 NEVER = math.inf
 
@@ -27,8 +26,50 @@ _ABOUT = {"size", "dim", "stride", "numel", "nelement", "element_size", "is_cont
 _ABOUT |= {"is_floating_point", "is_complex", "get_device", "storage_offset", "ndimension"}
 
 
+class CallId(NamedTuple):
+    """A call of a module within a pass; the same in every process."""
+
+    module: str  # its name in the model
+    number: int  # among the calls of that module, from 0
+
+
+class Identities:
+    """Names, which outlive a process, for the tensors and modules of a model.
+
+    Tensors that are the same memory are one: they go by the first of their names. Tensors must not
+    move as long as this is in use.
+
+    Attributes:
+        modules: name of each module.
+        owned: for each module name the tensors of the module, without those of its own modules.
+        by_storage: the key of each address.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.modules: dict[nn.Module, str] = {}
+        self.owned: dict[str, list[Key]] = {}
+        self.by_storage: dict[int, Key] = {}
+        for name, owner in module.named_modules():
+            self.modules[owner] = name
+            tensors = {**owner._parameters, **owner._buffers}
+            prefix = f"{name}." if name else ""
+            self.owned[name] = [
+                self.by_storage.setdefault(_address(tensor), ("tensor", prefix + own))
+                for own, tensor in tensors.items()
+                if tensor is not None and tensor.numel()
+            ]
+
+    def tensor(self, name: str, tensor: torch.Tensor) -> Key:
+        """Of a tensor of the model's ``state_dict``."""
+        return self.by_storage.get(_address(tensor), ("tensor", name))
+
+    def output(self, module: nn.Module) -> Key:
+        """Of what a module returns, where that is changed after its call."""
+        return ("output", self.modules[module])
+
+
 @dataclass(eq=False)
-class Recorded:
+class CachedOutput:
     """The value that a module call returned, kept to be returned again."""
 
     leaves: list[Any]
@@ -37,11 +78,11 @@ class Recorded:
     copies: bool  # whether the leaves are copies, and only copies of them are handed out
 
     @staticmethod
-    def of(value: Any, copies: bool) -> "Recorded":
+    def of(value: Any, copies: bool) -> "CachedOutput":
         leaves, structure = pytree.tree_flatten(value)
         if copies:
             leaves = [_copied(leaf) for leaf in leaves]
-        return Recorded(leaves, structure, _versions(leaves), copies)
+        return CachedOutput(leaves, structure, _versions(leaves), copies)
 
     def value(self) -> Any:
         leaves = [_copied(leaf) for leaf in self.leaves] if self.copies else self.leaves
@@ -55,17 +96,22 @@ class Recorded:
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module."""
+    """One call of a module, or the pass itself, which has no number."""
 
-    module: nn.Module | None  # None: the pass itself
-    path: Path  # its place among the calls of its caller, of its caller's caller ...
+    id: CallId
     start: int
     end: float = NEVER
     children: list["Call"] = field(default_factory=list)
     nbytes: int = 0  # of its output
     seconds: float = 0.0
-    whole: bool = False  # whether its output is all that it did
-    recorded: Recorded | None = None
+    is_pure: bool = False  # whether its output is all that it did
+    output: CachedOutput | None = None
+
+    def modules(self) -> Iterator[str]:
+        """Of this call and of all calls within it."""
+        yield self.id.module
+        for child in self.children:
+            yield from child.modules()
 
     def finished_before(self, tick: float) -> list["Call"]:
         """The largest calls that ended before ``tick``, whose output can stand for them."""
@@ -73,7 +119,7 @@ class Call:
         for child in self.children:
             if child.start >= tick:
                 break
-            if child.end < tick and child.whole:
+            if child.end < tick and child.is_pure:
                 found.append(child)
             else:
                 found.extend(child.finished_before(tick))
@@ -84,49 +130,44 @@ class Call:
 class Trace:
     """A pass over one batch: its calls, and when each tensor of the model was first used.
 
-    ``first_use`` has no entry for a tensor that was not used. A key is a tensor's storage, or a
-    module, for what is done to the output of a module.
+    ``first_use`` has no entry for a tensor that was not used.
     """
 
     root: Call
-    first_use: dict[Hashable, float]
+    first_use: dict[Key, float]
 
-    def restart(self, changed: Iterable[Hashable]) -> float:
+    def restart(self, changed: Iterable[Key]) -> float:
         """The tick at which a pass with these tensors changed begins to differ."""
         return min((self.first_use.get(key, NEVER) for key in changed), default=NEVER)
-
-
-def key_of(tensor: torch.Tensor) -> Hashable:
-    """What tells that two tensors are the same memory."""
-    return tensor.untyped_storage().data_ptr()
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def owned(module: nn.Module) -> Owned:
-    """The tensors of each module in ``module``, without those of its own modules."""
-    found: dict[nn.Module, list[Hashable]] = {}
-    for owner in module.modules():
-        tensors = [*owner.parameters(recurse=False), *owner.buffers(recurse=False)]
-        found[owner] = [key_of(tensor) for tensor in tensors if tensor.numel()]
-    return found
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """What keeping these tensors keeps: a view keeps all of the memory that it looks at."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
+    return sum(storage.nbytes() for storage in storages.values())
 
 
-class FirstUses(TorchFunctionMode):
+def _address(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class FirstUseTracer(TorchFunctionMode):
     """Ticks for every operation, and notes which of the model's tensors it is the first to take.
 
     Module hooks alone would not see ``query_embedding.weight`` used directly.
     """
 
-    def __init__(self, own: Owned) -> None:
+    def __init__(self, identities: Identities) -> None:
         super().__init__()
         self.tick = 0
-        self.seen: dict[Hashable, float] = {}
-        self.called: dict[Hashable, float] = {}
-        self._own = own
-        self._pending = {key for keys in own.values() for key in keys}
+        self.seen: dict[Key, float] = {}
+        self.called: dict[Key, float] = {}
+        self._owned = identities.owned
+        self._pending = dict(identities.by_storage)
 
     def __torch_function__(
         self,
@@ -139,25 +180,24 @@ class FirstUses(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if self._pending and not _only_asks(func, result):
             for tensor in _arguments((args, kwargs)):
-                key = key_of(tensor)
-                if key in self._pending:
-                    self._pending.discard(key)
+                key = self._pending.pop(_address(tensor), None)
+                if key is not None:
                     self.seen[key] = self.tick
         return result
 
-    def starts(self, module: nn.Module) -> int:
+    def starts(self, module: str) -> int:
         self.tick += 1
-        for key in self._own.get(module, ()):
+        for key in self._owned.get(module, ()):
             self.called.setdefault(key, self.tick)
         return self.tick
 
-    def ends(self, module: nn.Module) -> int:
+    def ends(self, module: str) -> int:
         self.tick += 1
         # What a hook does to the output comes after the call.
-        self.seen.setdefault(module, self.tick + 0.5)
+        self.seen.setdefault(("output", module), self.tick + 0.5)
         return self.tick
 
-    def first_use(self) -> dict[Hashable, float]:
+    def first_use(self) -> dict[Key, float]:
         """A tensor that no operation was seen to take may have gone to one that cannot be seen:
         it counts as used from the first call of its module."""
         return self.called | self.seen

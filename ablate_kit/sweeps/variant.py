@@ -8,18 +8,17 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Intervention, Removed
+from ablate_kit.ablations.ablation import Ablation, Removed
 from ablate_kit.ablations.apply import applied, resolved
 from ablate_kit.ablations.intervene import place_of
 from ablate_kit.metrics.result import BASELINE
-from ablate_kit.sweeps.trace import key_of
+from ablate_kit.sweeps.plan import Delta
+from ablate_kit.sweeps.trace import Identities, Key
 
-Delta = Mapping[Hashable, Hashable]
 LiveNames = Mapping[str, Sequence[str]]  # as of ``Adapter.live_names``
 
 
@@ -54,24 +53,26 @@ class Variant:
     def _digests(self) -> Mapping[str, str]:
         return {name: _digest(self.tensors[name]) for name in sorted(self.tensors)}
 
-    def delta(self, module: nn.Module, live_names: LiveNames) -> Delta:
-        """For all that differs from the unmodified model, by ``trace.key_of``, a value that is
-        equal for two variants where they change it alike."""
+    def delta(self, module: nn.Module, identities: Identities, live_names: LiveNames) -> Delta:
+        """For all that differs from the unmodified model a value that is equal for two variants
+        where they change it alike."""
         state = module.state_dict(keep_vars=True)
-        found: dict[Hashable, tuple[Hashable, ...]] = {}
+        found: dict[Key, tuple[Hashable, ...]] = {}
 
-        def add(key: Hashable, what: Hashable) -> None:
+        def add(key: Key, what: Hashable) -> None:
             found[key] = (*found.get(key, ()), what)
 
         for name, digest in self._digests.items():
-            add(key_of(state[name]), (name, digest))
+            add(identities.tensor(name, state[name]), (name, digest))
         if self.ablation:
             for edit in self.ablation.edits:
                 for there in resolved(edit.tensor, state, live_names):
-                    add(key_of(state[there]), (there, edit))
+                    add(identities.tensor(there, state[there]), (there, edit))
             for one in self.ablation.live:
                 for there in resolved(one.tensor, state, live_names):
-                    add(_place(one, there, module, state[there]), (there, one))
+                    place = None if isinstance(one, Removed) else place_of(module, there)
+                    tensor = identities.tensor(there, state[there])
+                    add(identities.output(place) if place else tensor, (there, one))
         return found
 
     @contextmanager
@@ -99,12 +100,6 @@ def _replaced(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterato
     finally:
         for name, tensor in before.items():
             state[name].copy_(tensor)
-
-
-def _place(one: Intervention, name: str, module: nn.Module, tensor: torch.Tensor) -> Any:
-    if isinstance(one, Removed):
-        return key_of(tensor)
-    return place_of(module, name) or key_of(tensor)
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -19,7 +19,7 @@ from ablate_kit.models.open import open_adapter
 pytest.importorskip("transformers")
 
 Folders = Callable[[str], Path]
-GONE = object()
+GONE = "(left out)"  # a key that is taken out
 
 
 def changed(folder: Path, file: str, changes: dict[str, Any]) -> None:
