@@ -97,6 +97,31 @@ def test_two_processes_train_what_one_does(tmp_path: Path, model: str) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+PARTS = """\
+model: {preset: tiny, widths: [16, 32, 16, 16], depths: [1, 1, 1, 1], d_model: 32, neck_repeats: 1}
+augmentation: {image_size: 64, val_resize: 64}
+data: {kind: shapes, train: 8, val: 2}
+training: {epochs: 2, batch_size: 4, lr: 0.001, warmup_epochs: 0.5, mixing: []}
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_what_one_does(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(PARTS)
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        run(["-m", "ablate_kit", "pretrain", str(recipe), "-o", str(folder)], processes=processes)
+        latest = torch.load(folder / "latest.pth", weights_only=True)
+        found.append((latest["model"], latest["history"]))
+    (one, history), (two, other) = found
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5, msg=name)
+    for name in ("train_loss", "train_accuracy", "val_loss_ema"):
+        assert other[name] == pytest.approx(history[name], rel=1e-4)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
