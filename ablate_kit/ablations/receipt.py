@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ablate_kit.errors import UserError
 from detector.disk.bounded import SETTINGS, read_bounded
 
 CUT = "ablation"
-REWRITES = ("swap", "graft", "convert")
+_OF_CUT = ("ablation", "digest", "selected")
 _SETTINGS: dict[str, dict[str, Any]] = {
     "swap": {"switches": list, "init": str, "seed": int},
     "graft": {
@@ -36,64 +37,23 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Receipt:
     """``base`` and ``output`` are digests (``checkpoints.digest``); ``weights`` is the place of the
-    weights in the file; ``selected`` is the ablation's ``selected`` on the original's shapes;
-    ``versions`` are those of the programs that made it.
+    weights in the file; ``settings`` are those of the operation (of ``CUT``, the ablation, its
+    digest, and its ``selected`` on the original's shapes); ``versions`` are those of the programs
+    that made it.
     """
 
     base_path: str
     base: str
     weights: str
-    ablation: Ablation
-    selected: str
-    output: str
-    versions: Mapping[str, str]
-
-    @property
-    def made_by(self) -> str:
-        return ", ".join(f"{name} {number}" for name, number in self.versions.items())
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            **_origin(self.base_path, self.base, self.weights),
-            "ablation": self.ablation.to_dict(),
-            "digest": self.ablation.digest,
-            "selected": self.selected,
-            "output": {"sha256": self.output},
-            "versions": dict(self.versions),
-        }
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "Receipt":
-        """Raises ``UserError`` for what is no receipt, or contradicts itself."""
-        try:
-            receipt = Receipt(
-                str(values["base"]["path"]),
-                str(values["base"]["sha256"]),
-                str(values["weights"]),
-                Ablation.from_dict(values["ablation"]),
-                str(values["selected"]),
-                str(values["output"]["sha256"]),
-                {str(name): str(number) for name, number in values["versions"].items()},
-            )
-            digest = str(values["digest"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"it has no {error}") from None
-        if digest != receipt.ablation.digest:
-            raise UserError("its ablation is not the one of its digest: it was changed by hand")
-        return receipt
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """Of a file that was written anew by ``ablate VERB`` with ``settings``; see ``Receipt``."""
-
-    base_path: str
-    base: str
-    weights: str
-    verb: str
+    operation: str
     settings: Mapping[str, Any]
     output: str
     versions: Mapping[str, str]
+
+    @cached_property
+    def ablation(self) -> Ablation | None:
+        """What was cut; None for another operation."""
+        return Ablation.from_dict(self.settings["ablation"]) if self.operation == CUT else None
 
     @property
     def made_by(self) -> str:
@@ -104,29 +64,44 @@ class Rewrite:
         return ", ".join(f"{name} {json.dumps(value)}" for name, value in self.settings.items())
 
     def to_dict(self) -> dict[str, Any]:
+        settings = dict(self.settings)
         return {
-            **_origin(self.base_path, self.base, self.weights),
-            self.verb: dict(self.settings),
+            "base": {"path": self.base_path, "sha256": self.base},
+            "weights": self.weights,
+            **(settings if self.operation == CUT else {self.operation: settings}),
             "output": {"sha256": self.output},
             "versions": dict(self.versions),
         }
 
     @staticmethod
-    def from_dict(verb: str, values: Mapping[str, Any]) -> "Rewrite":
-        """Raises ``UserError`` for what is no receipt."""
-        _check_settings(values[verb], _SETTINGS[verb], verb)
+    def from_dict(values: Mapping[str, Any]) -> "Receipt":
+        """Raises ``UserError`` for what is no receipt, or contradicts itself."""
+        operation = next((one for one in _SETTINGS if one in values), CUT)
+        if operation != CUT:
+            _check_settings(values[operation], _SETTINGS[operation], operation)
         try:
-            return Rewrite(
+            settings = values if operation == CUT else values[operation]
+            receipt = Receipt(
                 str(values["base"]["path"]),
                 str(values["base"]["sha256"]),
                 str(values["weights"]),
-                verb,
-                dict(values[verb]),
+                operation,
+                {name: settings[name] for name in (_OF_CUT if operation == CUT else settings)},
                 str(values["output"]["sha256"]),
                 {str(name): str(number) for name, number in values["versions"].items()},
             )
+            ablation = receipt.ablation
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"it has no {error}") from None
+        if ablation and ablation.digest != receipt.settings["digest"]:
+            raise UserError("its ablation is not the one of its digest: it was changed by hand")
+        return receipt
+
+
+def cut_settings(ablation: Ablation, selected: str) -> dict[str, Any]:
+    """What the receipt of a cut says of it."""
+    told = (ablation.to_dict(), ablation.digest, selected)
+    return dict(zip(_OF_CUT, told, strict=True))
 
 
 def _check_settings(found: Any, expected: Mapping[str, Any], where: str) -> None:
@@ -142,11 +117,6 @@ def _check_settings(found: Any, expected: Mapping[str, Any], where: str) -> None
             raise UserError(f"its {where}.{name} is {show(value, 40)}")
 
 
-def _origin(path: str, sha256: str, weights: str) -> dict[str, Any]:
-    """How every receipt begins."""
-    return {"base": {"path": path, "sha256": sha256}, "weights": weights}
-
-
 def versions(*, drawn: bool) -> dict[str, str]:
     """Of what decides about a variant's bytes; numpy does where elements are ``drawn``."""
     found = {"ablate_kit": __version__, "python": sys.version.split()[0]}
@@ -157,7 +127,7 @@ def versions(*, drawn: bool) -> dict[str, str]:
     return found
 
 
-def text_of(receipt: Receipt | Rewrite) -> str:
+def text_of(receipt: Receipt) -> str:
     return json.dumps(receipt.to_dict(), indent=1) + "\n"
 
 
@@ -177,7 +147,7 @@ def own_path(checkpoint: Checkpoint, destination: Path) -> Path | None:
     return receipt_path(destination, folder=folder)
 
 
-def receipt_of(checkpoint: Checkpoint) -> Receipt | Rewrite | None:
+def receipt_of(checkpoint: Checkpoint) -> Receipt | None:
     """What a checkpoint says it was made by; raises ``UserError`` where that cannot be read."""
     found = receipt_text(checkpoint)
     return None if found is None else _parsed(*found)
@@ -188,14 +158,14 @@ def receipt_text(checkpoint: Checkpoint) -> tuple[str, str] | None:
     archive, folder = checkpoint.archive, checkpoint.folder is not None
     if not folder and archive.format == "safetensors" and KEY in archive.metadata:
         return archive.metadata[KEY], str(checkpoint.path)
-    for verb in (CUT, *REWRITES):
+    for verb in (CUT, *_SETTINGS):
         path = receipt_path(checkpoint.path, folder=folder, verb=verb)
         if path.is_file():
             return _decoded(_bytes(path), path), str(path)
     return None
 
 
-def read_receipt(path: Path) -> Receipt | Rewrite:
+def read_receipt(path: Path) -> Receipt:
     """The receipt at ``path``, which is its file, or that of a checkpoint that has one."""
     # Not opened twice: it may be a pipe.
     content = None if path.is_dir() or _is_binary(path) else _bytes(path)
@@ -211,7 +181,7 @@ def read_receipt(path: Path) -> Receipt | Rewrite:
 def made_by(checkpoint: Checkpoint) -> Ablation | None:
     """The ablation that a checkpoint was made by; None for one that was not."""
     found = receipt_of(checkpoint)
-    return found.ablation if isinstance(found, Receipt) else None
+    return None if found is None else found.ablation
 
 
 def _is_binary(path: Path) -> bool:
@@ -238,7 +208,7 @@ def _decoded(content: bytes, path: Path) -> str:
         raise UserError(f"{path} is not valid JSON; expected a receipt") from None
 
 
-def _parsed(text: str, where: str) -> Receipt | Rewrite:
+def _parsed(text: str, where: str) -> Receipt:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -246,9 +216,6 @@ def _parsed(text: str, where: str) -> Receipt | Rewrite:
     if not isinstance(values, dict):
         raise UserError(f"{where} is not a receipt: it is no JSON object")
     try:
-        for verb in REWRITES:
-            if verb in values:
-                return Rewrite.from_dict(verb, values)
         return Receipt.from_dict(values)
     except UserError as error:
         raise UserError(f"{where} is not a receipt: {error}") from None

@@ -5,21 +5,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from ablate_kit.ablations.ablation import Blocks, Edit, Random, Whole
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Whole
 from ablate_kit.ablations.apply import check_fits, encoded, parts
-from ablate_kit.ablations.receipt import Receipt, Rewrite
+from ablate_kit.ablations.receipt import Receipt
 from ablate_kit.ablations.write import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive, digest_without_receipt
 from ablate_kit.checkpoints.elements import carrier
 from ablate_kit.checkpoints.values import read_bits
 from ablate_kit.errors import UserError
-
-Told = TypeVar("Told", Receipt, Rewrite)
 
 
 @dataclass(frozen=True)
@@ -31,45 +29,43 @@ class Check:
     detail: str
 
 
-def verify(
-    checkpoint: Checkpoint, receipt: Receipt | Rewrite, base: Path | None = None
-) -> Iterator[Check]:
+def verify(checkpoint: Checkpoint, receipt: Receipt, base: Path | None = None) -> Iterator[Check]:
     """The checks of a checkpoint against its receipt, as far as the ablation alone allows.
 
     ``base`` is where the original is now, by default where the receipt says. Raises ``UserError``
     where ``base`` is given and is not the original.
     """
     yield _bytes(checkpoint, receipt)
-    if isinstance(receipt, Receipt):
-        yield from _elements(checkpoint, receipt)
+    if receipt.ablation:
+        yield from _elements(checkpoint, receipt, receipt.ablation)
         yield original(receipt, base, recreate)
 
 
-def _elements(checkpoint: Checkpoint, receipt: Receipt) -> Iterator[Check]:
+def _elements(checkpoint: Checkpoint, receipt: Receipt, ablation: Ablation) -> Iterator[Check]:
     try:
-        check_fits(checkpoint, receipt.ablation)
+        check_fits(checkpoint, ablation)
     except UserError as error:
         yield Check("elements", False, str(error))
         return
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
-    same = receipt.ablation.selected(shapes) == receipt.selected
+    same = ablation.selected(shapes) == receipt.settings["selected"]
     yield Check(
         "selection", same, "the elements that the receipt selects" if same
         else f"other elements are drawn than by {receipt.made_by}",
     )  # fmt: skip
     wrong = [
         name
-        for name in dict.fromkeys(edit.tensor for edit in receipt.ablation.edits)
-        if not _holds(checkpoint, name, receipt)
+        for name in dict.fromkeys(edit.tensor for edit in ablation.edits)
+        if not _holds(checkpoint, name, ablation)
     ]
-    count = len({edit.tensor for edit in receipt.ablation.edits})
+    count = len({edit.tensor for edit in ablation.edits})
     yield Check(
         "values", not wrong, f"{count} tensors hold what the ablation sets" if not wrong
         else f"{len(wrong)} of {count} tensors hold other values, such as {wrong[0]}",
     )  # fmt: skip
 
 
-def _bytes(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> Check:
+def _bytes(checkpoint: Checkpoint, receipt: Receipt) -> Check:
     archive = checkpoint.archive
     found = digest_of_archive(archive) if checkpoint.folder else digest_without_receipt(archive)
     if found == receipt.output:
@@ -77,12 +73,12 @@ def _bytes(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> Check:
     return Check("bytes", False, f"SHA-256 {found}, and the receipt says {receipt.output}")
 
 
-def _holds(checkpoint: Checkpoint, name: str, receipt: Receipt) -> bool:
+def _holds(checkpoint: Checkpoint, name: str, ablation: Ablation) -> bool:
     """Whether applying the ablation again would change nothing of a tensor."""
     info = checkpoint.tensor(name)
     held = np.ascontiguousarray(read_bits(checkpoint.archive, info)).reshape(info.shape)
     again = held.copy()
-    for edit in receipt.ablation.edits:
+    for edit in ablation.edits:
         if edit.tensor == name:
             values = [
                 np.frombuffer(encoded(part, info), carrier(info.itemsize))
@@ -116,7 +112,7 @@ def exists(path: str) -> bool:
 
 
 def original(
-    receipt: Told, base: Path | None, again: Callable[[Checkpoint, Told, Path], None]
+    receipt: Receipt, base: Path | None, again: Callable[[Checkpoint, Receipt, Path], None]
 ) -> Check:
     """Whether what the receipt tells of, done ``again`` to the original, gives the same bytes."""
     if base is None and not exists(receipt.base_path):

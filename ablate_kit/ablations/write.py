@@ -8,7 +8,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits, file_changes
-from ablate_kit.ablations.receipt import Receipt, Rewrite, own_path, text_of, versions
+from ablate_kit.ablations.receipt import CUT, Receipt, cut_settings, own_path, text_of, versions
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.checkpoints.patch import Note, copy_folder_patched, write_patched
@@ -100,15 +100,15 @@ def _write_variant(
     checkpoint: Checkpoint, ablation: Ablation, destination: Path, base: Callable[[], str]
 ) -> None:
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
-    selected = ablation.selected(shapes)
+    settings = cut_settings(ablation, ablation.selected(shapes))
 
     def note(output: str | None) -> str:
         receipt = Receipt(
             str(checkpoint.path),
             base() if output else PLACEHOLDER,
             checkpoint.place,
-            ablation,
-            selected,
+            CUT,
+            settings,
             output or PLACEHOLDER,
             versions(drawn=ablation.drawn),
         )
@@ -153,24 +153,26 @@ def _base_digest(checkpoint: Checkpoint) -> Iterator[Callable[[], str]]:
 
 
 def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> None:
-    """Writes the variant that ``receipt`` tells of, bit for bit, with a receipt of its own.
+    """Writes the variant that the ``receipt`` of a cut tells of, bit for bit, with its own receipt.
 
     Raises ``UserError`` where ``checkpoint`` is not what it was made from, and where the copy
     comes out different, which is then removed.
     """
-    check_free(checkpoint, {destination: receipt.ablation})
+    ablation = receipt.ablation
+    assert ablation is not None  # noqa: S101
+    check_free(checkpoint, {destination: ablation})
     check_base(checkpoint, receipt)
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
-    if receipt.ablation.selected(shapes) != receipt.selected:
+    if ablation.selected(shapes) != receipt.settings["selected"]:
         raise UserError(
             f"other elements would be drawn than the receipt's; it was made by {receipt.made_by}"
         )
     destination.parent.mkdir(parents=True, exist_ok=True)
 
-    _copy(checkpoint, receipt.ablation, destination, note_as_told(receipt))
+    _copy(checkpoint, ablation, destination, note_as_told(receipt))
 
 
-def note_as_told(receipt: Receipt | Rewrite) -> Note:
+def note_as_told(receipt: Receipt) -> Note:
     """The receipt again; raises ``UserError`` where the copy comes out with another digest."""
 
     def note(output: str | None) -> str:
@@ -184,7 +186,7 @@ def note_as_told(receipt: Receipt | Rewrite) -> Note:
     return note
 
 
-def check_base(checkpoint: Checkpoint, receipt: Receipt | Rewrite) -> None:
+def check_base(checkpoint: Checkpoint, receipt: Receipt) -> None:
     """Raises ``UserError`` unless ``checkpoint`` is what the receipt's variant was made from."""
     found = digest_of_archive(checkpoint.archive)
     if found != receipt.base:

@@ -21,16 +21,16 @@ def apply(
     dry_run: DryRun = False,
 ) -> None:
     """Recreate a variant from the original and its receipt, bit for bit."""
-    from ablate_kit.ablations.receipt import Receipt, read_receipt
+    from ablate_kit.ablations.receipt import read_receipt
     from ablate_kit.ablations.write import check_base, check_free, recreate
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.reports.plan import plan
 
     told = read_receipt(receipt)
-    if source and (isinstance(told, Receipt) or told.verb != "graft"):
+    if source and told.operation != "graft":
         raise UserError(f"--from goes with the receipt of a graft; {receipt} is of none")
     with open_checkpoint(base, told.weights or None) as opened:
-        if isinstance(told, Receipt):
+        if told.ablation:
             if dry_run:
                 check_free(opened, {output: told.ablation})
                 check_base(opened, told)
@@ -42,7 +42,7 @@ def apply(
 
             if dry_run:
                 check_base(opened, told)
-                say(f"dry run: nothing written; ablate {told.verb} would be repeated: "
+                say(f"dry run: nothing written; ablate {told.operation} would be repeated: "
                     f"{told.settings_text}")  # fmt: skip
                 return
             rewrite.recreate(opened, told, output, source)

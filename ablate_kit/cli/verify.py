@@ -22,7 +22,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Hold a changed copy against its receipt; exit code 1 if it is not what that says."""
-    from ablate_kit.ablations.receipt import Receipt, receipt_of
+    from ablate_kit.ablations.receipt import receipt_of
     from ablate_kit.ablations.verify import verify as verified
     from ablate_kit.checkpoints import open_checkpoint
 
@@ -30,9 +30,9 @@ def verify(
         receipt = receipt_of(opened)
     if receipt is None:
         raise UserError(f"{checkpoint} has no receipt, inside or beside it")
-    if source and (isinstance(receipt, Receipt) or receipt.verb != "graft"):
+    if source and receipt.operation != "graft":
         raise UserError(f"--from goes with the receipt of a graft; {checkpoint}'s is of none")
-    if isinstance(receipt, Receipt):
+    if receipt.ablation:
         with open_checkpoint(checkpoint, receipt.weights or None) as opened:
             checks = list(verified(opened, receipt, base))
     else:

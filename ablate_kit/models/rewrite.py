@@ -17,7 +17,7 @@ from typing import Any, cast, get_args
 import torch
 
 from ablate_kit.ablations.graft import Graft, detector_names, graft
-from ablate_kit.ablations.receipt import Rewrite, receipt_path, text_of, versions
+from ablate_kit.ablations.receipt import Receipt, receipt_path, text_of, versions
 from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
 from ablate_kit.ablations.verify import Check, exists, original
 from ablate_kit.ablations.write import PLACEHOLDER, Form, check_base, check_suffix, note_as_told
@@ -140,7 +140,7 @@ def bridge(checkpoint: Checkpoint, destination: Path) -> Bridge:
 
 
 def recreate(
-    checkpoint: Checkpoint, receipt: Rewrite, destination: Path, source: Path | None = None
+    checkpoint: Checkpoint, receipt: Receipt, destination: Path, source: Path | None = None
 ) -> None:
     """Writes what ``receipt`` tells of, bit for bit, with a receipt of its own.
 
@@ -156,9 +156,9 @@ def recreate(
         write(destination, note_as_told(receipt))
 
 
-def verify_rewrite(receipt: Rewrite, base: Path | None = None, source: Path | None = None) -> Check:
+def verify_rewrite(receipt: Receipt, base: Path | None = None, source: Path | None = None) -> Check:
     """Whether the original, written anew as the receipt says, gives the same bytes."""
-    if receipt.verb == "graft" and source is None:
+    if receipt.operation == "graft" and source is None:
         told = receipt.settings["from"]["path"]
         if not exists(told):
             return Check("original", None, f"not here: {told}; give --from to compare with it")
@@ -167,20 +167,20 @@ def verify_rewrite(receipt: Rewrite, base: Path | None = None, source: Path | No
 
 @contextmanager
 def _remade(
-    checkpoint: Checkpoint, receipt: Rewrite, source: Path | None
+    checkpoint: Checkpoint, receipt: Receipt, source: Path | None
 ) -> Iterator[Callable[[Path, Note], None]]:
     told = receipt.settings
     with ExitStack() as files:
-        if receipt.verb == "convert" and told["format"] == "transformers":
+        if receipt.operation == "convert" and told["format"] == "transformers":
             yield to_transformers(checkpoint).write
             return
-        if receipt.verb == "convert":
+        if receipt.operation == "convert":
             done = converted(
                 checkpoint, to_legacy=told["to_legacy"], tensors_only=told["format"] != "torch"
             )
             yield partial(_write_conversion, done)
             return
-        if receipt.verb == "swap":
+        if receipt.operation == "swap":
             _, content = swapped(checkpoint, told["switches"], told["init"], told["seed"])
         else:
             origin = told["from"]
@@ -209,7 +209,7 @@ def _note(checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]) -> Note:
 
     def note(output: str | None) -> str:
         return text_of(
-            Rewrite(
+            Receipt(
                 str(checkpoint.path),
                 base,
                 checkpoint.place,

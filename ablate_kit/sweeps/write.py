@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import check_fits
-from ablate_kit.ablations.receipt import Receipt, receipt_of
+from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.ablations.write import check_free, variant_paths, write_variants
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
@@ -48,7 +48,7 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
             continue
         with open_checkpoint(path) as copy:
             made = receipt_of(copy)
-        if not isinstance(made, Receipt) or made.ablation.digest != ablation.digest:
+        if made is None or made.ablation is None or made.ablation.digest != ablation.digest:
             raise UserError(f"{path} is another variant; choose another place or remove it")
         base = base or digest_of_archive(checkpoint.archive)
         if made.base != base:

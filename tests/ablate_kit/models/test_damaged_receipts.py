@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
-from ablate_kit.ablations.receipt import Receipt, read_receipt, receipt_text
+from ablate_kit.ablations.receipt import read_receipt, receipt_text
 from ablate_kit.ablations.verify import verify
 from ablate_kit.ablations.write import recreate, write_variants
 from ablate_kit.checkpoints import open_checkpoint
@@ -90,7 +90,7 @@ def test_nothing_but_our_error_comes_of_a_damaged_receipt(
     note.write_text(text)
     with contextlib.suppress(UserError), open_checkpoint(base) as opened:
         told = read_receipt(note)
-        assert isinstance(told, Receipt)
+        assert told.operation == "ablation"
         list(verify(opened, told))
         again.unlink(missing_ok=True)
         recreate(opened, told, again)
@@ -129,7 +129,7 @@ def test_nothing_but_our_error_comes_of_damaged_settings(
             note.write_text(json.dumps(receipt | {verb: replaced(receipt[verb], path, value)}))
             try:
                 found = read_receipt(note)
-                assert not isinstance(found, Receipt)
+                assert found.operation == verb
                 with open_checkpoint(hybrid) as opened:
                     again.unlink(missing_ok=True)
                     rewrite.recreate(opened, found, again)
