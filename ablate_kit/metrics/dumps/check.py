@@ -112,12 +112,17 @@ def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
     beyond = int(np.maximum(_per_class_and_image(detections) - most, 0).sum())
     if beyond:
         full = int((_per_class_and_image(truth) > most).sum())
-        times = f"{full:,} times" if full else "never"
         yield (
             f"{beyond:,} detections are beyond the best {most} of their class and image, which are "
-            f"all that AP and F1 count (an image has {times} more objects of a class than that); "
-            "--max-detections sets the limit"
+            f"all that AP and F1 count; {_crowds(full, most)}; --max-detections sets the limit"
         )
+
+
+def _crowds(full: int, most: int) -> str:
+    if not full:
+        return "no image has so many objects of a class"
+    places = "in one image there are" if full == 1 else f"{full:,} times an image has"
+    return f"{places} more than {most} objects of a class, and the others count as missed"
 
 
 def _per_class_and_image(boxes: Detections | GroundTruth) -> NDArray[np.int64]:

@@ -179,7 +179,7 @@ def test_detections_beyond_the_limit_are_said(against, tmp_path):
     _, notes = read_dump(path, against)
     assert any(
         f"{path}: 3 detections are beyond the best 100 of their class and image, which are all "
-        "that AP and F1 count (an image has never more objects" in note
+        "that AP and F1 count; no image has so many objects of a class" in note
         for note in notes
     )
     wide = replace(against, truth=replace(against.truth, max_detections=103))
