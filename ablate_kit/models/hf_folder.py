@@ -63,6 +63,8 @@ def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> No
     parts += [(f"{key}.", one) for key, one in _entries(config) if _is_config(key, one)]
     for place, part in parts:
         kind = part.get("model_type")
+        if place and kind == "":  # what it is, the model's own class says
+            continue
         if not isinstance(kind, str):
             raise UserError(
                 f'{folder}/config.json has no "{place}model_type", so that it is not known what '

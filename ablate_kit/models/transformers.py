@@ -98,7 +98,15 @@ class TransformersAdapter:
                 f"{type(self.module).__name__} gives no boxes and logits of queries "
                 "(pred_boxes, logits), which a detector is read by"
             )
-        results = process(outputs, threshold=0.0, target_sizes=list(origins))
+        try:
+            results = process(outputs, threshold=0.0, target_sizes=list(origins))
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{type(self.processor).__name__} does not work here: {reason}"
+            ) from None
+        if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
+            return [_sorted(result, None) for result in results]
         # The library does not tell which query a detection comes from. So it decodes boxes once
         # more that are numbered: query k's is a point at (k, k).
         boxes = outputs.pred_boxes
@@ -244,12 +252,12 @@ def _live_names(
     }
 
 
-def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor) -> ImageDetections:
+def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) -> ImageDetections:
     scores = result["scores"].double().cpu().numpy()
     order = np.argsort(-scores, kind="stable")
     return ImageDetections(
         boxes=result["boxes"].double().cpu().numpy()[order],
         scores=scores[order],
         labels=result["labels"].cpu().numpy()[order],
-        queries=queries.long().cpu().numpy()[order],
+        queries=None if queries is None else queries.long().cpu().numpy()[order],
     )
