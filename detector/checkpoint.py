@@ -1,7 +1,6 @@
 """Writing the detector's weights so that the file says what it holds."""
 
 import json
-import math
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,32 +10,9 @@ import torch
 from torch import Tensor
 
 from detector.disk.atomic import new_stream
+from detector.disk.safetensors_head import Layout, safetensors_head
 from detector.errors import UserError
 from detector.network.model import HybridDetector
-
-Layout = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Of each tensor the type, by the name torch gives it, and the shape."""
-
-# The codes of the safetensors format, in the order in which its library sorts tensors: the widest
-# types first, so that all are aligned.
-_CODES = {
-    "uint64": "U64",
-    "int64": "I64",
-    "float64": "F64",
-    "complex64": "C64",
-    "float32": "F32",
-    "uint32": "U32",
-    "int32": "I32",
-    "bfloat16": "BF16",
-    "float16": "F16",
-    "uint16": "U16",
-    "int16": "I16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
 
 
 def save_weights(
@@ -84,21 +60,6 @@ def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
         name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         for name, tensor in tensors.items()
     }
-
-
-def safetensors_head(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
-    """The first part of a safetensors file, and the order in which the tensors' bytes follow."""
-    ranks = {kind: rank for rank, kind in enumerate(_CODES)}
-    order = sorted(layout, key=lambda name: (ranks[layout[name][0]], name))
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    end = 0
-    for name in order:
-        kind, shape = layout[name]
-        start, end = end, end + math.prod(shape) * getattr(torch, kind).itemsize
-        header[name] = {"dtype": _CODES[kind], "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns the tensors
-    return len(text).to_bytes(8, "little") + text, order
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:

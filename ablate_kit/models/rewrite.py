@@ -30,8 +30,9 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.convert import Bridge, to_transformers
 from ablate_kit.models.convert import Conversion, converted
 from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
-from detector.checkpoint import Layout, layout_of, safetensors_head, weights_metadata
+from detector.checkpoint import layout_of, weights_metadata
 from detector.disk.atomic import new_file, new_text
+from detector.disk.safetensors_head import Layout, safetensors_head
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
 # What conversions write; all others write safetensors.
