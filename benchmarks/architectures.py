@@ -30,7 +30,7 @@ from ablate_kit.ablations.heads import heads_chosen, heads_each
 from ablate_kit.anatomy import head_counts
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import detect, inference
+from ablate_kit.models.detect import detect, inference
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.transformers import TransformersAdapter
 from ablate_kit.sweeps.passes import Passes

@@ -22,7 +22,7 @@ from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import select_attentions
 from ablate_kit.ablations.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import detect
+from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 
 Change = np.ndarray[Any, np.dtype[np.float64]]

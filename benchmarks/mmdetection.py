@@ -33,7 +33,8 @@ from ablate_kit.ablations.heads import heads_chosen, heads_each
 from ablate_kit.ablations.layers import layers
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.models import rewrite
-from ablate_kit.models.adapter import Adapter, Prepared, detect
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes
 from ablate_kit.sweeps.variant import Variant

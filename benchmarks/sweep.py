@@ -31,7 +31,8 @@ from ablate_kit.ablations.heads import heads_each
 from ablate_kit.ablations.layers import layers
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import Adapter, Group, ImageDetections, groups, prepared_batches
+from ablate_kit.models.adapter import Adapter, ImageDetections
+from ablate_kit.models.batches import Group, groups, prepared_batches
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes

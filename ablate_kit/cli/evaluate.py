@@ -66,10 +66,10 @@ def evaluate(
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.metrics.result import Result, changes_of
-    from ablate_kit.models.adapter import crowded, ground_truth
     from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
+    from ablate_kit.models.truth import crowded, ground_truth
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import as_dict, check_free, write_report
     from ablate_kit.reports.scored import write_details

@@ -113,7 +113,9 @@ def _read(path: Path, exif: str | None) -> "Pixels":
 def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":
     import numpy as np
 
-    from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections, detect
+    from ablate_kit.metrics.detections import MAX_DETECTIONS
+    from ablate_kit.models.adapter import ImageDetections
+    from ablate_kit.models.detect import detect
 
     (raw,) = detect(adapter, [pixels])
     # A cut can drive a network to infinity; what is no number is no detection.

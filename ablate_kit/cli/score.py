@@ -165,7 +165,7 @@ def _against(
         return read_annotations(annotations, difficult)
     if annotations or not voc or not split:
         raise UserError("give what to score against: --annotations, or --voc with --split")
-    from ablate_kit.models.adapter import ground_truth
+    from ablate_kit.models.truth import ground_truth
     from detector.data.voc import Voc, read_classes
 
     dataset = Voc(

@@ -7,7 +7,8 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import MAX_DETECTIONS, ImageDetections, Prepared
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.adapter import ImageDetections, Prepared
 from detector.config import HybridConfig
 from detector.data import voc
 from detector.data.dataset import Pixels

@@ -1,8 +1,9 @@
 """The hybrid detector in training, evaluated on images."""
 
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.models.adapter import detect_all, ground_truth
+from ablate_kit.models.detect import detect_all
 from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.truth import ground_truth
 from detector.data.dataset import Dataset
 from detector.network.model import HybridDetector
 from detector.training.detection import Evaluate

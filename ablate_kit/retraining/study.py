@@ -27,8 +27,9 @@ from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.models.adapter import detect_all, ground_truth
+from ablate_kit.models.detect import detect_all
 from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.models.validation import evaluator
 from ablate_kit.retraining.recipe import Run
 from detector.data.dataset import Dataset, check_scorable

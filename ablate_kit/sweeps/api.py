@@ -22,10 +22,11 @@ from ablate_kit.ablations.resample import check_batches
 from ablate_kit.ablations.rule import Source
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, ground_truth
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.device import check_device, thread_count
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.engine import Pool
 from ablate_kit.sweeps.inputs import inputs_of
 from ablate_kit.sweeps.ledger import Ledger

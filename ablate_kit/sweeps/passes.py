@@ -9,14 +9,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ablate_kit.checkpoints.elements import flat_bytes
-from ablate_kit.models.adapter import (
-    Adapter,
-    Group,
-    ImageDetections,
-    Prepared,
-    groups,
-    inference,
-)
+from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.batches import Group, groups
+from ablate_kit.models.detect import inference
 from ablate_kit.sweeps.plan import BASELINE, Delta, Part, Plan, Step, plan
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.trace import PLAIN, Key, Trace

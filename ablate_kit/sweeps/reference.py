@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.adapter import (
-    Adapter,
-    batch_sizes,
-    groups,
-    inference,
-    prepared_batches,
-)
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.batches import batch_sizes, groups, prepared_batches
+from ablate_kit.models.detect import inference
 from detector.data.dataset import Dataset, limit
 
 IMAGES = 32  # that means are taken over, unless told otherwise

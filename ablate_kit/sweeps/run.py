@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
-from ablate_kit.models.adapter import Adapter, ground_truth
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import engine
 from ablate_kit.sweeps.passes import Advance
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds

@@ -9,7 +9,9 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, Collector, Prepared, prepared_batches
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.batches import prepared_batches
+from ablate_kit.models.detect import Collector
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.inputs import environment_of

@@ -8,7 +8,7 @@ import safetensors.torch
 from PIL import Image
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import detect
+from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 
 

@@ -47,18 +47,39 @@ def test_several_files_side_by_side(run, dumps, tmp_path):
     assert results["moved"]["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
 
 
-def test_scoring_does_not_wait_for_torch(dumps, tmp_path):
+def write_voc(root):
+    """An image with one dog, and VOC's file of detections that finds it."""
+    (root / "VOC2007/Annotations").mkdir(parents=True)
+    (root / "VOC2007/ImageSets/Main").mkdir(parents=True)
+    (root / "VOC2007/ImageSets/Main/test.txt").write_text("000001\n")
+    (root / "VOC2007/Annotations/000001.xml").write_text(
+        "<annotation><filename>000001.jpg</filename><size><width>48</width><height>32</height>"
+        "<depth>3</depth></size><object><name>dog</name><bndbox><xmin>3</xmin><ymin>4</ymin>"
+        "<xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>"
+    )
+    (root / "found").mkdir()
+    (root / "found/comp4_det_test_dog.txt").write_text("000001 0.9 3 4 30 20\n")
+    return root / "found"
+
+
+@pytest.mark.parametrize("against", ["coco", "voc"])
+def test_scoring_does_not_wait_for_torch(against, dumps, tmp_path):
     code = (
         "import sys; from ablate_kit.cli.app import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
         "sys.exit('torch' in sys.modules)"
     )
-    arguments = ["score", *dumps[1:], "--annotations", dumps[0], "-o", tmp_path / "report"]
+    if against == "coco":
+        arguments = [*dumps[1:], "--annotations", dumps[0]]
+    else:
+        arguments = [write_voc(tmp_path), "--voc", tmp_path, "--split", "2007:test"]
+    arguments = ["score", *arguments, "-o", tmp_path / "report"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "1.0000" in done.stdout
 
 
 def test_json_is_what_eval_prints(run, dumps):

@@ -16,7 +16,8 @@ from PIL import Image
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, detect
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 from detector.data.dataset import read_image
 

@@ -7,8 +7,8 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.models.adapter import crowded
 from ablate_kit.models.classes import read_class_names, unmatched_classes
+from ablate_kit.models.truth import crowded
 
 
 def test_what_has_no_counterpart_is_named_with_the_nearest() -> None:

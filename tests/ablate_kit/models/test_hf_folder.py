@@ -13,7 +13,7 @@ import pytest
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import detect
+from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 
 pytest.importorskip("transformers")
@@ -206,7 +206,7 @@ import transformers
 from pathlib import Path
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.adapter import detect
+from ablate_kit.models.detect import detect
 import numpy as np
 folder = Path(sys.argv[1])
 config = transformers.DetrConfig(

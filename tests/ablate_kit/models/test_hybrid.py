@@ -15,10 +15,11 @@ from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.models.adapter import detect, detect_all, ground_truth
 from ablate_kit.models.classes import match_classes
+from ablate_kit.models.detect import detect, detect_all
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.truth import ground_truth
 from detector.checkpoint import save_weights
 from detector.config import preset
 from detector.data import voc

@@ -21,7 +21,7 @@ from ablate_kit.ablations.write import write_variants
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import detect
+from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.transformers import TransformersAdapter
 from ablate_kit.sweeps.reference import Images

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
-from ablate_kit.models.adapter import ground_truth
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.reports.study_examples import examples
 from detector.data.shapes import Shapes
 

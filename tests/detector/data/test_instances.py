@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ablate_kit.models.adapter import ground_truth
 from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.truth import ground_truth
 from detector.data.check import Report, examine
 from detector.data.check_coco import CocoSource
 from detector.data.coco import Coco

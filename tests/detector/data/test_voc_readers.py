@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ablate_kit.models.adapter import ground_truth
+from ablate_kit.models.truth import ground_truth
 from detector.data.check import examine
 from detector.data.check_voc import VocSource
 from detector.data.voc import Voc

@@ -1,0 +1,69 @@
+"""Images of a data set, prepared ahead and put together into forward passes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from ablate_kit.models.adapter import Adapter, Prepared
+from detector.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prepared images of one shape, which share a forward pass: no image is padded for the sake
+    of another, so that the batch does not change the result."""
+
+    positions: tuple[int, ...]  # among the images of the batch
+    inputs: Mapping[str, torch.Tensor]
+    origins: tuple[Any, ...]
+
+
+def groups(prepared: Sequence[Prepared]) -> list[Group]:
+    """The forward passes of a batch."""
+    by_shape: dict[tuple[Any, ...], list[int]] = {}
+    for i, one in enumerate(prepared):
+        key = tuple((name, tuple(tensor.shape)) for name, tensor in one.inputs.items())
+        by_shape.setdefault(key, []).append(i)
+    return [
+        Group(
+            tuple(members),
+            {
+                name: torch.cat([prepared[i].inputs[name] for i in members])
+                for name in prepared[members[0]].inputs
+            },
+            tuple(prepared[i].origin for i in members),
+        )
+        for members in by_shape.values()
+    ]
+
+
+def prepared_batches(
+    adapter: Adapter, dataset: Dataset, sizes: Sequence[int], workers: int = 2
+) -> Iterator[list[Prepared]]:
+    """All images of a data set, prepared once each, two batches ahead of whoever asks for them.
+
+    Args:
+        sizes: of the batches.
+        workers: threads. Decoding, resizing and normalizing leave Python, so they run at once.
+    """
+    ends = list(accumulate(sizes))
+    spans = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(span: range) -> list[Future[Prepared]]:
+            return [pool.submit(lambda i=i: adapter.prepare(dataset.image(i))) for i in span]  # type: ignore[misc]
+
+        ahead = [submit(span) for span in spans[:2]]
+        for k in range(len(spans)):
+            yield [one.result() for one in ahead.pop(0)]
+            if k + 2 < len(spans):
+                ahead.append(submit(spans[k + 2]))
+
+
+def batch_sizes(images: int, most: int) -> list[int]:
+    """Of all batches of so many images."""
+    return [min(most, images - start) for start in range(0, images, most)]

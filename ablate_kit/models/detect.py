@@ -1,0 +1,86 @@
+"""Running a detector: on some images, and over a data set."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
+from ablate_kit.models.adapter import Adapter, ImageDetections
+from ablate_kit.models.batches import groups
+from ablate_kit.models.classes import match_classes
+from detector.data.dataset import Dataset, Pixels
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """How every network runs here: without gradients, and by its Python code alone.
+
+    PyTorch's transformer layers have another way in evaluation mode, which differs in last bits and
+    is left as soon as anything watches the layer or hooks into it.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@inference()
+def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
+    """Detections of (height, width, 3) RGB images, best first; not thresholded."""
+    found: dict[int, ImageDetections] = {}
+    for group in groups([adapter.prepare(image) for image in images]):
+        results = adapter.decode(adapter.forward(group.inputs), group.origins)
+        found |= zip(group.positions, results, strict=True)
+    return [found[i] for i in range(len(images))]
+
+
+def detect_all(
+    adapter: Adapter,
+    dataset: Dataset,
+    *,
+    batch_size: int = 8,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Detections:
+    """Runs a detector over a data set.
+
+    Detections of classes that the data set does not have are left out; the first 100 of the rest
+    count. ``advance`` is told how many images are done, batch by batch.
+    """
+    store = Collector(adapter, dataset)
+    for start in range(0, len(dataset), batch_size):
+        indices = range(start, min(start + batch_size, len(dataset)))
+        store.add(indices, detect(adapter, [dataset.image(i) for i in indices]))
+        advance(len(indices))
+    return store.detections()
+
+
+class Collector:
+    """Detections of one detector, gathered image by image in the data set's classes."""
+
+    def __init__(self, adapter: Adapter, dataset: Dataset) -> None:
+        self._label_of = match_classes(adapter.classes, dataset.classes)
+        self._parts: list[Detections] = []
+
+    def add(self, indices: Sequence[int], found: Sequence[ImageDetections]) -> Detections:
+        """Takes those of the images ``indices``, and returns what of them counts."""
+        parts = []
+        for index, raw in zip(indices, found, strict=True):
+            labels = self._label_of[raw.labels]
+            # A cut can drive a network to infinity; what is no number is no detection.
+            usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
+            keep = np.flatnonzero(usable & (labels >= 0))[:MAX_DETECTIONS]
+            image = np.full(len(keep), index)
+            queries = None if raw.queries is None else raw.queries[keep]
+            columns = raw.boxes[keep], raw.scores[keep], labels[keep]
+            parts.append(Detections(image, *columns, queries=queries))
+        part = Detections.concatenate(parts)
+        self._parts.append(part)
+        return part
+
+    def detections(self) -> Detections:
+        return Detections.concatenate(self._parts)

@@ -1,0 +1,38 @@
+"""A data set's annotations, as metrics take them."""
+
+import numpy as np
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
+from detector.data.dataset import Dataset
+
+
+def ground_truth(dataset: Dataset) -> GroundTruth:
+    """The annotations of a data set in the form that metrics take."""
+    if len(dataset) == 0:
+        raise UserError("the data set has no images")
+    images = [dataset.annotations(index) for index in range(len(dataset))]
+    return GroundTruth(
+        image_ids=np.array([one.image_id for one in images], dtype=np.int64),
+        widths=np.array([one.width for one in images], dtype=np.int64),
+        heights=np.array([one.height for one in images], dtype=np.int64),
+        image=np.repeat(np.arange(len(images)), [len(one.labels) for one in images]),
+        boxes=np.concatenate([one.boxes for one in images]),
+        labels=np.concatenate([one.labels for one in images]),
+        ignore=np.concatenate([one.ignore for one in images]),
+        areas=np.concatenate([one.areas for one in images]),
+        ids=np.concatenate([one.ids for one in images]),
+        classes=tuple(dataset.classes),
+        category_ids=tuple(dataset.category_ids),
+    )
+
+
+def crowded(truth: GroundTruth) -> list[str]:
+    """A note on images with more objects than detections are kept of an image, or none."""
+    full = int((np.bincount(truth.image, minlength=1) > MAX_DETECTIONS).sum())
+    if not full:
+        return []
+    return [
+        f"{full:,} images have more than {MAX_DETECTIONS} objects, and the {MAX_DETECTIONS} best "
+        "detections of an image are kept: the others count as missed"
+    ]
