@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablate_kit.errors import UserError
+from ablate_kit.registry import Registry
 
 if TYPE_CHECKING:  # only what draws needs numpy, and most of what is cut is whole tensors
     import numpy as np
@@ -98,6 +99,9 @@ class Random:
 
 
 Region = Whole | Blocks | Random
+
+REGIONS: Registry[type[Random]] = Registry("random regions")
+"""Others' draws, by ``by``."""
 
 
 @dataclass(frozen=True)
@@ -309,8 +313,6 @@ def _region_from_dict(values: Mapping[str, Any]) -> Region:
         drawn = int(values["units"]), int(values["seed"]), int(values["draw"])
         if "by" not in values:
             return Random(*drawn)
-        from ablate_kit.ablations.deep_dissect import REGIONS  # which builds on this file
-
         return REGIONS[values["by"]](*drawn)
     if "axis" in values:
         pairs = tuple((int(start), int(stop)) for start, stop in values["ranges"])

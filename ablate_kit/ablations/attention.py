@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from ablate_kit.ablations.ablation import Blocks, Edit
 from ablate_kit.ablations.select import select
-from ablate_kit.anatomy import head_counts, notebooks
+from ablate_kit.anatomy import head_counts
 from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of
+from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError, did_you_mean
 
 OFF_MAP = 1e8
@@ -133,14 +134,15 @@ def attentions(
         heads: the number of heads of every module, whatever the config says.
     """
     config = config or {}
+    scheme = scheme_of(tensors)
     found = []
     for prefix, layout in attention_modules(tensors):
         own = tensors_of(prefix, layout, tensors)
         told = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
         if not heads:
             told |= head_counts.of_config(prefix, layout.name, config)
-        if not told and notebooks.is_notebook(tensors):
-            told = notebooks.HEADS
+        if not told and scheme:
+            told = dict(scheme.heads)
         clamped = config.get("decoder_method") == "discrete"
         found.append(Attention(prefix, layout, own, told, clamped))
     return found

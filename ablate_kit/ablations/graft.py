@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ablate_kit.anatomy.schemes import SCHEMES
 from ablate_kit.checkpoints import TensorInfo
 from ablate_kit.errors import UserError, did_you_mean
 from detector.config import HybridConfig
-from detector.network import legacy
 
 Shape = tuple[int, ...]
 Described = torch.Tensor | TensorInfo
@@ -83,17 +83,21 @@ def fill(
 def detector_names(
     names: Iterable[str], config: HybridConfig, rules: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The detector's name of each tensor: by ``OLD=NEW`` rules, else as the notebooks name them.
+    """The detector's name of each tensor: by ``OLD=NEW`` rules, else by known schemes.
 
     A rule renames a tensor, or all under a module; ``*`` and ``**`` on its right stand for what
     those on its left matched, in order. Tensors that no rule matches keep their names. Without
-    rules, the notebooks' names are recognized.
+    rules, the names of known schemes are recognized.
     """
     names = list(names)
     if rules:
         readable = [_rule(text) for text in rules]
         return {name: _by_rules(name, readable) for name in names}
-    return legacy.to_ours(names, config, keep_foreign=True)
+    found = {name: name for name in names}
+    for scheme in SCHEMES.values():
+        known = scheme.renamed(found.values(), config)
+        found = {name: known[other] for name, other in found.items()}
+    return found
 
 
 def _rule(text: str) -> tuple[re.Pattern[str], str]:

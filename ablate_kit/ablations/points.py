@@ -17,8 +17,8 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.rule import Count, Naturals, Rule, Source
 from ablate_kit.ablations.select import file_name, spans
-from ablate_kit.anatomy import notebooks
 from ablate_kit.anatomy.parts import LEVEL_COUNTS
+from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
 Share = Literal["renormalized", "lost"]
@@ -153,8 +153,9 @@ def _sampling(
     source: Source, pattern: str, num_heads: int | None, num_levels: int | None
 ) -> list[tuple[Attention, tuple[int, ...]]]:
     config = source.checkpoint.settings
-    if notebooks.is_notebook(source.checkpoint.tensors):
-        num_levels = num_levels or notebooks.LEVELS
+    scheme = scheme_of(source.checkpoint.tensors)
+    if scheme:
+        num_levels = num_levels or scheme.levels
     return [
         (attention, points_per_level(attention, config, num_levels))
         for attention in source.attentions(pattern, num_heads)

@@ -14,8 +14,8 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.rule import Naturals, Rule, Source
 from ablate_kit.ablations.select import select, spans
-from ablate_kit.anatomy import notebooks
 from ablate_kit.anatomy.parts import QUERY_TABLES
+from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
 How = Literal["removed", "zero"]
@@ -48,9 +48,8 @@ def query_tables(
             "among the encoder's tokens has no weight for any of them. Give a pattern if it has "
             "tables under other names"
         )
-    if notebooks.is_notebook(tensors):
-        config = notebooks.settings(tensors)
-    config = config or {}
+    scheme = scheme_of(tensors)
+    config = scheme.settings(tensors) if scheme else config or {}
     selected = sum(
         int(config.get(key) or 0) for key in ("proposal_queries", "peak_queries", "grid_queries")
     )

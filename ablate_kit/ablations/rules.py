@@ -2,7 +2,6 @@
 
 from ablate_kit.ablations import (
     components,
-    deep_dissect,
     greedy,
     heads,
     layers,
@@ -17,6 +16,7 @@ from ablate_kit.ablations import (
     units,
 )
 from ablate_kit.ablations.rule import Rule
+from ablate_kit.registry import Registry
 
 RULES: tuple[type[Rule], ...] = (
     heads.HeadsEach,
@@ -40,8 +40,9 @@ RULES: tuple[type[Rule], ...] = (
     resample.HeadsResampled,
     scale.Scale,
     scale.Noisy,
-    deep_dissect.DissectUnits,
-    deep_dissect.DissectHeads,
-    deep_dissect.DissectComponent,
-    deep_dissect.DissectProgressive,
 )
+
+KINDS: Registry[type[Rule]] = Registry(
+    "kinds", {str(rule.__dataclass_fields__["kind"].default): rule for rule in RULES}
+)
+"""By what a recipe calls them."""

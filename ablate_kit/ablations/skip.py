@@ -7,8 +7,8 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
 from ablate_kit.ablations.rule import Patterns, Rule, Source
-from ablate_kit.anatomy import notebooks
 from ablate_kit.anatomy.parts import FEED_FORWARDS, LAST_LAYERS, SCALED_ATTENTIONS
+from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
 
@@ -24,9 +24,10 @@ def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Abl
     Raises ``UserError`` for a module of which it is not known that its output is added to its
     input.
     """
-    if notebooks.is_notebook(tensors):
+    scheme = scheme_of(tensors)
+    if scheme:
         raise UserError(
-            "branches of a notebook's checkpoint cannot be skipped under its names; "
+            f"branches of {scheme.what} cannot be skipped under its names; "
             "convert it with ablate convert first"
         )
     known = attentions(tensors, heads=1)

@@ -16,7 +16,7 @@ import typer
 from ablate_kit.cli import edge
 from detector.disk import bounded
 
-# Where in ``ablate_kit.cli`` each command is: a function, or the ``app`` of a group.
+# Where each command is, from ``ablate_kit.cli`` on: a function, or the ``app`` of a group.
 COMMANDS = {
     "keys": "keys.keys",
     "meta": "meta.meta",
@@ -32,7 +32,7 @@ COMMANDS = {
     "mean": "mean.mean",
     "verify": "verify.verify",
     "apply": "apply.apply",
-    "dissect": "dissect.dissect",
+    "dissect": ".compat.deep_dissect.command.dissect",
     "swap": "swap.swap",
     "graft": "graft.graft",
     "convert": "convert.convert",
@@ -64,8 +64,8 @@ def app(words: Sequence[str]) -> typer.Typer:
     if given and given[0].startswith("--read-limit"):
         given = words[1:2] if "=" in given[0] else words[2:3]
     for name in given if given and given[0] in COMMANDS else COMMANDS:
-        module, _, attribute = COMMANDS[name].partition(".")
-        found = getattr(importlib.import_module(f"ablate_kit.cli.{module}"), attribute)
+        module, _, attribute = COMMANDS[name].rpartition(".")
+        found = getattr(importlib.import_module(f".{module}", __package__), attribute)
         if isinstance(found, typer.Typer):
             made.add_typer(found, name=name)
         else:

@@ -125,7 +125,7 @@ def score(
     def write_more(place: Path) -> None:
         scored.write_details(place, against.truth, results)
         if deep_dissect:
-            scored.write_deep_dissect(place, results)
+            scored.RESULT_FILES["deep_dissect"](place / "deep_dissect", results)
         if any(other_numbers.values()):
             write_json(place / "protocols.json", other_numbers)
 

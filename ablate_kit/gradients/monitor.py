@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from ablate_kit.gradients.compat import LastDetected, Notebook
+from ablate_kit.gradients.categories import CATEGORIES
 from ablate_kit.gradients.counters import Counters, Flags, Floats, Steps
 from ablate_kit.gradients.family import GRADIENT, UPDATE, families
 from ablate_kit.gradients.names import named_parameters
@@ -102,11 +102,9 @@ class GradientMonitor:
         }
         self.counters = Counters(count, sizes, self.limits)
         self.timeline = Timeline(count)
-        self._notebook = Notebook(count, self.limits) if compat else None
-        self._detected = (
-            [LastDetected(family, self.limits.change) for family, _ in self._families]
-            if compat
-            else []
+        self._notebook = CATEGORIES["notebook"](count, self.limits) if compat else None
+        self._watched = (
+            [self._notebook.watch(family) for family, _ in self._families] if self._notebook else []
         )
         self._trainable = self._needing_gradients()  # a loop may thaw parameters as it goes
         self._in_optimizer, self._decays = np.zeros(count, bool), np.zeros(count, bool)
@@ -156,7 +154,7 @@ class GradientMonitor:
         changes = self._each_family([family.since_start() for family, _ in self._families])
         notebook = None
         if self._notebook:
-            since = self._each_family([one.since_start()[None] for one in self._detected])
+            since = self._each_family([one.since_start()[None] for one in self._watched])
             notebook = self._notebook.categories(since[0])
         return Measured(
             names=self.names,
@@ -206,8 +204,8 @@ class GradientMonitor:
                     largest = torch.where(undone.to(largest.device) > 0, 0.0, largest)
                 torch.maximum(family.row_max, largest, out=family.row_max)
             parts = [values, family.updates()]
-            if self._detected:
-                parts.append(self._detected[i].changes()[None])
+            if self._watched:
+                parts.append(self._watched[i].changes()[None])
             columns[family.device].append(torch.cat(parts))
         self._waiting.append(
             _Step(
@@ -264,7 +262,7 @@ class GradientMonitor:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        width = len(COLUMNS) + bool(self._detected)
+        width = len(COLUMNS) + bool(self._watched)
         values = np.zeros((len(waiting), width, len(self.names)))
         for device, positions in self._columns.items():
             block = torch.stack([step.columns[device] for step in waiting])

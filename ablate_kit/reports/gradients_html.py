@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping
 
-from ablate_kit.gradients.compat import CATEGORIES, HEALTHY
 from ablate_kit.reports.gradients_figures import COLORS
 from ablate_kit.reports.gradients_text import DETAILS, GradientReport, details
 from ablate_kit.reports.html import render
@@ -12,12 +11,11 @@ from ablate_kit.reports.html import render
 def page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
     """The page; ``figures`` are PNG files by name, which it carries within."""
     diagnosis = report.diagnosis
-    notebook = diagnosis.measured.notebook
+    notebook = diagnosis.measured.notebook or {}
     counts = [
         (verdict.replace("_", " "), count, COLORS[verdict])
         for verdict, count in diagnosis.counts().items()
     ]
-    categories = (*CATEGORIES, HEALTHY) if notebook is not None else ()
     return render(
         "gradients.html",
         title=str(report.about.get("model", "a model")),
@@ -25,7 +23,7 @@ def page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
         counts=counts,
         advice=report.advice,
         figures={name: base64.b64encode(data).decode() for name, data in figures.items()},
-        notebook=[(name, int((notebook or {})[name].sum())) for name in categories],
+        notebook=[(name, int(members.sum())) for name, members in notebook.items()],
         header=DETAILS,
         rows=details(report),
     )

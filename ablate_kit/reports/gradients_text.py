@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ablate_kit.gradients.advice import Advice, few
 from ablate_kit.gradients.attribution import Attribution
-from ablate_kit.gradients.compat import CATEGORIES, HEALTHY
 from ablate_kit.gradients.diagnose import (
     CRITICAL,
     FLAGS,
@@ -99,7 +98,7 @@ def module_table(report: GradientReport) -> Table:
 def notebook_table(diagnosis: Diagnosis) -> Table:
     """The notebook's overlapping categories, by its own counting."""
     notebook = diagnosis.measured.notebook or {}
-    rows = tuple((name, f"{int(notebook[name].sum())}") for name in (*CATEGORIES, HEALTHY))
+    rows = tuple((name, f"{int(members.sum())}") for name, members in notebook.items())
     return Table("the notebook's categories", ("category", "tensors"), rows, ("category",))
 
 
@@ -130,7 +129,7 @@ def analysis_report(report: GradientReport) -> str:
         lines.append("")
     notebook = report.diagnosis.measured.notebook
     if notebook is not None:
-        for name in (*CATEGORIES, HEALTHY):
+        for name in notebook:
             members = [t.name for t in report.diagnosis.tensors if name in t.notebook]
             if members:
                 title = f"notebook category {name} ({len(members)})"

@@ -1,6 +1,6 @@
 """Other ways to take the mean average precision, as tables and plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,12 @@ import numpy as np
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.thesis_map import DEVIATIONS, thesis_map
 from ablate_kit.metrics.voc_ap import voc_ap
+from ablate_kit.registry import Registry
 from ablate_kit.reports.table import Table
 
-PROTOCOLS = ("voc", "thesis")
+Told = tuple[Table, dict[str, dict[str, Any]]]
+"""A table of all dumps, and its numbers by dump."""
 
 
 def check_protocols(names: Sequence[str]) -> None:
@@ -39,32 +40,25 @@ def protocols(
             for name, at in ((name, numbers[name]["ap_at_iou"]) for name in found)
         ]
         tables.append(Table("AP at chosen IoU thresholds", header, tuple(rows), header[:1]))
-    if "voc" in names:
-        tables.append(_voc(truth, found, numbers))
-    if "thesis" in names:
-        rows = []
-        for name, one in found.items():
-            result = thesis_map(truth, one)
-            numbers[name]["thesis"] = {"mAP_50_95": result.map_50_95, "mAP_50": result.map_50}
-            rows.append((name, _text(result.map_50_95), _text(result.map_50)))
-        title = "mAP as the thesis notebooks take it; not comparable with COCO's or VOC's:\n"
-        title += "\n".join(f"  * {line}" for line in DEVIATIONS)
-        header = ("detections", "mAP_50_95", "mAP_50")
-        tables.append(Table(title, header, tuple(rows), header[:1]))
+    for protocol in PROTOCOLS:
+        if protocol in names:
+            table, told = PROTOCOLS[protocol](truth, found)
+            tables.append(table)
+            for name, values in told.items():
+                numbers[name][protocol] = values
     return tables, numbers
 
 
-def _voc(
-    truth: GroundTruth, found: Mapping[str, Detections], numbers: dict[str, dict[str, Any]]
-) -> Table:
+def _voc(truth: GroundTruth, found: Mapping[str, Detections]) -> Told:
     results = {name: voc_ap(truth, one) for name, one in found.items()}
+    numbers = {}
     for name, one in results.items():
         per_class = {
             label: {"AP07": float(one.ap07[i]), "AP": float(one.ap[i])}
             for i, label in enumerate(truth.classes)
             if one.support[i]
         }
-        numbers[name]["voc"] = {"mAP07": one.map07, "mAP": one.map, "per_class": per_class}
+        numbers[name] = {"mAP07": one.map07, "mAP": one.map, "per_class": per_class}
     header = ("class", *(f"{name} {kind}" for name in results for kind in ("AP07", "AP")))
     rows = [
         (label, *(_text(v) for one in results.values() for v in (one.ap07[i], one.ap[i])))
@@ -73,8 +67,13 @@ def _voc(
     ]
     means = ("mean", *(_text(v) for one in results.values() for v in (one.map07, one.map)))
     title = "PASCAL VOC: AP at IoU > 0.5, of 11 points (AP07) and of the whole area (AP)"
-    return Table(title, header, (*rows, means), ("class",))
+    return Table(title, header, (*rows, means), ("class",)), numbers
 
 
 def _text(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.4f}"
+
+
+PROTOCOLS: Registry[Callable[[GroundTruth, Mapping[str, Detections]], Told]] = Registry(
+    "protocols", {"voc": _voc}
+)

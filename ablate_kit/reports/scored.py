@@ -1,6 +1,6 @@
 """What detections tell beyond one table of numbers: curves, confusions, changes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ablate_kit import text as safe
@@ -8,13 +8,16 @@ from ablate_kit.file_names import numbered
 from ablate_kit.metrics.changes import Changes, changes, groups
 from ablate_kit.metrics.confusion import Confusion, confusion
 from ablate_kit.metrics.curves import Curves, curves
-from ablate_kit.metrics.deep_dissect import write_result_files
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.errors import Cause, errors
 from ablate_kit.metrics.matching import greedy_matches
 from ablate_kit.metrics.result import Result
+from ablate_kit.registry import Registry
 from ablate_kit.reports.curves import curves_figure
 from ablate_kit.reports.table import Table
+
+RESULT_FILES: Registry[Callable[[Path, Sequence[Result]], None]] = Registry("result files")
+"""Other tools' files, written into a folder of their own."""
 
 CAUSES = tuple(cause for cause in Cause if cause is not Cause.NONE)
 
@@ -89,11 +92,3 @@ def write_details(place: Path, truth: GroundTruth, results: Sequence[Result]) ->
         (place / "changes").mkdir(exist_ok=True)
         text = groups_table(truth, found).csv()
         (place / "changes" / f"{numbered(i, name)}.csv").write_text(text, encoding="utf-8")
-
-
-def write_deep_dissect(place: Path, results: Sequence[Result]) -> None:
-    """``deep_dissect/``: a folder per variant with the four files of that tool."""
-    for i, one in enumerate(results):
-        folder = place / "deep_dissect" / numbered(i, one.name)
-        folder.mkdir(parents=True)
-        write_result_files(folder, one.evaluation)

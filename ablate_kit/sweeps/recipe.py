@@ -13,7 +13,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.greedy import HeadsGreedy
 from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.rule import Count, Natural, Rule, Source
-from ablate_kit.ablations.rules import RULES
+from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
@@ -26,7 +26,7 @@ from detector.training.recipe_file import Section, read_recipe, validated
 if TYPE_CHECKING:
     Line = Rule
 else:
-    Line = Annotated[reduce(or_, RULES), Field(discriminator="kind")]
+    Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
 
 
 class Data(Section):

@@ -8,17 +8,17 @@ import pytest
 from safetensors.numpy import save_file
 
 from ablate_kit.ablations.ablation import Blocks, Edit, Random
-from ablate_kit.ablations.deep_dissect import DissectHeads, DissectUnits
 from ablate_kit.ablations.heads import HeadsDrawn
 from ablate_kit.ablations.layers import layers
 from ablate_kit.ablations.resample import HeadsResampled
 from ablate_kit.ablations.retain import HeadsCumulative, HeadsRetained, UnitsRetained
 from ablate_kit.ablations.rule import Rule, Source
-from ablate_kit.ablations.rules import RULES
+from ablate_kit.ablations.rules import KINDS
 from ablate_kit.ablations.scale import Noisy
 from ablate_kit.ablations.units import Units, units
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.compat.deep_dissect.kinds import DissectHeads, DissectUnits
 from ablate_kit.errors import UserError
 
 
@@ -132,7 +132,7 @@ REPEATED = [
 
 
 def test_the_repeated_rules_are_all_there() -> None:
-    known = {rule for rule in RULES if "repeats" in {field.name for field in fields(rule)}}
+    known = {rule for rule in KINDS.values() if "repeats" in {field.name for field in fields(rule)}}
     assert known == {type(rule) for rule in REPEATED}
 
 

@@ -1,6 +1,8 @@
 """The mean average precision that the thesis notebooks of the hybrid detector report."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.nearest import nearest
+from ablate_kit.reports.table import Table
 
 SCORE_FLOOR = 0.05
 MAX_DETECTIONS = 100
@@ -58,6 +61,21 @@ def thesis_map(ground_truth: GroundTruth, detections: Detections) -> ThesisMap:
     present = support > 0
     map_50 = float(ap[0, present].mean()) if present.any() else 0.0
     return ThesisMap(float(ap.mean()), map_50)
+
+
+def protocol(
+    truth: GroundTruth, found: Mapping[str, Detections]
+) -> tuple[Table, dict[str, dict[str, Any]]]:
+    """A table of all dumps, and the same numbers by dump."""
+    results = {name: thesis_map(truth, one) for name, one in found.items()}
+    title = "mAP as the thesis notebooks take it; not comparable with COCO's or VOC's:\n"
+    title += "\n".join(f"  * {line}" for line in DEVIATIONS)
+    header = ("detections", "mAP_50_95", "mAP_50")
+    rows = ((name, f"{one.map_50_95:.4f}", f"{one.map_50:.4f}") for name, one in results.items())
+    numbers = {
+        name: {"mAP_50_95": one.map_50_95, "mAP_50": one.map_50} for name, one in results.items()
+    }
+    return Table(title, header, tuple(rows), header[:1]), numbers
 
 
 def _ap(hits: NDArray[np.bool_], support: int) -> float:

@@ -9,8 +9,8 @@ import torch
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.deep_dissect import component, heads, progressive, single
 from ablate_kit.ablations.rule import Source
+from ablate_kit.compat.deep_dissect.cuts import component, heads, progressive, single
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipe import load_sweep
 

@@ -6,66 +6,13 @@ them (docs/head-ablation.md). To remove a head, use ``heads``.
 """
 
 import math
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from ablate_kit.ablations.ablation import Ablation, Edit, Random
-from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
-from ablate_kit.ablations.select import parse_spans
+from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.compat.deep_dissect.regions import HEADS, WIDTH, Permuted, Stretches
 from ablate_kit.errors import UserError, did_you_mean
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-# Fixed in its code, whatever the model.
-HEADS, WIDTH = 8, 32
-
-
-@dataclass(frozen=True)
-class Permuted(Random):
-    """The first ``units`` elements of the ``draw``-th permutation (from 0) by a seeded torch."""
-
-    by: ClassVar[str] = "torch.randperm"
-
-    def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        import torch
-
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.draw + 1):
-            order = torch.randperm(math.prod(shape), generator=generator)
-        return np.sort(order[: self.units].numpy())
-
-
-@dataclass(frozen=True)
-class Stretches(Random):
-    """Stretches of 32 columns in ``units`` places, of the ``draw``-th sample of a seeded Python.
-
-    A place is a number below 8 x rows: that modulo 8 says which stretch, that divided by 8 which
-    row.
-    """
-
-    by: ClassVar[str] = "random.sample"
-
-    def count(self, shape: tuple[int, ...]) -> int:
-        return self.units * WIDTH
-
-    def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        # An ablation may come from a file, for another tensor.
-        if len(shape) != 2 or shape[1] < HEADS * WIDTH or self.units > HEADS * shape[0]:
-            raise UserError(f"{tensor} of shape {shape} has no {self}")
-        rows, columns = shape
-        generator = random.Random(self.seed)
-        for _ in range(self.draw + 1):
-            places = np.array(generator.sample(range(HEADS * rows), self.units))
-        first = places // HEADS * columns + places % HEADS * WIDTH
-        return np.sort((first[:, None] + np.arange(WIDTH)).ravel())
-
-
-REGIONS: Mapping[str, type[Random]] = {region.by: region for region in (Permuted, Stretches)}
 
 
 def single(
@@ -173,68 +120,3 @@ def _count(size: int, percent: float, repeats: int) -> int:
     if not count:
         raise UserError(f"{percent:g} % of {size} is less than one")
     return count
-
-
-@dataclass(frozen=True, kw_only=True)
-class DissectUnits(Rule):
-    kind: Literal["dissect-units"] = "dissect-units"
-    tensor: str
-    percent: Numbers
-    repeats: Count = 1
-    seed: Natural = 42
-
-    def make(self, source: Source) -> list[Ablation]:
-        return [
-            one
-            for share in self.percent
-            for one in single(
-                self.tensor, _shapes(source), share, repeats=self.repeats, seed=self.seed
-            )
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DissectHeads(Rule):
-    kind: Literal["dissect-heads"] = "dissect-heads"
-    tensor: str  # with {layer}
-    layers: str  # 0-5
-    percent: Numbers
-    repeats: Count = 1
-    seed: Natural = 42
-
-    def make(self, source: Source) -> list[Ablation]:
-        return [
-            one
-            for share in self.percent
-            for one in heads(
-                self.tensor,
-                sorted(parse_spans(self.layers, "layers")),
-                _shapes(source),
-                share,
-                repeats=self.repeats,
-                seed=self.seed,
-            )
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DissectComponent(Rule):
-    kind: Literal["dissect-component"] = "dissect-component"
-    tensor: str
-
-    def make(self, source: Source) -> list[Ablation]:
-        return [component(self.tensor, _shapes(source))]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DissectProgressive(Rule):
-    kind: Literal["dissect-progressive"] = "dissect-progressive"
-    tensor: str  # with {layer}
-    layers: str  # 0-5
-
-    def make(self, source: Source) -> list[Ablation]:
-        return progressive(self.tensor, sorted(parse_spans(self.layers, "layers")), _shapes(source))
-
-
-def _shapes(source: Source) -> Shapes:
-    return {name: info.shape for name, info in source.checkpoint.tensors.items()}

@@ -33,9 +33,9 @@ def dissect(
     dry_run: DryRun = False,
 ) -> None:
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
-    from ablate_kit.ablations import deep_dissect as rules
     from ablate_kit.ablations.select import parse_spans
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.compat.deep_dissect import cuts
 
     drawn, layered = mode in ("units", "heads"), mode in ("heads", "progressive")
     if drawn != (percent is not None):
@@ -49,17 +49,17 @@ def dissect(
     with open_checkpoint(checkpoint, weights) as opened:
         shapes = {name: info.shape for name, info in opened.tensors.items()}
         if mode is Mode.COMPONENT:
-            made = [rules.component(tensor, shapes)]
+            made = [cuts.component(tensor, shapes)]
         elif mode is Mode.PROGRESSIVE:
-            made = rules.progressive(tensor, chosen, shapes)
+            made = cuts.progressive(tensor, chosen, shapes)
         else:
             made = [
                 one
                 for share in shares
                 for one in (
-                    rules.single(tensor, shapes, share, repeats=repeats, seed=seed)
+                    cuts.single(tensor, shapes, share, repeats=repeats, seed=seed)
                     if mode is Mode.UNITS
-                    else rules.heads(tensor, chosen, shapes, share, repeats=repeats, seed=seed)
+                    else cuts.heads(tensor, chosen, shapes, share, repeats=repeats, seed=seed)
                 )
             ]
         write_all(opened, made, output, as_json, dry_run)

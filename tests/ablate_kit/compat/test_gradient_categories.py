@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from ablate_kit.gradients.compat import CATEGORIES, HEALTHY
+from ablate_kit.compat.notebooks.gradient_categories import CATEGORIES, HEALTHY
 from ablate_kit.gradients.diagnose import diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 

@@ -1,18 +1,16 @@
 """Deep Dissect's four result files, by its names and in its form."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ablate_kit.file_names import numbered
 from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.result import Result
 
 
-def result_files(evaluation: Evaluation, number: int = 0) -> Iterator[tuple[str, str]]:
-    """Name and text of each file that Deep Dissect would write for these detections.
-
-    Args:
-        number: at the end of the names; Deep Dissect counts the repeats of an ablation there.
-    """
+def result_files(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Name and text of each file that Deep Dissect would write for these detections."""
     overall, classes = evaluation.overall, evaluation.per_class
     contents = {
         "bbox_regression_gt_pred_average_giou_overall": {
@@ -32,13 +30,17 @@ def result_files(evaluation: Evaluation, number: int = 0) -> Iterator[tuple[str,
             if row["f1_matched_pairs"] is not None
         },
     }
-    for name, content in contents.items():
-        yield f"{name}_result_{number}.json", json.dumps(content)
+    for name, content in contents.items():  # at the end it counts repeats of an ablation
+        yield f"{name}_result_0.json", json.dumps(content)
 
 
-def write_result_files(folder: Path, evaluation: Evaluation, number: int = 0) -> None:
-    for name, text in result_files(evaluation, number):
-        (folder / name).write_text(text, encoding="utf-8")
+def write_result_files(place: Path, results: Sequence[Result]) -> None:
+    """A folder per variant."""
+    for i, one in enumerate(results):
+        folder = place / numbered(i, one.name)
+        folder.mkdir(parents=True)
+        for name, text in result_files(one.evaluation):
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def _number(value: float | None) -> float:

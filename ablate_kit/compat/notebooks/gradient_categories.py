@@ -57,6 +57,9 @@ class Notebook:
         )
         self.last_norm = np.full(tensors, np.nan)  # none yet
 
+    def watch(self, family: Family) -> LastDetected:
+        return LastDetected(family, self.limits.change)
+
     def add(self, present: Flags, norms: Floats, changes: Floats) -> None:
         """One iteration: (T,) which have a gradient, its norms, largest changes."""
         limits = self.limits

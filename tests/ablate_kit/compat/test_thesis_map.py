@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ablate_kit.compat.notebooks.thesis_map import thesis_map
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.thesis_map import thesis_map
 
 
 def truth(boxes, labels=None, size=(100, 100), classes=1, ignore=False):

@@ -1,0 +1,1 @@
+"""The ablations and the result files of the published Deep Dissect tool."""
