@@ -1,3 +1,101 @@
-"""Ablation analysis of object detectors, on checkpoints."""
+"""Ablation analysis of object detectors, on checkpoints.
+
+    import ablate_kit as ak
+
+    model = ak.load("model.safetensors")            # or a folder; a detector with its weights
+    data = ak.coco("instances.json", "images")      # or ak.voc(...), ak.shapes()
+    cuts = model.heads("decoder.layers.*.self_attn")
+    result = ak.sweep(model, data, cuts, output="runs/heads")
+    print(result.table())
+
+====================  ==============================================================
+what                  for
+====================  ==============================================================
+load, Model           a checkpoint, opened as a detector; makes ablations and copies
+open_checkpoint       a checkpoint as data: names, shapes, bytes; no model is built
+coco, voc, shapes     annotated images
+sweep, SweepResult    many ablations in one pass over the data, with intervals
+evaluate              one detector
+score                 files of detections, without a model
+diff                  two checkpoints
+run_recipe            the sweep of a YAML recipe
+Ablation              which elements of which tensors become what
+Result, Evaluation    a variant and its numbers
+Change                a difference of a metric, with its interval
+GradientMonitor       what learns in a training loop
+UserError             what all of these raise for a mistake in what they are given
+====================  ==============================================================
+
+Names are imported when they are first used: ``import ablate_kit`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.api.data import coco, shapes, voc
+    from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
+    from ablate_kit.api.model import Model, load
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.errors import UserError
+    from ablate_kit.gradients.monitor import GradientMonitor
+    from ablate_kit.metrics.bootstrap import Change
+    from ablate_kit.metrics.evaluate import Evaluation
+    from ablate_kit.metrics.result import Result
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Ablation": "ablations.ablation",
+    "Change": "metrics.bootstrap",
+    "Evaluation": "metrics.evaluate",
+    "GradientMonitor": "gradients.monitor",
+    "Model": "api.model",
+    "Result": "metrics.result",
+    "SweepResult": "api.evaluation",
+    "UserError": "errors",
+    "coco": "api.data",
+    "diff": "api.evaluation",
+    "evaluate": "api.evaluation",
+    "load": "api.model",
+    "open_checkpoint": "checkpoints",
+    "run_recipe": "api.evaluation",
+    "score": "api.evaluation",
+    "shapes": "api.data",
+    "sweep": "api.evaluation",
+    "voc": "api.data",
+}
+
+__all__ = [
+    "Ablation",
+    "Change",
+    "Evaluation",
+    "GradientMonitor",
+    "Model",
+    "Result",
+    "SweepResult",
+    "UserError",
+    "coco",
+    "diff",
+    "evaluate",
+    "load",
+    "open_checkpoint",
+    "run_recipe",
+    "score",
+    "shapes",
+    "sweep",
+    "voc",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

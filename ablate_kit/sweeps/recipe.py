@@ -1,11 +1,11 @@
 """The YAML file that a sweep is made from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -21,7 +21,7 @@ from detector.data.fields import Difficult
 from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc, read_classes
-from detector.training.recipe_file import Section, read_recipe, validated
+from detector.training.recipe_file import Given, Section, read_recipe, validated
 
 if TYPE_CHECKING:
     Line = Rule
@@ -151,3 +151,14 @@ class SweepRecipe(Section):
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides."""
     return validated(SweepRecipe, read_recipe(path, list(overrides), "model, data, ablations"))
+
+
+class _OneLine(Section):
+    model_config = SweepRecipe.model_config
+
+    ablation: Line
+
+
+def rule_of(settings: Mapping[str, Any]) -> Rule:
+    """A line of ``ablations``, given as its keys; raises ``UserError`` as a recipe does."""
+    return validated(_OneLine, Given({"ablation": dict(settings)}, "ablations", {})).ablation

@@ -1,0 +1,117 @@
+"""Annotated images, as ``ablate eval`` and recipes take them."""
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any
+
+from ablate_kit.sweeps.recipe import Data
+from detector.data.dataset import Dataset
+from detector.training.recipe_file import Given, validated
+
+Path = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set, and how a recipe would name it.
+
+    Attributes:
+        dataset: images (H, W, 3) of 8 bits in RGB; boxes in pixels of the image, xyxy.
+        section: as ``data`` of a recipe, so that a report finds the photographs again.
+    """
+
+    dataset: Dataset
+    section: Data
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.dataset.classes)
+
+
+def coco(
+    annotations: Path,
+    images: Path,
+    *,
+    limit: int | None = None,
+    difficult: str = "ignore",
+    exif: str = "ignore",
+) -> Images:
+    """Images with annotations in COCO's JSON.
+
+    Args:
+        annotations: the JSON file, plain or gzipped.
+        images: folder of the images that it names.
+        limit: only the first so many images.
+        difficult: what becomes of objects marked so: ``ignore``, ``keep``, ``drop``.
+        exif: whether the orientation in EXIF is applied (``apply``) or not (``ignore``).
+
+    Raises:
+        UserError: a file is missing or not what it should be; it is named.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.coco("instances_val2017.json", "val2017", limit=100)  # doctest: +SKIP
+    """
+    return _images(
+        kind="coco",
+        annotations=fspath(annotations),
+        images=fspath(images),
+        limit=limit,
+        difficult=difficult,
+        exif=exif,
+    )
+
+
+def voc(
+    root: Path,
+    split: str = "2007:test",
+    *,
+    limit: int | None = None,
+    difficult: str = "ignore",
+    exif: str = "ignore",
+    classes: Path | None = None,
+) -> Images:
+    """A PASCAL VOC folder, or one laid out like it.
+
+    Args:
+        root: the folder ``VOCdevkit``.
+        split: year and list of images, such as ``2007:test``.
+        limit, difficult, exif: as of ``coco``.
+        classes: file of class names, one per line; by default told from the data.
+
+    Raises:
+        UserError: a file is missing or not what it should be; it is named.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.voc("VOCdevkit", "2007:val")  # doctest: +SKIP
+    """
+    return _images(
+        kind="voc",
+        root=fspath(root),
+        split=split,
+        limit=limit,
+        difficult=difficult,
+        exif=exif,
+        **({} if classes is None else {"classes": fspath(classes)}),
+    )
+
+
+def shapes(limit: int | None = None) -> Images:
+    """The built-in synthetic validation images: 200, the same bytes on every machine.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> len(ak.shapes(limit=20))
+        20
+    """
+    return _images(kind="shapes", limit=limit)
+
+
+def _images(**section: Any) -> Images:
+    given = {name: value for name, value in section.items() if value is not None}
+    made = validated(Data, Given(given, "data", {}))
+    return Images(made.dataset(), made)

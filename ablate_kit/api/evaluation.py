@@ -1,0 +1,291 @@
+"""Numbers of detectors, of their ablations, and of files of detections."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.api.data import Images
+from ablate_kit.api.model import Model
+from ablate_kit.checkpoints import diff as differences
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.diff import Diff
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.metrics.bootstrap import METRICS, RESAMPLES, Change
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.dumps import Annotated, read_dump
+from ablate_kit.metrics.dumps.annotations import stems
+from ablate_kit.metrics.result import Result, changes_of
+from ablate_kit.models.adapter import ground_truth
+from ablate_kit.sweeps import api
+from ablate_kit.sweeps.inputs import inputs_of
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipe import Evaluation as Settings
+from ablate_kit.sweeps.recipe import Model as ModelSection
+from ablate_kit.sweeps.recipe import SweepRecipe, load_sweep
+from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run import sweep as evaluate_variants
+from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.worker import RunOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The unmodified model and its ablations, with every change against the former.
+
+    Attributes:
+        results: of the unmodified model, then of each ablation.
+        changes: for each ablation the change of each metric; empty without resamples.
+        truth: what detections were held against.
+        notes: what did not go as planned.
+        folder: of the run, where it was given one.
+    """
+
+    results: list[Result]
+    changes: list[dict[str, Change]]
+    truth: GroundTruth
+    notes: list[str]
+    folder: Path | None = None
+    images: Images | None = None
+
+    def table(self) -> "pd.DataFrame":
+        """A row for each variant, by name: ``kind``, and of each metric its value, its change
+        against the unmodified model and the ends of the change's interval (``AP``, ``AP_change``,
+        ``AP_low``, ``AP_high`` ...) and its adjusted p value. Shares of 1; NaN where undefined."""
+        import pandas as pd
+
+        rows = []
+        for i, one in enumerate(self.results):
+            row: dict[str, object] = {"kind": one.kind}
+            changed = self.changes[i - 1] if self.changes and i else {}
+            for key in METRICS:
+                row[key] = one.evaluation.overall[key]
+                if changed:
+                    values = changed[key].to_dict()
+                    for part in ("change", "low", "high", "p_holm"):
+                        row[f"{key}_{part}"] = values[part]
+            rows.append(row)
+        frame = pd.DataFrame(rows, index=[one.name for one in self.results])
+        numbers = [name for name in frame.columns if name != "kind"]
+        return frame.astype(dict.fromkeys(numbers, "float64"))
+
+    def report(self) -> Path:
+        """Writes the report of a run that was given a folder; returns the path of its page.
+
+        Raises:
+            UserError: the sweep has no folder: give ``output``.
+        """
+        from ablate_kit.reports.study import write_study
+
+        if self.folder is None:
+            raise UserError("a sweep without output keeps nothing to report on: give output=FOLDER")
+        with Ledger.locked(self.folder):
+            dataset = self.images.dataset if self.images else None
+            write_study(Ledger.existing(self.folder), dataset)
+        return self.folder / "report" / "report.html"
+
+
+def sweep(
+    model: Model,
+    data: Images,
+    ablations: Iterable[Ablation],
+    *,
+    output: str | PathLike[str] | None = None,
+    batch_size: int = 8,
+    score_threshold: float = 0.5,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    replay: bool = True,
+    progress: Progress = UNWATCHED,
+) -> SweepResult:
+    """Evaluates a model and ablations of it; of each only what it changes is computed.
+
+    Args:
+        output: folder of the run, which is continued where it was stopped; by default all is kept
+            in memory.
+        score_threshold: of the numbers at a fixed score.
+        resamples: of the bootstrap over images that gives intervals; 0: none.
+        seed: of its draws.
+        replay: False: every pass in full; the numbers are the same.
+        progress: told how many passes are ahead, and of each that is done.
+
+    Raises:
+        UserError: ablations of one name that differ, a folder that holds something else, or an
+            ablation that does not fit the model.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> from detector.zoo import SHAPES_TINY
+        >>> model = ak.load(SHAPES_TINY)
+        >>> cuts = model.modules("backbone.csi")
+        >>> result = ak.sweep(model, ak.shapes(limit=4), cuts, resamples=0)
+        >>> [one.name for one in result.results]
+        ['unmodified', 'backbone.csi']
+    """
+    variants = [Variant.of(one) for one in distinct(ablations)]
+    options = RunOptions(replay=replay)
+    with ExitStack() as stack:
+        store = None
+        folder = None if output is None else Path(output)
+        if folder is not None:
+            stack.enter_context(Ledger.locked(folder))
+            store = _ledger(folder, model, data, batch_size, score_threshold)
+            store.write_truth(ground_truth(data.dataset))
+        done = evaluate_variants(
+            model.adapter,
+            data.dataset,
+            variants,
+            store=store,
+            fixed_threshold=score_threshold,
+            batch_size=batch_size,
+            options=options,
+            progress=progress,
+        )
+        if store is not None:
+            section = data.section.model_dump(mode="json")
+            cuts = [one.ablation for one in variants if one.ablation]
+            store.close(cuts, resamples or RESAMPLES, seed, section)
+    changes = changes_of(done.truth, done.results, resamples, seed)
+    return SweepResult(done.results, changes, done.truth, done.notes, folder, data)
+
+
+def evaluate(
+    model: Model, data: Images, *, batch_size: int = 8, score_threshold: float = 0.5
+) -> Result:
+    """Every metric of a model, and its detections.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> from detector.zoo import SHAPES_TINY
+        >>> result = ak.evaluate(ak.load(SHAPES_TINY), ak.shapes(limit=4))
+        >>> 0 <= result.evaluation.overall["AP"] <= 1
+        True
+    """
+    found = sweep(
+        model, data, [], batch_size=batch_size, score_threshold=score_threshold, resamples=0
+    )
+    return found.results[0]
+
+
+def score(
+    path: str | PathLike[str],
+    data: Images,
+    *,
+    threshold: float | None = None,
+    score_threshold: float = 0.5,
+) -> Result:
+    """Every metric of a file (or folder) of detections, without a model.
+
+    Args:
+        path: COCO results, a VOC devkit folder, YOLO text ...; docs/score.md.
+        threshold: calibrated score threshold; by default the one that suits these detections best.
+        score_threshold: of the numbers at a fixed score.
+
+    Raises:
+        UserError: not a file of detections, or of other images.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.score("results.json", ak.coco("instances.json", "val2017"))  # doctest: +SKIP
+    """
+    from ablate_kit.checkpoints.plain import read_plain
+
+    images = data.dataset
+    files = [images.annotations(index).file_name for index in range(len(images))]
+    against = Annotated(ground_truth(images), stems(files))
+    found, _ = read_dump(Path(path), against, unpickle=read_plain)
+    return Result.of(
+        Path(path).stem,
+        "detections",
+        against.truth,
+        found,
+        threshold=threshold,
+        fixed_threshold=score_threshold,
+    )
+
+
+def diff(first: str | PathLike[str], second: str | PathLike[str], *, by: str = "headers") -> Diff:
+    """What differs between two checkpoints.
+
+    Args:
+        by: ``headers`` (names, shapes, types), ``digests`` (bytes, too), ``values`` (how much).
+
+    Raises:
+        UserError: one of them is no checkpoint.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> from detector.zoo import SHAPES_TINY
+        >>> ak.diff(SHAPES_TINY, SHAPES_TINY, by="digests").differs
+        False
+    """
+    if by not in ("headers", "digests", "values"):
+        known = ("headers", "digests", "values")
+        raise UserError(f'by is "{by}"; expected {", ".join(known)}{did_you_mean(by, known)}')
+    with open_checkpoint(Path(first)) as a, open_checkpoint(Path(second)) as b:
+        if by == "headers":
+            return differences.by_headers(a.tensors, b.tensors)
+        compare = differences.by_digests if by == "digests" else differences.by_values
+        return compare(a, b, list(a.tensors), list(b.tensors))
+
+
+def run_recipe(
+    recipe: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    trust_remote_code: bool = False,
+    settings: Sequence[str] = (),
+    progress: Progress = UNWATCHED,
+) -> SweepResult:
+    """The sweep of a YAML recipe, continued where it was stopped; as ``ablate sweep``.
+
+    Args:
+        output: folder of the run.
+        settings: changes of the recipe, such as ``data.limit=50``.
+
+    Raises:
+        UserError: the recipe, or what it names, is not as it should be.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.run_recipe("recipes/sweep/shapes_tiny.yaml", "runs/heads")  # doctest: +SKIP
+    """
+    plan = load_sweep(Path(recipe), list(settings))
+    placement = api.Placement(trust_remote_code=trust_remote_code)
+    outcome = api.run(plan, Path(output), placement, progress=progress)
+    ledger = outcome.ledger
+    results, truth = ledger.results(), ledger.truth()
+    changes = changes_of(truth, results, plan.evaluation.resamples, plan.evaluation.seed)
+    images = Images(plan.data.dataset(), plan.data)
+    return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
+
+
+def distinct(ablations: Iterable[Ablation]) -> list[Ablation]:
+    """Each ablation once; refuses two of one name that differ."""
+    found: dict[str, Ablation] = {}
+    for one in ablations:
+        if found.setdefault(one.name, one).digest != one.digest:
+            raise UserError(f'two ablations that differ are named "{one.name}"')
+    return list(found.values())
+
+
+def _ledger(
+    folder: Path, model: Model, data: Images, batch_size: int, score_threshold: float
+) -> Ledger:
+    """Of the inputs that a recipe with these settings would have."""
+    section = ModelSection(
+        checkpoint=fspath(model.path),
+        framework=model.framework,
+        weights=model.weights,
+        class_names=model.class_names,
+    )
+    settings = Settings(batch_size=batch_size, score_threshold=score_threshold)
+    recipe = SweepRecipe.model_construct(model=section, data=data.section, evaluation=settings)
+    with open_checkpoint(model.path, model.weights) as checkpoint:
+        return Ledger(folder, inputs_of(recipe, checkpoint, data.dataset, model.device))

@@ -1,0 +1,198 @@
+"""A checkpoint that is open as a detector."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.greedy import HeadsGreedy
+from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.ablations.write import variant_paths, write_variants
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.recipe import rule_of
+from ablate_kit.sweeps.reference import Images as Reference
+
+if TYPE_CHECKING:
+    from ablate_kit.api.data import Images
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector in evaluation mode, and the checkpoint that its weights are from.
+
+    Attributes:
+        path: file or folder.
+        framework: as ``--model`` of the commands; None: recognized by the checkpoint.
+        weights: which of a file's, if it holds several.
+        adapter: prepares images, runs the module and decodes its outputs.
+    """
+
+    path: Path
+    framework: str | None
+    weights: str | None
+    device: str
+    class_names: Path | None
+    adapter: Adapter
+
+    @property
+    def module(self) -> nn.Module:
+        """The live network."""
+        return self.adapter.module
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.adapter.classes
+
+    def ablations(
+        self, kind: str, *, images: "Images | None" = None, **settings: Any
+    ) -> list[Ablation]:
+        """Ablations of any kind that a recipe knows.
+
+        Args:
+            kind: such as ``heads-mean``; docs/sweep.md lists them.
+            images: what means are taken over, for kinds that take some.
+            settings: the keys of a recipe's line.
+
+        Raises:
+            UserError: an unknown kind or key, or the model has no such part; the nearest name is
+                given.
+
+        Example:
+            >>> import ablate_kit as ak
+            >>> from detector.zoo import SHAPES_TINY
+            >>> cuts = ak.load(SHAPES_TINY).ablations("component", patterns=["backbone.csi"])
+            >>> [cut.name for cut in cuts]
+            ['backbone.csi']
+        """
+        rule = rule_of({"kind": kind, **settings})
+        if isinstance(rule, HeadsGreedy):
+            raise UserError("heads-greedy decides from numbers what comes next: sweep a recipe")
+        return self._made(rule, images)
+
+    def heads(self, pattern: str, *, num_heads: int | None = None) -> list[Ablation]:
+        """Each attention head of the modules that a pattern names, removed alone.
+
+        Raises:
+            UserError: no attention module has such a name, or its heads cannot be told.
+        """
+        return self.ablations("heads", pattern=pattern, num_heads=num_heads)
+
+    def layers(self, base: str, part: str, mode: str = "progressive") -> list[Ablation]:
+        """A part of layers set to zero, of more and more layers or (``mode="each"``) of each.
+
+        Args:
+            base: what the layers' numbers follow, such as ``decoder.layers``.
+            part: of a layer, such as ``cross_attn``.
+
+        Raises:
+            UserError: there is no such layer or part.
+        """
+        return self.ablations("layers", base=base, part=part, mode=mode)
+
+    def modules(self, *patterns: str) -> list[Ablation]:
+        """Each module that a pattern names, all its tensors set to zero.
+
+        Raises:
+            UserError: a pattern names nothing.
+        """
+        return self.ablations("modules", patterns=list(patterns))
+
+    def units(
+        self, pattern: str, percent: Sequence[float], *, repeats: int = 1, seed: int = 42
+    ) -> list[Ablation]:
+        """Random shares of the elements of tensors set to zero.
+
+        Raises:
+            UserError: no tensor has such a name, or a share is not within 0 to 100.
+        """
+        return self.ablations(
+            "units", pattern=pattern, percent=list(percent), repeats=repeats, seed=seed
+        )
+
+    @contextmanager
+    def without(self, ablation: Ablation) -> Iterator[nn.Module]:
+        """``module`` with an ablation, and with its exact bytes of before after the block.
+
+        Example:
+            >>> import ablate_kit as ak
+            >>> from detector.zoo import SHAPES_TINY
+            >>> model = ak.load(SHAPES_TINY)
+            >>> (cut,) = model.ablations("component", patterns=["level_embed"])
+            >>> with model.without(cut) as module:
+            ...     bool((module.level_embed == 0).all())
+            True
+        """
+        with applied(self.module, ablation, self.adapter.live_names()):
+            yield self.module
+
+    def write(
+        self, ablations: Ablation | Sequence[Ablation], folder: str | PathLike[str]
+    ) -> list[Path]:
+        """A changed copy of the checkpoint for each ablation, with a receipt; returns their paths.
+
+        Raises:
+            UserError: a copy exists already, or no file can hold the ablation.
+        """
+        chosen = [ablations] if isinstance(ablations, Ablation) else list(ablations)
+        with open_checkpoint(self.path, self.weights) as checkpoint:
+            targets = variant_paths(checkpoint, chosen, Path(folder))
+            write_variants(checkpoint, targets)
+        return list(targets)
+
+    def _made(self, rule: Rule, images: "Images | None") -> list[Ablation]:
+        with open_checkpoint(self.path, self.weights) as checkpoint:
+            opened = None if images is None else Reference(self.adapter, images.dataset)
+            reference = None if opened is None else lambda: opened
+            return rule.make(Source(checkpoint, reference, lambda: self.adapter))
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    model: str | None = None,
+    weights: str | None = None,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    class_names: str | PathLike[str] | None = None,
+) -> Model:
+    """A detector with the weights of a checkpoint.
+
+    Args:
+        path: a file, or a Hugging Face folder. It is read as data: nothing in it is run.
+        model: the framework, as ``--model``: ``hybrid``, ``transformers[:FOLDER]`` ...; by default
+            recognized by the checkpoint.
+        weights: which of the file's, if it holds several.
+        device: ``cpu``, ``cuda``, ``cuda:1`` ...
+        trust_remote_code: may a folder's or configuration's own code be run?
+        class_names: file of names for the model's classes, one per line.
+
+    Raises:
+        UserError: no such file, a framework that cannot be told, or weights that do not fit.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> from detector.zoo import SHAPES_TINY
+        >>> model = ak.load(SHAPES_TINY)
+        >>> len(model.heads("decoder.layers.*.self_attn"))
+        12
+    """
+    where = Path(path)
+    names = None if class_names is None else Path(class_names)
+    with open_checkpoint(where, weights) as checkpoint:
+        adapter = open_adapter(
+            checkpoint,
+            model,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            class_names=names,
+        )
+    return Model(where, model, weights, device, names, adapter)

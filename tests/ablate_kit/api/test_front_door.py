@@ -1,0 +1,141 @@
+"""What ``import ablate_kit as ak`` offers."""
+
+import doctest
+import inspect
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ablate_kit as ak
+from ablate_kit.checkpoints import open_checkpoint
+from detector.zoo import SHAPES_TINY
+
+
+@pytest.fixture(scope="module")
+def model() -> ak.Model:
+    return ak.load(SHAPES_TINY)
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, ablate_kit; heavy = {'torch', 'numpy', 'pandas', 'pydantic', 'typer'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "ablate_kit.open_checkpoint; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_name_is_there_and_says_what_it_is() -> None:
+    assert len(ak.__all__) <= 20
+    for name in ak.__all__:
+        found = getattr(ak, name)
+        assert inspect.getdoc(found), name
+        assert name in (ak.__doc__ or ""), name
+    assert set(ak.__all__) <= set(dir(ak))
+    with pytest.raises(AttributeError, match="no attribute 'swep'"):
+        _ = ak.swep
+
+
+@pytest.mark.parametrize("module", ["api.data", "api.model", "api.evaluation"])
+def test_examples_do_what_they_say(module: str) -> None:
+    found: ModuleType = import_module(f"ablate_kit.{module}")
+    result = doctest.testmod(found)
+    assert result.attempted
+    assert result.failed == 0
+
+
+def test_a_sweep_from_a_model_to_a_report(model: ak.Model, tmp_path: Path) -> None:
+    data = ak.shapes(limit=4)
+    cuts = model.heads("decoder.layers.0.self_attn")[:2] + model.modules("backbone.csi")
+    result = ak.sweep(model, data, cuts, output=tmp_path / "run", resamples=50)
+    table = result.table()
+    assert list(table.index) == ["unmodified", *(cut.name for cut in cuts)]
+    assert table["AP_change"].dtype == np.float64
+    ap = table["AP"]
+    assert np.allclose(table["AP_change"][1:], ap[1:] - ap["unmodified"], atol=1e-12)
+    assert result.report().read_text().count("backbone.csi")
+    # The same run again: nothing is left to do, and the numbers are those of a run in memory.
+    again = ak.sweep(model, data, cuts, output=tmp_path / "run", resamples=50)
+    memory = ak.sweep(model, data, cuts, resamples=50, replay=False)
+    assert again.table().equals(table)
+    assert memory.table().equals(table)
+    with pytest.raises(ak.UserError, match="without output keeps nothing"):
+        memory.report()
+    with pytest.raises(ak.UserError, match="is a sweep of another data"):
+        ak.sweep(model, ak.shapes(limit=3), cuts, output=tmp_path / "run")
+
+
+def test_without_gives_the_bytes_back_and_write_makes_the_copy(
+    model: ak.Model, tmp_path: Path
+) -> None:
+    (cut,) = model.ablations("component", patterns=["backbone.csi"])
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    with model.without(cut) as module:
+        cut_state = {name: value.clone() for name, value in module.state_dict().items()}
+    assert all(torch.equal(before[k], v) for k, v in model.module.state_dict().items())
+    (path,) = model.write(cut, tmp_path / "cut")
+    copy = ak.load(path).module.state_dict()
+    assert all(torch.equal(cut_state[name], value) for name, value in copy.items())
+    assert ak.diff(SHAPES_TINY, path, by="digests").differs
+    with open_checkpoint(path) as file:
+        assert len(file.tensors) == len(before)
+
+
+def test_a_recipe_and_the_same_from_python(model: ak.Model, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {{checkpoint: {SHAPES_TINY}}}\n"
+        "data: {kind: shapes, limit: 3}\n"
+        "ablations: [{kind: modules, patterns: [backbone.csi]}]\n"
+        "evaluation: {resamples: 20}\n"
+    )
+    one = ak.run_recipe(recipe, tmp_path / "run")
+    other = ak.sweep(model, ak.shapes(limit=3), model.modules("backbone.csi"), resamples=20)
+    assert one.table().equals(other.table())
+
+
+def test_a_file_of_perfect_detections(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    boxes = [[2, 3, 10, 12], [20, 5, 9, 9]]
+    row = {"image_id": 1, "category_id": 5}
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "categories": [{"id": 5, "name": "bolt"}],
+        "annotations": [
+            {**row, "id": i, "bbox": box, "area": box[2] * box[3]} for i, box in enumerate(boxes, 1)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    found = [{**row, "bbox": box, "score": 0.9} for box in boxes]
+    (tmp_path / "perfect.json").write_text(json.dumps(found))
+    result = ak.score(tmp_path / "perfect.json", ak.coco(tmp_path / "truth.json", tmp_path))
+    assert result.name == "perfect"
+    assert result.evaluation.overall["AP"] == 1
+    assert len(result.detections) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model: model.heads("decoder.layer.*.self_attn"), "did you mean"),
+        (lambda model: model.ablations("head", pattern="x"), 'kind is "head"; expected'),
+        (lambda model: model.ablations("heads", patern="x"), 'unknown key'),
+        (lambda model: model.ablations("heads-greedy", pattern="x"), "sweep a recipe"),
+        (lambda _: ak.shapes(limit=0), "limit"),
+        (lambda _: ak.coco("a.json", "b", difficult="maybe"), "difficult"),
+        (lambda _: ak.load("absent.pth"), "absent.pth"),
+        (lambda _: ak.diff(SHAPES_TINY, SHAPES_TINY, by="digest"), 'did you mean "digests"'),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(model: ak.Model, call: object, words: str) -> None:
+    with pytest.raises(ak.UserError, match=words) as error:
+        call(model)  # type: ignore[operator]
+    assert "\n" not in str(error.value)
