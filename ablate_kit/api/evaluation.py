@@ -19,7 +19,7 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.dumps import Annotated, read_dump
 from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.result import Result, changes_of
-from ablate_kit.models.adapter import ground_truth
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.inputs import inputs_of
 from ablate_kit.sweeps.ledger import Ledger
