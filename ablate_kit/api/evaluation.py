@@ -15,7 +15,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.diff import Diff
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.bootstrap import METRICS, RESAMPLES, Change
-from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from ablate_kit.metrics.dumps import Annotated, read_dump
 from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.result import Result, changes_of
@@ -99,6 +99,7 @@ def sweep(
     output: str | PathLike[str] | None = None,
     batch_size: int = 8,
     score_threshold: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
     resamples: int = RESAMPLES,
     seed: int = 0,
     replay: bool = True,
@@ -110,6 +111,7 @@ def sweep(
         output: folder of the run, which is continued where it was stopped; by default all is kept
             in memory.
         score_threshold: of the numbers at a fixed score.
+        max_detections: of a class that count in an image, and of an image that are kept.
         resamples: of the bootstrap over images that gives intervals; 0: none.
         seed: of its draws.
         replay: False: every pass in full; the numbers are the same.
@@ -135,7 +137,12 @@ def sweep(
         folder = None if output is None else Path(output)
         if folder is not None:
             stack.enter_context(Ledger.locked(folder))
-            store = _ledger(folder, model, data, batch_size, score_threshold)
+            settings = Settings(
+                batch_size=batch_size,
+                score_threshold=score_threshold,
+                max_detections=max_detections,
+            )
+            store = _ledger(folder, model, data, settings)
             store.write_truth(ground_truth(data.dataset))
         done = evaluate_variants(
             model.adapter,
@@ -144,6 +151,7 @@ def sweep(
             store=store,
             fixed_threshold=score_threshold,
             batch_size=batch_size,
+            max_detections=max_detections,
             options=options,
             progress=progress,
         )
@@ -275,9 +283,7 @@ def distinct(ablations: Iterable[Ablation]) -> list[Ablation]:
     return list(found.values())
 
 
-def _ledger(
-    folder: Path, model: Model, data: Images, batch_size: int, score_threshold: float
-) -> Ledger:
+def _ledger(folder: Path, model: Model, data: Images, settings: Settings) -> Ledger:
     """Of the inputs that a recipe with these settings would have."""
     section = ModelSection(
         checkpoint=fspath(model.path),
@@ -285,7 +291,6 @@ def _ledger(
         weights=model.weights,
         class_names=model.class_names,
     )
-    settings = Settings(batch_size=batch_size, score_threshold=score_threshold)
     recipe = SweepRecipe.model_construct(model=section, data=data.section, evaluation=settings)
     with open_checkpoint(model.path, model.weights) as checkpoint:
         return Ledger(folder, inputs_of(recipe, checkpoint, data.dataset, model.device))

@@ -46,6 +46,12 @@ def evaluate(
     score_threshold: Annotated[
         float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
     ] = 0.5,
+    max_detections: Annotated[
+        int,
+        typer.Option(
+            help="Of a class that count in an image, and of an image that are kept.", min=11
+        ),
+    ] = 100,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     weights: Annotated[
@@ -135,6 +141,7 @@ def evaluate(
                     threshold=threshold,
                     fixed_threshold=score_threshold,
                     batch_size=batch_size,
+                    max_detections=max_detections,
                     options=RunOptions(replay=not no_replay),
                     progress=Progress(advance=advance),
                 )
@@ -142,7 +149,7 @@ def evaluate(
                 threshold = done.results[0].evaluation.thresholds.calibrated
                 found |= {one.name: one for one in done.results}
         results = [found[name] for name in names]
-        truth = ground_truth(dataset)
+        truth = ground_truth(dataset, max_detections)
         warn(crowded(truth))
         intervals = changes_of(truth, results, resamples)
         if output:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from detector.data.dataset import Pixels
 
 
@@ -58,5 +59,10 @@ class Adapter(Protocol):
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Runs the module on a batch of prepared images of one shape."""
 
-    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
-        """Detections from what ``forward`` returned, best first; not thresholded."""
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
+    ) -> list[ImageDetections]:
+        """Detections from what ``forward`` returned, best first; not thresholded.
+
+        ``limit``: how many of an image are wanted at least, where there are so many.
+        """

@@ -62,8 +62,9 @@ def detect_all(
 class Collector:
     """Detections of one detector, gathered image by image in the data set's classes."""
 
-    def __init__(self, adapter: Adapter, dataset: Dataset) -> None:
+    def __init__(self, adapter: Adapter, dataset: Dataset, limit: int = MAX_DETECTIONS) -> None:
         self._label_of = match_classes(adapter.classes, dataset.classes)
+        self._limit = limit
         self._parts: list[Detections] = []
 
     def add(self, indices: Sequence[int], found: Sequence[ImageDetections]) -> Detections:
@@ -73,7 +74,7 @@ class Collector:
             labels = self._label_of[raw.labels]
             # A cut can drive a network to infinity; what is no number is no detection.
             usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
-            keep = np.flatnonzero(usable & (labels >= 0))[:MAX_DETECTIONS]
+            keep = np.flatnonzero(usable & (labels >= 0))[: self._limit]
             image = np.full(len(keep), index)
             queries = None if raw.queries is None else raw.queries[keep]
             columns = raw.boxes[keep], raw.scores[keep], labels[keep]

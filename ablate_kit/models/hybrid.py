@@ -66,11 +66,13 @@ class HybridAdapter:
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Predictions:
         return self.module(inputs["images"].to(self.device))
 
-    def decode(self, outputs: Predictions, origins: Sequence[Any]) -> list[ImageDetections]:
+    def decode(
+        self, outputs: Predictions, origins: Sequence[Any], limit: int = MAX_DETECTIONS
+    ) -> list[ImageDetections]:
         config = self.module.config
         decoded = decode(
             outputs,
-            top_k=MAX_DETECTIONS,
+            top_k=limit,
             background_gate=config.background_gate,
             iou_gamma=config.iou_gamma,
         )

@@ -17,6 +17,7 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from detector.data.dataset import Pixels
 
@@ -142,8 +143,12 @@ class MMDetAdapter:
         return [(*one, query) for one, query in zip(columns, queries, strict=True)]
 
     def decode(
-        self, outputs: Sequence[tuple[torch.Tensor, ...]], origins: Sequence[Any]
+        self,
+        outputs: Sequence[tuple[torch.Tensor, ...]],
+        origins: Sequence[Any],
+        limit: int = MAX_DETECTIONS,
     ) -> list[ImageDetections]:
+        """All that the model gives, of which its configuration says how many (``max_per_img``)."""
         return [_sorted(*one) for one in outputs]
 
 

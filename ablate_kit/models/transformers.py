@@ -13,6 +13,7 @@ from PIL import Image
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.hf_folder import (
     check_folder,
@@ -91,7 +92,9 @@ class TransformersAdapter:
         with told_by_model(tuple(inputs["pixel_values"].shape)):
             return self.module(**placed)
 
-    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
+    ) -> list[ImageDetections]:
         process = self.processor.post_process_object_detection
         if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
             raise UserError(

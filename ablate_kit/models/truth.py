@@ -7,7 +7,7 @@ from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from detector.data.dataset import Dataset
 
 
-def ground_truth(dataset: Dataset) -> GroundTruth:
+def ground_truth(dataset: Dataset, max_detections: int = MAX_DETECTIONS) -> GroundTruth:
     """The annotations of a data set in the form that metrics take."""
     if len(dataset) == 0:
         raise UserError("the data set has no images")
@@ -24,15 +24,18 @@ def ground_truth(dataset: Dataset) -> GroundTruth:
         ids=np.concatenate([one.ids for one in images]),
         classes=tuple(dataset.classes),
         category_ids=tuple(dataset.category_ids),
+        max_detections=max_detections,
     )
 
 
 def crowded(truth: GroundTruth) -> list[str]:
     """A note on images with more objects than detections are kept of an image, or none."""
-    full = int((np.bincount(truth.image, minlength=1) > MAX_DETECTIONS).sum())
+    most = truth.max_detections
+    full = int((np.bincount(truth.image, minlength=1) > most).sum())
     if not full:
         return []
     return [
-        f"{full:,} images have more than {MAX_DETECTIONS} objects, and the {MAX_DETECTIONS} best "
-        "detections of an image are kept: the others count as missed"
+        f"{full:,} images have more than {most} objects, and the {most} best detections of an "
+        "image are kept: the others count as missed; --max-detections (max_detections of a "
+        "recipe's evaluation) sets the limit"
     ]

@@ -26,7 +26,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.device import check_device, thread_count
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps.engine import Pool
 from ablate_kit.sweeps.inputs import inputs_of
 from ablate_kit.sweeps.ledger import Ledger
@@ -131,7 +131,8 @@ class OpenSweep:
         self.dataset = self.recipe.data.dataset()
         check_scorable(self.dataset)
         missing = unmatched_classes(adapter.classes, self.dataset.classes)
-        self.notes = [*notes_on(self.dataset), *missing]
+        truth = ground_truth(self.dataset, self.recipe.evaluation.max_detections)
+        self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
         check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
 
     @cached_property
@@ -191,7 +192,7 @@ class OpenSweep:
             UserError: a file changed on disk meanwhile, or a worker found another one.
         """
         evaluation = self.recipe.evaluation
-        truth = ledger.write_truth(ground_truth(self.dataset))
+        truth = ledger.write_truth(ground_truth(self.dataset, evaluation.max_detections))
 
         def unchanged() -> None:
             now = self._inputs(options.workers)
@@ -258,7 +259,8 @@ class OpenSweep:
     ) -> AbstractContextManager[Pool]:
         if self.placement.here:
             keep = prepared_bytes(self.recipe)
-            worker = Worker(self.adapter, self.dataset, self._batches, options, keep)
+            limit = self.recipe.evaluation.max_detections
+            worker = Worker(self.adapter, self.dataset, self._batches, options, keep, limit)
             return _here(worker, progress)
         spec = WorkerSpec(
             self.recipe,

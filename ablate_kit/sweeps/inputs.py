@@ -11,6 +11,7 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive, sha256
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.description import description_files
@@ -29,9 +30,11 @@ def inputs_of(
 def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
     """The same without the images."""
     kind = torch.device(device).type
-    named = recipe.model.class_names
+    named, limit = recipe.model.class_names, recipe.evaluation.max_detections
     return {
+        # What is as it always is leaves no trace, so that runs of before can be continued.
         **({"class_names": ", ".join(read_class_names(named))} if named else {}),
+        **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
         "checkpoint": _checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
         "framework": framework_of(checkpoint, recipe.model.framework),

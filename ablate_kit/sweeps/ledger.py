@@ -21,6 +21,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -34,7 +35,7 @@ from safetensors import SafetensorError, safe_open
 from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
@@ -47,6 +48,7 @@ Arrays = dict[str, NDArray[Any]]
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
+_LIMIT: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=FEWEST_DETECTIONS)] | None)
 _THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
 
 _AT_ONCE = 32  # variants whose detections are gathered in one pass over the batches' files
@@ -216,7 +218,10 @@ class Ledger:
         return self.truth()
 
     def truth(self) -> GroundTruth:
-        return GroundTruth.from_coco(_read_json(self.folder / "truth.json"))
+        truth = GroundTruth.from_coco(_read_json(self.folder / "truth.json"))
+        path, limit = self.folder / "inputs.json", self.inputs.get("max_detections")
+        most = _checked(_LIMIT, limit, f'{path}: "max_detections"')
+        return replace(truth, max_detections=most) if most else truth
 
     @cached_property
     def _truth(self) -> GroundTruth:

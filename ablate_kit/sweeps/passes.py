@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ablate_kit.checkpoints.elements import flat_bytes
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.batches import Group, groups
 from ablate_kit.models.detect import inference
@@ -38,6 +39,7 @@ class Passes:
         replay: bool = True,
         memory: float = MEMORY,
         verify: bool = True,
+        max_detections: int = MAX_DETECTIONS,
     ) -> None:
         self.notes: list[str] = []
         self.trace: Trace | None = None  # of the unmodified pass over the first images
@@ -46,6 +48,7 @@ class Passes:
         self._replay = Replay(adapter.module) if replay else None
         self._memory = memory
         self._verify = verify
+        self._limit = max_detections
         self._watched = False  # whether the model's calls go through the replay
         self._traced: tuple[int, Trace] | None = None  # with the elements of its input
         self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
@@ -73,7 +76,7 @@ class Passes:
         names = [UNMODIFIED.name, *(variant.name for variant in variants)]
         for group in groups(prepared):
             for number, outputs in self._outputs(group, variants):
-                results = self._adapter.decode(outputs, group.origins)
+                results = self._adapter.decode(outputs, group.origins, self._limit)
                 found[number + 1] |= zip(group.positions, results, strict=True)
                 advance(names[number + 1], len(group.positions))
         self._verified |= {variant.digest for variant in variants}

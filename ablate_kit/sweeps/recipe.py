@@ -15,6 +15,7 @@ from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.rule import Count, Natural, Rule, Source
 from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.fields import Difficult
@@ -80,6 +81,8 @@ class Model(Section):
 class Evaluation(Section):
     batch_size: Count = 8
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    # Of a class that count in an image, and of an image that are kept.
+    max_detections: Annotated[int, Field(ge=FEWEST_DETECTIONS)] = MAX_DETECTIONS
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Natural = 0
 

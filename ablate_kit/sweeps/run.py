@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
@@ -56,6 +56,7 @@ def sweep(
     threshold: float | None = None,
     fixed_threshold: float = 0.5,
     batch_size: int = 8,
+    max_detections: int = MAX_DETECTIONS,
     options: RunOptions = DEFAULTS,
     progress: Progress = UNWATCHED,
 ) -> Sweep:
@@ -66,13 +67,14 @@ def sweep(
         store: where detections are kept; by default in memory.
         threshold: the calibrated score threshold; by default that of the unmodified model.
         fixed_threshold: of the numbers at a fixed score.
+        max_detections: of a class that count in an image, and of an image that are kept.
     """
-    truth = ground_truth(dataset)
+    truth = ground_truth(dataset, max_detections)
     batches = Batches(len(dataset), batch_size)
     store = store or MemoryStore()
     scores = Scores(store, truth, batches, fixed_threshold=fixed_threshold, threshold=threshold)
     wanted = [baseline, *variants]
-    with Worker(adapter, dataset, batches, options) as worker:
+    with Worker(adapter, dataset, batches, options, max_detections=max_detections) as worker:
         pool = Here(worker, progress.advance)
         run_rounds(one_round(wanted), batches, store, scores, pool, progress)
     return Sweep(store.results(wanted), truth, store.notes())

@@ -9,6 +9,7 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import prepared_batches
 from ablate_kit.models.detect import Collector
@@ -65,12 +66,19 @@ class Worker:
         batches: Batches,
         options: RunOptions,
         keep: int = 0,
+        max_detections: int = MAX_DETECTIONS,
     ) -> None:
         self._adapter = adapter
         self._dataset = dataset
         self._batches = batches
         self._options = options
-        self._passes = Passes(adapter, replay=options.replay, memory=options.memory)
+        self._limit = max_detections
+        self._passes = Passes(
+            adapter,
+            replay=options.replay,
+            memory=options.memory,
+            max_detections=max_detections,
+        )
         self._keep = keep
         self._kept: dict[int, list[Prepared]] = {}
 
@@ -106,7 +114,8 @@ class Worker:
             )
         dataset = spec.recipe.data.dataset()
         batches = Batches(len(dataset), spec.recipe.evaluation.batch_size)
-        return Worker(adapter, dataset, batches, spec.options, prepared_bytes(spec.recipe))
+        keep, limit = prepared_bytes(spec.recipe), spec.recipe.evaluation.max_detections
+        return Worker(adapter, dataset, batches, spec.options, keep, limit)
 
     def run(self, work: Work, advance: Advance = lambda _, __: None) -> Iterator[BatchResult]:
         """Batch by batch, all variants of the work."""
@@ -116,7 +125,7 @@ class Worker:
             by_digest = {"": rows[0]}
             by_digest |= {one.digest: row for one, row in zip(changed, rows[1:], strict=True)}
             found = {
-                one.digest: Collector(self._adapter, self._dataset).add(
+                one.digest: Collector(self._adapter, self._dataset, self._limit).add(
                     self._batches.span(batch), by_digest[one.digest]
                 )
                 for one in work.variants

@@ -121,7 +121,9 @@ class Detector:
     def forward(self, inputs: Mapping[str, Tensor]) -> Any:
         return self.module(inputs["images"])
 
-    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = 100
+    ) -> list[ImageDetections]:
         return [ImageDetections(*(column.numpy() for column in one)) for one in outputs]
 
 

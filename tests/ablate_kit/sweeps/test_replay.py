@@ -34,7 +34,9 @@ class Toy:
     def forward(self, inputs: Mapping[str, Tensor]) -> Any:
         return self.module(inputs["x"])
 
-    def decode(self, outputs: Any, origins: Sequence[Any]) -> list[ImageDetections]:
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = 100
+    ) -> list[ImageDetections]:
         return [outputs for _ in origins]
 
 

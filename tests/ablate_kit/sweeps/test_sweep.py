@@ -15,11 +15,16 @@ from ablate_kit.ablations.rule import Source
 from ablate_kit.ablations.units import units
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
 from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.api import run
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
 from ablate_kit.sweeps.variant import Variant
 from ablate_kit.sweeps.worker import RunOptions
 from detector.data.shapes import Shapes
+from detector.zoo import SHAPES_TINY
 
 
 def check(path: Path, size: int, **options: object) -> None:
@@ -78,6 +83,45 @@ def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
     assert a.notes == []
     assert_same(a, b)
     assert len({one.detections.scores.tobytes() for one in a.results}) >= 5
+
+
+def test_the_limit_of_detections_reaches_the_model_and_the_metrics() -> None:
+    with open_checkpoint(SHAPES_TINY) as checkpoint:
+        adapter = open_adapter(checkpoint)
+    dataset = Shapes(2, seed=5, size=96)
+    found = {
+        limit: sweep(adapter, dataset, [], batch_size=2, max_detections=limit).results[0]
+        for limit in (11, 100, 130)
+    }
+    counts = {limit: np.bincount(one.detections.image) for limit, one in found.items()}
+    assert {limit: count.tolist() for limit, count in counts.items()} == {
+        11: [11, 11],
+        100: [100, 100],
+        130: [130, 130],
+    }
+    assert found[130].evaluation.counts["max_detections"] == 130
+    assert "max_detections" not in found[100].evaluation.counts
+    scores = found[130].detections.scores.tolist()
+    assert found[11].detections.scores.tolist() == scores[:11] + scores[130:141]
+
+
+def test_a_run_keeps_its_limit_of_detections(hybrid: Path, tmp_path: Path) -> None:
+    def recipe(limit: int) -> SweepRecipe:
+        return SweepRecipe.model_validate(
+            {
+                "model": {"checkpoint": str(hybrid)},
+                "data": {"kind": "shapes", "limit": 2},
+                "ablations": [{"kind": "modules", "patterns": ["neck.*"]}],
+                "evaluation": {"max_detections": limit},
+            }
+        )
+
+    run(recipe(130), tmp_path / "run")
+    ledger = Ledger.existing(tmp_path / "run")
+    assert ledger.truth().max_detections == 130
+    assert ledger.results()[0].evaluation.counts["max_detections"] == 130
+    with pytest.raises(UserError, match="of another max detections"):
+        run(recipe(100), tmp_path / "run")
 
 
 def test_the_hybrid_detector(hybrid: Path) -> None:
