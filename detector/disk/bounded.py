@@ -94,17 +94,15 @@ PACKED_ERRORS = (OSError, EOFError, zlib.error)
 @contextmanager
 def opened(path: Path, *, pipes: bool = False) -> Iterator[io.BufferedReader]:
     """A file to be read at any place; what is none is refused as by ``open_bounded``."""
-    # Not waiting for a writer yet, if it should be a pipe.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    # Only a pipe that is asked for is waited for, and it is opened once: a writer that found a
+    # reader may be gone before a second time.
+    waits = pipes and stat.S_ISFIFO(path.stat().st_mode)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if waits else os.O_NONBLOCK))
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if stat.S_ISFIFO(mode) and pipes:
-            again = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            os.close(fd)
-            fd = again
-        elif not stat.S_ISREG(mode):
+        if not (stat.S_ISREG(mode) or (waits and stat.S_ISFIFO(mode))):
             kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
             raise UserError(f"{path} is {kind}; expected a file")
         with os.fdopen(fd, "rb", closefd=False) as file:

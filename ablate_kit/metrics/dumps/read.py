@@ -67,7 +67,9 @@ def uses_class_names(path: Path) -> bool:
 
 
 def _binary(path: Path) -> str | None:
-    """What a file that is no text is; None for text, and for a file that cannot be read."""
+    """What a file that is no text is; None for text, and for what cannot be read, or read twice."""
+    if not path.is_file():  # what is read of a pipe is gone
+        return None
     try:
         with path.open("rb") as file:
             head = file.read(9)

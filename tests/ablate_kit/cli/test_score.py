@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from pycocotools.coco import COCO
@@ -45,6 +47,21 @@ def test_several_files_side_by_side(run, dumps, tmp_path):
     assert float(moved[2]) < -0.2
     results = json.loads((out / "results.json").read_text())
     assert results["moved"]["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
+
+
+def test_what_comes_out_of_pipes_is_scored_like_files(run, dumps, tmp_path):
+    """``<(zcat ...)`` can be read once only: nothing may look into it before."""
+    expected = run("score", dumps[1], "--annotations", dumps[0], "--json")
+    pipes = [tmp_path / "in" / path.name for path in dumps[:2]]
+    pipes[0].parent.mkdir()
+    writers = []
+    for pipe, path in zip(pipes, dumps, strict=False):
+        os.mkfifo(pipe)
+        writers.append(threading.Thread(target=pipe.write_bytes, args=[path.read_bytes()]))
+        writers[-1].start()
+    assert run("score", pipes[1], "--annotations", pipes[0], "--json") == expected
+    for writer in writers:
+        writer.join()
 
 
 def write_voc(root):
