@@ -21,6 +21,11 @@ class Group:
     inputs: Mapping[str, torch.Tensor]
     origins: tuple[Any, ...]
 
+    def on(self, device: torch.device) -> "Group":
+        """The same with its inputs on a device, copied once for all variants."""
+        placed = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Group(self.positions, placed, self.origins)
+
 
 def groups(prepared: Sequence[Prepared]) -> list[Group]:
     """The forward passes of a batch."""

@@ -78,8 +78,8 @@ class HybridAdapter:
         )
         found = []
         for placement, one in zip(origins, decoded, strict=True):
-            boxes = placement.to_original(one.boxes.double().cpu().numpy())
-            scores = one.scores.double().cpu().numpy()
+            boxes = placement.to_original(one.boxes.cpu().double().numpy())
+            scores = one.scores.cpu().double().numpy()
             labels, queries = one.labels.cpu().numpy(), one.queries.cpu().numpy()
             found.append(ImageDetections(boxes, scores, labels, queries))
         return found

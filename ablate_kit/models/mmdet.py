@@ -322,10 +322,10 @@ def _sorted(
     labels: torch.Tensor,
     queries: torch.Tensor | None = None,
 ) -> ImageDetections:
-    values = scores.double().cpu().numpy()
+    values = scores.cpu().double().numpy()
     order = np.argsort(-values, kind="stable")
     return ImageDetections(
-        boxes=boxes.double().cpu().numpy()[order],
+        boxes=boxes.cpu().double().numpy()[order],
         scores=values[order],
         labels=labels.cpu().numpy()[order],
         queries=None if queries is None else queries.cpu().numpy()[order],

@@ -256,10 +256,10 @@ def _live_names(
 
 
 def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) -> ImageDetections:
-    scores = result["scores"].double().cpu().numpy()
+    scores = result["scores"].cpu().double().numpy()
     order = np.argsort(-scores, kind="stable")
     return ImageDetections(
-        boxes=result["boxes"].double().cpu().numpy()[order],
+        boxes=result["boxes"].cpu().double().numpy()[order],
         scores=scores[order],
         labels=result["labels"].cpu().numpy()[order],
         queries=None if queries is None else queries.long().cpu().numpy()[order],

@@ -74,7 +74,7 @@ class Passes:
         """Detections of the unmodified model, then of each variant, for each image."""
         found: list[dict[int, ImageDetections]] = [{} for _ in range(len(variants) + 1)]
         names = [UNMODIFIED.name, *(variant.name for variant in variants)]
-        for group in groups(prepared):
+        for group in self._groups(prepared):
             for number, outputs in self._outputs(group, variants):
                 results = self._adapter.decode(outputs, group.origins, self._limit)
                 found[number + 1] |= zip(group.positions, results, strict=True)
@@ -92,7 +92,12 @@ class Passes:
 
         None where nothing can be replayed.
         """
-        return self._plan(groups(prepared)[0], variants)
+        return self._plan(self._groups(prepared)[0], variants)
+
+    def _groups(self, prepared: Sequence[Prepared]) -> list[Group]:
+        weights = next(self._adapter.module.parameters(), None)
+        found = groups(prepared)
+        return found if weights is None else [group.on(weights.device) for group in found]
 
     def _outputs(self, group: Group, variants: Sequence[Variant]) -> Iterator[tuple[int, Any]]:
         """The number of each variant, BASELINE first, and what the model returns."""
