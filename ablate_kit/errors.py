@@ -1,4 +1,7 @@
-"""The project's error type, under this package's name. A leaf: every subpackage may import it."""
+"""``UserError`` of the detector, which heads this package's errors, too.
+
+A leaf: every subpackage may import it.
+"""
 
 from detector.errors import UserError, did_you_mean
 

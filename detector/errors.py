@@ -1,4 +1,10 @@
-"""The one error type for mistakes a user can mend."""
+"""What a user can mend, and how it is told.
+
+``UserError`` heads the one family of such errors, in the detector and in what builds on it. What is
+raised besides is a failure of a program, ours or another's: it keeps its class and its traceback,
+also where a user's input was at work when it happened. Only files that the system refuses and
+memory that runs out are told like a mistake, by the command line.
+"""
 
 from collections.abc import Iterable
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation, Removed, Resampled, philox
 from ablate_kit.ablations.apply import resolved
+from ablate_kit.device_errors import is_of_device
 from ablate_kit.errors import UserError
 
 Change = Callable[[Tensor], Tensor | None]
@@ -36,7 +37,7 @@ def intervened(
             if isinstance(one, Removed):
                 tables = {id(state[name]): state[name] for name in names}  # shared: taken once
                 for table in tables.values():
-                    stack.enter_context(_without_rows(table, one))
+                    stack.enter_context(_without_rows(module, table, one))
             else:
                 for name in names:
                     stack.enter_context(_resampled(module, name, one))
@@ -106,7 +107,7 @@ def _reprojected(
 
 
 @contextmanager
-def _without_rows(table: Tensor, removed: Removed) -> Iterator[None]:
+def _without_rows(module: nn.Module, table: Tensor, removed: Removed) -> Iterator[None]:
     count = len(table) if table.dim() else 0
     outside = [row for row in removed.rows if not 0 <= row < count]
     if outside:
@@ -115,19 +116,39 @@ def _without_rows(table: Tensor, removed: Removed) -> Iterator[None]:
     if not kept:
         raise UserError(f"{removed.tensor} would have no row left of {count}")
     before = table.data
+    started: list[tuple[Any, Mapping[str, Any]]] = []  # the pass that has not ended
+    hooks = (
+        module.register_forward_pre_hook(
+            lambda _, args, kwargs: started.append((args, kwargs)), with_kwargs=True
+        ),
+        module.register_forward_hook(lambda *_: started.clear()),
+    )
     table.data = before[torch.tensor(kept, device=before.device)]
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
-    except (IndexError, RuntimeError) as error:  # how a model tells that sizes do not agree
-        reason = " ".join(str(error).split())
+    except Exception as error:
+        for hook in hooks:
+            hook.remove()
+        table.data = before
+        if not started or is_of_device(error) or not _runs(module, *started[-1]):
+            raise  # it is not for want of these rows
+        reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
             f"the model does not run with {len(kept)} of {count} rows of {removed.tensor} "
             f"({reason})"
         ) from error
     finally:
+        for hook in hooks:
+            hook.remove()
         table.data = before
+
+
+def _runs(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    try:
+        module(*args, **kwargs)
+    except Exception:  # whatever it is, the first error is the one to tell
+        return False
+    return True
 
 
 @contextmanager

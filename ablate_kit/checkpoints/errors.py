@@ -1,7 +1,7 @@
-"""The error of every function here that opens, reads or writes a checkpoint file."""
+"""The ``UserError`` of checkpoint files."""
 
 from ablate_kit.errors import UserError
 
 
 class CheckpointError(UserError):
-    """A file is not what it should be, or cannot be read or written; one line says why."""
+    """A file is no checkpoint that can be used, or cannot be read or written; one line says why."""

@@ -16,14 +16,13 @@ from typing import Any
 import torch
 
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.forward import LONGEST
 from detector.disk.bounded import SETTINGS, read_bounded
 
 # What transformers reads beside the weights.
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
 ATTENTION = ("attn_implementation", "experts_implementation")
 LARGEST_LABEL = 100_000  # a class beyond would make tables as long, whatever the file's size
-OURS = ("ablate_kit.", "detector.")
-LONGEST = 160  # characters of a library's own words
 
 
 def check_folder(folder: Path, *, trusted: bool) -> None:
@@ -102,33 +101,6 @@ def told(folder: Path, what: str) -> Iterator[None]:
     # they run into, from KeyError to ZeroDivisionError.
     except Exception as error:
         raise UserError(f"{folder}: {_reason(error, what, folder)}") from error
-
-
-@contextmanager
-def told_by_model(size: tuple[int, ...]) -> Iterator[None]:
-    """What a model raises that its configuration made unfit for images, or for anything.
-
-    What the project's own code raises within the model stays a mistake of the project.
-    """
-    try:
-        yield
-    except (UserError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if _innermost(error).startswith(OURS):
-            raise
-        raise UserError(
-            f"the model does not run on images of {size[-1]}x{size[-2]} pixels, as its image "
-            f"processor makes them: {type(error).__name__}: {_cut(' '.join(str(error).split()))}"
-        ) from error
-
-
-def _innermost(error: Exception) -> str:
-    """The module in which an error was raised."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return str(trace.tb_frame.f_globals.get("__name__")) if trace else ""
 
 
 def _reason(error: Exception, what: str, folder: Path) -> str:

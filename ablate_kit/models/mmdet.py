@@ -19,6 +19,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.forward import ForwardPasses, told
 from detector.data.dataset import Pixels
 
 INSTALL = (
@@ -49,6 +50,7 @@ class MMDetAdapter:
         # Images are prepared in threads while the network is watched: not by a part of it.
         self._preprocess = copy.deepcopy(module.data_preprocessor)
         self._live = live
+        self._passes = ForwardPasses("MMDetection's model", "the test pipeline makes them")
 
     @staticmethod
     def open(
@@ -124,16 +126,9 @@ class MMDetAdapter:
             }))  # fmt: skip
         with _queries(self.module) as queries, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.meshgrid")  # how MMDetection calls it
-            try:
+            # An image may be too small, as for a choice of 900 queries among 500.
+            with self._passes.on(images):
                 results = self.module(images, samples, mode="predict")
-            except torch.OutOfMemoryError:
-                raise
-            # How it tells that an image is too small, as for a choice of 900 queries among 500.
-            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-                raise UserError(
-                    f"MMDetection's model does not run on images of {size[1]}x{size[0]} pixels, as "
-                    f"the test pipeline makes them: {_told(error)}"
-                ) from error
         found = [one.pred_instances for one in results]
         columns: list[tuple[torch.Tensor, ...]] = [
             (one.bboxes, one.scores, one.labels) for one in found
@@ -181,7 +176,7 @@ class Framework:
             return kind.fromstring(text, ".py")
         except Exception as error:  # whatever the configuration's own code may raise
             where = path or "the checkpoint's configuration"
-            raise UserError(f"{where} does not run: {_told(error)}") from None
+            raise UserError(f"{where} does not run: {told(error)}") from None
 
     def build(self, settings: Any) -> Any:
         scope = settings.get("default_scope", "mmdet")
@@ -194,7 +189,7 @@ class Framework:
             )
         except Exception as error:  # whatever the classes that it names may raise
             raise UserError(
-                f"MMDetection cannot build the configuration's model: {_told(error)}"
+                f"MMDetection cannot build the configuration's model: {told(error)}"
             ) from None
 
     def pipeline(self, settings: Any) -> Any:
@@ -207,7 +202,7 @@ class Framework:
             return Compose(steps)
         except Exception as error:  # as above
             raise UserError(
-                f"the configuration has no usable test pipeline: {_told(error)}"
+                f"the configuration has no usable test pipeline: {told(error)}"
             ) from None
 
     def classes(self, settings: Any) -> tuple[str, ...]:
@@ -263,11 +258,6 @@ def _text(checkpoint: Checkpoint) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{checkpoint.path} carries no configuration; give --model mmdet:CONFIG.py")
     return text
-
-
-def _told(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _load(module: Any, checkpoint: Checkpoint) -> None:

@@ -15,11 +15,11 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.forward import ForwardPasses
 from ablate_kit.models.hf_folder import (
     check_folder,
     check_model_type,
     told,
-    told_by_model,
     without_hub,
 )
 from detector.data.dataset import Pixels
@@ -39,6 +39,7 @@ class TransformersAdapter:
         names = module.config.id2label
         self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
         self._live = live
+        self._passes = ForwardPasses("the model", "its image processor makes them")
 
     @staticmethod
     def open(
@@ -89,7 +90,7 @@ class TransformersAdapter:
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
         placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        with told_by_model(tuple(inputs["pixel_values"].shape)):
+        with self._passes.on(inputs["pixel_values"]):
             return self.module(**placed)
 
     def decode(
