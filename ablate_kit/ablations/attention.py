@@ -5,7 +5,7 @@ zero. Zeroing queries and keys does not do that (it makes the head attend evenly
 value weights alone leaves the value bias.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,6 +125,7 @@ def attentions(
     tensors: Mapping[str, TensorLike],
     config: Mapping[str, Any] | None = None,
     heads: int | None = None,
+    modules: Callable[[str], Sequence[Any]] | None = None,
 ) -> list[Attention]:
     """All attention modules among these tensors, in their order.
 
@@ -132,6 +133,8 @@ def attentions(
         tensors: by name, of a checkpoint or a live model.
         config: the model's own, which usually tells the number of heads.
         heads: the number of heads of every module, whatever the config says.
+        modules: those that a tensor of the checkpoint lies in, where it holds them whole: what
+            they say of themselves comes before the config.
     """
     config = config or {}
     scheme = scheme_of(tensors)
@@ -140,12 +143,22 @@ def attentions(
         own = tensors_of(prefix, layout, tensors)
         told = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
         if not heads:
-            told |= head_counts.of_config(prefix, layout.name, config)
+            said = _of_saved(prefix, own, modules) if modules else {}
+            told |= said or head_counts.of_config(prefix, layout.name, config)
         if not told and scheme:
             told = dict(scheme.heads)
         clamped = config.get("decoder_method") == "discrete"
         found.append(Attention(prefix, layout, own, told, clamped))
     return found
+
+
+def _of_saved(
+    prefix: str, own: Iterable[str], modules: Callable[[str], Sequence[Any]]
+) -> dict[str, int]:
+    said: dict[str, int] = {}
+    for name in own:
+        said |= head_counts.of_saved(modules(full_name(prefix, name)))
+    return said
 
 
 def select_attentions(
@@ -156,12 +169,13 @@ def select_attentions(
     config: Mapping[str, Any] | None = None,
     heads: int | None = None,
     layers: Collection[int] | None = None,
+    modules: Callable[[str], Sequence[Any]] | None = None,
 ) -> list[Attention]:
     """The attention modules that hold any of the tensors that a pattern names.
 
     Raises ``UserError`` where none does.
     """
-    found = {one.prefix: one for one in attentions(tensors, config, heads)}
+    found = {one.prefix: one for one in attentions(tensors, config, heads, modules)}
     names = select(pattern, tensors, where, layers)
     chosen = {
         prefix: found[prefix] for name in names for prefix in _owners(name) if prefix in found

@@ -93,6 +93,7 @@ class Source:
             str(checkpoint),
             config=checkpoint.settings,
             heads=num_heads,
+            modules=checkpoint.modules_above,
         )
         return [one if one.told else self._asked(one) for one in found]
 

@@ -4,6 +4,7 @@ A configuration tells of several networks. What it says of one counts for the mo
 backbone is described by ``backbone_config`` and never by the detector's own number of heads.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
@@ -66,6 +67,16 @@ def of_live(module: "nn.Module", names: Iterable[str]) -> dict[str, int]:
                 found[type(one).__name__] = count
                 break
     return found
+
+
+def of_saved(modules: Iterable[Any]) -> dict[str, int]:
+    """What modules that the file holds whole say, by their classes; ``modules`` are those around
+    one tensor, innermost first: it, or what it is a projection of."""
+    for one in itertools.islice(modules, 2):
+        count = of_module(one)
+        if count:
+            return {one.class_name: count}
+    return {}
 
 
 def of_module(module: object) -> int | None:

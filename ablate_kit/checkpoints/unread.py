@@ -1,9 +1,13 @@
 """Tensors that are more than their bytes: shown with their reason, never read as numbers."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+from .modules import class_name, is_module
 from .opaque import Opaque, show
+from .tensors import TensorView
+from .tree import named_leaves
 
 NOT_READ = "it is more than its bytes, so it can be shown and not be read or cut"
 
@@ -16,6 +20,7 @@ _REASONS = {
     "_rebuild_tensor_v2": "a conjugate or negated view",
     "_rebuild_tensor_v3": "a conjugate or negated view",
     "_rebuild_parameter": "a parameter of such a tensor",
+    "_rebuild_parameter_with_state": "a parameter of such a tensor",
 }
 
 
@@ -24,14 +29,34 @@ def unread(metadata: Mapping[Any, Any], place: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in place.split("+"):
         here: Any = metadata
+        if not part and is_module(metadata.get("")):
+            here = metadata[""]
         for key in part.split(".") if part else ():
             here = here.get(key) if isinstance(here, dict) else None
+        if is_module(here):
+            found |= _in_module(here)
+            continue
         for name, value in here.items() if isinstance(here, Mapping) else ():
             if isinstance(value, Opaque) and isinstance(name, str):
                 reason = _reason(value)
                 if reason:
                     found[name] = reason
     return found
+
+
+def _in_module(module: Opaque) -> dict[str, str]:
+    # The walk was bounded when the file was opened.
+    leaves = named_leaves(module, sys.maxsize)
+    return {
+        path[-1]: (isinstance(value, Opaque) and _reason(value)) or _object(value)
+        for path, value in leaves
+        if not isinstance(value, TensorView)
+    }
+
+
+def _object(value: Any) -> str:
+    kind = class_name(value) if isinstance(value, Opaque) else type(value).__name__
+    return f"an object of the class {show(Opaque('', kind), 60)}"
 
 
 def _reason(value: Opaque) -> str:

@@ -16,6 +16,7 @@ from detector.disk.bounded import SETTINGS, read_bounded
 from . import openmmlab
 from .archive import Archive, open_archive
 from .errors import CheckpointError
+from .modules import SavedModule, modules_above
 from .opaque import Opaque, show
 from .tensors import Storage, TensorInfo
 from .unread import NOT_READ, unread
@@ -23,6 +24,11 @@ from .weight_sets import WeightSet, weight_sets
 
 if TYPE_CHECKING:
     import torch
+
+
+# Where training scripts keep their arguments, and models the names of their classes.
+_ARGUMENTS = ("args", "hyper_parameters", "train_args")
+_CLASSES = ("names", "classes", "class_names", "CLASSES")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +69,17 @@ class Checkpoint:
         of the script that trained it."""
         if self.config is not None:
             return self.config
-        args = self.archive.metadata.get("args", self.archive.metadata.get("hyper_parameters"))
+        metadata = self.archive.metadata
+        args = next((metadata[key] for key in _ARGUMENTS if key in metadata), None)
+        if args is None:
+            args = _of_model(modules_above(metadata, _first_path(self.tensors)), _ARGUMENTS)
         found = args.state if isinstance(args, Opaque) else _plain(args)
         return found if isinstance(found, Mapping) else {}
+
+    def modules_above(self, key: str) -> list[SavedModule]:
+        """The modules that the tensor of model key ``key`` lies in, innermost first; none where
+        the file holds no modules, but tensors alone."""
+        return modules_above(self.archive.metadata, self.tensor(key).path)
 
     @property
     def unread(self) -> dict[str, str]:
@@ -170,7 +184,7 @@ def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
             chosen.tensors,
             tuple(other for other in sets if other is not chosen),
             _config(path, archive),
-            _classes(archive),
+            _classes(archive, chosen.tensors),
         )
     except BaseException:
         archive.close()
@@ -208,12 +222,36 @@ def _config(path: Path, archive: Archive) -> Mapping[str, Any] | None:
     return parsed if isinstance(parsed, dict) else openmmlab.model_config(archive.metadata)
 
 
-def _classes(archive: Archive) -> tuple[str, ...] | None:
-    own = _plain(archive.metadata.get("classes"))
-    match openmmlab.classes(archive.metadata) if own is None else own:
+def _classes(archive: Archive, tensors: Mapping[str, TensorInfo]) -> tuple[str, ...] | None:
+    metadata = archive.metadata
+    found = _plain(metadata.get("classes"))
+    if found is None:
+        found = openmmlab.classes(metadata)
+    if found is None:
+        found = _plain(metadata.get("names"))
+    if found is None:
+        found = _of_model(modules_above(metadata, _first_path(tensors)), _CLASSES)
+    if isinstance(found, dict) and list(found) == list(range(len(found))):
+        found = list(found.values())  # {0: "person", 1: "bicycle", ...}
+    match found:
         case [*names] if names and all(isinstance(name, str) for name in names):
             return tuple(names)
     return None
+
+
+def _of_model(modules: list[SavedModule], names: Iterable[str]) -> Any:
+    """What a model that was saved whole, or the one that it wraps, has under the first of these
+    names."""
+    for module in modules[:-3:-1]:
+        for name in names:
+            value = getattr(module, name, None)
+            if value is not None and not isinstance(value, SavedModule):
+                return value
+    return None
+
+
+def _first_path(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    return next((info.path for info in tensors.values()), ("",))
 
 
 def _plain(value: Any) -> Any:

@@ -105,6 +105,7 @@ def heads(
             config=opened.settings,
             heads=num_heads,
             layers=parse_spans(layers, "--layers") if layers else None,
+            modules=opened.modules_above,
         )
         label = file_name(pattern, layers)
         if chosen is not None:

@@ -47,8 +47,8 @@ def meta(
             usual = ", taken unless told otherwise" if not number and len(sets) > 1 else ""
             say(f"weights: {choice}  {tensors(len(one.tensors))}, {sizes(one.tensors)}{usual}")
         for keys, text in rows:
-            say(f"{'  ' * (len(keys) - 1)}{keys[-1]}: {text}" if text else
-                f"{'  ' * (len(keys) - 1)}{keys[-1]}:")  # fmt: skip
+            name = "  " * (len(keys) - 1) + (keys[-1] or "the whole file")
+            say(f"{name}: {text}" if text else f"{name}:")
 
 
 def _receipt(path: Path) -> str:

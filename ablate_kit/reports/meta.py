@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablate_kit.checkpoints import Opaque, TensorView, show
+from ablate_kit.checkpoints.modules import attributes_of, class_name, is_module, state_of
 
 _LISTED = 40  # entries of one container
 _LONGEST = 160
@@ -43,7 +44,7 @@ def _lines(
             yield here, show(_head(value), _LONGEST) if isinstance(value, Opaque) else ""
             yield from _lines(inside, levels, here)
         else:
-            yield here, show(value, _LONGEST)
+            yield here, show(_head(value) if is_module(value) else value, _LONGEST)
     if len(others) > _LISTED:
         yield (*path, "..."), f"{len(others) - _LISTED} more"
 
@@ -53,7 +54,11 @@ def tensors(count: int) -> str:
 
 
 def _inside(value: Any) -> Mapping[Any, Any] | None:
-    """The entries of a container that is worth opening: one that holds others, or is long."""
+    """The entries of a container that is worth opening: one that holds others, or is long; of a
+    module that was saved whole, its attributes and submodules."""
+    state = state_of(value)
+    if state is not None:
+        return attributes_of(state)
     if isinstance(value, Opaque) and isinstance(value.state, dict):
         return value.state if _deep(value.state) else None
     if isinstance(value, dict):
@@ -68,4 +73,6 @@ def _deep(table: Mapping[Any, Any]) -> bool:
 
 
 def _head(value: Opaque) -> Opaque:
+    if is_module(value):
+        return Opaque("", class_name(value))
     return Opaque(value.module, value.qualname, value.args, value.kwargs, None, value.items)

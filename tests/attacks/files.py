@@ -133,6 +133,86 @@ def empty_stack(folder: Path) -> tuple[str, str]:
     return "empty_stack", "malformed"
 
 
+# --- modules that were pickled whole
+
+
+TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def tables(parameters: bytes = b"}", buffers: bytes = b"}", modules: bytes = b"}") -> bytes:
+    given = zip(TABLES, (parameters, buffers, modules), strict=True)
+    return b"}(" + b"".join(text(name) + value for name, value in given) + b"u"
+
+
+def module(state: bytes, memo: bytes = b"") -> bytes:
+    """Opcodes that push a module with this state; ``memo`` is what notes the module before."""
+    return b"ctorch.nn.modules.module\nModule\n)\x81" + memo + state + b"b"
+
+
+def holding(**modules: bytes) -> bytes:
+    return b"}(" + b"".join(text(name) + value for name, value in modules.items()) + b"u"
+
+
+ONE = TENSOR[2:].removesuffix(text("x")) + b"u"  # a table of one tensor
+ODD = (b"K\x01", b"N", b"K\x01K\x02\x86", b"C\x02\x1b[")  # keys: 1, None, (1, 2), b"\x1b["
+LEAF = module(tables(ONE))
+RUN = b"cos\nsystem\n(" + text(MARK) + b"tR"
+CODE = text(f"def forward(self): __import__('os').system('{MARK}')")
+OTHERS = b"}(" + text("a") + RUN + text("b") + ONE + text("c") + b"K\x01u"
+ODD_NAMES = b"}(" + b"".join(key + LEAF for key in ODD) + b"u"
+MODULES = {
+    "in_itself": (module(tables(ONE, modules=holding(a=b"h\xf0")), b"q\xf0"), "opened 2: "),
+    "in_itself_twice": (
+        module(tables(ONE, modules=holding(a=b"h\xf0", b=b"h\xf0")), b"q\xf0"), "opened 2: "),
+    "of_names_that_are_no_text": (module(tables(modules=ODD_NAMES)), "opened 5: "),
+    "of_terminal_codes": (
+        module(tables(modules=holding(**{"\x1b]0;owned\x07": LEAF}))), "opened 2: "),
+    "of_names_that_collide": (
+        module(tables(modules=holding(**{
+            "a": module(tables(modules=holding(a=LEAF))), "a.a": LEAF}))), "two tensors named"),
+    "deep": (
+        (b"ctorch.nn.modules.module\nModule\n)\x81}(" + text("_parameters") + b"}"
+         + text("_buffers") + b"}" + text("_modules") + b"}(" + text("a")) * 20_000 + b"N"
+        + b"uub" * 20_000, "deeper than 500 levels"),
+    "of_a_list": (module(tables(ONE, modules=b"](" + LEAF + b"e")), "opened 1: "),
+    "of_a_call": (module(tables(ONE, modules=RUN)), "opened 1: "),
+    "of_other_things": (module(tables(OTHERS, OTHERS, OTHERS)), "opened 1: "),
+    "with_a_call_for_what_is_left_out": (
+        module(tables(buffers=ONE)[:-1] + text("_non_persistent_buffers_set") + RUN + b"u"),
+        "opened 2: "),
+    "graph_with_code": (
+        b"ctorch.fx.graph_module\nreduce_graph_module\n(" + tables(ONE)[:-1] + text("_code")
+        + CODE + b"u" + CODE + b"tR", "opened 2: "),
+    "compiled_by_a_call": (
+        b"ctorch._dynamo.eval_frame\nOptimizedModule\n(" + RUN + RUN + b"tR", "opened 1: "),
+    "compiled_with_a_call": (
+        b"ctorch._dynamo.eval_frame\nOptimizedModule\n(" + LEAF + RUN + b"tR", "opened 2: "),
+    "made_by_a_call": (RUN + tables(ONE) + b"b", "opened 2: "),
+}  # fmt: skip
+
+
+def _module(name: str, value: bytes, outcome: str) -> Attack:
+    def write(folder: Path) -> tuple[str, str]:
+        beside_a_tensor(folder / name, value)
+        return name, outcome
+
+    return write
+
+
+ATTACKS += [_module(f"module_{name}", *given) for name, given in MODULES.items()]
+
+
+@attack
+def modules_of_names_without_end(folder: Path) -> tuple[str, str]:
+    """Each module holds the one before it twice: 2**60 modules, and no tensor."""
+    value = module(tables(), b"q\x80")
+    for i in range(60):
+        below = b"h" + bytes([128 + i])
+        value += module(tables(modules=holding(a=below, b=below)), b"q" + bytes([129 + i]))
+    beside_a_tensor(folder / "module_doubled", b"(" + value + b"l")
+    return "module_doubled", "too many names"
+
+
 # --- memory and time
 
 

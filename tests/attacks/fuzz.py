@@ -132,7 +132,7 @@ def _checkpoints(folder: Path) -> dict[str, bytes]:
         os._exit(0)
     os.waitpid(child, 0)
     found = {path.name: path.read_bytes() for path in sorted(made.iterdir())}
-    assert len(found) == 7, sorted(found)
+    assert len(found) == 8, sorted(found)
     (folder / "shard").write_bytes(found["safetensors"])
     return found
 
@@ -151,6 +151,9 @@ def _make_checkpoints(made: Path) -> None:
     }  # fmt: skip
     torch.save(tree, made / "zip")
     torch.save(tree, made / "legacy", _use_new_zipfile_serialization=False)
+    model = torch.nn.ModuleDict({"norm": torch.nn.BatchNorm1d(2)})
+    model["attention"] = torch.nn.MultiheadAttention(2, 1)
+    torch.save({"model": model, "ema": model, "train_args": {"names": {0: "a"}}}, made / "module")
     save_file(weights, made / "safetensors", {"format": "pt"})
     files = dict.fromkeys(weights, "shard")
     (made / "index").write_text(json.dumps({"metadata": {}, "weight_map": files}))
@@ -181,9 +184,10 @@ def look(path: Path) -> None:
     from ablate_kit.reports.meta import outline
 
     with open_checkpoint(path) as checkpoint:
-        show(checkpoint.archive.metadata)
+        show([checkpoint.archive.metadata, checkpoint.unread, checkpoint.settings])
         list(outline(checkpoint.archive.metadata, 5))
         for name in checkpoint.tensors:
+            checkpoint.modules_above(name)
             digest_of_tensor(checkpoint, name)
             checkpoint.sharing(name)
         twins(checkpoint, checkpoint.tensors)
@@ -260,6 +264,7 @@ Look = Callable[[Path], None]
 KINDS: dict[str, tuple[str, Look, tuple[str, ...]]] = {
     "zip": ("a.pth", look, ("keys", "meta", "component", "diff")),
     "legacy": ("a.pth", look, ("keys", "meta", "component", "diff")),
+    "module": ("a.pt", look, ("keys", "meta", "component", "diff")),
     "safetensors": ("a.safetensors", look, ("keys", "meta", "component", "diff")),
     "copy": ("a.safetensors", look, ("verify", "meta", "keys")),
     "index": ("m.safetensors.index.json", look, ("keys", "component")),

@@ -28,7 +28,10 @@ TREE = {"model": WEIGHTS, "epoch": 3, "classes": ["a", "b"], "half": torch.ones(
 def whole(folder: Path, kind: str) -> Path:
     """A small valid checkpoint; of shards the index is the file to damage."""
     path = folder / "file"
-    if kind in ("zip", "legacy"):
+    if kind == "module":
+        norm, attention = torch.nn.BatchNorm1d(2), torch.nn.MultiheadAttention(2, 1)
+        torch.save({"model": torch.nn.Sequential(norm, attention), "names": {0: "a"}}, path)
+    elif kind in ("zip", "legacy"):
         torch.save(TREE, path, _use_new_zipfile_serialization=kind == "zip")
     elif kind == "safetensors":
         save_file({name: tensor.contiguous() for name, tensor in WEIGHTS.items()}, path, {"a": "b"})
@@ -76,7 +79,7 @@ def damaged(draw: st.DrawFn, kind: str) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "index"])
+@pytest.mark.parametrize("kind", ["zip", "legacy", "module", "safetensors", "index"])
 @settings(max_examples=150)
 @given(data=st.data())
 def test_nothing_but_our_error_comes_out(
@@ -86,9 +89,10 @@ def test_nothing_but_our_error_comes_out(
     path = whole(folder, kind)
     path.write_bytes(data.draw(damaged(kind)))
     with contextlib.suppress(CheckpointError), open_checkpoint(path) as checkpoint:
-        show(checkpoint.archive.metadata)
+        show([checkpoint.archive.metadata, checkpoint.unread, checkpoint.settings])
         list(outline(checkpoint.archive.metadata, 5))
         for name, info in checkpoint.tensors.items():
+            checkpoint.modules_above(name)
             digest_of_tensor(checkpoint, name)
             stats(checkpoint.archive, info)
             checkpoint.read(name)
@@ -110,11 +114,11 @@ def test_nothing_but_our_error_comes_out(
 def test_a_short_run_of_make_fuzz(tmp_path: Path) -> None:
     """So many files of every kind, and commands, however slow the machine is."""
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("fuzz.py"), "--seed", "7", "--inputs", "660",
+        [sys.executable, Path(__file__).with_name("fuzz.py"), "--seed", "7", "--inputs", "690",
          "--commands", "8", "--minutes", "30", "--keep", tmp_path / "kept"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "660 inputs of 22 kinds in process, 8 through the command line" in done.stdout
+    assert "690 inputs of 23 kinds in process, 8 through the command line" in done.stdout
     assert "0 tracebacks, 0 hangs, 0 errors of several lines" in done.stdout
     assert not (tmp_path / "kept").exists()

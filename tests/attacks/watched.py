@@ -39,7 +39,10 @@ def look(path: Path) -> str:
         with open_checkpoint(path) as checkpoint:
             text = show(checkpoint.archive.metadata, 300)
             list(outline(checkpoint.archive.metadata, 6))
+            show([checkpoint.classes, checkpoint.settings, checkpoint.unread])
             for name, info in checkpoint.tensors.items():
+                for module in checkpoint.modules_above(name):
+                    show([module.class_name, getattr(module, "num_heads", None)])
                 digest_of_tensor(checkpoint, name)
                 stats(checkpoint.archive, info)
             return f"opened {len(checkpoint.tensors)}: {text}"
