@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +29,15 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         else:
             filled[name] = 0.1 * values
     return filled
+
+
+def placed(values: Tensor) -> tuple[list[float], float]:
+    """Values from all over a map, and a sum in which every place has another weight."""
+    flat = values.flatten()
+    n = torch.arange(len(flat), dtype=torch.float64)
+    return flat[:: max(1, len(flat) // 13)].tolist(), (
+        flat * torch.cos(0.61 * n + 0.2)
+    ).sum().item()
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +76,55 @@ def maps() -> dict[str, Tensor]:
     return seen | {"logits": out["logits"], "boxes": out["boxes"], "references": references}
 
 
+@pytest.fixture(scope="module")
+def golden(repository: Path) -> dict[str, Any]:
+    return json.loads((repository / "tests/golden/baseline_parity.json").read_text())
+
+
 def test_every_map_has_the_sums_of_the_thesis_model(
-    repository: Path, maps: dict[str, Tensor]
+    golden: dict[str, Any], maps: dict[str, Tensor]
 ) -> None:
-    golden = json.loads((repository / "tests/golden/baseline_parity.json").read_text())["sums"]
-    assert maps.keys() == golden.keys()
-    for name, (total, absolute) in golden.items():
+    assert maps.keys() == golden["sums"].keys()
+    for name, (total, absolute) in golden["sums"].items():
         assert maps[name].sum().item() == pytest.approx(total, rel=1e-8), name
         assert maps[name].abs().sum().item() == pytest.approx(absolute, rel=1e-8), name
+
+
+def test_every_map_has_its_values_in_their_places(
+    golden: dict[str, Any], maps: dict[str, Tensor]
+) -> None:
+    """Of which sums say nothing: a transposed map has the same."""
+    assert maps.keys() == golden["values"].keys()
+    for name, expected in golden["values"].items():
+        assert list(maps[name].shape) == expected["shape"], name
+        sample, projection = placed(maps[name])
+        assert sample == pytest.approx(expected["sample"], rel=1e-8, abs=1e-10), name
+        precision = 1e-9 * golden["sums"][name][1]
+        assert projection == pytest.approx(expected["projection"], abs=precision), name
+
+
+def test_places_tell_permutations_apart(golden: dict[str, Any], maps: dict[str, Tensor]) -> None:
+    for name, one in maps.items():
+        expected = golden["values"][name]["projection"]
+        for other in (one.flip(-1), one.roll(1, 1), one.flip(0)):
+            projection = placed(other)[1]
+            assert abs(projection - expected) > 1e-6 * golden["sums"][name][1], name
+
+
+def test_the_sums_are_those_of_the_specification(shared: Path, golden: dict[str, Any]) -> None:
+    """Which were measured on the thesis' own model, and are where the file's come from."""
+    names = {
+        "st0": "stage0",
+        "st1": "stage1",
+        "pgi_s2": "pgi2",
+        "st2[0]": "stage2[0]",
+        "pred_logits": "logits",
+        "pred_boxes": "boxes",
+        "final_ref_pts": "references",
+    }
+    text = (shared / "spec/gate-fuse.md").read_text().partition("\nB2 ")[2].replace("\u2212", "-")
+    told = {
+        names.get(row[1], row[1]): [float(row[2]), float(row[3] or row[2])]
+        for row in re.finditer(r"^\| (\S[^|]*?) \| (-?[\d.]+)(?: / ([\d.]+))? \|", text, re.M)
+    }
+    assert told == golden["sums"]
