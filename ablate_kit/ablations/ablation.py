@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ablate_kit.ablations.factors import Factors, factors_from
 from ablate_kit.errors import UserError
 from ablate_kit.registry import Registry
 
@@ -178,13 +179,15 @@ class Ablation:
     """A named set of edits. ``kind`` says by what rule it was made; ``name`` tells it apart.
 
     Edits apply in order; where two touch one element, the later one counts. ``live`` is what only
-    a running model can undergo; no file can hold it.
+    a running model can undergo; no file can hold it. ``factors`` are its coordinates, by which
+    reports group it; they play no part in what it does.
     """
 
     name: str
     kind: str
     edits: tuple[Edit, ...]
     live: tuple[Intervention, ...] = ()
+    factors: Factors = field(default_factory=dict, hash=False)
 
     @property
     def drawn(self) -> bool:
@@ -224,6 +227,8 @@ class Ablation:
         told: dict[str, Any] = {"name": self.name, "kind": self.kind, "edits": edits}
         if self.live:
             told["live"] = [_live_to_dict(one) for one in self.live]
+        if self.factors:
+            told["factors"] = dict(self.factors)
         return told
 
     @staticmethod
@@ -241,7 +246,8 @@ class Ablation:
                 for edit in values["edits"]
             )
             live = tuple(_live_from_dict(one) for one in values.get("live", ()))
-            return Ablation(str(values["name"]), str(values["kind"]), edits, live)
+            factors = factors_from(values.get("factors", {}))
+            return Ablation(str(values["name"]), str(values["kind"]), edits, live, factors)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.rule import Patterns, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.ablations.zeros import component
@@ -33,4 +34,4 @@ class Modules(Rule):
 
     def make(self, source: Source) -> list[Ablation]:
         found = source.modules(self.patterns)
-        return [component(names, module) for module, names in found.items()]
+        return [component(names, module, of_module(module)) for module, names in found.items()]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.rule import Count, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
@@ -66,6 +67,15 @@ def _rounds(
                 f"{label}-greedy-{number}of{len(heads)}-try{i}",
                 "greedy",
                 _without(modules, [heads[j] for j in (*gone, i)]),
+                factors={
+                    "target": label,
+                    "step": number,
+                    "count": number,
+                    "of": len(heads),
+                    "order": "greedy",
+                    **of_module(heads[i][0].prefix),
+                    "head": heads[i][1],
+                },
             )
             for i in left
         ]
@@ -75,7 +85,7 @@ def _rounds(
         module, head = heads[left[best]]
         gone.append(left[best])
         name = f"{label}-greedy-{number}of{len(heads)}-r0"
-        made = Ablation(name, "heads-greedy", tried[best].edits)
+        made = Ablation(name, "heads-greedy", tried[best].edits, factors=tried[best].factors)
         steps.append(Step(made, module.prefix, head, found[best]))
     return steps
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import Factors, of_draw, of_module
 from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name, spans
 from ablate_kit.errors import UserError
@@ -14,7 +15,12 @@ from ablate_kit.errors import UserError
 def heads_each(modules: Sequence[Attention]) -> list[Ablation]:
     """One ablation per head of every module."""
     return [
-        Ablation(f"{module.prefix}-head{head}", "heads", module.remove([head]))
+        Ablation(
+            f"{module.prefix}-head{head}",
+            "heads",
+            module.remove([head]),
+            factors=of_module(module.prefix) | {"head": head},
+        )
         for module in modules
         for head in range(module.head_count())
     ]
@@ -24,7 +30,10 @@ def heads_chosen(modules: Sequence[Attention], heads: Iterable[int], label: str)
     """One ablation: the same heads of all modules."""
     chosen = sorted(set(heads))
     edits = tuple(edit for module in modules for edit in module.remove(chosen))
-    return Ablation(f"{label}-head{spans(chosen)}", "heads", edits)
+    factors: Factors = {"target": label, "heads": spans(chosen)}
+    if len(modules) == len(chosen) == 1:
+        factors = of_module(modules[0].prefix) | {"head": chosen[0]}
+    return Ablation(f"{label}-head{spans(chosen)}", "heads", edits, factors=factors)
 
 
 def heads_drawn(
@@ -56,7 +65,9 @@ def heads_drawn(
                     )
                 drawn = Random(count, seed, draw).indices(module.prefix, (total,))
                 edits.extend(module.remove(drawn.tolist()))
-            found.append(Ablation(f"{label}-{percent:g}pct-r{draw}", "heads", tuple(edits)))
+            group = f"{label}-{percent:g}pct"
+            factors: Factors = {"target": label, "percent": percent, **of_draw(group, draw)}
+            found.append(Ablation(f"{group}-r{draw}", "heads", tuple(edits), factors=factors))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike, attentions
+from ablate_kit.ablations.factors import Factor
 from ablate_kit.ablations.rule import Rule, Source
 from ablate_kit.ablations.select import spans
 from ablate_kit.errors import UserError, did_you_mean
@@ -37,9 +38,20 @@ def layers(
             f"{base}.{spans(chosen)}.{part}",
             "layers",
             tuple(edit for layer in chosen for edit in _removal(of_layer[layer], tensors)),
+            factors={
+                "target": f"{base}.*.{part}",
+                "part": part,
+                "mode": mode,
+                "layers": len(chosen),
+                **_only(chosen),
+            },
         )
         for chosen in _sets(sorted(of_layer), mode)
     ]
+
+
+def _only(layers: Sequence[int]) -> dict[str, Factor]:
+    return {"layer": layers[0]} if len(layers) == 1 else {}
 
 
 def _parts(

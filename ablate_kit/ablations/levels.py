@@ -50,7 +50,12 @@ def levels(
                 f"{', '.join(map(str, sorted(found)))}"
             )
     return [
-        Ablation(f"{base}.{level}", "levels", tuple(Edit(name) for name in found[level]))
+        Ablation(
+            f"{base}.{level}",
+            "levels",
+            tuple(Edit(name) for name in found[level]),
+            factors={"target": base, "level": level},
+        )
         for level in (sorted(found) if chosen is None else dict.fromkeys(chosen))
     ]
 

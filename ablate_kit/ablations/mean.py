@@ -17,6 +17,7 @@ from torch import Tensor, dtype, nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.intervene import tapped
 from ablate_kit.ablations.rule import Count, Naturals, Patterns, Reference, Rule, Source
 from ablate_kit.ablations.select import spans
@@ -79,7 +80,10 @@ def heads_mean(
     chosen = None if heads is None else sorted(set(heads))
     return [
         Ablation(
-            f"{one.attention.prefix}-head{head}-mean", "heads-mean", _folded(one, head, checkpoint)
+            f"{one.attention.prefix}-head{head}-mean",
+            "heads-mean",
+            _folded(one, head, checkpoint),
+            factors=of_module(one.attention.prefix) | {"head": head},
         )
         for one in outputs
         for head in (range(one.attention.head_count()) if chosen is None else chosen)
@@ -127,7 +131,12 @@ def channels(
                 values = None if means is None else tuple(means[module][group].tolist())
                 edits.append(Edit(f"{module}.bias", Blocks(0, ranges), values=values))
             name = f"{module}-channel{spans(group)}{suffix}"
-            found.append(Ablation(name, kind, tuple(edits)))
+            which: Factors = (
+                {"channel": group[0]} if len(group) == 1 else {"channels": spans(group)}
+            )
+            to = "zero" if means is None else "mean"
+            factors: Factors = {**of_module(module), **which, "to": to}
+            found.append(Ablation(name, kind, tuple(edits), factors=factors))
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.rule import Count, Naturals, Rule, Source
 from ablate_kit.ablations.select import file_name, spans
 from ablate_kit.anatomy.parts import LEVEL_COUNTS
@@ -99,7 +100,9 @@ def each_point(
         edits = removed(attention, [point], total, share)
         level = level_of[point]
         name = f"{attention.prefix}-level{level}-point{point - before[level]}-{share}"
-        found.append(Ablation(name, "points", edits))
+        place = {"level": level, "point": point - before[level], "share": share}
+        factors = of_module(attention.prefix) | place
+        found.append(Ablation(name, "points", edits, factors=factors))
     return found
 
 
@@ -131,7 +134,9 @@ def each_level(
                 start, stop = list(pairwise(bounds))[level]
                 edits += removed(attention, range(start, stop), sum(split), share)
             name = f"{label or group[0][0].prefix}-level{level}-{share}"
-            found.append(Ablation(name, "point-levels", tuple(edits)))
+            cut: Factors = {"target": label} if label else of_module(group[0][0].prefix)
+            factors: Factors = {**cut, "level": level, "share": share}
+            found.append(Ablation(name, "point-levels", tuple(edits), factors=factors))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
 from ablate_kit.ablations.attention import TensorLike
+from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.rule import Naturals, Rule, Source
 from ablate_kit.ablations.select import select, spans
 from ablate_kit.anatomy.parts import QUERY_TABLES
@@ -70,11 +71,14 @@ def queries(tables: Tables, chosen: Iterable[int], how: How) -> Ablation:
     _check(tables, numbers)
     rows = tuple(tables.first + number for number in numbers)
     name = f"query{spans(numbers)}-{how}"
+    which: Factors = {"query": numbers[0]} if len(numbers) == 1 else {"queries": spans(numbers)}
+    factors: Factors = {**which, "how": how}
     if how == "removed":
-        return Ablation(name, "queries", (), tuple(Removed(table, rows) for table in tables.names))
+        gone = tuple(Removed(table, rows) for table in tables.names)
+        return Ablation(name, "queries", (), gone, factors)
     ranges = tuple((row, row + 1) for row in rows)
     edits = tuple(Edit(table, Blocks(0, ranges)) for table in tables.names)
-    return Ablation(name, "queries", edits)
+    return Ablation(name, "queries", edits, factors=factors)
 
 
 def _check(tables: Tables, numbers: Collection[int]) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Resampled
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import of_draw, of_module
 from ablate_kit.ablations.rule import Count, Natural, Naturals, Rule, Source
 from ablate_kit.errors import UserError
 
@@ -38,6 +39,11 @@ def heads_resampled(
             "heads-resampled",
             (),
             (_resampled(module, head, seed, draw),),
+            {
+                **of_module(module.prefix),
+                "head": head,
+                **of_draw(f"{module.prefix}-head{head}-resampled", draw),
+            },
         )
         for module in modules
         for head in (range(module.head_count()) if chosen is None else chosen)

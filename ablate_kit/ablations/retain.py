@@ -7,6 +7,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import of_draw, of_module
 from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
@@ -19,6 +20,7 @@ def retained(modules: Sequence[Attention]) -> list[Ablation]:
             f"{module.prefix}-only{head}",
             "heads-retained",
             module.remove(other for other in range(module.head_count()) if other != head),
+            factors=of_module(module.prefix) | {"kept_head": head},
         )
         for module in modules
         if module.head_count() > 1
@@ -55,8 +57,15 @@ def retained_drawn(
                     else []
                 )
                 edits += module.remove(head for head in range(total) if head not in kept)
-            name = f"{label}-keep{count}-r{draw}"
-            found.append(Ablation(name, "heads-retained", tuple(edits)))
+            group = f"{label}-keep{count}"
+            found.append(
+                Ablation(
+                    f"{group}-r{draw}",
+                    "heads-retained",
+                    tuple(edits),
+                    factors={"target": label, "keep": count, **of_draw(group, draw)},
+                )
+            )
     return found
 
 
@@ -83,8 +92,14 @@ def units_retained(
                 size = math.prod(shape)
                 cut = size - int(size * percent / 100 + 1e-9)
                 edits.append(Edit(name, Random(cut, seed, draw)))
+            group = f"{label}-keep{percent:g}pct"
             found.append(
-                Ablation(f"{label}-keep{percent:g}pct-r{draw}", "units-retained", tuple(edits))
+                Ablation(
+                    f"{group}-r{draw}",
+                    "units-retained",
+                    tuple(edits),
+                    factors={"target": label, "keep_percent": percent, **of_draw(group, draw)},
+                )
             )
     return found
 
@@ -109,8 +124,22 @@ def cumulative(
             for module in modules:
                 own = [heads[i][1] for i in chosen if heads[i][0] is module]
                 edits.extend(module.remove(own) if own else ())
-            name = f"{label}-{count}of{len(heads)}-r{repeat}"
-            found.append(Ablation(name, "heads-cumulative", tuple(edits)))
+            group = f"{label}-{count}of{len(heads)}"
+            found.append(
+                Ablation(
+                    f"{group}-r{repeat}",
+                    "heads-cumulative",
+                    tuple(edits),
+                    factors={
+                        "target": label,
+                        "step": step,
+                        "count": count,
+                        "of": len(heads),
+                        "order": "random",
+                        **of_draw(group, repeat),
+                    },
+                )
+            )
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise
+from ablate_kit.ablations.factors import of_draw
 from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
@@ -14,7 +15,10 @@ def scaled(tensors: Sequence[str], factors: Sequence[float], label: str) -> list
     """One ablation per factor: every element of the tensors is multiplied by it."""
     return [
         Ablation(
-            f"{label}-x{factor:g}", "scale", tuple(Edit(name, factor=factor) for name in tensors)
+            f"{label}-x{factor:g}",
+            "scale",
+            tuple(Edit(name, factor=factor) for name in tensors),
+            factors={"target": label, "factor": factor},
         )
         for factor in factors
     ]
@@ -40,6 +44,11 @@ def noisy(
             tuple(
                 Edit(name, factor=1.0, noise=Noise(percent / 100, seed, draw)) for name in tensors
             ),
+            factors={
+                "target": label,
+                "noise_percent": percent,
+                **of_draw(f"{label}-noise{percent:g}pct", draw),
+            },
         )
         for percent in percents
         for draw in range(repeats)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
+from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.rule import Patterns, Rule, Source
 from ablate_kit.anatomy.parts import FEED_FORWARDS, LAST_LAYERS, SCALED_ATTENTIONS
 from ablate_kit.anatomy.schemes import scheme_of
@@ -32,7 +33,10 @@ def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Abl
         )
     known = attentions(tensors, heads=1)
     return [
-        Ablation(f"{module}-skip", "skip", _silenced(module, tensors, known)) for module in modules
+        Ablation(
+            f"{module}-skip", "skip", _silenced(module, tensors, known), factors=of_module(module)
+        )
+        for module in modules
     ]
 
 

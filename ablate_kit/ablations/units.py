@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.factors import of_draw
 from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
@@ -46,6 +47,11 @@ def units(
                 for name, size in sizes.items()
                 if (count := _share(size, percent))
             ),
+            factors={
+                "target": label,
+                "percent": percent,
+                **of_draw(f"{label}-{percent:g}pct", draw),
+            },
         )
         for percent in percents
         for draw in range(repeats)

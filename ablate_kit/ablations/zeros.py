@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.factors import Factors
 
 
-def component(tensors: Iterable[str], label: str) -> Ablation:
+def component(tensors: Iterable[str], label: str, factors: Factors | None = None) -> Ablation:
     """Every element of these tensors becomes zero."""
-    return Ablation(label, "component", tuple(Edit(name) for name in tensors))
+    edits = tuple(Edit(name) for name in tensors)
+    return Ablation(label, "component", edits, factors=factors or {"target": label})

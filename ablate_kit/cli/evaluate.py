@@ -82,6 +82,7 @@ def evaluate(
     from ablate_kit.sweeps.checkpoints import families
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.run import Progress, sweep
+    from ablate_kit.sweeps.variant import Variant
     from ablate_kit.sweeps.worker import RunOptions
     from detector.data.dataset import check_scorable
 
@@ -104,7 +105,7 @@ def evaluate(
 
     said: set[str] = set()
 
-    def opened() -> "Iterator[tuple[str, str, Adapter]]":
+    def opened() -> "Iterator[tuple[Variant, Adapter]]":
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
                 ablation = made_by(file)
@@ -119,7 +120,8 @@ def evaluate(
                 if note not in said:  # once for copies of one model
                     warn([note])
                     said.add(note)
-            yield name, ablation.kind if ablation else "checkpoint", adapter
+            kind, factors = (ablation.kind, ablation.factors) if ablation else ("checkpoint", {})
+            yield Variant(name, kind, factors=factors), adapter
 
     # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
     with TemporaryDirectory(prefix="ablate-") as kept:

@@ -16,7 +16,7 @@ def report(
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     from ablate_kit.errors import UserError
-    from ablate_kit.reports.study import write_study
+    from ablate_kit.reports.study import left_out, write_study
     from ablate_kit.sweeps.api import images_of
     from ablate_kit.sweeps.ledger import Ledger
 
@@ -30,7 +30,9 @@ def report(
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
     with Ledger.locked(run):
-        say_lines(write_study(ledger, dataset, examples).text())
+        table = write_study(ledger, dataset, examples)
+    warn(left_out(ledger))
+    say_lines(table.text())
     say_where(run)
 
 
@@ -38,5 +40,5 @@ def say_where(run: Path) -> None:
     """Where the report of a sweep is."""
     repeats = run / "report" / "repeats.md"
     if repeats.exists():
-        say(f"repeats, and ablations against random cuts: {repeats}")
+        say(f"repeats, and ablations against random controls: {repeats}")
     say(f"report: {run / 'report' / 'report.html'}")

@@ -44,7 +44,7 @@ class Change:
         low, high: 95 % percentile interval of the change.
         error: standard error of the change.
         p: two-sided, of no change, by the normal distribution of that error.
-        p_holm: adjusted for all variants (Holm 1979), by metric.
+        p_holm: adjusted for all variants that are tested (Holm 1979), by metric.
     """
 
     value: float | None
@@ -179,12 +179,19 @@ def draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:
     return counts
 
 
-def changes(baseline: Samples, variants: Sequence[Samples]) -> list[dict[str, Change]]:
-    """Each variant's change of every metric, with its interval; p-values adjusted by metric."""
+def changes(
+    baseline: Samples, variants: Sequence[Samples], tested: Sequence[bool] | None = None
+) -> list[dict[str, Change]]:
+    """Each variant's change of every metric, with its interval; p-values adjusted by metric.
+
+    ``tested`` says which variants are adjusted for, by default all; others, such as random
+    controls, get no adjusted p-value and are never significant.
+    """
+    asked = [True] * len(variants) if tested is None else tested
     found: list[dict[str, Change]] = [{} for _ in variants]
     for metric in METRICS:
         rows = [_change(baseline[metric], variant[metric]) for variant in variants]
-        adjusted = holm([row["p"] for row in rows])
+        adjusted = holm([row["p"] if ask else None for row, ask in zip(rows, asked, strict=True)])
         for one, row, p_holm in zip(found, rows, adjusted, strict=True):
             one[metric] = Change(**row, p_holm=p_holm)
     return found
@@ -213,8 +220,9 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def smallest_detectable(found: Sequence[Mapping[str, Change]], metric: str) -> float | None:
-    """The change that a variant of median standard error shows, at 5 %, four times out of five."""
-    errors = [one[metric].error for one in found]
+    """The change that a variant of median standard error shows, at 5 %, four times out of five;
+    of those that are tested."""
+    errors = [one[metric].error for one in found if one[metric].p_holm is not None]
     usable = [error for error in errors if error]
     if not usable:
         return None

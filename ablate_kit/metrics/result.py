@@ -1,7 +1,7 @@
 """A variant beside its numbers: what evaluations end in and reports begin with."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ablate_kit.metrics.bootstrap import Bootstrap, Change, changes
 from ablate_kit.metrics.detections import Detections, GroundTruth
@@ -17,6 +17,7 @@ class Result:
     Attributes:
         key: the same for results that hold the same detections under other names.
         load: gives the detections, which may lie in a file.
+        factors: coordinates of what was changed, such as module, head, percent, draw.
     """
 
     name: str
@@ -24,6 +25,12 @@ class Result:
     evaluation: Evaluation
     key: str
     load: Callable[[], Detections]
+    factors: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a random cut that another is read against, and no ablation itself."""
+        return "control_of" in self.factors or self.kind == "null"  # as earlier versions noted it
 
     @staticmethod
     def of(
@@ -49,4 +56,4 @@ def changes_of(
     bootstrap = Bootstrap(truth, resamples, seed)
     threshold = results[0].evaluation.thresholds.calibrated
     first, *others = (bootstrap.samples(one.detections, threshold) for one in results)
-    return changes(first, others)
+    return changes(first, others, [not one.is_control for one in results[1:]])

@@ -50,7 +50,10 @@ def as_dict(
     results: Sequence[Result], changes: Sequence[tables.Changes] = ()
 ) -> dict[str, dict[str, Any]]:
     """Every number, by variant; and the changes against the first, where there are any."""
-    numbers = {one.name: {"kind": one.kind, **one.evaluation.to_dict()} for one in results}
+    numbers = {
+        one.name: {"kind": one.kind, "factors": dict(one.factors), **one.evaluation.to_dict()}
+        for one in results
+    }
     for one, change in zip(results[1:], changes, strict=False):
         numbers[one.name]["changes"] = {key: value.to_dict() for key, value in change.items()}
     return numbers

@@ -1,6 +1,5 @@
-"""What repeats of random ablations say together, and ablations against random cuts alike."""
+"""What repeats of random ablations say together, and ablations against random controls alike."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
@@ -10,35 +9,28 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table
 
-_REPEAT = re.compile(r"(?P<label>.+)-r\d+")
-_NULL = re.compile(r"(?P<label>.+)-null\d+")
-
 Row = tuple[str, str, dict[str, Combined]]  # label, what it is held against, by metric
 
 
 def repeats(results: Sequence[Result], baseline: Samples, samples: Sequence[Samples]) -> list[Row]:
     """One row per ablation drawn several times, against the unmodified model; and one per ablation
-    with several random cuts of its size, against those.
+    with several random controls, against those.
 
     Args:
         results: the unmodified model's, then each variant's.
         baseline: of the unmodified model, as ``Bootstrap.samples`` gives them.
         samples: of each variant.
     """
-    by_name = {one.name: found for one, found in zip(results[1:], samples, strict=True)}
-    kinds = {one.name: one.kind for one in results[1:]}
-    drawn, nulls = (
-        _groups([name for name in by_name if (kinds[name] == "null") == is_null], pattern)
-        for is_null, pattern in ((False, _REPEAT), (True, _NULL))
-    )
+    variants = list(zip(results[1:], samples, strict=True))
+    by_name = {one.name: found for one, found in variants}
     rows: list[Row] = []
-    for label, names in drawn:
-        pairs = [(baseline, by_name[name]) for name in names]
+    for label, drawn in _groups(variants, "repeat_of"):
+        pairs = [(baseline, found) for found in drawn]
         rows.append((label, results[0].name, _by_metric(pairs)))
-    for label, names in nulls:
-        if label in by_name:
-            pairs = [(by_name[name], by_name[label]) for name in names]
-            rows.append((label, "random cuts", _by_metric(pairs)))
+    for name, controls in _groups(variants, "control_of"):
+        if name in by_name:
+            pairs = [(found, by_name[name]) for found in controls]
+            rows.append((name, "random controls", _by_metric(pairs)))
     return rows
 
 
@@ -79,12 +71,15 @@ def records(rows: Sequence[Row]) -> Records:
     )
 
 
-def _groups(names: Sequence[str], pattern: re.Pattern[str]) -> Iterator[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        if match := pattern.fullmatch(name):
-            found.setdefault(match["label"], []).append(name)
-    return ((label, members) for label, members in found.items() if len(members) > 1)
+def _groups(
+    variants: Sequence[tuple[Result, Samples]], factor: str
+) -> Iterator[tuple[str, list[Samples]]]:
+    """Those that agree in a factor, where there are several."""
+    found: dict[str, list[Samples]] = {}
+    for one, samples in variants:
+        if factor in one.factors:
+            found.setdefault(str(one.factors[factor]), []).append(samples)
+    return ((value, members) for value, members in found.items() if len(members) > 1)
 
 
 def _by_metric(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, Combined]:

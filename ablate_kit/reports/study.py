@@ -64,11 +64,11 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
         known[result.key] = by_its_class, samples
     by_class = [known[result.key][0] for result in results[1:]]
     kept = [known[result.key][1] for result in results[1:]]
-    overall = changes(baseline, kept)
+    overall = changes(baseline, kept, [not one.is_control for one in results[1:]])
     table = tables.comparison(results, overall)
     repeated = repeats.repeats(results, baseline, kept)
     moved = _moved(truth, results, threshold)
-    kinds = [one.kind for one in results[1:]]
+    kinds = [None if one.is_control else one.kind for one in results[1:]]
     ap, *others = (one.evaluation.overall["AP"] for one in results)
     shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
@@ -101,9 +101,21 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
         if dataset is not None and count:
             pictures += _photographs(place, truth, dataset, results[0], shown[:count])
         shown_tables = [table, *([repeats.table(repeated)] if repeated else [])]
-        text = page(ledger, results, overall, shown_tables, pictures)
+        notes = [*ledger.notes(), *left_out(ledger)]
+        text = page(ledger, results, overall, shown_tables, pictures, notes)
         (place / "report.html").write_text(text, encoding="utf-8")
     return table
+
+
+def left_out(ledger: Ledger) -> list[str]:
+    """What the report of a run of an earlier version lacks."""
+    if all(one.factors is not None for one in ledger.study().variants):
+        return []
+    return [
+        "the run does not note what its variants have in common, as an earlier version made it: "
+        "without pictures of heads, shares and layers, and without what repeats and controls say; "
+        "ablate sweep with its recipe notes it"
+    ]
 
 
 def _moved(truth: GroundTruth, results: Sequence[Result], threshold: float) -> dict[str, Moves]:

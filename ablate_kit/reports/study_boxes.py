@@ -194,26 +194,30 @@ def _short(name: str, length: int = 40) -> str:
 
 
 def costliest_of_each_kind(
-    kinds: Sequence[str], values: Sequence[float | None], baseline: float | None, count: int
+    kinds: Sequence[str | None],
+    values: Sequence[float | None],
+    baseline: float | None,
+    count: int,
 ) -> list[int]:
     """Positions of ``count`` variants: the costliest of each kind, then the next of each.
 
     Of variants that hardly detect anything there is nothing to see: they come last.
 
     Args:
+        kinds: of each; None for one that is not to be shown.
         values: AP of each.
         baseline: AP of the unmodified model.
     """
-    order = [i for i in range(len(kinds)) if kinds[i] != "null" and values[i] is not None]
+    order = [i for i in range(len(kinds)) if kinds[i] is not None and values[i] is not None]
     alive = [i for i in order if (values[i] or 0.0) >= ALIVE * (baseline or 0.0)]
     return [*_in_turns(kinds, values, alive), *(i for i in order if i not in set(alive))][:count]
 
 
 def _in_turns(
-    kinds: Sequence[str], values: Sequence[float | None], chosen: Sequence[int]
+    kinds: Sequence[str | None], values: Sequence[float | None], chosen: Sequence[int]
 ) -> list[int]:
     order = sorted(chosen, key=lambda i: values[i] or 0.0)
-    turn: dict[str, int] = {}
+    turn: dict[str | None, int] = {}
     ranked = []
     for i in order:
         turn[kinds[i]] = turn.get(kinds[i], 0) + 1

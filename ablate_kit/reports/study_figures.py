@@ -1,6 +1,6 @@
 """Pictures of a sweep: what matters, where it sits, how it adds up, and for which classes."""
 
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +19,10 @@ Matrix = NDArray[np.float64]
 
 RANKED = 40  # variants in the ranking
 CLASSES_OF = 25  # variants in the picture of classes
+_REPEATS = "Mean and, shaded, range over repeats with other random draws."
+_LAYERS = "A part of more and more layers removed, from the first."
+SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
 LABELS = (("AP", "AP"), ("f1_calibrated", "F1"), ("giou_penalized", "GIoU"))
-
-_HEAD = re.compile(r"(?P<module>.+)-head(?P<head>\d+)")
-_SHARE = re.compile(r"(?P<label>.+)-(?P<share>[\d.]+)pct-r(?P<repeat>\d+)")
-_STEP = re.compile(r"(?P<label>.+)-(?P<count>\d+)of(?P<total>\d+)-r(?P<repeat>\d+)")
-_LAYERS = re.compile(r"(?P<base>.+)\.(?P<first>\d+)(?:-(?P<last>\d+))?\.(?P<part>.+)")
-_NULL = re.compile(r"(?P<name>.+)-null\d+")
 
 
 def figures(
@@ -42,9 +39,9 @@ def figures(
     yield "ranking", *_ranking(rows)
     for name, caption, figure in (
         ("heads", *_heads(rows)),
-        ("percentages", *_curves(results[0], rows, _SHARE, "share", "share cut, %")),
-        ("cumulative", *_curves(results[0], rows, _STEP, "count", "heads removed")),
-        ("layers", *_progressive(results[0], rows)),
+        ("percentages", _REPEATS, _curves(results, "percent", "share cut, %")),
+        ("cumulative", _REPEATS, _curves(results, "count", "heads removed")),
+        ("layers", _LAYERS, _curves(results, "layers", "layers without it", "progressive")),
         ("classes", *_classes(results, changes, by_class)),
     ):
         if figure is not None:
@@ -52,12 +49,12 @@ def figures(
 
 
 def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
-    null: dict[str, list[float]] = {}
+    controls: dict[str, list[float]] = {}
     for result, change in rows:
-        match = _NULL.fullmatch(result.name)
-        if match and change["AP"].change is not None:
-            null.setdefault(match["name"], []).append(change["AP"].change)
-    own = [one for one in rows if one[0].kind != "null" and one[1]["AP"].change is not None]
+        if "control_of" in result.factors and change["AP"].change is not None:
+            of = str(result.factors["control_of"])
+            controls.setdefault(of, []).append(change["AP"].change)
+    own = [one for one in rows if not one[0].is_control and one[1]["AP"].change is not None]
     own.sort(key=lambda one: one[1]["AP"].change or 0.0)
     shown = own[:RANKED]
     figure = _figure(6.8, 1.2 + 0.22 * len(shown))
@@ -70,7 +67,7 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
         color = COLORS[1] if ap.significant else "0.55"
         panel.plot([ap.low, ap.high], [y, y], color=color, linewidth=2)
         panel.plot(ap.change, y, "o", color=color, markersize=5)
-        points = null.get(result.name, [])
+        points = controls.get(result.name, [])
         panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
     panel.set_yticks(
         range(len(shown)), [safe.label(result.name) for result, _ in shown], fontsize=8
@@ -80,59 +77,55 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     panel.grid(axis="x", color="0.9")
     panel.spines[["top", "right"]].set_visible(False)
     more = f" ({len(own)} variants; the {RANKED} largest losses)" if len(own) > RANKED else ""
-    marks = "; blue strokes: random cuts of the same size" if null else ""
+    marks = "; blue strokes: random controls of the same size" if controls else ""
     return f"What costs most{more}. Orange: significant after Holm's adjustment{marks}.", figure
 
 
 def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[float, float]] = {}
     for result, change in rows:
-        match = _HEAD.fullmatch(result.name)
-        if match and result.kind == "heads" and change["AP"].change is not None:
-            found.setdefault(match["module"], {})[int(match["head"])] = change["AP"].change
+        head, value = _number(result, "head"), change["AP"].change
+        if result.kind == "heads" and head is not None and value is not None:
+            found.setdefault(str(result.factors.get("module", "")), {})[head] = value
     if not found:
         return "", None
-    columns = max(max(heads) for heads in found.values()) + 1
-    matrix = np.full((len(found), columns), np.nan)
-    for i, heads in enumerate(found.values()):
-        for head, value in heads.items():
-            matrix[i, head] = value
-    figure = _heat(matrix, list(found), [str(i) for i in range(columns)], "head", numbers=True)
+    columns = sorted({head for heads in found.values() for head in heads})
+    matrix = np.array([[heads.get(one, np.nan) for one in columns] for heads in found.values()])
+    labels = [f"{head:g}" for head in columns]
+    figure = _heat(matrix, list(found), labels, "head", numbers=True)
     return "Change of AP without each head: rows are attention modules.", figure
 
 
 def _curves(
-    baseline: Result,
-    rows: Sequence[tuple[Result, Changes]],
-    pattern: re.Pattern[str],
-    group: str,
-    axis: str,
-) -> tuple[str, Figure | None]:
-    found: dict[str, dict[float, list[Result]]] = {}
-    for result, _ in rows:
-        match = pattern.fullmatch(result.name)
-        if match and result.kind != "null":
-            points = found.setdefault(match["label"], {})
-            points.setdefault(float(match[group]), []).append(result)
-    curves = {label: {0.0: [baseline], **points} for label, points in found.items()}
-    return (
-        "Mean and, shaded, range over repeats with other random draws.",
-        _lines(curves, axis) if any(len(points) > 2 for points in curves.values()) else None,
-    )
+    results: Sequence[Result], factor: str, axis: str, mode: str | None = None
+) -> Figure | None:
+    """A metric against a factor, a curve for each target; of variants of this ``mode``."""
+    found: dict[tuple[str, ...], dict[float, list[Result]]] = {}
+    for result in results[1:]:
+        at = _number(result, factor)
+        if at is not None and not result.is_control and result.factors.get("mode") == mode:
+            curve = tuple(str(result.factors.get(key, "")) for key in SERIES)
+            found.setdefault(curve, {}).setdefault(at, []).append(result)
+    if not any(len(points) > 1 for points in found.values()):
+        return None
+    alike = Counter(target for target, *_ in found)
+    curves = {
+        ", ".join(filter(None, curve[: None if alike[curve[0]] > 1 else 1])): {
+            0.0: [results[0]],
+            **points,
+        }
+        for curve, points in found.items()
+    }
+    return _lines(curves, axis)
 
 
-def _progressive(
-    baseline: Result, rows: Sequence[tuple[Result, Changes]]
-) -> tuple[str, Figure | None]:
-    found: dict[str, dict[float, list[Result]]] = {}
-    for result, _ in rows:
-        match = _LAYERS.fullmatch(result.name)
-        if match and match["first"] == "0" and result.kind != "null":
-            points = found.setdefault(f"{match['base']}.*.{match['part']}", {0.0: [baseline]})
-            points[float(match["last"] or match["first"]) + 1] = [result]
-    found = {name: points for name, points in found.items() if len(points) > 2}
-    caption = "A part of more and more layers removed, from the first."
-    return caption, _lines(found, "layers without it") if found else None
+def _number(result: Result, factor: str) -> float | None:
+    """A factor's value; None where it is none that a figure could show."""
+    value = result.factors.get(factor)
+    try:
+        return None if value is None or isinstance(value, str) else float(value)
+    except OverflowError:
+        return None
 
 
 def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
@@ -171,7 +164,7 @@ def _classes(
     changes: Sequence[Changes],
     by_class: Sequence[Sequence[Change]],
 ) -> tuple[str, Figure | None]:
-    order = [i for i, one in enumerate(results[1:]) if one.kind != "null"]
+    order = [i for i, one in enumerate(results[1:]) if not one.is_control]
     order = sorted(order, key=lambda i: changes[i]["AP"].change or 0.0)[:CLASSES_OF]
     names = list(results[0].evaluation.per_class)
     values = [[np.nan if c.change is None else c.change for c in by_class[i]] for i in order]

@@ -70,19 +70,22 @@ def page(
     changes: Sequence[Mapping[str, Change]],
     tables: Sequence[Table],
     pictures: Sequence[Picture],
+    notes: Sequence[str],
 ) -> str:
     overall = results[0].evaluation.overall
     least = smallest_detectable(changes, "AP")
+    controls = sum(one.is_control for one in results[1:])
     return render(
         "report.html",
         tables=list(zip(_TABLES, tables, strict=False)),
         pictures=pictures,
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
-        variants=len(results) - 1,
+        variants=len(results) - 1 - controls,
+        controls=controls,
         resamples=ledger.study().resamples,
         summary=[(label, number(overall[key])) for label, key in _SUMMARY],
         significant=sum(one["AP"].significant for one in changes),
         least=None if least is None else f"{least:.3f}",
-        notes=ledger.notes(),
+        notes=notes,
     )

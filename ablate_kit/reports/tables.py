@@ -120,7 +120,7 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
         "GIoU: a missed object counts -1"
     )
     if changes:
-        title += f"\n{interval_note(changes)}"
+        title += f"\n{interval_note(results, changes)}"
     return Table(title, header, tuple(rows), ("variant",))
 
 
@@ -134,9 +134,13 @@ def for_terminal(
     return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
 
 
-def interval_note(changes: Sequence[Changes]) -> str:
+def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     """What the intervals of a table mean, and what they can show."""
-    count = f"{len(changes)} variant{'s' if len(changes) > 1 else ''}"
+    controls = sum(one.is_control for one in results[1:])
+    tested = len(changes) - controls
+    count = f"{tested} variant{'s' if tested != 1 else ''}"
+    if controls:
+        count += f"; {controls} random control{'s' if controls > 1 else ''}, not tested"
     least = smallest_detectable(changes, "AP")
     shown = "" if least is None else f"; smallest change of AP likely to be seen: {least:.3f}"
     return (

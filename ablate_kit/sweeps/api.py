@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.controls import random_controls
 from ablate_kit.ablations.greedy import HeadsGreedy, Step
-from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.resample import check_batches
 from ablate_kit.ablations.rule import Source
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
@@ -251,7 +251,8 @@ class OpenSweep:
             shapes = {name: info.shape for name, info in self.checkpoint.tensors.items()}
             for rule, steps in searches:
                 for step in steps:
-                    removed += [step.ablation, *matched(step.ablation, shapes, rule.null_cuts)]
+                    controls = random_controls(step.ablation, shapes, rule.null_cuts)
+                    removed += [step.ablation, *controls]
             yield [Variant.of(one) for one in removed]
 
     def _pool(

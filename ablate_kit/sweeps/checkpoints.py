@@ -1,7 +1,7 @@
 """Checkpoints of one model as variants of the first of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,20 +19,21 @@ class Family:
     others: list[Variant] = field(default_factory=list)
 
 
-def families(opened: Iterable[tuple[str, str, Adapter]]) -> Iterator[Family]:
-    """Checkpoints, each with its name and kind, together where they are of one model.
+def families(opened: Iterable[tuple[Variant, Adapter]]) -> Iterator[Family]:
+    """Checkpoints, each with a variant that has no tensors yet, together where they are of one
+    model.
 
     Of every other member only the tensors that differ from the first are kept. The first family
     is that of the first checkpoint.
     """
     found: list[Family] = []
-    for name, kind, adapter in opened:
+    for variant, adapter in opened:
         family = next((one for one in found if one.adapter.same_model(adapter)), None)
         if family is None:
-            found.append(Family(Variant(name, kind), adapter))
+            found.append(Family(variant, adapter))
         else:
             tensors = _different(family.adapter, adapter)
-            family.others.append(Variant(name, kind, tensors=tensors))
+            family.others.append(replace(variant, tensors=tensors))
     yield from found
 
 

@@ -29,11 +29,20 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 from safetensors import SafetensorError, safe_open
 
 from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.factors import Factors
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
@@ -64,6 +73,7 @@ class NamedVariant(_Read):
     name: str
     kind: str
     key: Key
+    factors: dict[str, str | int | FiniteFloat] | None = None  # earlier versions noted none
 
 
 class Study(_Read):
@@ -183,16 +193,19 @@ class Ledger:
         """The numbers of these variants, or of the unmodified model and those that the finished
         run is about."""
         if variants is None:
-            told = [(one.name, one.kind, one.key) for one in self.study().variants]
-            named = [(BASELINE, BASELINE, self.key(UNMODIFIED.digest)), *told]
+            told = self.study().variants
+            named: list[tuple[str, str, str, Factors]] = [
+                (BASELINE, BASELINE, self.key(UNMODIFIED.digest), {}),
+                *((one.name, one.kind, one.key, one.factors or {}) for one in told),
+            ]
         else:
-            named = [(one.name, one.kind, self.key(one.digest)) for one in variants]
-        for name, _, key in named:
+            named = [(one.name, one.kind, self.key(one.digest), one.factors) for one in variants]
+        for name, _, key, _ in named:
             if key not in self._entries:
                 raise UserError(f'{self.folder} has no numbers of "{name}"; run ablate sweep again')
         return [
-            Result(name, kind, self._entries[key], key, partial(self._detections, key))
-            for name, kind, key in named
+            Result(name, kind, self._entries[key], key, partial(self._detections, key), factors)
+            for name, kind, key, factors in named
         ]
 
     def _read_entries(self) -> dict[str, Evaluation]:
@@ -250,7 +263,13 @@ class Ledger:
         """Notes which variants the run is about, by the names they have now, and what its report
         is made with. ``data``: where the images are, of the recipe."""
         variants = [
-            {"name": one.name, "kind": one.kind, "key": self.key(one.digest)} for one in ablations
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "key": self.key(one.digest),
+                "factors": dict(one.factors),
+            }
+            for one in ablations
         ]
         study = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
         _write(self.folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.controls import random_controls
 from ablate_kit.ablations.greedy import HeadsGreedy
-from ablate_kit.ablations.null import matched
 from ablate_kit.ablations.rule import Count, Natural, Rule, Source
 from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
@@ -106,7 +106,10 @@ class SweepRecipe(Section):
         return [rule for rule in self.ablations if isinstance(rule, HeadsGreedy)]
 
     def make(self, source: Source) -> list[Ablation]:
-        """All ablations, each once; refuses two of one name that differ."""
+        """All ablations, each once; refuses two of one name that differ.
+
+        One that two rules make has the factors of both.
+        """
         found: dict[str, Ablation] = {}
         for ablation in self._all(source):
             known = found.setdefault(ablation.name, ablation)
@@ -114,6 +117,9 @@ class SweepRecipe(Section):
                 raise UserError(
                     f'two ablations that differ are named "{ablation.name}"; give other patterns'
                 )
+            if known is not ablation:
+                both = {**ablation.factors, **known.factors}
+                found[known.name] = replace(known, factors=both)
         return list(found.values())
 
     def _all(self, source: Source) -> Iterable[Ablation]:
@@ -121,7 +127,7 @@ class SweepRecipe(Section):
         for rule, made in self._counted(source):
             for ablation in rule.make(source) if made is None else made:
                 yield ablation
-                yield from matched(ablation, shapes, rule.null_cuts)
+                yield from random_controls(ablation, shapes, rule.null_cuts)
 
     def _counted(self, source: Source) -> list[tuple[Rule, list[Ablation] | None]]:
         """Each rule with what it makes; of one that repeats that, a repeat was counted.

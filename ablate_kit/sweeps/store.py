@@ -78,7 +78,13 @@ class MemoryStore:
 
     def results(self, variants: Sequence[Variant]) -> list[Result]:
         return [
-            Result(one.name, one.kind, *self._entry(one.digest), partial(self._load, one.digest))
+            Result(
+                one.name,
+                one.kind,
+                *self._entry(one.digest),
+                partial(self._load, one.digest),
+                one.factors,
+            )
             for one in variants
         ]
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Removed
 from ablate_kit.ablations.apply import applied, resolved
+from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.intervene import place_of
 from ablate_kit.metrics.result import BASELINE
 from ablate_kit.sweeps.plan import Delta
@@ -29,16 +30,18 @@ class Variant:
     Attributes:
         tensors: what comes from the other checkpoint, by names in ``module.state_dict()``.
         ablation: what is cut, after that.
+        factors: its coordinates, as of an ablation.
     """
 
     name: str
     kind: str
     ablation: Ablation | None = None
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    factors: Factors = field(default_factory=dict)
 
     @staticmethod
     def of(ablation: Ablation) -> "Variant":
-        return Variant(ablation.name, ablation.kind, ablation)
+        return Variant(ablation.name, ablation.kind, ablation, factors=ablation.factors)
 
     @cached_property
     def digest(self) -> str:

@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.factors import of_draw
 from ablate_kit.compat.deep_dissect.regions import HEADS, WIDTH, Permuted, Stretches
 from ablate_kit.errors import UserError, did_you_mean
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+PROTOCOL = {"protocol": "deep-dissect"}
 
 
 def single(
@@ -25,6 +28,12 @@ def single(
             f"model_{tensor}_single_wise_{percent:g}_{repeat}",
             "deep-dissect-units",
             (Edit(tensor, Permuted(units, seed, repeat)),),
+            factors={
+                "target": tensor,
+                "percent": percent,
+                **PROTOCOL,
+                **of_draw(f"model_{tensor}_single_wise_{percent:g}", repeat),
+            },
         )
         for repeat in range(repeats)
     ]
@@ -66,6 +75,12 @@ def heads(
                 Edit(name, Stretches(units, seed, repeat * len(names) + place))
                 for place, name in enumerate(names)
             ),
+            factors={
+                "target": pattern,
+                "percent": percent,
+                **PROTOCOL,
+                **of_draw(f"model_{_without_layer(pattern)}_attention_head_{percent:g}", repeat),
+            },
         )
         for repeat in range(repeats)
     ]
@@ -74,7 +89,12 @@ def heads(
 def component(tensor: str, shapes: Shapes) -> Ablation:
     """Its component ablation: one whole tensor."""
     _shape(tensor, shapes)
-    return Ablation(f"model_{tensor}_component_wise", "deep-dissect-component", (Edit(tensor),))
+    return Ablation(
+        f"model_{tensor}_component_wise",
+        "deep-dissect-component",
+        (Edit(tensor),),
+        factors={"target": tensor, **PROTOCOL},
+    )
 
 
 def progressive(pattern: str, layers: Sequence[int], shapes: Shapes) -> list[Ablation]:
@@ -88,6 +108,12 @@ def progressive(pattern: str, layers: Sequence[int], shapes: Shapes) -> list[Abl
             f"model_{before}_{layer}_{after}_component_layers",
             "deep-dissect-layers",
             tuple(Edit(name) for name in names[: place + 1]),
+            factors={
+                "target": pattern,
+                "mode": "progressive",
+                "layers": place + 1,
+                **PROTOCOL,
+            },
         )
         for place, layer in enumerate(layers)
     ]

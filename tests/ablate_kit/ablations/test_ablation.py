@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,9 @@ ablations = st.builds(
     st.text(),
     st.lists(edits, max_size=4).map(tuple),
     st.lists(live, max_size=2).map(tuple),
+    st.dictionaries(
+        st.text(), st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    ),
 )
 
 
@@ -62,6 +66,9 @@ def test_the_digest_is_of_what_is_done_not_of_its_name() -> None:
         Ablation("a", "component", (Edit("w"),), (Resampled("w", ((0, 1),), 0, 1),)),
     ]
     assert len({one.digest, *(other.digest for other in others)}) == 7
+    placed = replace(one, factors={"module": "w", "draw": 1})
+    assert placed.digest == one.digest
+    assert placed != one
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,11 @@ def test_the_digest_is_of_what_is_done_not_of_its_name() -> None:
      {"name": "a", "kind": "b", "edits": [{"tensor": "w", "value": "x"}]},
      {"name": "a", "kind": "b", "edits": [{"tensor": "w", "value": 0, "values": 1}]},
      {"name": "a", "kind": "b", "edits": [], "live": [{"tensor": "w"}]},
-     {"name": "a", "kind": "b", "edits": [], "live": 3}],
+     {"name": "a", "kind": "b", "edits": [], "live": 3},
+     {"name": "a", "kind": "b", "edits": [], "factors": 3},
+     {"name": "a", "kind": "b", "edits": [], "factors": {"draw": True}},
+     {"name": "a", "kind": "b", "edits": [], "factors": {"draw": [1]}},
+     {"name": "a", "kind": "b", "edits": [], "factors": {"percent": math.inf}}],
 )  # fmt: skip
 def test_what_is_no_ablation_is_refused(broken: dict[str, object]) -> None:
     with pytest.raises(UserError, match="not an ablation"):

@@ -154,4 +154,12 @@ def test_repeats_make_as_many_times_the_variants(rule: Rule, checkpoint: Checkpo
     source = Source(checkpoint)
     once = len(rule.make(source))
     assert once
-    assert len(replace(rule, repeats=3).make(source)) == 3 * once  # type: ignore[call-arg]
+    made = replace(rule, repeats=3).make(source)  # type: ignore[call-arg]
+    assert len(made) == 3 * once
+    draws: dict[str, list[int]] = {}
+    for one in made:
+        label = one.factors["repeat_of"]
+        assert one.name.startswith(str(label))
+        draws.setdefault(str(label), []).append(int(one.factors["draw"]))
+    assert list(draws.values()) == [[0, 1, 2]] * once
+    assert len({tuple(one.factors.items()) for one in made}) == len(made)

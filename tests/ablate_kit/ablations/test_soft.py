@@ -1,6 +1,7 @@
 """Scale, noise, heads retained or removed cumulatively, and random cuts of the same size."""
 
-from itertools import pairwise
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Noise, Random
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.null import matched
+from ablate_kit.ablations.controls import random_controls
 from ablate_kit.ablations.retain import cumulative, retained
 from ablate_kit.ablations.rule import Source
 from ablate_kit.ablations.scale import Scale, noisy, scaled
@@ -103,12 +104,38 @@ def test_cumulative_steps_remove_what_the_one_before_did() -> None:
     assert all(a < b for a, b in pairwise(sets))
 
 
-def test_random_cuts_match_in_tensors_and_counts() -> None:
+def test_random_controls_match_in_tensors_and_counts() -> None:
     shapes = {"w": (8, 6), "v": (4,)}
     cut = Ablation("cut", "heads", (Edit("w", Blocks(1, ((0, 2),))), Edit("v", Random(3, 0, 0))))
-    nulls = matched(cut, shapes, 2)
-    assert [one.name for one in nulls] == ["cut-null0", "cut-null1"]
-    assert nulls[0].edits == (Edit("w", Random(16, 0, 0)), Edit("v", Random(3, 0, 0)))
-    assert nulls[1].edits[0] == Edit("w", Random(16, 1, 0))
+    controls = random_controls(cut, shapes, 2)
+    assert [one.name for one in controls] == ["cut-control0", "cut-control1"]
+    for draw, one in enumerate(controls):
+        assert one.factors == {"control_of": "cut", "draw": draw}
+        assert [edit.tensor for edit in one.edits] == ["w", "v"]
+        assert [edit.region.count(shapes[edit.tensor]) for edit in one.edits] == [16, 3]
     with pytest.raises(UserError, match="whole tensors"):
-        matched(Ablation("all", "component", (Edit("w"),)), shapes, 1)
+        random_controls(Ablation("all", "component", (Edit("w"),)), shapes, 1)
+
+
+def test_controls_of_two_ablations_are_drawn_apart() -> None:
+    """Also where both cut as many elements of the same tensor."""
+    shapes = {"w": (64, 64)}
+    heads = [
+        Ablation(f"head{i}", "heads", (Edit("w", Blocks(1, ((i, i + 1),))),)) for i in range(8)
+    ]
+    controls = [one for head in heads for one in random_controls(head, shapes, 3)]
+    assert len({one.digest for one in controls}) == 24
+    drawn = [set(_region(one).indices("w", shapes["w"]).tolist()) for one in controls]
+    shared = [len(a & b) for a, b in combinations(drawn, 2)]
+    # Hypergeometric, of 64 and 64 among 4,096: 1 on average, and 9 or more once in 10^6.
+    assert max(shared) < 9
+    assert abs(sum(shared) / len(shared) - 1) < 0.3
+    # The same again, whatever the ablation is called.
+    renamed = replace(heads[0], name="other")
+    assert random_controls(renamed, shapes, 3)[2].digest == controls[2].digest
+
+
+def _region(one: Ablation) -> Random:
+    (edit,) = one.edits
+    assert isinstance(edit.region, Random)
+    return edit.region

@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     out = run("sweep", recipe, "-o", tmp_path / "run")
     assert out.splitlines()[0].endswith(f"3 images: {tmp_path / 'run'}")
-    assert "heads.main-20pct-r0-null0" in out
+    assert "heads.main-20pct-r0-control0" in out
     report = tmp_path / "run" / "report"
     page = (report / "report.html").read_text()
     assert "<svg" in page
@@ -75,8 +75,10 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     assert float(row["change"]) == pytest.approx(change, abs=1e-12)
     against = {row["variant"]: row["against"] for row in csv.DictReader(
         (report / "repeats.csv").read_text().splitlines())}  # fmt: skip
-    assert against == dict.fromkeys(("heads.main-20pct-r0", "heads.main-40pct-r0"), "random cuts")
-    assert f"random cuts: {report / 'repeats.md'}" in out
+    assert against == dict.fromkeys(
+        ("heads.main-20pct-r0", "heads.main-40pct-r0"), "random controls"
+    )
+    assert f"random controls: {report / 'repeats.md'}" in out
     assert (report / "table.tex").read_text().count(r"\toprule") == 1
     moved = list(csv.DictReader((report / "displacement.csv").read_text().splitlines()))
     assert [one["variant"] for one in moved] == list(numbers)[1:]
@@ -212,12 +214,13 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     out = run("sweep", recipe, "-o", tmp_path / "run", "--write", tmp_path / "copies")
     label = "decoder.layers.0.self_attn-greedy"
     assert {path.stem for path in tmp_path.glob("copies/*.safetensors")} == {
-        f"{label}-{name}" for name in ("1of4-r0", "2of4-r0", "1of4-r0-null0", "2of4-r0-null0")
+        f"{label}-{name}" for name in ("1of4-r0", "2of4-r0", "1of4-r0-control0", "2of4-r0-control0")
     }
+    rows = map(json.loads, (tmp_path / "run" / "ledger.jsonl").read_text().splitlines())
     entries = [
-        (one.ablation.name, one.evaluation.overall["giou_penalized"])
-        for one in Ledger.existing(tmp_path / "run").entries().values()
-        if one.ablation and "null" not in one.ablation.name
+        (row["ablation"]["name"], row["evaluation"]["overall"]["giou_penalized"])
+        for row in rows
+        if row["ablation"] and row["ablation"]["kind"] != "control"
     ]
     first, second = entries[:4], entries[4:7]
     assert [name for name, _ in first] == [f"{label}-1of4-try{i}" for i in range(4)]
@@ -225,9 +228,9 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     gone = int(best[0][-1])
     assert [name for name, _ in second] == [f"{label}-2of4-try{i}" for i in range(4) if i != gone]
     assert f"1  decoder.layers.0.self_attn head {gone}  {best[1]:.4f}" in out
-    rows = [line.split()[0] for line in out.splitlines() if line.startswith(label)]
-    assert rows == [f"{label}-{end}" for end in ("1of4-r0", "1of4-r0-null0", "2of4-r0",
-                                                  "2of4-r0-null0")]  # fmt: skip
+    shown = [line.split()[0] for line in out.splitlines() if line.startswith(label)]
+    assert shown == [f"{label}-{end}" for end in ("1of4-r0", "1of4-r0-control0", "2of4-r0",
+                                                  "2of4-r0-control0")]  # fmt: skip
     # Again, after the end or a kill between the rounds: nothing is run twice.
     before = contents(tmp_path / "run")
     ledger = tmp_path / "run" / "ledger.jsonl"

@@ -1,4 +1,4 @@
-"""Repeats are read together, and ablations against random cuts of their size."""
+"""Repeats are read together, and ablations against random controls of their size."""
 
 import csv
 
@@ -12,42 +12,49 @@ from ablate_kit.metrics.repeats import combined
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports import repeats
 
-NAMES = {
-    "units-10pct-r0": "units",
-    "units-10pct-r1": "units",
-    "units-10pct-r0-null0": "null",
-    "units-10pct-r0-null1": "null",
-    "attn-head0": "heads",
-    "attn-head0-null0": "null",
-    "attn-head0-null1": "null",
-    "attn-head0-null2": "null",
-    "attn-head1": "heads",
-    "attn-head1-null0": "null",
+Factors = dict[str, str | int | float]
+# Of which the names tell nothing, or something else.
+VARIANTS: dict[str, Factors] = {
+    "units 10, first": {"repeat_of": "units-10pct", "draw": 0},
+    "units 10, second": {"repeat_of": "units-10pct", "draw": 1},
+    "a": {"control_of": "units 10, first", "draw": 0},
+    "b": {"control_of": "units 10, first", "draw": 1},
+    "attn-head0": {"module": "attn", "head": 0},
+    "attn-head0-control0": {"control_of": "attn-head0", "draw": 0},
+    "attn-head0-control1": {"control_of": "attn-head0", "draw": 1},
+    "attn-head0-control2": {"control_of": "attn-head0", "draw": 2},
+    "foo-r0": {"module": "foo-r0"},
+    "foo-r1": {"module": "foo-r1"},
+    "foo-r1-null0": {"module": "foo-r1-null0"},
+    "foo-r1-null1": {"module": "foo-r1-null1"},
+    "only": {"repeat_of": "one", "draw": 0},
+    "c": {"control_of": "what is not there", "draw": 0},
+    "d": {"control_of": "what is not there", "draw": 1},
 }
 
 
-def result(name: str, kind: str) -> Result:
+def result(name: str, factors: Factors) -> Result:
     empty = Evaluation({}, {}, Thresholds(0.5, 0.5, False), {})
-    return Result(name, kind, empty, name, lambda: Detections.concatenate([]))
+    return Result(name, "any", empty, name, lambda: Detections.concatenate([]), factors)
 
 
 def test_rows_are_those_with_several_draws() -> None:
-    results = [result("unmodified", "unmodified"), *(result(*one) for one in NAMES.items())]
+    results = [result("unmodified", {}), *(result(*one) for one in VARIANTS.items())]
     rng = np.random.default_rng(0)
     samples = [{key: rng.random(20) for key in METRICS} for _ in results]
-    by_name = dict(zip(NAMES, samples[1:], strict=True))
+    by_name = dict(zip(VARIANTS, samples[1:], strict=True))
     rows = repeats.repeats(results, samples[0], samples[1:])
     assert [(label, against) for label, against, _ in rows] == [
         ("units-10pct", "unmodified"),
-        ("units-10pct-r0", "random cuts"),
-        ("attn-head0", "random cuts"),
+        ("units 10, first", "random controls"),
+        ("attn-head0", "random controls"),
     ]
     expected = combined(
-        [(by_name[f"attn-head0-null{i}"]["AP"], by_name["attn-head0"]["AP"]) for i in range(3)]
+        [(by_name[f"attn-head0-control{i}"]["AP"], by_name["attn-head0"]["AP"]) for i in range(3)]
     )
     assert rows[2][2]["AP"] == expected
     table = repeats.table(rows)
-    assert table.rows[2][:4] == ("attn-head0", "random cuts", "3", f"{expected.change:+.4f}")
+    assert table.rows[2][:4] == ("attn-head0", "random controls", "3", f"{expected.change:+.4f}")
     written = list(csv.DictReader(repeats.records(rows).csv().splitlines()))
     assert len(written) == 3 * len(METRICS)
     row = next(one for one in written if (one["variant"], one["metric"]) == ("attn-head0", "AP"))
@@ -55,6 +62,6 @@ def test_rows_are_those_with_several_draws() -> None:
 
 
 def test_without_draws_there_are_no_rows() -> None:
-    results = [result("unmodified", "unmodified"), result("attn-head0", "heads")]
+    results = [result("unmodified", {}), result("attn-head0", {})]
     samples = {key: np.zeros(5) for key in METRICS}
     assert repeats.repeats(results, samples, [samples]) == []

@@ -84,7 +84,7 @@ def test_a_panel_for_each_query_that_detects() -> None:
 
 
 def test_every_kind_has_its_turn() -> None:
-    kinds = ["heads", "heads", "heads", "null", "layers", "units"]
+    kinds = ["heads", "heads", "heads", None, "layers", "units"]
     values = [0.5, 0.3, 0.4, 0.1, 0.35, None]
     assert costliest_of_each_kind(kinds, values, 0.6, 3) == [1, 4, 2]
     assert costliest_of_each_kind(kinds, values, 0.6, 9) == [1, 4, 2, 0]

@@ -1,4 +1,7 @@
-"""Random cuts of the same size: what an ablation's effect is to be read against."""
+"""Random cuts of the same size: what an ablation's effect is to be read against.
+
+They are controls, not ablations: no report counts them among those, or tests them.
+"""
 
 import math
 from collections.abc import Mapping
@@ -7,12 +10,15 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Remove
 from ablate_kit.errors import UserError
 
 
-def matched(
-    ablation: Ablation, shapes: Mapping[str, tuple[int, ...]], seeds: int
+def random_controls(
+    ablation: Ablation, shapes: Mapping[str, tuple[int, ...]], draws: int
 ) -> list[Ablation]:
-    """For each of the seeds 0, 1, ...: in every tensor of ``ablation``, as many random elements as
-    it cuts there become zero. Rows that are taken away and columns whose input is resampled count
-    as cut; a bias that takes up a mean does not.
+    """So many times: in every tensor of ``ablation``, as many random elements as it cuts there
+    become zero. Rows that are taken away and columns whose input is resampled count as cut; a bias
+    that takes up a mean does not.
+
+    The seed is of the ablation's digest: those of two ablations are drawn independently, also
+    where they cut as many elements of the same tensors.
 
     Raises ``UserError`` for an ablation of whole tensors, of which there is only one of its size.
     """
@@ -28,19 +34,21 @@ def matched(
         count = Blocks(axis, ((0, width),)).count(shapes[one.tensor])
         counts[one.tensor] = counts.get(one.tensor, 0) + count
     sizes = {name: math.prod(shapes[name]) for name in counts}
-    if seeds and all(counts[name] >= sizes[name] for name in counts):
+    if draws and all(counts[name] >= sizes[name] for name in counts):
         raise UserError(
             f"{ablation.name} changes whole tensors: a random cut of the same size is the same "
             "cut; leave out null_cuts"
         )
+    seed = int(ablation.digest[:12], 16)
     return [
         Ablation(
-            f"{ablation.name}-null{seed}",
-            "null",
+            f"{ablation.name}-control{draw}",
+            "control",
             tuple(
-                Edit(name, Random(min(count, sizes[name]), seed, 0))
+                Edit(name, Random(min(count, sizes[name]), seed, draw))
                 for name, count in counts.items()
             ),
+            factors={"control_of": ablation.name, "draw": draw},
         )
-        for seed in range(seeds)
+        for draw in range(draws)
     ]
