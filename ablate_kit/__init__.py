@@ -22,6 +22,7 @@ run_recipe            the sweep of a YAML recipe
 Ablation              which elements of which tensors become what
 Result, Evaluation    a variant and its numbers
 Change                a difference of a metric, with its interval
+wrap                  any network as a detector, for ``load(..., model="python:FILE.py:NAME")``
 GradientMonitor       what learns in a training loop
 UserError             what all of these raise for a mistake in what they are given
 ====================  ==============================================================
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.bootstrap import Change
     from ablate_kit.metrics.evaluate import Evaluation
     from ablate_kit.metrics.result import Result
+    from ablate_kit.models.wrap import wrap
 
 __version__ = "0.1.0"
 
@@ -65,6 +67,7 @@ _HOMES = {
     "shapes": "api.data",
     "sweep": "api.evaluation",
     "voc": "api.data",
+    "wrap": "models.wrap",
 }
 
 __all__ = [
@@ -86,6 +89,7 @@ __all__ = [
     "shapes",
     "sweep",
     "voc",
+    "wrap",
 ]
 
 

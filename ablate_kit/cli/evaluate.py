@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
+from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
@@ -32,16 +33,9 @@ def evaluate(
     exif: Orientation = None,
     voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
-    model: Annotated[
-        str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
-    ] = False,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
     score_threshold: Annotated[
         float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)

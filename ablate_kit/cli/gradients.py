@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
+from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from ablate_kit.gradients.brief import Outcome, Training
+    from ablate_kit.gradients.brief import Outcome
+    from ablate_kit.models.training import Training
     from detector.data.dataset import Dataset
 
 LR, BATCH_SIZE = 2e-4, 8  # the thesis notebook's, where no recipe says
@@ -40,16 +42,9 @@ def gradients(
     voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
-    model: Annotated[
-        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
-    ] = False,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
@@ -155,7 +150,7 @@ def _by_recipe(
     dataset: "Dataset | None",
     device: str,
 ) -> "tuple[Training, dict[str, Any]]":
-    from ablate_kit.gradients.hybrid import HybridTraining
+    from ablate_kit.models.hybrid_training import HybridTraining
     from detector.training.recipe import load_recipe
 
     changes = [f"training.{name}={value!r}" for name, value in given.items()]
@@ -180,9 +175,8 @@ def _from_checkpoint(
     device: str,
 ) -> "tuple[Training, dict[str, Any]]":
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.gradients.hybrid import from_checkpoint
-    from ablate_kit.models.hybrid import HybridAdapter
     from ablate_kit.models.open import open_adapter
+    from ablate_kit.models.registry import choose
 
     if dataset is None:
         raise UserError(
@@ -191,6 +185,10 @@ def _from_checkpoint(
         )
     options = {"batch_size": BATCH_SIZE, "lr": LR, "seed": 42} | given
     with open_checkpoint(path, weights) as opened:
+        chosen = choose(opened, model)
+        train = chosen.framework.training
+        if train is None:
+            raise UserError(f"{path}: no training is known for models of {chosen.model}")
         adapter = open_adapter(
             opened,
             model,
@@ -198,17 +196,7 @@ def _from_checkpoint(
             device=device,
             class_names=class_names,
         )
-    training: Training
-    if isinstance(adapter, HybridAdapter):
-        training = from_checkpoint(adapter, dataset, options, device)
-    else:
-        # Here, so that hybrid models need no transformers.
-        from ablate_kit.gradients.transformers import TransformersTraining
-        from ablate_kit.models.transformers import TransformersAdapter
-
-        if not isinstance(adapter, TransformersAdapter):
-            raise UserError(f"{path}: no training is known for this kind of model")
-        training = TransformersTraining(adapter, dataset, device=device, **options)
+    training = train(adapter, dataset, options, device)
     name = type(training.model).__name__
     about = {"model": name, "from": str(path), "images": len(dataset)}
     about |= {"batch size": options["batch_size"], "accumulated": 1}

@@ -8,6 +8,7 @@ import typer
 from ablate_kit.cli.cut import Folder, Json, Source, Weights, write_all
 from ablate_kit.cli.cut_parts import NumHeads, spans_of
 from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
+from ablate_kit.cli.model import Model, Trust
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
 
@@ -36,12 +37,8 @@ def mean(
     voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
     limit: Annotated[int, typer.Option(help="How many images the mean is taken over.", min=1)] = 32,
-    model: Annotated[
-        str | None, typer.Option(help="hybrid or transformers[:FOLDER]; told from the file.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder run its own modeling code.")
-    ] = False,
+    model: Model = None,
+    trust_remote_code: Trust = False,
     num_heads: NumHeads = None,
     weights: Weights = None,
     as_json: Json = False,

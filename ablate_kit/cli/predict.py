@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ablate_kit.cli.dataset import Orientation
+from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
@@ -27,16 +28,9 @@ def predict(
         float, typer.Option(help="Draw boxes of at least this score.", min=0, max=1)
     ] = 0.3,
     exif: Orientation = None,
-    model: Annotated[
-        str | None, typer.Option(help="hybrid, transformers[:FOLDER] or mmdet[:CONFIG.py].")
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
-    ] = False,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the files, if they hold several.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.model import Model, Trust
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, say_lines, this_command, warn
 from ablate_kit.cli.report import say_where
@@ -26,6 +27,7 @@ def sweep(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
     ] = None,
+    model: Model = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
     ] = False,
@@ -49,9 +51,7 @@ def sweep(
     ray: Annotated[
         str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
     ] = "",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
-    ] = False,
+    trust_remote_code: Trust = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped."""
     from ablate_kit.reports.study import write_study
@@ -61,8 +61,10 @@ def sweep(
     from ablate_kit.sweeps.run import Progress
     from ablate_kit.sweeps.worker import RunOptions
     from detector.stopping import keeping
+    from detector.training.recipe_file import Change
 
-    plan = load_sweep(recipe, settings or [])
+    chosen = [Change("model.framework", model, "--model")] if model else []
+    plan = load_sweep(recipe, [*(settings or []), *chosen])
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(recipe)
     options = RunOptions(not no_replay, memory * 2**20, workers)

@@ -1,41 +1,18 @@
 """A brief training run under the monitor."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
 
 from ablate_kit.gradients.attribution import Attribution, attribute
 from ablate_kit.gradients.monitor import GradientMonitor
+from ablate_kit.models.training import Training
 from detector.training.devices import current_device, fork_rng
 
 WARM = 20  # steps before the loss terms are told apart: gates that start at zero have opened
-
-
-class Training(Protocol):
-    """A detector, its data and its loss, as one framework has them."""
-
-    accumulate: int  # batches per step
-    scaler: torch.amp.GradScaler  # of half precision; disabled where there is none
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer: ...
-
-    def batches(self) -> Iterator[Any]:
-        """Batches without end."""
-
-    def losses(self, batch: Any, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and the terms that it is the sum of."""
-
-    def clip(self) -> None:
-        """Limits the gradients as a real run would, if it would."""
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,10 @@ class Adapter(Protocol):
     Preparing, running and decoding are apart, so that many ablations can share the first.
     """
 
-    @property
-    def module(self) -> nn.Module: ...
+    classes: tuple[str, ...]
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def module(self) -> nn.Module: ...
 
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
         """For each tensor of the checkpoint, its names in ``module.state_dict()``.

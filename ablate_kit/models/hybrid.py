@@ -1,7 +1,7 @@
 """Adapter for the hybrid detector, and for checkpoints of the notebooks it comes from."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -9,13 +9,17 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.framework import Framework, Request
 from detector.config import HybridConfig
 from detector.data import voc
-from detector.data.dataset import Pixels
+from detector.data.dataset import Dataset, Pixels
 from detector.data.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.network import legacy
 from detector.network.decode import decode
 from detector.network.model import HybridDetector, Predictions
+
+if TYPE_CHECKING:
+    from ablate_kit.models.hybrid_training import HybridTraining
 
 
 class HybridAdapter:
@@ -127,3 +131,22 @@ def class_names(count: int) -> tuple[str, ...]:
     if count == len(voc.CLASSES):
         return voc.CLASSES
     return tuple(f"class_{i}" for i in range(count))
+
+
+def _opened(checkpoint: Checkpoint, request: Request) -> HybridAdapter:
+    return HybridAdapter.open(checkpoint, request.device)
+
+
+def _training(
+    adapter: HybridAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
+) -> "HybridTraining":
+    from ablate_kit.models.hybrid_training import from_checkpoint  # evaluation needs no trainer
+
+    return from_checkpoint(adapter, dataset, options, device)
+
+
+FRAMEWORK = Framework(
+    _opened,
+    recognizes=lambda checkpoint: checkpoint.folder is None and is_hybrid(checkpoint),
+    training=_training,
+)

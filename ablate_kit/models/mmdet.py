@@ -20,6 +20,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.forward import ForwardPasses, told
+from ablate_kit.models.framework import Framework, Request
+from ablate_kit.models.source_files import configurations
 from detector.data.dataset import Pixels
 
 INSTALL = (
@@ -73,19 +75,21 @@ class MMDetAdapter:
         if config and not config.is_file():
             raise UserError(f"{config}: no such configuration")
         if not trust_remote_code:
-            what = str(config or f"the configuration in {checkpoint.path}")
+            what = f"the configuration in {checkpoint.path}, which is of MMDetection,"
+            other = "" if config else ", or give --model mmdet:CONFIG.py"
             raise UserError(
-                f"{what} is a program, which MMEngine runs; read it, then add --trust-remote-code "
-                "to run it. Inspecting, cutting and converting need no such trust"
+                f"{config or what} is a program, which MMEngine runs; read it, then add "
+                f"--trust-remote-code to run it{other}. Inspecting, cutting and converting (ablate "
+                "convert --to transformers) need no such trust"
             )
-        framework = Framework()
-        settings = framework.settings(config, text)
-        module = framework.build(settings)
+        library = MMDetection()
+        settings = library.settings(config, text)
+        module = library.build(settings)
         _load(module, checkpoint)
-        classes = checkpoint.classes or framework.classes(settings)
+        classes = checkpoint.classes or library.classes(settings)
         _check_classes(module, classes, checkpoint)
         return MMDetAdapter(
-            module, framework.pipeline(settings), classes, _live_names(module, checkpoint),
+            module, library.pipeline(settings), classes, _live_names(module, checkpoint),
             settings, device,
         )  # fmt: skip
 
@@ -147,7 +151,7 @@ class MMDetAdapter:
         return [_sorted(*one) for one in outputs]
 
 
-class Framework:
+class MMDetection:
     """MMDetection, imported here alone."""
 
     def __init__(self) -> None:
@@ -320,3 +324,22 @@ def _sorted(
         labels=labels.cpu().numpy()[order],
         queries=None if queries is None else queries.cpu().numpy()[order],
     )
+
+
+def _opened(checkpoint: Checkpoint, request: Request) -> MMDetAdapter:
+    config = Path(request.place) if request.place else None
+    return MMDetAdapter.open(
+        checkpoint, config, trust_remote_code=request.trust_remote_code, device=request.device
+    )
+
+
+def _recognizes(checkpoint: Checkpoint) -> bool:
+    return {"type", "backbone"} <= (checkpoint.config or {}).keys()
+
+
+FRAMEWORK = Framework(
+    _opened,
+    takes="[:CONFIG.py]",
+    recognizes=_recognizes,
+    files=lambda place: configurations(Path(place)) if place else [],
+)

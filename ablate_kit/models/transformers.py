@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,13 +16,17 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.forward import ForwardPasses
+from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.hf_folder import (
     check_folder,
     check_model_type,
     told,
     without_hub,
 )
-from detector.data.dataset import Pixels
+from detector.data.dataset import Dataset, Pixels
+
+if TYPE_CHECKING:
+    from ablate_kit.models.transformers_training import TransformersTraining
 
 
 class TransformersAdapter:
@@ -265,3 +269,39 @@ def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) ->
         labels=result["labels"].cpu().numpy()[order],
         queries=None if queries is None else queries.long().cpu().numpy()[order],
     )
+
+
+def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
+    folder = Path(request.place) if request.place else checkpoint.folder
+    if folder is None:
+        raise UserError(
+            f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
+        )
+    return TransformersAdapter.open(
+        checkpoint, folder, trust_remote_code=request.trust_remote_code, device=request.device
+    )
+
+
+def _files(place: str) -> list[Path]:
+    """The configuration and code in a folder."""
+    if not place or not Path(place).is_dir():
+        return []
+    files = sorted(Path(place).iterdir())
+    return [one for one in files if one.suffix in (".json", ".py") and one.is_file()]
+
+
+def _training(
+    adapter: TransformersAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
+) -> "TransformersTraining":
+    from ablate_kit.models.transformers_training import TransformersTraining
+
+    return TransformersTraining(adapter, dataset, device=device, **options)
+
+
+FRAMEWORK = Framework(
+    _opened,
+    takes="[:FOLDER]",
+    recognizes=lambda checkpoint: checkpoint.folder is not None,
+    files=_files,
+    training=_training,
+)

@@ -14,8 +14,7 @@ from ablate_kit.checkpoints.digest import digest_of_archive, sha256
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
-from ablate_kit.models.description import description_files
-from ablate_kit.models.open import framework_of
+from ablate_kit.models.registry import choose
 from ablate_kit.sweeps.recipe import SweepRecipe
 from detector.data.dataset import Dataset
 
@@ -31,14 +30,15 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
     """The same without the images."""
     kind = torch.device(device).type
     named, limit = recipe.model.class_names, recipe.evaluation.max_detections
+    chosen = choose(checkpoint, recipe.model.framework)
     return {
         # What is as it always is leaves no trace, so that runs of before can be continued.
         **({"class_names": ", ".join(read_class_names(named))} if named else {}),
         **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
         "checkpoint": _checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
-        "framework": framework_of(checkpoint, recipe.model.framework),
-        "configuration": _listed(description_files(recipe.model.framework)),
+        "framework": chosen.model,
+        "configuration": _listed(chosen.framework.files(chosen.place)),
         "batch_size": recipe.evaluation.batch_size,
         "score_threshold": recipe.evaluation.score_threshold,
         "device": kind,

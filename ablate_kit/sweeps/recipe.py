@@ -16,13 +16,14 @@ from ablate_kit.ablations.rule import Count, Natural, Rule, Source
 from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
+from ablate_kit.models import own_code
 from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
 from detector.data.fields import Difficult
 from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc, read_classes
-from detector.training.recipe_file import Given, Section, read_recipe, validated
+from detector.training.recipe_file import Change, Given, Section, read_recipe, validated
 
 if TYPE_CHECKING:
     Line = Rule
@@ -157,9 +158,21 @@ class SweepRecipe(Section):
             )
 
 
-def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepRecipe:
-    """The recipe in a YAML file, changed by ``key.key=value`` overrides."""
-    return validated(SweepRecipe, read_recipe(path, list(overrides), "model, data, ablations"))
+def load_sweep(path: Path, overrides: Iterable[str | Change] = ()) -> SweepRecipe:
+    """The recipe in a YAML file, changed by ``key.key=value`` overrides.
+
+    A recipe cannot name code that is run; whoever runs it can.
+    """
+    given = read_recipe(path, list(overrides), "model, data, ablations")
+    recipe = validated(SweepRecipe, given)
+    where = given.where(("model", "framework"))
+    own = (recipe.model.framework or "").partition(":")[0] == own_code.NAME
+    if own and where.startswith(f"{path}:"):
+        raise UserError(
+            f"{where}: a recipe cannot name code to run; whoever runs it can, with --model "
+            f"{recipe.model.framework}"
+        )
+    return recipe
 
 
 class _OneLine(Section):

@@ -111,7 +111,7 @@ def test_a_hugging_face_detector_by_its_own_loss(
 def test_an_interrupted_run_leaves_its_report(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    from ablate_kit.gradients.hybrid import HybridTraining
+    from ablate_kit.models.hybrid_training import HybridTraining
 
     losses = HybridTraining.losses
 

@@ -10,7 +10,7 @@ import pytest
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.mmdet import Framework
+from ablate_kit.models.mmdet import MMDetection
 from ablate_kit.models.open import open_adapter
 
 Write = Callable[..., Path]
@@ -27,7 +27,9 @@ def test_a_configuration_is_a_program(mmdetection: Write, tmp_path: Path) -> Non
     config = tmp_path / "config.py"
     config.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     assert f"{config} is a program, which MMEngine runs" in refused(path, f"mmdet:{config}")
-    assert f"the configuration in {path} is a program" in refused(path, "mmdet")
+    assert f"the configuration in {path}, which is of MMDetection, is a program" in refused(
+        path, "mmdet"
+    )
     assert not (tmp_path / "ran").exists()
 
 
@@ -44,7 +46,8 @@ def test_what_is_missing_is_said(mmdetection: Write, tmp_path: Path) -> None:
 
 def test_a_file_of_mmdetection_is_recognized(mmdetection: Write) -> None:
     message = refused(mmdetection("detr"), None)
-    assert "is of MMDetection; give --model mmdet:CONFIG.py" in message
+    assert "which is of MMDetection, is a program" in message
+    assert "or give --model mmdet:CONFIG.py" in message
 
 
 @pytest.mark.parametrize(
@@ -71,8 +74,8 @@ def test_parts_that_clash_are_one_clear_line(tmp_path: Path, code: str, message:
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from ablate_kit.errors import UserError\n"
-        "from ablate_kit.models.mmdet import Framework\n"
-        "try: Framework()\n"
+        "from ablate_kit.models.mmdet import MMDetection\n"
+        "try: MMDetection()\n"
         "except UserError as error: print(error)\n"
     )
     run = subprocess.run(
@@ -85,4 +88,4 @@ def test_parts_that_clash_are_one_clear_line(tmp_path: Path, code: str, message:
 def test_absence_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mmdet", None)
     with pytest.raises(UserError, match=r"MMDetection models need mmdet; install mmdet 3\.3"):
-        Framework()
+        MMDetection()

@@ -1,6 +1,6 @@
 """The hybrid detector's training, by a recipe or from a checkpoint's weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class HybridTraining:
 
 
 def from_checkpoint(
-    adapter: HybridAdapter, dataset: Dataset, options: dict[str, Any], device: str = "cpu"
+    adapter: HybridAdapter, dataset: Dataset, options: Mapping[str, Any], device: str = "cpu"
 ) -> HybridTraining:
     """Training that goes on from a checkpoint's weights, with the recipe's defaults.
 
@@ -62,7 +62,7 @@ def from_checkpoint(
         raise UserError(f"the checkpoint has {there}, the data {here}; expected the same")
     config = adapter.module.config.to_dict()
     # The data section of a recipe is not looked at where the data set is given.
-    values = {"model": config, "data": {"kind": "shapes"}, "training": options}
+    values = {"model": config, "data": {"kind": "shapes"}, "training": dict(options)}
     training = HybridTraining(parse_recipe(values, "the training options"), dataset, device)
     training.model.load_state_dict(adapter.module.state_dict())
     return training

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.description import description_files
+from ablate_kit.models.registry import FRAMEWORKS
+from ablate_kit.models.source_files import configurations, python_files
 from ablate_kit.sweeps.inputs import environment_of
 from ablate_kit.sweeps.recipe import SweepRecipe
 
@@ -22,22 +23,43 @@ def test_a_configuration_and_what_it_is_based_on(tmp_path: Path) -> None:
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    found = description_files(f"mmdet:{tmp_path / 'old.py'}")
+    found = configurations(tmp_path / "old.py")
     names = [path.relative_to(tmp_path).as_posix() for path in found]
     assert names == ["old.py", "new.py", "base/model.py", "base/more.py", "base/data.py"]
-    assert len(description_files(f"mmdet:{tmp_path / 'loop.py'}")) == 2
+    assert len(configurations(tmp_path / "loop.py")) == 2
 
 
 def test_a_folders_configuration_and_code(tmp_path: Path) -> None:
     for name in ("config.json", "modeling.py", "model.safetensors"):
         (tmp_path / name).write_text("{}")
-    found = description_files(f"transformers:{tmp_path}")
+    found = FRAMEWORKS["transformers"].files(str(tmp_path))
     assert [path.name for path in found] == ["config.json", "modeling.py"]
 
 
 def test_others_have_none(tmp_path: Path) -> None:
-    for model in (None, "hybrid", "transformers", "mmdet", f"mmdet:{tmp_path / 'none.py'}"):
-        assert description_files(model) == []
+    for name, framework in FRAMEWORKS.items():
+        assert framework.files("") == [], name
+        assert framework.files(str(tmp_path / "none.py")) == [], name
+
+
+def test_a_program_and_what_it_imports_from_beside(tmp_path: Path) -> None:
+    texts = {
+        "own.py": "import os, torch\nimport nets.head as head\ndef build():\n    import late\n",
+        "nets/__init__.py": "",
+        "nets/head.py": "from . import neck\nfrom .deep.block import Block\n",
+        "nets/neck.py": "",
+        "nets/other.py": "",
+        "nets/deep/__init__.py": "from own import build\n",
+        "nets/deep/block.py": "from nets import none\n",
+        "late.py": "",
+        "unused.py": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = [path.relative_to(tmp_path).as_posix() for path in python_files(tmp_path / "own.py")]
+    assert found[0] == "own.py"
+    assert set(found) == texts.keys() - {"nets/other.py", "unused.py"}
 
 
 def test_a_sweep_tells_configurations_apart(hybrid: Path, tmp_path: Path) -> None:

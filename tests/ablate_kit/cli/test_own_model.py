@@ -1,0 +1,77 @@
+"""``--model python:FILE.py:NAME`` in the commands."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def own(repository: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The file of docs/your-own-detector.md, and a checkpoint of its network."""
+    docs = (repository / "docs/your-own-detector.md").read_text()
+    code = tmp_path / "my_detector.py"
+    code.write_text(re.search(r"```python\n(.*?)```", docs, re.DOTALL)[1])
+    names: dict[str, Any] = {}
+    exec(compile(code.read_text(), code, "exec"), names)  # noqa: S102
+    torch.save(names["MyNet"]().state_dict(), tmp_path / "my.pth")
+    return code, tmp_path / "my.pth"
+
+
+RECIPE = """
+model: {{checkpoint: {checkpoint}{more}}}
+data: {{kind: shapes, limit: 2}}
+ablations:
+  - {{kind: modules, patterns: ["backbone.*", head]}}
+evaluation: {{resamples: 20}}
+"""
+
+
+def test_evaluated_and_swept(run: Run, own: tuple[Path, Path], tmp_path: Path) -> None:
+    code, weights = own
+    model = ("--model", f"python:{code}:build")
+    out = run("eval", weights, *model, "--shapes", "--limit", 2, "--resamples", 0)
+    assert "my: COCO metrics" in out
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE.format(checkpoint=weights, more=""))
+    out = run("sweep", recipe, *model, "-o", tmp_path / "out")
+    assert "3 variants on 2 images" in out
+    again = run("sweep", recipe, *model, "-o", tmp_path / "out")
+    assert "going on: 3 of 3" in again or "are done" in again
+
+
+def test_a_recipe_names_no_code(
+    refuse: Run, run: Run, own: tuple[Path, Path], tmp_path: Path
+) -> None:
+    code, weights = own
+    ran = tmp_path / "ran"
+    code.write_text(f"open({str(ran)!r}, 'w').close()\n{code.read_text()}")
+    recipe = tmp_path / "r.yaml"
+    framework = f"python:{code}:build"
+    recipe.write_text(RECIPE.format(checkpoint=weights, more=f", framework: '{framework}'"))
+    told = refuse("sweep", recipe, "-o", tmp_path / "out")
+    assert "r.yaml:2:" in told
+    assert (
+        f"a recipe cannot name code to run; whoever runs it can, with --model {framework}" in told
+    )
+    assert not ran.exists()
+    assert not (tmp_path / "out").exists()
+    run("sweep", recipe, "--set", f"model.framework='{framework}'", "--dry-run")
+    assert ran.exists()
+
+
+def test_what_nothing_recognizes(refuse: Run, own: tuple[Path, Path]) -> None:
+    told = refuse("eval", own[1], "--shapes", "--limit", 1)
+    assert "my.pth is not a hybrid detector" in told
+    assert "--model python:FILE.py:NAME" in told
+
+
+def test_no_training_is_known(refuse: Run, own: tuple[Path, Path], tmp_path: Path) -> None:
+    model = f"python:{own[0]}:build"
+    told = refuse("gradients", own[1], "--model", model, "--shapes", "-o", tmp_path / "g")
+    assert f"no training is known for models of {model}" in told
