@@ -191,6 +191,6 @@ def check_base(checkpoint: Checkpoint, receipt: Receipt) -> None:
     found = digest_of_archive(checkpoint.archive)
     if found != receipt.base:
         raise UserError(
-            f"{checkpoint.path} has SHA-256 {found}; the receipt is for {receipt.base} "
-            f"({receipt.base_path})"
+            f"{checkpoint.path} has SHA-256 {found[:12]}...; the receipt is for "
+            f"{receipt.base[:12]}... ({receipt.base_path})"
         )

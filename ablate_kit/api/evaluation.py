@@ -143,7 +143,6 @@ def sweep(
                 max_detections=max_detections,
             )
             store = _ledger(folder, model, data, settings)
-            store.write_truth(ground_truth(data.dataset))
         done = evaluate_variants(
             model.adapter,
             data.dataset,

@@ -191,8 +191,8 @@ def _remade(
             found = digest_of_archive(opened.archive)
             if found != origin["sha256"]:
                 raise UserError(
-                    f"{opened.path} has SHA-256 {found}; the receipt took tensors from "
-                    f"{origin['sha256']} ({origin['path']})"
+                    f"{opened.path} has SHA-256 {found[:12]}...; the receipt took tensors from "
+                    f"{origin['sha256'][:12]}... ({origin['path']})"
                 )
             _, content = grafted(
                 checkpoint,

@@ -192,7 +192,7 @@ class OpenSweep:
             UserError: a file changed on disk meanwhile, or a worker found another one.
         """
         evaluation = self.recipe.evaluation
-        truth = ledger.write_truth(ground_truth(self.dataset, evaluation.max_detections))
+        truth = ledger.begin(ground_truth(self.dataset, evaluation.max_detections))
 
         def unchanged() -> None:
             now = self._inputs(options.workers)

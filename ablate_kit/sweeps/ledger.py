@@ -222,7 +222,7 @@ class Ledger:
                 raise UserError(f"{path}:{number} is not a line of a ledger") from None
         return found
 
-    def write_truth(self, truth: GroundTruth) -> GroundTruth:
+    def begin(self, truth: GroundTruth) -> GroundTruth:
         """Keeps the annotations, and returns them as they will be read again."""
         text = safe.to_json(truth.to_coco()) + "\n"
         path = self.folder / "truth.json"

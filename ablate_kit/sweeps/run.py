@@ -72,6 +72,7 @@ def sweep(
     truth = ground_truth(dataset, max_detections)
     batches = Batches(len(dataset), batch_size)
     store = store or MemoryStore()
+    store.begin(truth)
     scores = Scores(store, truth, batches, fixed_threshold=fixed_threshold, threshold=threshold)
     wanted = [baseline, *variants]
     with Worker(adapter, dataset, batches, options, max_detections=max_detections) as worker:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
 from ablate_kit.sweeps.scheduler import BatchResult, Lacking
@@ -12,6 +12,9 @@ from ablate_kit.sweeps.variant import Variant
 
 
 class Store(Protocol):
+    def begin(self, truth: GroundTruth) -> GroundTruth:
+        """Keeps what detections are held against; returns it as it will be read again."""
+
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
         """The batches, of so many, that are to be done, by the variants that they lack."""
 
@@ -42,6 +45,9 @@ class MemoryStore:
         self._notes: dict[str, None] = {}
         self._batches: dict[str, dict[int, Detections]] = {}
         self._finished: dict[str, tuple[Evaluation, Detections]] = {}
+
+    def begin(self, truth: GroundTruth) -> GroundTruth:
+        return truth
 
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
         found: dict[tuple[Variant, ...], list[int]] = {}

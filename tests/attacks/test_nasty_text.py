@@ -109,7 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "images": str(folder / "images")},
         "ablations": [{"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
                       {"kind": "component", "patterns": ["encoder"], "name": NASTY[0]},
-                      {"kind": "component", "patterns": ["neck"], "name": NASTY[3]},
+                      {"kind": "component", "patterns": ["neck"], "name": NASTY[7]},
                       {"kind": "component", "patterns": ["backbone"], "name": NASTY[10]}],
         "evaluation": {"batch_size": 3, "resamples": 10},
     }  # fmt: skip

@@ -66,7 +66,7 @@ def ledger(tmp_path: Path) -> Ledger:
         [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 8], "score": 0.5}], truth
     )
     made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})
-    made.write_truth(truth)
+    made.begin(truth)
     ablation = Ablation("cut", "units", (Edit("w", Random(1, 1, 0)),))
     for one in (UNMODIFIED, Variant.of(ablation)):
         made.finish(one, evaluate(truth, found), found)
