@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ablate_kit.ablations.ablation import Blocks, Edit
 from ablate_kit.ablations.select import select
 from ablate_kit.anatomy import head_counts
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError, did_you_mean
@@ -126,6 +127,7 @@ def attentions(
     config: Mapping[str, Any] | None = None,
     heads: int | None = None,
     modules: Callable[[str], Sequence[Any]] | None = None,
+    anatomy: Anatomy = USUAL,
 ) -> list[Attention]:
     """All attention modules among these tensors, in their order.
 
@@ -135,16 +137,17 @@ def attentions(
         heads: the number of heads of every module, whatever the config says.
         modules: those that a tensor of the checkpoint lies in, where it holds them whole: what
             they say of themselves comes before the config.
+        anatomy: of the framework that the model is of.
     """
     config = config or {}
     scheme = scheme_of(tensors)
     found = []
-    for prefix, layout in attention_modules(tensors):
+    for prefix, layout in attention_modules(tensors, anatomy.layouts):
         own = tensors_of(prefix, layout, tensors)
         told = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
         if not heads:
             said = _of_saved(prefix, own, modules) if modules else {}
-            told |= said or head_counts.of_config(prefix, layout.name, config)
+            told |= said or anatomy.heads(prefix, layout.name, config)
         if not told and scheme:
             told = dict(scheme.heads)
         clamped = config.get("decoder_method") == "discrete"
@@ -170,12 +173,13 @@ def select_attentions(
     heads: int | None = None,
     layers: Collection[int] | None = None,
     modules: Callable[[str], Sequence[Any]] | None = None,
+    anatomy: Anatomy = USUAL,
 ) -> list[Attention]:
     """The attention modules that hold any of the tensors that a pattern names.
 
     Raises ``UserError`` where none does.
     """
-    found = {one.prefix: one for one in attentions(tensors, config, heads, modules)}
+    found = {one.prefix: one for one in attentions(tensors, config, heads, modules, anatomy)}
     names = select(pattern, tensors, where, layers)
     chosen = {
         prefix: found[prefix] for name in names for prefix in _owners(name) if prefix in found

@@ -10,13 +10,19 @@ from ablate_kit.ablations.attention import TensorLike, attentions
 from ablate_kit.ablations.factors import Factor
 from ablate_kit.ablations.rule import Rule, Source
 from ablate_kit.ablations.select import spans
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.errors import UserError, did_you_mean
 
 Mode = Literal["progressive", "each", "backward"]
 
 
 def layers(
-    tensors: Mapping[str, TensorLike], base: str, part: str, mode: Mode, where: str
+    tensors: Mapping[str, TensorLike],
+    base: str,
+    part: str,
+    mode: Mode,
+    where: str,
+    anatomy: Anatomy = USUAL,
 ) -> list[Ablation]:
     """The same part of more and more layers becomes zero.
 
@@ -31,13 +37,14 @@ def layers(
         part: what of each layer, such as ``cross_attn``.
         mode: in which sets.
         where: what holds the tensors, for error messages.
+        anatomy: of the framework that the model is of.
     """
     of_layer = _parts(tensors, base, part, where)
     return [
         Ablation(
             f"{base}.{spans(chosen)}.{part}",
             "layers",
-            tuple(edit for layer in chosen for edit in _removal(of_layer[layer], tensors)),
+            tuple(edit for layer in chosen for edit in _removal(of_layer[layer], tensors, anatomy)),
             factors={
                 "target": f"{base}.*.{part}",
                 "part": part,
@@ -95,10 +102,13 @@ def _sets(present: Sequence[int], mode: Mode) -> Iterator[list[int]]:
     yield from (sorted(order[: i + 1]) for i in range(len(order)))
 
 
-def _removal(names: Sequence[str], tensors: Mapping[str, TensorLike]) -> Iterator[Edit]:
+def _removal(
+    names: Sequence[str], tensors: Mapping[str, TensorLike], anatomy: Anatomy
+) -> Iterator[Edit]:
+    own = {name: tensors[name] for name in names}
     sampling = [
         attention
-        for attention in attentions({name: tensors[name] for name in names}, heads=1)
+        for attention in attentions(own, heads=1, anatomy=anatomy)
         if attention.samples_without_projection
     ]
     for name in names:
@@ -120,4 +130,6 @@ class Layers(Rule):
 
     def make(self, source: Source) -> list[Ablation]:
         checkpoint = source.checkpoint
-        return layers(checkpoint.tensors, self.base, self.part, self.mode, str(checkpoint))
+        return layers(
+            checkpoint.tensors, self.base, self.part, self.mode, str(checkpoint), source.anatomy
+        )

@@ -14,7 +14,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.rule import Naturals, Rule, Source
 from ablate_kit.ablations.select import select
-from ablate_kit.anatomy.parts import LEVEL_LISTS
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.errors import UserError
 
 
@@ -23,6 +23,7 @@ def levels(
     base: str,
     where: str,
     chosen: Iterable[int] | None = None,
+    anatomy: Anatomy = USUAL,
 ) -> list[Ablation]:
     """One ablation per level: its projection under ``base`` gives zero.
 
@@ -42,7 +43,7 @@ def levels(
             found.setdefault(int(number), []).append(name)
     if not found:
         select(base, tensors, where)  # which tells what is near
-        raise UserError(f'"{base}" in {where} is no list of projections{_lists(tensors)}')
+        raise UserError(f'"{base}" in {where} is no list of projections{_lists(tensors, anatomy)}')
     for level in chosen or ():
         if level not in found:
             raise UserError(
@@ -60,12 +61,12 @@ def levels(
     ]
 
 
-def _lists(tensors: Mapping[str, TensorLike]) -> str:
+def _lists(tensors: Mapping[str, TensorLike], anatomy: Anatomy) -> str:
     bases: dict[str, None] = {}
     for name in tensors:
         parts = name.split(".")
         for i, part in enumerate(parts[:-1]):
-            if part in LEVEL_LISTS and parts[i + 1].isdecimal():
+            if part in anatomy.level_lists and parts[i + 1].isdecimal():
                 bases[".".join(parts[: i + 1])] = None
     return f"; it may mean {', '.join(bases)}" if bases else ""
 
@@ -80,4 +81,4 @@ class Levels(Rule):
 
     def make(self, source: Source) -> list[Ablation]:
         checkpoint = source.checkpoint
-        return levels(checkpoint.tensors, self.base, str(checkpoint), self.levels)
+        return levels(checkpoint.tensors, self.base, str(checkpoint), self.levels, source.anatomy)

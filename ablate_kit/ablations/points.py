@@ -18,17 +18,18 @@ from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.rule import Count, Naturals, Rule, Source
 from ablate_kit.ablations.select import file_name, spans
-from ablate_kit.anatomy.parts import LEVEL_COUNTS
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy, evenly
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
 Share = Literal["renormalized", "lost"]
 
-_OF_HYBRID = 4  # levels of the hybrid detector, whose config tells the number of its queries
-
 
 def points_per_level(
-    attention: Attention, config: Mapping[str, Any] | None, levels: int | None = None
+    attention: Attention,
+    config: Mapping[str, Any] | None,
+    levels: int | None = None,
+    anatomy: Anatomy = USUAL,
 ) -> tuple[int, ...]:
     """How many points a head has on each level, in the order of its rows.
 
@@ -48,19 +49,13 @@ def points_per_level(
             f"{attention.name_of('attention_weights.weight')} has {rows} rows, which cannot be "
             f"divided among {attention.head_count()} heads"
         )
-    config = config or {}
-    listed = config.get("decoder_n_points")
-    if levels is None and isinstance(listed, list) and sum(listed) == total:
-        return tuple(listed)
-    count = levels or next((config[key] for key in LEVEL_COUNTS if config.get(key)), None)
-    if count is None and "position" in config and "queries" in config:
-        count = _OF_HYBRID
-    if type(count) is not int or total % count:
+    split = evenly(total, levels) if levels else anatomy.sampling_points(total, config or {})
+    if split is None:
         raise UserError(
             f"cannot tell on how many levels {attention.prefix} samples its {total} points per "
             "head; give --num-levels"
         )
-    return (total // count,) * count
+    return split
 
 
 def removed(
@@ -162,7 +157,7 @@ def _sampling(
     if scheme:
         num_levels = num_levels or scheme.levels
     return [
-        (attention, points_per_level(attention, config, num_levels))
+        (attention, points_per_level(attention, config, num_levels, source.anatomy))
         for attention in source.attentions(pattern, num_heads)
     ]
 

@@ -15,7 +15,7 @@ from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.rule import Naturals, Rule, Source
 from ablate_kit.ablations.select import select, spans
-from ablate_kit.anatomy.parts import QUERY_TABLES
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
@@ -37,12 +37,17 @@ def query_tables(
     *,
     pattern: str | None = None,
     config: Mapping[str, Any] | None = None,
+    anatomy: Anatomy = USUAL,
 ) -> Tables:
     """The tables of queries, by their usual names or by a pattern.
 
     Raises ``UserError`` where there is none, or where rows do not stand for queries.
     """
-    chosen = select(pattern, tensors, where) if pattern else [*filter(_is_table, tensors)]
+    chosen = (
+        select(pattern, tensors, where)
+        if pattern
+        else [name for name in tensors if _is_table(name, anatomy)]
+    )
     if not chosen:
         raise UserError(
             f"no tensor of {where} is a table of object queries: a model that selects its queries "
@@ -92,8 +97,8 @@ def _check(tables: Tables, numbers: Collection[int]) -> None:
             )
 
 
-def _is_table(name: str) -> bool:
-    return any(name == table or name.endswith(f".{table}") for table in QUERY_TABLES)
+def _is_table(name: str, anatomy: Anatomy) -> bool:
+    return any(name == table or name.endswith(f".{table}") for table in anatomy.query_tables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,11 @@ class Queries(Rule):
     def make(self, source: Source) -> list[Ablation]:
         checkpoint = source.checkpoint
         tables = query_tables(
-            checkpoint.tensors, str(checkpoint), pattern=self.pattern, config=checkpoint.settings
+            checkpoint.tensors,
+            str(checkpoint),
+            pattern=self.pattern,
+            config=checkpoint.settings,
+            anatomy=source.anatomy,
         )
         chosen = self.queries or list(range(tables.count))
         if self.together:

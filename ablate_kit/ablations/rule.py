@@ -15,6 +15,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, select_attentions
 from ablate_kit.ablations.select import select
 from ablate_kit.anatomy import head_counts
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from detector.bounds import Count as Count
@@ -53,11 +54,12 @@ class Live(Protocol):
 @dataclass(frozen=True)
 class Source:
     """What ablations are made for; ``open`` gives the model with images, where there are some, and
-    ``live`` the model alone."""
+    ``live`` the model alone; ``anatomy`` tells where models of its framework keep their parts."""
 
     checkpoint: Checkpoint
     open: Callable[[], Reference] | None = None
     live: Callable[[], Live] | None = None
+    anatomy: Anatomy = USUAL
 
     def reference(self) -> Reference:
         if self.open is None:
@@ -94,6 +96,7 @@ class Source:
             config=checkpoint.settings,
             heads=num_heads,
             modules=checkpoint.modules_above,
+            anatomy=self.anatomy,
         )
         return [one if one.told else self._asked(one) for one in found]
 

@@ -8,12 +8,14 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
 from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.rule import Patterns, Rule, Source
-from ablate_kit.anatomy.parts import FEED_FORWARDS, LAST_LAYERS, SCALED_ATTENTIONS
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
 
-def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Ablation]:
+def skips(
+    modules: Iterable[str], tensors: Mapping[str, TensorLike], anatomy: Anatomy = USUAL
+) -> list[Ablation]:
     """One ablation per branch, after which it adds nothing to the stream.
 
     Of the hybrid detector's layers the branch's layer scale becomes zero: its deformable attention
@@ -31,30 +33,36 @@ def skips(modules: Iterable[str], tensors: Mapping[str, TensorLike]) -> list[Abl
             f"branches of {scheme.what} cannot be skipped under its names; "
             "convert it with ablate convert first"
         )
-    known = attentions(tensors, heads=1)
+    known = attentions(tensors, heads=1, anatomy=anatomy)
     return [
         Ablation(
-            f"{module}-skip", "skip", _silenced(module, tensors, known), factors=of_module(module)
+            f"{module}-skip",
+            "skip",
+            _silenced(module, tensors, known, anatomy),
+            factors=of_module(module),
         )
         for module in modules
     ]
 
 
 def _silenced(
-    module: str, tensors: Mapping[str, TensorLike], known: Iterable[Attention]
+    module: str,
+    tensors: Mapping[str, TensorLike],
+    known: Iterable[Attention],
+    anatomy: Anatomy,
 ) -> tuple[Edit, ...]:
     """The edits after which the branch's output is zero."""
     layer, _, part = module.rpartition(".")
     scales = [name for i in range(1, 4) if (name := f"{layer}.scale{i}.weight") in tensors]
     if scales:
-        return (Edit(_scale(module, part, scales)),)
+        return (Edit(_scale(module, part, scales, anatomy)),)
     if any(name.startswith(f"{layer}.gateway.") for name in tensors) and part == "encoder_attn":
         raise UserError(f"{module} cannot be skipped: a gate joins its output, not a sum")
     own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
     found = [one for one in known if f"{one.prefix}.".startswith(f"{module}.")]
     if len(found) == 1 and all(name.startswith(f"{found[0].prefix}.") for name in own):
         return _without_attention(found[0])
-    last = None if found else _leading_back(module, own, tensors)
+    last = None if found else _leading_back(module, own, tensors, anatomy)
     if last is None:
         raise UserError(
             f"{module} cannot be skipped: neither is it an attention, nor is it known which of its "
@@ -64,14 +72,15 @@ def _silenced(
     return (Edit(last), *([Edit(bias)] if bias in tensors else []))
 
 
-def _scale(module: str, part: str, scales: list[str]) -> str:
-    if part in FEED_FORWARDS:
+def _scale(module: str, part: str, scales: list[str], anatomy: Anatomy) -> str:
+    if part in anatomy.feed_forwards:
         return scales[-1]
-    if part in SCALED_ATTENTIONS:
+    if part in anatomy.scaled_attentions:
         return scales[1 if part == "cross_attn" else 0]
     raise UserError(
-        f"{module} is not a residual branch; of its layer, {' and '.join(SCALED_ATTENTIONS)} or "
-        f"{' and '.join(FEED_FORWARDS)} can be skipped"
+        f"{module} is not a residual branch; of its layer, "
+        f"{' and '.join(anatomy.scaled_attentions)} or {' and '.join(anatomy.feed_forwards)} "
+        "can be skipped"
     )
 
 
@@ -85,7 +94,10 @@ def _without_attention(attention: Attention) -> tuple[Edit, ...]:
 
 
 def _leading_back(
-    module: str, own: Mapping[str, TensorLike], tensors: Mapping[str, TensorLike]
+    module: str,
+    own: Mapping[str, TensorLike],
+    tensors: Mapping[str, TensorLike],
+    anatomy: Anatomy,
 ) -> str | None:
     """The weight of a feed-forward branch's last layer.
 
@@ -102,7 +114,7 @@ def _leading_back(
         owner = module.rpartition(".")[0]
         beside = [tensors[name].shape for name in tensors if _is_layer(name, owner)]
         found = [name for name, (out, width) in layers.items() if (width, out) in beside]
-        return found[0] if found and _named_last(found[0]) else None
+        return found[0] if found and _named_last(found[0], anatomy) else None
     found = [
         name
         for name, (out, width) in layers.items()
@@ -113,7 +125,9 @@ def _leading_back(
             if other != name
         )
     ]
-    return found[0] if len(found) == 1 else next(filter(_named_last, found), None)
+    if len(found) == 1:
+        return found[0]
+    return next((name for name in found if _named_last(name, anatomy)), None)
 
 
 def _is_layer(name: str, owner: str) -> bool:
@@ -121,8 +135,8 @@ def _is_layer(name: str, owner: str) -> bool:
     return name.startswith(f"{owner}.") and rest.endswith(".weight") and rest.count(".") == 1
 
 
-def _named_last(name: str) -> bool:
-    return any(name.endswith(f"{last}.weight") for last in LAST_LAYERS)
+def _named_last(name: str, anatomy: Anatomy) -> bool:
+    return any(name.endswith(f"{last}.weight") for last in anatomy.last_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,4 +147,4 @@ class Skip(Rule):
     patterns: Patterns
 
     def make(self, source: Source) -> list[Ablation]:
-        return skips(source.modules(self.patterns), source.checkpoint.tensors)
+        return skips(source.modules(self.patterns), source.checkpoint.tensors, source.anatomy)

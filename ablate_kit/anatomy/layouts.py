@@ -1,6 +1,6 @@
 """Under which names attention modules keep their weights."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -95,10 +95,12 @@ def full_name(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def attention_modules(names: Collection[str]) -> Iterator[tuple[str, Layout]]:
+def attention_modules(
+    names: Collection[str], layouts: Sequence[Layout] = LAYOUTS
+) -> Iterator[tuple[str, Layout]]:
     """The prefix and the layout of every attention module among a checkpoint's tensors."""
     for name in names:
-        for layout in LAYOUTS:
+        for layout in layouts:
             first, *others = layout.required
             if name != first and not name.endswith(f".{first}"):
                 continue

@@ -18,6 +18,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.registry import anatomy_of
 from ablate_kit.sweeps.recipe import rule_of
 from ablate_kit.sweeps.reference import Images as Reference
 
@@ -152,7 +153,8 @@ class Model:
         with open_checkpoint(self.path, self.weights) as checkpoint:
             opened = None if images is None else Reference(self.adapter, images.dataset)
             reference = None if opened is None else lambda: opened
-            return rule.make(Source(checkpoint, reference, lambda: self.adapter))
+            anatomy = anatomy_of(checkpoint, self.framework)
+            return rule.make(Source(checkpoint, reference, lambda: self.adapter, anatomy))
 
 
 def load(

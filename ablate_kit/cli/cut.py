@@ -92,6 +92,7 @@ def heads(
     from ablate_kit.ablations.attention import select_attentions
     from ablate_kit.ablations.select import file_name, parse_spans
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.registry import anatomy_of
 
     if sum((chosen is not None, percent is not None, each)) != 1:
         raise UserError("give one of --heads, --percent and --each")
@@ -106,6 +107,7 @@ def heads(
             heads=num_heads,
             layers=parse_spans(layers, "--layers") if layers else None,
             modules=opened.modules_above,
+            anatomy=anatomy_of(opened),
         )
         label = file_name(pattern, layers)
         if chosen is not None:
@@ -163,9 +165,12 @@ def layers(
     """Remove the same part of more and more layers."""
     from ablate_kit.ablations import layers as layers_rule
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.registry import anatomy_of
 
     with open_checkpoint(checkpoint, weights) as opened:
-        made = layers_rule.layers(opened.tensors, base, part, mode.value, str(opened))
+        made = layers_rule.layers(
+            opened.tensors, base, part, mode.value, str(opened), anatomy_of(opened)
+        )
         write_all(opened, made, output, as_json, dry_run)
 
 

@@ -140,9 +140,11 @@ def _write_rule(
 ) -> None:
     from ablate_kit.ablations.rule import Source as Made
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.registry import anatomy_of
 
     with open_checkpoint(checkpoint, weights) as opened:
-        write_all(opened, rule.make(Made(opened)), output, as_json, dry_run)
+        source = Made(opened, anatomy=anatomy_of(opened))
+        write_all(opened, rule.make(source), output, as_json, dry_run)
 
 
 def spans_of(text: str | None, what: str) -> list[int] | None:

@@ -49,6 +49,7 @@ def mean(
     from ablate_kit.ablations.rule import Source as Made
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.open import open_adapter
+    from ablate_kit.models.registry import anatomy_of
     from ablate_kit.sweeps.reference import Images
 
     if sum((heads is not None, each, channels is not None)) != 1:
@@ -79,4 +80,5 @@ def mean(
             adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
             return Images(adapter, dataset)
 
-        write_all(opened, rule.make(Made(opened, reference)), output, as_json, dry_run)
+        source = Made(opened, reference, anatomy=anatomy_of(opened, model))
+        write_all(opened, rule.make(source), output, as_json, dry_run)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Framework:
             They are read, and not run.
         training: of an adapter that ``open`` gave, on a data set, by options (``batch_size``,
             ``lr``, ``seed``) and a device; None where no training is known.
+        anatomy: where its models keep their parts, for the kinds of ablations.
     """
 
     open: "Callable[[Checkpoint, Request], Adapter]"
@@ -56,3 +58,4 @@ class Framework:
     recognizes: Callable[[Checkpoint], bool] = _never
     files: Callable[[str], list[Path]] = _none
     training: "Train | None" = None
+    anatomy: Anatomy = USUAL

@@ -4,23 +4,22 @@ A framework is one file with a ``Framework``, and a line here or, in another pac
 of the group ``ablate_kit.adapters`` (``toy = toy_detectors:FRAMEWORK``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models import own_code
 from ablate_kit.models.framework import Framework
 from ablate_kit.registry import Registry
 
-FRAMEWORKS: Registry[Framework] = Registry(
-    "adapters",
-    places={
-        "hybrid": "ablate_kit.models.hybrid:FRAMEWORK",
-        "transformers": "ablate_kit.models.transformers:FRAMEWORK",
-        "mmdet": "ablate_kit.models.mmdet:FRAMEWORK",
-    },
-)
+BUILT_IN = {
+    "hybrid": "ablate_kit.models.hybrid:FRAMEWORK",
+    "transformers": "ablate_kit.models.transformers:FRAMEWORK",
+    "mmdet": "ablate_kit.models.mmdet:FRAMEWORK",
+}
+FRAMEWORKS: Registry[Framework] = Registry("adapters", places=BUILT_IN)
 
 # For --help, which waits for no import of a framework; a test holds it against their own words.
 USAGE = "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]"
@@ -58,6 +57,21 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     )
 
 
+def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:
+    """Where the parts of a checkpoint are: as the framework that ``--model`` says has them, or an
+    installed package that recognizes the checkpoint.
+
+    Those that are built in keep to the usual names, so that none of them (nor torch) is imported to
+    cut a checkpoint.
+    """
+    if model:
+        return _named(model).framework.anatomy
+    for _, framework in _frameworks(name for name in FRAMEWORKS if name not in BUILT_IN):
+        if not isinstance(framework, UserError) and framework.recognizes(checkpoint):
+            return framework.anatomy
+    return USUAL
+
+
 def _named(model: str) -> Chosen:
     name, _, place = model.partition(":")
     if name == own_code.NAME:
@@ -78,9 +92,11 @@ def _expected() -> str:
     return f"{', '.join(usages)} or {OWN}"
 
 
-def _frameworks() -> Iterator[tuple[str, Framework | UserError]]:
-    """All, one by one; of an installed package that is broken, which is in no other's way, why."""
-    for name in FRAMEWORKS:
+def _frameworks(
+    names: Iterable[str] = FRAMEWORKS,
+) -> Iterator[tuple[str, Framework | UserError]]:
+    """These, one by one; in place of one that is broken, which is in no other's way, what is."""
+    for name in names:
         try:
             yield name, FRAMEWORKS[name]
         except UserError as error:

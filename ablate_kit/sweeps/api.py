@@ -26,6 +26,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.device import check_device, thread_count
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.registry import anatomy_of
 from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps.engine import Pool
 from ablate_kit.sweeps.inputs import inputs_of
@@ -123,7 +124,12 @@ class OpenSweep:
             looked.append(Images(self.adapter, images, self.recipe.evaluation.batch_size))
             return looked[-1]
 
-        self._source = Source(self.checkpoint, reference, lambda: self.adapter)
+        self._source = Source(
+            self.checkpoint,
+            reference,
+            lambda: self.adapter,
+            anatomy_of(self.checkpoint, self.recipe.model.framework),
+        )
         self.ablations = self.recipe.make(self._source)  # mistakes show before a model is made
         if self.recipe.reference and not looked:
             raise UserError("reference is set, and no rule takes a mean over its images")

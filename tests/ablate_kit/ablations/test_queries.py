@@ -58,6 +58,7 @@ def test_every_query_is_a_variant_or_some_at_once(live: Open) -> None:
         "query1-2,5-zero",
         "queries",
         (Edit("model.query_position_embeddings.weight", Blocks(0, ((1, 2), (2, 3), (5, 6)))),),
+        factors={"queries": "1-2,5", "how": "zero"},
     )
 
 

@@ -10,12 +10,16 @@ import torch
 from PIL import Image
 
 from ablate_kit import registry
+from ablate_kit.ablations.ablation import Blocks, Edit
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
+from ablate_kit.anatomy.layouts import Layout
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.models.detect import detect_all
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.registry import FRAMEWORKS, USAGE, choose
+from ablate_kit.models.registry import BUILT_IN, FRAMEWORKS, USAGE, choose
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.inputs import environment_of
@@ -30,6 +34,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.models.framework import Framework
 from ablate_kit.models.wrap import wrap
 
@@ -38,10 +43,10 @@ class Brightness(nn.Module):
     def __init__(self):
         super().__init__()
         self.mix = nn.Conv2d(3, 1, 1)
-        self.scale = nn.Parameter(torch.ones(1))
+        self.beams = nn.Parameter(torch.ones(2, 1))
 
     def forward(self, images):
-        return self.scale * self.mix(images)[:, 0]
+        return self.beams.mean() * self.mix(images)[:, 0]
 
 
 def pixels(image):
@@ -71,6 +76,7 @@ FRAMEWORK = Framework(
     takes="[:NOTES]",
     recognizes=lambda checkpoint: "mix.weight" in checkpoint.tensors,
     files=lambda place: [Path(place)] if place else [],
+    anatomy=Anatomy(query_tables=("beams",)),
 )
 '''
 
@@ -91,7 +97,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = {
         "mix.weight": torch.full((1, 3, 1, 1), 1 / 3),
         "mix.bias": torch.zeros(1),
-        "scale": torch.ones(1),
+        "beams": torch.ones(2, 1),
     }
     torch.save(weights, tmp_path / "toy.pth")
     yield tmp_path / "toy.pth"
@@ -124,7 +130,10 @@ def recipe_of(toy: Path, lights: dict[str, Any], framework: str | None) -> Sweep
         {
             "model": {"checkpoint": str(toy), "framework": framework},
             "data": lights,
-            "ablations": [{"kind": "component", "patterns": ["mix"]}],
+            "ablations": [
+                {"kind": "component", "patterns": ["mix"]},
+                {"kind": "queries", "how": "zero"},
+            ],
         }
     )
 
@@ -146,7 +155,7 @@ def test_it_is_swept(
     with open_sweep(recipe_of(toy, lights, framework)) as opened:
         outcome = opened.run(opened.ledger(tmp_path / "run"))
     found = {one.name: one.evaluation.overall["AP"] for one in outcome.ledger.results()}
-    assert found == {"unmodified": 1, "mix": 0}
+    assert found == {"unmodified": 1, "mix": 0, "query0-zero": 0, "query1-zero": 0}
 
 
 def test_its_files_are_in_the_fingerprint(
@@ -194,3 +203,17 @@ def test_a_broken_adapter_is_told_where_nothing_else_fits(toy: Path, tmp_path: P
 def test_help_says_what_the_frameworks_do() -> None:
     built_in = ("hybrid", "transformers", "mmdet")
     assert ", ".join(f"{name}{FRAMEWORKS[name].takes}" for name in built_in) == USAGE
+
+
+def test_those_that_are_built_in_keep_to_the_usual_names() -> None:
+    """So that none of them is imported to cut a checkpoint."""
+    assert {name for name in BUILT_IN if FRAMEWORKS[name].anatomy is not USUAL} == set()
+
+
+def test_layouts_and_heads_of_a_frameworks_own() -> None:
+    layout = Layout("packed", ("kernel",), ("out.weight",))
+    anatomy = Anatomy(layouts=(layout,), heads=lambda prefix, name, config: {"n": config["n"]})
+    tensors = {"a.kernel": torch.zeros(12, 4), "a.out.weight": torch.zeros(4, 4)}
+    assert attentions(tensors, {"n": 2}) == []
+    (found,) = attentions(tensors, {"n": 2}, anatomy=anatomy)
+    assert found.remove([1]) == (Edit("a.out.weight", Blocks(1, ((2, 4),))),)
