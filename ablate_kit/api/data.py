@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
-from ablate_kit.sweeps.recipe import Data
 from detector.data.dataset import Dataset
+from detector.training.data_sections import CocoImages, OneSet, ShapesImages, VocImages
 from detector.training.recipe_file import Given, validated
 
 Path = str | PathLike[str]
@@ -21,7 +21,7 @@ class Images:
     """
 
     dataset: Dataset
-    section: Data
+    section: OneSet
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -56,7 +56,7 @@ def coco(
         >>> ak.coco("instances_val2017.json", "val2017", limit=100)  # doctest: +SKIP
     """
     return _images(
-        kind="coco",
+        CocoImages,
         annotations=fspath(annotations),
         images=fspath(images),
         limit=limit,
@@ -90,7 +90,7 @@ def voc(
         >>> ak.voc("VOCdevkit", "2007:val")  # doctest: +SKIP
     """
     return _images(
-        kind="voc",
+        VocImages,
         root=fspath(root),
         split=split,
         limit=limit,
@@ -108,10 +108,10 @@ def shapes(limit: int | None = None) -> Images:
         >>> len(ak.shapes(limit=20))
         20
     """
-    return _images(kind="shapes", limit=limit)
+    return _images(ShapesImages, limit=limit)
 
 
-def _images(**section: Any) -> Images:
+def _images(kind: type[OneSet], **section: Any) -> Images:
     given = {name: value for name, value in section.items() if value is not None}
-    made = validated(Data, Given(given, "data", {}))
+    made = validated(kind, Given(given, "data", {}))
     return Images(made.dataset(), made)

@@ -2,17 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate_kit import text as safe
-from ablate_kit.cli.dataset import Orientation, VocClasses
+from ablate_kit.cli.dataset import Orientation, VocClasses, images_given
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
     from detector.data.check import Problem, Report, Source
-    from detector.data.image_files import Exif
 
 _SHOWN = 3  # problems of a kind that are printed
 
@@ -80,10 +79,8 @@ def _sources(
 ) -> "list[tuple[Source, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
-    from detector.data.check_coco import CocoSource
-    from detector.data.check_voc import VocSource
-    from detector.data.voc import read_classes
-    from detector.training.recipe import ShapesData, VocData, load_recipe
+    from detector.training.data_sections import ShapesData, ShapesImages
+    from detector.training.recipe import load_recipe
 
     coco_given, voc_given = bool(annotations or images), bool(voc or split)
     if (recipe is not None) + coco_given + voc_given != 1:
@@ -94,35 +91,16 @@ def _sources(
         raise UserError("--voc-classes goes with --voc")
     if exif and recipe is not None:
         raise UserError("--exif goes with --annotations and --voc; a recipe has data.exif")
-    turned = cast("Exif", exif or "ignore")
     if settings and recipe is None:
         raise UserError("--set changes a recipe; give one")
     if recipe is not None:
         data = load_recipe(recipe, settings).data
-        limits = (getattr(data, "train_limit", None), getattr(data, "val_limit", None))
-        sources: list[Source]
         if isinstance(data, ShapesData):
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
-        if isinstance(data, VocData):
-            sources = [
-                VocSource(data.folder(), name, data.difficult, data.names(), data.exif)
-                for name in (data.train, data.val)
-            ]
-        else:
-            train, train_images, val, val_images = data.paths()
-            sources = [
-                CocoSource(train, train_images, data.difficult, data.exif),
-                CocoSource(val, val_images, data.difficult, data.exif),
-            ]
-        return list(zip(sources, limits, strict=True))
-    if coco_given:
-        if annotations is None or images is None:
-            raise UserError("--annotations and --images go together")
-        return [(CocoSource(annotations, images, exif=turned), None)]
-    if voc is None or split is None:
-        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
-    names = read_classes(voc_classes) if voc_classes else None
-    return [(VocSource(voc, split, classes=names, exif=turned), None)]
+        return [(part.source(), part.limit) for part in data.parts()]
+    given = images_given(annotations, images, voc, split, exif=exif, voc_classes=voc_classes)
+    assert not isinstance(given, ShapesImages)  # noqa: S101
+    return [(given.source(), None)]
 
 
 def _summary(reports: "list[Report]") -> str:

@@ -1,7 +1,7 @@
 """The options that name a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +10,7 @@ from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from detector.data.dataset import Dataset
-    from detector.data.fields import Difficult
-    from detector.data.image_files import Exif
+    from detector.training.data_sections import OneSet
 
 Orientation = Annotated[
     str | None,
@@ -23,25 +22,22 @@ VocClasses = Annotated[
 ]
 
 
-def open_dataset(
+def images_given(
     annotations: Path | None,
     images: Path | None,
     voc: Path | None,
     split: str | None,
-    difficult: str | None,
-    shapes: bool,
-    count: int | None,
+    difficult: str | None = None,
+    shapes: bool = False,
+    count: int | None = None,
     *,
     exif: str | None = None,
     voc_classes: Path | None = None,
-) -> "Dataset":
+) -> "OneSet":
     """The data set that a command's options name, or its first ``count`` images."""
-    from detector.data.coco import Coco
-    from detector.data.dataset import limit, notes_on
-    from detector.data.voc import Voc, read_classes
-    from detector.training.recipe import ShapesData
+    from detector.training.data_sections import CocoImages, ShapesImages, VocImages
 
-    if sum((annotations is not None, voc is not None, shapes)) != 1:
+    if sum((bool(annotations or images), bool(voc or split), shapes)) != 1:
         raise UserError(
             "give one data set: --annotations with --images, --voc with --split, or --shapes"
         )
@@ -54,14 +50,24 @@ def open_dataset(
         raise UserError(f"{option} has no effect on --shapes; it goes with COCO and VOC data")
     if voc_classes and not voc:
         raise UserError("--voc-classes goes with --voc")
-    treated, turned = cast("Difficult", difficult or "ignore"), cast("Exif", exif or "ignore")
-    dataset: Dataset
-    if annotations and images:
-        dataset = Coco(annotations, images, difficult=treated, exif=turned)
-    elif voc and split:
-        names = read_classes(voc_classes) if voc_classes else None
-        dataset = Voc(voc, split, difficult=treated, classes=names, exif=turned)
-    else:
-        _, dataset = ShapesData(kind="shapes").datasets()
+    treated: dict[str, Any] = {"difficult": difficult or "ignore", "exif": exif or "ignore"}
+    # Not validated: the data sets tell what is no way to treat objects or images.
+    if annotations:
+        return CocoImages.model_construct(
+            annotations=str(annotations), images=str(images), limit=count, **treated
+        )
+    if voc:
+        names = str(voc_classes) if voc_classes else None
+        return VocImages.model_construct(
+            root=str(voc), split=split, classes=names, limit=count, **treated
+        )
+    return ShapesImages(limit=count)
+
+
+def open_dataset(given: "OneSet") -> "Dataset":
+    """The data set, after what its reader has to say of it."""
+    from detector.data.dataset import notes_on
+
+    dataset = given.dataset()
     warn(notes_on(dataset))
-    return limit(dataset, count) if count else dataset
+    return dataset

@@ -28,8 +28,7 @@ def demo(
     from ablate_kit.reports.tree import sizes, tree
     from ablate_kit.sweeps.run import Progress, sweep
     from ablate_kit.sweeps.variant import Variant
-    from detector.data.dataset import limit
-    from detector.training.recipe import ShapesData
+    from detector.training.data_sections import ShapesImages
     from detector.zoo import SHAPES_TINY
 
     check_free(output)
@@ -39,8 +38,7 @@ def demo(
         say_lines("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
         ablations = _ablations(checkpoint)
         adapter = open_adapter(checkpoint)
-    _, validation = ShapesData(kind="shapes").datasets()
-    dataset = limit(validation, images)
+    dataset = ShapesImages(limit=images).dataset()
     variants = [Variant.of(ablation) for ablation in ablations]
     with progress() as bars:
         bar = bars.add_task("", total=len(dataset) * (len(ablations) + 1))

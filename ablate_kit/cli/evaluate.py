@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
+from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
 from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
@@ -84,17 +84,12 @@ def evaluate(
     if output:
         check_free(output)
     check_device(device)
-    dataset = open_dataset(
-        annotations,
-        images,
-        voc,
-        split,
-        difficult,
-        shapes,
-        limit,
+    given = images_given(
+        *(annotations, images, voc, split, difficult, shapes, limit),
         exif=exif,
         voc_classes=voc_classes,
     )
+    dataset = open_dataset(given)
     check_scorable(dataset)
 
     said: set[str] = set()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
+from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
 from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
@@ -79,9 +79,10 @@ def gradients(
     check_device(device)
     dataset = None
     if annotations or images or voc or split or shapes:
-        dataset = open_dataset(
+        named = images_given(
             annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
         )
+        dataset = open_dataset(named)
         from detector.data.dataset import check_learnable
 
         check_learnable(dataset)

@@ -7,7 +7,7 @@ import typer
 
 from ablate_kit.cli.cut import Folder, Json, Source, Weights, write_all
 from ablate_kit.cli.cut_parts import NumHeads, spans_of
-from ablate_kit.cli.dataset import Orientation, VocClasses, open_dataset
+from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
 from ablate_kit.cli.model import Model, Trust
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
@@ -54,9 +54,10 @@ def mean(
 
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
-    dataset = open_dataset(
+    given = images_given(
         annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
     )
+    dataset = open_dataset(given)
     rule: Rule
     if channels is None:
         rule = HeadsMean(

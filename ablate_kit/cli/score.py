@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset import VocClasses
+from ablate_kit.cli.dataset import VocClasses, images_given
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
@@ -157,22 +157,14 @@ def _against(
     from ablate_kit.metrics.dumps.annotations import stems
     from ablate_kit.models.annotations import read_annotations
 
-    if (voc is None) != (split is None):
-        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
     if voc_classes and not voc:
         raise UserError("--voc-classes goes with --voc")
-    if annotations and not voc:
+    if annotations and not (voc or split):
         return read_annotations(annotations, difficult)
-    if annotations or not voc or not split:
+    if annotations or not (voc or split):
         raise UserError("give what to score against: --annotations, or --voc with --split")
     from ablate_kit.models.truth import ground_truth
-    from detector.data.voc import Voc, read_classes
 
-    dataset = Voc(
-        voc,
-        split,
-        difficult=difficult,  # type: ignore[arg-type]
-        classes=read_classes(voc_classes) if voc_classes else None,
-    )
+    dataset = images_given(None, None, voc, split, difficult, voc_classes=voc_classes).dataset()
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
     return Annotated(ground_truth(dataset), stems(files))

@@ -35,7 +35,7 @@ from ablate_kit.sweeps.passes import Passes
 from ablate_kit.sweeps.plan import BASELINE, shares
 from ablate_kit.sweeps.process_backend import processes
 from ablate_kit.sweeps.ray_backend import cluster, import_ray
-from ablate_kit.sweeps.recipe import Data, SweepRecipe
+from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.reference import Images
 from ablate_kit.sweeps.run import UNWATCHED, Evaluating, Progress, run_rounds
 from ablate_kit.sweeps.scheduler import Batches, BatchResult
@@ -43,6 +43,7 @@ from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from ablate_kit.sweeps.worker import DEFAULTS, Here, RunOptions, Worker, WorkerSpec, prepared_bytes
 from detector.data.dataset import Dataset, check_scorable, notes_on
+from detector.training.data_sections import images_noted
 
 Search = tuple[HeadsGreedy, list[Step]]
 
@@ -337,7 +338,7 @@ def images_of(ledger: Ledger) -> Dataset:
     if told is None:
         raise UserError("the run does not say where its images are")
     try:
-        data = Data.model_validate(told)
+        data = images_noted(told)
     except ValidationError:
         raise UserError("the run does not say where its images are in words of now") from None
     dataset = data.dataset()

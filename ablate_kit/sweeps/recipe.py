@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -17,59 +17,13 @@ from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.models import own_code
-from detector.data.coco import Coco
-from detector.data.dataset import Dataset, limit
-from detector.data.fields import Difficult
-from detector.data.image_files import Exif
-from detector.data.shapes import Shapes
-from detector.data.voc import Voc, read_classes
+from detector.training.data_sections import Images
 from detector.training.recipe_file import Change, Given, Section, read_recipe, validated
 
 if TYPE_CHECKING:
     Line = Rule
 else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
-
-
-class Data(Section):
-    """Annotated images: of COCO files, of PASCAL VOC, or the built-in shapes."""
-
-    kind: Literal["coco", "voc", "shapes"]
-    annotations: str | None = None  # coco
-    images: str | None = None
-    root: str | None = None  # voc
-    split: str = "2007:test"
-    difficult: Difficult = "ignore"
-    classes: str | None = None  # file of class names, of VOC data that has its own
-    exif: Exif = "ignore"
-    limit: Count | None = None
-
-    def dataset(self) -> Dataset:
-        found: Dataset
-        if self.kind == "coco":
-            found = Coco(
-                self._path("annotations"),
-                self._path("images"),
-                difficult=self.difficult,
-                exif=self.exif,
-            )
-        elif self.kind == "voc":
-            found = Voc(
-                self._path("root"),
-                self.split,
-                difficult=self.difficult,
-                classes=read_classes(Path(self.classes)) if self.classes else None,
-                exif=self.exif,
-            )
-        else:
-            found = Shapes(200, seed=1, split=1)
-        return limit(found, self.limit) if self.limit else found
-
-    def _path(self, name: str) -> Path:
-        value = getattr(self, name)
-        if value is None:
-            raise UserError(f"data.{name} is not set: give --set data.{name}=PATH")
-        return Path(value)
 
 
 class Model(Section):
@@ -95,8 +49,8 @@ class SweepRecipe(Section):
     model_config = ConfigDict(strict=False)
 
     model: Model
-    data: Data
-    reference: Data | None = None  # images that means are taken over; by default those of data
+    data: Images
+    reference: Images | None = None  # images that means are taken over; by default those of data
     ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many

@@ -3,24 +3,18 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import Field, model_validator
 
 from detector.config import STRIDES, HybridConfig, preset
-from detector.data.coco import Coco
-from detector.data.dataset import Dataset, check_learnable, limit
-from detector.data.fields import Difficult
-from detector.data.image_files import Exif
-from detector.data.shapes import Shapes
-from detector.data.voc import Voc, read_classes
 from detector.errors import UserError
 from detector.training.criterion import SHARES, LossSettings
+from detector.training.data_sections import CocoData, ShapesData, VocData
 from detector.training.loop_recipe import LoopOptions
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipe_file import (
     Change,
-    Count,
     Given,
     Natural,
     Probability,
@@ -29,82 +23,6 @@ from detector.training.recipe_file import (
     refuse_unknown,
     validated,
 )
-
-
-class VocData(Section):
-    """PASCAL VOC; splits are written ``2007:trainval+2012:trainval``."""
-
-    kind: Literal["voc"]
-    root: str | None = None
-    train: str = "2007:trainval+2012:trainval"
-    val: str = "2007:test"
-    train_limit: Count | None = None
-    val_limit: Count | None = None
-    difficult: Difficult = "ignore"
-    classes: str | None = None  # file of class names; by default told from the annotations
-    exif: Exif = "ignore"
-
-    def names(self) -> tuple[str, ...] | None:
-        return read_classes(Path(self.classes)) if self.classes else None
-
-    def folder(self) -> Path:
-        if self.root is None:
-            raise UserError("data.root is not set: give --set data.root=FOLDER (the VOCdevkit)")
-        return Path(self.root)
-
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        root = self.folder()
-        train, val = (
-            Voc(root, split, difficult=self.difficult, classes=self.names(), exif=self.exif)
-            for split in (self.train, self.val)
-        )
-        return _pair(_limited(train, self.train_limit), _limited(val, self.val_limit))
-
-
-class CocoData(Section):
-    """COCO JSON annotations and their image folders."""
-
-    kind: Literal["coco"]
-    train_annotations: str | None = None
-    train_images: str | None = None
-    val_annotations: str | None = None
-    val_images: str | None = None
-    train_limit: Count | None = None
-    val_limit: Count | None = None
-    difficult: Difficult = "ignore"
-    exif: Exif = "ignore"
-
-    def paths(self) -> list[Path]:
-        """Annotations and images of training, then those of validation."""
-        paths = []
-        for name in ("train_annotations", "train_images", "val_annotations", "val_images"):
-            value = getattr(self, name)
-            if value is None:
-                raise UserError(f"data.{name} is not set: give --set data.{name}=PATH")
-            paths.append(Path(value))
-        return paths
-
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        paths = self.paths()
-        train, val = (
-            Coco(annotations, images, difficult=self.difficult, exif=self.exif)
-            for annotations, images in (paths[:2], paths[2:])
-        )
-        return _pair(_limited(train, self.train_limit), _limited(val, self.val_limit))
-
-
-class ShapesData(Section):
-    """The built-in synthetic data set."""
-
-    kind: Literal["shapes"]
-    train: Count = 4000
-    val: Count = 200
-    seed: Natural = 1
-
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        return Shapes(self.train, seed=self.seed, split=0), Shapes(
-            self.val, seed=self.seed, split=1
-        )
 
 
 class Training(LoopOptions):
@@ -229,12 +147,3 @@ def _checked(given: Given) -> TrainRecipe:
     recipe.multipliers()
     recipe.training.sizes()
     return recipe
-
-
-def _pair(training: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
-    check_learnable(training)
-    return training, validation
-
-
-def _limited(dataset: Dataset, count: int | None) -> Dataset:
-    return dataset if count is None else limit(dataset, count)

@@ -315,6 +315,8 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
         ({"ablations": []}, "ablations: list should have at least 1 item"),
         ({"evaluation": {"resample": 3}}, 'did you mean "resamples"?'),
         ({"data": {"kind": "coco"}}, "data.annotations is not set"),
+        ({"data": {"kind": "coco", "split": "2007:test"}}, 'unknown key "data.split"'),
+        ({"data": {"kind": "shapes", "exif": "apply"}}, 'unknown key "data.exif"'),
         (
             {"ablations": [{"kind": "component", "patterns": ["neck"], "null_cuts": 1}]},
             "neck changes whole tensors",
