@@ -7,14 +7,12 @@ numbers back and COCO evaluation sees exactly what pycocotools would see.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.arrays import read_arrays
 from ablate_kit.metrics.boxes import Floats
 from ablate_kit.metrics.columns import (
     Ints,
@@ -23,7 +21,6 @@ from ablate_kit.metrics.columns import (
     check_column,
     check_range,
     check_unique,
-    index_of,
     indices,
     integers,
     marks,
@@ -274,60 +271,6 @@ class Detections:
             "score": self.scores.tolist(),
         }
         return _rows(columns)
-
-    def save_npz(self, path: Path, ground_truth: GroundTruth) -> None:
-        """Write the columns, with the ids that their indices stand for."""
-        self.check_against(ground_truth)
-        columns: dict[str, NDArray[Any]] = {
-            "image_ids": ground_truth.image_ids,
-            "category_ids": np.asarray(ground_truth.category_ids, dtype=np.int64),
-            "image": self.image,
-            "boxes": self.boxes,
-            "scores": self.scores,
-            "labels": self.labels,
-        }
-        columns |= {
-            name: column
-            for name in ("sizes", "queries")
-            if (column := getattr(self, name)) is not None
-        }
-        with path.open("wb") as file:  # a name without .npz stays as it is
-            np.savez(file, allow_pickle=False, **columns)
-
-    @classmethod
-    def load_npz(cls, path: Path, ground_truth: GroundTruth) -> Self:
-        """Read what ``save_npz`` wrote, for this or another order of images and classes.
-
-        Raises:
-            UserError: not such a file, or detections on images or classes that ``ground_truth``
-                does not have.
-        """
-        where = str(path)
-        columns = read_arrays(path)
-        for name in ("image_ids", "category_ids", "image", "boxes", "scores", "labels"):
-            if name not in columns:
-                raise UserError(f'{where}: has no array "{name}", so it holds no detections')
-        stored = cls(
-            image=columns["image"],
-            boxes=columns["boxes"],
-            scores=columns["scores"],
-            labels=columns["labels"],
-            sizes=columns.get("sizes"),
-            queries=columns.get("queries"),
-        )
-        check_range(where, "image", stored.image, len(columns["image_ids"]))
-        check_range(where, "label", stored.labels, len(columns["category_ids"]))
-        image_ids = columns["image_ids"][stored.image]
-        category_ids = columns["category_ids"][stored.labels]
-        known = np.asarray(ground_truth.category_ids, dtype=np.int64)
-        return cls(
-            image=index_of(image_ids, ground_truth.image_ids, where, "image id").astype(np.int32),
-            boxes=stored.boxes,
-            scores=stored.scores,
-            labels=index_of(category_ids, known, where, "category id").astype(np.int32),
-            sizes=stored.sizes,
-            queries=stored.queries,
-        )
 
 
 def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float64]:

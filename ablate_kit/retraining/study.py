@@ -27,6 +27,7 @@ from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
+from ablate_kit.metrics.stored import save_npz
 from ablate_kit.models.detect import detect_all
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.truth import ground_truth
@@ -160,7 +161,7 @@ def _train(
             trainer.model.load_state_dict(weights)
         adapter = HybridAdapter(trainer.model.eval(), validation.classes, {}, device)
         found = detect_all(adapter, validation)
-    found.save_npz(place / "detections.npz", truth)
+    save_npz(place / "detections.npz", found, truth)
     return Outcome(
         arm=run.arm,
         seed=run.seed,

@@ -26,9 +26,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -47,13 +45,13 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import BASELINE, Result
+from ablate_kit.metrics.stored import pack, unpack
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import new_stream, remove_temporaries
 from detector.disk.lines import append_line, whole_lines
 
-Arrays = dict[str, NDArray[Any]]
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
@@ -348,39 +346,6 @@ def _keys_of(path: Path) -> list[str]:
             return _NOTES.validate_json((file.metadata() or {})["keys"], strict=True)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not readable: {_line(error)}") from None
-
-
-def pack(found: Sequence[Detections]) -> Arrays:
-    """Several sets of detections as small arrays, exactly: single precision where it loses
-    nothing, the smallest type that holds a label or an image."""
-    all_of = Detections.concatenate(found)
-    arrays = {
-        "count": np.array([len(one) for one in found], dtype=np.int64),
-        "image": _small(all_of.image),
-        "labels": _small(all_of.labels),
-        "scores": _single(all_of.scores),
-        "boxes": _single(all_of.boxes),
-    }
-    return arrays if all_of.queries is None else arrays | {"queries": _small(all_of.queries)}
-
-
-def unpack(arrays: Arrays) -> list[Detections]:
-    kinds = {"image": np.int64, "boxes": np.float64, "scores": np.float64, "labels": np.int64}
-    if "queries" in arrays:
-        kinds["queries"] = np.int64
-    bounds = np.cumsum(arrays["count"])[:-1]
-    columns = [np.split(arrays[name].astype(kind), bounds) for name, kind in kinds.items()]
-    return [Detections(**dict(zip(kinds, one, strict=True))) for one in zip(*columns, strict=True)]
-
-
-def _small(values: NDArray[Any]) -> NDArray[Any]:
-    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
-
-
-def _single(values: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
-    return single if (single == values).all() else values.astype(np.float64)
 
 
 def _detections_in(path: Path, count: int) -> list[Detections]:

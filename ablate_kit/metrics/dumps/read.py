@@ -14,6 +14,7 @@ from ablate_kit.metrics.dumps.coco_json import read_coco_json
 from ablate_kit.metrics.dumps.pickled import read_pickled
 from ablate_kit.metrics.dumps.raw import Raw
 from ablate_kit.metrics.dumps.text import is_devkit, read_devkit, read_yolo, texts
+from ablate_kit.metrics.stored import load_npz
 
 
 def read_dump(
@@ -45,7 +46,7 @@ def read_dump(
     if boxes not in (None, "xywh", "xyxy"):
         raise UserError(f'--boxes is "{boxes}"; expected xywh or xyxy')
     if path.is_file() and path.suffix == ".npz":
-        found = Detections.load_npz(path, against.truth)
+        found = load_npz(path, against.truth)
         return found, tuple(f"{path}: {note}" for note in remarks(found, against.truth))
     raw = _read(path, against, boxes, class_names, unpickle)
     keep, notes = usable(raw, against.truth, skip_bad=skip_bad)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.stored import load_npz, pack, save_npz, unpack
 
 number = st.floats(-1e6, 1e6)
 size = st.floats(0, 1e6)
@@ -90,39 +91,57 @@ def test_single_precision_corners_survive_coco_results():
 def test_npz_finds_its_images_and_classes_again_in_another_order(tmp_path):
     results = [result(), result(image_id=7, category_id=18, score=0.25)]
     path = tmp_path / "detections.of.mine"
-    Detections.from_coco_results(results, GROUND_TRUTH).save_npz(path, GROUND_TRUTH)
+    save_npz(path, Detections.from_coco_results(results, GROUND_TRUTH), GROUND_TRUTH)
     data = dataset()
     other = GroundTruth.from_coco(
         dataset(images=data["images"][::-1], categories=data["categories"][::-1])
     )
-    assert Detections.load_npz(path, GROUND_TRUTH).to_coco_results(GROUND_TRUTH) == results
-    assert Detections.load_npz(path, other).to_coco_results(other) == results
+    assert load_npz(path, GROUND_TRUTH).to_coco_results(GROUND_TRUTH) == results
+    assert load_npz(path, other).to_coco_results(other) == results
 
 
 def test_queries_are_kept_where_all_parts_have_them(tmp_path):
     one, box, score = np.zeros(1, dtype=np.int32), np.ones((1, 4)), np.ones(1)
     with_query = Detections(one, box, score, one, queries=np.array([7]))
     both = Detections.concatenate([with_query, with_query])
-    both.save_npz(tmp_path / "a.npz", GROUND_TRUTH)
-    assert Detections.load_npz(tmp_path / "a.npz", GROUND_TRUTH).queries.tolist() == [7, 7]
+    save_npz(tmp_path / "a.npz", both, GROUND_TRUTH)
+    assert load_npz(tmp_path / "a.npz", GROUND_TRUTH).queries.tolist() == [7, 7]
     assert Detections.concatenate([with_query, Detections(one, box, score, one)]).queries is None
 
 
 def test_npz_keeps_single_precision(tmp_path):
     one = np.zeros(1, dtype=np.int32)
     detections = Detections(one, np.ones((1, 4), np.float32), np.ones(1, np.float32), one)
-    detections.save_npz(tmp_path / "a.npz", GROUND_TRUTH)
-    loaded = Detections.load_npz(tmp_path / "a.npz", GROUND_TRUTH)
+    save_npz(tmp_path / "a.npz", detections, GROUND_TRUTH)
+    loaded = load_npz(tmp_path / "a.npz", GROUND_TRUTH)
     assert loaded.boxes.dtype == loaded.scores.dtype == np.float32
     assert loaded.sizes is None
 
 
+def test_what_is_packed_is_small_and_comes_back_exactly():
+    generator = np.random.default_rng(0)
+    boxes = generator.random((5, 4)).astype(np.float32).astype(np.float64)
+    scores, labels = generator.random(5), np.arange(5, dtype=np.int64)
+    one = Detections(labels // 2, boxes, scores, labels, sizes=boxes[:, 2:], queries=labels * 99)
+    arrays = pack([one, one])
+    assert {name: column.dtype.name for name, column in arrays.items()} == {
+        "count": "int64", "image": "uint8", "boxes": "float32", "scores": "float64",
+        "labels": "uint8", "sizes": "float32", "queries": "uint16",
+    }  # fmt: skip
+    for again in unpack(arrays):
+        for name in ("image", "boxes", "scores", "labels", "sizes", "queries"):
+            was, is_now = getattr(one, name), getattr(again, name)
+            assert was.dtype == is_now.dtype
+            np.testing.assert_array_equal(was, is_now)
+    assert pack([]).keys() == {"count", "image", "boxes", "scores", "labels"}
+
+
 def test_npz_with_an_image_the_ground_truth_lacks_is_refused(tmp_path):
     path = tmp_path / "a.npz"
-    Detections.from_coco_results([result()], GROUND_TRUTH).save_npz(path, GROUND_TRUTH)
+    save_npz(path, Detections.from_coco_results([result()], GROUND_TRUTH), GROUND_TRUTH)
     renamed = dataclasses.replace(GROUND_TRUTH, image_ids=np.array([7, 33]))
     with pytest.raises(UserError, match=r'a\.npz\[0\]: image id 3 .* did you mean "33"\?$'):
-        Detections.load_npz(path, renamed)
+        load_npz(path, renamed)
 
 
 def array_bytes(**arrays):
@@ -152,7 +171,7 @@ def test_a_file_that_holds_no_detections_is_named(tmp_path, content, message):
     path = tmp_path / "broken.npz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"broken\.npz: {message}") as error:
-        Detections.load_npz(path, GROUND_TRUTH)
+        load_npz(path, GROUND_TRUTH)
     assert "\n" not in str(error.value)
 
 

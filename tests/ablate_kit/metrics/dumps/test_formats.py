@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.dumps import files as files_module
 from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.dumps.files import json_rows
+from ablate_kit.metrics.stored import save_npz
 from ablate_kit.models.annotations import read_annotations
 
 CLASSES = {3: "cat", 7: "dog_house"}
@@ -94,7 +95,7 @@ def test_every_format_says_the_same(dataset, tmp_path):
               np.float64(s)))
         for i, c, b, s in ROWS
     )  # fmt: skip
-    found.save_npz(tmp_path / "a.npz", against.truth)
+    save_npz(tmp_path / "a.npz", found, against.truth)
     (tmp_path / "packed").write_bytes(gzip.compress((tmp_path / "a.json").read_bytes()))
     (tmp_path / "names").write_text("dog_house\ncat\n")
     others = {
