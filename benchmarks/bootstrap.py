@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from metrics import write_data
 
-from ablate_kit.metrics.bootstrap import METRICS, Bootstrap, changes
+from ablate_kit.metrics.bootstrap import Bootstrap, changes
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.models.annotations import read_annotations
 
 THRESHOLD = 0.3
@@ -126,7 +127,7 @@ def _brute(
         start = time.process_time()
         numbers = evaluate(*again, score_threshold=THRESHOLD)
         seconds += time.process_time() - start
-        for metric in METRICS:
+        for metric in KEYS:
             assert abs((numbers.overall[metric] or 0.0) - samples[metric][i]) < 1e-9, metric
     return seconds / count
 

@@ -15,8 +15,8 @@ from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.rule import Count, Rule, Source
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.headline import Key, metric
 
-Metric = Literal["AP", "AP50", "f1_calibrated", "giou_penalized"]
 Values = Mapping[str, float | None]  # of a round's ablations, by digest
 
 
@@ -37,7 +37,7 @@ class Step:
 
 
 def greedy(
-    modules: Sequence[Attention], label: str, steps: int | None = None
+    modules: Sequence[Attention], label: str, steps: int | None = None, direction: int = 1
 ) -> Generator[list[Ablation], Values, list[Step]]:
     """Yields the ablations of each round, is sent their values, and returns the steps.
 
@@ -45,6 +45,7 @@ def greedy(
         modules: whose heads are removed.
         label: how names begin.
         steps: how many heads are removed; by default all but one.
+        direction: 1 where more is better, else -1.
 
     Of equal values the first head counts. Raises ``UserError`` for more steps than heads.
     """
@@ -52,11 +53,15 @@ def greedy(
     count = len(heads) - 1 if steps is None else steps
     if count > len(heads) or count < 1:
         raise UserError(f"{count} steps for the {len(heads)} heads of {label}; give fewer")
-    return _rounds(modules, heads, label, count)
+    return _rounds(modules, heads, label, count, direction)
 
 
 def _rounds(
-    modules: Sequence[Attention], heads: Sequence[tuple[Attention, int]], label: str, count: int
+    modules: Sequence[Attention],
+    heads: Sequence[tuple[Attention, int]],
+    label: str,
+    count: int,
+    direction: int,
 ) -> Generator[list[Ablation], Values, list[Step]]:
     gone: list[int] = []
     steps: list[Step] = []
@@ -81,7 +86,7 @@ def _rounds(
         ]
         values = yield tried
         found = [values[one.digest] for one in tried]
-        best = max(range(len(left)), key=lambda k: _rank(found[k]))
+        best = max(range(len(left)), key=lambda k: _rank(found[k], direction))
         module, head = heads[left[best]]
         gone.append(left[best])
         name = f"{label}-greedy-{number}of{len(heads)}-r0"
@@ -90,8 +95,8 @@ def _rounds(
     return steps
 
 
-def _rank(value: float | None) -> float:
-    return float("-inf") if value is None else value
+def _rank(value: float | None, direction: int) -> float:
+    return float("-inf") if value is None else direction * value
 
 
 def _without(
@@ -113,7 +118,7 @@ class HeadsGreedy(Rule):
     pattern: str
     num_heads: Count | None = None
     steps: Count | None = None  # how many heads are removed; by default all but one
-    metric: Metric = "AP"  # that decides
+    metric: Key = "AP"  # that decides
 
     def make(self, source: Source) -> list[Ablation]:
         self.rounds(source)  # a mistake is told before anything is evaluated
@@ -130,4 +135,4 @@ class HeadsGreedy(Rule):
     def rounds(self, source: Source) -> Generator[list[Ablation], Values, list[Step]]:
         """As ``greedy``."""
         modules = source.attentions(self.pattern, self.num_heads)
-        return greedy(modules, file_name(self.pattern), self.steps)
+        return greedy(modules, file_name(self.pattern), self.steps, metric(self.metric).direction)

@@ -14,10 +14,11 @@ from ablate_kit.checkpoints import diff as differences
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.diff import Diff
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.metrics.bootstrap import METRICS, RESAMPLES, Change
+from ablate_kit.metrics.bootstrap import RESAMPLES, Change
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from ablate_kit.metrics.dumps import Annotated, read_dump
 from ablate_kit.metrics.dumps.annotations import stems
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import api
@@ -64,7 +65,7 @@ class SweepResult:
         for i, one in enumerate(self.results):
             row: dict[str, object] = {"kind": one.kind}
             changed = self.changes[i - 1] if self.changes and i else {}
-            for key in METRICS:
+            for key in KEYS:
                 row[key] = one.evaluation.overall[key]
                 if changed:
                     values = changed[key].to_dict()

@@ -18,9 +18,9 @@ from scipy.stats import norm
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.matching import Outcome, greedy_matches_at, hungarian_pairs
 
-METRICS = ("AP", "AP50", "f1_calibrated", "giou_penalized")
 RESAMPLES = 2000
 LEVEL = 0.95
 POWER = 0.8
@@ -189,7 +189,7 @@ def changes(
     """
     asked = [True] * len(variants) if tested is None else tested
     found: list[dict[str, Change]] = [{} for _ in variants]
-    for metric in METRICS:
+    for metric in KEYS:
         rows = [_change(baseline[metric], variant[metric]) for variant in variants]
         adjusted = holm([row["p"] if ask else None for row, ask in zip(rows, asked, strict=True)])
         for one, row, p_holm in zip(found, rows, adjusted, strict=True):

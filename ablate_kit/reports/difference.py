@@ -112,9 +112,9 @@ def as_json(diff: "Diff") -> dict[str, Any]:
         "same": len(diff.same),
         "values": {
             name: {
-                "max_abs": _number(v.largest),
-                "relative_l2": _number(v.relative),
-                "cosine": _number(v.cosine),
+                "max_abs": _finite(v.largest),
+                "relative_l2": _finite(v.relative),
+                "cosine": _finite(v.cosine),
                 "share_changed": v.share,
             }
             for name, v in diff.values.items()
@@ -122,5 +122,5 @@ def as_json(diff: "Diff") -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-METRICS = (("AP", "AP"), ("f1_calibrated", "F1"), ("giou_penalized", "GIoU (missed: -1)"))
 
 
 def comparison_figure(results: Sequence[Result], path: Path) -> None:
@@ -26,8 +25,9 @@ def comparison_figure(results: Sequence[Result], path: Path) -> None:
     kinds = list(dict.fromkeys(result.kind for result in results[1:]))
     figure = Figure(figsize=(11, 1.6 + 0.26 * len(results)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(METRICS), sharey=True)
-    for panel, (key, label) in zip(panels, METRICS, strict=True):
+    panels = figure.subplots(1, len(DRAWN), sharey=True)
+    for panel, metric in zip(panels, DRAWN, strict=True):
+        key = metric.key
         baseline = results[0].evaluation.overall[key]
         if baseline is not None:
             panel.axvline(baseline, color="black", linewidth=1, label=safe.label(results[0].name))
@@ -43,7 +43,7 @@ def comparison_figure(results: Sequence[Result], path: Path) -> None:
             panel.plot(x, y, "o", color=color, markersize=6, label=safe.label(kind))
             if baseline is not None:
                 panel.hlines(y, baseline, x, color=color, linewidth=1.2)
-        panel.set_xlabel(label)
+        panel.set_xlabel(metric.axis)
         panel.locator_params(axis="x", nbins=4)
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)

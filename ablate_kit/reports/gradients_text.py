@@ -15,6 +15,7 @@ from ablate_kit.gradients.diagnose import (
 )
 from ablate_kit.gradients.diagnose import HEALTHY as SOUND
 from ablate_kit.gradients.names import region
+from ablate_kit.reports.cells import number
 from ablate_kit.reports.table import Table
 
 TOP = 10  # healthy tensors that the summary lists
@@ -66,7 +67,10 @@ def summary(report: GradientReport) -> str:
     healthy = diagnosis.of(SOUND)
     if healthy:
         top = sorted(healthy, key=lambda t: t.change_mean or 0.0, reverse=True)[:TOP]
-        rows = [(t.name, f"{t.updates}", _e(t.grad_norm), _e(t.change_mean)) for t in top]
+        rows = [
+            (t.name, f"{t.updates}", number(t.grad_norm, ".2e"), number(t.change_mean, ".2e"))
+            for t in top
+        ]
         header = ("tensor", "updates", "gradient", "mean change")
         title = f"healthy: {len(healthy)} tensors; those that changed most"
         lines += ["", Table(title, header, tuple(rows), ("tensor",)).text()]
@@ -162,14 +166,14 @@ def _row(tensor: TensorReport) -> tuple[str, ...]:
     return (
         tensor.name,
         _shape(tensor),
-        "-" if tensor.mean_start is None else f"{tensor.mean_start:.6f}",
-        "-" if tensor.mean_now is None else f"{tensor.mean_now:.6f}",
-        _e(tensor.change_max),
-        _e(tensor.change_mean),
-        _e(tensor.grad_norm),
-        _e(tensor.grad_rms),
-        "-" if tensor.grad_zero is None else f"{tensor.grad_zero:.1%}",
-        _e(tensor.update_ratio),
+        number(tensor.mean_start, ".6f"),
+        number(tensor.mean_now, ".6f"),
+        number(tensor.change_max, ".2e"),
+        number(tensor.change_mean, ".2e"),
+        number(tensor.grad_norm, ".2e"),
+        number(tensor.grad_rms, ".2e"),
+        number(tensor.grad_zero, ".1%"),
+        number(tensor.update_ratio, ".2e"),
         f"{tensor.gradients}",
         f"{tensor.updates}",
         f"{gone}/{tensor.rows}" if gone else "",
@@ -190,7 +194,3 @@ def _shape(tensor: TensorReport) -> str:
 
 def _words(verdict: str) -> str:
     return verdict.replace("_", " ")
-
-
-def _e(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2e}"

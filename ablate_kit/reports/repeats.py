@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from ablate_kit.metrics.bootstrap import LEVEL, METRICS, Floats, Samples, holm
+from ablate_kit.metrics.bootstrap import LEVEL, Floats, Samples, holm
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.repeats import Combined, combined
 from ablate_kit.metrics.result import Result
+from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table
 
@@ -42,10 +44,11 @@ def table(rows: Sequence[Row]) -> Table:
             label,
             against,
             str(found["AP"].repeats),
-            _number(found["AP"].change, "+.4f"),
-            _number(_half(found["AP"]), ".4f") + ("*" if p is not None and p < 1 - LEVEL else " "),
-            _number(found["AP"].error_images, ".4f"),
-            _number(found["AP"].deviation_draws, ".4f"),
+            number(found["AP"].change, "+.4f"),
+            half_width(found["AP"].low, found["AP"].high)
+            + ("*" if p is not None and p < 1 - LEVEL else " "),
+            number(found["AP"].error_images),
+            number(found["AP"].deviation_draws),
         )
         for (label, against, found), p in zip(rows, adjusted, strict=True)
     )
@@ -66,7 +69,7 @@ def records(rows: Sequence[Row]) -> Records:
         [
             (label, against, key, *found[key].to_dict().values())
             for label, against, found in rows
-            for key in METRICS
+            for key in KEYS
         ],
     )
 
@@ -86,12 +89,4 @@ def _by_metric(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, Combined]:
     def of(key: str) -> list[tuple[Floats, Floats]]:
         return [(before[key], after[key]) for before, after in pairs]
 
-    return {key: combined(of(key)) for key in METRICS}
-
-
-def _half(found: Combined) -> float | None:
-    return None if found.low is None or found.high is None else (found.high - found.low) / 2
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return {key: combined(of(key)) for key in KEYS}

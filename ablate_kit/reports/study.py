@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.bootstrap import (
-    METRICS,
     Bootstrap,
     Change,
     Samples,
@@ -16,6 +15,7 @@ from ablate_kit.metrics.bootstrap import (
     class_changes,
 )
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
@@ -161,7 +161,7 @@ def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) ->
     rows = [
         [result.name, result.kind, key, *one[key].to_dict().values()]
         for result, one in zip(results[1:], overall, strict=True)
-        for key in METRICS
+        for key in KEYS
     ]
     return Records(("variant", "kind", "metric", *Change.__dataclass_fields__), rows)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.bootstrap import Change
+from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.figures import COLORS
 
@@ -22,7 +23,6 @@ CLASSES_OF = 25  # variants in the picture of classes
 _REPEATS = "Mean and, shaded, range over repeats with other random draws."
 _LAYERS = "A part of more and more layers removed, from the first."
 SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
-LABELS = (("AP", "AP"), ("f1_calibrated", "F1"), ("giou_penalized", "GIoU"))
 
 
 def figures(
@@ -130,15 +130,15 @@ def _number(result: Result, factor: str) -> float | None:
 
 def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
     figure = _figure(9, 3.6 + 0.18 * len(curves))
-    panels = figure.subplots(1, len(LABELS))
-    for panel, (metric, label) in zip(panels, LABELS, strict=True):
+    panels = figure.subplots(1, len(DRAWN))
+    for panel, metric in zip(panels, DRAWN, strict=True):
         for i, (name, points) in enumerate(curves.items()):
             x = sorted(points)
             values = [
                 [
                     value
                     for one in points[at]
-                    if (value := one.evaluation.overall[metric]) is not None
+                    if (value := one.evaluation.overall[metric.key]) is not None
                 ]
                 for at in x
             ]
@@ -151,7 +151,7 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) ->
             low, high = [min(one) for one in values], [max(one) for one in values]
             panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
         panel.set_xlabel(axis)
-        panel.set_title(label, fontsize=10)
+        panel.set_title(metric.label, fontsize=10)
         panel.grid(color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -9,22 +9,17 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ablate_kit.metrics.bootstrap import Change, smallest_detectable
+from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
+from ablate_kit.reports.cells import number
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table
-from ablate_kit.reports.tables import number
 from ablate_kit.sweeps.ledger import Ledger
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
 _TABLES = ("All variants", "Repeats and chance")
 SHRUNK = 0.75
-_SUMMARY = (
-    ("AP", "AP"),
-    ("AP50", "AP50"),
-    ("F1", "f1_calibrated"),
-    ("GIoU, a missed object counts -1", "giou_penalized"),
-)
 
 # What it means that an input is empty; runs of earlier versions wrote the digest of nothing.
 _UNSET = {
@@ -84,7 +79,7 @@ def page(
         variants=len(results) - 1 - controls,
         controls=controls,
         resamples=ledger.study().resamples,
-        summary=[(label, number(overall[key])) for label, key in _SUMMARY],
+        summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one["AP"].significant for one in changes),
         least=None if least is None else f"{least:.3f}",
         notes=notes,

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from ablate_kit import text as safe
 from ablate_kit.metrics.bootstrap import Change, smallest_detectable
 from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
+from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.table import Table
 
 Number = float | None
@@ -90,29 +92,27 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
     width of its 95 % interval, and a star where it is significant.
     """
     thresholds = results[0].evaluation.thresholds
-    columns = (
-        ("AP", "AP"),
-        ("AP50", "AP50"),
-        ("F1", "f1_calibrated"),
-        ("GIoU", "giou_penalized"),
-    )
     baseline = results[0].evaluation.overall
     rows = [
         (
             result.name,
             *(
                 cell
-                for _, key in columns
+                for metric in METRICS
                 for cell in (
-                    *_with_change(result.evaluation.overall, baseline, key, i == 0),
-                    *(_interval(changes, i, key) if changes else ()),
+                    *_with_change(result.evaluation.overall, baseline, metric.key, i == 0),
+                    *(_interval(changes, i, metric.key) if changes else ()),
                 )
             ),
         )
         for i, result in enumerate(results)
     ]
     spread = ("±",) if changes else ()
-    header = ("variant", *(text for name, _ in columns for text in (name, f"Δ {name}", *spread)))
+    names = [metric.label for metric in METRICS]
+    header = (
+        "variant",
+        *(text for name in names for text in (name, f"Δ {name}", *spread)),
+    )
     counts = results[0].evaluation.counts
     title = (
         f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
@@ -149,15 +149,11 @@ def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     )
 
 
-def number(value: Number) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _interval(changes: Sequence[Changes], row: int, key: str) -> tuple[str]:
     change = changes[row - 1][key] if row else None
     if change is None or change.low is None or change.high is None:
         return ("",)
-    return (f"{(change.high - change.low) / 2:.4f}{'*' if change.significant else ' '}",)
+    return (half_width(change.low, change.high) + ("*" if change.significant else " "),)
 
 
 def _with_change(
@@ -166,4 +162,4 @@ def _with_change(
     value, before = overall[key], baseline[key]
     if is_baseline or value is None or before is None:
         return number(value), ""
-    return number(value), f"{value - before:+.4f}"
+    return number(value), number(value - before, "+.4f")

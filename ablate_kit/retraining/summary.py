@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ablate_kit.metrics.headline import METRICS
+from ablate_kit.reports.cells import number
 from ablate_kit.reports.table import Table
 from ablate_kit.retraining.study import Outcome
 
-METRICS = (("AP", "AP"), ("AP50", "AP50"), ("F1", "f1_calibrated"), ("GIoU", "giou_penalized"))
 LEVEL = 0.95
 FEWEST = 3  # seeds that an interval takes
 
@@ -66,9 +67,9 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
     rows = []
     for name, arm in arms.items():
         cells = [name, str(len(arm))]
-        for _, metric in METRICS:
-            cells.append(_mean(arm, metric))
-            found = None if arm is baseline else difference(arm, baseline, metric)
+        for metric in METRICS:
+            cells.append(_mean(arm, metric.key))
+            found = None if arm is baseline else difference(arm, baseline, metric.key)
             cells.append("" if found is None else _change(found))
         rows.append((*cells, f"{np.mean([one.seconds for one in arm.values()]):.0f}"))
     counts = outcomes[0].evaluation.counts
@@ -78,7 +79,12 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
         f"(from {FEWEST} seeds on); F1 at each run's best threshold; GIoU: a missed object counts "
         "-1"
     )
-    header = ("arm", "seeds", *(x for name, _ in METRICS for x in (name, f"Δ {name}")), "seconds")
+    header = (
+        "arm",
+        "seeds",
+        *(x for one in METRICS for x in (one.label, f"Δ {one.label}")),
+        "seconds",
+    )
     return Table(title, header, tuple(rows), ("arm",))
 
 
@@ -114,12 +120,11 @@ def _number(outcome: Outcome, metric: str) -> float | None:
 
 def _mean(arm: dict[int, Outcome], metric: str) -> str:
     values = [value for one in arm.values() if (value := _number(one, metric)) is not None]
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return f"{values[0]:.4f}"
-    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+    if len(values) < 2:
+        return number(values[0] if values else None)
+    return f"{number(float(np.mean(values)))} ± {number(float(np.std(values, ddof=1)))}"
 
 
 def _change(found: Difference) -> str:
-    return f"{found.mean:+.4f}" + ("" if found.half is None else f" ± {found.half:.4f}")
+    spread = "" if found.half is None else f" ± {number(found.half)}"
+    return number(found.mean, "+.4f") + spread

@@ -5,7 +5,6 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.bootstrap import (
-    METRICS,
     Bootstrap,
     changes,
     class_changes,
@@ -15,6 +14,7 @@ from ablate_kit.metrics.bootstrap import (
 )
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.headline import KEYS
 
 IMAGES, CLASSES = 30, 4
 
@@ -92,7 +92,7 @@ def test_every_resample_is_the_evaluation_of_repeated_images(noise: float) -> No
     samples = bootstrap.samples(detections, 0.4)
     for i, weights in enumerate(bootstrap.weights.T):
         numbers = evaluate(*repeated(truth, detections, weights), score_threshold=0.4)
-        for metric in METRICS:
+        for metric in KEYS:
             expected = numbers.overall[metric]
             assert samples[metric][i] == pytest.approx(expected, abs=1e-12), (metric, i)
         for name, value in zip(truth.classes, samples["AP per class"][:, i], strict=True):
@@ -106,15 +106,15 @@ def test_the_standard_error_is_that_of_brute_force() -> None:
     _, after = truth_and_detections(3.0)
     bootstrap = Bootstrap(truth, resamples=200, seed=2)
     (fast,) = changes(bootstrap.samples(before, 0.4), [bootstrap.samples(after, 0.4)])
-    brute: dict[str, list[float]] = {metric: [] for metric in METRICS}
+    brute: dict[str, list[float]] = {metric: [] for metric in KEYS}
     for weights in bootstrap.weights.T[1:]:
         a, b = (
             evaluate(*repeated(truth, one, weights), score_threshold=0.4).overall
             for one in (before, after)
         )
-        for metric in METRICS:
+        for metric in KEYS:
             brute[metric].append((b[metric] or 0.0) - (a[metric] or 0.0))
-    for metric in METRICS:
+    for metric in KEYS:
         assert fast[metric].error == pytest.approx(np.std(brute[metric], ddof=1), rel=1e-9)
 
 

@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from ablate_kit.metrics.bootstrap import METRICS
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.repeats import combined
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports import repeats
@@ -41,7 +41,7 @@ def result(name: str, factors: Factors) -> Result:
 def test_rows_are_those_with_several_draws() -> None:
     results = [result("unmodified", {}), *(result(*one) for one in VARIANTS.items())]
     rng = np.random.default_rng(0)
-    samples = [{key: rng.random(20) for key in METRICS} for _ in results]
+    samples = [{key: rng.random(20) for key in KEYS} for _ in results]
     by_name = dict(zip(VARIANTS, samples[1:], strict=True))
     rows = repeats.repeats(results, samples[0], samples[1:])
     assert [(label, against) for label, against, _ in rows] == [
@@ -56,12 +56,12 @@ def test_rows_are_those_with_several_draws() -> None:
     table = repeats.table(rows)
     assert table.rows[2][:4] == ("attn-head0", "random controls", "3", f"{expected.change:+.4f}")
     written = list(csv.DictReader(repeats.records(rows).csv().splitlines()))
-    assert len(written) == 3 * len(METRICS)
+    assert len(written) == 3 * len(KEYS)
     row = next(one for one in written if (one["variant"], one["metric"]) == ("attn-head0", "AP"))
     assert float(row["error"]) == pytest.approx(expected.error, abs=0)
 
 
 def test_without_draws_there_are_no_rows() -> None:
     results = [result("unmodified", {}), result("attn-head0", {})]
-    samples = {key: np.zeros(5) for key in METRICS}
+    samples = {key: np.zeros(5) for key in KEYS}
     assert repeats.repeats(results, samples, [samples]) == []

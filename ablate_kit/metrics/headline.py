@@ -1,0 +1,38 @@
+"""The metrics that stand for an evaluation in tables, figures, intervals and searches."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Key = Literal["AP", "AP50", "f1_calibrated", "giou_penalized"]
+KEYS: tuple[Key, ...] = get_args(Key)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One of ``Evaluation.overall``.
+
+    Attributes:
+        label: in tables.
+        axis: in figures.
+        name: where there is room to say what it means.
+        direction: 1 where more is better, else -1.
+    """
+
+    key: Key
+    label: str
+    axis: str
+    name: str
+    direction: Literal[1, -1] = 1
+
+
+METRICS = (
+    Metric("AP", "AP", "AP", "AP"),
+    Metric("AP50", "AP50", "AP50", "AP50"),
+    Metric("f1_calibrated", "F1", "F1", "F1"),
+    Metric("giou_penalized", "GIoU", "GIoU (missed: -1)", "GIoU, a missed object counts -1"),
+)
+DRAWN = tuple(one for one in METRICS if one.key != "AP50")  # it moves with AP
+
+
+def metric(key: Key) -> Metric:
+    return METRICS[KEYS.index(key)]
