@@ -1,6 +1,5 @@
 """The YAML file that a study of retrained arms is made from."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
+from detector.disk.lines import key_of
 from detector.training.recipe import TrainRecipe, load_recipe
 from detector.training.recipe_file import (
     Change,
@@ -131,7 +131,7 @@ def _run(
         "parts": sorted(arm.parts) if pretrained else [],
         "weights": study.weights,
     }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    key = key_of(json.dumps(parts, sort_keys=True))
     return Run(arm.name, seed, recipe, pretrained, tuple(arm.parts), study.weights, key)
 
 

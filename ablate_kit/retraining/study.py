@@ -35,7 +35,7 @@ from ablate_kit.models.validation import evaluator
 from ablate_kit.retraining.recipe import Run
 from detector.data.dataset import Dataset, check_scorable
 from detector.disk.atomic import new_text
-from detector.disk.lines import append_line, whole_lines
+from detector.disk.lines import append_line, read_rows
 from detector.network.model import HybridDetector
 from detector.training.detection import detection_trainer
 from detector.training.task import Progress
@@ -58,8 +58,8 @@ class Outcome:
         return safe.to_json(values)
 
     @staticmethod
-    def of(line: bytes) -> "Outcome":
-        values = _Line.model_validate(json.loads(line)).model_dump()
+    def of(row: Any) -> "Outcome":
+        values = _Line.model_validate(row).model_dump()
         return Outcome(**values | {"evaluation": Evaluation.from_dict(values["evaluation"])})
 
 
@@ -82,13 +82,7 @@ def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
 
     Raises ``UserError`` where the folder holds a run of the same name and other settings.
     """
-    ledger = folder / "ledger.jsonl"
-    outcomes = []
-    for number, line in enumerate(whole_lines(ledger), start=1):
-        try:
-            outcomes.append(Outcome.of(line))
-        except (ValueError, RecursionError, UserError):
-            raise UserError(f"{ledger}:{number} is not a line of a study's ledger") from None
+    outcomes = read_rows(folder / "ledger.jsonl", Outcome.of, "a study's ledger")
     by_name = {(one.arm, one.seed): one for one in outcomes}
     done = {}
     for run in runs:

@@ -50,7 +50,7 @@ from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import new_stream, remove_temporaries
-from detector.disk.lines import append_line, whole_lines
+from detector.disk.lines import append_line, key_of, read_rows
 
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
@@ -101,7 +101,7 @@ class Ledger:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
-        self._entries = self._read_entries()
+        self._entries = dict(read_rows(folder / "ledger.jsonl", _entry, "a ledger"))
         self._partial = Partial(folder / "partial")
 
     @staticmethod
@@ -137,8 +137,7 @@ class Ledger:
 
     def key(self, digest: str) -> str:
         """Of a variant: the same for what does the same to the same inputs, whatever its name."""
-        parts = [json.dumps(self.inputs, sort_keys=True), digest]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+        return key_of(json.dumps(self.inputs, sort_keys=True), digest)
 
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
         """The batches that are to be done, by the variants that they lack."""
@@ -205,20 +204,6 @@ class Ledger:
             Result(name, kind, self._entries[key], key, partial(self._detections, key), factors)
             for name, kind, key, factors in named
         ]
-
-    def _read_entries(self) -> dict[str, Evaluation]:
-        path = self.folder / "ledger.jsonl"
-        found = {}
-        for number, line in enumerate(whole_lines(path), start=1):
-            try:
-                row = json.loads(line)
-                if row["ablation"]:
-                    Ablation.from_dict(row["ablation"])
-                key = _KEY.validate_python(row["key"])
-                found[key] = Evaluation.from_dict(row["evaluation"])
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UserError):
-                raise UserError(f"{path}:{number} is not a line of a ledger") from None
-        return found
 
     def begin(self, truth: GroundTruth) -> GroundTruth:
         """Keeps the annotations, and returns them as they will be read again."""
@@ -331,6 +316,12 @@ class Partial:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def _entry(row: Any) -> tuple[str, Evaluation]:
+    if row["ablation"]:
+        Ablation.from_dict(row["ablation"])
+    return _KEY.validate_python(row["key"]), Evaluation.from_dict(row["evaluation"])
 
 
 def _batch_of(path: Path) -> int:

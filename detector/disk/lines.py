@@ -1,14 +1,40 @@
-"""Files of lines that are only ever appended to, such as the ledger of a sweep.
+"""Ledgers: files of JSON lines that are only ever appended to, each with a key of what it tells.
 
 A process that is killed while it appends leaves a part of a line at the end. Readers pass over it,
 since it may as well be a line that another process is writing right now; the next one who
 appends cuts it off.
 """
 
+import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from detector.disk.bounded import read_bounded
+from detector.errors import UserError
+
+Row = TypeVar("Row")
+
+
+def key_of(*parts: str) -> str:
+    """24 hexadecimal digits that tell apart what these texts describe."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def read_rows(path: Path, row: Callable[[Any], Row], what: str) -> list[Row]:
+    """What ``row`` makes of the JSON of each complete line; none where there is no file.
+
+    Raises ``UserError`` for a line that is none of ``what``.
+    """
+    found = []
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            found.append(row(json.loads(line)))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UserError):
+            raise UserError(f"{path}:{number} is not a line of {what}") from None
+    return found
 
 
 def whole_lines(path: Path) -> list[bytes]:
