@@ -121,7 +121,7 @@ def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     assert not list(report.glob("example*"))
     assert 'id="ranking"' in (report / "report.html").read_text()
     values = json.loads(study.read_text())
-    values["data"] |= {"kind": "coco", "annotations": "gone.json", "images": "gone"}
+    values["data"] = {"kind": "coco", "annotations": "gone.json", "images": "gone"}
     study.write_text(json.dumps(values))
     command = [sys.executable, "-m", "ablate_kit", "report", tmp_path / "run"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
