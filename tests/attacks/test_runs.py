@@ -143,8 +143,8 @@ def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
 def test_lines_of_a_retraining_study() -> None:
     whole = {"arm": "a", "seed": 1, "key": "k", "data": "d", "seconds": 1.5, "history": {"x": [1]}}
     whole["evaluation"] = evaluate(annotated(), Detections.concatenate([])).to_dict()
-    Outcome.of(json.dumps(whole).encode())
+    Outcome.of(json.loads(json.dumps(whole)))
     for place in places(whole):
         for strange in STRANGE:
             with contextlib.suppress(ValueError, UserError):
-                Outcome.of(json.dumps(changed(whole, place, strange)).encode())
+                Outcome.of(json.loads(json.dumps(changed(whole, place, strange))))

@@ -155,7 +155,7 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
         def scene(self, index: int) -> list[Figure]:
             return [] if self._key[1] == 0 and index == 3 else super().scene(index)
 
-    monkeypatch.setattr("detector.training.recipe.Shapes", OneFewer)
+    monkeypatch.setattr("detector.training.data_sections.Shapes", OneFewer)
     with pytest.raises(UserError, match="holds baseline-seed1 with other annotations"):
         run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
 
