@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ablate_kit.metrics.bootstrap import METRICS, Change
+from ablate_kit.metrics.bootstrap import Change
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.study_figures import figures
 
@@ -14,14 +15,14 @@ Factors = dict[str, str | int | float]
 
 
 def result(name: str, kind: str, value: float, factors: Factors) -> Result:
-    numbers = Evaluation(dict.fromkeys(METRICS, value), {}, Thresholds(0.5, 0.5, False), {})
+    numbers = Evaluation(dict.fromkeys(KEYS, value), {}, Thresholds(0.5, 0.5, False), {})
     return Result(name, kind, numbers, name, lambda: Detections.concatenate([]), factors)
 
 
 def drawn(variants: Sequence[tuple[str, str, float, Factors]]) -> dict[str, Figure]:
     results = [result("unmodified", "unmodified", 0.5, {}), *(result(*one) for one in variants)]
     changes = [
-        dict.fromkeys(METRICS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5))
+        dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5))
         for _, _, v, _ in variants
     ]
     return {name: figure for name, _, figure in figures(results, changes, [[]] * len(variants))}
