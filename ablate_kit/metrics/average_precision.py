@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 
+_MOST_CLASSES = 100_000  # 2 GB, if there are objects of each
+_AT_ONCE = 1_000  # classes whose curves for all areas and limits are there at a time: 0.4 GB
+
 # What each summary number reads from the evaluation: which curve, at which IoU (None: the mean of
 # 0.50:0.05:0.95), for which ground-truth area, and for how many detections per class and image.
-_MOST_CLASSES = 20_000  # 2 GB
-
 _SUMMARY: Mapping[str, tuple[str, float | None, str, int]] = {
     "AP": ("precision", None, "all", 100),
     "AP50": ("precision", 0.5, "all", 100),
@@ -29,6 +30,10 @@ _SUMMARY: Mapping[str, tuple[str, float | None, str, int]] = {
     "ARm": ("recall", None, "medium", 100),
     "ARl": ("recall", None, "large", 100),
 }
+
+_IOUS = np.linspace(0.5, 0.95, 10)
+
+_Curve = tuple[str, str, int]  # precision or recall, area, limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,35 +91,70 @@ def average_precision(
         max_detections = ground_truth.max_detections
     if max_detections < FEWEST_DETECTIONS:
         raise UserError(f"at most {max_detections} detections; expected more than 10")
-    # Ranks instead of ids: the same order, and free of the ids' own range.
-    image_rank = np.argsort(np.argsort(ground_truth.image_ids)) + 1
-    # Only classes that occur: for each one there are precisions at 10 thresholds, 101 recalls, 4
-    # areas and 3 limits.
-    occurring = np.union1d(ground_truth.labels, detections.labels)
+    occurring = np.union1d(ground_truth.labels, detections.labels).astype(np.int64)
     if len(occurring) > _MOST_CLASSES:
         raise UserError(
             f"objects and detections of {len(occurring):,} classes; AP is computed for up to "
             f"{_MOST_CLASSES:,}"
         )
-    category_ids = np.asarray(ground_truth.category_ids)
-    class_rank = np.zeros(len(category_ids), dtype=np.int64)
-    class_rank[occurring] = np.argsort(np.argsort(category_ids[occurring])) + 1
+    # In the order of their ids, as pycocotools has them: it is the order of the sums.
+    ordered = occurring[np.argsort(np.asarray(ground_truth.category_ids)[occurring])]
+    levels = np.asarray(sorted(set(map(float, ious)))) if ious is not None else _IOUS
+    limits = (1, 10, max_detections)
+    ap, ap50 = (np.full(len(ground_truth.classes), np.nan) for _ in range(2))
+    ap_at = np.full((len(levels), len(ground_truth.classes)), np.nan)
+    parts: dict[_Curve, list[NDArray[np.float64]]] = {}
+    for start in range(0, max(len(ordered), 1), _AT_ONCE):
+        classes = ordered[start : start + _AT_ONCE]
+        curves = _curves(ground_truth, detections, classes, levels, limits)
+        for label, values in zip(classes, curves["precision", "all", 100].T, strict=False):
+            values = np.ascontiguousarray(values.T)
+            ap[label], ap50[label] = _mean_defined(values), _mean_defined(values[levels == 0.5])
+            ap_at[:, label] = [_mean_defined(row) for row in values]
+        for key, values in curves.items():
+            has_objects = (values > -1).reshape(-1, values.shape[-1]).any(axis=0)
+            parts.setdefault(key, []).append(values[..., has_objects])
+
+    overall = {}
+    for name, (curve, iou, area, limit) in _SUMMARY.items():
+        values = np.concatenate(parts[curve, area, limit], axis=-1)
+        overall[name] = _mean_defined(values if iou is None else values[levels == iou])
+    return AveragePrecision(overall=overall, ap=ap, ap50=ap50, ious=levels, ap_at=ap_at)
+
+
+def _curves(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    classes: NDArray[np.int64],
+    ious: NDArray[np.float64],
+    limits: tuple[int, int, int],
+) -> dict[_Curve, NDArray[np.float64]]:
+    """The curves that the summary reads, by kind, area and limit; the last axis is of ``classes``.
+
+    The largest of ``limits`` goes by the name of COCO's, 100.
+    """
+    # Ranks instead of ids: the same order, and free of the ids' own range.
+    image_rank = np.argsort(np.argsort(ground_truth.image_ids)) + 1
+    rank = np.zeros(len(ground_truth.classes), dtype=np.int64)
+    rank[classes] = np.arange(1, len(classes) + 1)
+    objects = np.flatnonzero(rank[ground_truth.labels])
+    rows = np.flatnonzero(rank[detections.labels])
     truth = hotcoco.COCO.from_arrays(
         [
-            {"id": rank, "width": width, "height": height}
-            for rank, width, height in zip(
+            {"id": number, "width": width, "height": height}
+            for number, width, height in zip(
                 image_rank.tolist(),
                 ground_truth.widths.tolist(),
                 ground_truth.heights.tolist(),
                 strict=True,
             )
         ],
-        [{"id": rank, "name": str(rank)} for rank in range(1, max(len(occurring), 1) + 1)],
-        image_rank[ground_truth.image],
-        class_rank[ground_truth.labels],
-        ground_truth.xywh,
-        area=ground_truth.areas,
-        iscrowd=ground_truth.ignore,
+        [{"id": number, "name": str(number)} for number in range(1, max(len(classes), 1) + 1)],
+        image_rank[ground_truth.image[objects]],
+        rank[ground_truth.labels[objects]],
+        ground_truth.xywh[objects],
+        area=ground_truth.areas[objects],
+        iscrowd=ground_truth.ignore[objects],
     )
     found = truth.load_res(
         np.column_stack(
@@ -122,36 +162,22 @@ def average_precision(
                 image_rank[detections.image],
                 detections.xywh,
                 detections.scores,
-                class_rank[detections.labels],
+                rank[detections.labels],
             ]
-        )
+        )[rows]
     )
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
-    if ious is not None:
-        evaluation.params.iou_thrs = sorted(set(map(float, ious)))
-    evaluation.params.max_dets = [1, 10, max_detections]
+    evaluation.params.iou_thrs = ious.tolist()
+    evaluation.params.max_dets = list(limits)
     evaluation.evaluate()
     evaluation.accumulate()
     curves = cast(dict[str, Any], evaluation.eval)  # a copy; None only before accumulate()
-    parameters = evaluation.params
-    levels = np.asarray(parameters.iou_thrs)
-    areas, limits = list(parameters.area_rng_lbl), list(parameters.max_dets)
-
-    overall = {}
-    for name, (curve, iou, area, limit) in _SUMMARY.items():
-        at = limits.index(limit if limit < 100 else max_detections)
-        values = curves[curve][..., areas.index(area), at]
-        overall[name] = _mean_defined(values if iou is None else values[levels == iou])
-    precision = curves["precision"][..., areas.index("all"), limits.index(max_detections)]
-    absent = np.full(precision.shape[:2], -1.0)
-    by_class = [precision[:, :, rank - 1] if rank else absent for rank in class_rank]
-    return AveragePrecision(
-        overall=overall,
-        ap=np.array([_mean_defined(values) for values in by_class]),
-        ap50=np.array([_mean_defined(values[levels == 0.5]) for values in by_class]),
-        ious=levels,
-        ap_at=np.array([[_mean_defined(row) for row in values] for values in by_class]).T,
-    )
+    areas, counts = list(evaluation.params.area_rng_lbl), list(evaluation.params.max_dets)
+    found_curves = {}
+    for curve, _, area, limit in _SUMMARY.values():
+        at = counts.index(limit if limit < 100 else limits[-1])
+        found_curves[curve, area, limit] = curves[curve][..., areas.index(area), at].copy()
+    return found_curves
 
 
 def _mean_defined(values: NDArray[np.float64]) -> float:

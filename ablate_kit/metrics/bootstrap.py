@@ -8,8 +8,9 @@ For every metric here that is exactly what evaluating a data set with repeated i
 Only random units of the data are resampled; repeats of a random ablation vary on top of that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,14 @@ LEVEL = 0.95
 POWER = 0.8
 
 _IOUS = np.linspace(0.5, 0.95, 10)  # as COCO has them
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _RECALLS = np.linspace(0.0, 1.0, 101)
 # COCO compares with these floats; some lie above the hundredth that they stand for.
 _ABOVE = np.arange(101) / 100 < _RECALLS
 
 Floats = NDArray[np.float64]
-Samples = dict[str, Floats]  # metric to (resamples,); "AP per class" to (classes, resamples)
+# Metric to (resamples,); "AP per class" to (classes with objects, resamples).
+Samples = dict[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -72,45 +75,49 @@ class Bootstrap:
         self._truth = truth
         self.weights = draws(len(truth.image_ids), resamples, seed)
         self._weights = self.weights.astype(np.float64)  # which holds all counts exactly
+        self.classes = np.unique(truth.labels[~truth.ignore])  # those with objects, as samples are
 
-    def samples(self, detections: Detections, threshold: float) -> Samples:
+    def samples(
+        self, detections: Detections, threshold: float, *, per_class: bool = True
+    ) -> Samples:
         """Every metric on every resample; NaN where one is not defined.
 
         ``threshold`` is the score that F1 and GIoU count from. The first number of each is that
-        of the data as it is.
+        of the data as it is. Without ``per_class`` memory does not grow with the classes.
         """
         matches = greedy_matches_at(self._truth, detections, _IOUS.tolist())
         outcomes = np.stack([one.outcome for one in matches])
-        ap, ap50 = self._precision(detections, outcomes)
-        return {
-            "AP": _mean_defined(ap),
-            "AP50": _mean_defined(ap50),
+        resamples = self._weights.shape[1]
+        mean, mean50 = _Mean(resamples), _Mean(resamples)
+        rows = []
+        for ap, ap50 in self._precision(detections, outcomes):
+            mean.add(ap)
+            mean50.add(ap50)
+            if per_class:
+                rows.append(ap)
+        found = {
+            "AP": mean.value(),
+            "AP50": mean50.value(),
             "f1_calibrated": self._f1(detections, outcomes[0], threshold),
             "giou_penalized": self._giou(detections, threshold),
-            "AP per class": ap,
         }
+        if per_class:
+            found["AP per class"] = np.array(rows).reshape(-1, resamples)
+        return found
 
     def _precision(
         self, detections: Detections, outcomes: NDArray[np.int8]
-    ) -> tuple[Floats, Floats]:
-        """AP and AP50 of each class and resample: (classes, resamples)."""
-        truth, weights = self._truth, self._weights
-        classes, count = len(truth.classes), weights.shape[1]
-        ap, ap50 = np.full((classes, count), np.nan), np.full((classes, count), np.nan)
+    ) -> Iterator[tuple[Floats, Floats]]:
+        """AP and AP50 on every resample, of one class with objects after the other."""
+        weights = self._weights
         order = np.lexsort((detections.image, -detections.scores.astype(np.float64)))
-        by_class = order[np.argsort(detections.labels[order], kind="stable")]
-        bounds = np.searchsorted(detections.labels[by_class], np.arange(classes + 1))
-        counted = ~truth.ignore
-        for label in np.unique(truth.labels[counted]).tolist():
-            of_class = truth.image[counted & (truth.labels == label)]
-            if not len(of_class):
-                continue
-            positives = np.bincount(of_class, minlength=len(weights)) @ weights
-            chosen = by_class[bounds[label] : bounds[label + 1]]
+        by_class = _grouped(detections.labels, self.classes, order)
+        objects = _grouped(self._truth.labels, self.classes, np.flatnonzero(~self._truth.ignore))
+        for rows, chosen in zip(objects, by_class, strict=True):
+            positives = np.bincount(self._truth.image[rows], minlength=len(weights)) @ weights
             curves = self._class_precision(detections.image[chosen], outcomes[:, chosen], positives)
             curves[:, positives == 0] = np.nan
-            ap[label], ap50[label] = curves.mean(axis=0), curves[0]
-        return ap, ap50
+            yield curves.mean(axis=0), curves[0]
 
     def _class_precision(
         self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
@@ -321,11 +328,29 @@ class _Levels:
         return found
 
 
-def _mean_defined(values: Floats) -> Floats:
-    defined = np.isfinite(values)
-    total = np.where(defined, values, 0.0).sum(axis=0)
-    count = defined.sum(axis=0)
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+def _grouped(
+    labels: NDArray[np.integer], classes: NDArray[np.integer], order: NDArray[np.integer]
+) -> Iterator[NDArray[np.integer]]:
+    """The rows of each class, in ``order``."""
+    rows = order[np.argsort(labels[order], kind="stable")]
+    starts, ends = (np.searchsorted(labels[rows], classes, side) for side in _SIDES)
+    return (rows[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+class _Mean:
+    """The mean of rows, where they are defined."""
+
+    def __init__(self, size: int) -> None:
+        self._total, self._count = np.zeros(size), np.zeros(size, dtype=np.int64)
+
+    def add(self, values: Floats) -> None:
+        defined = np.isfinite(values)
+        self._total += np.where(defined, values, 0.0)
+        self._count += defined
+
+    def value(self) -> Floats:
+        nothing = np.full(len(self._total), np.nan)
+        return np.divide(self._total, self._count, out=nothing, where=self._count > 0)
 
 
 def _ratio(part: Floats, whole: Floats, defined: Floats) -> Floats:

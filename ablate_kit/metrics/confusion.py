@@ -5,28 +5,42 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import greedy_pairs
 
-_LISTED, _MOST = 1_000, 10_000  # classes
+_LISTED = 1_000  # classes
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Counts of boxes at one score threshold and IoU.
+    """Counts of boxes at one score threshold and IoU: of the pairs of classes that there are.
 
     Attributes:
         classes: the classes that are counted: all, but of more than a thousand only those that
             occur.
-        counts: (classes + 1, classes + 1), true class by detected class. The last column holds
-            objects that no box was found for, the last row boxes without an object.
+        true, detected: (pairs,) places in ``classes``, in order. Past its end: no object, no box.
+        pairs: (pairs,) how often an object of the one class was found as the other.
         threshold: detections of at least this score count.
     """
 
-    counts: NDArray[np.int64]
-    threshold: float
     classes: NDArray[np.int64]
+    true: NDArray[np.int64]
+    detected: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    threshold: float
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether there are few enough classes for the matrix of all pairs."""
+        return len(self.classes) <= _LISTED
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(classes + 1, classes + 1), true class by detected class. The last column holds objects
+        that no box was found for, the last row boxes without an object."""
+        counts = np.zeros((len(self.classes) + 1,) * 2, dtype=np.int64)
+        counts[self.true, self.detected] = self.pairs
+        return counts
 
 
 def confusion(
@@ -39,13 +53,11 @@ def confusion(
     an ignored region, by ``iou`` of its own area, is not counted.
 
     Raises:
-        UserError: detections that point outside the ground truth, or too many classes that occur.
+        UserError: detections that point outside the ground truth.
     """
     counted = np.arange(len(ground_truth.classes))
     if len(counted) > _LISTED:
         counted = np.union1d(ground_truth.labels, detections.labels).astype(np.int64)
-    if len(counted) > _MOST:
-        raise UserError(f"confusions are counted for up to {_MOST:,} classes, not {len(counted):,}")
     classes = len(counted)
     truth_labels = np.searchsorted(counted, ground_truth.labels)
     labels = np.searchsorted(counted, detections.labels)
@@ -60,5 +72,6 @@ def confusion(
     cells = np.concatenate(
         [true * (classes + 1) + seen, truth_labels[missed] * (classes + 1) + classes]
     )
-    counts = np.bincount(cells, minlength=(classes + 1) ** 2)
-    return Confusion(counts.reshape(classes + 1, classes + 1), float(threshold), counted)
+    cells, pairs = np.unique(cells.astype(np.int64), return_counts=True)
+    rows, columns = np.divmod(cells, classes + 1)
+    return Confusion(counted, rows, columns, pairs, float(threshold))

@@ -55,5 +55,7 @@ def changes_of(
         return []
     bootstrap = Bootstrap(truth, resamples, seed)
     threshold = results[0].evaluation.thresholds.calibrated
-    first, *others = (bootstrap.samples(one.detections, threshold) for one in results)
+    first, *others = (
+        bootstrap.samples(one.detections, threshold, per_class=False) for one in results
+    )
     return changes(first, others, [not one.is_control for one in results[1:]])

@@ -66,8 +66,13 @@ def groups_table(truth: GroundTruth, found: Changes) -> Table:
 
 
 def confusion_table(classes: Sequence[str], found: Confusion) -> Table:
-    """True classes in rows, detected ones in columns."""
+    """True classes in rows, detected ones in columns; of very many classes, a row to each pair."""
     names = [classes[index] for index in found.classes]
+    if not found.is_listed:
+        true, detected = (*names, "(no object)"), (*names, "(missed)")
+        pairs = zip(found.true, found.detected, found.pairs.tolist(), strict=True)
+        listed = ((true[row], detected[column], str(count)) for row, column, count in pairs)
+        return Table("", ("true", "detected", "count"), tuple(listed), ("true", "detected"))
     header = ("true \\ detected", *names, "(missed)")
     rows = (
         (name, *map(str, row.tolist()))

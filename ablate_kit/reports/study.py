@@ -78,7 +78,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
         (place / "table.csv").write_text(table.csv(), encoding="utf-8")
         (place / "table.tex").write_text(table.latex(), encoding="utf-8")
         write_records(place / "changes", _changes(results, overall))
-        write_records(place / "classes", _classes(results, by_class, truth.classes))
+        classes = [truth.classes[label] for label in bootstrap.classes]
+        write_records(place / "classes", _classes(results, by_class, classes))
         if repeated:
             write_records(place / "repeats", repeats.records(repeated))
             text = repeats.table(repeated).markdown()

@@ -20,6 +20,7 @@ Matrix = NDArray[np.float64]
 
 RANKED = 40  # variants in the ranking
 CLASSES_OF = 25  # variants in the picture of classes
+MOST_CLASSES = 100  # a figure of some thousand is more than can be drawn
 _REPEATS = "Mean and, shaded, range over repeats with other random draws."
 _LAYERS = "A part of more and more layers removed, from the first."
 SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
@@ -33,7 +34,7 @@ def figures(
     Args:
         results: the unmodified model, then the variants.
         changes: of each variant, by metric.
-        by_class: each variant's change of AP by class, in the order of the classes.
+        by_class: each variant's change of AP, in the order of the classes that have objects.
     """
     rows = list(zip(results[1:], changes, strict=True))
     yield "ranking", *_ranking(rows)
@@ -166,15 +167,20 @@ def _classes(
 ) -> tuple[str, Figure | None]:
     order = [i for i, one in enumerate(results[1:]) if not one.is_control]
     order = sorted(order, key=lambda i: changes[i]["AP"].change or 0.0)[:CLASSES_OF]
-    names = list(results[0].evaluation.per_class)
+    names = [name for name, row in results[0].evaluation.per_class.items() if row["support"]]
     values = [[np.nan if c.change is None else c.change for c in by_class[i]] for i in order]
     matrix = np.array(values, dtype=np.float64)
     defined = np.flatnonzero(np.isfinite(matrix).any(axis=0)) if len(order) else np.zeros(0, int)
     if len(defined) < 2:
         return "", None
+    caption = "Change of each class's AP, for the variants that cost most."
+    if len(defined) > MOST_CLASSES:
+        largest = np.nanmax(np.abs(matrix[:, defined]), axis=0)
+        defined = np.sort(defined[np.argsort(-largest, kind="stable")[:MOST_CLASSES]])
+        caption += f" The {MOST_CLASSES} classes that change most; all are in classes.csv."
     labels = [results[1 + i].name for i in order]
     figure = _heat(matrix[:, defined], labels, [names[i] for i in defined], "", numbers=False)
-    return "Change of each class's AP, for the variants that cost most.", figure
+    return caption, figure
 
 
 def _heat(

@@ -5,8 +5,12 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
+from ablate_kit.metrics.bootstrap import Bootstrap, changes, class_changes
 from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.result import Result
+from ablate_kit.reports.scored import confusion_table
+from ablate_kit.reports.study_figures import figures
 
 
 def inputs(classes: int, labels: list[int]) -> tuple[GroundTruth, Detections]:
@@ -50,11 +54,78 @@ def test_classes_that_do_not_occur_change_nothing() -> None:
     assert small.counts.sum() == large.counts.sum() > 0
 
 
+def test_classes_are_evaluated_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, found = inputs(7, [5, 0, 2, 6, 3])
+    whole = average_precision(truth, found)
+    monkeypatch.setattr("ablate_kit.metrics.average_precision._AT_ONCE", 2)
+    parts = average_precision(truth, found)
+    assert repr(whole.overall) == repr(parts.overall)
+    assert whole.overall["AP"] > 0.01
+    for name in ("ap", "ap50", "ap_at", "ious"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_confusions_of_very_many_classes_are_a_row_to_a_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truth, found = inputs(3, [0, 2])
+    matrix = confusion(truth, found, 0.2)
+    monkeypatch.setattr("ablate_kit.metrics.confusion._LISTED", 1)
+    few = confusion(truth, found, 0.2)
+    table = confusion_table(truth.classes, few)
+    assert table.header == ("true", "detected", "count")
+    counts = {row[:2]: int(row[2]) for row in table.rows}
+    true, seen = (*truth.classes, "(no object)"), (*truth.classes, "(missed)")
+    for i, row in enumerate(matrix.counts):
+        for j, count in enumerate(row):
+            assert counts.pop((true[i], seen[j]), 0) == count
+    assert not counts
+
+
+def test_intervals_hold_no_row_for_each_class() -> None:
+    few, many = inputs(3, [0, 2]), inputs(20_000, [0, 19_999])
+    one, other = (
+        Bootstrap(truth, resamples=20).samples(found, 0.3) for truth, found in (few, many)
+    )
+    assert other["AP per class"].shape == (2, 21)
+    for metric, values in one.items():
+        np.testing.assert_array_equal(values, other[metric])
+    lean = Bootstrap(many[0], resamples=20).samples(many[1], 0.3, per_class=False)
+    assert set(other) - set(lean) == {"AP per class"}
+    for metric, values in lean.items():
+        np.testing.assert_array_equal(values, other[metric])
+
+
 def test_too_many_that_do_occur_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablate_kit.metrics.average_precision._MOST_CLASSES", 1)
-    monkeypatch.setattr("ablate_kit.metrics.confusion._MOST", 1)
     truth, found = inputs(3, [0, 2])
     with pytest.raises(UserError, match="of 2 classes; AP is computed for up to 1"):
         average_precision(truth, found)
-    with pytest.raises(UserError, match="confusions are counted for up to 1 classes, not 3"):
-        confusion(truth, found, 0.5)
+
+
+def test_a_figure_of_many_classes_shows_those_that_change_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ablate_kit.reports.study_figures.MOST_CLASSES", 4)
+    truth, found = inputs(9, [8, 1, 2, 5, 3, 6])
+    best = Detections(
+        image=truth.image, boxes=truth.boxes, scores=found.scores, labels=truth.labels
+    )
+    results = [
+        Result.of(name, "x", truth, one, threshold=0.2, fixed_threshold=0.5)
+        for name, one in (("unmodified", best), ("cut", found))
+    ]
+    samples = [Bootstrap(truth, resamples=20).samples(one, 0.2) for one in (best, found)]
+    by_class = [class_changes(*samples)]
+    drawn = {
+        name: rest for name, *rest in figures(results, changes(samples[0], samples[1:]), by_class)
+    }
+    caption, figure = drawn["classes"]
+    assert "4 classes that change most" in caption
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    change = {
+        f"c{label}": abs(one.change)
+        for label, one in zip([1, 2, 3, 5, 6, 8], by_class[0], strict=True)
+    }
+    assert names == sorted(names)
+    assert sorted(change[name] for name in names) == sorted(change.values())[-4:]
