@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.disk.atomic import new_stream
-from detector.disk.safetensors_head import Layout, safetensors_head
+from detector.disk.safetensors_head import TensorLayout, safetensors_head
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 
@@ -55,7 +55,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             file.write(flat.view(torch.uint8).numpy().data)
 
 
-def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
+def layout_of(tensors: Mapping[str, Tensor]) -> TensorLayout:
     return {
         name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         for name, tensor in tensors.items()

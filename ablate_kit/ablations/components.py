@@ -5,7 +5,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import of_module
-from ablate_kit.ablations.rule import Patterns, Rule, Source
+from ablate_kit.ablations.rule import Patterns, Rule, RuleContext
 from ablate_kit.ablations.select import file_name
 from ablate_kit.ablations.zeros import component
 
@@ -18,7 +18,7 @@ class Component(Rule):
     patterns: Patterns
     name: str | None = None
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         names = dict.fromkeys(
             name for pattern in self.patterns for name in source.floating(pattern)
         )
@@ -32,6 +32,6 @@ class Modules(Rule):
     kind: Literal["modules"] = "modules"
     patterns: Patterns
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         found = source.modules(self.patterns)
         return [component(names, module, of_module(module)) for module, names in found.items()]

@@ -12,7 +12,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import of_module
-from ablate_kit.ablations.rule import Count, Rule, Source
+from ablate_kit.ablations.rule import Count, Rule, RuleContext
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import Key, metric
@@ -21,7 +21,7 @@ Values = Mapping[str, float | None]  # of a round's ablations, by digest
 
 
 @dataclass(frozen=True)
-class Step:
+class Removal:
     """One round's outcome.
 
     Attributes:
@@ -38,7 +38,7 @@ class Step:
 
 def greedy(
     modules: Sequence[Attention], label: str, steps: int | None = None, direction: int = 1
-) -> Generator[list[Ablation], Values, list[Step]]:
+) -> Generator[list[Ablation], Values, list[Removal]]:
     """Yields the ablations of each round, is sent their values, and returns the steps.
 
     Args:
@@ -62,9 +62,9 @@ def _rounds(
     label: str,
     count: int,
     direction: int,
-) -> Generator[list[Ablation], Values, list[Step]]:
+) -> Generator[list[Ablation], Values, list[Removal]]:
     gone: list[int] = []
-    steps: list[Step] = []
+    steps: list[Removal] = []
     for number in range(1, count + 1):
         left = [i for i in range(len(heads)) if i not in gone]
         tried = [
@@ -91,7 +91,7 @@ def _rounds(
         gone.append(left[best])
         name = f"{label}-greedy-{number}of{len(heads)}-r0"
         made = Ablation(name, "heads-greedy", tried[best].edits, factors=tried[best].factors)
-        steps.append(Step(made, module.prefix, head, found[best]))
+        steps.append(Removal(made, module.prefix, head, found[best]))
     return steps
 
 
@@ -120,11 +120,11 @@ class HeadsGreedy(Rule):
     steps: Count | None = None  # how many heads are removed; by default all but one
     metric: Key = "AP"  # that decides
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         self.rounds(source)  # a mistake is told before anything is evaluated
         return []  # nothing is known before a round is
 
-    def size(self, source: Source) -> tuple[int, int]:
+    def size(self, source: RuleContext) -> tuple[int, int]:
         """How many rounds there will be, and how many variants they try in all."""
         heads = sum(
             module.head_count() for module in source.attentions(self.pattern, self.num_heads)
@@ -132,7 +132,7 @@ class HeadsGreedy(Rule):
         rounds = self.steps or heads - 1
         return rounds, sum(heads - number for number in range(rounds))
 
-    def rounds(self, source: Source) -> Generator[list[Ablation], Values, list[Step]]:
+    def rounds(self, source: RuleContext) -> Generator[list[Ablation], Values, list[Removal]]:
         """As ``greedy``."""
         modules = source.attentions(self.pattern, self.num_heads)
         return greedy(modules, file_name(self.pattern), self.steps, metric(self.metric).direction)

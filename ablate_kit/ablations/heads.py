@@ -7,7 +7,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_draw, of_module
-from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, RuleContext
 from ablate_kit.ablations.select import file_name, spans
 from ablate_kit.errors import UserError
 
@@ -79,7 +79,7 @@ class HeadsEach(Rule):
     pattern: str
     num_heads: Count | None = None  # where the checkpoint's config does not tell
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return heads_each(source.attentions(self.pattern, self.num_heads))
 
 
@@ -92,7 +92,7 @@ class HeadsChosen(Rule):
     num_heads: Count | None = None
     heads: Naturals
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         modules = source.attentions(self.pattern, self.num_heads)
         return [heads_chosen(modules, self.heads, file_name(self.pattern))]
 
@@ -108,7 +108,7 @@ class HeadsDrawn(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return heads_drawn(
             source.attentions(self.pattern, self.num_heads),
             self.percent,

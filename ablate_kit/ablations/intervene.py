@@ -20,7 +20,7 @@ from ablate_kit.ablations.apply import resolved
 from ablate_kit.device_errors import is_of_device
 from ablate_kit.errors import UserError
 
-Change = Callable[[Tensor], Tensor | None]
+InputHook = Callable[[Tensor], Tensor | None]
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def intervened(
 
 
 @contextmanager
-def tapped(module: nn.Module, weight: str, change: Change) -> Iterator[None]:
+def tapped(module: nn.Module, weight: str, change: InputHook) -> Iterator[None]:
     """Shows ``change`` what comes into a projection, (B, ..., C); what it returns goes on instead.
 
     ``weight`` is the projection's weight in ``module.state_dict()``. PyTorch's own attention does
@@ -74,7 +74,7 @@ def place_of(module: nn.Module, weight: str) -> nn.Module | None:
     return parent if isinstance(parent, nn.MultiheadAttention) else None
 
 
-def _changed(args: tuple[Any, ...], change: Change) -> tuple[Any, ...] | None:
+def _changed(args: tuple[Any, ...], change: InputHook) -> tuple[Any, ...] | None:
     changed = change(args[0])
     return None if changed is None else (changed, *args[1:])
 
@@ -84,7 +84,7 @@ def _reprojected(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     output: tuple[Any, ...],
-    change: Change,
+    change: InputHook,
 ) -> tuple[Any, ...] | None:
     weight, bias = attention.out_proj.weight, attention.out_proj.bias
     before = weight.data, None if bias is None else bias.data

@@ -8,7 +8,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike, attentions
 from ablate_kit.ablations.factors import Factor
-from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.ablations.rule import Rule, RuleContext
 from ablate_kit.ablations.select import spans
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.errors import UserError, did_you_mean
@@ -128,7 +128,7 @@ class Layers(Rule):
     part: str
     mode: Mode = "progressive"
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         checkpoint = source.checkpoint
         return layers(
             checkpoint.tensors, self.base, self.part, self.mode, str(checkpoint), source.anatomy

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike
-from ablate_kit.ablations.rule import Naturals, Rule, Source
+from ablate_kit.ablations.rule import Naturals, Rule, RuleContext
 from ablate_kit.ablations.select import select
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.errors import UserError
@@ -79,6 +79,6 @@ class Levels(Rule):
     base: str
     levels: Naturals | None = None  # all by default
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         checkpoint = source.checkpoint
         return levels(checkpoint.tensors, self.base, str(checkpoint), self.levels, source.anatomy)

@@ -19,7 +19,7 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.intervene import tapped
-from ablate_kit.ablations.rule import Count, Naturals, Patterns, Reference, Rule, Source
+from ablate_kit.ablations.rule import Count, Naturals, Patterns, Reference, Rule, RuleContext
 from ablate_kit.ablations.select import spans
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
@@ -204,7 +204,7 @@ class HeadsMean(Rule):
     heads: Naturals | None = None  # of each module, one by one; all by default
     images: Count | None = None  # that the mean is taken over
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return heads_mean(
             source.attentions(self.pattern, self.num_heads),
             source.checkpoint,
@@ -225,7 +225,7 @@ class Channels(Rule):
     to: Literal["zero", "mean"] = "zero"
     images: Count | None = None
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         if self.to == "zero" and self.images is not None:
             raise UserError("images go with to: mean; zero is not taken over any")
         tensors = source.checkpoint.tensors
@@ -242,7 +242,7 @@ class Channels(Rule):
         return channels(shapes, modules, means, together=self.together)
 
     def _modules(
-        self, source: Source, shapes: Mapping[str, tuple[int, ...]]
+        self, source: RuleContext, shapes: Mapping[str, tuple[int, ...]]
     ) -> Iterator[tuple[str, Sequence[int]]]:
         for module in source.modules(self.patterns):
             if f"{module}.weight" not in shapes:

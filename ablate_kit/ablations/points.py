@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_module
-from ablate_kit.ablations.rule import Count, Naturals, Rule, Source
+from ablate_kit.ablations.rule import Count, Naturals, Rule, RuleContext
 from ablate_kit.ablations.select import file_name, spans
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy, evenly
 from ablate_kit.anatomy.schemes import scheme_of
@@ -150,7 +150,7 @@ def _rows(
 
 
 def _sampling(
-    source: Source, pattern: str, num_heads: int | None, num_levels: int | None
+    source: RuleContext, pattern: str, num_heads: int | None, num_levels: int | None
 ) -> list[tuple[Attention, tuple[int, ...]]]:
     config = source.checkpoint.settings
     scheme = scheme_of(source.checkpoint.tensors)
@@ -173,7 +173,7 @@ class Points(Rule):
     points: Naturals | None = None  # of a head, level by level; all by default
     share: Share = "renormalized"
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return [
             ablation
             for attention, split in _sampling(source, self.pattern, self.num_heads, self.num_levels)
@@ -193,7 +193,7 @@ class PointLevels(Rule):
     together: bool = False  # one variant per level, without it in all modules
     share: Share = "renormalized"
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         modules = _sampling(source, self.pattern, self.num_heads, self.num_levels)
         label = file_name(self.pattern) if self.together else None
         return each_level(modules, self.levels, self.share, label)

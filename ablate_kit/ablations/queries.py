@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.factors import Factors
-from ablate_kit.ablations.rule import Naturals, Rule, Source
+from ablate_kit.ablations.rule import Naturals, Rule, RuleContext
 from ablate_kit.ablations.select import select, spans
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.schemes import scheme_of
@@ -111,7 +111,7 @@ class Queries(Rule):
     together: bool = False  # one variant without all of these
     how: How = "removed"
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         checkpoint = source.checkpoint
         tables = query_tables(
             checkpoint.tensors,

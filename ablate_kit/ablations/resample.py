@@ -11,7 +11,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Blocks, Resampled
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import of_draw, of_module
-from ablate_kit.ablations.rule import Count, Natural, Naturals, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Naturals, Rule, RuleContext
 from ablate_kit.errors import UserError
 
 
@@ -89,7 +89,7 @@ class HeadsResampled(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return heads_resampled(
             source.attentions(self.pattern, self.num_heads),
             heads=self.heads,

@@ -8,7 +8,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import of_draw, of_module
-from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Naturals, Numbers, Rule, RuleContext
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -154,7 +154,7 @@ class HeadsRetained(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         modules = source.attentions(self.pattern, self.num_heads)
         if self.keep is None:
             if self.repeats != 1 or self.seed != 42:
@@ -175,7 +175,7 @@ class UnitsRetained(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         tensors = source.checkpoint.tensors
         return units_retained(
             {name: tensors[name].shape for name in source.floating(self.pattern)},
@@ -197,7 +197,7 @@ class HeadsCumulative(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return cumulative(
             source.attentions(self.pattern, self.num_heads),
             file_name(self.pattern),

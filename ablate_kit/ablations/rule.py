@@ -52,7 +52,7 @@ class Live(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class RuleContext:
     """What ablations are made for; ``open`` gives the model with images, where there are some, and
     ``live`` the model alone; ``anatomy`` tells where models of its framework keep their parts."""
 
@@ -119,5 +119,5 @@ class Rule(ABC):
     null_cuts: Natural = 0  # random cuts of the same size, for each ablation, to read it against
 
     @abstractmethod
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         """All of them, for a checkpoint; raises ``UserError`` where it has no such parts."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise
 from ablate_kit.ablations.factors import of_draw
-from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, RuleContext
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -63,7 +63,7 @@ class Scale(Rule):
     pattern: str
     factors: Numbers
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return scaled(source.floating(self.pattern), self.factors, file_name(self.pattern))
 
 
@@ -77,7 +77,7 @@ class Noisy(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return noisy(
             source.floating(self.pattern),
             self.percent,

@@ -7,7 +7,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
 from ablate_kit.ablations.factors import of_module
-from ablate_kit.ablations.rule import Patterns, Rule, Source
+from ablate_kit.ablations.rule import Patterns, Rule, RuleContext
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
@@ -146,5 +146,5 @@ class Skip(Rule):
     kind: Literal["skip"] = "skip"
     patterns: Patterns
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return skips(source.modules(self.patterns), source.checkpoint.tensors, source.anatomy)

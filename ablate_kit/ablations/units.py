@@ -7,7 +7,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.factors import of_draw
-from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, RuleContext
 from ablate_kit.ablations.select import file_name
 from ablate_kit.errors import UserError
 
@@ -73,7 +73,7 @@ class Units(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         tensors = source.checkpoint.tensors
         return units(
             {name: tensors[name].shape for name in source.floating(self.pattern)},

@@ -16,7 +16,7 @@ from ablate_kit.checkpoints.diff import Diff
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.bootstrap import RESAMPLES, Change
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
-from ablate_kit.metrics.dumps import Annotated, read_dump
+from ablate_kit.metrics.dumps import AnnotatedImages, read_dump
 from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
@@ -24,7 +24,7 @@ from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.inputs import inputs_of
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipe import Evaluation as Settings
+from ablate_kit.sweeps.recipe import EvaluationSettings as Settings
 from ablate_kit.sweeps.recipe import Model as ModelSection
 from ablate_kit.sweeps.recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
@@ -82,13 +82,13 @@ class SweepResult:
         Raises:
             UserError: the sweep has no folder: give ``output``.
         """
-        from ablate_kit.reports.study import write_study
+        from ablate_kit.reports.sweep_report import write_sweep_report
 
         if self.folder is None:
             raise UserError("a sweep without output keeps nothing to report on: give output=FOLDER")
         with Ledger.locked(self.folder):
             dataset = self.images.dataset if self.images else None
-            write_study(Ledger.existing(self.folder), dataset)
+            write_sweep_report(Ledger.existing(self.folder), dataset)
         return self.folder / "report" / "report.html"
 
 
@@ -206,7 +206,7 @@ def score(
 
     images = data.dataset
     files = [images.annotations(index).file_name for index in range(len(images))]
-    against = Annotated(ground_truth(images), stems(files))
+    against = AnnotatedImages(ground_truth(images), stems(files))
     found, _ = read_dump(Path(path), against, unpickle=read_plain)
     return Result.of(
         Path(path).stem,

@@ -12,7 +12,7 @@ from torch import nn
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.greedy import HeadsGreedy
-from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.ablations.rule import Rule, RuleContext
 from ablate_kit.ablations.write import variant_paths, write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -154,7 +154,7 @@ class Model:
             opened = None if images is None else Reference(self.adapter, images.dataset)
             reference = None if opened is None else lambda: opened
             anatomy = anatomy_of(checkpoint, self.framework)
-            return rule.make(Source(checkpoint, reference, lambda: self.adapter, anatomy))
+            return rule.make(RuleContext(checkpoint, reference, lambda: self.adapter, anatomy))
 
 
 def load(

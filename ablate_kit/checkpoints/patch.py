@@ -4,7 +4,7 @@ Example: a copy of ``best.pth`` in which the first 32 rows of a weight are zero.
 
     with open_checkpoint(Path("best.pth")) as checkpoint:
         weight = checkpoint.tensor("decoder.layers.0.self_attn.in_proj_weight")
-        rows = Change(weight.name, bytes(weight.itemsize), (slice(0, 32),))
+        rows = Patch(weight.name, bytes(weight.itemsize), (slice(0, 32),))
         write_patched(checkpoint.archive, [rows], Path("ablated.pth"))
 """
 
@@ -21,14 +21,14 @@ from detector.disk.atomic import new_file, new_folder, new_text
 
 from .archive import Archive
 from .digest import digest_behind, digest_of
-from .elements import Change, bytes_of, write_elements, write_through
+from .elements import Patch, bytes_of, write_elements, write_through
 from .embedded import BLOCK, head_of, place_in, stripped
 from .errors import CheckpointError
 from .folders import copy_others
 from .tensors import Storage
 from .weights import Checkpoint
 
-__all__ = ["Change", "Note", "bytes_of", "copy_folder_patched", "write_patched"]
+__all__ = ["Note", "Patch", "bytes_of", "copy_folder_patched", "write_patched"]
 
 _CHUNK = 1 << 20
 
@@ -39,7 +39,7 @@ Note = Callable[[str | None], str]
 
 def write_patched(
     archive: Archive,
-    changes: Iterable[Change],
+    changes: Iterable[Patch],
     destination: Path,
     *,
     overwrite: bool = False,
@@ -80,7 +80,7 @@ def write_patched(
 
 def copy_folder_patched(
     checkpoint: Checkpoint,
-    changes: Iterable[Change],
+    changes: Iterable[Patch],
     destination: Path,
     *,
     overwrite: bool = False,
@@ -121,7 +121,7 @@ def copy_folder_patched(
                 new_text(temporary / note_name, text, overwrite=True)
 
 
-def _write_noted(archive: Archive, changes: Iterable[Change], fd: int, note: Note) -> None:
+def _write_noted(archive: Archive, changes: Iterable[Patch], fd: int, note: Note) -> None:
     """Write a safetensors file with ``changes`` and a receipt in its metadata to ``fd``."""
     source = archive.sources[archive.path]
     old = head_of(source)
@@ -143,7 +143,7 @@ def _write_noted(archive: Archive, changes: Iterable[Change], fd: int, note: Not
     write_through(fd, 0, memoryview(place.embedded(note(digest))), start)
 
 
-def _write_copy(archive: Archive, changes: Iterable[Change], fds: Mapping[Path, int]) -> None:
+def _write_copy(archive: Archive, changes: Iterable[Patch], fds: Mapping[Path, int]) -> None:
     """Write the archive's files with ``changes`` to the open files ``fds``, by their paths."""
     for path, source in archive.sources.items():
         _copy_bytes(source.fileno(), fds[path], 0, source.size)

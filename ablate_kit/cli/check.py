@@ -11,7 +11,7 @@ from ablate_kit.cli.dataset import Orientation, VocClasses, images_given
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
-    from detector.data.check import Problem, Report, Source
+    from detector.data.check import CheckedSource, Problem, Report
 
 _SHOWN = 3  # problems of a kind that are printed
 
@@ -76,7 +76,7 @@ def _sources(
     split: str | None,
     exif: str | None,
     voc_classes: Path | None,
-) -> "list[tuple[Source, int | None]]":
+) -> "list[tuple[CheckedSource, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
     from detector.training.data_sections import ShapesData, ShapesImages

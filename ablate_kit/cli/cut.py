@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
 
-Source = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
+SourceArgument = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
 Pattern = Annotated[
     str, typer.Argument(help="What to cut: names with *, **, {0-5}, {layer}. See 'ablate keys'.")
 ]
@@ -37,7 +37,7 @@ class LayerMode(StrEnum):
 
 
 def units(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     pattern: Pattern,
     percent: Annotated[str, typer.Option(help="Share of each tensor's elements: 5,10.")],
     output: Folder,
@@ -65,7 +65,7 @@ def units(
 
 
 def heads(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     pattern: Annotated[
         str, typer.Argument(help="Attention modules: names with *, **, {0-5}, {layer}.")
     ],
@@ -122,7 +122,7 @@ def heads(
 
 
 def component(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     patterns: Annotated[list[str], typer.Argument(help="Tensors or modules to set to zero.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
     weights: Weights = None,
@@ -150,7 +150,7 @@ def component(
 
 
 def layers(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     base: Annotated[str, typer.Option(help="The list of layers, such as decoder.layers.")],
     part: Annotated[str, typer.Option(help="What of each layer, such as cross_attn.")],
     output: Folder,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.cut import Folder, Json, Source, Weights, write_all
+from ablate_kit.cli.cut import Folder, Json, SourceArgument, Weights, write_all
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
 
@@ -24,7 +24,7 @@ class PointShare(StrEnum):
 
 
 def queries(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     output: Folder,
     pattern: Annotated[
         str | None, typer.Option(help="Tables with a row per query; told by their names.")
@@ -52,7 +52,7 @@ def queries(
 
 
 def levels(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     base: Annotated[str, typer.Argument(help="List of projections, such as model.input_proj.")],
     output: Folder,
     chosen: Annotated[
@@ -70,7 +70,7 @@ def levels(
 
 
 def points(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     pattern: Annotated[str, typer.Argument(help="Deformable attention modules.")],
     output: Folder,
     chosen: Annotated[
@@ -122,7 +122,7 @@ def points(
 
 
 def skip(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     patterns: Annotated[list[str], typer.Argument(help="Residual branches, one by one.")],
     output: Folder,
     weights: Weights = None,
@@ -138,12 +138,12 @@ def skip(
 def _write_rule(
     rule: "Rule", checkpoint: Path, output: Path, weights: str | None, as_json: bool, dry_run: bool
 ) -> None:
-    from ablate_kit.ablations.rule import Source as Made
+    from ablate_kit.ablations.rule import RuleContext
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.registry import anatomy_of
 
     with open_checkpoint(checkpoint, weights) as opened:
-        source = Made(opened, anatomy=anatomy_of(opened))
+        source = RuleContext(opened, anatomy=anatomy_of(opened))
         write_all(opened, rule.make(source), output, as_json, dry_run)
 
 

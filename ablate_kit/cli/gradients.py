@@ -12,7 +12,7 @@ from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from ablate_kit.gradients.brief import Outcome
+    from ablate_kit.gradients.brief import ShortRun
     from ablate_kit.models.training import Training
     from detector.data.dataset import Dataset
 
@@ -106,10 +106,10 @@ def gradients(
     about |= {"iterations": iterations, "device": device}
 
     monitor = GradientMonitor(training.model, training.optimizer, thresholds=limits, compat=compat)
-    last: Outcome | None = None
+    last: ShortRun | None = None
     written = 0
 
-    def write(outcome: "Outcome") -> None:
+    def write(outcome: "ShortRun") -> None:
         now = about | {"loss of the last step": f"{outcome.loss:.4g}"}
         report = report_of(monitor, now, attribution=outcome.attribution, depth=depth)
         write_gradients(output, report)
@@ -117,7 +117,7 @@ def gradients(
     with progress() as bars:
         bar = bars.add_task("", total=iterations)
 
-        def after(outcome: "Outcome") -> None:
+        def after(outcome: "ShortRun") -> None:
             nonlocal last, written
             last = outcome
             bars.update(bar, advance=1, description=f"loss {outcome.loss:.3f}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.cut import Folder, Json, Source, Weights, write_all
+from ablate_kit.cli.cut import Folder, Json, SourceArgument, Weights, write_all
 from ablate_kit.cli.cut_parts import NumHeads, spans_of
 from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
 from ablate_kit.cli.model import Model, Trust
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def mean(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     pattern: Annotated[
         str, typer.Argument(help="Attention modules; with --channels, modules with a bias.")
     ],
@@ -46,7 +46,7 @@ def mean(
 ) -> None:
     """Replace heads or channels by their mean over images: it is folded into biases."""
     from ablate_kit.ablations.mean import Channels, HeadsMean
-    from ablate_kit.ablations.rule import Source as Made
+    from ablate_kit.ablations.rule import RuleContext
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.open import open_adapter
     from ablate_kit.models.registry import anatomy_of
@@ -81,5 +81,5 @@ def mean(
             adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
             return Images(adapter, dataset)
 
-        source = Made(opened, reference, anatomy=anatomy_of(opened, model))
+        source = RuleContext(opened, reference, anatomy=anatomy_of(opened, model))
         write_all(opened, rule.make(source), output, as_json, dry_run)

@@ -16,7 +16,7 @@ def report(
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     from ablate_kit.errors import UserError
-    from ablate_kit.reports.study import left_out, write_study
+    from ablate_kit.reports.sweep_report import left_out, write_sweep_report
     from ablate_kit.sweeps.api import images_of
     from ablate_kit.sweeps.ledger import Ledger
 
@@ -30,7 +30,7 @@ def report(
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
     with Ledger.locked(run):
-        table = write_study(ledger, dataset, examples)
+        table = write_sweep_report(ledger, dataset, examples)
     warn(left_out(ledger))
     say_lines(table.text())
     say_where(run)

@@ -11,7 +11,7 @@ from ablate_kit.cli.output import progress, say, say_lines, this_command
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.recipe import Run
-    from ablate_kit.retraining.study import Outcome
+    from ablate_kit.retraining.runs import RunResult
 
 
 def retrain(
@@ -29,15 +29,15 @@ def retrain(
 ) -> None:
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
     from ablate_kit.models.device import check_device
-    from ablate_kit.retraining.recipe import load_study
+    from ablate_kit.retraining.recipe import load_retraining
     from ablate_kit.retraining.report import FILES, write_report
-    from ablate_kit.retraining.study import finished, run_study
+    from ablate_kit.retraining.runs import finished, retrain_all
     from ablate_kit.retraining.summary import summary_table
     from detector.disk.lock import locked
     from detector.stopping import keeping
     from detector.training.distributed import refuse_several
 
-    study, runs = load_study(recipe, settings or [])
+    study, runs = load_retraining(recipe, settings or [])
     folder = output or Path("runs") / name_of(recipe)
     refuse_several("ablate retrain")
     check_device(device)
@@ -61,7 +61,7 @@ def retrain(
         bars = stack.enter_context(progress())
         from ablate_kit.cli.train import Display
 
-        outcomes = run_study(
+        outcomes = retrain_all(
             runs,
             folder,
             device=device,
@@ -73,6 +73,6 @@ def retrain(
     say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
 
 
-def _tell(run: "Run", outcome: "Outcome", before: bool) -> None:
+def _tell(run: "Run", outcome: "RunResult", before: bool) -> None:
     if not before:
         say(f"{run.name}  AP {outcome.evaluation.overall['AP']:.4f}  {outcome.seconds:.0f} s")

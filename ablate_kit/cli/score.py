@@ -13,7 +13,7 @@ from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from ablate_kit.metrics.dumps import Annotated as Against
+    from ablate_kit.metrics.dumps import AnnotatedImages
 
 
 def score(
@@ -152,8 +152,8 @@ def _against(
     split: str | None,
     voc_classes: Path | None,
     difficult: str,
-) -> "Against":
-    from ablate_kit.metrics.dumps import Annotated
+) -> "AnnotatedImages":
+    from ablate_kit.metrics.dumps import AnnotatedImages
     from ablate_kit.metrics.dumps.annotations import stems
     from ablate_kit.models.annotations import read_annotations
 
@@ -167,4 +167,4 @@ def _against(
 
     dataset = images_given(None, None, voc, split, difficult, voc_classes=voc_classes).dataset()
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
-    return Annotated(ground_truth(dataset), stems(files))
+    return AnnotatedImages(ground_truth(dataset), stems(files))

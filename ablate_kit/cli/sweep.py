@@ -1,4 +1,4 @@
-"""``ablate sweep``: a study of many ablations, from a recipe."""
+"""``ablate sweep``: many ablations of one model, from a recipe."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,16 +54,16 @@ def sweep(
     trust_remote_code: Trust = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped."""
-    from ablate_kit.reports.study import write_study
+    from ablate_kit.reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.api import Placement, open_sweep
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import load_sweep
     from ablate_kit.sweeps.run import Progress
     from ablate_kit.sweeps.worker import RunOptions
     from detector.stopping import keeping
-    from detector.training.recipe_file import Change
+    from detector.training.recipe_file import Override
 
-    chosen = [Change("model.framework", model, "--model")] if model else []
+    chosen = [Override("model.framework", model, "--model")] if model else []
     plan = load_sweep(recipe, [*(settings or []), *chosen])
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(recipe)
@@ -99,7 +99,7 @@ def sweep(
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
-        say_lines(write_study(ledger, opened.dataset).text())
+        say_lines(write_sweep_report(ledger, opened.dataset).text())
         say_where(folder)
 
 

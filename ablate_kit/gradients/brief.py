@@ -16,7 +16,7 @@ WARM = 20  # steps before the loss terms are told apart: gates that start at zer
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ShortRun:
     steps: int
     loss: float  # of the last step
     attribution: Attribution | None
@@ -28,14 +28,14 @@ def train_briefly(
     steps: int,
     *,
     seed: int,
-    after: Callable[[Outcome], None] = lambda _: None,
-) -> Outcome:
+    after: Callable[[ShortRun], None] = lambda _: None,
+) -> ShortRun:
     """Takes ``steps`` optimizer steps; ends early after one whose loss is not finite.
 
     The gradients are those before clipping. ``after`` is told of every step. The global random
     state, which dropout draws from, is put back.
     """
-    done = Outcome(0, math.nan, None)
+    done = ShortRun(0, math.nan, None)
     training.model.train()
     batches = training.batches()
     device = next(training.model.parameters()).device
@@ -56,7 +56,7 @@ def train_briefly(
             training.scaler.step(training.optimizer)
             training.scaler.update()
             training.optimizer.zero_grad(set_to_none=True)
-            done = Outcome(step, total, attribution)
+            done = ShortRun(step, total, attribution)
             after(done)
             if not math.isfinite(total):
                 break

@@ -66,6 +66,9 @@ class Change:
         return asdict(self)
 
 
+Changes = Mapping[str, Change]  # by metric
+
+
 class Bootstrap:
     """Resampled metrics of any number of detections on one ground truth."""
 

@@ -15,7 +15,7 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 
 @dataclass(frozen=True, eq=False)
-class Changes:
+class Transitions:
     """The objects whose fate differs, at one score threshold.
 
     Attributes:
@@ -51,7 +51,7 @@ class Group:
     lost_to: dict[Cause, int]
 
 
-def changes(ground_truth: GroundTruth, before: Errors, after: Errors) -> Changes:
+def changes(ground_truth: GroundTruth, before: Errors, after: Errors) -> Transitions:
     """Compare the errors of two sets of detections of one ground truth.
 
     Raises:
@@ -63,10 +63,10 @@ def changes(ground_truth: GroundTruth, before: Errors, after: Errors) -> Changes
     found_before, found_after = before.truth == Cause.NONE, after.truth == Cause.NONE
     lost, gained = real & found_before & ~found_after, real & ~found_before & found_after
     cause = np.where(lost, after.truth, np.where(gained, before.truth, Cause.NONE))
-    return Changes(lost, gained, cause.astype(np.int8), before, after)
+    return Transitions(lost, gained, cause.astype(np.int8), before, after)
 
 
-def groups(ground_truth: GroundTruth, found: Changes) -> Iterator[Group]:
+def groups(ground_truth: GroundTruth, found: Transitions) -> Iterator[Group]:
     """Per class and size, where there are objects; then all classes together, as ``all``."""
     real = ~ground_truth.ignore
     for index, label in enumerate((*ground_truth.classes, "all")):

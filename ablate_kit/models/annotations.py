@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import cast
 
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.metrics.dumps.annotations import Annotated, stems
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages, stems
 from detector.data.fields import Difficult
 from detector.data.instances import read_instances
 
 
-def read_annotations(path: Path, difficult: str = "ignore") -> Annotated:
+def read_annotations(path: Path, difficult: str = "ignore") -> AnnotatedImages:
     """A COCO annotation file, plain or gzipped; categories by ascending id.
 
     Images need neither a size nor a file name here.
@@ -37,4 +37,4 @@ def read_annotations(path: Path, difficult: str = "ignore") -> Annotated:
         category_ids=found.category_ids,
         sizes=found.boxes[:, 2:],
     )
-    return Annotated(truth, stems(found.file_names), found.notes)
+    return AnnotatedImages(truth, stems(found.file_names), found.notes)

@@ -32,7 +32,7 @@ from ablate_kit.models.convert import Conversion, converted
 from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
 from detector.checkpoint import layout_of, weights_metadata
 from detector.disk.atomic import new_file, new_text
-from detector.disk.safetensors_head import Layout, safetensors_head
+from detector.disk.safetensors_head import TensorLayout, safetensors_head
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
 # What conversions write; all others write safetensors.
@@ -47,7 +47,7 @@ _FORMS: Mapping[str, Form] = {
 class Content:
     """A safetensors file to be: ``read`` gives its tensors, one by one."""
 
-    layout: Layout
+    layout: TensorLayout
     metadata: Mapping[str, str]
     read: Callable[[str], torch.Tensor]
 

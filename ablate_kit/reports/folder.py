@@ -7,6 +7,7 @@ from typing import Any
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
+from ablate_kit.metrics.bootstrap import Changes
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports import tables
 from ablate_kit.reports.figures import comparison_figure
@@ -24,7 +25,7 @@ def write_report(
     results: Sequence[Result],
     also: Callable[[Path], None] = lambda _: None,
     *,
-    changes: Sequence[tables.Changes] = (),
+    changes: Sequence[Changes] = (),
 ) -> None:
     """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
     ``per_class/`` with one CSV per variant and, for several, ``figure.png``; and what
@@ -47,7 +48,7 @@ def write_report(
 
 
 def as_dict(
-    results: Sequence[Result], changes: Sequence[tables.Changes] = ()
+    results: Sequence[Result], changes: Sequence[Changes] = ()
 ) -> dict[str, dict[str, Any]]:
     """Every number, by variant; and the changes against the first, where there are any."""
     numbers = {

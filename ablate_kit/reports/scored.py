@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ablate_kit import text as safe
 from ablate_kit.file_names import numbered
-from ablate_kit.metrics.changes import Changes, changes, groups
+from ablate_kit.metrics.changes import Transitions, changes, groups
 from ablate_kit.metrics.confusion import Confusion, confusion
 from ablate_kit.metrics.curves import Curves, curves
 from ablate_kit.metrics.detections import GroundTruth
@@ -22,7 +22,7 @@ RESULT_FILES: Registry[Callable[[Path, Sequence[Result]], None]] = Registry("res
 CAUSES = tuple(cause for cause in Cause if cause is not Cause.NONE)
 
 
-def compared(truth: GroundTruth, results: Sequence[Result]) -> Iterator[tuple[str, Changes]]:
+def compared(truth: GroundTruth, results: Sequence[Result]) -> Iterator[tuple[str, Transitions]]:
     """Every variant's changes against the first of ``results``, at the common score threshold."""
     if len(results) < 2:
         return
@@ -33,7 +33,7 @@ def compared(truth: GroundTruth, results: Sequence[Result]) -> Iterator[tuple[st
         yield one.name, changes(truth, before, after)
 
 
-def changes_table(baseline: str, name: str, found: Changes) -> Table:
+def changes_table(baseline: str, name: str, found: Transitions) -> Table:
     """Objects lost and gained by cause, beside the false positives of both."""
     lost, gained = found.tally(found.lost), found.tally(found.gained)
     before, after = found.before.false_positives, found.after.false_positives
@@ -53,7 +53,7 @@ def changes_table(baseline: str, name: str, found: Changes) -> Table:
     return Table(title, header, (*rows, row("all", CAUSES)), ("cause",))
 
 
-def groups_table(truth: GroundTruth, found: Changes) -> Table:
+def groups_table(truth: GroundTruth, found: Transitions) -> Table:
     """The same per class and size."""
     header = ("class", "size", "objects", "found before", "found then", "lost", "gained",
               *(f"lost to {cause.name.lower()}" for cause in CAUSES))  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.bootstrap import Change, smallest_detectable
+from ablate_kit.metrics.bootstrap import Changes, smallest_detectable
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
@@ -11,7 +11,6 @@ from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.table import Table
 
 Number = float | None
-Changes = Mapping[str, Change]
 
 COCO = (
     ("AP", "IoU 0.50:0.95, all sizes"),

@@ -13,9 +13,9 @@ from ablate_kit.errors import UserError
 from detector.disk.lines import key_of
 from detector.training.recipe import TrainRecipe, load_recipe
 from detector.training.recipe_file import (
-    Change,
     Count,
     Given,
+    Override,
     Section,
     read_recipe,
     validated,
@@ -62,7 +62,7 @@ class Run:
         return f"{self.arm}-seed{self.seed}"
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainRecipe, list[Run]]:
+def load_retraining(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainRecipe, list[Run]]:
     """The study in a YAML file and its runs, seed by seed.
 
     An override changes the study (``seeds=[1]``) or else the training recipe of all arms
@@ -103,15 +103,15 @@ def _run(
 ) -> Run:
     arm = study.arms[number]
     own = [
-        Change(key, value, given.where(("arms", number, "set", key)))
+        Override(key, value, given.where(("arms", number, "set", key)))
         for key, value in arm.changes.items()
     ]
     chosen = [*(one.key for one in own), *(text.partition("=")[0] for text in overrides)]
     if "training.seed" in chosen:
         raise UserError(f"{path}: arm {arm.name} sets training.seed; give seeds instead")
-    common = [Change(key, value, given.where(("set", key))) for key, value in study.set.items()]
-    seeded = Change("training.seed", seed, given.where(("seeds",)))
-    changes: list[str | Change] = [*common, *overrides, *own, seeded]
+    common = [Override(key, value, given.where(("set", key))) for key, value in study.set.items()]
+    seeded = Override("training.seed", seed, given.where(("seeds",)))
+    changes: list[str | Override] = [*common, *overrides, *own, seeded]
     try:
         recipe = load_recipe(path.parent / study.base, changes)
         # A mistake in the model shows now; how many classes the data has does not matter to it.

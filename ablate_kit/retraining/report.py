@@ -8,14 +8,14 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.reports.figures import COLORS
-from ablate_kit.retraining.study import Outcome
+from ablate_kit.retraining.runs import RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_stream, new_text
 
 FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", "figure.png", "figure.svg")
 
 
-def write_report(outcomes: Sequence[Outcome], folder: Path) -> None:
+def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
     """``FILES``, each replaced as a whole."""
     table = summary_table(outcomes)
     texts = {
@@ -33,7 +33,7 @@ def write_report(outcomes: Sequence[Outcome], folder: Path) -> None:
             figure.savefig(file, format=kind, dpi=150, metadata=metadata)
 
 
-def _figure(outcomes: Sequence[Outcome]) -> Any:
+def _figure(outcomes: Sequence[RunResult]) -> Any:
     """Curves of every arm, and each arm's differences to the baseline, seed by seed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -86,7 +86,7 @@ def _figure(outcomes: Sequence[Outcome]) -> Any:
     return figure
 
 
-def _curve(arm: dict[int, Outcome], key: str) -> tuple[list[float], list[float]]:
+def _curve(arm: dict[int, RunResult], key: str) -> tuple[list[float], list[float]]:
     """Epochs and means over seeds, where all seeds have a number."""
     rows = zip(*(one.history[key] for one in arm.values()), strict=False)
     points = [

@@ -10,7 +10,7 @@ from scipy import stats
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.reports.cells import number
 from ablate_kit.reports.table import Table
-from ablate_kit.retraining.study import Outcome
+from ablate_kit.retraining.runs import RunResult
 
 LEVEL = 0.95
 FEWEST = 3  # seeds that an interval takes
@@ -39,16 +39,16 @@ class Difference:
         return Difference(float(values.mean()), half, n)
 
 
-def by_arm(outcomes: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
+def by_arm(outcomes: Sequence[RunResult]) -> dict[str, dict[int, RunResult]]:
     """Outcomes by arm and seed, the baseline first."""
-    arms: dict[str, dict[int, Outcome]] = {}
+    arms: dict[str, dict[int, RunResult]] = {}
     for outcome in outcomes:
         arms.setdefault(outcome.arm, {})[outcome.seed] = outcome
     return arms
 
 
 def difference(
-    arm: dict[int, Outcome], baseline: dict[int, Outcome], metric: str
+    arm: dict[int, RunResult], baseline: dict[int, RunResult], metric: str
 ) -> Difference | None:
     """Over the seeds that both have a number for."""
     pairs = [
@@ -60,7 +60,7 @@ def difference(
     return Difference.of(*zip(*known, strict=True)) if known else None
 
 
-def summary_table(outcomes: Sequence[Outcome]) -> Table:
+def summary_table(outcomes: Sequence[RunResult]) -> Table:
     """One row per arm."""
     arms = by_arm(outcomes)
     baseline = next(iter(arms.values()))
@@ -88,7 +88,7 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
     return Table(title, header, tuple(rows), ("arm",))
 
 
-def class_table(outcomes: Sequence[Outcome]) -> Table:
+def class_table(outcomes: Sequence[RunResult]) -> Table:
     """AP of each class, by arm, and its difference to the baseline's."""
     arms = by_arm(outcomes)
     baseline = next(iter(arms.values()))
@@ -114,11 +114,11 @@ def class_table(outcomes: Sequence[Outcome]) -> Table:
     return Table("AP per class, mean over seeds", header, tuple(rows), ("class", "arm"))
 
 
-def _number(outcome: Outcome, metric: str) -> float | None:
+def _number(outcome: RunResult, metric: str) -> float | None:
     return outcome.evaluation.overall[metric]
 
 
-def _mean(arm: dict[int, Outcome], metric: str) -> str:
+def _mean(arm: dict[int, RunResult], metric: str) -> str:
     values = [value for one in arm.values() if (value := _number(one, metric)) is not None]
     if len(values) < 2:
         return number(values[0] if values else None)

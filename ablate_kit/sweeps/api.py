@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.controls import random_controls
-from ablate_kit.ablations.greedy import HeadsGreedy, Step
+from ablate_kit.ablations.greedy import HeadsGreedy, Removal
 from ablate_kit.ablations.resample import check_batches
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
@@ -45,7 +45,7 @@ from ablate_kit.sweeps.worker import DEFAULTS, Here, RunOptions, Worker, WorkerS
 from detector.data.dataset import Dataset, check_scorable, notes_on
 from detector.training.data_sections import images_noted
 
-Search = tuple[HeadsGreedy, list[Step]]
+Search = tuple[HeadsGreedy, list[Removal]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepRun:
     """A sweep that has ended; every number is in its ledger."""
 
     ledger: Ledger
@@ -125,7 +125,7 @@ class OpenSweep:
             looked.append(Images(self.adapter, images, self.recipe.evaluation.batch_size))
             return looked[-1]
 
-        self._source = Source(
+        self._source = RuleContext(
             self.checkpoint,
             reference,
             lambda: self.adapter,
@@ -192,7 +192,7 @@ class OpenSweep:
 
     def run(
         self, ledger: Ledger, options: RunOptions = DEFAULTS, progress: Progress = UNWATCHED
-    ) -> Outcome:
+    ) -> SweepRun:
         """Finishes every variant that the ledger lacks.
 
         Raises:
@@ -230,7 +230,7 @@ class OpenSweep:
             notes = run_rounds(rounds, self._batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
         ledger.close([*self.ablations, *removed], evaluation.resamples, evaluation.seed, data)
-        return Outcome(ledger, searches, removed, [*ledger.notes(), *notes])
+        return SweepRun(ledger, searches, removed, [*ledger.notes(), *notes])
 
     @property
     def _batches(self) -> Batches:
@@ -314,7 +314,7 @@ def run(
     placement: Placement = HERE,
     options: RunOptions = DEFAULTS,
     progress: Progress = UNWATCHED,
-) -> Outcome:
+) -> SweepRun:
     """A whole sweep in a folder of its own, continued where it was stopped.
 
     Raises:
@@ -334,7 +334,7 @@ def images_of(ledger: Ledger) -> Dataset:
     Raises:
         UserError: they are no longer where they were, or others.
     """
-    told = ledger.study().data
+    told = ledger.manifest().data
     if told is None:
         raise UserError("the run does not say where its images are")
     try:

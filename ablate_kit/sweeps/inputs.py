@@ -22,7 +22,7 @@ from detector.data.dataset import Dataset
 def inputs_of(
     recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, workers: int = 2
 ) -> dict[str, Any]:
-    """The digests of a study's files, and all else that changes a bit."""
+    """The digests of a sweep's files, and all else that changes a bit."""
     return {"data": _data_digest(dataset, workers), **environment_of(recipe, checkpoint, device)}
 
 

@@ -74,7 +74,7 @@ class NamedVariant(_Read):
     factors: dict[str, str | int | FiniteFloat] | None = None  # earlier versions noted none
 
 
-class Study(_Read):
+class Manifest(_Read):
     """What a finished run is about, by the names that its variants have now."""
 
     resamples: int = Field(ge=0)
@@ -190,7 +190,7 @@ class Ledger:
         """The numbers of these variants, or of the unmodified model and those that the finished
         run is about."""
         if variants is None:
-            told = self.study().variants
+            told = self.manifest().variants
             named: list[tuple[str, str, str, Factors]] = [
                 (BASELINE, BASELINE, self.key(UNMODIFIED.digest), {}),
                 *((one.name, one.kind, one.key, one.factors or {}) for one in told),
@@ -254,17 +254,17 @@ class Ledger:
             }
             for one in ablations
         ]
-        study = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
-        _write(self.folder / "study.json", (json.dumps(study, indent=1) + "\n").encode())
+        manifest = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
+        _write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property
     def finished(self) -> bool:
         return (self.folder / "study.json").exists()
 
-    def study(self) -> Study:
+    def manifest(self) -> Manifest:
         """What ``close`` noted."""
         path = self.folder / "study.json"
-        return _checked(TypeAdapter(Study), _read_json(path), str(path))
+        return _checked(TypeAdapter(Manifest), _read_json(path), str(path))
 
     def _refuse_changed(self, before: Mapping[str, Any]) -> None:
         for name in sorted({*before, *self.inputs}):

@@ -12,13 +12,13 @@ from pydantic import ConfigDict, Field
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.controls import random_controls
 from ablate_kit.ablations.greedy import HeadsGreedy
-from ablate_kit.ablations.rule import Count, Natural, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Rule, RuleContext
 from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.models import own_code
 from detector.training.data_sections import Images
-from detector.training.recipe_file import Change, Given, Section, read_recipe, validated
+from detector.training.recipe_file import Given, Override, Section, read_recipe, validated
 
 if TYPE_CHECKING:
     Line = Rule
@@ -33,7 +33,7 @@ class Model(Section):
     class_names: Path | None = None  # a file of names for its classes, one to a line
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     batch_size: Count = 8
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     # Of a class that count in an image, and of an image that are kept.
@@ -52,7 +52,7 @@ class SweepRecipe(Section):
     data: Images
     reference: Images | None = None  # images that means are taken over; by default those of data
     ablations: Annotated[list[Line], Field(min_length=1)]
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many
 
     @property
@@ -60,7 +60,7 @@ class SweepRecipe(Section):
         """The rules whose ablations depend on the numbers of others."""
         return [rule for rule in self.ablations if isinstance(rule, HeadsGreedy)]
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ.
 
         One that two rules make has the factors of both.
@@ -77,14 +77,14 @@ class SweepRecipe(Section):
                 found[known.name] = replace(known, factors=both)
         return list(found.values())
 
-    def _all(self, source: Source) -> Iterable[Ablation]:
+    def _all(self, source: RuleContext) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
         for rule, made in self._counted(source):
             for ablation in rule.make(source) if made is None else made:
                 yield ablation
                 yield from random_controls(ablation, shapes, rule.null_cuts)
 
-    def _counted(self, source: Source) -> list[tuple[Rule, list[Ablation] | None]]:
+    def _counted(self, source: RuleContext) -> list[tuple[Rule, list[Ablation] | None]]:
         """Each rule with what it makes; of one that repeats that, a repeat was counted.
 
         A few digits of a recipe stand for more ablations than any memory holds.
@@ -112,7 +112,7 @@ class SweepRecipe(Section):
             )
 
 
-def load_sweep(path: Path, overrides: Iterable[str | Change] = ()) -> SweepRecipe:
+def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides.
 
     A recipe cannot name code that is run; whoever runs it can.

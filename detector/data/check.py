@@ -83,7 +83,7 @@ def refused(
     return len(problems) > before
 
 
-class Source(Protocol):
+class CheckedSource(Protocol):
     """A data set on the disk, read without trust."""
 
     @property
@@ -125,7 +125,7 @@ class Report:
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
 
-def examine(source: Source, count: int | None, advance: Callable[[], None]) -> Report:
+def examine(source: CheckedSource, count: int | None, advance: Callable[[], None]) -> Report:
     """Looks at every image of ``source``, or the first ``count``; ``advance`` is told of each."""
     problems = list(source.problems)
     objects: Counter[int] = Counter()
@@ -175,7 +175,7 @@ def compare(train: Report, val: Report) -> list[Problem]:
     return problems
 
 
-def _looked_at(source: Source, count: int) -> Iterator[Entry]:
+def _looked_at(source: CheckedSource, count: int) -> Iterator[Entry]:
     def look(index: int) -> Entry:
         entry = source.entry(index)
         _look_at_image(entry)

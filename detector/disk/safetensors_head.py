@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 
-Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+TensorLayout = Mapping[str, tuple[str, tuple[int, ...]]]
 """Of each tensor the type, by the name torch gives it, and the shape."""
 
 # In the library's order. In a file the tensors of the last type come first: the widest, so that all
@@ -34,7 +34,7 @@ CODES = {
 less than a byte (F4, F6) have no entry."""
 
 
-def safetensors_head(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+def safetensors_head(layout: TensorLayout, metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
     """The first part of a file, and the order in which the tensors' bytes follow."""
     codes = {kind: (-rank, code, size) for rank, (code, (kind, size)) in enumerate(CODES.items())}
     order = sorted(layout, key=lambda name: (codes[layout[name][0]], name))

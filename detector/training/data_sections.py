@@ -15,7 +15,7 @@ from detector.errors import UserError
 from detector.training.recipe_file import Count, Natural, Section
 
 if TYPE_CHECKING:
-    from detector.data.check import Source
+    from detector.data.check import CheckedSource
 
 
 class _Files(Section):
@@ -41,7 +41,7 @@ class CocoImages(_Files):
         found = Coco(*self.paths(), difficult=self.difficult, exif=self.exif)
         return _limited(found, self.limit)
 
-    def source(self) -> "Source":
+    def source(self) -> "CheckedSource":
         """For a check of all that is there."""
         from detector.data.check_coco import CocoSource
 
@@ -67,7 +67,7 @@ class VocImages(_Files):
         )
         return _limited(found, self.limit)
 
-    def source(self) -> "Source":
+    def source(self) -> "CheckedSource":
         """For a check of all that is there."""
         from detector.data.check_voc import VocSource
 

@@ -55,7 +55,7 @@ class HuggingFaceData(Section):
         return _first(train, self.train_per_class), _first(val, self.val_per_class)
 
 
-class ShapesData(Section):
+class ShapeCropsData(Section):
     """Crops of the built-in synthetic data set."""
 
     kind: Literal["shapes"]

@@ -12,7 +12,7 @@ from detector.data.image_transforms import Augment, CenterCrop
 from detector.data.rand_augment import STRONGEST
 from detector.errors import UserError, did_you_mean
 from detector.training.loop_recipe import LoopOptions
-from detector.training.pretrain_data import FolderData, HuggingFaceData, ShapesData
+from detector.training.pretrain_data import FolderData, HuggingFaceData, ShapeCropsData
 from detector.training.recipe_file import (
     Count,
     Given,
@@ -163,7 +163,7 @@ class PretrainRecipe(Section):
 
     model: dict[str, Any]
     classifier: Heads = Heads()
-    data: Annotated[FolderData | HuggingFaceData | ShapesData, Field(discriminator="kind")]
+    data: Annotated[FolderData | HuggingFaceData | ShapeCropsData, Field(discriminator="kind")]
     augmentation: Augmentation = Augmentation()
     training: Pretraining = Pretraining()
 

@@ -14,9 +14,9 @@ from detector.training.data_sections import CocoData, ShapesData, VocData
 from detector.training.loop_recipe import LoopOptions
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipe_file import (
-    Change,
     Given,
     Natural,
+    Override,
     Probability,
     Section,
     read_recipe,
@@ -132,7 +132,7 @@ class TrainRecipe(Section):
         return MULTIPLIERS | self.training.multipliers
 
 
-def load_recipe(path: Path, overrides: Sequence[str | Change] = ()) -> TrainRecipe:
+def load_recipe(path: Path, overrides: Sequence[str | Override] = ()) -> TrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
     return _checked(read_recipe(path, overrides, "model, data, training"))
 

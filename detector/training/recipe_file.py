@@ -15,7 +15,7 @@ from detector.yaml_values import DEEPEST, LARGEST, YamlError, read_yaml
 from detector.yaml_values import Path as Place
 
 __all__ = [
-    "Change", "Count", "Given", "Natural", "Nonnegative", "Positive", "Probability", "Rate",
+    "Count", "Given", "Natural", "Nonnegative", "Override", "Positive", "Probability", "Rate",
     "Section", "Share", "read_recipe", "refuse_unknown", "validated",
 ]  # fmt: skip
 
@@ -35,7 +35,7 @@ class Section(BaseModel):
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
-class Change(NamedTuple):
+class Override(NamedTuple):
     """A value that replaces another, and who says so."""
 
     key: str  # such as training.lr
@@ -59,7 +59,7 @@ class Given:
         return self.source
 
 
-def read_recipe(path: Path, overrides: Sequence[str | Change], keys: str) -> Given:
+def read_recipe(path: Path, overrides: Sequence[str | Override], keys: str) -> Given:
     """The values of a YAML file, changed by ``key.key=value`` overrides (values are YAML).
 
     ``keys`` says what a recipe of this kind holds, to whom gives another file.
@@ -116,7 +116,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}:{line}:{column}: this is not text in UTF-8") from None
 
 
-def _parsed(override: str) -> Change:
+def _parsed(override: str) -> Override:
     shown = _cut(override)
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
@@ -124,7 +124,7 @@ def _parsed(override: str) -> Change:
     if len(text) > allowed(LARGEST):
         raise too_large(f'the value of --set "{shown}"', allowed(LARGEST))
     try:
-        return Change(key, read_yaml(text).value, f'--set "{shown}"')
+        return Override(key, read_yaml(text).value, f'--set "{shown}"')
     except YamlError as error:
         raise UserError(
             f'cannot read the value of --set "{shown}" as YAML, line {error.line}, column '
@@ -132,7 +132,7 @@ def _parsed(override: str) -> Change:
         ) from None
 
 
-def _apply(values: dict[str, Any], places: dict[Place, str], change: Change) -> None:
+def _apply(values: dict[str, Any], places: dict[Place, str], change: Override) -> None:
     *parents, leaf = steps = change.key.split(".")
     if not all(steps):
         raise UserError(f'{change.where}: the key "{_cut(change.key)}" is not KEY.KEY')

@@ -107,14 +107,14 @@ READ = """
 import sys
 from pathlib import Path
 
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipe import load_sweep
 
 recipe, checkpoint = map(Path, sys.argv[1:])
 with open_checkpoint(checkpoint) as opened:
-    print([one.name for one in load_sweep(recipe).make(Source(opened))])
+    print([one.name for one in load_sweep(recipe).make(RuleContext(opened))])
 try:
     load_sweep(recipe, ["ablations=[{kind: halvd}]"])
 except UserError as error:

@@ -179,7 +179,7 @@ def look(path: Path) -> None:
     from ablate_kit.ablations.receipt import receipt_of
     from ablate_kit.checkpoints import open_checkpoint, show
     from ablate_kit.checkpoints.diff import digest_of_tensor
-    from ablate_kit.checkpoints.patch import Change, copy_folder_patched, write_patched
+    from ablate_kit.checkpoints.patch import Patch, copy_folder_patched, write_patched
     from ablate_kit.checkpoints.twins import twins
     from ablate_kit.reports.meta import outline
 
@@ -193,7 +193,7 @@ def look(path: Path) -> None:
         twins(checkpoint, checkpoint.tensors)
         with contextlib.suppress(UserError):
             receipt_of(checkpoint)
-        changes = [Change(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()]
+        changes = [Patch(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()]
         copy = path.parent / "written"
         if checkpoint.folder:
             copy_folder_patched(

@@ -19,7 +19,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.patch import Change, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.patch import Patch, copy_folder_patched, write_patched
 
 KINDS = ("new", "overwrite", "folder")
 base, work = Path(sys.argv[1]), Path(sys.argv[2])
@@ -32,10 +32,10 @@ def write(kind: str, target: Path) -> None:
             edits = tuple(Edit(name, Random(1000, 1, 0)) for name in names)
             write_variants(opened, {target: Ablation("a", "units", edits)})
         elif kind == "overwrite":
-            changes = [Change(name, bytes(4)) for name in names]
+            changes = [Patch(name, bytes(4)) for name in names]
             write_patched(opened.archive, changes, target, overwrite=True)
         else:
-            changes = [Change(name, bytes(4)) for name in names]
+            changes = [Patch(name, bytes(4)) for name in names]
             copy_folder_patched(opened, changes, target)
 
 

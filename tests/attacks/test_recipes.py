@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.retraining.recipe import load_study
+from ablate_kit.retraining.recipe import load_retraining
 from ablate_kit.sweeps.recipe import load_sweep
 from detector.training.pretrain_recipe import load_pretrain_recipe
 from detector.training.recipe import load_recipe
@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[Load, str, str]] = {
     ),
     "train": (load_recipe, TRAIN, "training.epochs"),
     "pretrain": (load_pretrain_recipe, TRAIN, "training.epochs"),
-    "retrain": (load_study, "base: base.yaml\narms: [{name: one}]\n", "seeds"),
+    "retrain": (load_retraining, "base: base.yaml\narms: [{name: one}]\n", "seeds"),
 }
 HOSTILE = {
     "date": "2001-99-99",
@@ -114,7 +114,7 @@ def test_an_override_is_told(kind: tuple[Load, Path, str], name: str) -> None:
 )
 def test_an_odd_key_is_told(kind: tuple[Load, Path, str], override: str, words: str) -> None:
     load, path, _ = kind
-    if load is load_study and words == "unknown key":
+    if load is load_retraining and words == "unknown key":
         words = "arm one: "  # it is handed on to the training recipe
     assert words in refusal(load, path, [override])
 
@@ -174,7 +174,7 @@ def test_variants_are_counted_before_they_are_made(
     import numpy as np
     from safetensors.numpy import save_file
 
-    from ablate_kit.ablations.rule import Source
+    from ablate_kit.ablations.rule import RuleContext
     from ablate_kit.checkpoints import open_checkpoint
 
     save_file({"a": np.ones(100, np.float32)}, tmp_path / "a.safetensors")
@@ -185,10 +185,10 @@ def test_variants_are_counted_before_they_are_made(
     )
     with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
         with pytest.raises(UserError) as error:
-            load_sweep(path, settings).make(Source(checkpoint))
+            load_sweep(path, settings).make(RuleContext(checkpoint))
         assert words in str(error.value)
         if settings:
-            assert len(load_sweep(path, ["max_variants=5"]).make(Source(checkpoint))) == 5
+            assert len(load_sweep(path, ["max_variants=5"]).make(RuleContext(checkpoint))) == 5
 
 
 def test_runs_are_counted_before_they_are_made(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_runs_are_counted_before_they_are_made(tmp_path: Path) -> None:
     arms = ", ".join(f"{{name: a{i}}}" for i in range(2000))
     path.write_text(f"base: base.yaml\nseeds: {list(range(2000))}\narms: [{arms}]\n")
     words = "2,000 arms times 2,000 seeds are 4,000,000 runs, more than max_runs, 1,000"
-    assert words in refusal(load_study, path)
+    assert words in refusal(load_retraining, path)
     path.write_text("base: base.yaml\nseeds: [1, 2]\narms: [{name: a}, {name: b}]\n")
-    assert "4 runs, more than max_runs, 3" in refusal(load_study, path, ["max_runs=3"])
-    assert len(load_study(path, ["max_runs=4"])[1]) == 4
+    assert "4 runs, more than max_runs, 3" in refusal(load_retraining, path, ["max_runs=3"])
+    assert len(load_retraining(path, ["max_runs=4"])[1]) == 4

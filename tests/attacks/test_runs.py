@@ -14,7 +14,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
-from ablate_kit.retraining.study import Outcome
+from ablate_kit.retraining.runs import RunResult
 from ablate_kit.sweeps.api import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -128,7 +128,7 @@ def test_a_key_is_no_path(ledger: Ledger) -> None:
         study["variants"][0]["key"] = key
         path.write_text(json.dumps(study))
         with pytest.raises(UserError, match=re.escape("study.json, variants.0.key: ")):
-            ledger.study()
+            ledger.manifest()
 
 
 def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
@@ -143,8 +143,8 @@ def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
 def test_lines_of_a_retraining_study() -> None:
     whole = {"arm": "a", "seed": 1, "key": "k", "data": "d", "seconds": 1.5, "history": {"x": [1]}}
     whole["evaluation"] = evaluate(annotated(), Detections.concatenate([])).to_dict()
-    Outcome.of(json.loads(json.dumps(whole)))
+    RunResult.of(json.loads(json.dumps(whole)))
     for place in places(whole):
         for strange in STRANGE:
             with contextlib.suppress(ValueError, UserError):
-                Outcome.of(json.loads(json.dumps(changed(whole, place, strange))))
+                RunResult.of(json.loads(json.dumps(changed(whole, place, strange))))

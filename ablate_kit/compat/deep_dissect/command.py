@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.cut import Folder, Json, Repeats, Seed, Source, Weights, write_all
+from ablate_kit.cli.cut import Folder, Json, Repeats, Seed, SourceArgument, Weights, write_all
 from ablate_kit.cli.output import DryRun, numbers
 from ablate_kit.errors import UserError
 
@@ -18,7 +18,7 @@ class Mode(StrEnum):
 
 
 def dissect(
-    checkpoint: Source,
+    checkpoint: SourceArgument,
     mode: Annotated[Mode, typer.Argument(help="Which of its ablations.")],
     tensor: Annotated[
         str, typer.Argument(help="A tensor's name; with {layer} for heads and progressive.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, Source
+from ablate_kit.ablations.rule import Count, Natural, Numbers, Rule, RuleContext
 from ablate_kit.ablations.select import parse_spans
 from ablate_kit.compat.deep_dissect.cuts import Shapes, component, heads, progressive, single
 
@@ -17,7 +17,7 @@ class DissectUnits(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return [
             one
             for share in self.percent
@@ -36,7 +36,7 @@ class DissectHeads(Rule):
     repeats: Count = 1
     seed: Natural = 42
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return [
             one
             for share in self.percent
@@ -56,7 +56,7 @@ class DissectComponent(Rule):
     kind: Literal["dissect-component"] = "dissect-component"
     tensor: str
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return [component(self.tensor, _shapes(source))]
 
 
@@ -66,9 +66,9 @@ class DissectProgressive(Rule):
     tensor: str  # with {layer}
     layers: str  # 0-5
 
-    def make(self, source: Source) -> list[Ablation]:
+    def make(self, source: RuleContext) -> list[Ablation]:
         return progressive(self.tensor, sorted(parse_spans(self.layers, "layers")), _shapes(source))
 
 
-def _shapes(source: Source) -> Shapes:
+def _shapes(source: RuleContext) -> Shapes:
     return {name: info.shape for name, info in source.checkpoint.tensors.items()}

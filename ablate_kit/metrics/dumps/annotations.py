@@ -8,7 +8,7 @@ from ablate_kit.metrics.dumps.image_names import ImageNames
 
 
 @dataclass(frozen=True, eq=False)
-class Annotated:
+class AnnotatedImages:
     """A ground truth, and the names that text dumps know its images by.
 
     Attributes:

@@ -7,12 +7,12 @@ import numpy as np
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.columns import Rows, integers, numbers, values
-from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages
 from ablate_kit.metrics.dumps.files import json_rows
 from ablate_kit.metrics.dumps.raw import Indices, Raw, image_positions, position
 
 
-def read_coco_json(path: Path, against: Annotated, *, has_sizes: bool) -> Raw:
+def read_coco_json(path: Path, against: AnnotatedImages, *, has_sizes: bool) -> Raw:
     """The rows of a COCO results file, plain or gzipped, read in blocks.
 
     An ``image_id`` that is text is the image's file name, path or stem, as some tools write; a
@@ -74,13 +74,13 @@ def _joined(parts: Sequence[Indices | list[str]]) -> Indices | list[str]:
     return [str(one) for part in parts for one in part]
 
 
-def _images(ids: Indices | list[str], against: Annotated) -> Indices:
+def _images(ids: Indices | list[str], against: AnnotatedImages) -> Indices:
     if isinstance(ids, list):
         return image_positions(ids, against.names, against.truth)
     return position(ids, against.truth.image_ids)
 
 
-def _labels(ids: Indices | list[str], against: Annotated) -> Indices:
+def _labels(ids: Indices | list[str], against: AnnotatedImages) -> Indices:
     truth = against.truth
     if isinstance(ids, list):
         known = {str(number): index for index, number in enumerate(truth.category_ids)}

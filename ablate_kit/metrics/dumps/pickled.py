@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages
 from ablate_kit.metrics.dumps.raw import Raw, image_positions, position, truth_labels
 
 _EXPECTED = "MMDetection's results.pkl or Detectron2's instances_predictions.pth"
@@ -21,7 +21,7 @@ _One = tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 def read_pickled(
-    path: Path, value: Any, against: Annotated, class_names: Sequence[str] | None
+    path: Path, value: Any, against: AnnotatedImages, class_names: Sequence[str] | None
 ) -> Raw:
     """The detections in what a pickle says.
 
@@ -113,7 +113,9 @@ def _of_detectron2(image: Any, classes: int) -> _One:
     return image["image_id"], boxes, scores, labels
 
 
-def _images(ids: list[Any], where: str, against: Annotated) -> tuple[NDArray[np.int64], list[Any]]:
+def _images(
+    ids: list[Any], where: str, against: AnnotatedImages
+) -> tuple[NDArray[np.int64], list[Any]]:
     """The images' positions in the ground truth, and what the dump calls them."""
     truth = against.truth
     if all(one is None for one in ids):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages
 from ablate_kit.metrics.dumps.check import check_convention, remarks, usable
 from ablate_kit.metrics.dumps.coco_json import read_coco_json
 from ablate_kit.metrics.dumps.pickled import read_pickled
@@ -19,7 +19,7 @@ from ablate_kit.metrics.stored import load_npz
 
 def read_dump(
     path: Path,
-    against: Annotated,
+    against: AnnotatedImages,
     *,
     boxes: str | None = None,
     class_names: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def _binary(path: Path) -> str | None:
 
 def _read(
     path: Path,
-    against: Annotated,
+    against: AnnotatedImages,
     boxes: str | None,
     class_names: Sequence[str] | None,
     unpickle: Callable[[Path], Any] | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages
 from ablate_kit.metrics.dumps.files import read_lines
 from ablate_kit.metrics.dumps.raw import Numbers, Raw, image_positions, truth_labels
 
@@ -33,7 +33,7 @@ def is_devkit(folder: Path) -> bool:
     return any(_DEVKIT.fullmatch(path.name) for path in folder.glob("*.txt"))
 
 
-def read_devkit(folder: Path, against: Annotated) -> Raw:
+def read_devkit(folder: Path, against: AnnotatedImages) -> Raw:
     """``comp4_det_test_<class>.txt``: image, score, left, top, right, bottom in each line.
 
     VOC counts pixels from 1 and includes the last one. In continuous coordinates 1 is taken off the
@@ -82,7 +82,7 @@ def read_devkit(folder: Path, against: Annotated) -> Raw:
     )
 
 
-def read_yolo(folder: Path, against: Annotated, class_names: Sequence[str] | None) -> Raw:
+def read_yolo(folder: Path, against: AnnotatedImages, class_names: Sequence[str] | None) -> Raw:
     """A text file per image, each line: class, center x, center y, width, height, score.
 
     Coordinates are shares of the image's size. Classes are numbered from 0, in the order of

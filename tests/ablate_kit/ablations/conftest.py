@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.ablations.rule import Rule, RuleContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 
@@ -38,7 +38,7 @@ class Live:
 
     def make(self, rule: Rule) -> list[Ablation]:
         with open_checkpoint(self.path) as checkpoint:
-            return rule.make(Source(checkpoint))
+            return rule.make(RuleContext(checkpoint))
 
     def difference(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
         return max(float((one[name] - other[name]).abs().max()) for name in one)

@@ -13,7 +13,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import Attention, attentions, select_attentions
 from ablate_kit.ablations.heads import heads_chosen, heads_drawn, heads_each
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.network.attention import DeformableAttention, SelfAttention
@@ -368,9 +368,9 @@ def test_where_the_file_tells_no_heads_the_running_model_is_asked(
     path = tmp_path / "model.pth"
     torch.save({f"saved.{name}": tensor for name, tensor in model.state_dict().items()}, path)
     with open_checkpoint(path) as checkpoint:
-        (asked,) = Source(checkpoint, live=lambda: model).attentions(f"saved.{name}", None)
-        (alone,) = Source(checkpoint).attentions(f"saved.{name}", None)
-        (given,) = Source(checkpoint, live=lambda: model).attentions(f"saved.{name}", 2)
+        (asked,) = RuleContext(checkpoint, live=lambda: model).attentions(f"saved.{name}", None)
+        (alone,) = RuleContext(checkpoint).attentions(f"saved.{name}", None)
+        (given,) = RuleContext(checkpoint, live=lambda: model).attentions(f"saved.{name}", 2)
     assert (asked.heads, alone.heads, given.heads) == (heads, None, 2)
 
 

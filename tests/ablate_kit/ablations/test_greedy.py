@@ -6,7 +6,7 @@ import torch
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, attentions
-from ablate_kit.ablations.greedy import Step, greedy
+from ablate_kit.ablations.greedy import Removal, greedy
 from ablate_kit.ablations.retain import retained_drawn, units_retained
 from ablate_kit.errors import UserError
 
@@ -38,7 +38,7 @@ def value(heads: frozenset[tuple[int, int]]) -> float:
     return float(worth[np.ix_(kept, kept)].sum())
 
 
-def search(steps: int | None = None) -> tuple[list[Step], list[int]]:
+def search(steps: int | None = None) -> tuple[list[Removal], list[int]]:
     rounds = greedy(modules(), "x", steps)
     tried, sizes = next(rounds), []
     while True:

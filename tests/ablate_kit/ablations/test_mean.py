@@ -16,7 +16,7 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.intervene import tapped
 from ablate_kit.ablations.mean import Channels, HeadsMean, heads_mean
 from ablate_kit.ablations.receipt import receipt_of
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.ablations.verify import verify
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.checkpoints import open_checkpoint
@@ -45,7 +45,7 @@ class Once:
 
 def make(live: Any, rule: Any) -> list[Ablation]:
     with open_checkpoint(live.path) as checkpoint:
-        return rule.make(Source(checkpoint, lambda: Once(live)))
+        return rule.make(RuleContext(checkpoint, lambda: Once(live)))
 
 
 @contextmanager

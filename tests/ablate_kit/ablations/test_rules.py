@@ -12,7 +12,7 @@ from ablate_kit.ablations.heads import HeadsDrawn
 from ablate_kit.ablations.layers import layers
 from ablate_kit.ablations.resample import HeadsResampled
 from ablate_kit.ablations.retain import HeadsCumulative, HeadsRetained, UnitsRetained
-from ablate_kit.ablations.rule import Rule, Source
+from ablate_kit.ablations.rule import Rule, RuleContext
 from ablate_kit.ablations.rules import KINDS
 from ablate_kit.ablations.scale import Noisy
 from ablate_kit.ablations.units import Units, units
@@ -151,7 +151,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]
 @pytest.mark.parametrize("rule", REPEATED, ids=lambda rule: rule.kind)
 def test_repeats_make_as_many_times_the_variants(rule: Rule, checkpoint: Checkpoint) -> None:
     """Which is how a recipe counts its variants before it makes them."""
-    source = Source(checkpoint)
+    source = RuleContext(checkpoint)
     once = len(rule.make(source))
     assert once
     made = replace(rule, repeats=3).make(source)  # type: ignore[call-arg]

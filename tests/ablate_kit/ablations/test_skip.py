@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.ablations.skip import Skip, skips
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -170,7 +170,7 @@ def test_branches_of_hugging_face_detectors(live: Callable[[str], Any], kind: st
 def test_branches_of_a_real_deimv2(shared: Path) -> None:
     with open_checkpoint(shared / "models" / "deimv2_atto") as checkpoint:
         patterns = ["model.decoder.layers.*.mlp", "model.decoder.layers.*.encoder_attn"]
-        found = Skip(patterns=patterns).make(Source(checkpoint))
+        found = Skip(patterns=patterns).make(RuleContext(checkpoint))
     prefix = "model.decoder.layers.0"
     assert [edit.tensor for edit in found[0].edits] == [
         f"{prefix}.mlp.down_proj.weight", f"{prefix}.mlp.down_proj.bias",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.patch import Change, write_patched
+from ablate_kit.checkpoints.patch import Patch, write_patched
 from ablate_kit.checkpoints.values import read_bits
 
 
@@ -41,7 +41,7 @@ def test_arrays_are_tensors(tmp_path: Path, protocol: int) -> None:
         assert checkpoint.archive.metadata["__author__"] == "somebody"
         write_patched(
             checkpoint.archive,
-            [Change("model.head.bias", np.ones(7, np.float32))],
+            [Patch("model.head.bias", np.ones(7, np.float32))],
             tmp_path / "cut.pkl",
         )
     changed = np.load(tmp_path / "cut.pkl", allow_pickle=True)["model"]

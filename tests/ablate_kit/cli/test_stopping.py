@@ -96,7 +96,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     assert (cut / ".lock").exists()
     # Again, while the report is written: what was half-written goes with the next run.
-    page = "ablate_kit.reports.study:page"
+    page = "ablate_kit.reports.sweep_report:page"
     done = stopped(repository, "SIGKILL", 1, page, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     told = "going on: 0 of 5 variants and 1 of 3 batches of images for the others are done"

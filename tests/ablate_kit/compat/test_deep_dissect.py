@@ -9,7 +9,7 @@ import torch
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.compat.deep_dissect.cuts import component, heads, progressive, single
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipe import load_sweep
@@ -163,7 +163,7 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
     layer = {"layer_cfg": {"self_attn_cfg": attention, "cross_attn_cfg": attention}}
     checkpoint = SimpleNamespace(tensors=tensors, settings={"encoder": layer, "decoder": layer})
     recipe = load_sweep(repository / f"recipes/sweep/deep_dissect_mmdet_{kind}.yaml")
-    made = recipe.make(Source(checkpoint))
+    made = recipe.make(RuleContext(checkpoint))
     assert len(made) == count
     published = {one for one in made if one.kind.startswith("deep-dissect")}
     assert published >= set(single("query_embedding.weight", shapes, 5, repeats=3))

@@ -16,7 +16,7 @@ from ablate_kit.ablations.apply import applied
 from ablate_kit.ablations.attention import Attention, attentions
 from ablate_kit.ablations.heads import heads_chosen
 from ablate_kit.ablations.mean import Channels, HeadsMean
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.ablations.write import write_variants
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
@@ -148,7 +148,7 @@ def test_a_copy_in_half_precision_is_the_variant_of_the_sweep(bf16: Path, tmp_pa
     adapter = adapter_of(bf16)
     dataset = Shapes(2, seed=1)
     with open_checkpoint(bf16) as checkpoint:
-        source = Source(checkpoint, lambda: Images(adapter, dataset))
+        source = RuleContext(checkpoint, lambda: Images(adapter, dataset))
         pattern = "model.decoder.layers.0.self_attn"
         (heads, *_) = HeadsMean(pattern=pattern, images=2).make(source)
         (channels,) = Channels(

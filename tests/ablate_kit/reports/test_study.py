@@ -10,7 +10,7 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.controls import random_controls
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
-from ablate_kit.reports.study import left_out, write_study
+from ablate_kit.reports.sweep_report import left_out, write_sweep_report
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -67,7 +67,7 @@ def rows(ledger: Ledger, name: str) -> list[dict[str, str]]:
 
 
 def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
-    table = write_study(ledger)
+    table = write_sweep_report(ledger)
     assert "Holm's adjustment for 2 variants; 4 random controls, not tested" in table.title
     stars = {row[0]: row[3].endswith("*") for row in table.rows[1:]}
     assert stars == {
@@ -95,7 +95,7 @@ def test_a_run_of_an_earlier_version_stays_readable(ledger: Ledger) -> None:
         if one.pop("factors").get("control_of"):
             one |= {"kind": "null", "name": one["name"].replace("control", "null")}
     path.write_text(json.dumps(told))
-    table = write_study(ledger)
+    table = write_sweep_report(ledger)
     assert "for 2 variants; 4 random controls, not tested" in table.title
     report = ledger.folder / "report"
     assert not {path.stem for path in report.iterdir()} & {"heads", "repeats"}

@@ -13,9 +13,9 @@ import yaml
 from ablate_kit.cli.app import main
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
-from ablate_kit.retraining.recipe import load_study
+from ablate_kit.retraining.recipe import load_retraining
 from ablate_kit.retraining.report import FILES, write_report
-from ablate_kit.retraining.study import Outcome, finished, run_study
+from ablate_kit.retraining.runs import RunResult, finished, retrain_all
 from ablate_kit.retraining.summary import Difference, class_table, summary_table
 from detector.checkpoint import save_weights
 from detector.data.shapes import Shapes
@@ -51,7 +51,7 @@ class Silent:
 
 
 def test_runs_are_arms_times_seeds_with_a_key_each(tmp_path: Path) -> None:
-    _, runs = load_study(study_file(tmp_path))
+    _, runs = load_retraining(study_file(tmp_path))
     names = [run.name for run in runs]
     assert names == ["baseline-seed1", "no-csi-seed1", "baseline-seed2", "no-csi-seed2"]
     assert len({run.key for run in runs}) == 4
@@ -61,13 +61,13 @@ def test_runs_are_arms_times_seeds_with_a_key_each(tmp_path: Path) -> None:
 
 def test_overrides_change_the_study_or_every_arm(tmp_path: Path) -> None:
     path = study_file(tmp_path)
-    _, before = load_study(path)
-    _, runs = load_study(path, ["seeds=[7]", "training.lr=0.5"])
+    _, before = load_retraining(path)
+    _, runs = load_retraining(path, ["seeds=[7]", "training.lr=0.5"])
     assert [run.name for run in runs] == ["baseline-seed7", "no-csi-seed7"]
     assert all(run.recipe.training.lr == 0.5 for run in runs)
     assert runs[0].key != before[0].key
     # How many workers load the images changes no result.
-    assert load_study(path, ["training.workers=2"])[1][0].key == before[0].key
+    assert load_retraining(path, ["training.workers=2"])[1][0].key == before[0].key
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_bad_studies_are_refused_before_anything_is_trained(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        load_study(study_file(tmp_path, **changes))
+        load_retraining(study_file(tmp_path, **changes))
 
 
-def outcome(arm: str, seed: int, ap: float, key: str = "k") -> Outcome:
+def outcome(arm: str, seed: int, ap: float, key: str = "k") -> RunResult:
     overall = {"AP": ap, "AP50": ap, "f1_calibrated": ap, "giou_penalized": None}
     evaluation = Evaluation(
         overall=overall,
@@ -101,7 +101,7 @@ def outcome(arm: str, seed: int, ap: float, key: str = "k") -> Outcome:
         counts={"images": 2, "ground_truths": 3},
     )
     history = {"epoch": [1.0], "train_loss": [2.0 - ap], "val_mAP_50_95": [ap]}
-    return Outcome(arm, seed, key, "d", 2.0, evaluation, history)
+    return RunResult(arm, seed, key, "d", 2.0, evaluation, history)
 
 
 def test_differences_are_paired_and_have_students_interval() -> None:
@@ -129,24 +129,24 @@ def test_the_table_says_what_the_runs_say() -> None:
 def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, runs = load_study(study_file(tmp_path, seeds=[1]))
+    _, runs = load_retraining(study_file(tmp_path, seeds=[1]))
     folder, told = tmp_path / "out", []
     folder.mkdir()
 
-    def tell(run: object, outcome: Outcome, before: bool) -> None:
+    def tell(run: object, outcome: RunResult, before: bool) -> None:
         told.append((outcome.arm, before))
 
-    first = run_study(runs[:1], folder, progress=lambda _: Silent(), tell=tell)
+    first = retrain_all(runs[:1], folder, progress=lambda _: Silent(), tell=tell)
     with (folder / "ledger.jsonl").open("a") as file:
         file.write('{"arm": "no-c')  # killed while it wrote
-    outcomes = run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
+    outcomes = retrain_all(runs, folder, progress=lambda _: Silent(), tell=tell)
     assert told == [("baseline", False), ("baseline", True), ("no-csi", False)]
     assert outcomes[0] == first[0]
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 2
     assert (folder / "runs/no-csi-seed1/detections.npz").is_file()
     write_report(outcomes, folder)
     assert all((folder / name).stat().st_size for name in FILES)
-    again = run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
+    again = retrain_all(runs, folder, progress=lambda _: Silent(), tell=tell)
     assert again == outcomes
 
     class OneFewer(Shapes):
@@ -157,20 +157,20 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
 
     monkeypatch.setattr("detector.training.data_sections.Shapes", OneFewer)
     with pytest.raises(UserError, match="holds baseline-seed1 with other annotations"):
-        run_study(runs, folder, progress=lambda _: Silent(), tell=tell)
+        retrain_all(runs, folder, progress=lambda _: Silent(), tell=tell)
 
-    _, changed = load_study(study_file(tmp_path, seeds=[1]), ["training.lr=0.002"])
+    _, changed = load_retraining(study_file(tmp_path, seeds=[1]), ["training.lr=0.002"])
     with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
         finished(folder, changed)
 
 
 def test_a_half_trained_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
-    _, runs = load_study(study_file(tmp_path, seeds=[1]))
+    _, runs = load_retraining(study_file(tmp_path, seeds=[1]))
     place = tmp_path / "out/runs/baseline-seed1"
     place.mkdir(parents=True)
     (place / "run.json").write_text(json.dumps({"key": "other"}))
     with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
-        run_study(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+        retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
 
 
 def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
          "set": {"training.freeze": ["backbone"]}},
     ]  # fmt: skip
     (tmp_path / "given.safetensors").write_bytes(b"")
-    _, runs = load_study(study_file(tmp_path, seeds=[1], arms=arms))
+    _, runs = load_retraining(study_file(tmp_path, seeds=[1], arms=arms))
     config = runs[0].recipe.config([f"class {i}" for i in range(8)])
     source = HybridDetector(config, seed=99)
     save_weights(tmp_path / "given.safetensors", source, [f"class {i}" for i in range(8)])
-    _, runs = load_study(tmp_path / "study.yaml")
-    run_study(runs[1:], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+    _, runs = load_retraining(tmp_path / "study.yaml")
+    retrain_all(runs[1:], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
     latest = torch.load(tmp_path / "out/runs/pretrained-seed1/latest.pth", weights_only=True)
     assert latest["origin"]["path"] == str(tmp_path / "given.safetensors")
     kept = source.state_dict()
@@ -205,7 +205,7 @@ def test_the_studies_that_come_along_can_be_built(path: Path, tmp_path: Path) ->
         export = tmp_path / f"runs/pretrain/{name}/pretrained_backbone_neck.safetensors"
         export.parent.mkdir(parents=True)
         export.write_bytes(b"")
-    study, runs = load_study(tmp_path / path)
+    study, runs = load_retraining(tmp_path / path)
     assert len(runs) == len(study.arms) * len(study.seeds)
     # Every arm is another network or another loss, or begins otherwise.
     kinds = {

@@ -11,7 +11,7 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.heads import heads_each
 from ablate_kit.ablations.queries import Queries
 from ablate_kit.ablations.resample import HeadsResampled
-from ablate_kit.ablations.rule import Source
+from ablate_kit.ablations.rule import RuleContext
 from ablate_kit.ablations.units import units
 from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
@@ -62,7 +62,7 @@ def assert_same(a: Sweep, b: Sweep) -> None:
 
 def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
     with open_checkpoint(hybrid) as checkpoint:
-        source = Source(checkpoint)
+        source = RuleContext(checkpoint)
         adapter = open_adapter(checkpoint)
         ablations = [
             *Queries(queries=[0, 3]).make(source),

@@ -9,7 +9,7 @@ import pytest
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.dumps import read_dump
-from ablate_kit.metrics.dumps.annotations import Annotated, stems
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages, stems
 from ablate_kit.metrics.dumps.image_names import SEVERAL, UNKNOWN, ImageNames
 
 FILES = ("a/one.jpg", "a/two.png", "b/two.png", "0007.jpg")
@@ -19,7 +19,7 @@ SIZE = (200, 100)
 @pytest.fixture
 def against():
     n = len(FILES)
-    return Annotated(
+    return AnnotatedImages(
         GroundTruth(
             image_ids=np.array([5, 6, 7, 8]), widths=np.full(n, SIZE[0]),
             heights=np.full(n, SIZE[1]), image=np.arange(n),

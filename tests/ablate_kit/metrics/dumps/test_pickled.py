@@ -12,7 +12,7 @@ from ablate_kit.checkpoints.plain import read_plain
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.dumps import read_dump
-from ablate_kit.metrics.dumps.annotations import Annotated
+from ablate_kit.metrics.dumps.annotations import AnnotatedImages
 from ablate_kit.metrics.dumps.image_names import ImageNames
 
 IDS, CATEGORIES, CLASSES = (30, 10, 20), (2, 5), ("bolt", "nut")
@@ -26,7 +26,7 @@ def against():
         ignore=np.array([False]), areas=np.array([1102.0]), ids=np.array([1]),
         classes=CLASSES, category_ids=CATEGORIES,
     )  # fmt: skip
-    return Annotated(truth, ImageNames.of(["a.jpg", "b.jpg", "c.jpg"]))
+    return AnnotatedImages(truth, ImageNames.of(["a.jpg", "b.jpg", "c.jpg"]))
 
 
 @pytest.fixture

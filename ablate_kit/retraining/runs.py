@@ -42,7 +42,7 @@ from detector.training.task import Progress
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """A finished run."""
 
     arm: str
@@ -58,9 +58,9 @@ class Outcome:
         return safe.to_json(values)
 
     @staticmethod
-    def of(row: Any) -> "Outcome":
+    def of(row: Any) -> "RunResult":
         values = _Line.model_validate(row).model_dump()
-        return Outcome(**values | {"evaluation": Evaluation.from_dict(values["evaluation"])})
+        return RunResult(**values | {"evaluation": Evaluation.from_dict(values["evaluation"])})
 
 
 class _Line(BaseModel):
@@ -77,12 +77,12 @@ class _Line(BaseModel):
     history: dict[str, list[float | None]]
 
 
-def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
+def finished(folder: Path, runs: Sequence[Run]) -> dict[str, RunResult]:
     """What is done of ``runs``, by name.
 
     Raises ``UserError`` where the folder holds a run of the same name and other settings.
     """
-    outcomes = read_rows(folder / "ledger.jsonl", Outcome.of, "a study's ledger")
+    outcomes = read_rows(folder / "ledger.jsonl", RunResult.of, "a study's ledger")
     by_name = {(one.arm, one.seed): one for one in outcomes}
     done = {}
     for run in runs:
@@ -93,14 +93,14 @@ def finished(folder: Path, runs: Sequence[Run]) -> dict[str, Outcome]:
     return done
 
 
-def run_study(
+def retrain_all(
     runs: Sequence[Run],
     folder: Path,
     *,
     device: str = "cpu",
     progress: Callable[[Run], Progress],
-    tell: Callable[[Run, Outcome, bool], None],
-) -> list[Outcome]:
+    tell: Callable[[Run, RunResult, bool], None],
+) -> list[RunResult]:
     """Trains what is not done yet, and returns the outcomes of all runs.
 
     ``tell`` hears of every run as it is there, and whether it had been done before.
@@ -133,7 +133,7 @@ def _train(
     digest: str,
     device: str,
     progress: Callable[[Run], Progress],
-) -> Outcome:
+) -> RunResult:
     place = folder / "runs" / run.name
     place.mkdir(parents=True, exist_ok=True)
     note = place / "run.json"
@@ -156,7 +156,7 @@ def _train(
         adapter = HybridAdapter(trainer.model.eval(), validation.classes, {}, device)
         found = detect_all(adapter, validation)
     save_npz(place / "detections.npz", found, truth)
-    return Outcome(
+    return RunResult(
         arm=run.arm,
         seed=run.seed,
         key=run.key,

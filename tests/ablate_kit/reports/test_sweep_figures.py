@@ -9,7 +9,7 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
-from ablate_kit.reports.study_figures import figures
+from ablate_kit.reports.sweep_figures import figures
 
 Factors = dict[str, str | int | float]
 

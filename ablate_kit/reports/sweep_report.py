@@ -20,7 +20,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
-from ablate_kit.reports.study_boxes import (
+from ablate_kit.reports.sweep_boxes import (
     Moves,
     costliest_of_each_kind,
     displacement_figure,
@@ -28,9 +28,9 @@ from ablate_kit.reports.study_boxes import (
     query_figure,
     slots,
 )
-from ablate_kit.reports.study_examples import examples
-from ablate_kit.reports.study_figures import figures
-from ablate_kit.reports.study_page import Picture, page, photograph, themed
+from ablate_kit.reports.sweep_examples import examples
+from ablate_kit.reports.sweep_figures import figures
+from ablate_kit.reports.sweep_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
@@ -39,7 +39,9 @@ from detector.disk.atomic import new_folder
 EXAMPLES = 6  # photographs, and fields of displacement
 
 
-def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXAMPLES) -> Table:
+def write_sweep_report(
+    ledger: Ledger, dataset: Dataset | None = None, count: int = EXAMPLES
+) -> Table:
     """Writes the folder ``report`` of a run, anew and whole, and returns its table.
 
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
@@ -51,8 +53,8 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
     results = ledger.results()
     truth = ledger.truth()
     threshold = results[0].evaluation.thresholds.calibrated
-    resamples = ledger.study().resamples
-    bootstrap = Bootstrap(truth, resamples, ledger.study().seed)
+    resamples = ledger.manifest().resamples
+    bootstrap = Bootstrap(truth, resamples, ledger.manifest().seed)
     baseline = bootstrap.samples(results[0].detections, threshold)
     known: dict[str, tuple[list[Change], Samples]] = {}
     for result in results[1:]:
@@ -110,7 +112,7 @@ def write_study(ledger: Ledger, dataset: Dataset | None = None, count: int = EXA
 
 def left_out(ledger: Ledger) -> list[str]:
     """What the report of a run of an earlier version lacks."""
-    if all(one.factors is not None for one in ledger.study().variants):
+    if all(one.factors is not None for one in ledger.manifest().variants):
         return []
     return [
         "the run does not note what its variants have in common, as an earlier version made it: "

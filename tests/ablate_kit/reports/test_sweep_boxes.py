@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.reports.study_boxes import (
+from ablate_kit.reports.sweep_boxes import (
     costliest_of_each_kind,
     displacement_figure,
     moves,

@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from ablate_kit.metrics.bootstrap import Change, smallest_detectable
+from ablate_kit.metrics.bootstrap import Changes, smallest_detectable
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.cells import number
@@ -62,7 +62,7 @@ def photograph(path: Path) -> Markup:
 def page(
     ledger: Ledger,
     results: Sequence[Result],
-    changes: Sequence[Mapping[str, Change]],
+    changes: Sequence[Changes],
     tables: Sequence[Table],
     pictures: Sequence[Picture],
     notes: Sequence[str],
@@ -78,7 +78,7 @@ def page(
         counts=results[0].evaluation.counts,
         variants=len(results) - 1 - controls,
         controls=controls,
-        resamples=ledger.study().resamples,
+        resamples=ledger.manifest().resamples,
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one["AP"].significant for one in changes),
         least=None if least is None else f"{least:.3f}",

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.bootstrap import Change
+from ablate_kit.metrics.bootstrap import Change, Changes
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.figures import COLORS
 
-Changes = Mapping[str, Change]
 Matrix = NDArray[np.float64]
 
 RANKED = 40  # variants in the ranking

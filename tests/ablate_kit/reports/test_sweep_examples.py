@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.reports.study_examples import examples
+from ablate_kit.reports.sweep_examples import examples
 from detector.data.shapes import Shapes
 
 DATASET = Shapes(3, seed=5, size=96)
