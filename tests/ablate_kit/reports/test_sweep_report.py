@@ -53,7 +53,7 @@ def ledger(tmp_path: Path) -> Ledger:
     ]  # fmt: skip
     controls = [random_controls(head, SHAPES, 2) for head in heads]
     made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})
-    made.write_truth(truth())
+    made.begin(truth())
     ablations = [heads[0], *controls[0], heads[1], *controls[1]]
     for one in (UNMODIFIED, *map(Variant.of, ablations)):
         hits = IMAGES if one in (UNMODIFIED,) or one.name == "attn-head1" else 2
