@@ -1,6 +1,5 @@
 """A checkpoint is an archive plus the place in it where the model's weights sit."""
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,24 +10,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ablate_kit.errors import did_you_mean
-from detector.disk.bounded import SETTINGS, read_bounded
 
-from . import openmmlab
 from .archive import Archive, open_archive
+from .described import arguments, classes, config
 from .errors import CheckpointError
 from .modules import SavedModule, modules_above
-from .opaque import Opaque, show
+from .opaque import show
 from .tensors import Storage, TensorInfo
 from .unread import NOT_READ, unread
 from .weight_sets import WeightSet, weight_sets
 
 if TYPE_CHECKING:
     import torch
-
-
-# Where training scripts keep their arguments, and models the names of their classes.
-_ARGUMENTS = ("args", "hyper_parameters", "train_args")
-_CLASSES = ("names", "classes", "class_names", "CLASSES")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +62,7 @@ class Checkpoint:
         of the script that trained it."""
         if self.config is not None:
             return self.config
-        metadata = self.archive.metadata
-        args = next((metadata[key] for key in _ARGUMENTS if key in metadata), None)
-        if args is None:
-            args = _of_model(modules_above(metadata, _first_path(self.tensors)), _ARGUMENTS)
-        found = args.state if isinstance(args, Opaque) else _plain(args)
-        return found if isinstance(found, Mapping) else {}
+        return arguments(self.archive.metadata, self.tensors)
 
     def modules_above(self, key: str) -> list[SavedModule]:
         """The modules that the tensor of model key ``key`` lies in, innermost first; none where
@@ -183,8 +171,8 @@ def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
             chosen.place,
             chosen.tensors,
             tuple(other for other in sets if other is not chosen),
-            _config(path, archive),
-            _classes(archive, chosen.tensors),
+            config(path, archive, chosen.tensors),
+            classes(archive.metadata, chosen.tensors),
         )
     except BaseException:
         archive.close()
@@ -204,61 +192,3 @@ def _choose(archive: Archive, sets: list[WeightSet], weights: str | None) -> Wei
         known = ", ".join(f'"{place}" ({len(places[place].tensors)} tensors)' for place in places)
         raise CheckpointError(f'no weights "{weights}" in {archive.path}, which holds {known}')
     return places[weights]
-
-
-def _config(path: Path, archive: Archive) -> Mapping[str, Any] | None:
-    file = path / "config.json"
-    if path != archive.path and file.is_file():
-        try:
-            parsed = json.loads(read_bounded(file, SETTINGS))
-        except OSError as error:
-            raise CheckpointError(f"cannot read {file}: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{file} is not valid JSON: {show(str(error), 80)}") from None
-        if not isinstance(parsed, dict):
-            raise CheckpointError(f"{file} is not a JSON object")
-        return parsed
-    parsed = _plain(archive.metadata.get("config"))
-    return parsed if isinstance(parsed, dict) else openmmlab.model_config(archive.metadata)
-
-
-def _classes(archive: Archive, tensors: Mapping[str, TensorInfo]) -> tuple[str, ...] | None:
-    metadata = archive.metadata
-    found = _plain(metadata.get("classes"))
-    if found is None:
-        found = openmmlab.classes(metadata)
-    if found is None:
-        found = _plain(metadata.get("names"))
-    if found is None:
-        found = _of_model(modules_above(metadata, _first_path(tensors)), _CLASSES)
-    if isinstance(found, dict) and list(found) == list(range(len(found))):
-        found = list(found.values())  # {0: "person", 1: "bicycle", ...}
-    match found:
-        case [*names] if names and all(isinstance(name, str) for name in names):
-            return tuple(names)
-    return None
-
-
-def _of_model(modules: list[SavedModule], names: Iterable[str]) -> Any:
-    """What a model that was saved whole, or the one that it wraps, has under the first of these
-    names."""
-    for module in modules[:-3:-1]:
-        for name in names:
-            value = getattr(module, name, None)
-            if value is not None and not isinstance(value, SavedModule):
-                return value
-    return None
-
-
-def _first_path(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
-    return next((info.path for info in tensors.values()), ("",))
-
-
-def _plain(value: Any) -> Any:
-    """``value``, or what it spells as JSON; None for a text that is no JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None

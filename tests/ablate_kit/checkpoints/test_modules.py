@@ -4,7 +4,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,3 +210,18 @@ def test_class_names_and_arguments_of_the_model(names: Any, tmp_path: Path) -> N
     torch.save(model, path)
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.classes is None
+
+
+def test_configuration_of_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    model = Graph()
+    for config, told in (
+        ({"two_stage": True}, {"two_stage": True}),
+        (SimpleNamespace(two_stage=True), {"two_stage": True}),
+        ("configs/n.yaml", None),
+    ):
+        model.config = config  # type: ignore[assignment]
+        torch.save({"model": model, "args": {"two_stage": False}}, path)
+        with open_checkpoint(path) as checkpoint:
+            assert checkpoint.config == told
+            assert checkpoint.settings == (told or {"two_stage": False})

@@ -52,6 +52,18 @@ def test_the_file_says_what_the_model_is(adapter: HybridAdapter) -> None:
     assert not adapter.module.training
 
 
+def test_a_model_that_was_saved_whole_has_its_configuration_with_it(
+    adapter: HybridAdapter, tmp_path: Path
+) -> None:
+    torch.save({"model": adapter.module, "names": list(Shapes.classes)}, tmp_path / "a.pt")
+    again = adapter_of(tmp_path / "a.pt")
+    assert again.module.config == adapter.module.config
+    assert again.classes == adapter.classes
+    state = again.module.state_dict()
+    for name, tensor in adapter.module.state_dict().items():
+        assert torch.equal(state[name], tensor)
+
+
 def test_boxes_are_pixels_of_the_original_image(adapter: HybridAdapter) -> None:
     (found,) = detect(adapter, [image(50, 120)])
     assert len(found.scores) == 12 * 8  # every pair of query and class, under the cap of 100
