@@ -2,14 +2,17 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.sweeps.ledger import Ledger
@@ -25,6 +28,28 @@ ABLATIONS = [
     {"kind": "heads-cumulative", "pattern": "decoder.layers.*.self_attn", "steps": 2},
     {"kind": "modules", "patterns": ["backbone.stem"]},
 ]
+
+SELF, CROSS = "decoder.layers.0.self_attn", "decoder.layers.{}.cross_attn"
+PICTURES = {  # what each says, among other things
+    "ranking": [
+        *(f"{SELF}-head{head}" for head in range(4)),
+        *(CROSS.format(layers) for layers in ("0", "0-1", "0-2")),
+        "heads.main-20pct-r0", "heads.main-40pct-r0", "decoder.layers.0.ffn-x0.5",
+        "heads-noise5pct-r0", "decoder.layers.all.self_attn-6of12-r0",
+        "decoder.layers.all.self_attn-12of12-r0", "backbone.stem",
+    ],
+    "heads": [SELF, "0", "1", "2", "3", "head"],
+    "percentages": ["heads.main", "share cut, %", "AP", "F1", "GIoU"],
+    "cumulative": ["decoder.layers.all.self_attn", "heads removed", "AP", "F1", "GIoU"],
+    "layers": [CROSS.format("*"), "layers without it", "AP", "F1", "GIoU"],
+    "queries": [f"query {number}" for number in range(12)],
+    "boxes": [f"{SELF}-head0", CROSS.format("0"), "heads-noise5pct-r0", "backbone.stem"],
+}  # fmt: skip
+
+
+def texts(picture: Path) -> list[str]:
+    """Matplotlib draws letters as curves, and says beside them what they spell."""
+    return re.findall(r"<!-- (.*?) -->", picture.read_text())
 
 
 @pytest.fixture
@@ -63,12 +88,18 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     }.items():
         assert f'<tr><td>{name}</td><td class="text">{told}</td></tr>' in page
     assert not any(word in page for word in ('src="http', 'href="http', "<script", "@import"))
-    for name in ("ranking", "heads", "percentages", "cumulative", "layers", "queries", "boxes"):
-        assert (report / f"{name}.png").stat().st_size > 5000
-        assert "</svg>" in (report / f"{name}.svg").read_text()
+    for name, labels in PICTURES.items():
+        drawn = np.asarray(Image.open(report / f"{name}.png").convert("L"))
+        assert 0.005 < (drawn < 200).mean() < 0.5, name
+        assert set(labels) <= set(texts(report / f"{name}.svg")), name
         assert f'id="{name}"' in page
+    # From the best change down to the worst, as a bar is drawn for each.
+    ranked = [one for one in texts(report / "ranking.svg") if one in PICTURES["ranking"]]
+    assert len(ranked) == len(PICTURES["ranking"]) == len(set(ranked))
     rows = list(csv.DictReader((report / "changes.csv").read_text().splitlines()))
     numbers = json.loads((report / "results.json").read_text())
+    gains = [numbers[one]["overall"]["AP"] for one in ranked]
+    assert gains in (sorted(gains), sorted(gains, reverse=True))
     assert {row["variant"] for row in rows} == numbers.keys() - {"unmodified"}
     row = next(row for row in rows if row["metric"] == "AP")
     change = numbers[row["variant"]]["overall"]["AP"] - numbers["unmodified"]["overall"]["AP"]
