@@ -25,8 +25,7 @@ from ablate_kit.sweeps import api
 from ablate_kit.sweeps.inputs import inputs_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import EvaluationSettings as Settings
-from ablate_kit.sweeps.recipe import Model as ModelSection
-from ablate_kit.sweeps.recipe import SweepRecipe, load_sweep
+from ablate_kit.sweeps.recipe import ModelSection, SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.variant import Variant

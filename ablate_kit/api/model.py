@@ -20,7 +20,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.registry import anatomy_of
 from ablate_kit.sweeps.recipe import rule_of
-from ablate_kit.sweeps.reference import Images as Reference
+from ablate_kit.sweeps.reference import ReferenceImages as Reference
 
 if TYPE_CHECKING:
     from ablate_kit.api.data import Images

@@ -11,7 +11,7 @@ from ablate_kit.cli.dataset import Orientation, VocClasses, images_given
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
-    from detector.data.check import CheckedSource, Problem, Report
+    from detector.data.check import CheckedSource, CheckReport, Problem
 
 _SHOWN = 3  # problems of a kind that are printed
 
@@ -103,7 +103,7 @@ def _sources(
     return [(given.source(), None)]
 
 
-def _summary(reports: "list[Report]") -> str:
+def _summary(reports: "list[CheckReport]") -> str:
     from ablate_kit.reports.table import Table
 
     rows = tuple(
@@ -121,7 +121,7 @@ def _summary(reports: "list[Report]") -> str:
     return Table("", header, rows, ("data set",)).text()
 
 
-def _balance(reports: "list[Report]") -> str:
+def _balance(reports: "list[CheckReport]") -> str:
     """Objects and images of each class; of a recipe's two splits side by side."""
     from ablate_kit.reports.table import Table
 
@@ -155,7 +155,7 @@ def _problems(problems: "list[Problem]") -> str:
     return "\n".join(map(safe.line, lines))
 
 
-def _remarks(reports: "list[Report]") -> list[str]:
+def _remarks(reports: "list[CheckReport]") -> list[str]:
     """How images are read, where that may not be what their owner expects."""
     found: dict[str, list[Path]] = {}
     for report in reports:
@@ -167,7 +167,7 @@ def _remarks(reports: "list[Report]") -> list[str]:
     ]
 
 
-def _as_json(report: "Report") -> dict[str, object]:
+def _as_json(report: "CheckReport") -> dict[str, object]:
     return {
         "name": report.name,
         "images": report.images,

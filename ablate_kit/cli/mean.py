@@ -50,7 +50,7 @@ def mean(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.open import open_adapter
     from ablate_kit.models.registry import anatomy_of
-    from ablate_kit.sweeps.reference import Images
+    from ablate_kit.sweeps.reference import ReferenceImages
 
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
@@ -77,9 +77,9 @@ def mean(
         )
     with open_checkpoint(checkpoint, weights) as opened:
 
-        def reference() -> Images:
+        def reference() -> ReferenceImages:
             adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
-            return Images(adapter, dataset)
+            return ReferenceImages(adapter, dataset)
 
         source = RuleContext(opened, reference, anatomy=anatomy_of(opened, model))
         write_all(opened, rule.make(source), output, as_json, dry_run)

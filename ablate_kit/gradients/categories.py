@@ -6,8 +6,8 @@ from typing import Protocol
 from torch import Tensor
 
 from ablate_kit.gradients.counters import Flags, Floats
-from ablate_kit.gradients.family import Family
-from ablate_kit.gradients.thresholds import Thresholds
+from ablate_kit.gradients.family import ShapeGroup
+from ablate_kit.gradients.thresholds import GradientThresholds
 from ablate_kit.registry import Registry
 
 
@@ -24,7 +24,7 @@ class Watched(Protocol):
 class Categories(Protocol):
     """Counters of T tensors."""
 
-    def watch(self, family: Family) -> Watched: ...
+    def watch(self, family: ShapeGroup) -> Watched: ...
 
     def add(self, present: Flags, norms: Floats, changes: Floats) -> None:
         """One iteration: (T,) which have a gradient, its norms, and their ``changes``."""
@@ -33,5 +33,7 @@ class Categories(Protocol):
         """(T,) who is a member of each category."""
 
 
-CATEGORIES: Registry[Callable[[int, Thresholds], Categories]] = Registry("gradient categories")
+CATEGORIES: Registry[Callable[[int, GradientThresholds], Categories]] = Registry(
+    "gradient categories"
+)
 """By whose they are, what makes counters for so many tensors."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ablate_kit.gradients.thresholds import Thresholds
+from ablate_kit.gradients.thresholds import GradientThresholds
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -34,7 +34,7 @@ class Steps:
 class Counters:
     """Streaming statistics of T tensors; its size does not depend on the number of steps."""
 
-    def __init__(self, tensors: int, sizes: Floats, limits: Thresholds) -> None:
+    def __init__(self, tensors: int, sizes: Floats, limits: GradientThresholds) -> None:
         def zeros() -> Floats:
             return np.zeros(tensors)
 

@@ -12,7 +12,7 @@ GRADIENT = ("grad_norm", "grad_mean", "grad_std", "grad_max", "grad_nonzero")
 UPDATE = ("update_norm", "update_max", "moved", "weight_norm")
 
 
-class Family:
+class ShapeGroup:
     """Parameters of the same shape, type and device, as one (k, ...) tensor.
 
     A model has hundreds of tensors and few shapes; one kernel per shape instead of one per tensor
@@ -109,7 +109,7 @@ class Family:
 
 def families(
     parameters: Sequence[tuple[nn.Parameter, nn.Module]],
-) -> list[tuple[Family, list[int]]]:
+) -> list[tuple[ShapeGroup, list[int]]]:
     """The parameters by family, each with its members' positions in ``parameters``."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, (parameter, module) in enumerate(parameters):
@@ -120,7 +120,7 @@ def families(
         key = (parameter.shape, parameter.dtype, parameter.device, transposed, alone)
         groups.setdefault(key, []).append(i)
     return [
-        (Family([parameters[i][0] for i in positions], transposed=bool(key[3])), positions)
+        (ShapeGroup([parameters[i][0] for i in positions], transposed=bool(key[3])), positions)
         for key, positions in groups.items()
     ]
 

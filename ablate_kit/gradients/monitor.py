@@ -14,7 +14,7 @@ from ablate_kit.gradients.categories import CATEGORIES
 from ablate_kit.gradients.counters import Counters, Flags, Floats, Steps
 from ablate_kit.gradients.family import GRADIENT, UPDATE, families
 from ablate_kit.gradients.names import named_parameters
-from ablate_kit.gradients.thresholds import Thresholds
+from ablate_kit.gradients.thresholds import GradientThresholds
 from ablate_kit.gradients.timeline import Timeline
 
 COLUMNS = (*GRADIENT, *UPDATE)
@@ -31,7 +31,7 @@ class Measured:
     trainable: Flags  # needed a gradient in some step; the others were frozen all along
     in_optimizer: Flags
     decays: Flags  # weight decay acts on it
-    limits: Thresholds
+    limits: GradientThresholds
     counters: Counters
     timeline: Timeline
     changes: Mapping[str, Floats]  # since the start; CHANGES
@@ -65,13 +65,13 @@ class GradientMonitor:
         model: nn.Module,
         optimizer: Optimizer,
         *,
-        thresholds: Thresholds | None = None,
+        thresholds: GradientThresholds | None = None,
         interval: int = 20,
         compat: bool = False,
     ) -> None:
         if interval < 1:
             raise ValueError(f"interval is {interval}; expected 1 or more")
-        self.limits = thresholds or Thresholds()
+        self.limits = thresholds or GradientThresholds()
         self.optimizer = optimizer
         self.interval = interval
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -8,7 +8,7 @@ from ablate_kit.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class GradientThresholds:
     """The thesis notebook's thresholds, and scale-free ones beside them.
 
     A gradient's norm grows with the number of elements and a change with the weights' size, so a
@@ -31,9 +31,9 @@ class Thresholds:
     idle_share: float = 0.5  # of all steps, more than
 
 
-def parse_thresholds(settings: Iterable[str]) -> Thresholds:
+def parse_thresholds(settings: Iterable[str]) -> GradientThresholds:
     """Thresholds changed by ``NAME=NUMBER`` settings."""
-    names = [field.name for field in fields(Thresholds)]
+    names = [field.name for field in fields(GradientThresholds)]
     changes: dict[str, float] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -50,7 +50,7 @@ def parse_thresholds(settings: Iterable[str]) -> Thresholds:
             expected = "a share from 0 to 1" if name.endswith("_share") else "a number from 0 on"
             raise UserError(f'threshold {name} is "{text}"; expected {expected}')
         changes[name] = value
-    chosen = replace(Thresholds(), **changes)
+    chosen = replace(GradientThresholds(), **changes)
     if not chosen.vanishing <= chosen.low <= chosen.high:
         raise UserError(
             f"thresholds vanishing {chosen.vanishing:g}, low {chosen.low:g} and high "

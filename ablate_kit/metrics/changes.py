@@ -38,7 +38,7 @@ class Transitions:
 
 
 @dataclass(frozen=True)
-class Group:
+class ObjectGroup:
     """The objects of one class and one of COCO's sizes."""
 
     label: str
@@ -66,7 +66,7 @@ def changes(ground_truth: GroundTruth, before: Errors, after: Errors) -> Transit
     return Transitions(lost, gained, cause.astype(np.int8), before, after)
 
 
-def groups(ground_truth: GroundTruth, found: Transitions) -> Iterator[Group]:
+def groups(ground_truth: GroundTruth, found: Transitions) -> Iterator[ObjectGroup]:
     """Per class and size, where there are objects; then all classes together, as ``all``."""
     real = ~ground_truth.ignore
     for index, label in enumerate((*ground_truth.classes, "all")):
@@ -76,7 +76,7 @@ def groups(ground_truth: GroundTruth, found: Transitions) -> Iterator[Group]:
             inside = of_class & (ground_truth.areas >= low) & (ground_truth.areas < high)
             if not inside.any():
                 continue
-            yield Group(
+            yield ObjectGroup(
                 label=label,
                 size=size,
                 support=int(inside.sum()),

@@ -36,7 +36,7 @@ from ablate_kit.sweeps.plan import BASELINE, shares
 from ablate_kit.sweeps.process_backend import processes
 from ablate_kit.sweeps.ray_backend import cluster, import_ray
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.reference import Images
+from ablate_kit.sweeps.reference import ReferenceImages
 from ablate_kit.sweeps.run import UNWATCHED, Evaluating, Progress, run_rounds
 from ablate_kit.sweeps.scheduler import Batches, BatchResult
 from ablate_kit.sweeps.scores import Scores
@@ -118,11 +118,11 @@ class OpenSweep:
     notes: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        looked: list[Images] = []
+        looked: list[ReferenceImages] = []
 
-        def reference() -> Images:
+        def reference() -> ReferenceImages:
             images = (self.recipe.reference or self.recipe.data).dataset()
-            looked.append(Images(self.adapter, images, self.recipe.evaluation.batch_size))
+            looked.append(ReferenceImages(self.adapter, images, self.recipe.evaluation.batch_size))
             return looked[-1]
 
         self._source = RuleContext(

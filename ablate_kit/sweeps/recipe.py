@@ -17,7 +17,7 @@ from ablate_kit.ablations.rules import KINDS
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.models import own_code
-from detector.training.data_sections import Images
+from detector.training.data_sections import ImagesSection
 from detector.training.recipe_file import Given, Override, Section, read_recipe, validated
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
 
 
-class Model(Section):
+class ModelSection(Section):
     checkpoint: str
     framework: str | None = None  # hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]
     weights: str | None = None  # which of the file's, if it holds several
@@ -48,9 +48,9 @@ class SweepRecipe(Section):
     # Rules are dataclasses, of which Pydantic in strictness takes JSON alone; a file is read so.
     model_config = ConfigDict(strict=False)
 
-    model: Model
-    data: Images
-    reference: Images | None = None  # images that means are taken over; by default those of data
+    model: ModelSection
+    data: ImagesSection
+    reference: ImagesSection | None = None  # for means; by default the images of data
     ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: EvaluationSettings = EvaluationSettings()
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many

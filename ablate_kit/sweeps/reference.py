@@ -15,7 +15,7 @@ IMAGES = 32  # that means are taken over, unless told otherwise
 
 
 @dataclass(frozen=True)
-class Images:
+class ReferenceImages:
     """The unmodified detector on a data set; as ``ablations.rule.Reference``."""
 
     adapter: Adapter

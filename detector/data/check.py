@@ -106,7 +106,7 @@ class CheckedSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What is in a data set, and what is wrong with it."""
 
     name: str
@@ -125,7 +125,7 @@ class Report:
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
 
-def examine(source: CheckedSource, count: int | None, advance: Callable[[], None]) -> Report:
+def examine(source: CheckedSource, count: int | None, advance: Callable[[], None]) -> CheckReport:
     """Looks at every image of ``source``, or the first ``count``; ``advance`` is told of each."""
     problems = list(source.problems)
     objects: Counter[int] = Counter()
@@ -148,7 +148,7 @@ def examine(source: CheckedSource, count: int | None, advance: Callable[[], None
         told = "none that is not to be ignored" if ignored else "none in any image"
         problems.append(Problem("no objects", f"{source.name}: {told}"))
     balance = {name: (objects[i], images[i]) for i, name in enumerate(source.classes)}
-    return Report(
+    return CheckReport(
         name=source.name,
         images=number,
         objects=objects.total(),
@@ -161,7 +161,7 @@ def examine(source: CheckedSource, count: int | None, advance: Callable[[], None
     )
 
 
-def compare(train: Report, val: Report) -> list[Problem]:
+def compare(train: CheckReport, val: CheckReport) -> list[Problem]:
     """What is wrong with two data sets as the two splits of one training."""
     problems = [
         Problem("in both splits", f"{path}: in {train.name} and in {val.name}")

@@ -13,7 +13,7 @@ _LEAST_VISIBLE = 0.3  # of a box's area; an object of which less is left is no t
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class MosaicTile:
     """A (height, width, 3) RGB image with its (n, 4) xyxy pixel boxes and their (n,) labels."""
 
     image: Pixels
@@ -21,7 +21,7 @@ class Picture:
     labels: Integers
 
 
-def mosaic(pictures: Sequence[Picture], size: int, generator: np.random.Generator) -> Picture:
+def mosaic(pictures: Sequence[MosaicTile], size: int, generator: np.random.Generator) -> MosaicTile:
     """A square image of side ``size`` made of four, met at a random point around its middle.
 
     Each image covers its quarter: scaled with its aspect ratio kept until the shorter side
@@ -40,7 +40,7 @@ def mosaic(pictures: Sequence[Picture], size: int, generator: np.random.Generato
         placed, kept = _placed(picture.boxes, window, quarter)
         boxes.append(placed[kept])
         labels.append(picture.labels[kept])
-    return Picture(canvas, np.concatenate(boxes), np.concatenate(labels))
+    return MosaicTile(canvas, np.concatenate(boxes), np.concatenate(labels))
 
 
 Window = tuple[float, float, float, float]  # xyxy in pixels of the image

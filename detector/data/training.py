@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from detector.data.augment import random_color, random_crop, random_flip
 from detector.data.dataset import Dataset, Floats
 from detector.data.letterbox import Color, letterbox, normalize
-from detector.data.mosaic import Picture, mosaic
+from detector.data.mosaic import MosaicTile, mosaic
 from detector.errors import UserError
 
 # (epoch, index of the image), and the side of the network input where it varies.
@@ -106,12 +106,16 @@ class TrainingSet(TorchDataset[Item]):
         }
         return normalize(square), target
 
-    def _picture(self, index: int) -> Picture:
+    def _picture(self, index: int) -> MosaicTile:
         objects = self._dataset.annotations(index)
         targets = ~objects.ignore
-        return Picture(self._dataset.image(index), objects.boxes[targets], objects.labels[targets])
+        return MosaicTile(
+            self._dataset.image(index), objects.boxes[targets], objects.labels[targets]
+        )
 
-    def _with_others(self, first: Picture, size: int, generator: np.random.Generator) -> Picture:
+    def _with_others(
+        self, first: MosaicTile, size: int, generator: np.random.Generator
+    ) -> MosaicTile:
         if generator.random() >= self._mosaic:
             return first
         others = generator.integers(len(self), size=3).tolist()

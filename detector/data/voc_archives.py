@@ -15,7 +15,7 @@ SITE = "http://host.robots.ox.ac.uk/pascal/VOC"
 
 
 @dataclass(frozen=True)
-class Archive:
+class VocArchive:
     """One archive, and the split that it brings."""
 
     path: str  # below SITE
@@ -30,11 +30,11 @@ class Archive:
 
 
 ARCHIVES = (
-    Archive("voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64",
+    VocArchive("voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64",
             "2007", "trainval", 5_011),
-    Archive("voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f",
+    VocArchive("voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f",
             "2007", "test", 4_952),
-    Archive("voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd",
+    VocArchive("voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd",
             "2012", "trainval", 11_540),
 )  # fmt: skip
 
@@ -60,7 +60,7 @@ def presence(root: Path) -> list[Presence]:
     return [_presence(root, archive) for archive in ARCHIVES]
 
 
-def _presence(root: Path, archive: Archive) -> Presence:
+def _presence(root: Path, archive: VocArchive) -> Presence:
     counts = (0, 0, 0)
     try:
         folder = year_folder(root, archive.year)

@@ -96,8 +96,8 @@ class ShapesImages(Section):
 
 
 OneSet = CocoImages | VocImages | ShapesImages
-Images = Annotated[OneSet, Field(discriminator="kind")]
-_IMAGES: TypeAdapter[OneSet] = TypeAdapter(Images)
+ImagesSection = Annotated[OneSet, Field(discriminator="kind")]
+_IMAGES: TypeAdapter[OneSet] = TypeAdapter(ImagesSection)
 
 
 def images_noted(values: dict[str, Any]) -> OneSet:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ablate_kit.gradients.counters import Flags, Floats
-from ablate_kit.gradients.family import Family
-from ablate_kit.gradients.thresholds import Thresholds
+from ablate_kit.gradients.family import ShapeGroup
+from ablate_kit.gradients.thresholds import GradientThresholds
 
 CATEGORIES = (
     "never_updated",
@@ -29,7 +29,7 @@ MANY_STUCK, MANY_UPDATES, MANY_GRADIENTS, UNCHANGED, FEW_VANISHING = 5, 5, 10, 1
 class LastDetected:
     """The weights at the last step whose change was above the limit, of one family."""
 
-    def __init__(self, family: Family, limit: float) -> None:
+    def __init__(self, family: ShapeGroup, limit: float) -> None:
         self.family = family
         self.limit = limit
         self.weights = family.start.clone()
@@ -50,14 +50,14 @@ class LastDetected:
 class Notebook:
     """Its counters, for T tensors."""
 
-    def __init__(self, tensors: int, limits: Thresholds) -> None:
+    def __init__(self, tensors: int, limits: GradientThresholds) -> None:
         self.limits = limits
         self.gradients, self.vanishing, self.low, self.high, self.updates, self.stuck = (
             np.zeros(tensors) for _ in range(6)
         )
         self.last_norm = np.full(tensors, np.nan)  # none yet
 
-    def watch(self, family: Family) -> LastDetected:
+    def watch(self, family: ShapeGroup) -> LastDetected:
         return LastDetected(family, self.limits.change)
 
     def add(self, present: Flags, norms: Floats, changes: Floats) -> None:

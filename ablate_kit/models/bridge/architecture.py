@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.bridge.names import DETR, Rule, deformable_detr
+from ablate_kit.models.bridge.names import DETR, NameRule, deformable_detr
 from ablate_kit.models.bridge.settings import Settings
 
 MODELS = ("DETR", "DeformableDETR")
@@ -32,7 +32,7 @@ class Architecture:
     """
 
     config: Mapping[str, Any]
-    rules: tuple[Rule, ...]
+    rules: tuple[NameRule, ...]
     biases: Mapping[str, int]
     colors: "Colors"
     processor: str

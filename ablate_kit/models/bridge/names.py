@@ -15,7 +15,7 @@ CHOICES = {"p": "weight|bias", "norm": "weight|bias|running_mean|running_var"}
 
 
 @dataclass(frozen=True)
-class Rule:
+class NameRule:
     """Tensors ``source`` become ``targets``: one, or equal parts of the rows in this order.
 
     Of ``tied`` sources, which are one tensor in the model, the last is taken: it is what remains
@@ -45,15 +45,15 @@ HF = "model.backbone.conv_encoder.model"
 BLOCK = HF + ".encoder.stages.{stage}.layers.{block}"
 
 BACKBONE = (
-    Rule("backbone.conv1.weight", (f"{HF}.embedder.embedder.convolution.weight",)),
-    Rule("backbone.bn1.{norm}", (f"{HF}.embedder.embedder.normalization.{{norm}}",)),
-    Rule("backbone.layer{stage+1}.{block}.conv{conv+1}.weight",
+    NameRule("backbone.conv1.weight", (f"{HF}.embedder.embedder.convolution.weight",)),
+    NameRule("backbone.bn1.{norm}", (f"{HF}.embedder.embedder.normalization.{{norm}}",)),
+    NameRule("backbone.layer{stage+1}.{block}.conv{conv+1}.weight",
          (f"{BLOCK}.layer.{{conv}}.convolution.weight",)),
-    Rule("backbone.layer{stage+1}.{block}.bn{conv+1}.{norm}",
+    NameRule("backbone.layer{stage+1}.{block}.bn{conv+1}.{norm}",
          (f"{BLOCK}.layer.{{conv}}.normalization.{{norm}}",)),
-    Rule("backbone.layer{stage+1}.{block}.downsample.0.weight",
+    NameRule("backbone.layer{stage+1}.{block}.downsample.0.weight",
          (f"{BLOCK}.shortcut.convolution.weight",)),
-    Rule("backbone.layer{stage+1}.{block}.downsample.1.{norm}",
+    NameRule("backbone.layer{stage+1}.{block}.downsample.1.{norm}",
          (f"{BLOCK}.shortcut.normalization.{{norm}}",)),
 )  # fmt: skip
 
@@ -67,27 +67,27 @@ DROPPED = (
 )
 
 
-def _packed(source: str, target: str) -> tuple[Rule, ...]:
+def _packed(source: str, target: str) -> tuple[NameRule, ...]:
     thirds = tuple(f"{target}.{name}_proj.{{p}}" for name in "qkv")
     return (
-        Rule(f"{source}.attn.in_proj_{{p}}", thirds),
-        Rule(f"{source}.attn.out_proj.{{p}}", (f"{target}.out_proj.{{p}}",)),
+        NameRule(f"{source}.attn.in_proj_{{p}}", thirds),
+        NameRule(f"{source}.attn.out_proj.{{p}}", (f"{target}.out_proj.{{p}}",)),
     )
 
 
-def _deformable(source: str, target: str) -> tuple[Rule, ...]:
+def _deformable(source: str, target: str) -> tuple[NameRule, ...]:
     names = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
-    return tuple(Rule(f"{source}.{name}.{{p}}", (f"{target}.{name}.{{p}}",)) for name in names)
+    return tuple(NameRule(f"{source}.{name}.{{p}}", (f"{target}.{name}.{{p}}",)) for name in names)
 
 
-def _layer(stack: str, norms: Iterable[str]) -> tuple[Rule, ...]:
+def _layer(stack: str, norms: Iterable[str]) -> tuple[NameRule, ...]:
     """Feed-forward layers and norms of an encoder or decoder layer."""
     source, target = f"{stack}.layers.{{layer}}", f"model.{stack}.layers.{{layer}}"
     return (
-        Rule(f"{source}.ffn.layers.0.0.{{p}}", (f"{target}.fc1.{{p}}",)),
-        Rule(f"{source}.ffn.layers.1.{{p}}", (f"{target}.fc2.{{p}}",)),
+        NameRule(f"{source}.ffn.layers.0.0.{{p}}", (f"{target}.fc1.{{p}}",)),
+        NameRule(f"{source}.ffn.layers.1.{{p}}", (f"{target}.fc2.{{p}}",)),
         *(
-            Rule(f"{source}.norms.{i}.{{p}}", (f"{target}.{name}.{{p}}",))
+            NameRule(f"{source}.norms.{i}.{{p}}", (f"{target}.{name}.{{p}}",))
             for i, name in enumerate(norms)
         ),
     )
@@ -97,7 +97,7 @@ LAYERS = (
     *_layer("encoder", ("self_attn_layer_norm", "final_layer_norm")),
     *_layer("decoder", ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
     *_packed("decoder.layers.{layer}.self_attn", "model.decoder.layers.{layer}.self_attn"),
-    Rule("query_embedding.weight", ("model.query_position_embeddings.weight",)),
+    NameRule("query_embedding.weight", ("model.query_position_embeddings.weight",)),
 )
 
 DETR = (
@@ -105,16 +105,16 @@ DETR = (
     *LAYERS,
     *_packed("encoder.layers.{layer}.self_attn", "model.encoder.layers.{layer}.self_attn"),
     *_packed("decoder.layers.{layer}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"),
-    Rule("neck.convs.0.conv.{p}", ("model.input_projection.{p}",)),
-    Rule("decoder.post_norm.{p}", ("model.decoder.layernorm.{p}",)),
-    Rule("bbox_head.fc_cls.{p}", ("class_labels_classifier.{p}",)),
-    Rule("bbox_head.reg_ffn.layers.0.0.{p}", ("bbox_predictor.layers.0.{p}",)),
-    Rule("bbox_head.reg_ffn.layers.1.{p}", ("bbox_predictor.layers.1.{p}",)),
-    Rule("bbox_head.fc_reg.{p}", ("bbox_predictor.layers.2.{p}",)),
+    NameRule("neck.convs.0.conv.{p}", ("model.input_projection.{p}",)),
+    NameRule("decoder.post_norm.{p}", ("model.decoder.layernorm.{p}",)),
+    NameRule("bbox_head.fc_cls.{p}", ("class_labels_classifier.{p}",)),
+    NameRule("bbox_head.reg_ffn.layers.0.0.{p}", ("bbox_predictor.layers.0.{p}",)),
+    NameRule("bbox_head.reg_ffn.layers.1.{p}", ("bbox_predictor.layers.1.{p}",)),
+    NameRule("bbox_head.fc_reg.{p}", ("bbox_predictor.layers.2.{p}",)),
 )
 
 
-def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[Rule, ...]:
+def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[NameRule, ...]:
     """The rules for one of Deformable DETR's variants.
 
     Args:
@@ -124,9 +124,9 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
     boxes = "model.decoder.bbox_embed" if box_refine else "bbox_embed"
     n = "{n}" if box_refine else "0"  # without refinement all layers share one head
     heads = (
-        Rule("bbox_head.cls_branches.{n}.{p}", (f"{classes}.{n}.{{p}}",), tied=not box_refine),
+        NameRule("bbox_head.cls_branches.{n}.{p}", (f"{classes}.{n}.{{p}}",), tied=not box_refine),
         *(
-            Rule(
+            NameRule(
                 f"bbox_head.reg_branches.{{n}}.{2 * i}.{{p}}",
                 (f"{boxes}.{n}.layers.{i}.{{p}}",),
                 tied=not box_refine,
@@ -138,8 +138,8 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
         rule
         for source, n in (("neck.convs.{n}", "{n}"), ("neck.extra_convs.{n}", f"{{n+{levels}}}"))
         for rule in (
-            Rule(f"{source}.conv.weight", (f"model.input_proj.{n}.0.weight",)),
-            Rule(f"{source}.gn.{{p}}", (f"model.input_proj.{n}.1.{{p}}",)),
+            NameRule(f"{source}.conv.weight", (f"model.input_proj.{n}.0.weight",)),
+            NameRule(f"{source}.gn.{{p}}", (f"model.input_proj.{n}.1.{{p}}",)),
         )
     )
     return (
@@ -151,16 +151,16 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
         *_deformable(
             "decoder.layers.{layer}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"
         ),
-        Rule("level_embed", ("model.level_embed",)),
-        Rule("reference_points_fc.{p}", ("model.reference_points.{p}",)),
-        Rule("memory_trans_fc.{p}", ("model.enc_output.{p}",)),
-        Rule("memory_trans_norm.{p}", ("model.enc_output_norm.{p}",)),
-        Rule("pos_trans_fc.{p}", ("model.pos_trans.{p}",)),
-        Rule("pos_trans_norm.{p}", ("model.pos_trans_norm.{p}",)),
+        NameRule("level_embed", ("model.level_embed",)),
+        NameRule("reference_points_fc.{p}", ("model.reference_points.{p}",)),
+        NameRule("memory_trans_fc.{p}", ("model.enc_output.{p}",)),
+        NameRule("memory_trans_norm.{p}", ("model.enc_output_norm.{p}",)),
+        NameRule("pos_trans_fc.{p}", ("model.pos_trans.{p}",)),
+        NameRule("pos_trans_norm.{p}", ("model.pos_trans_norm.{p}",)),
     )
 
 
-def origins(names: Iterable[str], rules: Iterable[Rule]) -> dict[str, Origin]:
+def origins(names: Iterable[str], rules: Iterable[NameRule]) -> dict[str, Origin]:
     """For each tensor of the Hugging Face model, where it comes from.
 
     Raises ``UserError`` for a name that no rule places, and where two would go to one place.

@@ -13,7 +13,7 @@ from ablate_kit.ablations.rules import KINDS
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.reference import Images
+from ablate_kit.sweeps.reference import ReferenceImages
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 
@@ -101,8 +101,8 @@ ELSEWHERE = {"levels", "heads-greedy", "dissect-heads"}  # not of the small mode
 def made(kind: str, settings: Mapping[str, object], path: Path) -> list[Ablation]:
     with open_checkpoint(path) as checkpoint:
 
-        def reference() -> Images:
-            return Images(open_adapter(checkpoint), limit(Shapes(2, seed=1, split=1), 1))
+        def reference() -> ReferenceImages:
+            return ReferenceImages(open_adapter(checkpoint), limit(Shapes(2, seed=1, split=1), 1))
 
         return list(KINDS[kind](**settings).make(RuleContext(checkpoint, reference)))
 

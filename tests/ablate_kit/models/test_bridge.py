@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.names import DETR, Rule, origins
+from ablate_kit.models.bridge.names import DETR, NameRule, origins
 from ablate_kit.models.rewrite import bridge
 from ablate_kit.models.transformers import TransformersAdapter
 
@@ -227,6 +227,6 @@ def test_what_has_no_exact_counterpart_is_refused(
 
 
 def test_two_tensors_never_go_to_one_place() -> None:
-    rules = (*DETR, Rule("twin.{p}", ("model.decoder.layernorm.{p}",)))
+    rules = (*DETR, NameRule("twin.{p}", ("model.decoder.layernorm.{p}",)))
     with pytest.raises(UserError, match=r'"model\.decoder\.layernorm\.bias"$'):
         origins(["decoder.post_norm.bias", "twin.bias"], rules)

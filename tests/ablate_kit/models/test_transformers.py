@@ -24,7 +24,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.transformers import TransformersAdapter
-from ablate_kit.sweeps.reference import Images
+from ablate_kit.sweeps.reference import ReferenceImages
 from detector.data.shapes import Shapes
 
 pytest.importorskip("transformers")
@@ -148,7 +148,7 @@ def test_a_copy_in_half_precision_is_the_variant_of_the_sweep(bf16: Path, tmp_pa
     adapter = adapter_of(bf16)
     dataset = Shapes(2, seed=1)
     with open_checkpoint(bf16) as checkpoint:
-        source = RuleContext(checkpoint, lambda: Images(adapter, dataset))
+        source = RuleContext(checkpoint, lambda: ReferenceImages(adapter, dataset))
         pattern = "model.decoder.layers.0.self_attn"
         (heads, *_) = HeadsMean(pattern=pattern, images=2).make(source)
         (channels,) = Channels(

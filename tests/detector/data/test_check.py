@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.check import KINDS, CheckedSource, Report, compare, examine
+from detector.data.check import KINDS, CheckedSource, CheckReport, compare, examine
 from detector.data.check_coco import CocoSource
 from detector.data.check_voc import VocSource
 from detector.data.coco import Coco
@@ -18,7 +18,7 @@ from detector.data.voc import CLASSES, Voc
 from detector.errors import UserError
 
 
-def look(source: CheckedSource, count: int | None = None) -> Report:
+def look(source: CheckedSource, count: int | None = None) -> CheckReport:
     return examine(source, count, lambda: None)
 
 

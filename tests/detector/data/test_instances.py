@@ -14,7 +14,7 @@ from PIL import Image
 
 from ablate_kit.models.annotations import read_annotations
 from ablate_kit.models.truth import ground_truth
-from detector.data.check import Report, examine
+from detector.data.check import CheckReport, examine
 from detector.data.check_coco import CocoSource
 from detector.data.coco import Coco
 from detector.data.fields import mark, number, whole
@@ -57,7 +57,7 @@ def with_fields(**fields: object) -> dict[str, Any]:
     return document
 
 
-def looked_at(path: Path, folder: Path) -> Report:
+def looked_at(path: Path, folder: Path) -> CheckReport:
     return examine(CocoSource(path, folder), None, lambda: None)
 
 
@@ -242,11 +242,11 @@ def test_all_readers_see_the_same_objects_or_refuse_with_the_same_words(
     if isinstance(data, str):
         assert "\n" not in data
         messages = (
-            [one.message for one in report.problems] if isinstance(report, Report) else report
+            [one.message for one in report.problems] if isinstance(report, CheckReport) else report
         )
         assert data in messages
         return
-    assert isinstance(report, Report)
+    assert isinstance(report, CheckReport)
     assert not {"malformed annotation", "unknown class"} & set(report.counts())
     assert (report.objects, report.ignored) == (len(data), data.ignore.sum())
     assert tuple(report.balance) == data.classes == scored.classes

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from detector.data.mosaic import Picture, mosaic
+from detector.data.mosaic import MosaicTile, mosaic
 
 
-def picture(height: int, width: int, box: list[float], color: int, label: int) -> Picture:
+def picture(height: int, width: int, box: list[float], color: int, label: int) -> MosaicTile:
     """One bright box in channel 0 on a ground that channel 1 names."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 1] = color
     x0, y0, x1, y1 = (round(value) for value in box)
     image[y0:y1, x0:x1, 0] = 255
-    return Picture(image, np.array([box], dtype=np.float64), np.array([label]))
+    return MosaicTile(image, np.array([box], dtype=np.float64), np.array([label]))
 
 
-def four(box: tuple[float, float, float, float]) -> list[Picture]:
+def four(box: tuple[float, float, float, float]) -> list[MosaicTile]:
     """Four shapes of image with a box at the same shares of their sides."""
     shapes = [(90, 120), (200, 80), (64, 64), (150, 300)]
     return [
@@ -62,8 +62,8 @@ def test_an_object_of_which_little_is_seen_is_left_out() -> None:
     boxes = np.array([[40.0 * i, 0, 40 * i + 40, 20] for i in range(10)])
     for i in range(10):
         strip[:, 40 * i : 40 * i + 40, 0] = 20 * (i + 1)
-    one = Picture(strip, boxes, np.arange(10))
-    none = Picture(np.zeros((10, 10, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+    one = MosaicTile(strip, boxes, np.arange(10))
+    none = MosaicTile(np.zeros((10, 10, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
     cut, dropped = 0, 0
     for seed in range(60):
         made = mosaic([one, none, none, none], 200, np.random.default_rng(seed))
@@ -82,7 +82,7 @@ def test_an_object_of_which_little_is_seen_is_left_out() -> None:
 
 
 def test_images_without_objects_make_one_without() -> None:
-    none = Picture(np.zeros((7, 3, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
+    none = MosaicTile(np.zeros((7, 3, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
     made = mosaic([none] * 4, 64, np.random.default_rng(0))
     assert made.boxes.shape == (0, 4)
     assert made.labels.shape == (0,)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from detector.data import download, voc_archives
 from detector.data.voc import Voc
-from detector.data.voc_archives import Archive, complete, presence
+from detector.data.voc_archives import VocArchive, complete, presence
 from detector.errors import UserError
 
 XML = """<annotation><size><width>40</width><height>30</height></size><object><name>dog</name>
@@ -107,7 +107,7 @@ def site(server: tuple[Server, str], monkeypatch: pytest.MonkeyPatch) -> tuple[S
         path = f"voc{year}/{split}_{year}.tar"
         made.files[f"/{path}"] = content
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        archives.append(Archive(path, digest, year, split, count))
+        archives.append(VocArchive(path, digest, year, split, count))
     monkeypatch.setattr(voc_archives, "ARCHIVES", tuple(archives))
     return server
 
@@ -255,7 +255,7 @@ def test_an_archive_cannot_reach_out_of_its_folder(
     digest = hashlib.md5(evil, usedforsecurity=False).hexdigest()
     site[0].files["/evil.tar"] = evil
     monkeypatch.setattr(
-        voc_archives, "ARCHIVES", (Archive("evil.tar", digest, "2007", "trainval", 3),)
+        voc_archives, "ARCHIVES", (VocArchive("evil.tar", digest, "2007", "trainval", 3),)
     )
     with pytest.raises(UserError, match="cannot be unpacked"):
         complete(tmp_path / "in" / "data", quiet, site[1])
