@@ -10,7 +10,7 @@ from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.reports.scored import confusion_table
-from ablate_kit.reports.study_figures import figures
+from ablate_kit.reports.sweep_figures import figures
 
 
 def inputs(classes: int, labels: list[int]) -> tuple[GroundTruth, Detections]:
@@ -106,7 +106,7 @@ def test_too_many_that_do_occur_are_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_figure_of_many_classes_shows_those_that_change_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ablate_kit.reports.study_figures.MOST_CLASSES", 4)
+    monkeypatch.setattr("ablate_kit.reports.sweep_figures.MOST_CLASSES", 4)
     truth, found = inputs(9, [8, 1, 2, 5, 3, 6])
     best = Detections(
         image=truth.image, boxes=truth.boxes, scores=found.scores, labels=truth.labels
