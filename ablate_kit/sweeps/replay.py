@@ -19,12 +19,14 @@ from torch.utils import _pytree as pytree
 from ablate_kit.sweeps.trace import (
     NEVER,
     PLAIN,
+    ActivationStore,
     CachedOutput,
     Call,
     CallId,
     FirstUseTracer,
     Identities,
     Key,
+    MemoryActivations,
     Trace,
     storage_bytes,
     tensors_in,
@@ -45,8 +47,11 @@ class Replay:
     tensors do not tell when they are written into.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(
+        self, module: nn.Module, store: Callable[[], ActivationStore] = MemoryActivations
+    ) -> None:
         self.module = module
+        self.store = store  # makes that of a pass
         self.copied: set[CallId] = set()  # calls whose output is written into later
         self.identities = Identities(module)
         self._pass: _Playing | None = None
@@ -96,22 +101,25 @@ class Replay:
             with recording.uses:
                 result = self._run(run, recording)
             recording.root.end = recording.uses.tick + 1
-            self._drop_spoilt(recording.taken)
-            if not self._drop_spoilt(recording.stored):
+            if base is not None:
+                self._drop_spoilt(recording.taken, base.outputs, recording.outputs)
+            if not self._drop_spoilt(recording.stored, recording.outputs):
                 return result, recording.trace()
 
     def replay(self, run: Run, base: Trace, changed: Iterable[Key]) -> Any:
         """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``."""
         result = self._run(run, playing := _Playing(base, base.restart(changed)))
-        self._drop_spoilt(playing.taken)
+        self._drop_spoilt(playing.taken, base.outputs)
         return result
 
-    def _drop_spoilt(self, calls: Iterable[Call]) -> bool:
+    def _drop_spoilt(self, calls: Iterable[CallId], *stores: ActivationStore) -> bool:
         """Forgets outputs that the pass wrote into: it may do so, but others must not see that."""
-        spoilt = [call for call in calls if call.output and not call.output.intact]
+        kept = {call: stores[0].get(call) for call in calls}
+        spoilt = [call for call, output in kept.items() if output and not output.intact]
         for call in spoilt:
-            call.output = None
-            self.copied.add(call.id)
+            for store in stores:
+                store.drop(call)
+            self.copied.add(call)
         return bool(spoilt)
 
     def _run(self, run: Run, what: "_Playing") -> Any:
@@ -146,7 +154,8 @@ class _Playing:
 
     def __init__(self, base: Trace | None, restart: float) -> None:
         self.restart = restart
-        self.taken: list[Call] = []
+        self.taken: list[CallId] = []
+        self._kept = base.outputs if base else None
         self._open = base.root if base else None  # the recorded call that runs again right now
         self._at = 0  # how many of its children have been met
 
@@ -154,13 +163,21 @@ class _Playing:
         known = self.follow(module)
         if known is None:
             return forward(*args, **kwargs)
-        if known.output is not None and known.end < self.restart:
-            self.taken.append(known)
-            return known.output.value()
+        if (output := self.output_of(known)) is not None:
+            return output.value()
         with_parent = self.enter(known)
         result = forward(*args, **kwargs)
         self.leave(known, with_parent)
         return result
+
+    def output_of(self, known: Call) -> CachedOutput | None:
+        """What stands for a recorded call that ended before anything differs, where it is kept."""
+        if self._kept is None or known.end >= self.restart:
+            return None
+        output = self._kept.get(known.id)
+        if output is not None:
+            self.taken.append(known.id)
+        return output
 
     def follow(self, module: str) -> Call | None:
         """The recorded call that this one is, as long as nothing has changed."""
@@ -194,7 +211,8 @@ class _Recording(_Playing):
         super().__init__(base, restart)
         self.uses = FirstUseTracer(replay.identities)
         self.root = Call(CallId("", -1), 0)
-        self.stored: list[Call] = []
+        self.stored: list[CallId] = []
+        self.outputs = replay.store()
         self._base = base
         self._keep = keep
         self._copied = replay.copied
@@ -204,12 +222,12 @@ class _Recording(_Playing):
     def call(self, module: str, forward: Forward, args: Any, kwargs: Any) -> Any:
         known = self.follow(module)
         parent = self._parent
-        if known is not None and known.output is not None and known.end < self.restart:
+        if known is not None and (output := self.output_of(known)) is not None:
             parent.children.append(known)
-            self.taken.append(known)
+            self.outputs.put(known.id, output)
             self.uses.tick = int(known.end)
             self._counts.update(known.modules())
-            return known.output.value()
+            return output.value()
         call = Call(CallId(module, self._counts[module]), self.uses.starts(module))
         self._counts[module] += 1
         parent.children.append(call)
@@ -228,8 +246,8 @@ class _Recording(_Playing):
             isinstance(leaf, (torch.Tensor, *PLAIN)) for leaf in leaves
         )
         if call.is_pure and call.id in self._keep:
-            call.output = CachedOutput.of(result, copies=call.id in self._copied)
-            self.stored.append(call)
+            self.outputs.put(call.id, CachedOutput.of(result, copies=call.id in self._copied))
+            self.stored.append(call.id)
         return result
 
     def trace(self) -> Trace:
@@ -238,4 +256,4 @@ class _Recording(_Playing):
             # What the replayed part used, it used then.
             early = self._base.first_use.items()
             first_use |= {key: tick for key, tick in early if tick < self.restart}
-        return Trace(self.root, first_use)
+        return Trace(self.root, first_use, self.outputs)

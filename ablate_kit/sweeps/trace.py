@@ -6,7 +6,7 @@ Time is counted in ticks: one per operation, per start and per end of a module c
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -94,6 +94,34 @@ class CachedOutput:
         return self.versions == _versions(self.leaves)
 
 
+class ActivationStore(Protocol):
+    """Outputs of the calls of one pass, kept to be returned again."""
+
+    def put(self, call: CallId, output: CachedOutput) -> None: ...
+
+    def get(self, call: CallId) -> CachedOutput | None:
+        """None where it is not kept."""
+
+    def drop(self, call: CallId) -> None:
+        """Forgets an output; nothing happens where it is not kept."""
+
+
+class MemoryActivations:
+    """A store on the device where the model runs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[CallId, CachedOutput] = {}
+
+    def put(self, call: CallId, output: CachedOutput) -> None:
+        self._kept[call] = output
+
+    def get(self, call: CallId) -> CachedOutput | None:
+        return self._kept.get(call)
+
+    def drop(self, call: CallId) -> None:
+        self._kept.pop(call, None)
+
+
 @dataclass(eq=False)
 class Call:
     """One call of a module, or the pass itself, which has no number."""
@@ -105,7 +133,6 @@ class Call:
     nbytes: int = 0  # of its output
     seconds: float = 0.0
     is_pure: bool = False  # whether its output is all that it did
-    output: CachedOutput | None = None
 
     def modules(self) -> Iterator[str]:
         """Of this call and of all calls within it."""
@@ -135,6 +162,7 @@ class Trace:
 
     root: Call
     first_use: dict[Key, float]
+    outputs: ActivationStore
 
     def restart(self, changed: Iterable[Key]) -> float:
         """The tick at which a pass with these tensors changed begins to differ."""

@@ -11,6 +11,7 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.passes import Passes, identical
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
+from ablate_kit.sweeps.trace import CachedOutput, CallId, MemoryActivations
 from ablate_kit.sweeps.variant import Variant
 
 
@@ -328,3 +329,36 @@ def test_not_a_number_equals_itself() -> None:
     assert identical({"a": nan}, {"a": nan.clone()})
     assert not identical(nan, torch.tensor([0.0, 1.0]))
     assert not identical(torch.tensor([0.0]), torch.tensor([-0.0]))
+
+
+def test_what_replay_keeps_goes_through_a_store() -> None:
+    """Calls and tensors go by names, so that a store may be a file as well."""
+    kept: list[CallId] = []
+
+    class Store(MemoryActivations):
+        def put(self, call: CallId, output: CachedOutput) -> None:
+            kept.append(call)
+            super().put(call, output)
+
+    module, x = Chain().eval(), inputs()[0]
+    last = ("tensor", "last.weight")
+
+    def run() -> Any:
+        return module(x)
+
+    replay = Replay(module, Store)
+    with torch.no_grad(), replay:
+        _, trace = replay.trace(run)
+        assert kept == []
+        assert trace.first_use[last] == max(
+            v for k, v in trace.first_use.items() if k[0] == "tensor"
+        )
+        wanted = {call.id for call in trace.root.finished_before(trace.restart([last]))}
+        _, base = replay.record(run, wanted)
+        assert set(kept) == wanted
+        assert {call.module for call in wanted} <= {name for name, _ in module.named_modules()}
+        module.last.weight.zero_()
+        Counting.calls = 0
+        replayed = replay.replay(run, base, [last])
+        assert Counting.calls == 1
+        assert identical(replayed, run())
