@@ -187,12 +187,14 @@ def _orientation(image: Image.Image) -> int:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """For what reads EXIF data, of which Pillow warns when it is damaged.
+    """For what opens an image: Pillow warns of damaged EXIF data, and of half the pixels that it
+    refuses, which says nothing that the limit does not.
 
     Filters are the whole process's, so threads take turns: around short work only.
     """
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
 
 

@@ -154,3 +154,14 @@ def test_images_of_hugging_face_follow_the_same_rule(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("detector.data.classification._load", lambda *_: Rows())
     assert grey(HuggingFaceImages("x", "train").image(0)) == HIGH
+
+
+def test_a_large_image_is_read_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (10, 15)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # twice as many are refused
+    assert decode(tmp_path / "a.png").shape == (15, 10, 3)  # warnings are errors
+    Image.new("RGB", (10, 21)).save(tmp_path / "b.png")
+    with pytest.raises(UserError, match="exceeds limit"):
+        decode(tmp_path / "b.png")
