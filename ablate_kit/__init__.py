@@ -41,16 +41,16 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.gradients.monitor import GradientMonitor
-    from ablate_kit.metrics.bootstrap import Change
     from ablate_kit.metrics.evaluate import Evaluation
     from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.significance import Change
     from ablate_kit.models.wrap import wrap
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Ablation": "ablations.ablation",
-    "Change": "metrics.bootstrap",
+    "Change": "metrics.significance",
     "Evaluation": "metrics.evaluate",
     "GradientMonitor": "gradients.monitor",
     "Model": "api.model",

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from metrics import write_data
 
-from ablate_kit.metrics.bootstrap import Bootstrap, changes
+from ablate_kit.metrics.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.significance import changes
 from ablate_kit.models.annotations import read_annotations
 
 THRESHOLD = 0.3
@@ -118,7 +119,7 @@ def _brute(
     truth: GroundTruth,
     found: Detections,
     bootstrap: Bootstrap,
-    samples: dict[str, np.ndarray],
+    samples: Samples,
     count: int,
 ) -> float:
     seconds = 0.0
@@ -128,7 +129,10 @@ def _brute(
         numbers = evaluate(*again, score_threshold=THRESHOLD)
         seconds += time.process_time() - start
         for metric in KEYS:
-            assert abs((numbers.overall[metric] or 0.0) - samples[metric][i]) < 1e-9, metric
+            assert (
+                abs((numbers.overall[metric] or 0.0) - samples.overall[metric].resampled[i - 1])
+                < 1e-9
+            ), metric
     return seconds / count
 
 

@@ -14,12 +14,13 @@ from ablate_kit.checkpoints import diff as differences
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.diff import Diff
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.metrics.bootstrap import RESAMPLES, Change
+from ablate_kit.metrics.bootstrap import RESAMPLES
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from ablate_kit.metrics.dumps import AnnotatedImages, read_dump
 from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
+from ablate_kit.metrics.significance import Change
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.inputs import inputs_of
@@ -68,7 +69,7 @@ class SweepResult:
                 row[key] = one.evaluation.overall[key]
                 if changed:
                     values = changed[key].to_dict()
-                    for part in ("change", "low", "high", "p_holm"):
+                    for part in ("change", "low", "high", "p_adjusted"):
                         row[f"{key}_{part}"] = values[part]
             rows.append(row)
         frame = pd.DataFrame(rows, index=[one.name for one in self.results])

@@ -14,6 +14,7 @@ from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ablate_kit.metrics.calibration import Calibration
     from ablate_kit.models.adapter import Adapter
 
 
@@ -115,7 +116,7 @@ def evaluate(
     # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
     with TemporaryDirectory(prefix="ablate-") as kept:
         found: dict[str, Result] = {}
-        threshold: float | None = None
+        threshold: Calibration | None = None
         with progress() as bars:
             bar = bars.add_task("", total=len(dataset) * len(names))
 
@@ -137,7 +138,7 @@ def evaluate(
                     progress=Progress(advance=advance),
                 )
                 warn(done.notes)
-                threshold = done.results[0].evaluation.thresholds.calibrated
+                threshold = done.results[0].evaluation.thresholds.calibration
                 found |= {one.name: one for one in done.results}
         results = [found[name] for name in names]
         truth = ground_truth(dataset, max_detections)

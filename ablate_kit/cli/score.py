@@ -13,6 +13,7 @@ from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
+    from ablate_kit.metrics.calibration import Calibration
     from ablate_kit.metrics.dumps import AnnotatedImages
 
 
@@ -98,7 +99,7 @@ def score(
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
     results: list[Result] = []
-    threshold: float | None = None
+    threshold: Calibration | None = None
     for path, name in zip(detections, names, strict=True):
         found, notes = read_dump(
             path,
@@ -117,7 +118,7 @@ def score(
             threshold=threshold,
             fixed_threshold=score_threshold,
         )
-        threshold = result.evaluation.thresholds.calibrated
+        threshold = result.evaluation.thresholds.calibration
         results.append(result)
     dumps = {one.name: one.detections for one in results}
     other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)

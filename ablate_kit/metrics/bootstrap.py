@@ -1,30 +1,28 @@
-"""How far numbers, and their changes, would move with another sample of images.
+"""Metrics on other samples of images: resamples of the data, and the data with images left out.
 
 A paired bootstrap over images: images are drawn with replacement, the same draws for all variants,
 and an image drawn k times counts k times. Its detections are matched once; a draw only weighs them.
 For every metric here that is exactly what evaluating a data set with repeated images would give
-(average precision up to the order of equal scores).
+(average precision up to the order of equal scores). ``significance`` makes intervals of them.
 
 Only random units of the data are resampled; repeats of a random ablation vary on top of that.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import norm
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.matching import Outcome, greedy_matches_at, hungarian_pairs
 
 RESAMPLES = 2000
-LEVEL = 0.95
-POWER = 0.8
+GROUPS = 200  # images are left out one by one up to so many, and in so many groups beyond
 
 _IOUS = np.linspace(0.5, 0.95, 10)  # as COCO has them
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
@@ -33,40 +31,43 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 _ABOVE = np.arange(101) / 100 < _RECALLS
 
 Floats = NDArray[np.float64]
-# Metric to (resamples,); "AP per class" to (classes with objects, resamples).
-Samples = dict[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """One metric, or the difference of two, on the data and on samples of it; NaN: not defined.
+
+    Attributes:
+        value: on the data as it is.
+        resampled: (resamples,) on bootstrap resamples.
+        left_out: (groups,) on the data without each of several groups of images.
+        images: how many images tell of it: for a class, those that show it.
+        ratio: whether it is a quotient of sums over images; else it is a mean over classes.
+    """
+
+    value: float
+    resampled: Floats
+    left_out: Floats
+    images: int
+    ratio: bool
+
+    def __sub__(self, other: "Sampled") -> "Sampled":
+        return Sampled(
+            self.value - other.value,
+            self.resampled - other.resampled,
+            self.left_out - other.left_out,
+            self.images,
+            self.ratio,
+        )
 
 
 @dataclass(frozen=True)
-class Change:
-    """A variant's change of one metric against the baseline; None where it is not defined.
+class Samples:
+    """Every metric of one set of detections; and the AP of each class that has objects, in their
+    order, where it was asked for."""
 
-    Attributes:
-        value: of the variant.
-        change: against the baseline.
-        low, high: 95 % percentile interval of the change.
-        error: standard error of the change.
-        p: two-sided, of no change, by the normal distribution of that error.
-        p_holm: adjusted for all variants that are tested (Holm 1979), by metric.
-    """
-
-    value: float | None
-    change: float | None
-    low: float | None
-    high: float | None
-    error: float | None
-    p: float | None
-    p_holm: float | None
-
-    @property
-    def significant(self) -> bool:
-        return self.p_holm is not None and self.p_holm < 1 - LEVEL
-
-    def to_dict(self) -> dict[str, float | None]:
-        return asdict(self)
-
-
-Changes = Mapping[str, Change]  # by metric
+    overall: Mapping[str, Sampled]
+    ap_per_class: tuple[Sampled, ...]
 
 
 class Bootstrap:
@@ -76,37 +77,56 @@ class Bootstrap:
         if resamples < 2:
             raise UserError(f"cannot resample {resamples} times; expected 2 or more")
         self._truth = truth
-        self.weights = draws(len(truth.image_ids), resamples, seed)
+        images = len(truth.image_ids)
+        self._resamples = resamples
+        # One column each: the data as it is, the resamples, and the data without a group.
+        self.weights = np.concatenate(
+            [draws(images, resamples, seed), left_out(images, min(images, GROUPS), seed)], axis=1
+        )
         self._weights = self.weights.astype(np.float64)  # which holds all counts exactly
         self.classes = np.unique(truth.labels[~truth.ignore])  # those with objects, as samples are
 
     def samples(
-        self, detections: Detections, threshold: float, *, per_class: bool = True
+        self, detections: Detections, threshold: float | Calibration, *, per_class: bool = True
     ) -> Samples:
-        """Every metric on every resample; NaN where one is not defined.
+        """Every metric on every sample; F1 and GIoU count from ``threshold`` on.
 
-        ``threshold`` is the score that F1 and GIoU count from. The first number of each is that
-        of the data as it is. Without ``per_class`` memory does not grow with the classes.
+        Thresholds stay those of the data as it is: each image keeps the one that it was given.
+        Without ``per_class`` memory does not grow with the classes.
         """
+        calibration = Calibration(threshold) if isinstance(threshold, float) else threshold
+        cut = calibration.of_images(self._truth)[detections.image]
         matches = greedy_matches_at(self._truth, detections, _IOUS.tolist())
         outcomes = np.stack([one.outcome for one in matches])
-        resamples = self._weights.shape[1]
-        mean, mean50 = _Mean(resamples), _Mean(resamples)
+        images, columns = self._weights.shape
+        mean, mean50 = _Mean(columns), _Mean(columns)
         rows = []
         for ap, ap50 in self._precision(detections, outcomes):
             mean.add(ap)
             mean50.add(ap50)
             if per_class:
                 rows.append(ap)
-        found = {
-            "AP": mean.value(),
-            "AP50": mean50.value(),
-            "f1_calibrated": self._f1(detections, outcomes[0], threshold),
-            "giou_penalized": self._giou(detections, threshold),
+        f1 = self._f1(detections, outcomes[0], cut)
+        overall = {
+            "AP": self._sampled(mean.value(), images),
+            "AP50": self._sampled(mean50.value(), images),
+            "f1_calibrated": self._sampled(f1, images, ratio=True),
+            "giou_penalized": self._sampled(self._giou(detections, cut), images, ratio=True),
         }
-        if per_class:
-            found["AP per class"] = np.array(rows).reshape(-1, resamples)
-        return found
+        classes = zip(rows, self._images_of_classes(), strict=True) if per_class else ()
+        return Samples(overall, tuple(self._sampled(*one) for one in classes))
+
+    def _sampled(self, values: Floats, images: int, *, ratio: bool = False) -> Sampled:
+        end = 1 + self._resamples
+        return Sampled(float(values[0]), values[1:end], values[end:], images, ratio)
+
+    def _images_of_classes(self) -> list[int]:
+        """How many images show an object of each class that has any."""
+        real = ~self._truth.ignore
+        count = len(self._truth.image_ids)
+        cells = self._truth.labels[real].astype(np.int64) * count + self._truth.image[real]
+        _, images = np.unique(np.unique(cells) // count, return_counts=True)
+        return [int(one) for one in images]  # of the classes in their order
 
     def _precision(
         self, detections: Detections, outcomes: NDArray[np.int8]
@@ -156,8 +176,8 @@ class Bootstrap:
         counts = csr_array((ones, (row, image)), shape=(rows, len(self._weights)))
         return np.asarray(counts @ self._weights)
 
-    def _f1(self, detections: Detections, outcome: NDArray[np.int8], threshold: float) -> Floats:
-        kept = detections.scores.astype(np.float64) >= threshold
+    def _f1(self, detections: Detections, outcome: NDArray[np.int8], cut: Floats) -> Floats:
+        kept = detections.scores.astype(np.float64) >= cut
         true, false = (
             self._per_image(detections.image[kept & (outcome == kind)])
             for kind in (Outcome.TRUE_POSITIVE, Outcome.FALSE_POSITIVE)
@@ -165,8 +185,8 @@ class Bootstrap:
         support = self._support()
         return _ratio(2 * true, true + false + support, support)
 
-    def _giou(self, detections: Detections, threshold: float) -> Floats:
-        pairs = hungarian_pairs(self._truth, detections, threshold)
+    def _giou(self, detections: Detections, cut: Floats) -> Floats:
+        pairs = hungarian_pairs(self._truth, detections, cut)
         image = self._truth.image[pairs.truth]
         gained = self._per_image(image, pairs.giou + 1)  # a miss counts -1
         support = self._support()
@@ -189,76 +209,11 @@ def draws(images: int, resamples: int, seed: int) -> NDArray[np.int64]:
     return counts
 
 
-def changes(
-    baseline: Samples, variants: Sequence[Samples], tested: Sequence[bool] | None = None
-) -> list[dict[str, Change]]:
-    """Each variant's change of every metric, with its interval; p-values adjusted by metric.
-
-    ``tested`` says which variants are adjusted for, by default all; others, such as random
-    controls, get no adjusted p-value and are never significant.
-    """
-    asked = [True] * len(variants) if tested is None else tested
-    found: list[dict[str, Change]] = [{} for _ in variants]
-    for metric in KEYS:
-        rows = [_change(baseline[metric], variant[metric]) for variant in variants]
-        adjusted = holm([row["p"] if ask else None for row, ask in zip(rows, asked, strict=True)])
-        for one, row, p_holm in zip(found, rows, adjusted, strict=True):
-            one[metric] = Change(**row, p_holm=p_holm)
-    return found
-
-
-def class_changes(baseline: Samples, variant: Samples) -> list[Change]:
-    """The change of each class's AP; p-values adjusted over the classes."""
-    pairs = zip(baseline["AP per class"], variant["AP per class"], strict=True)
-    rows = [_change(*pair) for pair in pairs]
-    return [
-        Change(**row, p_holm=p)
-        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True)
-    ]
-
-
-def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment: the k-th smallest of m is multiplied by m - k + 1, and none is
-    smaller than one before it."""
-    known = sorted((p, i) for i, p in enumerate(values) if p is not None)
-    adjusted: list[float | None] = [None] * len(values)
-    highest = 0.0
-    for rank, (p, i) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - rank)))
-        adjusted[i] = highest
-    return adjusted
-
-
-def smallest_detectable(found: Sequence[Mapping[str, Change]], metric: str) -> float | None:
-    """The change that a variant of median standard error shows, at 5 %, four times out of five;
-    of those that are tested."""
-    errors = [one[metric].error for one in found if one[metric].p_holm is not None]
-    usable = [error for error in errors if error]
-    if not usable:
-        return None
-    factor = norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)
-    return float(factor * np.median(usable))
-
-
-def _change(before: Floats, after: Floats) -> dict[str, float | None]:
-    difference = after - before
-    value, change = after[0], difference[0]
-    resampled = difference[1:][np.isfinite(difference[1:])]
-    if not np.isfinite(change) or len(resampled) < 2:
-        none = dict.fromkeys(("change", "low", "high", "error", "p"))
-        return {"value": float(value) if np.isfinite(value) else None, **none}
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    error = float(resampled.std(ddof=1))
-    p = 2 * float(norm.sf(abs(change) / error)) if error > 0 else float(change == 0)
-    return {
-        "value": float(value),
-        "change": float(change),
-        "low": float(low),
-        "high": float(high),
-        "error": error,
-        "p": p,
-    }
+def left_out(images: int, groups: int, seed: int) -> NDArray[np.int64]:
+    """(images, groups): 0 for the images of a group, dealt by lot and evenly; else 1."""
+    generator = np.random.Generator(np.random.Philox([seed, 1]))
+    group = generator.permutation(images) % max(groups, 1)
+    return (group[:, None] != np.arange(groups)).astype(np.int64)
 
 
 class _Levels:

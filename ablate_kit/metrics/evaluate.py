@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
+from ablate_kit.metrics.calibration import Calibration, cross_fitted
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
-from ablate_kit.metrics.f1 import calibrate, f1_at, f1_matched_pairs
+from ablate_kit.metrics.f1 import f1_at, f1_matched_pairs
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
 
-VERSION = 1  # of the metrics: raised when a number changes for the same detections
+VERSION = 2  # of the metrics: raised when a number changes for the same detections
 
 Number = float | None
 
@@ -26,13 +27,21 @@ class Thresholds:
 
     Attributes:
         fixed: of the ``*_fixed`` numbers.
-        calibrated: of the ``*_calibrated`` numbers and of the GIoU numbers that see misses.
+        calibrated: the baseline's, with the best F1 on all images; for what is shown at one score.
         calibrated_here: whether ``calibrated`` was chosen on these very detections.
+        folds: of the ``*_calibrated`` numbers and of the GIoU numbers that see misses, by fold of
+            images, each chosen on the other folds; empty: ``calibrated``.
     """
 
     fixed: float
     calibrated: float
     calibrated_here: bool
+    folds: tuple[float, ...] = ()
+
+    @property
+    def calibration(self) -> Calibration:
+        """To give to the evaluation of a variant."""
+        return Calibration(self.calibrated, self.folds)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Evaluation:
     precision_fixed         yes        precision there
     recall_fixed            yes        recall there
     macro_f1_fixed          no         mean of the classes' f1_fixed
-    f1_calibrated           yes        as above, at the calibrated score threshold
+    f1_calibrated           yes        as above, at thresholds calibrated out of sample
     precision_calibrated    yes        precision there
     recall_calibrated       yes        recall there
     macro_f1_calibrated     no         mean of the classes' f1_calibrated
@@ -59,7 +68,7 @@ class Evaluation:
                                        scores; blind to misses and false positives
     giou_published          yes        Deep Dissect's mean GIoU over those pairs; per class only the
                                        pairs whose classes agree
-    giou_matched            yes        mean GIoU over Hungarian pairs at the calibrated threshold
+    giou_matched            yes        mean GIoU over Hungarian pairs at those thresholds
     match_rate              yes        share of ground truths that have such a pair
     giou_penalized          yes        mean GIoU over ground truths, -1 for one without a pair
     support                 only       ground truths of the class that are to be found
@@ -99,6 +108,7 @@ class Evaluation:
                     fixed=float(used["fixed"]),
                     calibrated=float(used["calibrated"]),
                     calibrated_here=bool(used["calibrated_here"]),
+                    folds=tuple(float(one) for one in used.get("folds", ())),
                 ),
                 counts={key: int(count) for key, count in values["counts"].items()},
             )
@@ -113,7 +123,7 @@ def evaluate(
     ground_truth: GroundTruth,
     detections: Detections,
     *,
-    score_threshold: float | None = None,
+    score_threshold: float | Calibration | None = None,
     fixed_threshold: float = 0.5,
 ) -> Evaluation:
     """Every metric of ``detections``; ``Evaluation`` lists them.
@@ -121,22 +131,28 @@ def evaluate(
     Detections that are few, poor or none at all give low numbers, never an exception.
 
     Args:
-        score_threshold: the calibrated threshold. Give a variant its baseline's; None calibrates
-            on these detections, which makes them the baseline.
+        score_threshold: the calibrated threshold. Give a variant its baseline's,
+            ``baseline.thresholds.calibration``; None calibrates on these detections, which makes
+            them the baseline.
         fixed_threshold: of the ``*_fixed`` numbers.
 
     Raises:
         UserError: a threshold that is not finite, or detections that point outside the ground
             truth.
     """
-    for name, threshold in (
-        ("score_threshold", score_threshold),
-        ("fixed_threshold", fixed_threshold),
+    if isinstance(score_threshold, int | float):
+        score_threshold = Calibration(float(score_threshold))
+    given = score_threshold or Calibration(0.0)
+    for name, thresholds in (
+        ("score_threshold", (given.whole, *given.folds)),
+        ("fixed_threshold", (fixed_threshold,)),
     ):
-        if threshold is not None and not math.isfinite(threshold):
-            raise UserError(f"{name} must be a finite number, got {threshold}")
+        for threshold in thresholds:
+            if not math.isfinite(threshold):
+                raise UserError(f"{name} must be a finite number, got {threshold}")
     matches = greedy_matches(ground_truth, detections)
-    calibrated = calibrate(matches) if score_threshold is None else float(score_threshold)
+    used = score_threshold or cross_fitted(ground_truth, detections, matches)
+    calibrated = used.of_images(ground_truth)[detections.image]
 
     ap = average_precision(ground_truth, detections)
     at_thresholds = {
@@ -192,7 +208,9 @@ def evaluate(
     return Evaluation(
         overall={key: _defined(value) for key, value in overall.items()},
         per_class=_by_class(ground_truth.classes, columns, matches.support),
-        thresholds=Thresholds(float(fixed_threshold), calibrated, score_threshold is None),
+        thresholds=Thresholds(
+            float(fixed_threshold), used.whole, score_threshold is None, used.folds
+        ),
         counts=counts,
     )
 

@@ -1,7 +1,7 @@
 """F1 in three kinds, which are never comparable with one another.
 
 1. At a fixed score threshold: ``f1_at(matches, 0.5)``.
-2. At the threshold that suits the baseline best: ``f1_at(matches, calibrate(baseline_matches))``.
+2. At the threshold that suits the baseline best, chosen on other images (``calibration``).
 3. Over matched pairs: ``f1_matched_pairs``, the published Deep Dissect protocol. It sees the class
    of boxes that have a partner and is blind to misses and to false positives.
 
@@ -21,17 +21,15 @@ from ablate_kit.metrics.matching import Matches, Outcome, Pairs
 
 @dataclass(frozen=True, eq=False)
 class F1:
-    """F1, precision and recall at one score threshold.
+    """F1, precision and recall from a score threshold on.
 
     Attributes:
-        threshold: detections of at least this score count.
         true_positives, false_positives, false_negatives: (classes,) boxes.
         f1, precision, recall: over the summed boxes of all classes (micro).
         macro_f1: mean of ``class_f1`` over the classes that have ground truth.
         class_f1, class_precision, class_recall: (classes,) NaN for a class without ground truth.
     """
 
-    threshold: float
     true_positives: NDArray[np.int64]
     false_positives: NDArray[np.int64]
     false_negatives: NDArray[np.int64]
@@ -59,8 +57,8 @@ class MatchedPairsF1:
     per_class: NDArray[np.float64]
 
 
-def f1_at(matches: Matches, threshold: float) -> F1:
-    """F1 of the detections with a score of at least ``threshold``."""
+def f1_at(matches: Matches, threshold: float | NDArray[np.float64]) -> F1:
+    """F1 of the detections with a score of at least ``threshold``: one, or one per detection."""
     kept = matches.scores >= threshold
     support = matches.support
     tp, fp = (
@@ -71,7 +69,6 @@ def f1_at(matches: Matches, threshold: float) -> F1:
     has_truth = support > 0
     all_tp, all_fp, all_support = tp.sum(), fp.sum(), support.sum()
     return F1(
-        threshold=float(threshold),
         true_positives=tp,
         false_positives=fp,
         false_negatives=support - tp,

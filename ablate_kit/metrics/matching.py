@@ -160,7 +160,7 @@ def greedy_pairs(
 def hungarian_pairs(
     ground_truth: GroundTruth,
     detections: Detections,
-    min_score: float | None = None,
+    min_score: float | NDArray[np.float64] | None = None,
     *,
     include_ignored: bool = False,
     precision: DTypeLike = np.float64,
@@ -170,7 +170,8 @@ def hungarian_pairs(
     An image with g ground truths and d detections gives min(g, d) pairs, however poor.
 
     Args:
-        min_score: only detections of at least this score take part; None takes all.
+        min_score: only detections of at least this score take part, one or one per detection; None
+            takes all.
         include_ignored: whether ignored ground truths take part.
         precision: floating type that GIoU is computed in.
 

@@ -7,7 +7,7 @@ images. Both sources are independent, so that their variances add up:
     error^2 = error_images^2 + deviation_draws^2 / repeats
 
 The interval uses Student's t with the degrees of freedom of that sum (Satterthwaite 1946), of which
-the part of the draws has repeats - 1 and that of the images as many as do not matter.
+the part of the draws has repeats - 1 and that of the images as many as it has alone.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.bootstrap import LEVEL, Floats
+from ablate_kit.metrics.bootstrap import Sampled
+from ablate_kit.metrics.significance import LEVEL, held_against_chance
 
 
 @dataclass(frozen=True)
@@ -47,39 +48,49 @@ class Combined:
         return asdict(self)
 
 
-def combined(pairs: Sequence[tuple[Floats, Floats]]) -> Combined:
+def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
     """The change from the first to the second of each pair, one pair per draw.
 
     Args:
-        pairs: numbers of one metric on the same resamples, as ``Bootstrap.samples`` gives them: the
-            baseline and each repeat; or, to read an ablation against chance, each random cut of
-            its size and the ablation.
+        pairs: of one metric on the same samples: the baseline and each repeat; or, to read an
+            ablation against chance, each random cut of its size and the ablation.
 
     Raises ``UserError`` for fewer than two.
     """
-    if len(pairs) < 2:
-        raise UserError(f"{len(pairs)} repeats tell nothing of how draws differ; give 2 or more")
-    differences = np.stack([after - before for before, after in pairs])  # (draws, resamples)
-    means = differences.mean(axis=0)
-    resampled = means[1:][np.isfinite(means[1:])]
-    if not np.isfinite(means[0]) or len(resampled) < 2:
-        return Combined(len(pairs), *[None] * 7)
-    images = float(resampled.var(ddof=1))
-    draws = float(differences[:, 0].var(ddof=1)) / len(pairs)
+    repeats = len(pairs)
+    if repeats < 2:
+        raise UserError(f"{repeats} repeats tell nothing of how draws differ; give 2 or more")
+    differences = [after - before for before, after in pairs]
+    mean = held_against_chance(_mean(differences))
+    if mean is None:
+        return Combined(repeats, *[None] * 7)
+    images = mean.error**2
+    draws = float(np.var([one.value for one in differences], ddof=1)) / repeats
     error = float(np.sqrt(images + draws))
-    change = float(means[0])
+    change = float(mean.change)
     if error == 0:
         p = float(change == 0)
-        return Combined(len(pairs), change, change, change, 0.0, 0.0, 0.0, p)
-    freedom = (images + draws) ** 2 * (len(pairs) - 1) / draws**2 if draws else np.inf
+        return Combined(repeats, change, change, change, 0.0, 0.0, 0.0, p)
+    parts = images**2 / mean.freedom + draws**2 / (repeats - 1)
+    freedom = (images + draws) ** 2 / parts
     half = float(student.ppf((1 + LEVEL) / 2, freedom)) * error
     return Combined(
-        repeats=len(pairs),
+        repeats=repeats,
         change=change,
         low=change - half,
         high=change + half,
         error=error,
         error_images=float(np.sqrt(images)),
-        deviation_draws=float(np.sqrt(draws * len(pairs))),
+        deviation_draws=float(np.sqrt(draws * repeats)),
         p=2 * float(student.sf(abs(change) / error, freedom)),
+    )
+
+
+def _mean(of: Sequence[Sampled]) -> Sampled:
+    return Sampled(
+        value=float(np.mean([one.value for one in of])),
+        resampled=np.mean([one.resampled for one in of], axis=0),
+        left_out=np.mean([one.left_out for one in of], axis=0),
+        images=of[0].images,
+        ratio=of[0].ratio,
     )

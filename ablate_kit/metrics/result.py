@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ablate_kit.metrics.bootstrap import Bootstrap, Change, changes
+from ablate_kit.metrics.bootstrap import Bootstrap
+from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
+from ablate_kit.metrics.significance import Adjust, Change, changes
 
 BASELINE = "unmodified"  # name and kind of the variant that others are held against
 
@@ -34,8 +36,8 @@ class Result:
 
     @staticmethod
     def of(
-        name: str, kind: str, truth: GroundTruth, found: Detections, *, threshold: float | None,
-        fixed_threshold: float,
+        name: str, kind: str, truth: GroundTruth, found: Detections, *,
+        threshold: float | Calibration | None, fixed_threshold: float,
     ) -> "Result":  # fmt: skip
         """Every metric of detections that are at hand; without a threshold it is chosen here."""
         numbers = evaluate(truth, found, score_threshold=threshold, fixed_threshold=fixed_threshold)
@@ -48,14 +50,19 @@ class Result:
 
 
 def changes_of(
-    truth: GroundTruth, results: Sequence[Result], resamples: int, seed: int = 0
+    truth: GroundTruth,
+    results: Sequence[Result],
+    resamples: int,
+    seed: int = 0,
+    adjust: Adjust = "family",
 ) -> list[dict[str, Change]]:
     """The change of every result against the first, with intervals; none without resamples."""
     if not resamples or len(results) < 2:
         return []
     bootstrap = Bootstrap(truth, resamples, seed)
-    threshold = results[0].evaluation.thresholds.calibrated
+    threshold = results[0].evaluation.thresholds.calibration
     first, *others = (
         bootstrap.samples(one.detections, threshold, per_class=False) for one in results
     )
-    return changes(first, others, [not one.is_control for one in results[1:]])
+    asked = [not one.is_control for one in results[1:]]
+    return changes(first, others, asked, adjust)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from ablate_kit.metrics.bootstrap import LEVEL, Floats, Samples, holm
+from ablate_kit.metrics.bootstrap import Sampled, Samples
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.repeats import Combined, combined
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import LEVEL, holm
 from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table
@@ -86,7 +87,7 @@ def _groups(
 
 
 def _by_metric(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, Combined]:
-    def of(key: str) -> list[tuple[Floats, Floats]]:
-        return [(before[key], after[key]) for before, after in pairs]
+    def of(key: str) -> list[tuple[Sampled, Sampled]]:
+        return [(before.overall[key], after.overall[key]) for before, after in pairs]
 
     return {key: combined(of(key)) for key in KEYS}

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.bootstrap import Change, Changes
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import Change, Changes
 from ablate_kit.reports.figures import COLORS
 
 Matrix = NDArray[np.float64]
@@ -78,7 +78,8 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     panel.spines[["top", "right"]].set_visible(False)
     more = f" ({len(own)} variants; the {RANKED} largest losses)" if len(own) > RANKED else ""
     marks = "; blue strokes: random controls of the same size" if controls else ""
-    return f"What costs most{more}. Orange: significant after Holm's adjustment{marks}.", figure
+    told = f"What costs most{more}. Orange: significant, adjusted for all variants{marks}."
+    return told, figure
 
 
 def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:

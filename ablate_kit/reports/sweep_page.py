@@ -8,9 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ablate_kit.metrics.bootstrap import Changes, smallest_detectable
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import FEW_IMAGES, Changes
 from ablate_kit.reports.cells import number
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table
@@ -68,7 +68,6 @@ def page(
     notes: Sequence[str],
 ) -> str:
     overall = results[0].evaluation.overall
-    least = smallest_detectable(changes, "AP")
     controls = sum(one.is_control for one in results[1:])
     return render(
         "report.html",
@@ -81,6 +80,6 @@ def page(
         resamples=ledger.manifest().resamples,
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one["AP"].significant for one in changes),
-        least=None if least is None else f"{least:.3f}",
+        few=FEW_IMAGES,
         notes=notes,
     )

@@ -1,22 +1,18 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.bootstrap import (
-    Bootstrap,
-    Change,
-    Samples,
-    changes,
-    class_changes,
-)
+from ablate_kit.metrics.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import Change, changes, class_changes
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
@@ -55,15 +51,16 @@ def write_sweep_report(
     threshold = results[0].evaluation.thresholds.calibrated
     resamples = ledger.manifest().resamples
     bootstrap = Bootstrap(truth, resamples, ledger.manifest().seed)
-    baseline = bootstrap.samples(results[0].detections, threshold)
+    calibration = results[0].evaluation.thresholds.calibration
+    baseline = bootstrap.samples(results[0].detections, calibration)
     known: dict[str, tuple[list[Change], Samples]] = {}
     for result in results[1:]:
         if result.key in known:
             continue  # the same ablation under another name
-        samples = bootstrap.samples(result.detections, threshold)
+        samples = bootstrap.samples(result.detections, calibration)
         by_its_class = class_changes(baseline, samples)
-        del samples["AP per class"]  # the largest part, and not needed again
-        known[result.key] = by_its_class, samples
+        # Those of the classes are the largest part, and not needed again.
+        known[result.key] = by_its_class, replace(samples, ap_per_class=())
     by_class = [known[result.key][0] for result in results[1:]]
     kept = [known[result.key][1] for result in results[1:]]
     overall = changes(baseline, kept, [not one.is_control for one in results[1:]])

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.bootstrap import Changes, smallest_detectable
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import FEW_IMAGES, Changes
 from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.table import Table
 
@@ -42,13 +42,13 @@ def coco_table(name: str, evaluation: Evaluation) -> Table:
 def overall_table(name: str, evaluation: Evaluation) -> Table:
     """F1 and GIoU over all classes, each beside what it does not see."""
     o, t = evaluation.overall, evaluation.thresholds
-    origin = "chosen here" if t.calibrated_here else "of the baseline"
+    origin = "chosen here on other images" if t.calibrated_here else "of the baseline"
     found = (
         (f"F1 at score {t.fixed:g}", "f1_fixed", "fixed threshold"),
-        (f"F1 at score {t.calibrated:.3g}", "f1_calibrated", f"calibrated threshold, {origin}"),
+        (f"F1 at {scores(evaluation)}", "f1_calibrated", f"calibrated, {origin}"),
         ("F1 of matched pairs", "f1_matched_pairs", "Deep Dissect; blind to misses"),
         ("GIoU, penalized", "giou_penalized", "a missed object counts -1"),
-        ("GIoU of matched", "giou_matched", "calibrated threshold"),
+        ("GIoU of matched", "giou_matched", "at the calibrated scores"),
         ("match rate", "match_rate", "share of objects that are matched"),
         ("GIoU, published", "giou_published", "Deep Dissect; no threshold"),
     )
@@ -72,14 +72,13 @@ PER_CLASS = (
 
 
 def class_table(name: str, evaluation: Evaluation) -> Table:
-    """One row per class that has ground truth, at the calibrated threshold."""
+    """One row per class that has ground truth, at the calibrated thresholds."""
     rows = [
         (label, f"{values['support']:g}", *(number(values[key]) for _, key in PER_CLASS))
         for label, values in evaluation.per_class.items()
         if values["support"]
     ]
-    threshold = evaluation.thresholds.calibrated
-    title = f"{safe.line(name)}: per class; F1 and GIoU at score {threshold:.3g}"
+    title = f"{safe.line(name)}: per class; F1 and GIoU at {scores(evaluation)}"
     header = ("class", "objects", *(head for head, _ in PER_CLASS))
     return Table(title, header, tuple(rows), ("class",))
 
@@ -87,10 +86,9 @@ def class_table(name: str, evaluation: Evaluation) -> Table:
 def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = None) -> Table:
     """One row per variant: each metric and its change against the first.
 
-    ``changes`` of ``metrics.bootstrap``, one per variant after the first, give each change half the
-    width of its 95 % interval, and a star where it is significant.
+    ``changes`` of ``metrics.significance``, one per variant after the first, give each change half
+    the width of its 95 % interval, and a star where it is significant.
     """
-    thresholds = results[0].evaluation.thresholds
     baseline = results[0].evaluation.overall
     rows = [
         (
@@ -115,7 +113,7 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
     counts = results[0].evaluation.counts
     title = (
         f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
-        f"at score {thresholds.calibrated:.3g} (best F1 of {safe.line(results[0].name)}); "
+        f"at {scores(results[0].evaluation)} (best F1 of {safe.line(results[0].name)}); "
         "GIoU: a missed object counts -1"
     )
     if changes:
@@ -133,6 +131,14 @@ def for_terminal(
     return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
 
 
+def scores(evaluation: Evaluation) -> str:
+    """The score that F1 and GIoU count from, or the range of those of the folds of images."""
+    thresholds = evaluation.thresholds
+    used = thresholds.folds or (thresholds.calibrated,)
+    low, high = f"{min(used):.3g}", f"{max(used):.3g}"
+    return f"score {low}" if low == high else f"scores {low} to {high}"
+
+
 def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     """What the intervals of a table mean, and what they can show."""
     controls = sum(one.is_control for one in results[1:])
@@ -140,12 +146,19 @@ def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     count = f"{tested} variant{'s' if tested != 1 else ''}"
     if controls:
         count += f"; {controls} random control{'s' if controls > 1 else ''}, not tested"
-    least = smallest_detectable(changes, "AP")
-    shown = "" if least is None else f"; smallest change of AP likely to be seen: {least:.3f}"
-    return (
-        "±: half of the 95 % interval of a change, paired bootstrap over images; "
-        f"*: p < 0.05 after Holm's adjustment for {count}{shown}"
+    note = (
+        "±: half of the 95 % interval of a change, over images; "
+        f"*: p < 0.05, adjusted (max-T) for {count}"
     )
+    found = [change["AP"].detectable for change in changes]
+    seen = [one for one in found if one is not None]
+    if seen:
+        low, high = f"{min(seen):.3f}", f"{max(seen):.3f}"
+        size = low if low == high else f"{low} to {high}, by variant,"
+        note += f"; a change of AP of {size} gets a star 4 times out of 5"
+    if results[0].evaluation.counts["images"] < FEW_IMAGES:
+        note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} images"
+    return note
 
 
 def _interval(changes: Sequence[Changes], row: int, key: str) -> tuple[str]:

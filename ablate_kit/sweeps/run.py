@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
@@ -53,7 +54,7 @@ def sweep(
     *,
     baseline: Variant = UNMODIFIED,
     store: Store | None = None,
-    threshold: float | None = None,
+    threshold: float | Calibration | None = None,
     fixed_threshold: float = 0.5,
     batch_size: int = 8,
     max_detections: int = MAX_DETECTIONS,
@@ -65,7 +66,7 @@ def sweep(
     Args:
         baseline: the unmodified model, under the name that it is to have.
         store: where detections are kept; by default in memory.
-        threshold: the calibrated score threshold; by default that of the unmodified model.
+        threshold: the calibrated score thresholds; by default that of the unmodified model.
         fixed_threshold: of the numbers at a fixed score.
         max_detections: of a class that count in an image, and of an image that are kept.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
@@ -16,7 +17,7 @@ class Scores:
 
     Args:
         fixed_threshold: score of the ``*_fixed`` numbers.
-        threshold: the calibrated score threshold; by default that of the first variant scored,
+        threshold: the calibrated score thresholds; by default that of the first variant scored,
             which is the unmodified model.
         check: called before anything counts as finished; raises where the files that were read are
             no longer those that the run is about, and what is not finished is forgotten then.
@@ -29,7 +30,7 @@ class Scores:
         batches: Batches,
         *,
         fixed_threshold: float,
-        threshold: float | None = None,
+        threshold: float | Calibration | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -55,7 +56,7 @@ class Scores:
             if numbers is None:
                 numbers = self._finished(one, next(detections))
             if self._threshold is None:
-                self._threshold = numbers.thresholds.calibrated
+                self._threshold = numbers.thresholds.calibration
             found[one.digest] = numbers
         self._store.tidy()
         return found

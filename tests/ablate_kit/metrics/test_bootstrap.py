@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.bootstrap import (
-    Bootstrap,
-    changes,
-    class_changes,
-    draws,
-    holm,
-    smallest_detectable,
-)
+from ablate_kit.metrics.bootstrap import Bootstrap, Sampled, draws, left_out
+from ablate_kit.metrics.calibration import fold_of
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
@@ -85,71 +79,69 @@ def repeated(
     )
 
 
+def columns(sampled: Sampled) -> np.ndarray:
+    """One number for each column of weights."""
+    return np.concatenate([[sampled.value], sampled.resampled, sampled.left_out])
+
+
 @pytest.mark.parametrize("noise", [1.0, 4.0])
-def test_every_resample_is_the_evaluation_of_repeated_images(noise: float) -> None:
+def test_every_sample_is_the_evaluation_of_repeated_images(noise: float) -> None:
     truth, detections = truth_and_detections(noise)
     bootstrap = Bootstrap(truth, resamples=25, seed=1)
     samples = bootstrap.samples(detections, 0.4)
+    assert bootstrap.weights.shape == (IMAGES, 1 + 25 + IMAGES)
     for i, weights in enumerate(bootstrap.weights.T):
         numbers = evaluate(*repeated(truth, detections, weights), score_threshold=0.4)
         for metric in KEYS:
             expected = numbers.overall[metric]
-            assert samples[metric][i] == pytest.approx(expected, abs=1e-12), (metric, i)
+            assert columns(samples.overall[metric])[i] == pytest.approx(expected, abs=1e-12)
         classes = [truth.classes[label] for label in bootstrap.classes]
         assert 0 < len(classes) < len(truth.classes)
-        for name, value in zip(classes, samples["AP per class"][:, i], strict=True):
-            expected = numbers.per_class[name]["AP"]
+        for name, of_class in zip(classes, samples.ap_per_class, strict=True):
+            expected, value = numbers.per_class[name]["AP"], columns(of_class)[i]
             assert (expected is None) == np.isnan(value)
             assert expected is None or value == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_standard_error_is_that_of_brute_force() -> None:
-    truth, before = truth_and_detections(1.0)
-    _, after = truth_and_detections(3.0)
-    bootstrap = Bootstrap(truth, resamples=200, seed=2)
-    (fast,) = changes(bootstrap.samples(before, 0.4), [bootstrap.samples(after, 0.4)])
-    brute: dict[str, list[float]] = {metric: [] for metric in KEYS}
-    for weights in bootstrap.weights.T[1:]:
-        a, b = (
-            evaluate(*repeated(truth, one, weights), score_threshold=0.4).overall
-            for one in (before, after)
-        )
-        for metric in KEYS:
-            brute[metric].append((b[metric] or 0.0) - (a[metric] or 0.0))
-    for metric in KEYS:
-        assert fast[metric].error == pytest.approx(np.std(brute[metric], ddof=1), rel=1e-9)
-
-
-def test_no_detection_scores_zero_on_every_resample() -> None:
-    truth, _ = truth_and_detections(1.0)
-    samples = Bootstrap(truth, resamples=5).samples(Detections.concatenate([]), 0.5)
-    assert (samples["AP"] == 0).all()
-    assert (samples["f1_calibrated"] == 0).all()
-    assert (samples["giou_penalized"] == -1).all()
-
-
-def test_no_change_is_never_significant() -> None:
+def test_each_image_keeps_its_threshold_in_every_sample() -> None:
     truth, detections = truth_and_detections(2.0)
-    samples = Bootstrap(truth, resamples=50).samples(detections, 0.4)
-    (same,) = changes(samples, [samples])
-    assert same["AP"].change == 0
-    assert same["AP"].p == 1
-    assert not same["AP"].significant
-    assert smallest_detectable([same], "AP") is None
-    assert [one.change for one in class_changes(samples, samples)] == [0, 0, 0]
-
-
-def test_a_large_change_is_significant_and_inside_its_interval() -> None:
-    truth, good = truth_and_detections(1.0)
-    _, bad = truth_and_detections(9.0)
-    bootstrap = Bootstrap(truth, resamples=500)
-    found = changes(
-        bootstrap.samples(good, 0.4), [bootstrap.samples(one, 0.4) for one in (bad, good)]
+    baseline = evaluate(truth, detections)
+    calibration = baseline.thresholds.calibration
+    assert len(set(calibration.folds)) > 1
+    fold = fold_of(truth.image_ids, len(calibration.folds))
+    # The same as one threshold for all, once each image's scores are moved by its own.
+    own = np.asarray(calibration.folds)[fold][detections.image]
+    moved = Detections(
+        detections.image, detections.boxes, detections.scores - own + 0.5, detections.labels
     )
-    ap = found[0]["AP"]
-    assert ap.low < ap.change < ap.high < 0
-    assert ap.significant
-    assert smallest_detectable(found, "AP") == pytest.approx(2.8016 * ap.error, rel=1e-4)
+    bootstrap = Bootstrap(truth, resamples=20, seed=3)
+    found = bootstrap.samples(detections, calibration).overall
+    expected = bootstrap.samples(moved, 0.5).overall
+    assert found["f1_calibrated"].value == baseline.overall["f1_calibrated"]
+    # Within an image the order of scores is the same, which is all that matching looks at.
+    for metric in ("f1_calibrated", "giou_penalized"):
+        assert columns(found[metric]) == pytest.approx(columns(expected[metric]), abs=1e-12)
+
+
+def test_no_detection_scores_zero_on_every_sample() -> None:
+    truth, _ = truth_and_detections(1.0)
+    samples = Bootstrap(truth, resamples=5).samples(Detections.concatenate([]), 0.5).overall
+    assert (columns(samples["AP"]) == 0).all()
+    assert (columns(samples["f1_calibrated"]) == 0).all()
+    assert (columns(samples["giou_penalized"]) == -1).all()
+
+
+def test_a_class_is_told_of_by_the_images_that_show_it() -> None:
+    truth, detections = truth_and_detections(1.0)
+    bootstrap = Bootstrap(truth, resamples=5)
+    samples = bootstrap.samples(detections, 0.5)
+    expected = [
+        len({i for i, c, crowd in zip(truth.image, truth.labels, truth.ignore, strict=True)
+             if c == label and not crowd})
+        for label in bootstrap.classes
+    ]  # fmt: skip
+    assert [one.images for one in samples.ap_per_class] == expected
+    assert {one.images for one in samples.overall.values()} == {IMAGES}
 
 
 def test_draws_are_the_same_everywhere() -> None:
@@ -160,9 +152,13 @@ def test_draws_are_the_same_everywhere() -> None:
     assert np.array_equal(counts, draws(5, 9, seed=7)[:, :4])
 
 
-def test_holm_is_the_published_example() -> None:
-    # Holm's procedure as R's p.adjust(c(0.01, 0.02, 0.03, 0.04), "holm") computes it.
-    assert holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+@pytest.mark.parametrize(("images", "groups"), [(7, 7), (10, 4), (1, 1)])
+def test_every_image_is_left_out_once(images: int, groups: int) -> None:
+    kept = left_out(images, groups, seed=0)
+    assert kept.shape == (images, groups)
+    assert ((kept == 0).sum(axis=1) == 1).all()
+    sizes = (kept == 0).sum(axis=0)
+    assert sizes.max() - sizes.min() <= 1
 
 
 def test_one_resample_is_refused() -> None:

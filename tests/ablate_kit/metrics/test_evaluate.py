@@ -97,7 +97,7 @@ def test_a_variant_without_detections_scores_zero():
 
 def test_a_baseline_without_detections_can_be_calibrated():
     result = evaluate(corpus(0)[0], NOTHING)
-    assert result.thresholds == Thresholds(fixed=0.5, calibrated=0.0, calibrated_here=True)
+    assert result.thresholds == Thresholds(0.5, 0.0, calibrated_here=True, folds=(0.0,) * 5)
 
 
 def test_images_without_any_annotation_define_no_number():
@@ -114,7 +114,7 @@ def test_a_variant_is_judged_at_the_threshold_of_its_baseline():
     baseline = evaluate(truth, found)
     assert baseline.thresholds.calibrated_here
     variant = dataclasses.replace(found, scores=found.scores * 0.9)
-    judged = evaluate(truth, variant, score_threshold=baseline.thresholds.calibrated)
+    judged = evaluate(truth, variant, score_threshold=baseline.thresholds.calibration)
     assert judged.thresholds == dataclasses.replace(baseline.thresholds, calibrated_here=False)
     assert judged.overall["f1_calibrated"] < baseline.overall["f1_calibrated"]
     own = evaluate(truth, variant)
@@ -125,7 +125,7 @@ def test_a_variant_is_judged_at_the_threshold_of_its_baseline():
 def test_at_the_calibrated_threshold_the_two_thresholds_agree():
     truth, found = corpus(2)
     calibrated = evaluate(truth, found).thresholds.calibrated
-    result = evaluate(truth, found, fixed_threshold=calibrated)
+    result = evaluate(truth, found, score_threshold=calibrated, fixed_threshold=calibrated)
     for name in ("f1", "precision", "recall", "macro_f1"):
         assert result.overall[f"{name}_fixed"] == result.overall[f"{name}_calibrated"]
     assert result.counts["tp_fixed"] == result.counts["tp_calibrated"]

@@ -5,10 +5,11 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.metrics.bootstrap import Bootstrap, changes, class_changes
+from ablate_kit.metrics.bootstrap import Bootstrap, Sampled
 from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import changes, class_changes
 from ablate_kit.reports.scored import confusion_table
 from ablate_kit.reports.sweep_figures import figures
 
@@ -87,13 +88,20 @@ def test_intervals_hold_no_row_for_each_class() -> None:
     one, other = (
         Bootstrap(truth, resamples=20).samples(found, 0.3) for truth, found in (few, many)
     )
-    assert other["AP per class"].shape == (2, 21)
-    for metric, values in one.items():
-        np.testing.assert_array_equal(values, other[metric])
+    assert len(one.ap_per_class) == len(other.ap_per_class) == 2
+    for mine, yours in zip(one.ap_per_class, other.ap_per_class, strict=True):
+        equal(mine, yours)
     lean = Bootstrap(many[0], resamples=20).samples(many[1], 0.3, per_class=False)
-    assert set(other) - set(lean) == {"AP per class"}
-    for metric, values in lean.items():
-        np.testing.assert_array_equal(values, other[metric])
+    assert lean.ap_per_class == ()
+    for metric, values in lean.overall.items():
+        equal(values, other.overall[metric])
+        equal(values, one.overall[metric])
+
+
+def equal(one: Sampled, other: Sampled) -> None:
+    np.testing.assert_array_equal(one.value, other.value)
+    np.testing.assert_array_equal(one.resampled, other.resampled)
+    np.testing.assert_array_equal(one.left_out, other.left_out)
 
 
 def test_too_many_that_do_occur_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

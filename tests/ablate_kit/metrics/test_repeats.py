@@ -5,15 +5,16 @@ import pytest
 from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.bootstrap import draws
+from ablate_kit.metrics.bootstrap import Sampled, draws, left_out
 from ablate_kit.metrics.repeats import combined
+from ablate_kit.metrics.significance import held_against_chance
 
 IMAGES = 60
 
 
 def study(
     seed: int, repeats: int, of_draws: float, resamples: int = 200
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[tuple[Sampled, Sampled]]:
     """A metric that is a mean over images; an ablation changes it by 1 on average.
 
     Images differ in the change by a deviation of 1, draws by ``of_draws``, and each pair of an
@@ -23,23 +24,38 @@ def study(
     before = rng.normal(0, 1, IMAGES)
     effect = 1 + rng.normal(0, 1, IMAGES)
     weights = draws(IMAGES, resamples, seed) / IMAGES
+    rest = left_out(IMAGES, IMAGES, seed) / (IMAGES - 1)
     pairs = []
     for _ in range(repeats):
         own = rng.normal(0, of_draws) + rng.normal(0, 0.5, IMAGES)
-        pairs.append((before @ weights, (before + effect + own) @ weights))
+        pairs.append(tuple(sampled(one, weights, rest) for one in (before, before + effect + own)))
     return pairs
+
+
+def sampled(values: np.ndarray, weights: np.ndarray, rest: np.ndarray) -> Sampled:
+    means = values @ weights
+    return Sampled(float(means[0]), means[1:], values @ rest, IMAGES, ratio=True)
+
+
+def flat(value: float) -> Sampled:
+    return Sampled(value, np.full(11, value), np.full(IMAGES, value), IMAGES, ratio=True)
 
 
 def test_the_parts_are_those_of_the_definition() -> None:
     pairs = study(0, 4, 0.3)
     found = combined(pairs)
-    changes = np.stack([after - before for before, after in pairs])
-    assert found.change == pytest.approx(changes[:, 0].mean())
-    assert found.error_images == pytest.approx(changes[:, 1:].mean(axis=0).std(ddof=1))
-    assert found.deviation_draws == pytest.approx(changes[:, 0].std(ddof=1))
+    changes = [after - before for before, after in pairs]
+    values = [one.value for one in changes]
+    assert found.change == pytest.approx(np.mean(values))
+    resampled = np.mean([one.resampled for one in changes], axis=0)
+    rest = np.mean([one.left_out for one in changes], axis=0)
+    mean = Sampled(float(np.mean(values)), resampled, rest, IMAGES, ratio=True)
+    assert found.error_images == pytest.approx(held_against_chance(mean).error)
+    assert found.deviation_draws == pytest.approx(np.std(values, ddof=1))
     images, between = found.error_images**2, found.deviation_draws**2 / 4
     assert found.error == pytest.approx(np.sqrt(images + between))
-    freedom = (images + between) ** 2 / (between**2 / 3)
+    parts = images**2 / held_against_chance(mean).freedom + between**2 / 3
+    freedom = (images + between) ** 2 / parts
     assert found.high - found.change == pytest.approx(student.ppf(0.975, freedom) * found.error)
     assert found.change - found.low == pytest.approx(found.high - found.change)
     assert found.p == pytest.approx(2 * student.sf(found.change / found.error, freedom))
@@ -64,13 +80,12 @@ def test_intervals_cover_the_true_change(of_draws: float) -> None:
 
 
 def test_what_does_not_vary_has_no_interval() -> None:
-    flat = np.full(11, 0.5)
-    same = combined([(flat, flat), (flat, flat)])
+    same = combined([(flat(0.5), flat(0.5)), (flat(0.5), flat(0.5))])
     assert (same.change, same.error, same.p) == (0.0, 0.0, 1.0)
-    lower = combined([(flat, flat - 0.25), (flat, flat - 0.25)])
+    lower = combined([(flat(0.5), flat(0.25)), (flat(0.5), flat(0.25))])
     assert (lower.change, lower.low, lower.high, lower.p) == (-0.25, -0.25, -0.25, 0.0)
-    undefined = np.full(11, np.nan)
-    assert combined([(flat, undefined), (flat, flat)]).change is None
+    undefined = (flat(0.5), flat(np.nan))
+    assert combined([undefined, (flat(0.5), flat(0.5))]).change is None
 
 
 def test_one_draw_is_refused() -> None:

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from ablate_kit.metrics.bootstrap import Sampled, Samples
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
@@ -38,10 +39,17 @@ def result(name: str, factors: Factors) -> Result:
     return Result(name, "any", empty, name, lambda: Detections.concatenate([]), factors)
 
 
+def random_samples(rng: np.random.Generator) -> Samples:
+    made = {
+        key: Sampled(rng.random(), rng.random(20), rng.random(10), 10, ratio=False) for key in KEYS
+    }
+    return Samples(made, ())
+
+
 def test_rows_are_those_with_several_draws() -> None:
     results = [result("unmodified", {}), *(result(*one) for one in VARIANTS.items())]
     rng = np.random.default_rng(0)
-    samples = [{key: rng.random(20) for key in KEYS} for _ in results]
+    samples = [random_samples(rng) for _ in results]
     by_name = dict(zip(VARIANTS, samples[1:], strict=True))
     rows = repeats.repeats(results, samples[0], samples[1:])
     assert [(label, against) for label, against, _ in rows] == [
@@ -50,7 +58,10 @@ def test_rows_are_those_with_several_draws() -> None:
         ("attn-head0", "random controls"),
     ]
     expected = combined(
-        [(by_name[f"attn-head0-control{i}"]["AP"], by_name["attn-head0"]["AP"]) for i in range(3)]
+        [
+            (by_name[f"attn-head0-control{i}"].overall["AP"], by_name["attn-head0"].overall["AP"])
+            for i in range(3)
+        ]
     )
     assert rows[2][2]["AP"] == expected
     table = repeats.table(rows)
@@ -63,5 +74,5 @@ def test_rows_are_those_with_several_draws() -> None:
 
 def test_without_draws_there_are_no_rows() -> None:
     results = [result("unmodified", {}), result("attn-head0", {})]
-    samples = {key: np.zeros(5) for key in KEYS}
+    samples = random_samples(np.random.default_rng(0))
     assert repeats.repeats(results, samples, [samples]) == []

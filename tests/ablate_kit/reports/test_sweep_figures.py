@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ablate_kit.metrics.bootstrap import Change
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import Change
 from ablate_kit.reports.sweep_figures import figures
 
 Factors = dict[str, str | int | float]
@@ -22,7 +22,7 @@ def result(name: str, kind: str, value: float, factors: Factors) -> Result:
 def drawn(variants: Sequence[tuple[str, str, float, Factors]]) -> dict[str, Figure]:
     results = [result("unmodified", "unmodified", 0.5, {}), *(result(*one) for one in variants)]
     changes = [
-        dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5))
+        dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5, 0.2))
         for _, _, v, _ in variants
     ]
     return {name: figure for name, _, figure in figures(results, changes, [[]] * len(variants))}
