@@ -189,6 +189,12 @@ class Ablation:
     live: tuple[Intervention, ...] = ()
     factors: Factors = field(default_factory=dict, hash=False)
 
+    def __or__(self, other: "Ablation") -> "Ablation":
+        """Both at once; see ``join``."""
+        from ablate_kit.ablations.join import joined  # which builds on this file
+
+        return joined(self, other)
+
     @property
     def drawn(self) -> bool:
         """Whether some elements, or what they become, are random."""

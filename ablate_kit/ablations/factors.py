@@ -17,6 +17,7 @@ level, point    of the feature pyramid, of its sampling points; ``share``: where
 query, queries  object queries; ``how``
 channel(s), to  output channels, and what they become
 factor          that weights are multiplied by
+member_1 ...    names of the ablations that were joined into one
 protocol        the published one that it follows, where it does
 repeat_of       what all draws of one random ablation have in common, and ``draw``: which it is
 control_of      the ablation that a random control belongs to, and ``draw``: which it is
