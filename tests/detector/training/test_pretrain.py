@@ -337,6 +337,25 @@ def test_schedules_change_what_is_computed(tmp_path: Path) -> None:
         assert not any(torch.equal(end, other) for other in ends[:i])
 
 
+def test_reduced_precision_computes_in_it_and_learns_nearly_the_same(tmp_path: Path) -> None:
+    """Weights stay in float32; an update, of Adam's size, differs by far less than itself."""
+    moved = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        training = {"epochs": 1, "precision": precision}
+        run = pretrainer(tmp_path / precision, count=8, training=training)
+        layer = run.model.backbone.stem.conv1
+        before, computed = layer.weight.detach().clone(), set()
+        layer.register_forward_hook(lambda _, __, out, seen=computed: seen.add(out.dtype))
+        run.run(Silent())
+        assert computed == {dtype}
+        assert layer.weight.dtype == torch.float32
+        moved[precision] = (layer.weight.detach() - before).flatten()
+    one, other = moved.values()
+    assert not torch.equal(one, other)
+    assert torch.cosine_similarity(one, other, 0) > 0.8
+    assert float(other.norm() / one.norm()) == pytest.approx(1, rel=0.1)
+
+
 def test_the_loss_is_the_weighted_sum_over_the_levels(tmp_path: Path) -> None:
     run = pretrainer(tmp_path, training={"mixing": [], "label_smoothing": 0.1})
     run.model.eval()

@@ -505,12 +505,24 @@ def test_activations_computed_again_change_nothing_and_rename_nothing(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def dtypes_in_training(module: torch.nn.Module) -> set[torch.dtype]:
+    """Filled with what a layer computes in, while it learns."""
+    seen: set[torch.dtype] = set()
+    module.register_forward_hook(lambda one, _, out: seen.add(out.dtype) if one.training else None)
+    return seen
+
+
 def test_reduced_precision_is_near_and_its_weights_are_whole(tmp_path: Path) -> None:
     losses = []
     for precision in ("fp32", "bf16", "fp16"):
         progress = Silent()
         run = trainer(tmp_path / precision, epochs=2, precision=precision)
+        computed = dtypes_in_training(run.model.backbone.stem.conv1)
         kept = weights(run.run(progress))
+        assert computed == {DTYPES[precision]}
         losses.append(progress.records[-1]["train_loss"])
         assert {value.dtype for value in kept.values()} == {torch.float32}
     assert len(set(losses)) == 3
