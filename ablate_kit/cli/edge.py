@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 import typer
@@ -75,6 +76,8 @@ def _told(error: OSError) -> str:
     """What the system refused, of which file."""
     reason = error.strerror or _first_line(error) or type(error).__name__
     files = [str(one) for one in (error.filename, error.filename2) if one is not None]
+    if isinstance(error, FileExistsError) and len(files) == 1 and Path(files[0]).is_file():
+        reason = "it is a file, and a folder is needed"
     return f"cannot use {' and '.join(files)}: {reason}" if files else reason
 
 

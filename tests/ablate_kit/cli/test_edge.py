@@ -179,6 +179,10 @@ class OutOfMemoryError(RuntimeError):
             OSError(18, "Invalid cross-device link", "/x", None, "/y"),
             "cannot use /x and /y: Invalid cross-device link",
         ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", __file__),
+            f"cannot use {__file__}: it is a file, and a folder is needed",
+        ),
         (OSError("the format\nis odd"), "the format"),
         (TimeoutError(), "TimeoutError"),
         (MemoryError(), "not enough memory: ask for less at a time"),
