@@ -198,6 +198,11 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error,
+)  # fmt: skip
+
+
 def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
     most = allowed(DOCUMENT)
     if most > DOCUMENT:
@@ -217,5 +222,5 @@ def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
             f"{path}: image does not decode: {error} "
             f'"ablate --read-limit {4 * most // 10**9}GB ..." reads larger ones'
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except _BROKEN as error:
         raise UserError(f"{path}: image does not decode: {error}") from error

@@ -1,5 +1,7 @@
 """Images of any depth and orientation become RGB of 8 bits by one rule, or one clear line."""
 
+import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,16 @@ def test_a_large_image_is_read_without_a_warning(
     Image.new("RGB", (10, 21)).save(tmp_path / "b.png")
     with pytest.raises(UserError, match="exceeds limit"):
         decode(tmp_path / "b.png")
+
+
+def test_a_tiff_whose_tags_have_other_types_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (9, 7)).save(path)
+    whole = path.read_bytes()
+    first = int.from_bytes(whole[4:8], "little")
+    for entry in range(int.from_bytes(whole[first : first + 2], "little")):
+        kind = first + 2 + 12 * entry + 2
+        for other in (1, 2, 5, 7, 10, 12):
+            path.write_bytes(whole[:kind] + bytes([other, 0]) + whole[kind + 2 :])
+            with contextlib.suppress(UserError), warnings.catch_warnings(action="ignore"):
+                assert decode(path).shape[2] == 3
