@@ -29,6 +29,7 @@ from ablate_kit.reports.sweep_figures import figures
 from ablate_kit.reports.sweep_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.table import factor_columns
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 
@@ -158,12 +159,15 @@ def _photographs(
 
 
 def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) -> Records:
+    header = ("variant", "kind", "metric", *Change.__dataclass_fields__)
+    columns = {k: v for k, v in factor_columns(results[1:]).items() if k not in header}
+    factors = list(zip(*columns.values(), strict=True)) or [()] * len(overall)
     rows = [
-        [result.name, result.kind, key, *one[key].to_dict().values()]
-        for result, one in zip(results[1:], overall, strict=True)
+        [result.name, result.kind, key, *one[key].to_dict().values(), *own]
+        for result, one, own in zip(results[1:], overall, factors, strict=True)
         for key in KEYS
     ]
-    return Records(("variant", "kind", "metric", *Change.__dataclass_fields__), rows)
+    return Records((*header, *columns), rows)
 
 
 def _classes(

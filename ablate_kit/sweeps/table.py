@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ablate_kit.ablations.factors import Factor
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
+from ablate_kit.metrics.result import Result
 from ablate_kit.sweeps.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def long_table(ledger: Ledger, *, images: bool = True) -> "pd.DataFrame":
     import pandas as pd
 
     results = ledger.results()
-    factors = dict.fromkeys(name for one in results for name in one.factors)
+    factors = factor_columns(results)
     for name in factors:
         if name in COLUMNS:
             raise UserError(f'the factor "{name}" has the name of a column of the table')
@@ -58,7 +60,7 @@ def long_table(ledger: Ledger, *, images: bool = True) -> "pd.DataFrame":
         "variant": pd.Series([one.name for one in results], dtype="category"),
         "kind": pd.Series([one.kind for one in results], dtype="category"),
         "control": pd.Series([one.is_control for one in results]),
-        **{name: _column([one.factors.get(name) for one in results]) for name in factors},
+        **{name: _column(values) for name, values in factors.items()},
     }
     placed = {name: one.take(at).reset_index(drop=True) for name, one in columns.items()}
     placed["image_id"] = long["image_id"].astype("Int64")
@@ -90,15 +92,29 @@ def of_images(
     return {"tp": true, "fp": false, "fn": support - true, "giou_penalized": giou}
 
 
-def _column(values: Sequence[str | int | float | None]) -> "pd.Series":
-    """Whole numbers, numbers or text; text where it is mixed."""
+def factor_columns(results: Sequence[Result]) -> dict[str, list[Factor | None]]:
+    """Every factor that any variant has, with the value of each or None: all of them whole numbers,
+    all numbers, or all text, which it is where kinds are mixed."""
+    names = dict.fromkeys(name for one in results for name in one.factors)
+    return {name: _of_one_kind([one.factors.get(name) for one in results]) for name in names}
+
+
+def _of_one_kind(values: Sequence[Factor | None]) -> list[Factor | None]:
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, int) and abs(value) < 2**63 for value in known):
+        return list(values)
+    numbers = all(isinstance(value, float) or _is_small(value) for value in known)
+    return [None if value is None else float(value) if numbers else str(value) for value in values]
+
+
+def _is_small(value: Factor) -> bool:
+    """Whether it is a whole number that a float holds, nearly."""
+    return isinstance(value, int) and abs(value) < 2**63
+
+
+def _column(values: Sequence[Factor | None]) -> "pd.Series":
     import pandas as pd
 
-    known = [value for value in values if value is not None]
-    if any(isinstance(value, str) for value in known):
-        texts = [None if value is None else str(value) for value in values]
-        return pd.Series(texts, dtype="category")
-    whole = all(isinstance(value, int) and abs(value) < 2**63 for value in known)
-    if whole:
-        return pd.Series(values, dtype="Int64")
-    return pd.Series([np.nan if value is None else float(value) for value in values], dtype=float)
+    kinds = {type(value) for value in values if value is not None}
+    dtype = "Int64" if kinds <= {int} else "float64" if kinds == {float} else "category"
+    return pd.Series(values, dtype=dtype)

@@ -82,6 +82,8 @@ def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
     for name, row in of_ap.items():
         assert float(row["p"]) <= 1
         assert (row["p_adjusted"] == row["detectable"] == "") == ("control" in name)
+        of = name.split("-control")[0] if "control" in name else ""
+        assert (row["control_of"], row["module"]) == (of, "" if of else "attn")
     # Of two that are tested, not of six.
     own, adjusted = (float(of_ap["attn-head0"][name]) for name in ("p", "p_adjusted"))
     assert own < adjusted <= 2 * own
