@@ -1,9 +1,11 @@
 """A recipe's sweep from Python: what it would cost, and the whole run.
 
-with open_sweep(load_sweep(Path("recipe.yaml"))) as sweep:
-    print(sweep.cost().share)
-    outcome = sweep.run(Path("runs/heads"))
-print(outcome.ledger.results()[0].evaluation.overall["AP"])
+Example:
+    recipe = load_sweep(Path("recipe.yaml"))
+    with open_sweep(recipe) as sweep:
+        print(sweep.cost(memory=2 << 30).share)
+    outcome = run(recipe, Path("runs/heads"))
+    print(outcome.ledger.results()[0].evaluation.overall["AP"])
 """
 
 from collections.abc import Iterator, Sequence
