@@ -14,6 +14,7 @@ from ablate_kit.metrics.calibration import Calibration, cross_fitted
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.f1 import f1_at, f1_matched_pairs
 from ablate_kit.metrics.giou import matched_giou, published_giou
+from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
 
 VERSION = 2  # of the metrics: raised when a number changes for the same detections
@@ -71,6 +72,11 @@ class Evaluation:
     giou_matched            yes        mean GIoU over Hungarian pairs at those thresholds
     match_rate              yes        share of ground truths that have such a pair
     giou_penalized          yes        mean GIoU over ground truths, -1 for one without a pair
+    olrp                    yes        optimal LRP at IoU 0.5 (Oksuz et al. 2018), an error: it sees
+                                       misses, false alarms and position; overall: mean of classes
+    olrp_localization       yes        its parts, at the same scores: mean 1 - IoU of what is found,
+    olrp_false_positive     yes        share of detections that are false,
+    olrp_false_negative     yes        share of objects that are missed
     support                 only       ground truths of the class that are to be found
     ======================  =========  =============================================================
 
@@ -191,6 +197,9 @@ def evaluate(
             f"fp_{kind}": int(f1.false_positives.sum()),
             f"fn_{kind}": int(f1.false_negatives.sum()),
         }
+    lrp = optimal_lrp(ground_truth, detections, matches)
+    overall |= lrp.overall()
+    columns |= lrp.per_class()
     overall |= {
         "f1_matched_pairs": pair_f1.overall,
         "giou_published": pair_giou.overall,

@@ -6,11 +6,13 @@ from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import FEW_IMAGES, Changes
+from ablate_kit.metrics.significance import FEW_IMAGES, Changes, moves_apart
 from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.table import Table
 
 Number = float | None
+
+APART = "†"  # in place of the star of a GIoU that moves against AP
 
 COCO = (
     ("AP", "IoU 0.50:0.95, all sizes"),
@@ -47,9 +49,13 @@ def overall_table(name: str, evaluation: Evaluation) -> Table:
         (f"F1 at score {t.fixed:g}", "f1_fixed", "fixed threshold"),
         (f"F1 at {scores(evaluation)}", "f1_calibrated", f"calibrated, {origin}"),
         ("F1 of matched pairs", "f1_matched_pairs", "Deep Dissect; blind to misses"),
-        ("GIoU, penalized", "giou_penalized", "a missed object counts -1"),
+        ("GIoU, penalized", "giou_penalized", "a missed object counts -1; blind to false alarms"),
         ("GIoU of matched", "giou_matched", "at the calibrated scores"),
         ("match rate", "match_rate", "share of objects that are matched"),
+        ("optimal LRP", "olrp", "an error; sees misses, false alarms and position"),
+        ("  localization", "olrp_localization", "1 - IoU of what is found"),
+        ("  false positives", "olrp_false_positive", "share of the detections"),
+        ("  misses", "olrp_false_negative", "share of the objects"),
         ("GIoU, published", "giou_published", "Deep Dissect; no threshold"),
     )
     rows = [(label, number(o[key]), meaning) for label, key, meaning in found]
@@ -156,6 +162,8 @@ def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         low, high = f"{min(seen):.3f}", f"{max(seen):.3f}"
         size = low if low == high else f"{low} to {high}, by variant,"
         note += f"; a change of AP of {size} gets a star 4 times out of 5"
+    if any(map(moves_apart, changes)):
+        note += f"; {APART}: significant, too, against AP's change: GIoU does not see false alarms"
     if results[0].evaluation.counts["images"] < FEW_IMAGES:
         note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} images"
     return note
@@ -165,7 +173,10 @@ def _interval(changes: Sequence[Changes], row: int, key: str) -> tuple[str]:
     change = changes[row - 1][key] if row else None
     if change is None or change.low is None or change.high is None:
         return ("",)
-    return (half_width(change.low, change.high) + ("*" if change.significant else " "),)
+    mark = "*" if change.significant else " "
+    if key == "giou_penalized" and moves_apart(changes[row - 1]):
+        mark = APART
+    return (half_width(change.low, change.high) + mark,)
 
 
 def _with_change(

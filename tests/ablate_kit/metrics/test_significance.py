@@ -18,6 +18,7 @@ from ablate_kit.metrics.significance import (
     held_against_chance,
     holm,
     max_t,
+    moves_apart,
 )
 
 drawn = cache(draws)
@@ -194,3 +195,19 @@ def test_false_discoveries_are_the_published_example() -> None:
 def test_holm_is_the_published_example() -> None:
     # Holm's procedure as R's p.adjust(c(0.01, 0.02, 0.03, 0.04), "holm") computes it.
     assert holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+
+
+@pytest.mark.parametrize(
+    ("ap", "giou", "apart"), [(-1.0, 1.0, True), (1.0, -1.0, True), (-1.0, -1.0, False),
+                              (-1.0, 0.0, False)]
+)  # fmt: skip
+def test_giou_that_rises_while_ap_falls_is_seen(ap: float, giou: float, apart: bool) -> None:
+    rng = np.random.default_rng(10)
+    before = rng.normal(0, 1, 60)
+    moved = {
+        key: mean_of(before + {"AP": ap, "giou_penalized": giou}.get(key, 0.0) + noise)
+        for key in KEYS
+        for noise in [rng.normal(0, 0.5, 60)]
+    }
+    (found,) = changes(samples_of(before), [Samples(moved, ())])
+    assert moves_apart(found) == apart
