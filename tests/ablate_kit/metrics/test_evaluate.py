@@ -50,7 +50,7 @@ def test_every_number_is_listed_in_the_table():
     overall = [key for keys, where in rows for key in keys.split() if where != "only"]
     per_class = [key for keys, where in rows for key in keys.split() if where != "no"]
     assert set(result.overall) == set(overall)
-    assert len(overall) == len(set(overall)) == 25
+    assert len(overall) == len(set(overall)) == 29
     assert tuple(result.per_class) == CLASSES
     for row in result.per_class.values():
         assert set(row) == set(per_class)
@@ -84,6 +84,8 @@ def test_a_variant_without_detections_scores_zero():
     result = evaluate(truth, NOTHING, score_threshold=0.4)
     expected = dict.fromkeys(result.overall, 0.0)
     expected |= {"giou_penalized": -1.0, "giou_matched": None, "giou_published": None}
+    expected |= {"olrp": 1.0, "olrp_false_negative": 1.0}
+    expected |= {"olrp_localization": None, "olrp_false_positive": None}
     assert result.overall == expected
     for name in CLASSES[:3]:
         row = result.per_class[name]
