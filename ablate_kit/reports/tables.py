@@ -12,6 +12,7 @@ from ablate_kit.reports.table import Table
 
 Number = float | None
 
+NEXT_TO_NOTHING = 0.01  # AP of a baseline below which no change means anything
 APART = "†"  # in place of the star of a GIoU that moves against AP
 
 COCO = (
@@ -124,6 +125,12 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
     )
     if changes:
         title += f"\n{interval_note(results, changes)}"
+    ap = baseline["AP"]
+    if len(results) > 1 and ap is not None and ap < NEXT_TO_NOTHING:
+        title += (
+            f"\n{safe.line(results[0].name)} finds next to nothing (AP {ap:.4f}): "
+            "changes against it mean nothing"
+        )
     return Table(title, header, tuple(rows), ("variant",))
 
 

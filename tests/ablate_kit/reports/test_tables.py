@@ -1,0 +1,55 @@
+"""What the line above a table of changes says."""
+
+import pytest
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import Change, Changes
+from ablate_kit.reports.tables import comparison
+
+
+def result(name: str, ap: float, images: int = 100) -> Result:
+    counts = {"images": images, "ground_truths": 300}
+    thresholds = Thresholds(0.5, 0.3, False, (0.25, 0.35, 0.3, 0.3, 0.3))
+    numbers = Evaluation(dict.fromkeys(KEYS, ap), {}, thresholds, counts)
+    return Result(name, "any", numbers, name, lambda: Detections.concatenate([]))
+
+
+def change(by: float, p: float = 0.001, detectable: float = 0.02) -> Change:
+    return Change(0.5 + by, by, by - 0.01, by + 0.01, 0.005, p, p, detectable)
+
+
+def changed(ap: Change, giou: Change) -> Changes:
+    return dict.fromkeys(KEYS, ap) | {"giou_penalized": giou}
+
+
+def test_scores_are_those_of_all_folds() -> None:
+    assert "at scores 0.25 to 0.35 (best F1 of base)" in comparison([result("base", 0.5)]).title
+
+
+@pytest.mark.parametrize(("ap", "said"), [(0.0, True), (0.009, True), (0.02, False)])
+def test_a_baseline_that_finds_nothing_is_said_to_tell_nothing(ap: float, said: bool) -> None:
+    table = comparison([result("base", ap), result("cut", ap)])
+    assert (f"base finds next to nothing (AP {ap:.4f})" in table.title) == said
+
+
+def test_giou_against_ap_has_a_mark_of_its_own() -> None:
+    results = [result("base", 0.5), result("flood", 0.4), result("cut", 0.4)]
+    changes = [
+        changed(change(-0.1, detectable=0.02), change(0.1)),
+        changed(change(-0.1, detectable=0.04), change(-0.1)),
+    ]
+    table = comparison(results, changes)
+    assert [row[-1] for row in table.rows[1:]] == ["0.0100†", "0.0100*"]
+    assert "†: significant, too, against AP's change" in table.title
+    assert "a change of AP of 0.020 to 0.040, by variant, gets a star" in table.title
+    assert "†" not in comparison(results[::2], changes[1:]).title
+
+
+@pytest.mark.parametrize(("images", "said"), [(29, True), (30, False)])
+def test_few_images_get_a_note(images: int, said: bool) -> None:
+    results = [result("base", 0.5, images), result("cut", 0.4, images)]
+    title = comparison(results, [changed(change(-0.1), change(-0.1))]).title
+    assert ("rough on fewer than 30 images" in title) == said
