@@ -57,7 +57,8 @@ def keys(
             say_lines(_table(chosen, numbers))
         else:
             say_lines("\n".join(tree(chosen, levels, stats=numbers)))
-        say(f"{len(chosen)} tensors, {sizes(chosen)} in {opened}")
+        plural = "" if len(chosen) == 1 else "s"
+        say(f"{len(chosen)} tensor{plural}, {sizes(chosen)} in {opened}")
         types = dtype_mix(chosen)
         if len(types) > 1:
             say("types: " + ", ".join(f"{name} {share:.1%}" for name, share in types.items()))
