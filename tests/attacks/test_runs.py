@@ -83,7 +83,7 @@ def read(folder: Path) -> None:
     """All that ``ablate report`` and a sweep that goes on read of a run."""
     with contextlib.suppress(UserError):
         Ledger.threads(folder)
-    for read_part in (detections, images_of, Ledger.notes, Ledger.study, Ledger.truth):
+    for read_part in (detections, images_of, Ledger.notes, Ledger.manifest, Ledger.truth):
         with contextlib.suppress(UserError):
             read_part(Ledger.existing(folder))  # type: ignore[operator]
 

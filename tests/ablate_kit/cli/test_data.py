@@ -36,8 +36,8 @@ def test_what_of_voc_is_there(run: Run, voc: Path, monkeypatch: pytest.MonkeyPat
     assert "2012:trainval    11,540       0            0       0  missing" in out
     assert out.endswith("not complete; --download fetches the rest\n")
     small = [
-        voc_archives.Archive("a.tar", "", "2007", "trainval", 2),
-        voc_archives.Archive("b.tar", "", "2007", "test", 1),
+        voc_archives.VocArchive("a.tar", "", "2007", "trainval", 2),
+        voc_archives.VocArchive("b.tar", "", "2007", "test", 1),
     ]
     monkeypatch.setattr(voc_archives, "ARCHIVES", tuple(small))
     for root in (voc, voc / "VOCdevkit"):

@@ -161,7 +161,11 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
     }
     attention = {"num_heads": 8}
     layer = {"layer_cfg": {"self_attn_cfg": attention, "cross_attn_cfg": attention}}
-    checkpoint = SimpleNamespace(tensors=tensors, settings={"encoder": layer, "decoder": layer})
+    checkpoint = SimpleNamespace(
+        tensors=tensors,
+        settings={"encoder": layer, "decoder": layer},
+        modules_above=lambda key: [],
+    )
     recipe = load_sweep(repository / f"recipes/sweep/deep_dissect_mmdet_{kind}.yaml")
     made = recipe.make(RuleContext(checkpoint))
     assert len(made) == count
