@@ -16,7 +16,6 @@ at most one batch to be done again, and the same bytes in the end. Reading a run
 may be one that another process is working on. Who writes holds the folder's lock.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +35,6 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from safetensors import SafetensorError, safe_open
 
 from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
@@ -45,11 +43,17 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import BASELINE, Result
-from ablate_kit.metrics.stored import pack, unpack
+from ablate_kit.metrics.stored import pack
+from ablate_kit.sweeps.detection_files import (
+    UnfinishedBatches,
+    first_line,
+    read_detections,
+    write,
+)
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
-from detector.disk.atomic import new_stream, remove_temporaries
+from detector.disk.atomic import remove_temporaries
 from detector.disk.lines import append_line, key_of, read_rows
 
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
@@ -100,9 +104,9 @@ class Ledger:
             self._refuse_changed(_read_json(path))
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
+            write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
         self._entries = dict(read_rows(folder / "ledger.jsonl", _entry, "a ledger"))
-        self._partial = Partial(folder / "partial")
+        self._partial = UnfinishedBatches(folder / "partial")
 
     @staticmethod
     def threads(folder: Path) -> int | None:
@@ -165,7 +169,7 @@ class Ledger:
         key = self.key(variant.digest)
         path = self.folder / "detections" / f"{key}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        _write(path, safetensors.numpy.save(pack([found])))
+        write(path, safetensors.numpy.save(pack([found])))
         row = {
             "key": key,
             "ablation": variant.ablation.to_dict() if variant.ablation else None,
@@ -210,7 +214,7 @@ class Ledger:
         text = safe.to_json(truth.to_coco()) + "\n"
         path = self.folder / "truth.json"
         if not path.exists():
-            _write(path, text.encode())
+            write(path, text.encode())
         return self.truth()
 
     def truth(self) -> GroundTruth:
@@ -224,7 +228,7 @@ class Ledger:
         return self.truth()
 
     def _detections(self, key: str) -> Detections:
-        (found,) = _detections_in(self.folder / "detections" / f"{key}.safetensors", 1)
+        (found,) = read_detections(self.folder / "detections" / f"{key}.safetensors", 1)
         found.check_against(self._truth)
         return found
 
@@ -234,7 +238,7 @@ class Ledger:
         new = [note for note in notes if note not in told]
         if new:
             text = safe.to_json([*told, *new], 1) + "\n"
-            _write(self.folder / "notes.json", text.encode())
+            write(self.folder / "notes.json", text.encode())
 
     def notes(self) -> list[str]:
         path = self.folder / "notes.json"
@@ -255,7 +259,7 @@ class Ledger:
             for one in ablations
         ]
         manifest = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
-        _write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property
     def finished(self) -> bool:
@@ -276,82 +280,10 @@ class Ledger:
                 )
 
 
-class Partial:
-    """Detections of unfinished variants, batch by batch; a file for each shard of each batch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def missing(self, batches: int, keys: tuple[str, ...]) -> dict[tuple[str, ...], list[int]]:
-        """The batches that are to be done, by the keys of the variants that they lack."""
-        done: dict[int, set[str]] = {}
-        for path in self._files():
-            done.setdefault(_batch_of(path), set()).update(_keys_of(path))
-        found: dict[tuple[str, ...], list[int]] = {}
-        for batch in range(batches):
-            lacks = tuple(key for key in keys if key not in done.get(batch, ()))
-            if lacks:
-                found.setdefault(lacks, []).append(batch)
-        return found
-
-    def add(self, batch: int, found: Mapping[str, Detections]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        keys = json.dumps(list(found))
-        name = f"{batch:05d}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}.safetensors"
-        data = safetensors.numpy.save(pack(list(found.values())), metadata={"keys": keys})
-        _write(self.folder / name, data)
-
-    def variants(self, batches: int, keys: tuple[str, ...]) -> Iterator[Detections]:
-        """All detections of each variant."""
-        parts: dict[str, dict[int, Detections]] = {key: {} for key in keys}
-        for path in self._files():
-            keys_there = _keys_of(path)
-            if parts.keys() & set(keys_there):
-                those = _detections_in(path, len(keys_there))
-                for key, found in zip(keys_there, those, strict=True):
-                    if key in parts:
-                        parts[key][_batch_of(path)] = found
-        for by_batch in parts.values():
-            yield Detections.concatenate([by_batch[batch] for batch in range(batches)])
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.safetensors"))
-
-
 def _entry(row: Any) -> tuple[str, Evaluation]:
     if row["ablation"]:
         Ablation.from_dict(row["ablation"])
     return _KEY.validate_python(row["key"]), Evaluation.from_dict(row["evaluation"])
-
-
-def _batch_of(path: Path) -> int:
-    try:
-        return int(path.name.split("-")[0])
-    except ValueError:
-        raise UserError(f"{path} is no part of a sweep; remove it") from None
-
-
-def _keys_of(path: Path) -> list[str]:
-    try:
-        with safe_open(path, "numpy") as file:
-            return _NOTES.validate_json((file.metadata() or {})["keys"], strict=True)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not readable: {_line(error)}") from None
-
-
-def _detections_in(path: Path, count: int) -> list[Detections]:
-    try:
-        found = unpack(safetensors.numpy.load_file(path))
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, UserError) as error:
-        raise UserError(f"{path} is not readable: {_line(error)}") from None
-    if len(found) != count:
-        raise UserError(f"{path} holds {len(found)} sets of detections, expected {count}")
-    return found
-
-
-def _write(path: Path, data: bytes) -> None:
-    with new_stream(path, overwrite=True) as file:
-        file.write(data)
 
 
 def _is_empty(folder: Path) -> bool:
@@ -379,15 +311,11 @@ def _checked(adapter: TypeAdapter[Checked], value: Any, where: str) -> Checked:
         raise UserError(f"{where}{f', {place}' if place else ''}: {what}") from None
 
 
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable as JSON: {_line(error)}") from None
+        raise UserError(f"{path} is not readable as JSON: {first_line(error)}") from None
 
 
 def _brief(value: Any) -> str:

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from ablate_kit.cli.app import main
-from ablate_kit.sweeps.ledger import Partial
+from ablate_kit.sweeps.detection_files import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
 
@@ -91,7 +91,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
     run: Run, repository: Path, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     cut = tmp_path / "cut"
-    add = "ablate_kit.sweeps.ledger:Partial.add"
+    add = "ablate_kit.sweeps.detection_files:UnfinishedBatches.add"
     done = stopped(repository, "SIGKILL", 2, add, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     assert (cut / ".lock").exists()
@@ -120,7 +120,9 @@ def test_a_stopped_sweep_goes_on_to_the_same_bytes(
     cut, command = tmp_path / "cut", ("sweep", recipe, "-o", tmp_path / "cut")
     with monkeypatch.context() as patched:
         patched.setattr(sys, "argv", ["ablate", *map(str, command)])
-        patched.setattr(Partial, "add", signalling(Partial.add, signal.Signals[name], 2))
+        patched.setattr(
+            UnfinishedBatches, "add", signalling(UnfinishedBatches.add, signal.Signals[name], 2)
+        )
         with pytest.raises(SystemExit) as stop:
             main()
     assert stop.value.code == 128 + signal.Signals[name]
@@ -255,14 +257,14 @@ def test_data_that_changes_while_a_sweep_runs_are_noticed(
     recipe.write_text(yaml.safe_dump(values))
     image = next(iter(coco[1].glob("*.png")))
     before = image.read_bytes()
-    add = Partial.add
+    add = UnfinishedBatches.add
 
-    def replaced(self: Partial, batch: int, found: Any) -> None:
+    def replaced(self: UnfinishedBatches, batch: int, found: Any) -> None:
         add(self, batch, found)
         image.write_bytes(before + b"more")  # which decodes to the same picture
 
     with monkeypatch.context() as patched:
-        patched.setattr(Partial, "add", replaced)
+        patched.setattr(UnfinishedBatches, "add", replaced)
         told = refuse_any("sweep", recipe, "-o", tmp_path / "run")
     assert "the data changed on disk while the sweep ran" in told
     assert not (tmp_path / "run" / "ledger.jsonl").exists()

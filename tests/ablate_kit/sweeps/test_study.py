@@ -12,7 +12,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.device import thread_count
 from ablate_kit.sweeps.api import Placement, open_sweep
-from ablate_kit.sweeps.ledger import Ledger, Partial
+from ablate_kit.sweeps.detection_files import UnfinishedBatches
+from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.trace import Identities
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -86,15 +87,17 @@ def test_batches_that_are_done_are_not_run_again(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though a rule was added to the recipe in between: only the new variant runs on them."""
-    add, asked = Partial.add, []
+    add, asked = UnfinishedBatches.add, []
 
-    def fails_on_the_second(self: Partial, batch: int, found: dict[str, Detections]) -> None:
+    def fails_on_the_second(
+        self: UnfinishedBatches, batch: int, found: dict[str, Detections]
+    ) -> None:
         asked.append((batch, len(found)))
         if len(asked) == 2:
             raise UserError("the disk is full")
         add(self, batch, found)
 
-    monkeypatch.setattr(Partial, "add", fails_on_the_second)
+    monkeypatch.setattr(UnfinishedBatches, "add", fails_on_the_second)
     with pytest.raises(UserError, match="the disk is full"):
         study("run", rules=RULES[:1])
     study("run")
