@@ -1,5 +1,6 @@
 """Numbers of detectors, of their ablations, and of files of detections."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.resample import check_batches
 from ablate_kit.api.data import Images
 from ablate_kit.api.model import Model
 from ablate_kit.checkpoints import diff as differences
@@ -21,7 +23,8 @@ from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.metrics.significance import Change
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.classes import unmatched_classes
+from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.inputs import inputs_of
 from ablate_kit.sweeps.ledger import Ledger
@@ -31,6 +34,7 @@ from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.variant import Variant
 from ablate_kit.sweeps.worker import RunOptions
+from detector.data.dataset import check_scorable, notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +135,12 @@ def sweep(
         >>> [one.name for one in result.results]
         ['unmodified', 'backbone.csi']
     """
-    variants = [Variant.of(one) for one in distinct(ablations)]
+    cuts = distinct(ablations)
+    variants = [Variant.of(one) for one in cuts]
     options = RunOptions(replay=replay)
+    check_scorable(data.dataset)
+    check_batches(cuts, len(data), batch_size)
+    notes = [*notes_on(data.dataset), *unmatched_classes(model.classes, data.classes)]
     with ExitStack() as stack:
         store = None
         folder = None if output is None else Path(output)
@@ -157,16 +165,18 @@ def sweep(
         )
         if store is not None:
             section = data.section.model_dump(mode="json")
-            cuts = [one.ablation for one in variants if one.ablation]
             store.close(cuts, resamples or RESAMPLES, seed, section)
     changes = changes_of(done.truth, done.results, resamples, seed)
-    return SweepResult(done.results, changes, done.truth, done.notes, folder, data)
+    notes += [*crowded(done.truth), *done.notes]
+    return SweepResult(done.results, changes, done.truth, notes, folder, data)
 
 
 def evaluate(
     model: Model, data: Images, *, batch_size: int = 8, score_threshold: float = 0.5
 ) -> Result:
     """Every metric of a model, and its detections.
+
+    What may not be meant, such as classes that the model does not have, is a ``UserWarning``.
 
     Example:
         >>> import ablate_kit as ak
@@ -178,6 +188,7 @@ def evaluate(
     found = sweep(
         model, data, [], batch_size=batch_size, score_threshold=score_threshold, resamples=0
     )
+    _warn(found.notes)
     return found.results[0]
 
 
@@ -189,6 +200,8 @@ def score(
     score_threshold: float = 0.5,
 ) -> Result:
     """Every metric of a file (or folder) of detections, without a model.
+
+    What may not be meant, such as boxes without area, is a ``UserWarning``.
 
     Args:
         path: COCO results, a VOC devkit folder, YOLO text ...; docs/score.md.
@@ -207,7 +220,8 @@ def score(
     images = data.dataset
     files = [images.annotations(index).file_name for index in range(len(images))]
     against = AnnotatedImages(ground_truth(images), stems(files))
-    found, _ = read_dump(Path(path), against, unpickle=read_plain)
+    found, notes = read_dump(Path(path), against, unpickle=read_plain)
+    _warn(notes)
     return Result.of(
         Path(path).stem,
         "detections",
@@ -281,6 +295,11 @@ def distinct(ablations: Iterable[Ablation]) -> list[Ablation]:
         if found.setdefault(one.name, one).digest != one.digest:
             raise UserError(f'two ablations that differ are named "{one.name}"')
     return list(found.values())
+
+
+def _warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
 
 
 def _ledger(folder: Path, model: Model, data: Images, settings: Settings) -> Ledger:

@@ -10,7 +10,7 @@ Example:
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -327,7 +327,8 @@ def run(
         Ledger.locked(folder),
         open_sweep(recipe, placement, threads=Ledger.threads(folder)) as opened,
     ):
-        return opened.run(opened.ledger(folder, options.workers), options, progress)
+        outcome = opened.run(opened.ledger(folder, options.workers), options, progress)
+        return replace(outcome, notes=[*opened.notes, *outcome.notes])
 
 
 def images_of(ledger: Ledger) -> Dataset:

@@ -122,6 +122,30 @@ def test_a_file_of_perfect_detections(tmp_path: Path) -> None:
     assert len(result.detections) == 2
 
 
+def test_what_may_not_be_meant_is_said(model: ak.Model, tmp_path: Path) -> None:
+    """As the commands say it: a class that the model lacks would be 0 without a word."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    row = {"image_id": 1, "bbox": [2, 3, 10, 12], "area": 120}
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "categories": [{"id": 1, "name": model.classes[0]}, {"id": 2, "name": "bolt"}],
+        "annotations": [{**row, "id": 1, "category_id": 1}, {**row, "id": 2, "category_id": 2}],
+    }
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    data = ak.coco(path, tmp_path)
+    assert any('"bolt"' in note for note in ak.sweep(model, data, [], resamples=0).notes)
+    with pytest.warns(UserWarning, match="bolt"):
+        ak.evaluate(model, data)
+    flat = {"image_id": 1, "category_id": 1, "bbox": [2, 3, 0, 12], "score": 0.5}
+    (tmp_path / "flat.json").write_text(json.dumps([flat]))
+    with pytest.warns(UserWarning, match="without area"):
+        ak.score(tmp_path / "flat.json", data)
+    path.write_text(json.dumps(truth | {"annotations": []}))
+    with pytest.raises(ak.UserError, match="nothing to score"):
+        ak.sweep(model, ak.coco(path, tmp_path), [])
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
