@@ -333,7 +333,7 @@ def output_of(adapter: TransformersAdapter, inputs: Mapping[str, Tensor], place:
 
     handle = adapter.module.get_submodule(place).register_forward_hook(look)
     try:
-        with inference():
+        with inference(adapter.module):
             adapter.forward(inputs)
     finally:
         handle.remove()

@@ -1,41 +1,87 @@
 """Running a detector: on some images, and over a data set."""
 
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import groups
 from ablate_kit.models.classes import match_classes
 from detector.data.dataset import Dataset, Pixels
+from detector.training.devices import current_device
+from detector.training.tf32 import tf32
+
+# What PyTorch says of operations that it has no deterministic kernel for. Replay finds out whether
+# a model repeats itself by running it twice.
+_NO_SUCH_KERNEL = (
+    "(?s).*(does not have a deterministic implementation|not deterministic because it uses CuBLAS)"
+)
 
 
 @contextmanager
-def inference() -> Iterator[None]:
-    """How every network runs here: without gradients, and by its Python code alone.
+def inference(module: nn.Module, *, deterministic: bool = True) -> Iterator[None]:
+    """How every network runs here: without gradients, by its Python code alone, in full float32,
+    and on a GPU by kernels that give the same bits each time, where there are such.
 
     PyTorch's transformer layers have another way in evaluation mode, which differs in last bits and
     is left as soon as anything watches the layer or hooks into it.
     """
+    device = device_of(module)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad():
-            yield
+        with torch.no_grad(), tf32(enabled=False), current_device(device):
+            if deterministic and device.type == "cuda":
+                with _same_bits():
+                    yield
+            else:
+                yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-@inference()
+def device_of(module: nn.Module) -> torch.device:
+    """Of its first parameter."""
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+@contextmanager
+def _same_bits() -> Iterator[None]:
+    """Deterministic kernels of a GPU within; what has none runs as always."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at a process' first product
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    searches = torch.backends.cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = False  # which chooses kernels by how fast they just were
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _NO_SUCH_KERNEL, UserWarning)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = searches
+
+
 def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
     """Detections of (height, width, 3) RGB images, best first; not thresholded."""
     found: dict[int, ImageDetections] = {}
-    for group in groups([adapter.prepare(image) for image in images]):
-        results = adapter.decode(adapter.forward(group.inputs), group.origins)
-        found |= zip(group.positions, results, strict=True)
+    with inference(adapter.module):
+        for group in groups([adapter.prepare(image) for image in images]):
+            results = adapter.decode(adapter.forward(group.inputs), group.origins)
+            found |= zip(group.positions, results, strict=True)
     return [found[i] for i in range(len(images))]
 
 

@@ -1,5 +1,6 @@
-"""Whether a device can be used, and with how many threads."""
+"""Whether a device can be used, what runs on it, and with how many threads."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,12 +10,42 @@ from ablate_kit.errors import UserError
 
 
 def check_device(name: str) -> None:
-    """Raises ``UserError`` for a device that torch does not know or does not have here."""
+    """Raises ``UserError`` for a device that torch does not know or does not have here.
+
+    A GPU is not touched: a process that only hands out work would keep a context on each.
+    """
     try:
-        torch.zeros(1, device=name)
+        device = torch.device(name)
+        if device.type != "cuda" or not torch.cuda.is_available():
+            torch.zeros(1, device=device)
+            return
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f'cannot use the device "{name}": {reason}') from None
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        known = "cuda:0 is the only one" if count == 1 else f"the last one is cuda:{count - 1}"
+        raise UserError(f'cannot use the device "{name}": {known}')
+
+
+# What the libraries below PyTorch read, that changes bits.
+_VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+
+def gpu_libraries() -> str:
+    """What beside PyTorch decides on the bits that a GPU computes."""
+    found = [f"CUDA {torch.version.cuda}", f"cuDNN {torch.backends.cudnn.version()}"]
+    # Of the first one we set this value ourselves.
+    known = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    for name in _VARIABLES:
+        value = os.environ.get(name, "")
+        if value and value != known.get(name):
+            found.append(f"{name}={value}")
+    return ", ".join(found)
 
 
 @contextmanager

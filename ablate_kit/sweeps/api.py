@@ -68,6 +68,8 @@ class Placement:
             check_device(device)
         if self.ray and len(self.devices) > 1:
             raise UserError("give one device with --ray: the cluster has as many as it has")
+        if self.ray and self.devices[0].startswith("cuda:"):
+            raise UserError(f"give cuda with --ray, not {self.devices[0]}: each worker has one GPU")
         if self.ray:
             import_ray()
 
@@ -123,9 +125,14 @@ class OpenSweep:
         looked: list[ReferenceImages] = []
 
         def reference() -> ReferenceImages:
+            if looked:
+                return looked[0]
             images = (self.recipe.reference or self.recipe.data).dataset()
-            looked.append(ReferenceImages(self.adapter, images, self.recipe.evaluation.batch_size))
-            return looked[-1]
+            # On what the variants will run: means of another device differ in their last bits.
+            device = self.placement.devices[0]
+            adapter = self.adapter if self._device == device else self._opened(device)
+            looked.append(ReferenceImages(adapter, images, self.recipe.evaluation.batch_size))
+            return looked[0]
 
         self._source = RuleContext(
             self.checkpoint,
@@ -136,6 +143,7 @@ class OpenSweep:
         self.ablations = self.recipe.make(self._source)  # mistakes show before a model is made
         if self.recipe.reference and not looked:
             raise UserError("reference is set, and no rule takes a mean over its images")
+        looked.clear()  # the memory that a model took on a GPU is the workers'
         adapter = self.adapter
         self.dataset = self.recipe.data.dataset()
         check_scorable(self.dataset)
@@ -147,11 +155,19 @@ class OpenSweep:
     @cached_property
     def adapter(self) -> Adapter:
         """The model in this process."""
+        return self._opened(self._device)
+
+    @property
+    def _device(self) -> str:
+        """Of the model in this process, which other processes leave idle."""
+        return self.placement.devices[0] if self.placement.here else "cpu"
+
+    def _opened(self, device: str) -> Adapter:
         return open_adapter(
             self.checkpoint,
             self.recipe.model.framework,
             trust_remote_code=self.placement.trust_remote_code,
-            device=self.placement.devices[0] if self.placement.here else "cpu",
+            device=device,
             class_names=self.recipe.model.class_names,
         )
 

@@ -14,6 +14,7 @@ from ablate_kit.checkpoints.digest import digest_of_archive, sha256
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
+from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.registry import choose
 from ablate_kit.sweeps.recipe import SweepRecipe
 from detector.data.dataset import Dataset
@@ -35,6 +36,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         # What is as it always is leaves no trace, so that runs of before can be continued.
         **({"class_names": ", ".join(read_class_names(named))} if named else {}),
         **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
+        **({"gpu_libraries": gpu_libraries()} if kind == "cuda" else {}),
         "checkpoint": _checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
         "framework": chosen.model,

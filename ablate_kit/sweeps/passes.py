@@ -12,7 +12,7 @@ from ablate_kit.checkpoints.elements import flat_bytes
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.batches import Group, groups
-from ablate_kit.models.detect import inference
+from ablate_kit.models.detect import device_of, inference
 from ablate_kit.sweeps.plan import BASELINE, Delta, Part, Plan, Step, plan
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.trace import PLAIN, Key, Trace
@@ -40,6 +40,7 @@ class Passes:
         memory: float = MEMORY,
         verify: bool = True,
         max_detections: int = MAX_DETECTIONS,
+        deterministic: bool = True,
     ) -> None:
         self.notes: list[str] = []
         self.trace: Trace | None = None  # of the unmodified pass over the first images
@@ -49,6 +50,7 @@ class Passes:
         self._memory = memory
         self._verify = verify
         self._limit = max_detections
+        self._deterministic = deterministic
         self._watched = False  # whether the model's calls go through the replay
         self._traced: tuple[int, Trace] | None = None  # with the elements of its input
         self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
@@ -58,7 +60,9 @@ class Passes:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Passes":
-        self._stack.enter_context(inference())
+        self._stack.enter_context(
+            inference(self._adapter.module, deterministic=self._deterministic)
+        )
         self._watched = False
         return self
 
@@ -95,9 +99,8 @@ class Passes:
         return self._plan(self._groups(prepared)[0], variants)
 
     def _groups(self, prepared: Sequence[Prepared]) -> list[Group]:
-        weights = next(self._adapter.module.parameters(), None)
-        found = groups(prepared)
-        return found if weights is None else [group.on(weights.device) for group in found]
+        device = device_of(self._adapter.module)
+        return [group.on(device) for group in groups(prepared)]
 
     def _outputs(self, group: Group, variants: Sequence[Variant]) -> Iterator[tuple[int, Any]]:
         """The number of each variant, BASELINE first, and what the model returns."""

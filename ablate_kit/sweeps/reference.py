@@ -32,12 +32,12 @@ class ReferenceImages:
             raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
         return known[tensor]
 
-    @inference()
     def run(self, images: int | None) -> None:
         if images is not None and images > len(self.dataset):
             raise UserError(f"{images} reference images; the data set has {len(self.dataset)}")
         some = limit(self.dataset, images or IMAGES)
         sizes = batch_sizes(len(some), self.batch_size)
-        for prepared in prepared_batches(self.adapter, some, sizes):
-            for group in groups(prepared):
-                self.adapter.forward(group.inputs)
+        with inference(self.module):
+            for prepared in prepared_batches(self.adapter, some, sizes):
+                for group in groups(prepared):
+                    self.adapter.forward(group.inputs)
