@@ -18,7 +18,7 @@ from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.bootstrap import Sampled
-from ablate_kit.metrics.significance import LEVEL, held_against_chance
+from ablate_kit.metrics.chance import LEVEL, held_against_chance
 
 
 @dataclass(frozen=True)

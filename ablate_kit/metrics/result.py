@@ -7,7 +7,8 @@ from ablate_kit.metrics.bootstrap import Bootstrap
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.metrics.significance import Adjust, Change, changes
+from ablate_kit.metrics.multiplicity import Adjust
+from ablate_kit.metrics.significance import Change, changes
 
 BASELINE = "unmodified"  # name and kind of the variant that others are held against
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from ablate_kit.metrics.bootstrap import Sampled, Samples
+from ablate_kit.metrics.chance import LEVEL
 from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.multiplicity import holm
 from ablate_kit.metrics.repeats import Combined, combined
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import LEVEL, holm
 from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table

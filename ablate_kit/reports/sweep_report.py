@@ -12,7 +12,7 @@ from ablate_kit.metrics.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import Change, changes, class_changes
+from ablate_kit.metrics.significance import COLUMNS, NUMBERS, Change, changes, class_changes
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
@@ -159,7 +159,7 @@ def _photographs(
 
 
 def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) -> Records:
-    header = ("variant", "kind", "metric", *Change.__dataclass_fields__)
+    header = ("variant", "kind", "metric", *COLUMNS)
     columns = {k: v for k, v in factor_columns(results[1:]).items() if k not in header}
     factors = list(zip(*columns.values(), strict=True)) or [()] * len(overall)
     rows = [
@@ -174,12 +174,12 @@ def _classes(
     results: Sequence[Result], by_class: Sequence[Sequence[Change]], classes: Sequence[str]
 ) -> Records:
     rows = [
-        [result.name, name, *change.to_dict().values()]
+        [result.name, name, *(getattr(change, column) for column in NUMBERS)]
         for result, found in zip(results[1:], by_class, strict=True)
         for name, change in zip(classes, found, strict=True)
         if change.change is not None
     ]
-    return Records(("variant", "class", *Change.__dataclass_fields__), rows)
+    return Records(("variant", "class", *NUMBERS), rows)
 
 
 def _displacement(moved: dict[str, Moves]) -> Records:

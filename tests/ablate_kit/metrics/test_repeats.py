@@ -6,8 +6,8 @@ from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.bootstrap import Sampled, draws, left_out
+from ablate_kit.metrics.chance import held_against_chance
 from ablate_kit.metrics.repeats import combined
-from ablate_kit.metrics.significance import held_against_chance
 
 IMAGES = 60
 
