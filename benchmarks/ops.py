@@ -108,7 +108,7 @@ def _neighborhood(quick: bool) -> Iterator[Case]:
     for batch, heads, side, channels, kernel in shapes[:3] if quick else shapes:
 
         def ours(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel: int = kernel) -> Tensor:
-            return neighborhood_attention(q, k, v, kernel=kernel, bias=bias, compiled=False)
+            return neighborhood_attention(q, k, v, kernel=kernel, bias=bias, implementation="tiled")
 
         def peer(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel: int = kernel) -> Tensor:
             return average(product(q, k, kernel, 1, rpb=bias).softmax(-1), v, kernel, 1)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from detector.network.ops.tiling import Biases, Tiling
+from detector.network.ops.unfolding import Unfolding
 
 # Logits held at once. On the CPU temporaries near the cache's size are fastest, a GPU wants few,
 # large kernels.
 LOGITS_CPU = 1 << 21
 LOGITS_GPU = 1 << 26
+
+Implementation = Literal["tiled", "unfold", "sdpa", "flex", "natten"]
 
 Block = tuple[slice, slice]  # images, heads
 
@@ -35,7 +38,7 @@ def neighborhood_attention(
     kernel: int,
     bias: Tensor | None = None,
     dropout: float = 0.0,
-    compiled: bool = True,
+    implementation: Implementation | None = None,
 ) -> Tensor:
     """Softmax attention of each pixel over the kernel x kernel pixels around it.
 
@@ -50,24 +53,29 @@ def neighborhood_attention(
         bias: (heads, 2 * kernel - 1, 2 * kernel - 1), added to the logits; indexed along both axes
             by position of key - position of query + kernel - 1.
         dropout: rate at which attention weights are dropped, the others scaled up.
-        compiled: use natten's kernels where they are installed, compute the same and are not known
-            to be slower; those for the CPU are.
+        implementation: what computes it, all the same:
+            "tiled": dense attention of tiles, window after window;
+            "unfold": the same with a few large launches;
+            "sdpa": the same by torch's fused attention;
+            "flex": FlexAttention, compiled on a GPU; without dropout, float64 on the CPU only;
+            "natten": natten's kernels up to 0.17, on a GPU.
+            By default what :func:`automatic` chooses.
 
     Returns:
         (B, heads, H, W, d).
     """
     _check(query, key, value, kernel, bias)
-    kernels = _natten() if compiled and _natten_fits(query, key, value) else None
-    if kernels is not None:
-        products, averages = kernels
-        dtype = _kernel_dtype(query)
-        q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
-        attention = products(q, k, kernel, rpb=None if bias is None else bias.to(dtype))
-        dropped = F.dropout(attention.softmax(-1).to(dtype), dropout)
-        return averages(dropped, v, kernel).to(value.dtype)
-    height, width = query.shape[2:4]
-    tiling = Tiling.of(height, width, kernel, device=str(query.device))
-    return tiled_attention(query, key, value, bias, tiling, dropout)
+    name = implementation or automatic(query, key, value)
+    if not query.numel():
+        name = "tiled"  # kernels do not know what to do with nothing
+    return _IMPLEMENTATIONS[name](query, key, value, bias, kernel, dropout)
+
+
+def automatic(query: Tensor, key: Tensor, value: Tensor) -> Implementation:
+    """The one place where the implementation is chosen."""
+    if _natten_fits(query, key, value) and _natten() is not None:
+        return "natten"
+    return "tiled"
 
 
 def tiled_attention(
@@ -75,7 +83,7 @@ def tiled_attention(
     key: Tensor,
     value: Tensor,
     bias: Tensor | None,
-    tiling: Tiling,
+    tiling: Tiling | Unfolding,
     dropout: float = 0.0,
 ) -> Tensor:
     """:func:`neighborhood_attention` in PyTorch, with any tiling of the map."""
@@ -106,6 +114,77 @@ class _Dropout:
         generator = torch.Generator(attention.device).manual_seed(self.seed + (image << 16) + head)
         kept = torch.empty_like(attention).bernoulli_(1 - self.rate, generator=generator)
         return attention * kept / (1 - self.rate)
+
+
+def _by_tiles(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
+) -> Tensor:
+    height, width = query.shape[2:4]
+    tiling = Tiling.of(height, width, kernel, device=str(query.device))
+    return tiled_attention(query, key, value, bias, tiling, dropout)
+
+
+def _by_unfolding(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
+) -> Tensor:
+    height, width = query.shape[2:4]
+    tiling = Unfolding.of(height, width, kernel, device=str(query.device))
+    return tiled_attention(query, key, value, bias, tiling, dropout)
+
+
+def _by_sdpa(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
+) -> Tensor:
+    """Tiles as further heads of one attention, with a mask that holds the bias."""
+    height, width = query.shape[2:4]
+    tiling = Unfolding.of(height, width, kernel, device=str(query.device))
+    if bias is None:
+        bias = query.new_zeros(query.shape[1], 2 * kernel - 1, 2 * kernel - 1)
+    ((_, mask),) = tiling.biases(bias.to(_accumulator(query)))
+    tiles = tiling.queries(query)
+    out = F.scaled_dot_product_attention(
+        tiles.flatten(1, 3),
+        tiling.windows(key).flatten(1, 3),
+        tiling.windows(value).flatten(1, 3),
+        mask.flatten(0, 2)[None].to(query.dtype),
+        dropout_p=dropout,
+        scale=1.0,
+    )
+    return tiling.untiled(out.view(tiles.shape))
+
+
+def _by_flex(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
+) -> Tensor:
+    # The compiler is slow to import, and few runs want it.
+    from detector.network.ops.flex import flex_neighborhood_attention
+
+    if dropout:
+        raise ValueError("FlexAttention has no dropout of attention weights")
+    return flex_neighborhood_attention(query, key, value, bias, kernel)
+
+
+def _by_natten(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
+) -> Tensor:
+    kernels = _natten()
+    if kernels is None:
+        raise ValueError("natten up to 0.17, the last with a bias, is not installed for CUDA")
+    products, averages = kernels
+    dtype = _kernel_dtype(query)
+    q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
+    attention = products(q, k, kernel, rpb=None if bias is None else bias.to(dtype))
+    dropped = F.dropout(attention.softmax(-1).to(dtype), dropout)
+    return averages(dropped, v, kernel).to(value.dtype)
+
+
+_IMPLEMENTATIONS: dict[Implementation, Callable[..., Tensor]] = {
+    "tiled": _by_tiles,
+    "unfold": _by_unfolding,
+    "sdpa": _by_sdpa,
+    "flex": _by_flex,
+    "natten": _by_natten,
+}
 
 
 @cache
@@ -146,7 +225,7 @@ class _TiledAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bias: Tensor,
-        tiling: Tiling,
+        tiling: Tiling | Unfolding,
         dropout: _Dropout,
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, bias)
@@ -163,7 +242,7 @@ class _TiledAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
-        tiling: Tiling = ctx.tiling
+        tiling: Tiling | Unfolding = ctx.tiling
         accumulator = _accumulator(query)
         biases = tiling.biases(bias.to(accumulator))
         for_bias = ctx.needs_input_grad[3]
@@ -179,7 +258,8 @@ class _TiledAttention(torch.autograd.Function):
             grad_attention = (g @ v.mT).to(accumulator)
             (grad_logits,) = torch.autograd.grad(attention, logits, grad_attention)
             for (tiles, _), grad_bias in zip(biases, grad_biases, strict=for_bias):
-                grad_bias[block[1]] += grad_logits[tiles].sum((0, 2, 3))[:, None, None]
+                shared = grad_bias[block[1]]
+                shared += grad_logits[tiles].sum_to_size(shared.shape)
             tiling.add_windows(attention.detach().to(g.dtype).mT @ g, grad_value[block])
             grad_logits = grad_logits.to(q.dtype)
             tiling.write_queries(grad_logits @ k, grad_query[block])
@@ -206,7 +286,7 @@ def _accumulator(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _blocks(query: Tensor, tiling: Tiling) -> Iterator[Block]:
+def _blocks(query: Tensor, tiling: Tiling | Unfolding) -> Iterator[Block]:
     """Whole images if one fits, else some heads of one image."""
     batch, heads = query.shape[:2]
     budget = LOGITS_CPU if query.device.type == "cpu" else LOGITS_GPU
