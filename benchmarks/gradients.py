@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ablate_kit.gradients.monitor import GradientMonitor
 from detector.config import preset
+from detector.data.letterbox import GRAY
 from detector.data.shapes import Shapes
 from detector.data.training import EpochSampler, Target, TrainingSet, loader
 from detector.network.model import HybridDetector
@@ -171,7 +172,7 @@ def _attached(monitor: GradientMonitor | None) -> Iterator[None]:
 
 
 def _batch(size: int, count: int) -> tuple[Tensor, list[Target]]:
-    data = TrainingSet(Shapes(count, seed=1, split=0), size, (128, 128, 128), seed=0)
+    data = TrainingSet(Shapes(count, seed=1, split=0), size, GRAY, seed=0)
     batches = loader(data, EpochSampler(count), batch_size=count)
     images, targets = next(iter(batches))
     return images, targets

@@ -87,7 +87,7 @@ def letterbox(image: Pixels, size: int, fill: Color) -> tuple[Tensor, Placement]
         align_corners=False,
         antialias=True,
     )
-    square = torch.tensor(fill).view(3, 1, 1).repeat(1, size, size)
+    square = torch.tensor(fill, dtype=torch.float32).view(3, 1, 1).repeat(1, size, size)
     square[
         :,
         placement.top : placement.top + new_height,

@@ -72,17 +72,6 @@ def test_a_process_for_each_device_changes_no_byte(study: Study) -> None:
     assert contents(study("one")) == contents(study("two", Placement(("cpu", "cpu"))))
 
 
-@pytest.mark.gpu
-def test_several_gpus_change_no_byte(study: Study) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    count = torch.cuda.device_count()
-    devices = tuple(f"cuda:{i % count}" for i in range(max(2, count)))
-    assert contents(study("one", Placement(("cuda:0",)))) == contents(
-        study("all", Placement(devices))
-    )
-
-
 def test_batches_that_are_done_are_not_run_again(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,231 @@
+"""What is said of the CPU holds on a GPU: the same tests on both."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ablate_kit.ablations.ablation import Ablation, Edit, Noise, Random
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.heads import heads_each
+from ablate_kit.ablations.layers import layers
+from ablate_kit.ablations.zeros import component
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.gradients.diagnose import diagnose
+from ablate_kit.gradients.monitor import GradientMonitor
+from ablate_kit.models.adapter import Adapter, ImageDetections
+from ablate_kit.models.detect import inference
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.api import Placement, open_sweep, run
+from ablate_kit.sweeps.passes import Passes
+from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.run import sweep
+from ablate_kit.sweeps.variant import Variant
+from detector.config import preset
+from detector.data.letterbox import GRAY
+from detector.data.shapes import Shapes
+from detector.data.training import EpochSampler, TrainingSet, loader
+from detector.network.model import HybridDetector
+from detector.training.criterion import LossSettings, criterion
+from detector.training.devices import current_device, to_device
+
+DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
+RULES = [
+    {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
+    {"kind": "heads-mean", "pattern": "decoder.layers.1.self_attn", "heads": [0], "images": 3},
+    {"kind": "channels", "patterns": ["decoder.layers.0.ffn.fc1"], "channels": [3], "to": "mean"},
+]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param != "cpu" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return str(request.param)
+
+
+@pytest.fixture(params=["hybrid", "detr", "rt_detr_v2"])
+def path(request: pytest.FixtureRequest, folders: Callable[[str], Path], hybrid: Path) -> Path:
+    return hybrid if request.param == "hybrid" else folders(request.param)
+
+
+def opened(path: Path, device: str) -> tuple[Adapter, list[Variant]]:
+    """A model with cuts early and late in it, drawn and noisy ones included."""
+    with open_checkpoint(path) as checkpoint:
+        adapter = open_adapter(checkpoint, device=device)
+        shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+        found = attentions(checkpoint.tensors, checkpoint.config)
+    own = [one for one in found if "decoder" in one.prefix and "self_attn" in one.prefix]
+    base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
+    weight = next(n for n in shapes if n.startswith(f"{base}.1.") and n.endswith("fc1.weight"))
+    early = [n for n in shapes if "backbone" in n and n.endswith("weight") and len(shapes[n]) == 4]
+    cuts = [
+        *heads_each(own[-1:])[:2],
+        *layers(shapes, base, "self_attn", "progressive", "model"),
+        Ablation("drawn", "units", (Edit(weight, Random(50, 0, 0)),)),
+        Ablation("noisy", "noise", (Edit(weight, factor=1.0, noise=Noise(0.3, 0, 0)),)),
+        component([early[-1]], "backbone"),
+    ]
+    return adapter, [Variant.of(one) for one in cuts]
+
+
+def detections(
+    adapter: Adapter, variants: Sequence[Variant], **options: Any
+) -> tuple[list[ImageDetections], list[str]]:
+    """Of two batches of two images."""
+    shapes = Shapes(4, seed=3, size=96)
+    images = [adapter.prepare(shapes.image(i)) for i in range(4)]
+    with Passes(adapter, **options) as passes:
+        rows = [passes.run(images[i : i + 2], variants) for i in (0, 2)]
+    return [one for batch in rows for row in batch for one in row], passes.notes
+
+
+def equal(one: ImageDetections, other: ImageDetections) -> bool:
+    names = ("boxes", "scores", "labels", "queries")
+    return all(np.array_equal(getattr(one, k), getattr(other, k)) for k in names)
+
+
+def test_replay_is_the_full_run_to_the_bit(path: Path, device: str) -> None:
+    adapter, variants = opened(path, device)
+    replayed, notes = detections(adapter, variants)
+    full, _ = detections(adapter, variants, replay=False)
+    again, _ = detections(adapter, variants, replay=False)
+    assert notes == []
+    assert all(map(equal, full, again)), "the model does not repeat itself"
+    assert all(map(equal, replayed, full))
+    changed = [not equal(full[0], full[2 * i + 2]) for i in range(len(variants))]
+    assert all(changed)
+
+
+def test_without_deterministic_kernels_replay_agrees(path: Path, device: str) -> None:
+    adapter, variants = opened(path, device)
+    replayed, _ = detections(adapter, variants, deterministic=False)
+    full, _ = detections(adapter, variants, replay=False)
+    for one, other in zip(replayed, full, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_a_model_gives_on_a_device_what_it_gives_on_the_cpu(path: Path, device: str) -> None:
+    one, _ = opened(path, device)
+    here, _ = opened(path, "cpu")
+    shapes = Shapes(2, seed=3, size=96)
+    inputs = [here.prepare(shapes.image(i)) for i in range(2)]
+    batch = {name: torch.cat([p.inputs[name] for p in inputs]) for name in inputs[0].inputs}
+    found = []
+    for adapter in (one, here):
+        with inference(adapter.module):
+            outputs = adapter.forward(batch)
+        boxes, logits = ("boxes", "logits") if path.is_file() else ("pred_boxes", "logits")
+        found.append((outputs[boxes].cpu(), outputs[logits].cpu()))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_a_data_set_evaluates_on_a_device_as_on_the_cpu(repository: Path, device: str) -> None:
+    numbers = []
+    for where in (device, "cpu"):
+        model = repository / "detector/zoo/shapes_tiny/model.safetensors"
+        adapter, variants = opened(model, where)
+        done = sweep(adapter, Shapes(12, seed=3), variants[:2])
+        assert done.notes == []
+        numbers.append([one.evaluation.overall for one in done.results])
+    for one, other in zip(*numbers, strict=True):
+        assert one["AP"] == pytest.approx(other["AP"], abs=0.01)
+        assert one["AP50"] == pytest.approx(other["AP50"], abs=0.02)
+    assert numbers[0][0]["AP"] > 0.5
+
+
+def recipe_of(hybrid: Path) -> dict[str, Any]:
+    return {
+        "model": {"checkpoint": str(hybrid)},
+        "data": {"kind": "shapes", "limit": 5},
+        "ablations": RULES,
+        "evaluation": {"batch_size": 2, "resamples": 20},
+    }
+
+
+def contents(folder: Path) -> Mapping[str, bytes]:
+    """All but the note of what did not go as planned."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("notes.json", ".lock")
+    }
+
+
+def test_two_processes_on_a_device_change_no_byte(
+    hybrid: Path, tmp_path: Path, device: str
+) -> None:
+    """Nor does one that is killed and goes on. Means are those of the device."""
+    recipe = SweepRecipe.model_validate(recipe_of(hybrid))
+    run(recipe, tmp_path / "one", Placement((device,)))
+    run(recipe, tmp_path / "two", Placement((device, device)))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_killed_sweep_on_a_device_goes_on_to_the_same_bytes(
+    repository: Path, hybrid: Path, tmp_path: Path, device: str
+) -> None:
+    values = recipe_of(hybrid)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    killed = subprocess.run(
+        [sys.executable, repository / "tests" / "attacks" / "stopped.py", "SIGKILL", "2",
+         "ablate_kit.sweeps.detection_files:UnfinishedBatches.add",
+         "sweep", file, "-o", tmp_path / "cut", "--device", device],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    recipe = SweepRecipe.model_validate(values)
+    run(recipe, tmp_path / "cut", Placement((device,)))
+    run(recipe, tmp_path / "whole", Placement((device,)))
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_means_are_those_of_the_device_that_variants_run_on(hybrid: Path, device: str) -> None:
+    recipe = SweepRecipe.model_validate(recipe_of(hybrid))
+    digests = []
+    for devices in ((device,), (device, device)):
+        with open_sweep(recipe, Placement(devices)) as opened_sweep:
+            digests.append([one.digest for one in opened_sweep.ablations])
+    assert digests[0] == digests[1]
+
+
+def test_the_monitor_measures_on_a_device(device: str) -> None:
+    """Against the same numbers, taken one by one."""
+    config = preset("tiny").replace(
+        num_classes=8, image_size=96, widths=[16, 32, 32, 32], d_model=32, queries=12
+    )
+    place = torch.device(device)
+    model = HybridDetector(config, seed=1).to(place).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    data = TrainingSet(Shapes(2, seed=1, size=96), 96, GRAY, seed=0)
+    images, targets = next(iter(loader(data, EpochSampler(2), batch_size=2)))
+    images, targets = to_device(images, place), to_device(targets, place)
+    named = dict(model.named_parameters())
+    norms: dict[str, list[float]] = {name: [] for name in named}
+    begun = {name: p.detach().cpu().double().clone() for name, p in named.items()}
+    with current_device(place), GradientMonitor(model, optimizer, interval=3) as monitor:
+        for step in range(7):
+            optimizer.zero_grad()
+            out = model(images, targets, torch.Generator().manual_seed(step))
+            criterion(out, targets, LossSettings())["loss"].backward()
+            for name, p in named.items():
+                norms[name].append(0.0 if p.grad is None else p.grad.double().norm().item())
+            optimizer.step()
+    tensors = {one.name: one for one in diagnose(monitor.measured()).tensors}
+    assert tensors.keys() <= named.keys()
+    assert len(tensors) > 100
+    for name, one in tensors.items():
+        assert one.grad_norm_max == pytest.approx(max(norms[name]), rel=1e-4, abs=1e-7), name
+        change = (named[name].detach().cpu().double() - begun[name]).abs().max().item()
+        assert one.change_max == pytest.approx(change, rel=1e-3, abs=1e-7), name
