@@ -142,7 +142,12 @@ def _deformable(quick: bool) -> Iterator[Case]:
 
         def convolve(value: Tensor, offset_mask: Tensor, groups: int = groups) -> Tensor:
             return dcnv4(
-                value, offset_mask, groups=groups, offset_scale=0.1, grid_scale=0.1, compiled=False
+                value,
+                offset_mask,
+                groups=groups,
+                offset_scale=0.1,
+                grid_scale=0.1,
+                implementation="bags",
             )
 
         def convolve_peer(value: Tensor, offset_mask: Tensor, groups: int = groups) -> Tensor:

@@ -16,9 +16,9 @@ def tf32(enabled: bool) -> Iterator[None]:
     """
     backends: tuple[Any, ...] = (
         torch.backends.cuda.matmul,
-        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
         torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-        torch.backends.cudnn.rnn,  # type: ignore[attr-defined]
+        torch.backends.cudnn.rnn,
     )
     before = [backend.fp32_precision for backend in backends]
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32

@@ -7,15 +7,19 @@ with rows and bags exchanged, after one sort of the samples by pixel: no two add
 both directions are deterministic.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from detector.network.ops.compiling import run_compiled
 from detector.network.ops.corners import Corners, Maps, Places
+from detector.network.ops.gathering import gathered_sum
+
+Implementation = Literal["bags", "gather"]
 
 # Samples computed at once; each needs about a hundred bytes. On the CPU temporaries near the
 # cache's size are fastest, a GPU wants few, large kernels.
@@ -24,7 +28,12 @@ SAMPLES_GPU = 1 << 23
 
 
 def bilinear_sum(
-    value: Tensor, shapes: Sequence[tuple[int, int]], x: Tensor, y: Tensor, weight: Tensor
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    implementation: Implementation | None = None,
 ) -> Tensor:
     """Sum over maps m and points p of weight * (map m, bilinearly sampled at (x, y)).
 
@@ -38,11 +47,17 @@ def bilinear_sum(
         x: (B, N, groups, maps, points) in pixels; whole numbers are pixel centers.
         y: shaped like ``x``.
         weight: shaped like ``x``.
+        implementation: "bags" as above, the same bits each time; "gather" as it is usually written,
+            compiled on a GPU, where the gradient of ``value`` is then added atomically. By default
+            what :func:`automatic` chooses.
 
     Returns:
         (B, N, groups, d) with the dtype of ``value``.
     """
     _check(value, shapes, x, y, weight)
+    if value.numel() and x.numel() and (implementation or automatic(value)) == "gather":
+        run = run_compiled if value.is_cuda else _plainly
+        return run(gathered_sum, value, tuple(shapes), x, y, weight)
     dtype = torch.promote_types(torch.promote_types(value.dtype, x.dtype), torch.float32)
     maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
     tensors = [maps, *(tensor.to(dtype).flatten(3) for tensor in (x, y, weight))]
@@ -55,6 +70,15 @@ def bilinear_sum(
     if apart:
         out = out.view(*value.shape[::2], *out.shape[1::2]).transpose(1, 2)
     return out.to(value.dtype)
+
+
+def automatic(value: Tensor) -> Implementation:
+    """The one place where the implementation is chosen."""
+    return "bags"
+
+
+def _plainly(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    return function(*arguments)
 
 
 class _BilinearSum(torch.autograd.Function):

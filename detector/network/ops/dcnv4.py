@@ -2,11 +2,14 @@
 
 from functools import cache, partial
 from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from detector.network.ops.bilinear import bilinear_sum
+
+Implementation = Literal["package", "bags", "gather"]
 
 
 def dcnv4(
@@ -17,7 +20,7 @@ def dcnv4(
     kernel: int = 3,
     offset_scale: float = 1.0,
     grid_scale: float = 1.0,
-    compiled: bool = True,
+    implementation: Implementation | None = None,
 ) -> Tensor:
     """Every pixel sums kernel x kernel bilinear samples around itself, with its own weights.
 
@@ -38,24 +41,20 @@ def dcnv4(
         kernel: odd.
         offset_scale: multiplies the learned offsets.
         grid_scale: multiplies the taps' regular distances.
-        compiled: use the DCNv4 package's kernel where it is installed and computes the same.
+        implementation: "package", the DCNv4 package's kernel, or one of :func:`bilinear_sum`'s. By
+            default the package's where it is installed and computes the same.
 
     Returns:
         (B, H, W, C) with the dtype of ``value``.
     """
     _check(value, offset_mask, groups, kernel)
     batch, height, width, channels = value.shape
-    module = _package() if compiled and value.is_cuda else None
-    if module is not None and offset_scale == grid_scale:
-        dtype = _kernel_dtype(value, offset_mask)
-        pixels, learned = value.to(dtype).contiguous(), offset_mask.to(dtype).contiguous()
-        if _fits(module, pixels, learned, groups, kernel):
-            out: Tensor = module.DCNv4Function.apply(
-                pixels, learned, kernel, kernel, 1, 1, kernel // 2, kernel // 2, 1, 1,
-                groups, channels // groups, offset_scale, batch, 0,
-            )  # fmt: skip
-            return out.to(value.dtype)
-
+    if implementation in (None, "package"):
+        out = _by_package(value, offset_mask, groups, kernel, offset_scale, grid_scale)
+        if out is not None:
+            return out
+        if implementation is not None:
+            raise ValueError("the DCNv4 package is not installed, or does not compute this")
     taps = kernel * kernel
     learned = offset_mask[..., : 3 * groups * taps].unflatten(-1, (groups, 3 * taps)).flatten(1, 2)
     # Coordinates of half precision could not tell the pixels of a large map apart.
@@ -70,9 +69,35 @@ def dcnv4(
     out = bilinear_sum(
         value.reshape(batch, height * width, groups, channels // groups),
         [(height, width)],
-        *(tensor.unsqueeze(3) for tensor in (x, y, weights)),
+        x.unsqueeze(3),
+        y.unsqueeze(3),
+        weights.unsqueeze(3),
+        None if implementation == "package" else implementation,
     )
     return out.reshape(value.shape)
+
+
+def _by_package(
+    value: Tensor,
+    offset_mask: Tensor,
+    groups: int,
+    kernel: int,
+    offset_scale: float,
+    grid_scale: float,
+) -> Tensor | None:
+    module = _package() if value.is_cuda else None
+    if module is None or offset_scale != grid_scale:
+        return None
+    dtype = _kernel_dtype(value, offset_mask)
+    pixels, learned = value.to(dtype).contiguous(), offset_mask.to(dtype).contiguous()
+    if not _fits(module, pixels, learned, groups, kernel):
+        return None
+    batch, _, _, channels = value.shape
+    out: Tensor = module.DCNv4Function.apply(
+        pixels, learned, kernel, kernel, 1, 1, kernel // 2, kernel // 2, 1, 1,
+        groups, channels // groups, offset_scale, batch, 0,
+    )  # fmt: skip
+    return out.to(value.dtype)
 
 
 @cache

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.network.ops.bilinear import bilinear_sum
+from detector.network.ops.bilinear import Implementation, bilinear_sum
 from detector.network.ops.host_values import constant
 
 
 def multi_scale_deformable_attention(
-    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+    implementation: Implementation | None = None,
 ) -> Tensor:
     """Weighted sum of values sampled at a few learned places of every level (Zhu et al. 2021).
 
@@ -23,6 +27,7 @@ def multi_scale_deformable_attention(
         shapes: (height, width) of each level.
         locations: (B, N, heads, levels, points, 2) as (x, y).
         weights: (B, N, heads, levels, points), already normalized.
+        implementation: see :func:`bilinear_sum`.
 
     Returns:
         (B, N, heads * d).
@@ -38,4 +43,4 @@ def multi_scale_deformable_attention(
     size = constant(sides, places.dtype, places.device)
     x = places[..., 0] * size[:, :1] - 0.5
     y = places[..., 1] * size[:, 1:] - 0.5
-    return bilinear_sum(value, shapes, x, y, weights).flatten(2)
+    return bilinear_sum(value, shapes, x, y, weights, implementation).flatten(2)

@@ -6,19 +6,16 @@ those the kernel visits whole blocks; inside, the mask leaves each query its own
 
 import warnings
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo import config as dynamo
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from detector.network.ops.compiling import run_compiled
+
 BLOCK = 128  # tokens of a block, torch's default
-FEWEST_CHANNELS = 16  # of a head: what the kernel's matrix products take
-# Each map size, type and direction has kernels of its own. Past its limit, 8 by default, torch
-# would compute the whole matrix of logits instead.
-MOST_KERNELS = 64
 
 
 def flex_neighborhood_attention(
@@ -37,19 +34,21 @@ def flex_neighborhood_attention(
         score = _score(spread.expand(batch, heads, height, *bias.shape[1:]).contiguous(), width)
     tokens = [tensor.flatten(2, 3).contiguous() for tensor in (query, key, value)]
     mask = _neighbors(height, width, kernel, str(query.device))
-    run: Any = _compiled() if query.is_cuda else flex_attention
-    with dynamo.patch(recompile_limit=MOST_KERNELS), warnings.catch_warnings():
-        # Off a GPU it is only for checks, and told so by its name alone.
-        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-        # The compiler asks every tensor for its gradient.
-        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-        out: Tensor = run(*tokens, score_mod=score, block_mask=mask, scale=1.0)
+    if query.is_cuda:
+        out: Tensor = run_compiled(
+            flex_attention, *tokens, score_mod=score, block_mask=mask, scale=1.0
+        )
+    else:
+        out = _eager(*tokens, score_mod=score, block_mask=mask)
     return out.unflatten(2, (height, width))
 
 
-@cache
-def _compiled() -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=False)
+def _eager(*tokens: Tensor, **modifications: Any) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        run: Any = flex_attention
+        return run(*tokens, scale=1.0, **modifications)
 
 
 def _score(bias: Tensor, width: int) -> Callable[..., Tensor]:

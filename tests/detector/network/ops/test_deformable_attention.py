@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detector.network.ops import bilinear
+from detector.network.ops.bilinear import Implementation
 from detector.network.ops.deformable_attention import multi_scale_deformable_attention
 
 SHAPES = [(2, 3), (4, 6), (7, 5)]
@@ -93,10 +94,13 @@ def test_equals_the_loop(
     torch.testing.assert_close(out, loop(value, shapes, locations, weights))
 
 
+@pytest.mark.parametrize("implementation", ["bags", "gather"])
 @pytest.mark.parametrize("queries", [3, 200])  # fewer and more samples than pixels
-def test_equals_grid_sample_with_all_gradients(queries: int) -> None:
+def test_equals_grid_sample_with_all_gradients(
+    queries: int, implementation: Implementation
+) -> None:
     value, locations, weights = tensors = inputs(2, SHAPES, queries)
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights)
+    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
     expected = grid_sampled(value, SHAPES, locations, weights)
     torch.testing.assert_close(out, expected)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
@@ -121,11 +125,12 @@ def test_a_pixel_center_gives_the_pixel() -> None:
     torch.testing.assert_close(out.flatten(), torch.arange(6.0))
 
 
+@pytest.mark.parametrize("implementation", ["bags", "gather"])
 @pytest.mark.parametrize("far", [-1.0, 2.0, 1e9, -math.inf])
-def test_samples_off_the_map_are_exactly_zero(far: float) -> None:
+def test_samples_off_the_map_are_exactly_zero(far: float, implementation: Implementation) -> None:
     value, locations, weights = tensors = inputs(1, SHAPES, 4)
     locations.data[..., 1] = far
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights)
+    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
     assert out.count_nonzero() == 0
     assert all(grad.count_nonzero() == 0 for grad in torch.autograd.grad(out.sum(), tensors))
 
@@ -184,10 +189,11 @@ def test_only_what_needs_a_gradient_gets_one() -> None:
     assert alone.equal(value.grad)
 
 
+@pytest.mark.parametrize("implementation", ["bags", "gather"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_follows_float32(dtype: torch.dtype) -> None:
+def test_half_precision_follows_float32(dtype: torch.dtype, implementation: Implementation) -> None:
     value, locations, weights = (tensor.detach().to(dtype) for tensor in inputs(1, SHAPES, 20))
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights)
+    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
     assert out.dtype == dtype
     expected = multi_scale_deformable_attention(
         value.float(), SHAPES, locations.float(), weights.float()
@@ -217,3 +223,38 @@ def test_refuses_shapes_that_do_not_fit() -> None:
         multi_scale_deformable_attention(value, SHAPES, locations[:, :, :, :2], weights)
     with pytest.raises(ValueError, match="must share one shape"):
         multi_scale_deformable_attention(value, SHAPES, locations, weights[:, :4])
+
+
+@pytest.mark.parametrize("implementation", ["bags", "gather"])
+def test_where_a_sample_is_unknown_its_sum_is_too(implementation: Implementation) -> None:
+    value, locations, weights = inputs(1, SHAPES, 4)
+    locations.data[0, 2, 1, 0, 0, 0] = math.nan
+    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
+    assert out.isnan().nonzero().tolist() == [[0, 2, channel] for channel in (3, 4, 5)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("implementation", ["bags", "gather"])
+def test_a_gpu_computes_what_the_cpu_does(
+    implementation: Implementation, dtype: torch.dtype, most: float
+) -> None:
+    """Locations stay in float32, as in the network."""
+    kinds = (dtype, torch.float32, dtype)
+    inexact = [
+        tensor.detach().to(kind) for tensor, kind in zip(inputs(2, SHAPES, 300), kinds, strict=True)
+    ]
+    results = []
+    for device, name in (("cuda", implementation), ("cpu", "bags")):
+        tensors = [
+            (tensor if device == "cuda" else tensor.double()).to(device).requires_grad_()
+            for tensor in inexact
+        ]
+        value, locations, weights = tensors
+        out = multi_scale_deformable_attention(value, SHAPES, locations, weights, name)
+        grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+        found = (out, *torch.autograd.grad(out, tensors, grad))
+        results.append([tensor.detach().cpu().double() for tensor in found])
+    for ours, exact in zip(*results, strict=True):
+        assert (ours - exact).norm() < most * exact.norm()
