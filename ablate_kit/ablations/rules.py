@@ -13,6 +13,7 @@ from ablate_kit.ablations import (
     retain,
     scale,
     skip,
+    together,
     units,
 )
 from ablate_kit.ablations.rule import Rule
@@ -40,6 +41,7 @@ RULES: tuple[type[Rule], ...] = (
     resample.HeadsResampled,
     scale.Scale,
     scale.Noisy,
+    together.Together,
 )
 
 KINDS: Registry[type[Rule]] = Registry(

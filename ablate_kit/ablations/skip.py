@@ -6,8 +6,9 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
-from ablate_kit.ablations.factors import of_module
+from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.rule import Patterns, Rule, RuleContext
+from ablate_kit.ablations.select import file_name
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
@@ -145,6 +146,18 @@ class Skip(Rule):
 
     kind: Literal["skip"] = "skip"
     patterns: Patterns
+    together: bool = False  # one variant without all of them
+    name: str | None = None  # of that one
 
     def make(self, source: RuleContext) -> list[Ablation]:
-        return skips(source.modules(self.patterns), source.checkpoint.tensors, source.anatomy)
+        tensors, anatomy = source.checkpoint.tensors, source.anatomy
+        modules = source.modules(self.patterns)
+        made = skips(modules, tensors, anatomy)
+        if not self.together:
+            if self.name:
+                raise UserError("name goes with together: true; each branch has its own")
+            return made
+        name = self.name or f"{file_name('+'.join(self.patterns))}-skip"
+        edits = tuple(edit for one in made for edit in one.edits)
+        factors: Factors = {"target": name, "count": len(made)}
+        return [Ablation(name, "skip", edits, factors=factors)]

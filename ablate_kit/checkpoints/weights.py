@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ablate_kit.errors import did_you_mean
+from detector.zoo import shipped
 
 from .archive import Archive, open_archive
 from .described import arguments, classes, config
@@ -156,9 +157,10 @@ class Checkpoint:
 def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
     """Open the checkpoint at ``path``: its usual weight set, or the one at place ``weights``.
 
-    Raises ``CheckpointError`` if the file is none, holds no weights, or has no set of that name.
+    ``builtin:shapes_tiny`` names the one that is shipped. Raises ``CheckpointError`` if the file is
+    none, holds no weights, or has no set of that name.
     """
-    path = Path(path)
+    path = shipped(Path(path))
     archive = open_archive(path)
     if archive.format == "sharded":
         path = archive.path.parent

@@ -79,6 +79,7 @@ def _sources(
 ) -> "list[tuple[CheckedSource, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
+    from ablate_kit.shipped import recipe_file
     from detector.training.data_sections import ShapesData, ShapesImages
     from detector.training.recipe import load_recipe
 
@@ -94,7 +95,7 @@ def _sources(
     if settings and recipe is None:
         raise UserError("--set changes a recipe; give one")
     if recipe is not None:
-        data = load_recipe(recipe, settings).data
+        data = load_recipe(recipe_file(recipe, "train"), settings).data
         if isinstance(data, ShapesData):
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
         return [(part.source(), part.limit) for part in data.parts()]

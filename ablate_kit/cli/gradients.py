@@ -152,10 +152,11 @@ def _by_recipe(
     device: str,
 ) -> "tuple[Training, dict[str, Any]]":
     from ablate_kit.models.hybrid_training import HybridTraining
+    from ablate_kit.shipped import recipe_file
     from detector.training.recipe import load_recipe
 
     changes = [f"training.{name}={value!r}" for name, value in given.items()]
-    recipe = load_recipe(path, [*settings, *changes])
+    recipe = load_recipe(recipe_file(path, "train"), [*settings, *changes])
     if dataset is None:
         dataset, _ = recipe.data.datasets()
     training = HybridTraining(recipe, dataset, device)

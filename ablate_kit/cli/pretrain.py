@@ -26,11 +26,13 @@ def pretrain(
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
     from ablate_kit.cli.train import Display
     from ablate_kit.models.device import check_device
+    from ablate_kit.shipped import recipe_file
     from detector.stopping import keeping
     from detector.training.classification import classification_trainer
     from detector.training.distributed import init_process_group, local_device
     from detector.training.pretrain_recipe import load_pretrain_recipe
 
+    recipe = recipe_file(recipe, "pretrain")
     loaded = load_pretrain_recipe(recipe, settings or [])
     own_device = local_device(device)
     check_device(own_device)

@@ -33,10 +33,12 @@ def retrain(
     from ablate_kit.retraining.report import FILES, write_report
     from ablate_kit.retraining.runs import finished, retrain_all
     from ablate_kit.retraining.summary import summary_table
+    from ablate_kit.shipped import recipe_file
     from detector.disk.lock import locked
     from detector.stopping import keeping
     from detector.training.distributed import refuse_several
 
+    recipe = recipe_file(recipe, "retrain")
     study, runs = load_retraining(recipe, settings or [])
     folder = output or Path("runs") / name_of(recipe)
     refuse_several("ablate retrain")

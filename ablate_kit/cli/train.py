@@ -43,12 +43,14 @@ def train(
     from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
     from ablate_kit.models.validation import evaluator
+    from ablate_kit.shipped import recipe_file
     from detector.data.dataset import has_objects, notes_on, sample
     from detector.stopping import keeping
     from detector.training.detection import detection_trainer
     from detector.training.distributed import init_process_group, local_device
     from detector.training.recipe import load_recipe
 
+    recipe = recipe_file(recipe, "train")
     if init and resume:
         raise UserError("--init begins a run and --resume goes on with one; give one of them")
     loaded = load_recipe(recipe, settings or [])

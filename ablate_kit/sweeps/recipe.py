@@ -14,16 +14,25 @@ from ablate_kit.ablations.controls import random_controls
 from ablate_kit.ablations.greedy import HeadsGreedy
 from ablate_kit.ablations.rule import Count, Natural, Rule, RuleContext
 from ablate_kit.ablations.rules import KINDS
+from ablate_kit.ablations.together import Together
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.models import own_code
+from ablate_kit.shipped import recipe_file
 from detector.training.data_sections import ImagesSection
 from detector.training.recipe_file import Given, Override, Section, read_recipe, validated
+from detector.zoo import BUILTIN
 
 if TYPE_CHECKING:
     Line = Rule
 else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
+
+
+_IMAGES = ("annotations", "images", "root", "classes")
+_FILES = {
+    "model": ("checkpoint", "framework", "class_names"), "data": _IMAGES, "reference": _IMAGES
+}  # fmt: skip
 
 
 class ModelSection(Section):
@@ -79,10 +88,18 @@ class SweepRecipe(Section):
 
     def _all(self, source: RuleContext) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
+        known: dict[str, Ablation] = {}
         for rule, made in self._counted(source):
             for ablation in rule.make(source) if made is None else made:
+                known.setdefault(ablation.name, ablation)
                 yield ablation
                 yield from random_controls(ablation, shapes, rule.null_cuts)
+        for rule in self.ablations:
+            if isinstance(rule, Together):
+                joint = rule.join(known)
+                known.setdefault(joint.name, joint)  # which a later line may join
+                yield joint
+                yield from random_controls(joint, shapes, rule.null_cuts)
 
     def _counted(self, source: RuleContext) -> list[tuple[Rule, list[Ablation] | None]]:
         """Each rule with what it makes; of one that repeats that, a repeat was counted.
@@ -115,9 +132,15 @@ class SweepRecipe(Section):
 def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides.
 
+    ``builtin:NAME`` is one that is shipped. Files that a recipe names are found from its folder;
+    those that an override names, from where we are.
+
     A recipe cannot name code that is run; whoever runs it can.
     """
+    path = recipe_file(path, "sweep")
     given = read_recipe(path, list(overrides), "model, data, ablations")
+    if path.is_file():  # and no pipe, which has no folder
+        _find_from(path, given)
     recipe = validated(SweepRecipe, given)
     where = given.where(("model", "framework"))
     own = (recipe.model.framework or "").partition(":")[0] == own_code.NAME
@@ -127,6 +150,26 @@ def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRec
             f"{recipe.model.framework}"
         )
     return recipe
+
+
+def _find_from(recipe: Path, given: Given) -> None:
+    """Puts the recipe's folder before the files that it names itself."""
+    for section, keys in _FILES.items():
+        values = given.values.get(section) or {}
+        for key in keys if isinstance(values, dict) else ():
+            place, named = given.where((section, key)), values.get(key)
+            if not isinstance(named, str) or not place.startswith(f"{recipe}:"):
+                continue
+            framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
+            if not name or name.startswith(BUILTIN) or framework == own_code.NAME:
+                continue
+            found = recipe.parent / name
+            if not found.exists() and Path(name).exists():
+                raise UserError(
+                    f"{place}: no {found}: a recipe's files are found from its own folder. To mean "
+                    f"{name} from here, give --set {section}.{key}={named}"
+                )
+            values[key] = f"{framework}{colon}{found}"
 
 
 class _OneLine(Section):
