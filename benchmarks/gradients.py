@@ -1,21 +1,24 @@
 """What watching the gradients costs, against no monitor and against a naive one, in one run.
 
-    python benchmarks/gradients.py [--preset thesis] [--batch-size 1] [--steps 3] [--rounds 3]
+    python benchmarks/gradients.py [--device cuda] [--preset thesis] [--batch-size 1] [--steps 3]
+                                   [--rounds 3]
 
-Time is CPU time of this process, so that others on the machine do not count; each round takes
-every kind of step in turn, and ratios are medians over the rounds. "naive" keeps a record per
-parameter and step with one ``.item()`` per statistic and full copies of the weights on the CPU: the
-usual way, and the thesis notebook's. Memory is what each monitor holds, its tensors and records.
+Time is CPU time of this process, so that others on the machine do not count, or that of a GPU that
+has done all that it was given; each round takes every kind of step in turn, and ratios are medians
+over the rounds. "naive" keeps a record per parameter and step with one ``.item()`` per statistic
+and full copies of the weights on the CPU: the usual way, and the thesis notebook's. Memory is what
+each monitor holds, its tensors and records.
 """
 
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+from clock import Clock
 from torch import Tensor, nn
 
 from ablate_kit.gradients.monitor import GradientMonitor
@@ -25,6 +28,7 @@ from detector.data.shapes import Shapes
 from detector.data.training import EpochSampler, Target, TrainingSet, loader
 from detector.network.model import HybridDetector
 from detector.training.criterion import LossSettings, criterion
+from detector.training.devices import current_device, fork_rng, to_device
 
 
 class Naive:
@@ -71,22 +75,72 @@ class Naive:
         return (copies + records) / 1e6, records / max(steps, 1) / 1e6
 
 
+@dataclass(frozen=True)
+class Row:
+    """A step with one monitor, or none: seconds are medians."""
+
+    monitor: str
+    step_seconds: float
+    alone_seconds: float  # of the monitor's own work
+    share: float  # of that in a step without a monitor
+    held_mb: float
+    growth_mb: float  # in 1000 steps
+
+
+@dataclass(frozen=True)
+class Options:
+    device: str = "cpu"
+    preset: str = "thesis"
+    image_size: int | None = None
+    batch_size: int = 1
+    steps: int = 3  # per round and kind
+    rounds: int = 3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--preset", default="thesis")
     parser.add_argument("--image-size", type=int, default=None)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3, help="per round and kind")
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = Options(**vars(parser.parse_args()))
     torch.set_num_threads(1)
+    gpu = torch.device(options.device).type == "cuda"
+    on = torch.cuda.get_device_name(options.device) if gpu else "1 thread, CPU seconds"
+    model = _model(options)
+    elements = sum(p.numel() for p in model.parameters())
+    print(
+        f"torch {torch.__version__}, {on}; {options.preset}, {elements:,} elements in "
+        f"{len(list(model.parameters()))} tensors, {model.config.image_size} px, batch "
+        f"{options.batch_size}; seconds a step"
+    )
+    heads = ("step", "alone", "share", "MB held", "MB/1000 steps")
+    print(f"{'monitor':8}" + "".join(f"{head:>14}" for head in heads))
+    found = rows(options)
+    for row in found:
+        print(
+            f"{row.monitor:8}{row.step_seconds:14.3f}{row.alone_seconds:14.4f}"
+            f"{row.share:14.2%}{row.held_mb:14.1f}{row.growth_mb:14.1f}"
+        )
+    ours, naive = found[1:]
+    print(f"naive over ours: {naive.alone_seconds / ours.alone_seconds:.1f} times the time")
+
+
+def rows(options: Options) -> list[Row]:
+    """No monitor, ours, the naive one."""
+    device = torch.device(options.device)
+    with current_device(device), fork_rng(device):
+        return _rows(options, device)
+
+
+def _rows(options: Options, device: torch.device) -> list[Row]:
     torch.manual_seed(0)
-    config = preset(options.preset).replace(num_classes=len(Shapes.classes))
-    if options.image_size:
-        config = config.replace(image_size=options.image_size)
-    model = HybridDetector(config).train()
+    clock = Clock(device)
+    model = _model(options).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    images, targets = _batch(config.image_size, options.batch_size)
+    images, targets = to_device(_batch(model.config.image_size, options.batch_size), device)
     monitor, naive = GradientMonitor(model, optimizer, interval=10), Naive(model)
 
     def step(watch: Callable[[], object] = lambda: None) -> None:
@@ -102,55 +156,59 @@ def main() -> None:
 
     step()  # warms up, and makes the optimizer's state
     kinds: dict[str, Callable[[], None]] = {"none": step, "ours": step, "naive": with_naive}
-    rounds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(options.rounds):
         for kind, run in kinds.items():
             with _attached(monitor if kind == "ours" else None):
-                start = time.process_time()
+                start = clock()
                 for _ in range(options.steps):
                     run()
-                rounds[kind].append((time.process_time() - start) / options.steps)
+                taken[kind].append((clock() - start) / options.steps)
     # The monitors alone, without the step's own noise.
-    alone = _alone(monitor, naive, optimizer, options.steps)
-    elements = sum(p.numel() for p in model.parameters())
-    tensors = sum(1 for _ in model.parameters())
-    print(
-        f"torch {torch.__version__}, 1 thread; {options.preset}, {elements:,} elements in "
-        f"{tensors} tensors, {config.image_size} px, batch {options.batch_size}; CPU seconds a step"
-    )
-    base = statistics.median(rounds["none"])
+    alone = {"none": 0.0, **_alone(monitor, naive, optimizer, options.steps, clock)}
+    base = statistics.median(taken["none"])
     held, growth = naive.megabytes()
-    rows = (
-        ("none", 0.0, 0.0, 0.0),
-        ("ours", alone["ours"], _megabytes(monitor), 0.0),
-        ("naive", alone["naive"], held, growth),
-    )
-    heads = ("step", "alone", "share", "MB held", "MB/1000 steps")
-    print(f"{'monitor':8}" + "".join(f"{head:>14}" for head in heads))
-    for kind, seconds, megabytes, more in rows:
-        print(
-            f"{kind:8}{statistics.median(rounds[kind]):14.3f}{seconds:14.4f}"
-            f"{seconds / base:14.2%}{megabytes:14.1f}{1000 * more:14.1f}"
+    memory = {"none": (0.0, 0.0), "ours": (_megabytes(monitor), 0.0), "naive": (held, growth)}
+    return [
+        Row(
+            kind,
+            statistics.median(taken[kind]),
+            alone[kind],
+            alone[kind] / base,
+            memory[kind][0],
+            1000 * memory[kind][1],
         )
-    print(f"naive over ours: {alone['naive'] / alone['ours']:.1f} times the time")
+        for kind in kinds
+    ]
+
+
+def _model(options: Options) -> HybridDetector:
+    config = preset(options.preset).replace(num_classes=len(Shapes.classes))
+    if options.image_size:
+        config = config.replace(image_size=options.image_size)
+    return HybridDetector(config, seed=0)
 
 
 def _alone(
-    monitor: GradientMonitor, naive: Naive, optimizer: torch.optim.Optimizer, steps: int
+    monitor: GradientMonitor,
+    naive: Naive,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    clock: Clock,
 ) -> dict[str, float]:
     """Seconds per step of each monitor's own work: median, fetching included."""
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(max(steps, 2)):
-        start = time.process_time()
+        start = clock()
         for _ in range(monitor.interval):
             monitor._before(optimizer, (), {})
             monitor._after(optimizer, (), {})
-        ours.append((time.process_time() - start) / monitor.interval)
-        start = time.process_time()
+        ours.append((clock() - start) / monitor.interval)
+        start = clock()
         naive.gradients()
         naive.weights()
-        theirs.append(time.process_time() - start)
+        theirs.append(clock() - start)
     return {"ours": statistics.median(ours), "naive": statistics.median(theirs)}
 
 

@@ -1,10 +1,12 @@
 """Time sweeps against the naive loop over the same variants, in one run.
 
     python benchmarks/sweep.py [--only detr-encoder] [--images 2] [--threads 1] [--naive 4]
+    python benchmarks/sweep.py --device cuda
     python benchmarks/sweep.py --deimv2 FOLDER --annotations FILE --images-folder FOLDER
 
 Both sides run the same prepared batch through the same model and decode every output; no disk is
-involved, and every output is held against the other side's, bit for bit. Times are of the CPU.
+involved, and every output is held against the other side's, bit for bit. Times are of the CPU, or
+of a GPU that has done all that it was given.
 
 The bound is what the skipped share of compute allows: the naive loop's time over what is left of it
 when each pass costs only its share after the first use of what its variant changes. One unmodified
@@ -12,10 +14,12 @@ pass and all decoding are on both sides. The plan is made before; it costs three
 data set.
 
 Every naive pass costs the same, so `--naive 4` times four of them and scales; the row says so.
+On a GPU a last column tells what deterministic kernels cost: a full pass with them over one
+without.
 """
 
 import argparse
-import time
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from clock import Clock, peak_mib
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ablate_kit.ablations.ablation import Ablation
@@ -33,6 +38,7 @@ from ablate_kit.ablations.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import Group, groups, prepared_batches
+from ablate_kit.models.detect import device_of, inference
 from ablate_kit.models.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.passes import Passes
@@ -41,7 +47,7 @@ from ablate_kit.sweeps.trace import Call, Trace
 from ablate_kit.sweeps.variant import Variant
 from detector.config import preset
 from detector.data.coco import Coco
-from detector.data.dataset import limit
+from detector.data.dataset import Dataset, limit
 from detector.data.shapes import Shapes
 from detector.network.model import HybridDetector
 
@@ -54,8 +60,60 @@ class Case:
     batch: list[Any]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One case, measured.
+
+    Attributes:
+        naive_seconds: of all variants, each in full; scaled where only some were timed.
+        bound: what ``ratio`` could be at most, by the share of compute that is skipped.
+        equal: whether every detection of every timed variant is the same, bit for bit.
+        peak_mib: of the GPU while it swept, or of this process so far.
+        deterministic: time of a full pass with deterministic kernels over one without.
+    """
+
+    model: str
+    device: str
+    images: int
+    variants: int
+    naive_seconds: float
+    replay_seconds: float
+    ratio: float
+    bound: float
+    equal: bool
+    peak_mib: float
+    timed: int
+    deterministic: float
+    notes: Sequence[str]
+
+
+COLUMNS = ("images", "variants", "naive s", "sweep s", "ratio", "bound", "of it", "equal", "MiB")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of what is measured.
+
+    Attributes:
+        images: in the batch; ``size``: of DETR's images, in pixels.
+        only: cases whose name starts with this.
+        naive: full passes that are timed, and scaled to all variants; None: one of each.
+        deimv2: a folder of Hugging Face's; ``annotations``, ``images_folder``: COCO's, else shapes.
+    """
+
+    device: str = "cpu"
+    images: int = 8
+    size: int = 640
+    only: str = ""
+    naive: int | None = None
+    deimv2: Path | None = None
+    annotations: Path | None = None
+    images_folder: Path | None = None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=8, help="in the batch")
     parser.add_argument("--size", type=int, default=640, help="of DETR's images, pixels")
     parser.add_argument("--threads", type=int, default=1)
@@ -66,17 +124,45 @@ def main() -> None:
     parser.add_argument("--deimv2", type=Path)
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images-folder", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} threads; CPU time, decoding included")
-    header = ("images", "variants", "naive s", "sweep s", "ratio", "bound", "of it")
-    print(" " * 14 + "".join(f" {one:>8}" for one in header), flush=True)
+    given = vars(parser.parse_args())
+    threads = given.pop("threads")
+    torch.set_num_threads(threads)
+    options = Options(**given)
+    gpu = torch.device(options.device).type == "cuda"
+    on = torch.cuda.get_device_name(options.device) if gpu else f"{threads} threads; CPU time"
+    print(f"torch {torch.__version__}, {on}, decoding included")
+    print(" " * 14 + "".join(f" {one:>8}" for one in COLUMNS), flush=True)
+    for row in rows(options):
+        print(told(row), flush=True)
+        assert row.equal, f"{row.model}: not bit for bit"
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """One row after the other, as they are measured."""
     for name, make in _cases(options):
         if name.startswith(options.only):
-            _report(make(), options.naive)
+            yield _measured(make(), options.naive)
 
 
-def _cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case]]]:
+def told(row: Row) -> str:
+    cells = (
+        f"{row.images:8}",
+        f"{row.variants:8}",
+        f"{row.naive_seconds:8.2f}",
+        f"{row.replay_seconds:8.2f}",
+        f"{row.ratio:8.1f}",
+        f"{row.bound:8.1f}",
+        f"{row.ratio / row.bound:8.0%}",
+        f"{'yes' if row.equal else 'NO':>8}",
+        f"{row.peak_mib:8.0f}",
+    )
+    said = [] if row.timed > row.variants else [f"naive: {row.timed} passes timed, scaled"]
+    if row.device != "cpu":
+        said.append(f"deterministic {row.deterministic:.2f}x")
+    return f"{row.model:14} " + " ".join(cells) + "".join(f"  {one}" for one in said)
+
+
+def _cases(options: Options) -> Iterator[tuple[str, Callable[[], Case]]]:
     for part in ("decoder", "encoder", "layers"):
         yield f"detr-{part}", lambda part=part: _detr(part, options)  # type: ignore[misc]
     yield "hybrid", lambda: _hybrid(options)
@@ -84,45 +170,70 @@ def _cases(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Case
         yield "deimv2", lambda: _deimv2(options)
 
 
-def _report(case: Case, sampled: int | None) -> None:
+def _measured(case: Case, sampled: int | None) -> Row:
+    device = device_of(case.adapter.module)
+    clock = Clock(device)
     variants = [Variant.of(one) for one in case.ablations]
-    (group,) = groups(case.batch)
+    (group,) = [one.on(device) for one in groups(case.batch)]
     with Passes(case.adapter, verify=False) as passes:
         plan = passes.look(case.batch, variants)  # plans, once for a whole data set, and warms up
-        assert not passes.notes, passes.notes
-        swept, seconds = _timed(lambda: passes.run(case.batch, variants))
-    assert passes.trace
-    assert plan
+        passes.run(case.batch, variants[:1])
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        swept, seconds = clock.of(lambda: passes.run(case.batch, variants))
+        peak = peak_mib(device)
     step = max(1, -(-len(variants) // (sampled or len(variants))))
     chosen = list(range(0, len(variants), step))
     with Passes(case.adapter, replay=False) as full:
         some = [variants[i] for i in chosen]
-        naive, naive_seconds = _timed(lambda: full.run(case.batch, some))
-        decode = _decode_seconds(case.adapter, group)
-        _retime(passes.trace, lambda: case.adapter.forward(group.inputs))
-    for one, other in zip([swept[0], *(swept[1 + i] for i in chosen)], naive, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert _equal(a, b), f"{case.name}: not bit for bit"
+        full.run(case.batch, some[:1])  # warms up what the plan's passes did not
+        naive, naive_seconds = clock.of(lambda: full.run(case.batch, some))
+        outputs = case.adapter.forward(group.inputs)
+        decode = min(
+            clock.of(lambda: case.adapter.decode(outputs, group.origins))[1] for _ in range(3)
+        )
+        if passes.trace:
+            _retime(passes.trace, lambda: case.adapter.forward(group.inputs), clock)
+    equal = all(
+        _equal(a, b)
+        for one, other in zip([swept[0], *(swept[1 + i] for i in chosen)], naive, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
     count = len(variants) + 1
     each = naive_seconds / len(naive)
-    shares_of = shares(passes.trace, plan)
-    left = len(plan.parts) + sum(share for *_, share in shares_of.values())
-    bound = count * each / (count * decode + left * (each - decode))
-    ratio = count * each / seconds
-    row = (
-        f"{len(case.batch):8}",
-        f"{len(variants):8}",
-        f"{count * each:8.1f}",
-        f"{seconds:8.1f}",
-        f"{ratio:8.1f}",
-        f"{bound:8.1f}",
-        f"{ratio / bound:8.0%}",
+    bound = 1.0
+    if passes.trace and plan:
+        shares_of = shares(passes.trace, plan)
+        left = len(plan.parts) + sum(share for *_, share in shares_of.values())
+        bound = count * each / (count * decode + left * (each - decode))
+    return Row(
+        case.name,
+        str(device),
+        len(case.batch),
+        len(variants),
+        count * each,
+        seconds,
+        count * each / seconds,
+        bound,
+        equal,
+        peak,
+        len(naive),
+        _deterministic(case.adapter, group, clock) if device.type == "cuda" else 1.0,
+        tuple(passes.notes),
     )
-    scaled = "" if len(chosen) == len(variants) else f"  naive: {len(naive)} passes timed, scaled"
-    print(f"{case.name:14} " + " ".join(row) + scaled, flush=True)
 
 
-def _retime(trace: Trace, run: Callable[[], Any]) -> None:
+def _deterministic(adapter: Adapter, group: Group, clock: Clock) -> float:
+    """Time of a full pass with deterministic kernels over one without: medians, in turn."""
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(7):
+        for chosen, seconds in times.items():
+            with inference(adapter.module, deterministic=chosen):
+                seconds.append(clock.of(lambda: adapter.forward(group.inputs))[1])
+    return statistics.median(times[True][1:]) / statistics.median(times[False][1:])
+
+
+def _retime(trace: Trace, run: Callable[[], Any], clock: Clock) -> None:
     """Gives every call of a trace the time that it takes when nobody watches its operations."""
     calls = list(_all(trace.root))
     for repeat in range(2):
@@ -130,14 +241,14 @@ def _retime(trace: Trace, run: Callable[[], Any]) -> None:
         began: list[tuple[int, float]] = []
 
         def before(module: Any, inputs: Any, seconds: Any = seconds, began: Any = began) -> None:
-            began.append((len(seconds), time.process_time()))
+            began.append((len(seconds), clock()))
             seconds.append(0.0)
 
         def after(
             module: Any, inputs: Any, output: Any, seconds: Any = seconds, began: Any = began
         ) -> None:
             place, start = began.pop()
-            seconds[place] = time.process_time() - start
+            seconds[place] = clock() - start
 
         hooks = (
             register_module_forward_pre_hook(before),
@@ -157,7 +268,7 @@ def _all(call: Call) -> Iterator[Call]:
         yield from _all(child)
 
 
-def _detr(part: str, options: argparse.Namespace) -> Case:
+def _detr(part: str, options: Options) -> Case:
     """DETR-R50 as published, with random weights."""
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
 
@@ -173,7 +284,8 @@ def _detr(part: str, options: argparse.Namespace) -> Case:
         module = DetrForObjectDetection(config).eval()
     size = {"height": options.size, "width": options.size}
     live = {name: (name,) for name in module.state_dict()}
-    adapter = TransformersAdapter(module, DetrImageProcessorPil(size=size, do_pad=False), live)
+    processor = DetrImageProcessorPil(size=size, do_pad=False)
+    adapter = TransformersAdapter(module, processor, live, options.device)
     tensors = module.state_dict()
     if part == "layers":
         ablations = layers(tensors, "model.decoder.layers", "encoder_attn", "progressive", "DETR")
@@ -186,12 +298,12 @@ def _detr(part: str, options: argparse.Namespace) -> Case:
     return Case(f"detr-{part}", adapter, ablations, _prepared(adapter, options.images))
 
 
-def _hybrid(options: argparse.Namespace) -> Case:
+def _hybrid(options: Options) -> Case:
     """The hybrid detector at thesis size: heads, layers and modules from neck to heads."""
     module = HybridDetector(preset("thesis"), seed=0)
     live = {name: (name,) for name in module.state_dict()}
     classes = tuple(f"class_{i}" for i in range(module.config.num_classes))
-    adapter = HybridAdapter(module, classes, live)
+    adapter = HybridAdapter(module, classes, live, options.device)
     tensors = module.state_dict()
     found = attentions(tensors, module.config.to_dict())
     own = [one for one in found if one.prefix.startswith("decoder.layers")]
@@ -204,15 +316,18 @@ def _hybrid(options: argparse.Namespace) -> Case:
     return Case("hybrid", adapter, ablations, _prepared(adapter, min(4, options.images)))
 
 
-def _deimv2(options: argparse.Namespace) -> Case:
+def _deimv2(options: Options) -> Case:
+    assert options.deimv2
     with open_checkpoint(options.deimv2) as checkpoint:
         found = attentions(checkpoint.tensors, checkpoint.config)
         ablations = heads_each([one for one in found if ".decoder." in one.prefix])
         for part in ("self_attn", "encoder_attn", "mlp"):
             base = "model.decoder.layers"
             ablations += layers(checkpoint.tensors, base, part, "progressive", "deimv2")
-        adapter = open_adapter(checkpoint, trust_remote_code=True)
-    dataset = limit(Coco(options.annotations, options.images_folder), options.images)
+        adapter = open_adapter(checkpoint, trust_remote_code=True, device=options.device)
+    dataset: Dataset = Shapes(options.images, seed=3)
+    if options.annotations and options.images_folder:
+        dataset = limit(Coco(options.annotations, options.images_folder), options.images)
     (prepared,) = prepared_batches(adapter, dataset, [len(dataset)])
     return Case("deimv2", adapter, ablations, prepared)
 
@@ -220,17 +335,6 @@ def _deimv2(options: argparse.Namespace) -> Case:
 def _prepared(adapter: Adapter, images: int) -> list[Any]:
     shapes = Shapes(images, seed=3, size=256)
     return [adapter.prepare(shapes.image(i)) for i in range(images)]
-
-
-def _decode_seconds(adapter: Adapter, group: Group) -> float:
-    outputs = adapter.forward(group.inputs)
-    return min(_timed(lambda: adapter.decode(outputs, group.origins))[1] for _ in range(3))
-
-
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.process_time()
-    result = run()
-    return result, time.process_time() - start
 
 
 def _equal(one: ImageDetections, other: ImageDetections) -> bool:
