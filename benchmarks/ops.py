@@ -1,10 +1,12 @@
-"""Time the network's operations against their peers, in one run.
+"""Time every way to compute the network's operations against each other, in one run.
 
-    python benchmarks/ops.py [--quick] [--threads 2] [--only encoder]
+    python benchmarks/ops.py [--device cuda] [--sizes thesis] [--quick] [--only attention]
 
-Peers are natten 0.17's own CPU kernel, where it is installed, and for the deformable operations
-the usual formulation with ``grid_sample``. Each repeat times both sides one after the other; times
-and ratios are medians over the repeats, and a ratio above one says how many times faster we are.
+Forward, and forward with backward, in medians over the repeats, by CUDA events on a GPU; the
+repeats of one operation's candidates follow each other. Errors are the largest difference to
+float64, relative to the largest value there, over the output and over all gradients. Candidates
+that are not installed or fail say so in their row. "natten cpu" is natten 0.17's own CPU kernel,
+"grid_sample" the usual formulation of the deformable operations.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -19,104 +22,220 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detector.network.ops.compiling import run_compiled
 from detector.network.ops.dcnv4 import dcnv4
 from detector.network.ops.deformable_attention import multi_scale_deformable_attention
-from detector.network.ops.neighborhood_attention import neighborhood_attention
+from detector.network.ops.neighborhood_attention import (
+    Implementation,
+    fused_attention,
+    neighborhood_attention,
+)
+from detector.network.ops.unfolding import Unfolding
+from detector.training.tf32 import tf32
 
 Operation = Callable[..., Tensor]
+Row = dict[str, Any]
 
-PYRAMID = [(15, 15), (30, 30), (60, 60), (120, 120)]  # of a 480 x 480 image
-SMALL_PYRAMID = [(5, 5), (10, 10), (20, 20), (40, 40)]  # of 160 x 160
+IMAGE_SIZES = {"tiny": 96, "small": 160, "default": 480, "thesis": 640}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
-    inputs: list[Tensor]
-    ours: Operation
-    peer: Operation
-    peer_name: str
+    inputs: list[Tensor]  # in float32, on the CPU
+    exact: Operation  # computes it in float64, too
+    candidates: dict[str, Operation]  # the first is what ratios refer to
+    # Of the inputs, those that stay in float32 in mixed precision.
+    in_float32: tuple[int, ...] = ()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small shapes only, few repeats")
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sizes", choices=IMAGE_SIZES, nargs="+", help="of images")
+    parser.add_argument("--quick", action="store_true", help="tiny images, few repeats")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    options = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=1e9, help="no case starts after these")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    repeats = 3 if options.quick else 9
-    print(f"torch {torch.__version__}, {options.threads} threads, float32, medians of {repeats}")
-    print(f"{'':44} {'':8} {'ours ms':>9} {'peer ms':>9} {'ratio':>7}  peer")
-    for case in (*_neighborhood(options.quick), *_deformable(options.quick)):
-        if options.only in case.name:
-            _report(case, repeats)
+    device = torch.device(options.device)
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{options.threads} CPUs"
+    print(f"torch {torch.__version__}, {on}")
+    print(f"{'':48} {'':5}{'forward':>9}{'and backward':>14} ms {'ratio':>6} {'GB':>6}  errors")
+    for row in rows(device, options.quick, options.seconds, options.only, options.sizes):
+        print(described(row), flush=True)
 
 
-def _report(case: Case, repeats: int) -> None:
-    out, peer_out = case.ours(*case.inputs), case.peer(*case.inputs)
-    torch.testing.assert_close(out, peer_out, rtol=1e-3, atol=1e-3)
-    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
-
-    def forward(operation: Operation) -> Callable[[], object]:
-        def run() -> object:
-            with torch.no_grad():
-                return operation(*case.inputs)
-
-        return run
-
-    def backward(result: Tensor) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(result, case.inputs, grad, retain_graph=True)
-
-    directions = {
-        "forward": (forward(case.ours), forward(case.peer)),
-        "backward": (backward(out), backward(peer_out)),
-    }
-    for direction, (ours, peer) in directions.items():
-        pairs = [(_seconds(ours), _seconds(peer)) for _ in range(repeats + 1)][1:]  # first warms up
-        ours_ms, peer_ms = (1e3 * statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio = statistics.median(peer / ours for ours, peer in pairs)
-        print(
-            f"{case.name:44} {direction:8} {ours_ms:9.2f} {peer_ms:9.2f} {ratio:7.2f}  "
-            f"{case.peer_name}",
-            flush=True,
-        )
+def measure(device: str, quick: bool, seconds: float = 1e9) -> list[Row]:
+    """Every row as data: see :func:`rows`."""
+    return list(rows(torch.device(device), quick, seconds))
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def rows(
+    device: torch.device,
+    quick: bool,
+    seconds: float,
+    only: str = "",
+    sizes: Sequence[str] | None = None,
+) -> Iterator[Row]:
+    """One per case, precision and candidate.
+
+    ``ratio`` says how many times faster forward with backward is than the case's first candidate;
+    ``failed`` holds the reason where there are no times.
+    """
+    deadline = time.monotonic() + seconds
+    precisions = list(DTYPES) if device.type == "cuda" else ["fp32"]
+    for size in sizes or (["tiny"] if quick else ["thesis" if device.type == "cuda" else "small"]):
+        for case in _cases(IMAGE_SIZES[size], device.type):
+            if only not in case.name:
+                continue
+            for precision in precisions:
+                first: float | None = None
+                for name, operation in case.candidates.items():
+                    row: Row = {"case": case.name, "precision": precision, "candidate": name}
+                    if time.monotonic() > deadline:
+                        row["failed"] = "not measured: the time is up"
+                    else:
+                        row |= _guarded(case, operation, device, precision, 2 if quick else 9)
+                    if first is None:
+                        first = row.get("both_ms")
+                    if first and "both_ms" in row:
+                        row["ratio"] = round(first / row["both_ms"], 2)
+                    yield row
 
 
-def _neighborhood(quick: bool) -> Iterator[Case]:
-    kernels = _natten()
-    if kernels is None:
-        print("natten 0.17 cannot be imported: neighborhood attention is not compared")
-        return
-    product, average = kernels
-    shapes = [  # B, heads, side, d, kernel
-        (1, 4, 28, 32, 7),
-        (16, 4, 10, 16, 7),
-        (16, 4, 20, 16, 7),
-        (1, 10, 15, 64, 7),
-        (1, 4, 56, 32, 7),
-        (1, 10, 30, 64, 7),
-        (1, 4, 60, 32, 7),
-        (1, 10, 60, 64, 7),
+def described(row: Row) -> str:
+    head = f"{row['case']:34} {row['candidate']:13}"
+    if "failed" in row:
+        return f"{head} {row['precision']:5} {row['failed']}"
+    gb = f"{row['peak_gb']:6.2f}" if "peak_gb" in row else f"{'':6}"
+    return (
+        f"{head} {row['precision']:5}{row['forward_ms']:9.2f}{row['both_ms']:14.2f}    "
+        f"{row.get('ratio', 1.0):6.2f} {gb}  {row['error']:.1e} {row['gradient_error']:.1e}"
+    )
+
+
+def _guarded(
+    case: Case, operation: Operation, device: torch.device, precision: str, repeats: int
+) -> Row:
+    """What is measured, or why nothing could be."""
+    try:
+        with tf32(enabled=False):
+            return _measured(case, operation, device, precision, repeats)
+    except Exception as error:  # a candidate that fails is a result
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        text = f"{type(error).__name__}: {error}".strip().splitlines()
+        return {"failed": text[0][:200]}
+
+
+def _measured(
+    case: Case, operation: Operation, device: torch.device, precision: str, repeats: int
+) -> Row:
+    dtype = DTYPES[precision]
+    inputs = [
+        tensor.to(device, torch.float32 if i in case.in_float32 else dtype).requires_grad_()
+        for i, tensor in enumerate(case.inputs)
     ]
-    for batch, heads, side, channels, kernel in shapes[:3] if quick else shapes:
+    started = time.perf_counter()
+    out = operation(*inputs)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+    found = [out, *torch.autograd.grad(out, inputs, grad)]
+    _synchronize(device)
+    first_seconds = time.perf_counter() - started
+    doubles = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    exact = case.exact(*doubles)
+    expected = [exact, *torch.autograd.grad(exact, doubles, grad.double())]
+    errors = [
+        ((ours.double() - theirs).abs().max() / theirs.abs().max()).item()
+        for ours, theirs in zip(found, expected, strict=True)
+    ]
+    del out, found, exact, expected, doubles
 
-        def ours(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel: int = kernel) -> Tensor:
-            return neighborhood_attention(q, k, v, kernel=kernel, bias=bias, implementation="tiled")
+    def forward() -> None:
+        with torch.no_grad():
+            operation(*inputs)
 
-        def peer(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, kernel: int = kernel) -> Tensor:
-            return average(product(q, k, kernel, 1, rpb=bias).softmax(-1), v, kernel, 1)
+    def both() -> None:
+        torch.autograd.grad(operation(*inputs), inputs, grad)
 
-        name = f"attention {batch} x {heads} x {side}^2 x {channels}, kernel {kernel}"
+    row: Row = {"forward_ms": _median_ms(forward, device, repeats)}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    row["both_ms"] = _median_ms(both, device, repeats)
+    if device.type == "cuda":
+        row["peak_gb"] = round((torch.cuda.max_memory_allocated(device) - before) / 1e9, 3)
+    row |= {"error": errors[0], "gradient_error": max(errors[1:])}
+    return row | {"first_seconds": round(first_seconds, 2)}
+
+
+def _median_ms(run: Callable[[], None], device: torch.device, repeats: int) -> float:
+    run()
+    run()
+    times = []
+    for _ in range(repeats):
+        if device.type == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end))
+        else:
+            started = time.perf_counter()
+            run()
+            times.append(1e3 * (time.perf_counter() - started))
+    return round(statistics.median(times), 4)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _cases(image: int, device: str) -> Iterator[Case]:
+    """What the thesis' network computes for images of this size."""
+    batch = 2
+    yield from _neighborhood(batch, image, device)
+    yield from _convolution(batch, image, device)
+    yield from _attention(batch, image, device)
+
+
+def _neighborhood(batch: int, image: int, device: str) -> Iterator[Case]:
+    """Of stage 3, and of stage 2 where it has any."""
+    names: list[Implementation] = ["tiled", "unfold", "sdpa", "flex"]
+    if device == "cuda":
+        names.append("natten")
+    kernels = None if device == "cuda" else _natten()
+    for heads, stride, channels in ((10, 16, 64), (4, 8, 32)):
+        side = max(image // stride, 7)
+
+        def run(
+            q: Tensor, k: Tensor, v: Tensor, bias: Tensor, name: Implementation | None = None
+        ) -> Tensor:
+            return neighborhood_attention(q, k, v, kernel=7, bias=bias, implementation=name)
+
+        def by_natten(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+            assert kernels is not None
+            product, average = kernels
+            return average(product(q, k, 7, 1, rpb=bias).softmax(-1), v, 7, 1)
+
+        candidates: dict[str, Operation] = {name: partial(run, name=name) for name in names}
+        if kernels is not None:
+            candidates["natten cpu"] = by_natten
+        if device == "cuda":
+            tiling = Unfolding.of(side, side, 7, device=device)
+            candidates["sdpa compiled"] = partial(run_compiled, fused_attention, tiling=tiling)
         maps = [(batch, heads, side, side, channels)] * 3
-        inputs = _normal(*maps, (heads, 2 * kernel - 1, 2 * kernel - 1))
-        yield Case(name, inputs, ours, peer, "natten")
+        yield Case(
+            f"attention {batch} x {heads} x {side}^2 x {channels}",
+            _normal(*maps, (heads, 13, 13)),
+            partial(run, name="tiled"),
+            candidates,
+        )
 
 
 def _natten() -> tuple[Operation, Operation] | None:
@@ -135,57 +254,61 @@ def _natten() -> tuple[Operation, Operation] | None:
     return na2d_qk, na2d_av
 
 
-def _deformable(quick: bool) -> Iterator[Case]:
-    convolutions = [(16, 40, 32), (1, 60, 128), (1, 120, 128)]  # B, side, C
-    for batch, side, channels in convolutions[:1] if quick else convolutions:
-        groups = channels // 16
+def _convolution(batch: int, image: int, device: str) -> Iterator[Case]:
+    for stride in (4, 8):
+        side, channels, groups = image // stride, 128, 8
 
-        def convolve(value: Tensor, offset_mask: Tensor, groups: int = groups) -> Tensor:
+        def run(
+            value: Tensor, offset_mask: Tensor, name: Any = None, groups: int = groups
+        ) -> Tensor:
             return dcnv4(
                 value,
                 offset_mask,
                 groups=groups,
                 offset_scale=0.1,
                 grid_scale=0.1,
-                implementation="bags",
+                implementation=name,
             )
 
-        def convolve_peer(value: Tensor, offset_mask: Tensor, groups: int = groups) -> Tensor:
-            return _grid_sample_convolution(value, offset_mask, groups, scale=0.1)
-
-        name = f"dcnv4 {batch} x {side}^2 x {channels}, {groups} groups"
+        usual = partial(_grid_sample_convolution, groups=groups, scale=0.1)
+        candidates: dict[str, Operation] = {
+            name: partial(run, name=name) for name in ("bags", "gather")
+        }
+        candidates["grid_sample"] = usual
+        if device == "cuda":
+            candidates["grid compiled"] = partial(run_compiled, usual)
+            candidates["package"] = partial(run, name="package")
         inputs = _normal((batch, side, side, channels), (batch, side, side, 27 * groups))
-        yield Case(name, inputs, convolve, convolve_peer, "grid_sample")
+        name = f"dcnv4 {batch} x {side}^2 x {channels}"
+        yield Case(name, inputs, partial(run, name="bags"), candidates)
 
-    attentions: list[tuple[str, int, list[tuple[int, int]], int | None, int, int]] = [
-        ("small decoder", 16, SMALL_PYRAMID, 50, 4, 16),
-        ("small encoder", 16, SMALL_PYRAMID, None, 4, 16),
-        ("decoder", 1, PYRAMID, 200, 10, 32),
-        ("encoder", 1, PYRAMID, None, 10, 32),
-    ]
-    for role, batch, shapes, queries, heads, channels in attentions[:1] if quick else attentions:
 
-        def attend(value: Tensor, places: Tensor, weights: Tensor, shapes: Any = shapes) -> Tensor:
-            return multi_scale_deformable_attention(value, shapes, places, weights)
+def _attention(batch: int, image: int, device: str) -> Iterator[Case]:
+    shapes = tuple((image // stride, image // stride) for stride in (32, 16, 8, 4))
+    for role, queries in (("encoder", None), ("decoder", 200)):
 
-        def attend_peer(
-            value: Tensor, places: Tensor, weights: Tensor, shapes: Any = shapes
-        ) -> Tensor:
-            return _grid_sample_attention(value, shapes, places, weights)
+        def run(value: Tensor, places: Tensor, weights: Tensor, name: Any = None) -> Tensor:
+            return multi_scale_deformable_attention(value, shapes, places, weights, name)
 
-        inputs = _attention_inputs(batch, shapes, queries, heads, channels)
-        count = inputs[1].shape[1]
-        name = f"msda {role} {batch} x {count} queries, {heads} x {channels}"
-        yield Case(name, inputs, attend, attend_peer, "grid_sample")
+        usual = partial(_grid_sample_attention, shapes=shapes)
+        candidates: dict[str, Operation] = {
+            name: partial(run, name=name) for name in ("bags", "gather")
+        }
+        candidates["grid_sample"] = usual
+        if device == "cuda":
+            candidates["grid compiled"] = partial(run_compiled, usual)
+        inputs = _attention_inputs(batch, shapes, queries, 10, 32)
+        name = f"msda {role} {batch} x {inputs[1].shape[1]} queries"
+        yield Case(name, inputs, partial(run, name="bags"), candidates, in_float32=(1,))
 
 
 def _normal(*shapes: Sequence[int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
 def _attention_inputs(
-    batch: int, shapes: list[tuple[int, int]], queries: int | None, heads: int, channels: int
+    batch: int, shapes: Sequence[tuple[int, int]], queries: int | None, heads: int, channels: int
 ) -> list[Tensor]:
     """Value, locations and weights; every token asks where ``queries`` is None.
 
@@ -204,7 +327,7 @@ def _attention_inputs(
     logits = torch.randn(batch, count, heads, len(shapes) * points, generator=generator)
     weights = logits.softmax(-1).unflatten(-1, (len(shapes), points))
     value = torch.randn(batch, tokens, heads, channels, generator=generator)
-    return [tensor.requires_grad_() for tensor in (value, locations, weights)]
+    return [value, locations, weights]
 
 
 def _centers(height: int, width: int) -> Tensor:
@@ -218,21 +341,22 @@ def _grid_sample_convolution(
     value: Tensor, offset_mask: Tensor, groups: int, scale: float
 ) -> Tensor:
     batch, height, width, channels = value.shape
-    learned = offset_mask.view(batch, height * width, groups, 27)
-    steps = torch.arange(3) - 1
-    columns = torch.arange(width).repeat(height)[:, None, None]
-    rows = torch.arange(height).repeat_interleave(width)[:, None, None]
-    x = columns + scale * (steps.repeat_interleave(3) + learned[..., 0:18:2])
-    y = rows + scale * (steps.repeat(3) + learned[..., 1:18:2])
+    learned = offset_mask.reshape(batch, height * width, groups, 27)
+    count = partial(torch.arange, device=value.device)
+    steps = count(3) - 1
+    columns = count(width).repeat(height)[:, None, None]
+    rows = count(height).repeat_interleave(width)[:, None, None]
+    x = columns + scale * (steps.repeat_interleave(3) + learned[..., 0:18:2].float())
+    y = rows + scale * (steps.repeat(3) + learned[..., 1:18:2].float())
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     maps = value.permute(0, 3, 1, 2).reshape(batch * groups, channels // groups, height, width)
-    samples = F.grid_sample(maps, grid.transpose(1, 2).flatten(0, 1), align_corners=False)
+    samples = _grid_sample(maps, grid.transpose(1, 2).flatten(0, 1))
     weights = learned[..., 18:].transpose(1, 2).reshape(batch * groups, 1, height * width, 9)
     return (samples * weights).sum(-1).view(batch, channels, height, width).permute(0, 2, 3, 1)
 
 
 def _grid_sample_attention(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+    value: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]
 ) -> Tensor:
     batch, _, heads, channels = value.shape
     _, queries, _, levels, points, _ = locations.shape
@@ -243,10 +367,15 @@ def _grid_sample_attention(
     ):
         maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         grid = 2 * locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
-        samples.append(F.grid_sample(maps, grid, align_corners=False))
+        samples.append(_grid_sample(maps, grid))
     together = torch.stack(samples, dim=-2).flatten(-2)
     flat = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
     return (together * flat).sum(-1).view(batch, heads * channels, queries).transpose(1, 2)
+
+
+def _grid_sample(maps: Tensor, grid: Tensor) -> Tensor:
+    """In the maps' type: that of half precision is as coarse as it is."""
+    return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False)
 
 
 if __name__ == "__main__":

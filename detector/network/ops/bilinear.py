@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from detector.network.ops.compiling import run_compiled
 from detector.network.ops.corners import Corners, Maps, Places
-from detector.network.ops.gathering import gathered_sum
+from detector.network.ops.gathering import gathered_sum, places_of
 
 Implementation = Literal["bags", "gather"]
 
@@ -57,7 +57,7 @@ def bilinear_sum(
     _check(value, shapes, x, y, weight)
     if value.numel() and x.numel() and (implementation or automatic(value)) == "gather":
         run = run_compiled if value.is_cuda else _plainly
-        return run(gathered_sum, value, tuple(shapes), x, y, weight)
+        return run(gathered_sum, value, places_of(shapes, value.device), x, y, weight)
     dtype = torch.promote_types(torch.promote_types(value.dtype, x.dtype), torch.float32)
     maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
     tensors = [maps, *(tensor.to(dtype).flatten(3) for tensor in (x, y, weight))]

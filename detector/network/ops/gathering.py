@@ -9,16 +9,22 @@ from torch import Tensor
 from detector.network.ops.host_values import constant
 
 
-def gathered_sum(
-    value: Tensor, shapes: Sequence[tuple[int, int]], x: Tensor, y: Tensor, weight: Tensor
-) -> Tensor:
-    """As :func:`bilinear_sum`: four rows of each sample, times their shares, summed."""
+def places_of(shapes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """(3, maps): of each map its first pixel, height and width."""
+    sizes = [height * width for height, width in shapes]
+    starts = (0, *accumulate(sizes[:-1]))
+    return constant((starts, *zip(*shapes, strict=True)), torch.int64, device)
+
+
+def gathered_sum(value: Tensor, maps: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`bilinear_sum`: four rows of each sample, times their shares, summed.
+
+    ``maps`` is what :func:`places_of` says.
+    """
     batch, tokens, groups, channels = value.shape
     dtype = torch.promote_types(torch.promote_types(value.dtype, x.dtype), torch.float32)
     x, y, weight = x.to(dtype), y.to(dtype), weight.to(dtype)
-    sizes = [height * width for height, width in shapes]
-    of_maps = ((0, *accumulate(sizes[:-1])), *zip(*shapes, strict=True))
-    start, height, width = constant(of_maps, torch.int64, value.device)[:, :, None].unbind()
+    start, height, width = maps[:, :, None].unbind()
     image = torch.arange(batch, device=value.device).view(batch, 1, 1, 1, 1)
     group = torch.arange(groups, device=value.device).view(groups, 1, 1)
     beyond = (x <= -1) | (x >= width) | (y <= -1) | (y >= height)

@@ -135,11 +135,23 @@ def _by_unfolding(
 def _by_sdpa(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
 ) -> Tensor:
-    """Tiles as further heads of one attention, with a mask that holds the bias."""
     height, width = query.shape[2:4]
     tiling = Unfolding.of(height, width, kernel, device=str(query.device))
+    return fused_attention(query, key, value, bias, tiling, dropout)
+
+
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    tiling: Unfolding,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Tiles as further heads of one attention, with a mask that holds the bias."""
     if bias is None:
-        bias = query.new_zeros(query.shape[1], 2 * kernel - 1, 2 * kernel - 1)
+        side = 2 * tiling.kernel - 1
+        bias = query.new_zeros(query.shape[1], side, side)
     ((_, mask),) = tiling.biases(bias.to(_accumulator(query)))
     tiles = tiling.queries(query)
     out = F.scaled_dot_product_attention(
