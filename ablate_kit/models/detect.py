@@ -1,7 +1,5 @@
 """Running a detector: on some images, and over a data set."""
 
-import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,14 +12,9 @@ from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import groups
 from ablate_kit.models.classes import match_classes
 from detector.data.dataset import Dataset, Pixels
+from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device
 from detector.training.tf32 import tf32
-
-# What PyTorch says of operations that it has no deterministic kernel for. Replay finds out whether
-# a model repeats itself by running it twice.
-_NO_SUCH_KERNEL = (
-    "(?s).*(does not have a deterministic implementation|not deterministic because it uses CuBLAS)"
-)
 
 
 @contextmanager
@@ -38,7 +31,8 @@ def inference(module: nn.Module, *, deterministic: bool = True) -> Iterator[None
     try:
         with torch.no_grad(), tf32(enabled=False), current_device(device):
             if deterministic and device.type == "cuda":
-                with _same_bits():
+                # Replay finds out whether a model repeats itself by running it twice.
+                with deterministic_kernels(required=False):
                     yield
             else:
                 yield
@@ -50,29 +44,6 @@ def device_of(module: nn.Module) -> torch.device:
     """Of its first parameter."""
     first = next(module.parameters(), None)
     return torch.device("cpu") if first is None else first.device
-
-
-@contextmanager
-def _same_bits() -> Iterator[None]:
-    """Deterministic kernels of a GPU within; what has none runs as always."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at a process' first product
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    searches = torch.backends.cudnn.benchmark
-    try:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = False  # which chooses kernels by how fast they just were
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", _NO_SUCH_KERNEL, UserWarning)
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = searches
 
 
 def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:

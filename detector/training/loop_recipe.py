@@ -32,6 +32,8 @@ class LoopOptions(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] | None = 0.0  # decay of the weights' average; 0: none
     # Of the forward pass; losses are in fp32, and fp32 is without TF32.
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    # On a GPU, the same bits from the same recipe, and slower; on a CPU they are the same anyway.
+    deterministic: bool = False
     evaluate_every: Count = 1  # epochs
     stop_after: Natural = 0  # evaluations without a better one; 0: never
     save_every: Natural | None = 0  # optimizer steps between saves within an epoch; 0: none

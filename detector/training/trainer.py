@@ -17,6 +17,7 @@ from detector.disk.lock import locked
 from detector.errors import UserError
 from detector.training.batches import batch_loader
 from detector.training.checkpoints import checkpoint_of, restore
+from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext, data_parallel
 from detector.training.ema import Ema
@@ -41,7 +42,8 @@ class Trainer:
     epoch with the best score so far. With an average of the weights, that is what is best and what
     is exported. A run without any score keeps the last weights.
 
-    The same recipe gives the same weights. Whatever is drawn for a batch follows from the recipe's
+    The same recipe gives the same weights: on a CPU, and on a GPU if ``training.deterministic``.
+    Whatever is drawn for a batch follows from the recipe's
     seed, the epoch and the batch's number alone, so a run that is resumed after any step repeats no
     draw and skips none: it ends with the weights of a run that was never interrupted.
 
@@ -112,10 +114,13 @@ class Trainer:
                 files.start(self.recipe.resolved(), self.origin, step)
                 if not resume:
                     self.task.write_config(files.folder)
-            with current_device(self.device), self.precision.float32_mode():
+            with current_device(self.device), self.precision.float32_mode(), self._kernels():
                 while not self._is_over():
                     self._epoch(progress)
         return self.task.exported(files.folder)
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        return deterministic_kernels(required=True) if self.options.deterministic else nullcontext()
 
     @property
     def kept(self) -> str:

@@ -1,0 +1,141 @@
+"""The network and its training on a GPU: what the CPU computes, in every precision."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from detector.config import preset
+from detector.data.dataset import limit
+from detector.data.shapes import Shapes
+from detector.network.model import HybridDetector
+from detector.network.ops import bilinear, neighborhood_attention
+from detector.training.detection import detection_trainer
+from detector.training.recipe import parse_recipe
+from detector.training.trainer import Trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+# Without what is drawn on the device: a GPU draws other numbers.
+UNDRAWN = {"drop_path": 0.0, "transformer_drop_path": 0.0, "deformable_dropout": 0.0}
+SMALL = {
+    "preset": "tiny",
+    "image_size": 64,
+    "widths": [16, 32, 32, 32],
+    "depths": [1, 1, 1, 1],
+    "stage2": "sum",
+    "d_model": 32,
+    "queries": 8,
+    "decoder_layers": 2,
+}
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Progress:
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        self.records: list[Mapping[str, float | None]] = []
+        self.stop_at, self.at = stop_at, (0, 0)
+
+    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
+        self.at = (epoch, done)
+
+    def batch(self, look: Mapping[str, float] | None) -> None:
+        self.at = (self.at[0], self.at[1] + 1)
+        if self.at == self.stop_at:
+            raise StoppedError
+
+    def finish(self, record: Mapping[str, float | None]) -> None:
+        self.records.append(record)
+
+
+def trainer(
+    folder: Path, device: str, count: int, model: Mapping[str, Any] = SMALL, **options: object
+) -> Trainer:
+    training = {"batch_size": 3, "lr": 1e-3, "warmup_epochs": 0.0, **options}
+    values = {"model": dict(model), "data": {"kind": "shapes"}, "training": training}
+    recipe = parse_recipe(values, where="test")
+    return detection_trainer(recipe, limit(Shapes(100, size=64), count), folder, device=device)
+
+
+def outputs_and_gradients(model: HybridDetector, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    model.zero_grad()
+    out = model(images)
+    found = [out["logits"], out["boxes"], *(x for pair in out["aux"] for x in pair), *out["dense"]]
+    weights = torch.Generator().manual_seed(2)
+    torch.stack(
+        [(x * torch.randn(x.shape, generator=weights).to(x)).sum() for x in found]
+    ).sum().backward()
+    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return [x.detach().cpu() for x in found], torch.cat(gradients).cpu()
+
+
+@pytest.mark.parametrize(
+    ("attention", "sums"),
+    [(None, None), ("unfold", None), ("sdpa", None), ("flex", None), (None, "gather")],
+)
+def test_the_whole_network_computes_the_same(
+    attention: str | None, sums: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"image_size": 96, "stage2": "gate", **UNDRAWN}
+    config = replace(preset("tiny"), **changes)
+    model = HybridDetector(config, seed=3).train()
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    expected, expected_gradient = outputs_and_gradients(model, images)
+    if attention is not None:
+        monkeypatch.setattr(neighborhood_attention, "automatic", lambda *_: attention)
+    if sums is not None:
+        monkeypatch.setattr(bilinear, "automatic", lambda *_: sums)
+    found, gradient = outputs_and_gradients(model.cuda(), images.cuda())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).norm() < 2e-3 * theirs.norm()
+    assert (gradient - expected_gradient).norm() < 1e-2 * expected_gradient.norm()
+
+
+@pytest.mark.parametrize(
+    ("precision", "most"), [("fp32", 1e-3), ("tf32", 0.01), ("bf16", 0.05), ("fp16", 0.05)]
+)
+def test_a_step_in_each_precision_has_the_loss_of_the_cpu(
+    precision: str, most: float, tmp_path: Path
+) -> None:
+    epochs = 12 if precision == "fp16" else 2  # its scale comes down first
+    losses = []
+    for device, kind in (("cpu", "fp32"), ("cuda", precision)):
+        run = trainer(
+            tmp_path / device, device, 3, SMALL | UNDRAWN, epochs=epochs, precision=kind, flip=0.0
+        )
+        before = [p.detach().clone() for p in run.model.parameters()]
+        progress = Progress()
+        run.run(progress)
+        losses.append([record["train_loss"] for record in progress.records])
+        after = list(run.model.parameters())
+        assert all(p.isfinite().all() for p in after)
+        assert any(not torch.equal(p, q) for p, q in zip(after, before, strict=True))
+    (expected, *_), (first, *_) = losses
+    assert first == pytest.approx(expected, rel=most)
+
+
+def test_a_deterministic_run_repeats_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    """With accumulation, drop paths, noise and an interruption within an epoch."""
+    model = SMALL | {"denoising": "contrastive"}
+    options = {
+        "epochs": 2, "accumulate": 2, "save_every": 1, "deterministic": True, "ema": 0.9,
+    }  # fmt: skip
+    written = set()
+    for name in ("one", "other"):
+        path = trainer(tmp_path / name, "cuda", 14, model, **options).run(Progress())
+        written.add(path.read_bytes())
+    with pytest.raises(StoppedError):
+        trainer(tmp_path / "parts", "cuda", 14, model, **options).run(Progress((2, 4)))
+    resumed = trainer(tmp_path / "parts", "cuda", 14, model, **options)
+    written.add(resumed.run(Progress(), resume=True).read_bytes())
+    assert len(written) == 1
