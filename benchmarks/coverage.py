@@ -13,6 +13,9 @@ study used: the truth is the population's at those.
 * ``null``: the same photographs; baseline and variant are two such shaken copies, drawn anew for
   each study, so that every true change is 0. Losses and gains are counted apart.
 * ``family``: studies of many variants whose changes are all chance, some of it shared.
+* ``verdicts``: studies of 24 variants whose true changes are known; how often any verdict of a
+  study is wrong (free of what is beyond the margin, costs or gains of what is within), and which
+  share of variants is decided with so many images.
 
 ``before`` is the normal interval with the bootstrap's standard error, with the threshold of F1
 chosen on the very images that are compared; Holm's adjustment. The populations' files are not part
@@ -36,6 +39,7 @@ from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.matching import greedy_matches
 from ablate_kit.metrics.multiplicity import holm, max_t
+from ablate_kit.metrics.verdict import Verdict, verdicts
 from ablate_kit.models.annotations import read_annotations
 
 Pair = tuple[Detections, Detections]
@@ -60,6 +64,8 @@ def main() -> None:
     trials = 60 if options.quick else options.trials
     sizes = [50] if options.quick else [int(one) for one in options.images.split(",")]
     family(1000 if options.quick else 10_000)
+    verdict_errors(1000 if options.quick else 10_000)
+    verdict_power(200 if options.quick else 2000)
     if not (options.shared / "detections").is_dir():
         print(f"{options.shared}: no detections there, so coverage is not simulated")
         return
@@ -82,6 +88,82 @@ def family(studies: int) -> None:
         rates = "  ".join(f"{name} {100 * count / studies:4.1f} %" for name, count in stars.items())
         print(f"family: any false star of 30 variants, correlation {shared:.1f}: {rates} "
               f"({studies:,} studies)", flush=True)  # fmt: skip
+
+
+MARGIN, VARIANTS = 0.01, 24
+CHANCE = 0.09  # deviation of an image's part in a change of AP, as 206 photographs of COCO have it
+TRUE = {
+    "0, and a margin of 0.0001": (np.zeros(VARIANTS), 0.0001),
+    "just within the margin": (np.full(VARIANTS, 1e-9 - MARGIN), MARGIN),
+    "just beyond it": (np.full(VARIANTS, -1e-9 - MARGIN), MARGIN),
+    "all around it": (np.linspace(-2 * MARGIN, 0, VARIANTS), MARGIN),
+    "within +margin": (np.full(VARIANTS, MARGIN - 1e-9), MARGIN),
+}
+ALIKE = {
+    "apart": np.zeros(VARIANTS),
+    "together (0.9)": np.full(VARIANTS, np.sqrt(0.9)),
+    "in two camps (±0.9)": np.repeat([1, -1], VARIANTS // 2) * np.sqrt(0.9),
+}
+
+
+def verdict_errors(studies: int, images: int = 200) -> None:
+    """Chance that any verdict of a study is wrong."""
+    for what, (true, margin) in TRUE.items():
+        rates = []
+        for i, (alike, shared) in enumerate(ALIKE.items()):
+            rng = np.random.default_rng([4, list(TRUE).index(what), i])
+            wrong = sum(
+                any(_is_wrong(*one) for one in zip(found, true.tolist(), strict=True))
+                for found in (_judged(rng, true, shared, images, margin) for _ in range(studies))
+            )
+            rates.append(f"{alike} {100 * wrong / studies:4.1f} %")
+        print(f"verdicts: any wrong of {VARIANTS}; true change {what}: {'  '.join(rates)} "
+              f"({studies:,} studies)", flush=True)  # fmt: skip
+
+
+def verdict_power(studies: int) -> None:
+    """What share of the variants is decided, and rightly, by the number of images."""
+    kinds = {"no change": 0.0, "half the margin": -MARGIN / 2, "twice the margin": -2 * MARGIN,
+             "four times": -4 * MARGIN}  # fmt: skip
+    true = np.repeat(list(kinds.values()), VARIANTS // len(kinds))
+    shared = np.full(VARIANTS, np.sqrt(0.3))
+    print(f"verdicts: share of {VARIANTS} variants decided at a margin of {MARGIN}, by true change")
+    print(f"  {'images':>8}" + "".join(f"{kind:>18}" for kind in kinds) + f"{'any wrong':>12}")
+    for images in (100, 200, 500, 1000, 2000, 5000):
+        rng = np.random.default_rng([5, images])
+        decided, wrong = np.zeros(VARIANTS), 0
+        for _ in range(studies):
+            found = _judged(rng, true, shared, images, MARGIN)
+            bad = [_is_wrong(*one) for one in zip(found, true.tolist(), strict=True)]
+            right = [one.outcome != "undecided" for one in found]
+            decided += np.array(right) & ~np.array(bad)
+            wrong += any(bad)
+        shares = decided.reshape(len(kinds), -1).mean(axis=1) / studies
+        print(f"  {images:>8}" + "".join(f"{100 * one:>16.1f} %" for one in shares)
+              + f"{100 * wrong / studies:>10.1f} %", flush=True)  # fmt: skip
+
+
+def _judged(
+    rng: np.random.Generator, true: np.ndarray, shared: np.ndarray, images: int, margin: float
+) -> list[Verdict]:
+    """The verdicts of one study: normal changes, a part of whose chance is common to all."""
+    error = CHANCE / np.sqrt(images)
+    own = rng.normal(0, 1, (len(true), 1001))
+    chance = shared[:, None] * rng.normal(0, 1, 1001) + np.sqrt(1 - shared**2)[:, None] * own
+    tests = [
+        AgainstChance(float(value + error * one[0]), error, images - 1.0, one[1:])
+        for value, one in zip(true, chance, strict=True)
+    ]
+    return verdicts(tests, max_t(tests), images, margin)
+
+
+def _is_wrong(found: Verdict, true: float) -> bool:
+    return {
+        "costs": true > -found.margin,
+        "free": abs(true) > found.margin,
+        "gains": true < found.margin,
+        "undecided": False,
+    }[found.outcome]
 
 
 def coverage(population: Population, images: int, trials: int, resamples: int) -> None:

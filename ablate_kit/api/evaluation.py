@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.metrics.significance import Change
+from ablate_kit.metrics.statistics import Statistics
+from ablate_kit.metrics.verdict import MARGIN
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps import api
@@ -107,6 +109,7 @@ def sweep(
     max_detections: int = MAX_DETECTIONS,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    margin: float = MARGIN,
     replay: bool = True,
     progress: Progress = UNWATCHED,
 ) -> SweepResult:
@@ -119,6 +122,7 @@ def sweep(
         max_detections: of a class that count in an image, and of an image that are kept.
         resamples: of the bootstrap over images that gives intervals; 0: none.
         seed: of its draws.
+        margin: a change of AP below it counts as free.
         replay: False: every pass in full; the numbers are the same.
         progress: told how many passes are ahead, and of each that is done.
 
@@ -138,6 +142,7 @@ def sweep(
     cuts = distinct(ablations)
     variants = [Variant.of(one) for one in cuts]
     options = RunOptions(replay=replay)
+    statistics = Statistics(resamples, seed, margin)
     check_scorable(data.dataset)
     check_batches(cuts, len(data), batch_size)
     notes = [*notes_on(data.dataset), *unmatched_classes(model.classes, data.classes)]
@@ -165,8 +170,8 @@ def sweep(
         )
         if store is not None:
             section = data.section.model_dump(mode="json")
-            store.close(cuts, resamples or RESAMPLES, seed, section)
-    changes = changes_of(done.truth, done.results, resamples, seed)
+            store.close(cuts, replace(statistics, resamples=resamples or RESAMPLES), section)
+    changes = changes_of(done.truth, done.results, statistics)
     notes += [*crowded(done.truth), *done.notes]
     return SweepResult(done.results, changes, done.truth, notes, folder, data)
 
@@ -283,7 +288,7 @@ def run_recipe(
     outcome = api.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
     results, truth = ledger.results(), ledger.truth()
-    changes = changes_of(truth, results, plan.evaluation.resamples, plan.evaluation.seed)
+    changes = changes_of(truth, results, plan.evaluation.statistics)
     images = Images(plan.data.dataset(), plan.data)
     return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
 

@@ -20,7 +20,6 @@ def demo(
 ) -> None:
     """Inspect, cut and re-evaluate a small trained detector, and show what its parts do."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.metrics.bootstrap import RESAMPLES
     from ablate_kit.metrics.result import BASELINE, changes_of
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
@@ -49,7 +48,7 @@ def demo(
         done = sweep(adapter, dataset, variants, progress=Progress(advance=advance))
     warn(done.notes)
     results = done.results
-    intervals = changes_of(done.truth, results, RESAMPLES)
+    intervals = changes_of(done.truth, results)
     write_report(output, results, changes=intervals)
     say_lines(f"{tables.comparison(results, intervals).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)

@@ -10,6 +10,7 @@ from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_d
 from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.cli.statistics import Adjusted, Margin, Resamples, Top, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +53,10 @@ def evaluate(
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the files, if they hold several.")
     ] = None,
-    resamples: Annotated[
-        int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
-    ] = 2000,
+    resamples: Resamples = 2000,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
     ] = False,
@@ -82,6 +84,7 @@ def evaluate(
     from detector.data.dataset import check_scorable
 
     names = names_of(checkpoints, "a checkpoint")
+    asked = statistics(margin, adjust, resamples=resamples)
     if output:
         check_free(output)
     check_device(device)
@@ -143,17 +146,19 @@ def evaluate(
         results = [found[name] for name in names]
         truth = ground_truth(dataset, max_detections)
         warn(crowded(truth))
-        intervals = changes_of(truth, results, resamples)
+        intervals = changes_of(truth, results, asked)
         if output:
             write_report(
                 output,
                 results,
                 lambda place: write_details(place, done.truth, results),
                 changes=intervals,
+                adjust=asked.adjust,
             )
         if as_json:
             print_json(as_dict(results, intervals))
             return
-        say_lines("\n\n".join(table.text() for table in tables.for_terminal(results, intervals)))
+        printed = tables.for_terminal(results, intervals, adjust=asked.adjust, top=top)
+        say_lines("\n\n".join(table.text() for table in printed))
         if output:
             say(f"written to {output}: results.json, tables, per class, figure")

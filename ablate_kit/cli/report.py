@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.output import say, say_lines, warn
+from ablate_kit.cli.statistics import Adjusted, Margin, Top, statistics
 
 
 def report(
@@ -13,6 +14,9 @@ def report(
     examples: Annotated[
         int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
     ] = 6,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     from ablate_kit.errors import UserError
@@ -23,6 +27,7 @@ def report(
     ledger = Ledger.existing(run)
     if not ledger.finished:
         raise UserError(f"{run} is not finished; run ablate sweep again, and it goes on")
+    asked = statistics(margin, adjust, ledger.manifest().statistics)
     dataset = None
     if examples:
         try:
@@ -30,7 +35,7 @@ def report(
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
     with Ledger.locked(run):
-        table = write_sweep_report(ledger, dataset, examples)
+        table = write_sweep_report(ledger, dataset, examples, asked, top)
     warn(left_out(ledger))
     say_lines(table.text())
     say_where(run)

@@ -10,6 +10,7 @@ from ablate_kit.cli.dataset import VocClasses, images_given
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
+from ablate_kit.cli.statistics import Adjusted, Margin, Resamples, Top, statistics
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def score(
         int,
         typer.Option(help="Of a class that count in an image: for data with more objects.", min=11),
     ] = 100,
-    resamples: Annotated[
-        int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
-    ] = 2000,
+    resamples: Resamples = 2000,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
@@ -78,6 +80,7 @@ def score(
     from ablate_kit.reports.protocols import check_protocols, protocols
 
     names = names_of(detections, "a file of detections")
+    asked = statistics(margin, adjust, resamples=resamples)
     check_protocols(protocol or [])
     ious = decimals(iou, "--iou") if iou else []
     if deep_dissect and not output:
@@ -130,9 +133,9 @@ def score(
         if any(other_numbers.values()):
             write_json(place / "protocols.json", other_numbers)
 
-    intervals = changes_of(against.truth, results, resamples)
+    intervals = changes_of(against.truth, results, asked)
     if output:
-        write_report(output, results, write_more, changes=intervals)
+        write_report(output, results, write_more, changes=intervals, adjust=asked.adjust)
     if as_json:
         values = as_dict(results, intervals)
         print_json({name: value | other_numbers[name] for name, value in values.items()})
@@ -141,7 +144,8 @@ def score(
         scored.changes_table(names[0], name, found)
         for name, found in scored.compared(against.truth, results)
     ]
-    printed = [*tables.for_terminal(results, intervals), *changed, *other_tables]
+    own = tables.for_terminal(results, intervals, adjust=asked.adjust, top=top)
+    printed = [*own, *changed, *other_tables]
     say_lines("\n\n".join(table.text() for table in printed))
     if output:
         say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")

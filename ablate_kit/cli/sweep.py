@@ -10,6 +10,7 @@ from ablate_kit.cli.model import Model, Trust
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, say_lines, this_command, warn
 from ablate_kit.cli.report import say_where
+from ablate_kit.cli.statistics import Adjusted, Margin, Top
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,9 @@ def sweep(
         list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
     ] = None,
     model: Model = None,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
     ] = False,
@@ -63,7 +67,12 @@ def sweep(
     from detector.stopping import keeping
     from detector.training.recipe_file import Override
 
-    chosen = [Override("model.framework", model, "--model")] if model else []
+    given = (
+        ("model.framework", model, "--model"),
+        ("evaluation.margin", margin, "--margin"),
+        ("evaluation.adjust", adjust, "--adjust"),
+    )
+    chosen = [Override(key, value, name) for key, value, name in given if value is not None]
     plan = load_sweep(recipe, [*(settings or []), *chosen])
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(recipe)
@@ -99,7 +108,7 @@ def sweep(
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
-        say_lines(write_sweep_report(ledger, opened.dataset).text())
+        say_lines(write_sweep_report(ledger, opened.dataset, top=top).text())
         say_where(folder)
 
 

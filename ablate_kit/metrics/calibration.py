@@ -7,13 +7,13 @@ dealt into folds, and those of a fold are counted from the score at which F1 is 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.f1 import calibrate
+from ablate_kit.metrics.independent import families
 from ablate_kit.metrics.matching import Matches
 
 FOLDS = 5
@@ -37,10 +37,9 @@ class Calibration:
 
     def of_images(self, ground_truth: GroundTruth) -> Floats:
         """(images,) the threshold that each image's detections count from."""
-        ids = ground_truth.image_ids
         if not self.folds:
-            return np.full(len(ids), self.whole)
-        return np.asarray(self.folds)[fold_of(ids, len(self.folds))]
+            return np.full(len(ground_truth.image_ids), self.whole)
+        return np.asarray(self.folds)[fold_of(ground_truth, len(self.folds))]
 
 
 def cross_fitted(
@@ -48,13 +47,12 @@ def cross_fitted(
 ) -> Calibration:
     """The thresholds for a baseline's detections; ``matches`` are theirs at IoU 0.5.
 
-    A single image leaves none to choose on: its threshold is its own.
+    A single image, or cluster of images, leaves none to choose on: its threshold is its own.
     """
-    images = len(ground_truth.image_ids)
-    count = min(FOLDS, images)
+    count = min(FOLDS, int(families(ground_truth).max()) + 1)
     if count < 2:
         return Calibration(calibrate(matches))
-    fold = fold_of(ground_truth.image_ids, count)
+    fold = fold_of(ground_truth, count)
     found, real = fold[detections.image], fold[ground_truth.image]
     classes = len(ground_truth.classes)
     thresholds = []
@@ -73,9 +71,11 @@ def cross_fitted(
     return Calibration(calibrate(matches), tuple(thresholds))
 
 
-def fold_of(image_ids: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """(images,) which of ``count`` folds an image is in: by lot, the same for any order of them."""
-    rank = np.empty(len(image_ids), dtype=np.int64)
-    rank[np.argsort(image_ids, kind="stable")] = np.arange(len(image_ids))
-    lots = np.random.Generator(np.random.Philox(_SEED)).permutation(len(image_ids))
-    return np.asarray(lots[rank] % count, dtype=np.int64)
+def fold_of(ground_truth: GroundTruth, count: int) -> NDArray[np.int64]:
+    """(images,) which of ``count`` folds an image is in: by lot, the same for any order of them.
+
+    Copies of one image, and images of one cluster, are in one fold.
+    """
+    family = families(ground_truth)
+    lots = np.random.Generator(np.random.Philox(_SEED)).permutation(int(family.max()) + 1)
+    return np.asarray(lots[family] % count, dtype=np.int64)

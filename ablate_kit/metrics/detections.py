@@ -53,6 +53,9 @@ class GroundTruth:
         sizes: (n, 2) width and height as the source gave them; None where it gave corners.
         max_detections: how many detections of a class count in an image, best first. Data with more
             objects than that in an image needs a larger limit.
+        clusters: (images,) which cluster each image is of, such as the video that it is a frame of:
+            images of one cluster tell of each other, and clusters are what is drawn for intervals.
+            None: every image tells for itself.
 
     Raises:
         UserError: a column of the wrong length or type, an index out of range, a value that is not
@@ -72,6 +75,7 @@ class GroundTruth:
     category_ids: tuple[int, ...]
     sizes: Floats | None = None
     max_detections: int = MAX_DETECTIONS
+    clusters: Ints | None = None
 
     def __post_init__(self) -> None:
         where, images, n = "ground truth", len(self.image_ids), len(self.image)
@@ -88,6 +92,8 @@ class GroundTruth:
             check_column(where, name, getattr(self, name), "iu", (images,))
         for name in ("image", "labels", "ids"):
             check_column(where, name, getattr(self, name), "iu", (n,))
+        if self.clusters is not None:
+            check_column(where, "clusters", self.clusters, "iu", (images,))
         check_column(where, "ignore", self.ignore, "b", (n,))
         check_column(where, "areas", self.areas, "f", (n,))
         check_boxes(where, self.boxes, self.sizes, n)

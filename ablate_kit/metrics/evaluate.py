@@ -17,7 +17,7 @@ from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
 
-VERSION = 2  # of the metrics: raised when a number changes for the same detections
+VERSION = 3  # of the metrics: raised when a number changes for the same detections
 
 Number = float | None
 

@@ -7,8 +7,8 @@ from ablate_kit.metrics.bootstrap import Bootstrap
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.significance import Change, changes
+from ablate_kit.metrics.statistics import DEFAULTS, Statistics
 
 BASELINE = "unmodified"  # name and kind of the variant that others are held against
 
@@ -53,17 +53,15 @@ class Result:
 def changes_of(
     truth: GroundTruth,
     results: Sequence[Result],
-    resamples: int,
-    seed: int = 0,
-    adjust: Adjust = "family",
+    statistics: Statistics = DEFAULTS,
 ) -> list[dict[str, Change]]:
     """The change of every result against the first, with intervals; none without resamples."""
-    if not resamples or len(results) < 2:
+    if not statistics.resamples or len(results) < 2:
         return []
-    bootstrap = Bootstrap(truth, resamples, seed)
+    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
     threshold = results[0].evaluation.thresholds.calibration
     first, *others = (
         bootstrap.samples(one.detections, threshold, per_class=False) for one in results
     )
     asked = [not one.is_control for one in results[1:]]
-    return changes(first, others, asked, adjust)
+    return changes(first, others, asked, statistics.adjust, statistics.margin)

@@ -14,7 +14,7 @@ from ablate_kit.metrics.bootstrap import Sampled, Samples
 from ablate_kit.metrics.chance import LEVEL, AgainstChance, held_against_chance
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.multiplicity import Adjust, adjusted_p, first_needs
-from ablate_kit.metrics.verdict import MARGIN, POWER, Verdict, verdicts
+from ablate_kit.metrics.verdict import MARGIN, NEXT_TO_NOTHING, POWER, Verdict, verdicts
 
 FEW_IMAGES = 30  # below, intervals are said to be rough
 
@@ -86,14 +86,15 @@ def changes(
     """Each variant's change of every metric, with its interval; p-values adjusted by metric.
 
     ``tested`` says which variants are adjusted for, by default all; others, such as random
-    controls, get no adjusted p-value, no verdict, and are never significant. The verdict is on AP.
+    controls, get no adjusted p-value, no verdict, and are never significant. The verdict is on AP,
+    and there is none where the baseline finds next to nothing.
     """
     asked = [True] * len(variants) if tested is None else tested
     found: list[dict[str, Change]] = [{} for _ in variants]
     for metric in KEYS:
         after = [variant.overall[metric] for variant in variants]
         before = baseline.overall[metric]
-        judged = margin if metric == "AP" else None
+        judged = margin if metric == "AP" and before.value >= NEXT_TO_NOTHING else None
         rows = _changes(after, [one - before for one in after], asked, adjust, judged)
         for one, row in zip(found, rows, strict=True):
             one[metric] = row

@@ -27,6 +27,7 @@ from ablate_kit.metrics.chance import FEWEST, LEVEL, AgainstChance
 from ablate_kit.metrics.multiplicity import Adjust, adjusted_p, first_needs
 
 MARGIN = 0.01  # of AP
+NEXT_TO_NOTHING = 0.01  # AP of a baseline below which no change means anything, nor a verdict
 POWER = 0.8
 _MOST = 100  # so many times the images is more than anybody has
 

@@ -7,6 +7,7 @@ from typing import Any
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
+from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.significance import Changes
 from ablate_kit.reports import tables
@@ -26,6 +27,7 @@ def write_report(
     also: Callable[[Path], None] = lambda _: None,
     *,
     changes: Sequence[Changes] = (),
+    adjust: Adjust = "family",
 ) -> None:
     """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
     ``per_class/`` with one CSV per variant and, for several, ``figure.png``; and what
@@ -35,7 +37,7 @@ def write_report(
     with new_folder(folder) as place:
         text = safe.to_json(as_dict(results, changes), 1) + "\n"
         (place / "results.json").write_text(text, encoding="utf-8")
-        table = tables.comparison(results, changes)
+        table = tables.comparison(results, changes, adjust=adjust)
         (place / "table.md").write_text(table.markdown(), encoding="utf-8")
         (place / "table.csv").write_text(table.csv(), encoding="utf-8")
         (place / "per_class").mkdir()

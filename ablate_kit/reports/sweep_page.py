@@ -11,6 +11,9 @@ from markupsafe import Markup
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.significance import FEW_IMAGES, Changes
+from ablate_kit.metrics.statistics import Statistics
+from ablate_kit.metrics.verdict import OUTCOMES
+from ablate_kit.reports.answer import answer
 from ablate_kit.reports.cells import number
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table
@@ -66,9 +69,11 @@ def page(
     tables: Sequence[Table],
     pictures: Sequence[Picture],
     notes: Sequence[str],
+    statistics: Statistics,
 ) -> str:
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
+    found = [one["AP"].verdict.outcome for one in changes if one["AP"].verdict]
     return render(
         "report.html",
         tables=list(zip(_TABLES, tables, strict=False)),
@@ -77,7 +82,9 @@ def page(
         counts=results[0].evaluation.counts,
         variants=len(results) - 1 - controls,
         controls=controls,
-        resamples=ledger.manifest().resamples,
+        statistics=statistics,
+        answer=answer(results, changes),
+        outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one["AP"].significant for one in changes),
         few=FEW_IMAGES,

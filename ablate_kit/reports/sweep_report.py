@@ -13,6 +13,7 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.significance import COLUMNS, NUMBERS, Change, changes, class_changes
+from ablate_kit.metrics.statistics import Statistics
 from ablate_kit.reports import repeats, tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
@@ -37,21 +38,25 @@ EXAMPLES = 6  # photographs, and fields of displacement
 
 
 def write_sweep_report(
-    ledger: Ledger, dataset: Dataset | None = None, count: int = EXAMPLES
+    ledger: Ledger,
+    dataset: Dataset | None = None,
+    count: int = EXAMPLES,
+    statistics: Statistics | None = None,
+    top: int | None = None,
 ) -> Table:
-    """Writes the folder ``report`` of a run, anew and whole, and returns its table.
+    """Writes the folder ``report`` of a run, anew and whole; returns its table, or ``top`` rows.
 
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
     precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
     ``displacement.csv`` how boxes moved and
     ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
-    all of them as Parquet, too, where pyarrow is installed.
+    all of them as Parquet, too, where pyarrow is installed. ``statistics``: other than the run's.
     """
     results = ledger.results()
     truth = ledger.truth()
     threshold = results[0].evaluation.thresholds.calibrated
-    resamples = ledger.manifest().resamples
-    bootstrap = Bootstrap(truth, resamples, ledger.manifest().seed)
+    statistics = statistics or ledger.manifest().statistics
+    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
     calibration = results[0].evaluation.thresholds.calibration
     baseline = bootstrap.samples(results[0].detections, calibration)
     known: dict[str, tuple[list[Change], Samples]] = {}
@@ -59,13 +64,14 @@ def write_sweep_report(
         if result.key in known:
             continue  # the same ablation under another name
         samples = bootstrap.samples(result.detections, calibration)
-        by_its_class = class_changes(baseline, samples)
+        by_its_class = class_changes(baseline, samples, statistics.adjust)
         # Those of the classes are the largest part, and not needed again.
         known[result.key] = by_its_class, replace(samples, ap_per_class=())
     by_class = [known[result.key][0] for result in results[1:]]
     kept = [known[result.key][1] for result in results[1:]]
-    overall = changes(baseline, kept, [not one.is_control for one in results[1:]])
-    table = tables.comparison(results, overall)
+    tested = [not one.is_control for one in results[1:]]
+    overall = changes(baseline, kept, tested, statistics.adjust, statistics.margin)
+    table = tables.comparison(results, overall, adjust=statistics.adjust)
     repeated = repeats.repeats(results, baseline, kept)
     moved = _moved(truth, results, threshold)
     kinds = [None if one.is_control else one.kind for one in results[1:]]
@@ -103,9 +109,9 @@ def write_sweep_report(
             pictures += _photographs(place, truth, dataset, results[0], shown[:count])
         shown_tables = [table, *([repeats.table(repeated)] if repeated else [])]
         notes = [*ledger.notes(), *left_out(ledger)]
-        text = page(ledger, results, overall, shown_tables, pictures, notes)
+        text = page(ledger, results, overall, shown_tables, pictures, notes, statistics)
         (place / "report.html").write_text(text, encoding="utf-8")
-    return table
+    return tables.comparison(results, overall, adjust=statistics.adjust, top=top)
 
 
 def left_out(ledger: Ledger) -> list[str]:

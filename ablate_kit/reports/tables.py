@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import METRICS
+from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.significance import FEW_IMAGES, Changes, moves_apart
+from ablate_kit.metrics.verdict import NEXT_TO_NOTHING
+from ablate_kit.reports.answer import answer, compares_detectors, word
 from ablate_kit.reports.cells import half_width, number
 from ablate_kit.reports.table import Table
 
 Number = float | None
 
-NEXT_TO_NOTHING = 0.01  # AP of a baseline below which no change means anything
+_ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
 APART = "†"  # in place of the star of a GIoU that moves against AP
 
 COCO = (
@@ -90,13 +93,23 @@ def class_table(name: str, evaluation: Evaluation) -> Table:
     return Table(title, header, tuple(rows), ("class",))
 
 
-def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = None) -> Table:
+def comparison(
+    results: Sequence[Result],
+    changes: Sequence[Changes] | None = None,
+    *,
+    adjust: Adjust = "family",
+    top: int | None = None,
+) -> Table:
     """One row per variant: each metric and its change against the first.
 
     ``changes`` of ``metrics.significance``, one per variant after the first, give each change half
-    the width of its 95 % interval, and a star where it is significant.
+    the width of its 95 % interval, a star where it is significant, and each row its verdict.
+    ``adjust`` is what they were adjusted by. ``top``: only so many variants, those that cost most,
+    or of detectors the best; what is said above the table is said of all.
     """
     baseline = results[0].evaluation.overall
+    detectors = compares_detectors(results)
+    judged = changes and any(one["AP"].verdict for one in changes)
     rows = [
         (
             result.name,
@@ -108,14 +121,16 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
                     *(_interval(changes, i, metric.key) if changes else ()),
                 )
             ),
+            *((_verdict(changes, i, detectors),) if changes and judged else ()),
         )
-        for i, result in enumerate(results)
+        for i, result in _shown(results, top)
     ]
     spread = ("±",) if changes else ()
     names = [metric.label for metric in METRICS]
     header = (
         "variant",
         *(text for name in names for text in (name, f"Δ {name}", *spread)),
+        *(("verdict",) if judged else ()),
     )
     counts = results[0].evaluation.counts
     title = (
@@ -124,22 +139,45 @@ def comparison(results: Sequence[Result], changes: Sequence[Changes] | None = No
         "GIoU: a missed object counts -1"
     )
     if changes:
-        title += f"\n{interval_note(results, changes)}"
+        title += f"\n{interval_note(results, changes, adjust)}"
+        told = answer(results, changes)
+        title = f"{told}\n{title}" if told else title
+    if len(rows) < len(results):
+        which = "with the highest AP" if detectors else "that cost most AP"
+        title += f"\nthe {len(rows) - 1} of {len(results) - 1:,} {which}"
     ap = baseline["AP"]
     if len(results) > 1 and ap is not None and ap < NEXT_TO_NOTHING:
         title += (
             f"\n{safe.line(results[0].name)} finds next to nothing (AP {ap:.4f}): "
             "changes against it mean nothing"
         )
-    return Table(title, header, tuple(rows), ("variant",))
+    return Table(title, header, tuple(rows), ("variant", "verdict"))
+
+
+def _shown(results: Sequence[Result], top: int | None) -> list[tuple[int, Result]]:
+    """The baseline and ``top`` others, by AP; all of them as they come without."""
+    numbered = list(enumerate(results))
+    if top is None or top >= len(results) - 1:
+        return numbered
+    sign = -1 if compares_detectors(results) else 1
+
+    def by_ap(one: tuple[int, Result]) -> float:
+        ap = one[1].evaluation.overall["AP"]
+        return float("inf") if ap is None else sign * ap
+
+    return [numbered[0], *sorted(numbered[1:], key=by_ap)[:top]]
 
 
 def for_terminal(
-    results: Sequence[Result], changes: Sequence[Changes] | None = None
+    results: Sequence[Result],
+    changes: Sequence[Changes] | None = None,
+    *,
+    adjust: Adjust = "family",
+    top: int | None = None,
 ) -> list[Table]:
     """One result in full, or several side by side."""
     if len(results) > 1:
-        return [comparison(results, changes)]
+        return [comparison(results, changes, adjust=adjust, top=top)]
     name, evaluation = results[0].name, results[0].evaluation
     return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
 
@@ -152,7 +190,9 @@ def scores(evaluation: Evaluation) -> str:
     return f"score {low}" if low == high else f"scores {low} to {high}"
 
 
-def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
+def interval_note(
+    results: Sequence[Result], changes: Sequence[Changes], adjust: Adjust = "family"
+) -> str:
     """What the intervals of a table mean, and what they can show."""
     controls = sum(one.is_control for one in results[1:])
     tested = len(changes) - controls
@@ -161,7 +201,7 @@ def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         count += f"; {controls} random control{'s' if controls > 1 else ''}, not tested"
     note = (
         "±: half of the 95 % interval of a change, over images; "
-        f"*: p < 0.05, adjusted (max-T) for {count}"
+        f"*: p < 0.05, adjusted ({_ADJUSTED[adjust]}) for {count}"
     )
     found = [change["AP"].detectable for change in changes]
     seen = [one for one in found if one is not None]
@@ -169,6 +209,12 @@ def interval_note(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         low, high = f"{min(seen):.3f}", f"{max(seen):.3f}"
         size = low if low == high else f"{low} to {high}, by variant,"
         note += f"; a change of AP of {size} gets a star 4 times out of 5"
+    margins = {one["AP"].verdict.margin for one in changes if one["AP"].verdict}
+    if margins:
+        note += (
+            f"; verdict: on AP at a margin of {min(margins):g}, adjusted alike; undecided (+N): "
+            "about N more images would decide"
+        )
     if any(map(moves_apart, changes)):
         note += f"; {APART}: significant, too, against AP's change: GIoU does not see false alarms"
     if results[0].evaluation.counts["images"] < FEW_IMAGES:
@@ -184,6 +230,10 @@ def _interval(changes: Sequence[Changes], row: int, key: str) -> tuple[str]:
     if key == "giou_penalized" and moves_apart(changes[row - 1]):
         mark = APART
     return (half_width(change.low, change.high) + mark,)
+
+
+def _verdict(changes: Sequence[Changes], row: int, detectors: bool) -> str:
+    return word(changes[row - 1]["AP"].verdict, detectors=detectors) if row else ""
 
 
 def _with_change(

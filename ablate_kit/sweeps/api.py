@@ -247,7 +247,7 @@ class OpenSweep:
         with self._pool(ledger, options, progress) as pool:
             notes = run_rounds(rounds, self._batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
-        ledger.close([*self.ablations, *removed], evaluation.resamples, evaluation.seed, data)
+        ledger.close([*self.ablations, *removed], evaluation.statistics, data)
         return SweepRun(ledger, searches, removed, [*ledger.notes(), *notes])
 
     @property

@@ -20,7 +20,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -42,8 +42,11 @@ from ablate_kit.ablations.factors import Factors
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.result import BASELINE, Result
+from ablate_kit.metrics.statistics import Statistics
 from ablate_kit.metrics.stored import pack
+from ablate_kit.metrics.verdict import MARGIN
 from ablate_kit.sweeps.detection_files import (
     UnfinishedBatches,
     first_line,
@@ -83,8 +86,14 @@ class Manifest(_Read):
 
     resamples: int = Field(ge=0)
     seed: int = Field(ge=0)
+    margin: float = Field(default=MARGIN, ge=0, lt=1)  # earlier versions noted none
+    adjust: Adjust = "family"
     data: dict[str, Any] | None = None  # where the images are, as in the recipe
     variants: list[NamedVariant]
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(self.resamples, self.seed, self.margin, self.adjust)
 
 
 class Ledger:
@@ -245,7 +254,7 @@ class Ledger:
         return _checked(_NOTES, _read_json(path), str(path)) if path.exists() else []
 
     def close(
-        self, ablations: Sequence[Ablation], resamples: int, seed: int, data: Mapping[str, Any]
+        self, ablations: Sequence[Ablation], statistics: Statistics, data: Mapping[str, Any]
     ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
         is made with. ``data``: where the images are, of the recipe."""
@@ -258,7 +267,7 @@ class Ledger:
             }
             for one in ablations
         ]
-        manifest = {"resamples": resamples, "seed": seed, "data": dict(data), "variants": variants}
+        manifest = {**asdict(statistics), "data": dict(data), "variants": variants}
         write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property

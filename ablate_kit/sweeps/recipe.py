@@ -17,6 +17,9 @@ from ablate_kit.ablations.rules import KINDS
 from ablate_kit.ablations.together import Together
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
+from ablate_kit.metrics.multiplicity import Adjust
+from ablate_kit.metrics.statistics import Statistics
+from ablate_kit.metrics.verdict import MARGIN
 from ablate_kit.models import own_code
 from ablate_kit.shipped import recipe_file
 from detector.training.data_sections import ImagesSection
@@ -49,6 +52,12 @@ class EvaluationSettings(Section):
     max_detections: Annotated[int, Field(ge=FEWEST_DETECTIONS)] = MAX_DETECTIONS
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Natural = 0
+    margin: Annotated[float, Field(ge=0, lt=1)] = MARGIN  # a change of AP below it counts as free
+    adjust: Adjust = "family"
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(self.resamples, self.seed, self.margin, self.adjust)
 
 
 class SweepRecipe(Section):

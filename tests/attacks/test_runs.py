@@ -14,6 +14,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.sweeps.api import images_of
 from ablate_kit.sweeps.ledger import Ledger
@@ -71,7 +72,7 @@ def ledger(tmp_path: Path) -> Ledger:
     for one in (UNMODIFIED, Variant.of(ablation)):
         made.finish(one, evaluate(truth, found), found)
     made.note(["a note"])
-    made.close([ablation], 10, 0, {"kind": "shapes", "limit": 1})
+    made.close([ablation], Statistics(10), {"kind": "shapes", "limit": 1})
     return made
 
 

@@ -41,10 +41,13 @@ def test_one_file_prints_the_whole_report(run, dumps):
 def test_several_files_side_by_side(run, dumps, tmp_path):
     out = tmp_path / "report"
     printed = run("score", dumps[1], dumps[2], "--annotations", dumps[0], "-o", out)
-    perfect, moved = (line.split() for line in printed.splitlines()[4:6])
+    told, *_, perfect, moved = printed.splitlines()[:7]
+    assert told.startswith("moved is worse than perfect by more than 0.01 AP: AP -0.")
+    perfect, moved = perfect.split(), moved.split()
     assert (perfect[0], perfect[1]) == ("perfect", "1.0000")
     assert moved[0] == "moved"
     assert float(moved[2]) < -0.2
+    assert moved[-1] == "worse"
     results = json.loads((out / "results.json").read_text())
     assert results["moved"]["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
 

@@ -108,7 +108,7 @@ def test_each_image_keeps_its_threshold_in_every_sample() -> None:
     baseline = evaluate(truth, detections)
     calibration = baseline.thresholds.calibration
     assert len(set(calibration.folds)) > 1
-    fold = fold_of(truth.image_ids, len(calibration.folds))
+    fold = fold_of(truth, len(calibration.folds))
     # The same as one threshold for all, once each image's scores are moved by its own.
     own = np.asarray(calibration.folds)[fold][detections.image]
     moved = Detections(

@@ -47,7 +47,7 @@ def test_the_threshold_of_a_fold_is_the_best_of_the_other_images() -> None:
     truth, found, _ = study(23, 0)
     matches = greedy_matches(truth, found)
     calibration = cross_fitted(truth, found, matches)
-    fold = fold_of(truth.image_ids, FOLDS)
+    fold = fold_of(truth, FOLDS)
     assert sorted(np.bincount(fold).tolist()) == [4, 4, 5, 5, 5]
     assert calibration.whole == calibrate(matches)
     for one, threshold in enumerate(calibration.folds):
@@ -69,10 +69,51 @@ def test_the_threshold_of_a_fold_is_the_best_of_the_other_images() -> None:
     assert (calibration.of_images(truth) == np.asarray(calibration.folds)[fold]).all()
 
 
+def images_of(ids: np.ndarray, corners: np.ndarray, **columns: np.ndarray) -> GroundTruth:
+    """An object in each image."""
+    n = len(ids)
+    return GroundTruth(
+        image_ids=ids,
+        widths=np.full(n, 100),
+        heights=np.full(n, 100),
+        image=np.arange(n),
+        boxes=np.stack([corners, corners, corners + 5, corners + 5], axis=1),
+        labels=np.zeros(n, dtype=int),
+        ignore=np.zeros(n, dtype=bool),
+        areas=np.full(n, 25.0),
+        ids=np.arange(n),
+        classes=("box",),
+        category_ids=(1,),
+        **columns,
+    )
+
+
 def test_folds_do_not_depend_on_the_order_of_images() -> None:
-    ids = np.array([40, 7, 12, 99, 3, 55, 21])
-    shuffled = np.array([3, 0, 6, 1, 5, 2, 4])
-    assert (fold_of(ids, 3)[shuffled] == fold_of(ids[shuffled], 3)).all()
+    ids = np.array([40, 7, 12, 99, 3, 55, 21, 8, 41, 5, 77])
+    corners = ids.astype(float)
+    shuffled = np.random.default_rng(0).permutation(len(ids))
+    one, other = images_of(ids, corners), images_of(ids[shuffled], corners[shuffled])
+    assert (fold_of(one, 3)[shuffled] == fold_of(other, 3)).all()
+
+
+def test_copies_of_an_image_are_in_one_fold() -> None:
+    corners = np.repeat(np.arange(12.0), 3)
+    fold = fold_of(images_of(np.arange(36), corners), 5)
+    assert (fold.reshape(12, 3) == fold[::3, None]).all()
+    assert sorted(np.bincount(fold[::3]).tolist()) == [2, 2, 2, 3, 3]
+    # Where nearly all images are annotated alike, that tells nothing of copies.
+    assert sorted(np.bincount(fold_of(images_of(np.arange(36), np.zeros(36)), 5))) == [
+        7, 7, 7, 7, 8,
+    ]  # fmt: skip
+
+
+def test_images_of_a_cluster_are_in_one_fold() -> None:
+    rng = np.random.default_rng(1)
+    clusters = rng.integers(0, 9, 40)
+    truth = images_of(np.arange(40), rng.random(40), clusters=clusters)
+    fold = fold_of(truth, 4)
+    assert all(len(set(fold[clusters == one])) == 1 for one in range(9))
+    assert len(set(fold)) == 4
 
 
 def test_one_image_has_its_own_threshold() -> None:

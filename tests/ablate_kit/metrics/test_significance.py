@@ -86,6 +86,13 @@ def test_no_change_is_never_significant() -> None:
     assert same["AP"].to_dict()["verdict"] == "free"
 
 
+def test_against_a_baseline_that_finds_next_to_nothing_there_is_no_verdict() -> None:
+    rng = np.random.default_rng(11)
+    low, high = (samples_of(rng.random(50) / part) for part in (100, 2))
+    assert changes(low, [low])[0]["AP"].verdict is None
+    assert changes(high, [high])[0]["AP"].verdict is not None
+
+
 def test_what_one_image_tells_has_no_interval() -> None:
     one, other = (samples_of(np.array([value])) for value in (0.9, 0.1))
     (found,) = changes(one, [other])

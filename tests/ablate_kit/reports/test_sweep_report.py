@@ -10,6 +10,7 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.controls import random_controls
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.statistics import Statistics
 from ablate_kit.reports.sweep_report import left_out, write_sweep_report
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -58,7 +59,7 @@ def ledger(tmp_path: Path) -> Ledger:
     for one in (UNMODIFIED, *map(Variant.of, ablations)):
         hits = IMAGES if one in (UNMODIFIED,) or one.name == "attn-head1" else 2
         made.finish(one, evaluate(truth(), found(hits), score_threshold=0.5), found(hits))
-    made.close(ablations, 50, 0, {"kind": "shapes"})
+    made.close(ablations, Statistics(50), {"kind": "shapes"})
     return made
 
 

@@ -9,6 +9,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.statistics import Statistics
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.table import long_table
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -58,7 +59,7 @@ def run(folder: Path, factors: list[dict[str, str | int | float]]) -> Ledger:
     made.begin(truth())
     for seed, one in enumerate([UNMODIFIED, *map(Variant.of, cuts)]):
         made.finish(one, evaluate(truth(), found(seed), score_threshold=0.5), found(seed))
-    made.close(cuts, 10, 0, {"kind": "shapes"})
+    made.close(cuts, Statistics(10), {"kind": "shapes"})
     return made
 
 

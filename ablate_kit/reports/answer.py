@@ -1,0 +1,96 @@
+"""The answer of a comparison, in one plain sentence above its table."""
+
+from collections.abc import Sequence
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.significance import Change, Changes
+from ablate_kit.metrics.verdict import Verdict, roughly, sentence
+
+DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse
+_OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}
+_ONE_BY_ONE = {"head": "heads", "query": "queries", "channel": "channels", "point": "points"}
+
+
+def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
+    """What the changes against the first result come to; empty where there is no verdict."""
+    judged = [
+        (one, change["AP"])
+        for one, change in zip(results[1:], changes, strict=False)
+        if change["AP"].verdict is not None
+    ]
+    if not judged:
+        return ""
+    found = [change.verdict for _, change in judged if change.verdict is not None]
+    if not compares_detectors(results):
+        return sentence(found, noun([one for one, _ in judged]))
+    baseline = safe.line(results[0].name)
+    if len(judged) == 1:
+        return _of_two(baseline, safe.line(judged[0][0].name), judged[0][1])
+    counts = ", ".join(
+        f"{sum(one.outcome == outcome for one in found)} {word}"
+        for outcome, word in (*_OF_DETECTORS.items(), ("undecided", "undecided"))
+    )
+    told = (
+        f"of {len(found)} held against {baseline}, at a margin of {found[0].margin:g} AP: {counts}"
+    )
+    defined = [(one, change) for one, change in judged if change.change is not None]
+    best, change = max(defined, key=lambda one: one[1].change or 0.0, default=(None, None))
+    if best is None or change is None or (change.change or 0.0) <= 0:
+        return f"{told}; none has a higher AP"
+    return f"{told}; the highest AP is that of {safe.line(best.name)}: {_by(change)}"
+
+
+def word(verdict: Verdict | None, *, detectors: bool = False) -> str:
+    """A verdict as the last cell of a row."""
+    if verdict is None:
+        return ""
+    if verdict.outcome != "undecided":
+        return _OF_DETECTORS[verdict.outcome] if detectors else verdict.outcome
+    return "undecided" + (f" (+{roughly(verdict.more):,})" if verdict.more else "")
+
+
+def compares_detectors(results: Sequence[Result]) -> bool:
+    return any(one.kind in DETECTORS for one in results[1:])
+
+
+def noun(variants: Sequence[Result]) -> str:
+    """What the variants are, where each is one thing of one kind."""
+
+    def all_have(factor: str) -> bool:
+        return all(factor in one.factors and "draw" not in one.factors for one in variants)
+
+    if all(one.kind == "modules" for one in variants):
+        return "modules"
+    return next((name for factor, name in _ONE_BY_ONE.items() if all_have(factor)), "variants")
+
+
+def _of_two(first: str, second: str, change: Change) -> str:
+    verdict = change.verdict
+    if verdict is None or change.change is None or change.low is None:
+        return f"whether {second} is better than {first} cannot be told from these images"
+    better = "better" if change.change > 0 else "worse"
+    margin = f"{verdict.margin:g} AP"
+    needed = ""
+    if verdict.outcome in ("costs", "gains"):
+        told = f"{second} is {better} than {first} by more than {margin}"
+    elif verdict.outcome == "free":
+        told = f"{second} is as good as {first}, within {margin}"
+    elif change.significant:
+        told = f"{second} is {better} than {first}, undecided whether by more than {margin}"
+        needed = _needed(verdict)
+    else:
+        told = f"whether {second} is better than {first} is undecided"
+        needed = _needed(verdict)
+    return f"{told}: {_by(change)}{needed}"
+
+
+def _by(change: Change) -> str:
+    told = f"AP {change.change:+.4f}"
+    if change.low is None or change.high is None:
+        return told
+    return f"{told}, 95 % interval {change.low:+.4f} to {change.high:+.4f}"
+
+
+def _needed(verdict: Verdict) -> str:
+    return f"; about {roughly(verdict.more):,} more images would decide" if verdict.more else ""
