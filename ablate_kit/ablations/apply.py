@@ -13,12 +13,15 @@ from ablate_kit.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
+    from ablate_kit.ablations.draws import Draws
+
 
 @contextmanager
 def applied(
     module: "torch.nn.Module",
     ablation: Ablation,
     live_names: Mapping[str, Sequence[str]] | None = None,
+    draws: "Draws | None" = None,
 ) -> Iterator[None]:
     """``module`` with an ablation, and after the block with its exact bytes of before.
 
@@ -30,6 +33,7 @@ def applied(
         ablation: its tensors are named as in the checkpoint.
         live_names: for each of these names, those in ``module.state_dict()``; by default the
             names are the same.
+        draws: keeps what is drawn, for another time.
 
     Raises:
         UserError: an edit names no tensor of the model, or elements that it does not have.
@@ -37,7 +41,7 @@ def applied(
     from ablate_kit.ablations.intervene import intervened  # which needs torch
 
     with (
-        edited(module.state_dict(keep_vars=True), ablation, live_names),
+        edited(module.state_dict(keep_vars=True), ablation, live_names, draws),
         intervened(module, ablation, live_names),
     ):
         yield
@@ -48,10 +52,14 @@ def edited(
     tensors: Mapping[str, "torch.Tensor"],
     ablation: Ablation,
     live_names: Mapping[str, Sequence[str]] | None = None,
+    draws: "Draws | None" = None,
 ) -> Iterator[None]:
     """The edits of ``applied``, to the tensors of a model's ``state_dict()``."""
     import torch
 
+    from ablate_kit.ablations.draws import Draws
+
+    draws = draws or Draws()
     targets = [
         (tensor, edit)
         for edit in ablation.edits
@@ -61,7 +69,7 @@ def edited(
     try:
         with torch.no_grad():
             for tensor, edit in targets:
-                for entry in _set(tensor.detach(), edit):
+                for entry in _set(tensor.detach(), edit, draws):
                     undo.append(
                         entry
                     )  # before the tensor changes, for it might not come to the next
@@ -175,35 +183,35 @@ def _distinct(
     return {(one.data_ptr(), one.shape, one.stride()): one for one in found}.values()
 
 
-def _set(tensor: "torch.Tensor", edit: Edit) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
+def _set(
+    tensor: "torch.Tensor", edit: Edit, draws: "Draws"
+) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
     """Sets the elements, yielding each view that is about to change and its values of before."""
-    import numpy as np
-    import torch
-
     _check(edit, tuple(tensor.shape))
     if not tensor.is_floating_point():
         raise UserError(f"{edit.tensor} holds {tensor.dtype}; only floating tensors can be cut")
     match edit.region:
         case Whole():
             yield tensor, tensor.clone()
-            _become(tensor, edit, *parts(edit, tuple(tensor.shape)))
+            (value,) = parts(edit, tuple(tensor.shape))
+            _become(tensor, edit, value, draws)
         case Blocks(axis, ranges):
             values = parts(edit, tuple(tensor.shape))
             for (start, stop), value in zip(ranges, values, strict=True):
                 view = tensor.narrow(axis, start, stop - start)
                 yield view, view.clone()
-                _become(view, edit, value)
+                _become(view, edit, value, draws)
         case Random() as region:
-            index = region.indices(edit.tensor, tuple(tensor.shape))
-            positions = np.unravel_index(index, tuple(tensor.shape) or (1,))
-            where = tuple(torch.from_numpy(axis).to(tensor.device) for axis in positions)
+            drawn = draws.mask(region, edit.tensor, tuple(tensor.shape), tensor.device)
             yield tensor, tensor.clone()
             if not edit.constant:
                 raise UserError(f"{edit.tensor}: random units can only be set to a value")
-            tensor.view(tensor.shape or (1,))[where] = edit.value
+            tensor.masked_fill_(drawn, edit.value)
 
 
-def _become(view: "torch.Tensor", edit: Edit, value: float | tuple[float, ...]) -> None:
+def _become(
+    view: "torch.Tensor", edit: Edit, value: float | tuple[float, ...], draws: "Draws"
+) -> None:
     import torch
 
     if isinstance(value, tuple):
@@ -212,12 +220,17 @@ def _become(view: "torch.Tensor", edit: Edit, value: float | tuple[float, ...]) 
     if edit.constant:
         view.fill_(value)
         return
-    added = torch.full((), edit.value, dtype=torch.float64, device=view.device)
+    before = in_float64(view)
+    added = torch.full((), edit.value, dtype=torch.float64, device=before.device)
     if edit.noise:
-        drawn = torch.from_numpy(edit.noise.values(edit.tensor, view.numel())).view(view.shape)
-        deviation = view.double().std(correction=0)
-        added = added + edit.noise.share * deviation * drawn.to(view.device)
-    view.copy_(edit.factor * view.double() + added)
+        drawn = draws.noise(edit.noise, edit.tensor, tuple(view.shape), before.device)
+        added = added + edit.noise.share * before.std(correction=0) * drawn
+    view.copy_(edit.factor * before + added)
+
+
+def in_float64(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Where it is, or here where its device has no such type."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def _check(edit: Edit, shape: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 from torch import Tensor, dtype, nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.apply import in_float64
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.intervene import tapped
@@ -33,7 +34,7 @@ class _Mean:
     count: int = 0
 
     def add(self, x: Tensor, channel: int = -1) -> None:
-        flat = x.detach().movedim(channel, -1).reshape(-1, x.shape[channel]).double()
+        flat = in_float64(x.detach()).movedim(channel, -1).reshape(-1, x.shape[channel])
         added = flat.sum(0)
         self.total = added if self.total is None else self.total + added
         self.count += len(flat)

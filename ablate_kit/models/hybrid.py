@@ -82,10 +82,9 @@ class HybridAdapter:
         )
         found = []
         for placement, one in zip(origins, decoded, strict=True):
-            boxes = placement.to_original(one.boxes.cpu().double().numpy())
-            scores = one.scores.cpu().double().numpy()
-            labels, queries = one.labels.cpu().numpy(), one.queries.cpu().numpy()
-            found.append(ImageDetections(boxes, scores, labels, queries))
+            boxes = placement.to_original(one.boxes.double().numpy())
+            scores = one.scores.double().numpy()
+            found.append(ImageDetections(boxes, scores, one.labels.numpy(), one.queries.numpy()))
         return found
 
 

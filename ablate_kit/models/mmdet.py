@@ -23,6 +23,7 @@ from ablate_kit.models.forward import ForwardPasses, told
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.source_files import configurations
 from detector.data.dataset import Pixels
+from detector.fetch import fetched
 
 INSTALL = (
     "install mmdet 3.3.0, mmengine 0.10 and mmcv 2.1.0 in an environment of their own "
@@ -148,7 +149,9 @@ class MMDetAdapter:
         limit: int = MAX_DETECTIONS,
     ) -> list[ImageDetections]:
         """All that the model gives, of which its configuration says how many (``max_per_img``)."""
-        return [_sorted(*one) for one in outputs]
+        columns = [column for one in outputs for column in one]
+        here = iter(fetched(columns))
+        return [_sorted(*(next(here) for _ in one)) for one in outputs]
 
 
 class MMDetection:

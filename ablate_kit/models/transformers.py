@@ -24,6 +24,7 @@ from ablate_kit.models.hf_folder import (
     without_hub,
 )
 from detector.data.dataset import Dataset, Pixels
+from detector.fetch import fetched
 
 if TYPE_CHECKING:
     from ablate_kit.models.transformers_training import TransformersTraining
@@ -106,6 +107,10 @@ class TransformersAdapter:
                 f"{type(self.module).__name__} gives no boxes and logits of queries "
                 "(pred_boxes, logits), which a detector is read by"
             )
+        if outputs.pred_boxes.device.type != "cpu":
+            # The library chooses by masks, image by image, each of which waits for the device.
+            logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
+            outputs = type(outputs)(**{**outputs, "logits": logits, "pred_boxes": boxes})
         try:
             results = process(outputs, threshold=0.0, target_sizes=list(origins))
         except ImportError as error:

@@ -1,5 +1,6 @@
 """The unmodified model and all its variants on one batch after the other."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from ablate_kit.ablations.draws import Draws
 from ablate_kit.checkpoints.elements import flat_bytes
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
@@ -19,6 +21,9 @@ from ablate_kit.sweeps.trace import PLAIN, Key, Trace
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
+CHECKED = 16  # of so many forward passes of the unmodified model, a variant is checked again on one
+
+UNSTEADY = "it computes something else every time it runs"
 
 Run = Callable[[], Any]
 Advance = Callable[[str, int], None]
@@ -28,8 +33,9 @@ class Passes:
     """Runs batches within a ``with`` block: the unmodified model first, then variants.
 
     On its first batch every variant also runs in full, and one whose replay differs in any bit is
-    run in full from then on. ``notes`` says so. What was learned of the model serves all variants
-    that come later, those of the next round of a search included.
+    run in full from then on. ``notes`` says so. Later on one of them, drawn, runs in full now and
+    then, since libraries may choose another kernel for a batch than for the last. What was learned
+    of the model serves all variants that come later, those of the next round of a search included.
     """
 
     def __init__(
@@ -51,11 +57,13 @@ class Passes:
         self._verify = verify
         self._limit = max_detections
         self._deterministic = deterministic
+        self._draws = Draws()
         self._watched = False  # whether the model's calls go through the replay
         self._traced: tuple[int, Trace] | None = None  # with the elements of its input
         self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
         self._deltas: dict[str, Delta] = {}
         self._verified: set[str] = set()
+        self._count = 0  # of forward passes of the unmodified model
         self._full: set[str] = set()  # variants that replay cannot do
         self._stack = ExitStack()
 
@@ -109,10 +117,11 @@ class Passes:
             return self._adapter.forward(group.inputs)
 
         made = self._plan(group, variants)
+        again = self._drawn(variants)
         done: set[int] = set()
         if self._replay and made:
             for part in made.parts:
-                for number, outputs in self._part(run, self._replay, part, variants):
+                for number, outputs in self._part(run, self._replay, part, variants, again):
                     if number not in done:
                         yield number, outputs
                     done.add(number)
@@ -120,9 +129,16 @@ class Passes:
             yield BASELINE, run()
         for number, variant in enumerate(variants):
             if number not in done:
-                with variant.applied_to(self._adapter.module, self._live_names):
+                with variant.applied_to(self._adapter.module, self._live_names, self._draws):
                     outputs = run()
                 yield number, outputs
+
+    def _drawn(self, variants: Sequence[Variant]) -> str:
+        """The digest of the variant that is to be checked again in this pass; empty: none."""
+        self._count += 1
+        if not self._verify or self._count % CHECKED or not variants:
+            return ""
+        return random.Random(str(self._count)).choice(variants).digest
 
     def _plan(self, group: Group, variants: Sequence[Variant]) -> Plan | None:
         """How these variants run; made anew for images larger than those it was made for, and
@@ -180,13 +196,13 @@ class Passes:
             self._give_up(_told(error))
             return None
         if not watched:
-            what = "while its operations are watched" if repeated else "every time it runs"
-            self._give_up(f"it computes something else {what}")
+            watching = "it computes something else while its operations are watched"
+            self._give_up(watching if repeated else UNSTEADY)
             return None
         return trace
 
     def _part(
-        self, run: Run, replay: Replay, part: Part, variants: Sequence[Variant]
+        self, run: Run, replay: Replay, part: Part, variants: Sequence[Variant], again: str
     ) -> Iterator[tuple[int, Any]]:
         """What of ``part`` replay can do; all else is left to run in full."""
         try:
@@ -203,8 +219,10 @@ class Passes:
             if base is not None:
                 variant = variants[step.variant]
                 changed = self._changed(variants, step.base, step.variant)
-                with variant.applied_to(self._adapter.module, self._live_names):
-                    outputs = self._replayed(run, replay, step, variant, base, changed, traces)
+                with variant.applied_to(self._adapter.module, self._live_names, self._draws):
+                    outputs = self._replayed(
+                        run, replay, step, variant, base, changed, traces, again
+                    )
                 if outputs is not None:
                     yield step.variant, outputs[0]
             for done in step.releases:
@@ -219,16 +237,20 @@ class Passes:
         base: Trace,
         changed: Sequence[Key],
         traces: dict[int, Trace],
+        again: str,
     ) -> tuple[Any] | None:
         """The outputs of one variant, and its trace where others build on it; None where replay
         cannot do it."""
-        verify = self._verify and variant.digest not in self._verified
+        first = self._verify and variant.digest not in self._verified
         try:
             if step.keep:
                 outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
             else:
                 outputs = replay.replay(run, base, changed)
-            differs = verify and not identical(outputs, full := run())
+            checked = first or variant.digest == again
+            differs = checked and not identical(outputs, full := run())
+            # Run once more only where it matters whose doing it is.
+            repeats = not differs or identical(run(), full)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # if the variant itself raises it, it does so again in full
@@ -237,7 +259,13 @@ class Passes:
             return None
         if differs:
             self._full.add(variant.digest)
-            self._note(f"{variant.name} runs in full: its replay differs from the full run")
+            what = "its replay differs from the full run"
+            self._note(f"{variant.name} runs in full: {what if repeats else UNSTEADY}")
+            if not first:
+                self._note(
+                    f"{variant.name} was replayed like the full run on its first batch, and not on "
+                    "a later one: what lies between was not checked; compare with --no-replay"
+                )
             return (full,)
         return (outputs,)
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from ablate_kit.models.detect import device_of
 from ablate_kit.sweeps.trace import (
     NEVER,
     PLAIN,
@@ -34,6 +35,7 @@ from ablate_kit.sweeps.trace import (
 
 Run = Callable[[], Any]
 Forward = Callable[..., Any]
+Clock = Callable[[], float]
 
 
 class CannotTraceError(Exception):
@@ -81,8 +83,19 @@ class Replay:
         self._before.clear()
 
     def trace(self, run: Run) -> tuple[Any, Trace]:
-        """What ``run`` gives, and what happened, without keeping any output."""
-        return self.record(run, keep=())
+        """What ``run`` gives, and what happened, without keeping any output.
+
+        A GPU is waited for before and after each call, so that the time is that of the call.
+        """
+        device = device_of(self.module)
+        if device.type != "cuda":
+            return self.record(run, keep=())
+
+        def clock() -> float:
+            torch.cuda.synchronize(device)
+            return perf_counter()
+
+        return self.record(run, keep=(), clock=clock)
 
     def record(
         self,
@@ -90,6 +103,7 @@ class Replay:
         keep: Collection[CallId],
         base: Trace | None = None,
         changed: Iterable[Key] = (),
+        clock: Clock = perf_counter,
     ) -> tuple[Any, Trace]:
         """What ``run`` gives, and a trace with the outputs of the calls at ``keep``.
 
@@ -97,7 +111,7 @@ class Replay:
         """
         while True:
             restart = base.restart(changed) if base else NEVER
-            recording = _Recording(self, keep, base, restart)
+            recording = _Recording(self, keep, base, restart, clock)
             with recording.uses:
                 result = self._run(run, recording)
             recording.root.end = recording.uses.tick + 1
@@ -206,7 +220,12 @@ class _Recording(_Playing):
     """A pass that is itself recorded."""
 
     def __init__(
-        self, replay: Replay, keep: Collection[CallId], base: Trace | None, restart: float
+        self,
+        replay: Replay,
+        keep: Collection[CallId],
+        base: Trace | None,
+        restart: float,
+        clock: Clock,
     ) -> None:
         super().__init__(base, restart)
         self.uses = FirstUseTracer(replay.identities)
@@ -215,6 +234,7 @@ class _Recording(_Playing):
         self.outputs = replay.store()
         self._base = base
         self._keep = keep
+        self._clock = clock
         self._copied = replay.copied
         self._parent = self.root
         self._counts: Counter[str] = Counter()  # of the calls of each module so far
@@ -233,11 +253,11 @@ class _Recording(_Playing):
         parent.children.append(call)
         given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
         self._parent, open_before = call, self.enter(known)
-        began = perf_counter()
+        began = self._clock()
         result = forward(*args, **kwargs)
         self.leave(known, open_before)
         self._parent = parent
-        call.seconds = perf_counter() - began
+        call.seconds = self._clock() - began
         call.end = self.uses.ends(module)
         leaves = pytree.tree_leaves(result)
         outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

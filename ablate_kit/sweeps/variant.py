@@ -14,6 +14,7 @@ from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Removed
 from ablate_kit.ablations.apply import applied, resolved
+from ablate_kit.ablations.draws import Draws
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.intervene import place_of
 from ablate_kit.metrics.result import BASELINE
@@ -79,13 +80,18 @@ class Variant:
         return found
 
     @contextmanager
-    def applied_to(self, module: nn.Module, live_names: LiveNames) -> Iterator[None]:
-        """The model so changed, and after the block with its exact bytes of before."""
+    def applied_to(
+        self, module: nn.Module, live_names: LiveNames, draws: Draws | None = None
+    ) -> Iterator[None]:
+        """The model so changed, and after the block with its exact bytes of before.
+
+        ``draws`` keeps what is drawn, for the next batch.
+        """
         with _replaced(module, self.tensors):
             if self.ablation is None:
                 yield
                 return
-            with applied(module, self.ablation, live_names):
+            with applied(module, self.ablation, live_names, draws):
                 yield
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from detector.boxes import to_corners
+from detector.fetch import fetched
 from detector.network.model import Predictions
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Detections of one image, best first."""
+    """Detections of one image, best first; in this machine's memory."""
 
     boxes: Tensor  # (k, 4) xyxy in [0, 1] of the square input
     scores: Tensor  # (k,)
@@ -37,9 +38,11 @@ def decode(
     best, index = best[:, :top_k], index[:, :top_k]
     queries, labels = index // classes, index % classes
     boxes = boxes.gather(1, queries[..., None].expand(-1, -1, 4))
+    # To choose by a mask waits for the device, so that comes last.
+    columns = fetched([boxes, best, labels, queries])
     return [
-        Decoded(*(column[i][keep] for column in (boxes, best, labels, queries)))
-        for i, keep in enumerate(best > confidence)
+        Decoded(*(column[i][keep] for column in columns))
+        for i, keep in enumerate(columns[1] > confidence)
     ]
 
 

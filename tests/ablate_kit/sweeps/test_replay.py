@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+import ablate_kit.sweeps.passes
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.passes import Passes, identical
 from ablate_kit.sweeps.replay import CannotTraceError, Replay
@@ -230,6 +231,47 @@ def test_a_variant_whose_replay_differs_runs_in_full() -> None:
     notes, replayed, full = both(Remembering(), ablations, inputs(3))
     assert notes == ["late runs in full: its replay differs from the full run"]
     assert same(replayed, full)
+
+
+class RarelyReading(Remembering):
+    """Reads what it left behind only of some images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.last(self.part(x))
+        return found + self.part.memo if x.sum() > 0 else found
+
+
+def test_a_variant_is_checked_again_on_later_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablate_kit.sweeps.passes, "CHECKED", 2)
+    torch.manual_seed(0)
+    batches = [-torch.rand(4, 6), *(torch.rand(4, 6) for _ in range(9))]
+    ablations = [zero("part.linear.weight"), zero("last.bias", name="late")]
+    notes, replayed, full = both(RarelyReading(), ablations, batches)
+    assert notes == [
+        "late runs in full: its replay differs from the full run",
+        "late was replayed like the full run on its first batch, and not on a later one: what lies "
+        "between was not checked; compare with --no-replay",
+    ]
+    assert same(replayed[-3:], full[-3:])
+
+
+def test_what_is_drawn_is_drawn_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, asked = Random.parts, []
+
+    def counted(self: Random, tensor: str, shape: tuple[int, ...]) -> Any:
+        asked.append((self.draw, tensor))
+        return parts(self, tensor, shape)
+
+    monkeypatch.setattr(Random, "parts", counted)
+    torch.manual_seed(0)
+    drawn = [
+        Ablation(f"draw{draw}", "test", (Edit("last.weight", Random(5, 0, draw)),))
+        for draw in range(2)
+    ]
+    notes, replayed, full = both(Chain(), drawn, inputs(3))
+    assert notes == []
+    assert same(replayed, full)
+    assert asked == [(0, "last.weight"), (1, "last.weight")] * 2  # with replay, and without
 
 
 class Watched(nn.Linear):
