@@ -3,11 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 MINUTES ?= 5
 SEED ?= 1
+GPU_PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ablate_kit detector tests benchmarks
 
-.PHONY: demo test lint bench fuzz clean
+.PHONY: demo test lint bench gpu fuzz clean
 
 demo: $(STAMP)
 	rm -rf runs/demo
@@ -25,6 +26,11 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/sweep.py --images 2
+
+# Everything that only a GPU can tell, in at most eight minutes: docs/gpu.md. In an environment of
+# yours: that of the other targets has the CPU's torch.
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py --device cuda -o runs/gpu
 
 # 100,000 damaged files and 1,000 commands; a short run is part of the tests.
 fuzz: $(STAMP)

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -179,50 +180,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(
     device: str, quick: bool = False, seconds: float = 1e9, seconds_per_row: float = 60
-) -> list[Row]:
+) -> Iterator[Row]:
     """Rows at thesis size on images of 640 pixels, or ``quick`` ones of a tiny network.
 
-    Those without the compiler come first; in the last ones, the operations are computed in other
-    ways than by default. A row that took too long or failed says so in ``failed``.
+    Those without the compiler come first, then other ways to compute the operations than are
+    chosen by default. A row that took too long or failed says so in ``failed``.
     """
-    found: list[Row] = []
-    size, on, deadline = (
-        QUICK if quick else Size(),
-        torch.device(device),
-        time.monotonic() + seconds,
-    )
-    ways: tuple[Ways, ...] = (
-        ("sdpa", None),
-        ("unfold", None),
-        ("flex", None),
-        (None, "gather"),
-        ("sdpa", "gather"),
-    )
-    for row in rows(on, size, seconds_per_row=seconds_per_row, deadline=deadline):
-        found.append(row)
-    if on.type == "cuda":
-        found += rows(
-            on, size, ("bf16",), ways=ways, seconds_per_row=seconds_per_row, deadline=deadline
+    on, size = torch.device(device), QUICK if quick else Size()
+    gpu = on.type == "cuda"
+    of = partial(rows, on, size, deadline=time.monotonic() + seconds)
+    yield from of(seconds_per_row=seconds_per_row)
+    if gpu:
+        ways: tuple[Ways, ...] = (
+            ("sdpa", None),
+            ("unfold", None),
+            ("flex", None),
+            (None, "gather"),
         )
-    precisions = ("bf16", "tf32") if on.type == "cuda" else ("fp32",)
-    every = (False,) if quick else (False, True)
-    found += rows(
-        on,
-        size,
-        precisions,
-        compiled=(True,),
-        checkpointing=every,
-        seconds_per_row=2 * seconds_per_row,
-        deadline=deadline,
-    )
-    found += rows(
-        on,
-        size,
-        checkpointing=(True,),
-        seconds_per_row=seconds_per_row,
-        deadline=deadline,
-    )
-    return found
+        yield from of(("bf16",), ways=ways, seconds_per_row=seconds_per_row)
+    if not quick:
+        yield from of(("bf16",), checkpointing=(True,), seconds_per_row=seconds_per_row)
+    # The compiler takes a minute before the first step.
+    compiled = ("bf16",) if gpu else ("fp32",)
+    yield from of(compiled, compiled=(True,), seconds_per_row=2 * seconds_per_row)
 
 
 def rows(

@@ -1,9 +1,13 @@
-"""The benchmark of training runs: small here, at thesis size where there is a GPU."""
+"""The benchmarks of training and of GPUs run: small here, at thesis size where there is a GPU."""
 
 import importlib.util
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,3 +78,35 @@ def test_the_benchmark_of_training_at_thesis_size(
     assert "one epoch of 2007:train in bf16: 620 images" in printed
     with capsys.disabled():  # what it is run for
         print(printed)  # noqa: T201
+
+
+def on_a_gpu(repository: Path, out: Path, *options: str) -> dict[str, dict[str, Any]]:
+    """The steps of ``benchmarks/gpu.py`` on the CPU, by name, as it wrote them."""
+    command = [sys.executable, "benchmarks/gpu.py", "--quick", "--device", "cpu", "-o", str(out)]
+    done = subprocess.run([*command, *options], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((out / "results.json").read_text())
+    assert written["torch"] == torch.__version__
+    return {step["step"]: step for step in written["steps"]}
+
+
+def test_the_benchmark_of_gpus_on_a_cpu(repository: Path, tmp_path: Path) -> None:
+    steps = on_a_gpu(repository, tmp_path, "--only", "tests,profile", "--scale", "20")
+    assert {name: step["ended"] for name, step in steps.items()} == {
+        "tests": "done",
+        "profile": "done",
+    }
+    (collected,) = steps["tests"]["rows"]
+    assert re.match(r"[1-9]\d*/\d+ tests collected", collected["outcome"])
+    whole, busy, *operations = steps["profile"]["rows"]
+    assert 0 < busy["ms"] <= whole["ms"] * torch.get_num_threads() * 2
+    assert len(operations) >= 5
+    tables = (tmp_path / "gpu.md").read_text()
+    assert "| a step |" in tables
+
+
+def test_a_step_that_hangs_is_stopped_and_the_next_one_runs(
+    repository: Path, tmp_path: Path
+) -> None:
+    steps = on_a_gpu(repository, tmp_path, "--only", "profile,gradients", "--scale", "0.001")
+    assert [step["ended"][:20] for step in steps.values()] == ["stopped at its limit"] * 2
