@@ -83,6 +83,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", default="runs/gpu")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--rows", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=1e9, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -92,6 +93,7 @@ def _run(step: Step, options: argparse.Namespace) -> Row:
         rows = Path(folder) / "rows.jsonl"
         command = [sys.executable, str(Path(__file__).resolve()), "--step", step.name]
         command += ["--rows", str(rows), "--device", options.device, *_passed_on(options)]
+        command += ["--seconds", str(0.75 * step.limit * options.scale)]
         began = time.perf_counter()
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -213,14 +215,14 @@ def _tests(options: argparse.Namespace, say: Say) -> None:
 def _ops(options: argparse.Namespace, say: Say) -> None:
     import ops
 
-    for row in ops.rows(torch.device(options.device), options.quick, seconds=STEP_SECONDS["ops"]):
+    for row in ops.rows(torch.device(options.device), options.quick, options.seconds):
         say([row])
 
 
 def _training(options: argparse.Namespace, say: Say) -> None:
     import training
 
-    for row in training.measure(options.device, options.quick, STEP_SECONDS["training"]):
+    for row in training.measure(options.device, options.quick, options.seconds):
         places = row.pop("synchronizing", {})
         say([row])
         for place, count in list(places.items())[:8]:
@@ -365,9 +367,6 @@ STEPS = (
     Step("gradients", "what the gradient monitor costs", 30, _gradients),
     Step("processes", "two processes on one device", 40, _processes),
 )
-
-
-STEP_SECONDS = {step.name: 0.8 * step.limit for step in STEPS}  # after which no case begins
 
 
 if __name__ == "__main__":
