@@ -3,7 +3,7 @@
     import ablate_kit as ak
 
     model = ak.load("model.safetensors")            # or a folder; a detector with its weights
-    data = ak.coco("instances.json", "images")      # or ak.voc(...), ak.shapes()
+    data = ak.coco("instances.json", "images")      # or ak.voc(...), ak.yolo(...), ak.shapes()
     cuts = model.heads("decoder.layers.*.self_attn")
     result = ak.sweep(model, data, cuts, output="runs/heads")
     print(result.table())
@@ -13,15 +13,15 @@ what                  for
 ====================  ==============================================================
 load, Model           a checkpoint, opened as a detector; makes ablations and copies
 open_checkpoint       a checkpoint as data: names, shapes, bytes; no model is built
-coco, voc, shapes     annotated images
+coco, voc, yolo       annotated images
+shapes                the built-in ones
 sweep, SweepResult    many ablations in one pass over the data, with intervals
 evaluate              one detector
 score                 files of detections, without a model
 diff                  two checkpoints
 run_recipe            the sweep of a YAML recipe
 Ablation              which elements of which tensors become what
-Result, Evaluation    a variant and its numbers
-Change                a difference of a metric, with its interval
+Result                a variant and its numbers
 wrap                  any network as a detector, for ``load(..., model="python:FILE.py:NAME")``
 GradientMonitor       what learns in a training loop
 UserError             what all of these raise for a mistake in what they are given
@@ -35,23 +35,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
-    from ablate_kit.api.data import coco, shapes, voc
+    from ablate_kit.api.data import coco, shapes, voc, yolo
     from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
     from ablate_kit.api.model import Model, load
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.gradients.monitor import GradientMonitor
-    from ablate_kit.metrics.evaluate import Evaluation
     from ablate_kit.metrics.result import Result
-    from ablate_kit.metrics.significance import Change
     from ablate_kit.models.wrap import wrap
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Ablation": "ablations.ablation",
-    "Change": "metrics.significance",
-    "Evaluation": "metrics.evaluate",
     "GradientMonitor": "gradients.monitor",
     "Model": "api.model",
     "Result": "metrics.result",
@@ -68,12 +64,11 @@ _HOMES = {
     "sweep": "api.evaluation",
     "voc": "api.data",
     "wrap": "models.wrap",
+    "yolo": "api.data",
 }
 
 __all__ = [
     "Ablation",
-    "Change",
-    "Evaluation",
     "GradientMonitor",
     "Model",
     "Result",
@@ -90,6 +85,7 @@ __all__ = [
     "sweep",
     "voc",
     "wrap",
+    "yolo",
 ]
 
 

@@ -49,9 +49,12 @@ class Yaml:
     marks: dict[Path, tuple[int, int]]
 
 
-def read_yaml(text: str) -> Yaml:
-    """The value of a YAML text, None of an empty one; raises ``YamlError``."""
-    builder = _Builder()
+def read_yaml(text: str, *, number_keys: bool = False) -> Yaml:
+    """The value of a YAML text, None of an empty one; raises ``YamlError``.
+
+    ``number_keys``: whole numbers are keys as well, by their digits.
+    """
+    builder = _Builder(number_keys)
     loader = yaml.SafeLoader("")
     try:
         # Parsed as it is built, so that a bound stops it.
@@ -119,6 +122,7 @@ class _Anchor:
 class _Builder:
     """From events to a value; PyYAML's own composer calls itself for every level."""
 
+    number_keys: bool = False
     root: Any = None
     marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
     _open: list[_Open] = field(default_factory=list)
@@ -171,6 +175,8 @@ class _Builder:
 
     def _key(self, value: Any, mark: Any) -> None:
         holder = self._open[-1]
+        if self.number_keys and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
         if not isinstance(value, str):
             raise _mistake(f"the key {_shown(value)} is no text; put it in quotes", mark)
         if value == "<<":

@@ -5,7 +5,13 @@ from os import PathLike, fspath
 from typing import Any
 
 from detector.data.dataset import Dataset
-from detector.training.data_sections import CocoImages, OneSet, ShapesImages, VocImages
+from detector.training.data_sections import (
+    CocoImages,
+    OneSet,
+    ShapesImages,
+    VocImages,
+    YoloImages,
+)
 from detector.training.recipe_file import Given, validated
 
 Path = str | PathLike[str]
@@ -97,6 +103,40 @@ def voc(
         difficult=difficult,
         exif=exif,
         **({} if classes is None else {"classes": fspath(classes)}),
+    )
+
+
+def yolo(
+    data_yaml: Path,
+    split: str = "val",
+    *,
+    root: Path | None = None,
+    limit: int | None = None,
+    exif: str = "ignore",
+) -> Images:
+    """A YOLO ``data.yaml``, with a label file beside each image or in a folder ``labels``.
+
+    Args:
+        data_yaml: names the classes and, for each split, a folder of images or a list of them.
+        split: ``train``, ``val`` or ``test``.
+        root: the data set's folder. By default it is ``path`` of the file, which has to lie in the
+            file's own folder.
+        limit, exif: as of ``coco``.
+
+    Raises:
+        UserError: a file is missing or not what it should be; it is named.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.yolo("data.yaml", "test")  # doctest: +SKIP
+    """
+    return _images(
+        YoloImages,
+        yaml=fspath(data_yaml),
+        split=split,
+        limit=limit,
+        exif=exif,
+        **({} if root is None else {"root": fspath(root)}),
     )
 
 

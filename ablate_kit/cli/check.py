@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ablate_kit import text as safe
-from ablate_kit.cli.dataset import Orientation, VocClasses, images_given
+from ablate_kit.cli.dataset import Orientation, Split, VocClasses, YoloRoot, YoloYaml, images_given
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def check(
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
     exif: Orientation = None,
     voc_classes: VocClasses = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
@@ -37,7 +39,10 @@ def check(
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""
     from detector.data.check import compare, examine
 
-    sources = _sources(recipe, settings or [], annotations, images, voc, split, exif, voc_classes)
+    given: dict[str, Any] = {"exif": exif, "voc_classes": voc_classes, "yolo": yolo}
+    sources = _sources(
+        recipe, settings or [], (annotations, images, voc, split), yolo_root=yolo_root, **given
+    )
     for source, _ in sources:
         warn(source.notes)
     reports = []
@@ -70,12 +75,8 @@ def check(
 def _sources(
     recipe: Path | None,
     settings: list[str],
-    annotations: Path | None,
-    images: Path | None,
-    voc: Path | None,
-    split: str | None,
-    exif: str | None,
-    voc_classes: Path | None,
+    named: tuple[Path | None, Path | None, Path | None, str | None],
+    **given: Any,
 ) -> "list[tuple[CheckedSource, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
@@ -83,15 +84,8 @@ def _sources(
     from detector.training.data_sections import ShapesData, ShapesImages
     from detector.training.recipe import load_recipe
 
-    coco_given, voc_given = bool(annotations or images), bool(voc or split)
-    if (recipe is not None) + coco_given + voc_given != 1:
-        raise UserError(
-            "give one data set: a recipe, --annotations with --images, or --voc with --split"
-        )
-    if voc_classes and not voc:
-        raise UserError("--voc-classes goes with --voc")
-    if exif and recipe is not None:
-        raise UserError("--exif goes with --annotations and --voc; a recipe has data.exif")
+    if recipe is not None and any((*named, *given.values())):
+        raise UserError("give one data set: a recipe, or options such as --voc with --split")
     if settings and recipe is None:
         raise UserError("--set changes a recipe; give one")
     if recipe is not None:
@@ -99,9 +93,9 @@ def _sources(
         if isinstance(data, ShapesData):
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
         return [(part.source(), part.limit) for part in data.parts()]
-    given = images_given(annotations, images, voc, split, exif=exif, voc_classes=voc_classes)
-    assert not isinstance(given, ShapesImages)  # noqa: S101
-    return [(given.source(), None)]
+    images = images_given(*named, **given)
+    assert not isinstance(images, ShapesImages)  # noqa: S101
+    return [(images.source(), None)]
 
 
 def _summary(reports: "list[CheckReport]") -> str:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
+from ablate_kit.cli.dataset import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
 from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
@@ -27,7 +35,9 @@ def evaluate(
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
     difficult: Annotated[
         str | None,
         typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
@@ -92,6 +102,8 @@ def evaluate(
         *(annotations, images, voc, split, difficult, shapes, limit),
         exif=exif,
         voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
     )
     dataset = open_dataset(given)
     check_scorable(dataset)

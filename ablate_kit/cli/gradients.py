@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
+from ablate_kit.cli.dataset import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
 from ablate_kit.cli.model import ClassNames, Model, Trust
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
@@ -37,7 +45,9 @@ def gradients(
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:train.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
     exif: Orientation = None,
     voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
@@ -78,16 +88,28 @@ def gradients(
         raise UserError(f"--lr is {lr:g}; expected a number above 0")
     check_device(device)
     dataset = None
-    if annotations or images or voc or split or shapes:
+    if annotations or images or voc or split or yolo or shapes:
         named = images_given(
-            annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
-        )
+            annotations,
+            images,
+            voc,
+            split,
+            None,
+            shapes,
+            limit,
+            exif=exif,
+            voc_classes=voc_classes,
+            yolo=yolo,
+            yolo_root=yolo_root,
+        )  # fmt: skip
         dataset = open_dataset(named)
         from detector.data.dataset import check_learnable
 
         check_learnable(dataset)
-    elif exif or voc_classes:
-        raise UserError("--exif and --voc-classes go with a data set; a recipe has its own keys")
+    elif exif or voc_classes or yolo_root:
+        raise UserError(
+            "--exif, --voc-classes and --yolo-root go with a data set; a recipe has its own keys"
+        )
     elif limit:
         raise UserError("--limit goes with a data set; a recipe has data.train_limit")
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}

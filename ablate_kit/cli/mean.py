@@ -7,7 +7,15 @@ import typer
 
 from ablate_kit.cli.cut import Folder, Json, SourceArgument, Weights, write_all
 from ablate_kit.cli.cut_parts import NumHeads, spans_of
-from ablate_kit.cli.dataset import Orientation, VocClasses, images_given, open_dataset
+from ablate_kit.cli.dataset import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
 from ablate_kit.cli.model import Model, Trust
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
@@ -32,7 +40,9 @@ def mean(
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
     images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:trainval.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
     exif: Orientation = None,
     voc_classes: VocClasses = None,
     shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
@@ -55,7 +65,17 @@ def mean(
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
     given = images_given(
-        annotations, images, voc, split, None, shapes, limit, exif=exif, voc_classes=voc_classes
+        annotations,
+        images,
+        voc,
+        split,
+        None,
+        shapes,
+        limit,
+        exif=exif,
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
     )
     dataset = open_dataset(given)
     rule: Rule

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset import VocClasses, images_given
+from ablate_kit.cli.dataset import Split, VocClasses, YoloRoot, YoloYaml, images_given
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
@@ -29,11 +29,13 @@ def score(
     ],
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Annotated[str | None, typer.Option(help="VOC split, such as 2007:test.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
     voc_classes: VocClasses = None,
     difficult: Annotated[
-        str, typer.Option(help="Difficult objects: ignore (as VOC does), keep, drop.")
-    ] = "ignore",
+        str | None, typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop.")
+    ] = None,
     boxes: Annotated[
         str | None, typer.Option(help="xywh (COCO's own) or xyxy, of the JSON files.")
     ] = None,
@@ -87,18 +89,20 @@ def score(
         raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:
         check_free(output)
-    against = _against(annotations, voc, split, voc_classes, difficult)
+    against = _against(annotations, voc, split, voc_classes, difficult, yolo, yolo_root)
     warn(against.notes)
     if not len(against.truth):
-        given = f"{annotations or voc}: none of the {len(against.truth.image_ids):,} images has an"
-        raise UserError(f"{given} object, so there is nothing to score against")
+        none = f"none of the {len(against.truth.image_ids):,} images has an object"
+        raise UserError(
+            f"{annotations or voc or yolo}: {none}, so there is nothing to score against"
+        )
     against = replace(against, truth=replace(against.truth, max_detections=max_detections))
     if class_names and not any(uses_class_names(path) for path in detections):
         raise UserError(
             "--class-names names the class numbers of YOLO's text files and of pickles, and none "
             "is given; COCO results have category ids"
         )
-    yolo = (
+    numbered = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
     results: list[Result] = []
@@ -108,7 +112,7 @@ def score(
             path,
             against,
             boxes=boxes,
-            class_names=yolo,
+            class_names=numbered,
             skip_bad=skip_bad,
             unpickle=read_plain,
         )
@@ -156,20 +160,28 @@ def _against(
     voc: Path | None,
     split: str | None,
     voc_classes: Path | None,
-    difficult: str,
+    difficult: str | None,
+    yolo: Path | None,
+    yolo_root: Path | None,
 ) -> "AnnotatedImages":
     from ablate_kit.metrics.dumps import AnnotatedImages
     from ablate_kit.metrics.dumps.annotations import stems
     from ablate_kit.models.annotations import read_annotations
 
-    if voc_classes and not voc:
-        raise UserError("--voc-classes goes with --voc")
-    if annotations and not (voc or split):
-        return read_annotations(annotations, difficult)
-    if annotations or not (voc or split):
-        raise UserError("give what to score against: --annotations, or --voc with --split")
+    if sum(map(bool, (annotations, voc, yolo))) != 1:
+        raise UserError("give what to score against: --annotations, --voc with --split, or --yolo")
+    if annotations:
+        if split or voc_classes or yolo_root:
+            raise UserError("--split, --voc-classes and --yolo-root do not go with --annotations")
+        return read_annotations(annotations, difficult or "ignore")
     from ablate_kit.models.truth import ground_truth
+    from detector.data.dataset import notes_on
 
-    dataset = images_given(None, None, voc, split, difficult, voc_classes=voc_classes).dataset()
+    dataset = images_given(
+        *(None, None, voc, split, difficult),
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
+    ).dataset()
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
-    return AnnotatedImages(ground_truth(dataset), stems(files))
+    return AnnotatedImages(ground_truth(dataset), stems(files), notes_on(dataset))

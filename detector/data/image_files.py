@@ -99,6 +99,11 @@ def decode(path: Path, exif: Exif = "ignore") -> Pixels:
     return _opened(path, lambda image: np.array(_rgb(image, path, exif)))
 
 
+def image_size(path: Path, exif: Exif = "ignore") -> tuple[int, int]:
+    """The (width, height) of an image's pixels, of which few formats have any decoded for it."""
+    return _opened(path, lambda image: _size(image, path, exif))
+
+
 def remarks(path: Path, exif: Exif = "ignore") -> list[str]:
     """What is done to an image on the way to its pixels that its owner may not expect."""
     return _opened(path, lambda image: list(_remarks(image, exif)))
@@ -158,6 +163,13 @@ def _rgb(image: Image.Image, path: Path, exif: Exif) -> Image.Image:
     if applied > 1 and _orientation(image) == 1:
         return pixels.transpose(_BACK[applied])
     return pixels
+
+
+def _size(image: Image.Image, path: Path, exif: Exif) -> tuple[int, int]:
+    if image.format == "TIFF":  # what of it Pillow has applied by now is not told
+        return _rgb(image, path, exif).size
+    turned = exif == "apply" and _orientation(image) >= 5
+    return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def _remarks(image: Image.Image, exif: Exif) -> list[str]:

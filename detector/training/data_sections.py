@@ -11,6 +11,7 @@ from detector.data.fields import Difficult
 from detector.data.image_files import Exif
 from detector.data.shapes import Shapes
 from detector.data.voc import Voc, read_classes
+from detector.data.yolo import Yolo
 from detector.errors import UserError
 from detector.training.recipe_file import Count, Natural, Section
 
@@ -81,6 +82,31 @@ class VocImages(_Files):
         return read_classes(Path(self.classes)) if self.classes else None
 
 
+class YoloImages(Section):
+    """A YOLO ``data.yaml``; ``root`` is the data set's folder where the file lies elsewhere."""
+
+    kind: Literal["yolo"] = "yolo"
+    yaml: str | None = None
+    split: str = "val"
+    root: str | None = None
+    exif: Exif = "ignore"
+    limit: Count | None = None
+
+    def dataset(self) -> Dataset:
+        found = Yolo(self._yaml(), self.split, self.root, exif=self.exif)
+        return _limited(found, self.limit)
+
+    def source(self) -> "CheckedSource":
+        """For a check of all that is there."""
+        from detector.data.check_yolo import YoloSource
+
+        return YoloSource(self._yaml(), self.split, self.root, self.exif)
+
+    def _yaml(self) -> Path:
+        (yaml,) = _given("FILE", {"yaml": self.yaml})
+        return yaml
+
+
 class ShapesImages(Section):
     """The built-in synthetic data set."""
 
@@ -95,7 +121,7 @@ class ShapesImages(Section):
         return _limited(found, self.limit)
 
 
-OneSet = CocoImages | VocImages | ShapesImages
+OneSet = CocoImages | VocImages | YoloImages | ShapesImages
 ImagesSection = Annotated[OneSet, Field(discriminator="kind")]
 _IMAGES: TypeAdapter[OneSet] = TypeAdapter(ImagesSection)
 
@@ -106,7 +132,7 @@ def images_noted(values: dict[str, Any]) -> OneSet:
     Raises Pydantic's ``ValidationError`` for anything else.
     """
     earlier = {"annotations", "images", "root", "split", "difficult", "classes", "exif"}
-    kinds: dict[str, type[OneSet]] = {"coco": CocoImages, "voc": VocImages}
+    kinds: dict[str, type[OneSet]] = {"coco": CocoImages, "voc": VocImages, "yolo": YoloImages}
     foreign = earlier - {*kinds.get(str(values.get("kind")), ShapesImages).model_fields}
     known = {key: one for key, one in values.items() if key not in foreign}
     return _IMAGES.validate_python(known)
@@ -154,6 +180,29 @@ class VocData(_Files):
         return (
             VocImages(split=self.train, limit=self.train_limit, **common),
             VocImages(split=self.val, limit=self.val_limit, **common),
+        )
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        return _pair(*self.parts())
+
+
+class YoloData(Section):
+    """A YOLO ``data.yaml``."""
+
+    kind: Literal["yolo"]
+    yaml: str | None = None
+    train: str = "train"
+    val: str = "val"
+    root: str | None = None
+    exif: Exif = "ignore"
+    train_limit: Count | None = None
+    val_limit: Count | None = None
+
+    def parts(self) -> tuple[YoloImages, YoloImages]:
+        common = self.model_dump(include={"yaml", "root", "exif"})
+        return (
+            YoloImages(split=self.train, limit=self.train_limit, **common),
+            YoloImages(split=self.val, limit=self.val_limit, **common),
         )
 
     def datasets(self) -> tuple[Dataset, Dataset]:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from detector.config import STRIDES, HybridConfig, preset
 from detector.errors import UserError
 from detector.training.criterion import SHARES, LossSettings
-from detector.training.data_sections import CocoData, ShapesData, VocData
+from detector.training.data_sections import CocoData, ShapesData, VocData, YoloData
 from detector.training.loop_recipe import LoopOptions
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipe_file import (
@@ -67,7 +67,7 @@ class TrainRecipe(Section):
     """A whole run. ``model`` holds ``preset`` and any setting of ``HybridConfig``."""
 
     model: dict[str, Any]
-    data: Annotated[VocData | CocoData | ShapesData, Field(discriminator="kind")]
+    data: Annotated[VocData | CocoData | YoloData | ShapesData, Field(discriminator="kind")]
     training: Training = Training()
 
     def config(self, classes: Sequence[str]) -> HybridConfig:
