@@ -32,7 +32,7 @@ else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
 
 
-_IMAGES = ("annotations", "images", "root", "classes")
+_IMAGES = ("annotations", "images", "root", "classes", "yaml")
 _FILES = {
     "model": ("checkpoint", "framework", "class_names"), "data": _IMAGES, "reference": _IMAGES
 }  # fmt: skip
