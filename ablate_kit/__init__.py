@@ -35,14 +35,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
-    from ablate_kit.api.data import coco, shapes, voc, yolo
     from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
+    from ablate_kit.api.images import coco, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.gradients.monitor import GradientMonitor
     from ablate_kit.metrics.result import Result
-    from ablate_kit.models.wrap import wrap
+    from ablate_kit.models.frameworks.wrap import wrap
 
 __version__ = "0.1.0"
 
@@ -53,18 +53,18 @@ _HOMES = {
     "Result": "metrics.result",
     "SweepResult": "api.evaluation",
     "UserError": "errors",
-    "coco": "api.data",
+    "coco": "api.images",
     "diff": "api.evaluation",
     "evaluate": "api.evaluation",
     "load": "api.model",
     "open_checkpoint": "checkpoints",
     "run_recipe": "api.evaluation",
     "score": "api.evaluation",
-    "shapes": "api.data",
+    "shapes": "api.images",
     "sweep": "api.evaluation",
-    "voc": "api.data",
-    "wrap": "models.wrap",
-    "yolo": "api.data",
+    "voc": "api.images",
+    "wrap": "models.frameworks.wrap",
+    "yolo": "api.images",
 }
 
 __all__ = [

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import Attention, attentions
-from ablate_kit.ablations.heads import heads_chosen, heads_each
+from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each
 from ablate_kit.anatomy import head_counts
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect, inference
+from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.transformers import TransformersAdapter
-from ablate_kit.sweeps.passes import Passes
+from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
 
 SIZE = 128  # of the images, in pixels
@@ -388,7 +388,7 @@ def notes_of_replay(adapter: TransformersAdapter, known: list[Attention]) -> lis
     cuts = cuts[:: len(cuts) // 12 + 1]
     tensors = list(adapter.live_names())
     cuts += [Ablation(n, "component", (Edit(n),)) for n in tensors[:: max(1, len(tensors) // 8)]]
-    with Passes(adapter) as passes:
+    with VariantExecutor(adapter) as passes:
         passes.run([adapter.prepare(image())], [Variant.of(one) for one in cuts])
         return passes.notes
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from metrics import write_data
 
-from ablate_kit.metrics.bootstrap import Bootstrap, Samples
+from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
-from ablate_kit.metrics.significance import changes
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
+from ablate_kit.metrics.uncertainty.significance import changes
 from ablate_kit.models.annotations import read_annotations
 
 THRESHOLD = 0.3

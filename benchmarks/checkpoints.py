@@ -70,7 +70,7 @@ print(len([(name, tensor.shape, tensor.dtype) for name, tensor in state.items()]
 IN_MEMORY = """
 import copy, sys, time, torch
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 torch.set_num_threads(1)
 checkpoint = torch.load(sys.argv[1], weights_only=True)
 part = "transformer.decoder.layers.0.self_attn"
@@ -94,7 +94,7 @@ COPY = """
 import sys, time
 from pathlib import Path
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.patch import Patch, write_patched
+from ablate_kit.checkpoints.edit.patch import Patch, write_patched
 start = time.perf_counter()
 with open_checkpoint(Path(sys.argv[1])) as opened:
     info = opened.tensor("transformer.decoder.layers.0.self_attn.in_proj_weight")

@@ -30,16 +30,16 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from ablate_kit.metrics.bootstrap import Bootstrap, Sampled
 from ablate_kit.metrics.calibration import Calibration, cross_fitted
-from ablate_kit.metrics.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.matching import greedy_matches
-from ablate_kit.metrics.multiplicity import holm, max_t
-from ablate_kit.metrics.verdict import Verdict, verdicts
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
+from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
+from ablate_kit.metrics.uncertainty.verdict import Verdict, verdicts
 from ablate_kit.models.annotations import read_annotations
 
 Pair = tuple[Detections, Detections]

@@ -255,8 +255,8 @@ class _Profiler:
 
 def _profile(options: argparse.Namespace, say: Say) -> None:
     """The operations that a training step at thesis size spends most on, in bf16."""
-    from detector.training.detection import detection_trainer
-    from detector.training.recipe import parse_recipe
+    from detector.training.detection_task import detection_trainer
+    from detector.training.recipes.train_recipe import parse_recipe
 
     cuda = torch.device(options.device).type == "cuda"
     warm_up, steps, size = (1, 1, 1) if options.quick else (4, 3, 8)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from ablate_kit.gradients.monitor import GradientMonitor
 from detector.config import preset
-from detector.data.letterbox import GRAY
+from detector.data.augmentation.letterbox import GRAY
 from detector.data.shapes import Shapes
-from detector.data.training import EpochSampler, Target, TrainingSet, loader
+from detector.data.training_set import EpochSampler, Target, TrainingSet, loader
 from detector.network.model import HybridDetector
 from detector.training.criterion import LossSettings, criterion
 from detector.training.devices import current_device, fork_rng, to_device

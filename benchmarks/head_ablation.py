@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import select_attentions
-from ablate_kit.ablations.heads import heads_each
+from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter

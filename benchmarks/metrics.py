@@ -93,7 +93,7 @@ def pycocotools(folder: Path, clock: Clock) -> float:
 
 def full_report(folder: Path, clock: Clock) -> float:
     from ablate_kit.metrics.confusion import confusion
-    from ablate_kit.metrics.dumps import read_dump
+    from ablate_kit.metrics.detection_files import read_dump
     from ablate_kit.metrics.evaluate import evaluate
     from ablate_kit.models.annotations import read_annotations
 
@@ -107,7 +107,7 @@ def full_report(folder: Path, clock: Clock) -> float:
 
 
 def matched_pairs(folder: Path, clock: Clock) -> float:
-    from ablate_kit.metrics.dumps import read_dump
+    from ablate_kit.metrics.detection_files import read_dump
     from ablate_kit.metrics.f1 import f1_matched_pairs
     from ablate_kit.metrics.giou import published_giou
     from ablate_kit.metrics.matching import published_pairs

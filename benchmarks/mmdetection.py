@@ -27,16 +27,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.heads import heads_chosen, heads_each
-from ablate_kit.ablations.layers import layers
+from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each
+from ablate_kit.ablations.kinds.layers import layers
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.models import rewrite
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.passes import Passes
+from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import read_image
 
@@ -244,7 +244,7 @@ def replay(adapter: Adapter, checkpoint: Checkpoint, image: Path) -> str:
     prepared: list[Prepared] = [adapter.prepare(pixels(image))]
     found, spent = [], []
     for on in (False, True):
-        with Passes(adapter, replay=on) as passes:
+        with VariantExecutor(adapter, replay=on) as passes:
             if on:
                 passes.run(prepared, variants)
             began = process_time()

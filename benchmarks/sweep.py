@@ -32,22 +32,22 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.heads import heads_each
-from ablate_kit.ablations.layers import layers
-from ablate_kit.ablations.zeros import component
+from ablate_kit.ablations.kinds.heads import heads_each
+from ablate_kit.ablations.kinds.layers import layers
+from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import Group, groups, prepared_batches
 from ablate_kit.models.detect import device_of, inference
-from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.passes import Passes
-from ablate_kit.sweeps.plan import shares
-from ablate_kit.sweeps.trace import Call, Trace
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.plan import shares
+from ablate_kit.sweeps.execution.trace import Call, Trace
 from ablate_kit.sweeps.variant import Variant
 from detector.config import preset
-from detector.data.coco import Coco
 from detector.data.dataset import Dataset, limit
+from detector.data.formats.coco import Coco
 from detector.data.shapes import Shapes
 from detector.network.model import HybridDetector
 
@@ -175,7 +175,7 @@ def _measured(case: Case, sampled: int | None) -> Row:
     clock = Clock(device)
     variants = [Variant.of(one) for one in case.ablations]
     (group,) = [one.on(device) for one in groups(case.batch)]
-    with Passes(case.adapter, verify=False) as passes:
+    with VariantExecutor(case.adapter, verify=False) as passes:
         plan = passes.look(case.batch, variants)  # plans, once for a whole data set, and warms up
         passes.run(case.batch, variants[:1])
         if device.type == "cuda":
@@ -184,7 +184,7 @@ def _measured(case: Case, sampled: int | None) -> Row:
         peak = peak_mib(device)
     step = max(1, -(-len(variants) // (sampled or len(variants))))
     chosen = list(range(0, len(variants), step))
-    with Passes(case.adapter, replay=False) as full:
+    with VariantExecutor(case.adapter, replay=False) as full:
         some = [variants[i] for i in chosen]
         full.run(case.batch, some[:1])  # warms up what the plan's passes did not
         naive, naive_seconds = clock.of(lambda: full.run(case.batch, some))
@@ -272,7 +272,7 @@ def _detr(part: str, options: Options) -> Case:
     """DETR-R50 as published, with random weights."""
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
 
-    from ablate_kit.models.transformers import TransformersAdapter
+    from ablate_kit.models.frameworks.transformers import TransformersAdapter
 
     backbone = ResNetConfig(out_features=["stage4"])
     config = DetrConfig(

@@ -29,10 +29,10 @@ from unittest import mock
 
 import torch
 
-from ablate_kit.models.validation import evaluator
+from ablate_kit.models.training_evaluator import evaluator
 from detector.network.ops import bilinear, neighborhood_attention
-from detector.training.detection import detection_trainer
-from detector.training.recipe import TrainRecipe, parse_recipe
+from detector.training.detection_task import detection_trainer
+from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe
 from detector.training.throughput import memory_gb
 
 Row = dict[str, Any]

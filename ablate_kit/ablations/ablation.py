@@ -191,7 +191,7 @@ class Ablation:
 
     def __or__(self, other: "Ablation") -> "Ablation":
         """Both at once; see ``join``."""
-        from ablate_kit.ablations.join import joined  # which builds on this file
+        from ablate_kit.ablations.union import joined  # which builds on this file
 
         return joined(self, other)
 

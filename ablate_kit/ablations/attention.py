@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ablate_kit.ablations.ablation import Blocks, Edit
-from ablate_kit.ablations.select import select
+from ablate_kit.ablations.name_patterns import select
 from ablate_kit.anatomy import head_counts
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of

@@ -15,7 +15,7 @@ from typing import Any
 from ablate_kit import __version__
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint, show
-from ablate_kit.checkpoints.embedded import KEY, place_in
+from ablate_kit.checkpoints.edit.embedded_text import KEY, place_in
 from ablate_kit.errors import UserError
 from detector.disk.bounded import SETTINGS, read_bounded
 

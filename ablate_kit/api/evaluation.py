@@ -9,33 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.resample import check_batches
-from ablate_kit.api.data import Images
+from ablate_kit.ablations.kinds.resample import check_batches
+from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
-from ablate_kit.checkpoints import diff as differences
+from ablate_kit.checkpoints import compare as differences
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.diff import Diff
+from ablate_kit.checkpoints.compare import Diff
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.metrics.bootstrap import RESAMPLES
+from ablate_kit.metrics.detection_files import AnnotatedImages, read_dump
+from ablate_kit.metrics.detection_files.annotated_images import stems
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
-from ablate_kit.metrics.dumps import AnnotatedImages, read_dump
-from ablate_kit.metrics.dumps.annotations import stems
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
-from ablate_kit.metrics.significance import Change
-from ablate_kit.metrics.statistics import Statistics
-from ablate_kit.metrics.verdict import MARGIN
+from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps import api
-from ablate_kit.sweeps.inputs import inputs_of
+from ablate_kit.sweeps.backends.worker import RunOptions
+from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import EvaluationSettings as Settings
 from ablate_kit.sweeps.recipe import ModelSection, SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.variant import Variant
-from ablate_kit.sweeps.worker import RunOptions
 from detector.data.dataset import check_scorable, notes_on
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class SweepResult:
         Raises:
             UserError: the sweep has no folder: give ``output``.
         """
-        from ablate_kit.reports.sweep_report import write_sweep_report
+        from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 
         if self.folder is None:
             raise UserError("a sweep without output keeps nothing to report on: give output=FOLDER")
@@ -220,7 +220,7 @@ def score(
         >>> import ablate_kit as ak
         >>> ak.score("results.json", ak.coco("instances.json", "val2017"))  # doctest: +SKIP
     """
-    from ablate_kit.checkpoints.plain import read_plain
+    from ablate_kit.checkpoints.pickle.plain_data import read_plain
 
     images = data.dataset
     files = [images.annotations(index).file_name for index in range(len(images))]
@@ -317,4 +317,4 @@ def _ledger(folder: Path, model: Model, data: Images, settings: Settings) -> Led
     )
     recipe = SweepRecipe.model_construct(model=section, data=data.section, evaluation=settings)
     with open_checkpoint(model.path, model.weights) as checkpoint:
-        return Ledger(folder, inputs_of(recipe, checkpoint, data.dataset, model.device))
+        return Ledger(folder, fingerprint_of(recipe, checkpoint, data.dataset, model.device))

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.greedy import HeadsGreedy
-from ablate_kit.ablations.rule import Rule, RuleContext
-from ablate_kit.ablations.write import variant_paths, write_variants
+from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
+from ablate_kit.ablations.kinds.kind import Kind, KindContext
+from ablate_kit.ablations.variant_files import variant_paths, write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.registry import anatomy_of
-from ablate_kit.sweeps.recipe import rule_of
-from ablate_kit.sweeps.reference import ReferenceImages as Reference
+from ablate_kit.sweeps.recipe import parse_kind
+from ablate_kit.sweeps.reference_images import ReferenceImages as Reference
 
 if TYPE_CHECKING:
-    from ablate_kit.api.data import Images
+    from ablate_kit.api.images import Images
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Model:
             >>> [cut.name for cut in cuts]
             ['backbone.csi']
         """
-        rule = rule_of({"kind": kind, **settings})
+        rule = parse_kind({"kind": kind, **settings})
         if isinstance(rule, HeadsGreedy):
             raise UserError("heads-greedy decides from numbers what comes next: sweep a recipe")
         return self._made(rule, images)
@@ -149,12 +149,12 @@ class Model:
             write_variants(checkpoint, targets)
         return list(targets)
 
-    def _made(self, rule: Rule, images: "Images | None") -> list[Ablation]:
+    def _made(self, rule: Kind, images: "Images | None") -> list[Ablation]:
         with open_checkpoint(self.path, self.weights) as checkpoint:
             opened = None if images is None else Reference(self.adapter, images.dataset)
             reference = None if opened is None else lambda: opened
             anatomy = anatomy_of(checkpoint, self.framework)
-            return rule.make(RuleContext(checkpoint, reference, lambda: self.adapter, anatomy))
+            return rule.make(KindContext(checkpoint, reference, lambda: self.adapter, anatomy))
 
 
 def load(

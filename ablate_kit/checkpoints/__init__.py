@@ -3,21 +3,21 @@
 ``patch`` and ``digest`` are imported by name, so that listing what a file holds needs no numpy.
 """
 
-from .archive import Archive, open_archive
-from .errors import CheckpointError
-from .opaque import Opaque, show
-from .tensors import Storage, TensorInfo, TensorView
-from .weight_sets import WeightSet, weight_sets
-from .weights import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.archive import Archive, open_archive
+from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
+from ablate_kit.checkpoints.tensors import Storage, TensorInfo, TensorView
+from ablate_kit.checkpoints.weight_sets import WeightSet, weight_sets
+from ablate_kit.checkpoints.weights import Checkpoint, open_checkpoint
+from ablate_kit.errors import CheckpointError
 
 __all__ = [
     "Archive",
     "Checkpoint",
     "CheckpointError",
-    "Opaque",
     "Storage",
     "TensorInfo",
     "TensorView",
+    "UnresolvedObject",
     "WeightSet",
     "open_archive",
     "open_checkpoint",

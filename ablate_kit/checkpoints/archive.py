@@ -7,18 +7,16 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ablate_kit.errors import did_you_mean
-
-from .errors import CheckpointError
-from .numpy_pickle import read_numpy_pickle
-from .opaque import show
-from .safetensors_file import read_safetensors
-from .shards import is_index, read_index
-from .sniff import HEAD, Format, format_of, looks_like
-from .source import Source
-from .tensors import TensorInfo
-from .torch_legacy import read_torch_legacy
-from .torch_zip import read_torch_zip
+from ablate_kit.checkpoints.formats.detect_format import HEAD, Format, format_of, looks_like
+from ablate_kit.checkpoints.formats.numpy_pickle import read_numpy_pickle
+from ablate_kit.checkpoints.formats.safetensors_file import read_safetensors
+from ablate_kit.checkpoints.formats.shards import is_index, read_index
+from ablate_kit.checkpoints.formats.torch_legacy import read_torch_legacy
+from ablate_kit.checkpoints.formats.torch_zip import read_torch_zip
+from ablate_kit.checkpoints.pickle.unresolved import show
+from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.tensors import TensorInfo
+from ablate_kit.errors import CheckpointError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +42,9 @@ class Archive:
     ``path`` is the file, or the index of a sharded checkpoint; ``sources`` are the files that hold
     tensors, by path. ``tensors`` are in file order. ``metadata`` is the ``__metadata__`` of a
     safetensors file or the ``metadata`` of an index; of a torch file it is the pickled dictionary
-    as plain data, each tensor a ``TensorView`` and each object that is neither an ``Opaque`` (a
-    pickle of something else than a dictionary is found under the key ``""``). Reading from several
-    threads at once is safe.
+    as plain data, each tensor a ``TensorView`` and each object that is neither an
+    ``UnresolvedObject`` (a pickle of something else than a dictionary is found under the key
+    ``""``). Reading from several threads at once is safe.
     """
 
     def __init__(

@@ -5,9 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .archive import Archive
-from .embedded import head_of, stripped
-from .errors import CheckpointError
+from ablate_kit.checkpoints.archive import Archive
+from ablate_kit.checkpoints.edit.embedded_text import head_of, stripped
+from ablate_kit.errors import CheckpointError
 
 _CHUNK = 1 << 20
 

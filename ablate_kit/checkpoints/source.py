@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import CheckpointError
+from ablate_kit.errors import CheckpointError
 
 _AHEAD = 4096
 

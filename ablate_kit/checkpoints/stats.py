@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .archive import Archive
-from .tensors import TensorInfo
-from .values import read_parts
+from ablate_kit.checkpoints.archive import Archive
+from ablate_kit.checkpoints.tensors import TensorInfo
+from ablate_kit.checkpoints.values import read_parts
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dtypes import ITEM_SIZES, is_floating
+from ablate_kit.checkpoints.dtypes import ITEM_SIZES, is_floating
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .archive import Archive
-from .elements import carrier
-from .errors import CheckpointError
-from .floats import decoded
-from .opaque import show
-from .tensors import TensorInfo
+from ablate_kit.checkpoints.archive import Archive
+from ablate_kit.checkpoints.edit.elements import carrier
+from ablate_kit.checkpoints.floats import decoded
+from ablate_kit.checkpoints.pickle.unresolved import show
+from ablate_kit.checkpoints.tensors import TensorInfo
+from ablate_kit.errors import CheckpointError
 
 _WINDOW = 1 << 20  # elements at a time
 _MOST_EXPANDED = 1 << 28  # bytes

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .archive import Archive
-from .tensors import TensorInfo
+from ablate_kit.checkpoints.archive import Archive
+from ablate_kit.checkpoints.tensors import TensorInfo
 
 # Keys under which training scripts keep the weights, most usual first.
 _USUAL = (

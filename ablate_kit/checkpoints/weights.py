@@ -9,17 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ablate_kit.errors import did_you_mean
+from ablate_kit.checkpoints.archive import Archive, open_archive
+from ablate_kit.checkpoints.model_settings import arguments, classes, config
+from ablate_kit.checkpoints.pickle.saved_modules import SavedModule, modules_above
+from ablate_kit.checkpoints.pickle.unresolved import show
+from ablate_kit.checkpoints.tensors import Storage, TensorInfo
+from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED, unsupported
+from ablate_kit.checkpoints.weight_sets import WeightSet, weight_sets
+from ablate_kit.errors import CheckpointError, did_you_mean
 from detector.zoo import shipped
-
-from .archive import Archive, open_archive
-from .described import arguments, classes, config
-from .errors import CheckpointError
-from .modules import SavedModule, modules_above
-from .opaque import show
-from .tensors import Storage, TensorInfo
-from .unread import NOT_READ, unread
-from .weight_sets import WeightSet, weight_sets
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +49,10 @@ class Checkpoint:
 
     def tensor(self, key: str) -> TensorInfo:
         """The archive's tensor of model key ``key``; ``CheckpointError`` if there is none."""
-        if key not in self.tensors and key in self.unread:
-            raise CheckpointError(f'tensor "{key}" in {self} is {self.unread[key]}: {NOT_READ}')
+        if key not in self.tensors and key in self.unsupported:
+            raise CheckpointError(
+                f'tensor "{key}" in {self} is {self.unsupported[key]}: {UNSUPPORTED}'
+            )
         if key not in self.tensors:
             raise CheckpointError(f'no tensor "{key}" in {self}{did_you_mean(key, self.tensors)}')
         return self.tensors[key]
@@ -71,9 +71,9 @@ class Checkpoint:
         return modules_above(self.archive.metadata, self.tensor(key).path)
 
     @property
-    def unread(self) -> dict[str, str]:
+    def unsupported(self) -> dict[str, str]:
         """The tensors beside ``tensors`` that are more than their bytes, and why."""
-        return unread(self.archive.metadata, self.place)
+        return unsupported(self.archive.metadata, self.place)
 
     def sharing(self, key: str) -> list[str]:
         """The other keys whose tensors have bytes in common with that of ``key``."""

@@ -17,7 +17,7 @@ import typer
 
 from ablate_kit import text as safe
 from ablate_kit.cli.output import discard
-from ablate_kit.cli.usage import CommandLineError, is_help, told
+from ablate_kit.cli.usage import CommandLineError, error_message, is_help
 from ablate_kit.errors import UserError
 from detector import stopping
 
@@ -66,7 +66,7 @@ def _failed(error: BaseException, output: TextIO) -> int:
             if is_help(error):
                 error.show()  # type: ignore[attr-defined]
                 return 0
-            return _refuse(told(error))
+            return _refuse(error_message(error))
     if _is_of_memory(error):
         return _refuse(f"not enough memory: {_first_line(error) or 'ask for less at a time'}")
     raise error

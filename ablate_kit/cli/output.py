@@ -79,7 +79,7 @@ def this_command(*, with_option: str = "", without: str = "") -> str:
     return shlex.join(["ablate", *words])
 
 
-def how_to_go_on(folder: Path, kept: str) -> str:
+def how_to_resume(folder: Path, kept: str) -> str:
     """What a training run that was stopped says; ``kept``: as the trainer tells it."""
     if not kept:
         return f"{folder} holds nothing to go on from; to begin again: {this_command()}"
@@ -87,7 +87,7 @@ def how_to_go_on(folder: Path, kept: str) -> str:
     return f"{folder} keeps {kept}; to go on: {command}"
 
 
-def say_where_it_goes_on(name: str, epoch: int, epochs: int, batches: int, done: int) -> None:
+def say_how_to_resume(name: str, epoch: int, epochs: int, batches: int, done: int) -> None:
     """At the first epoch of a training run, unless it begins."""
     if epoch > 1 or done:
         say(f"{name}going on with epoch {epoch} of {epochs}, after {done} of {batches} batches")

@@ -16,7 +16,7 @@ def is_help(error: Exception) -> bool:
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
-def told(error: Any) -> str:
+def error_message(error: Any) -> str:
     """What was wrong, in which command, and the nearest name that exists."""
     context = getattr(error, "ctx", None)
     where = "" if context is None else context.command_path.partition(" ")[2]

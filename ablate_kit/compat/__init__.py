@@ -11,10 +11,10 @@ _NOTEBOOKS = "ablate_kit.compat.notebooks"
 
 PROVIDES: Mapping[str, Mapping[str, str]] = {
     "kinds": {
-        "dissect-units": f"{_DISSECT}.kinds:DissectUnits",
-        "dissect-heads": f"{_DISSECT}.kinds:DissectHeads",
-        "dissect-component": f"{_DISSECT}.kinds:DissectComponent",
-        "dissect-progressive": f"{_DISSECT}.kinds:DissectProgressive",
+        "dissect-units": f"{_DISSECT}.recipe_kinds:DissectUnits",
+        "dissect-heads": f"{_DISSECT}.recipe_kinds:DissectHeads",
+        "dissect-component": f"{_DISSECT}.recipe_kinds:DissectComponent",
+        "dissect-progressive": f"{_DISSECT}.recipe_kinds:DissectProgressive",
     },
     "random regions": {
         "torch.randperm": f"{_DISSECT}.regions:Permuted",
@@ -23,5 +23,5 @@ PROVIDES: Mapping[str, Mapping[str, str]] = {
     "result files": {"deep_dissect": f"{_DISSECT}.result_files:write_result_files"},
     "protocols": {"thesis": f"{_NOTEBOOKS}.thesis_map:protocol"},
     "gradient categories": {"notebook": f"{_NOTEBOOKS}.gradient_categories:Notebook"},
-    "naming schemes": {"notebooks": f"{_NOTEBOOKS}.checkpoints:SCHEME"},
+    "naming schemes": {"notebooks": f"{_NOTEBOOKS}.naming_scheme:SCHEME"},
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport
-from ablate_kit.gradients.names import region
+from ablate_kit.gradients.parameter_names import region
 
 Tensors = Sequence[TensorReport]
 

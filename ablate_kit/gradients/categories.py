@@ -6,7 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ablate_kit.gradients.counters import Flags, Floats
-from ablate_kit.gradients.family import ShapeGroup
+from ablate_kit.gradients.shape_group import ShapeGroup
 from ablate_kit.gradients.thresholds import GradientThresholds
 from ablate_kit.registry import Registry
 

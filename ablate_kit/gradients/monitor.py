@@ -12,8 +12,8 @@ from torch.optim import SGD, Optimizer
 
 from ablate_kit.gradients.categories import CATEGORIES
 from ablate_kit.gradients.counters import Counters, Flags, Floats, Steps
-from ablate_kit.gradients.family import GRADIENT, UPDATE, families
-from ablate_kit.gradients.names import named_parameters
+from ablate_kit.gradients.parameter_names import named_parameters
+from ablate_kit.gradients.shape_group import GRADIENT, UPDATE, group_by_shape
 from ablate_kit.gradients.thresholds import GradientThresholds
 from ablate_kit.gradients.timeline import Timeline
 
@@ -90,7 +90,7 @@ class GradientMonitor:
         self.frozen = tuple(name for name, _, _ in everything if name not in set(self.names))
         count = len(found)
         sizes = np.array([parameter.numel() for parameter in self.parameters], dtype=float)
-        self._families = families([(parameter, module) for _, parameter, module in found])
+        self._families = group_by_shape([(parameter, module) for _, parameter, module in found])
         self._members: list[Tensor] = [self.parameters[0]] * count  # copies before the step
         for family, positions in self._families:
             for position, member in zip(positions, family.members, strict=True):

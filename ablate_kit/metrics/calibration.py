@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.f1 import calibrate
-from ablate_kit.metrics.independent import families
 from ablate_kit.metrics.matching import Matches
+from ablate_kit.metrics.uncertainty.dependent_images import families
 
 FOLDS = 5
 _SEED = 0

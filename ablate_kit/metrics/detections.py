@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.boxes import Floats
-from ablate_kit.metrics.columns import (
+from ablate_kit.metrics.column_checks import (
     Ints,
     Rows,
     check_boxes,

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ablate_kit.metrics.bootstrap import Bootstrap
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.metrics.significance import Change, changes
-from ablate_kit.metrics.statistics import DEFAULTS, Statistics
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
+from ablate_kit.metrics.uncertainty.significance import Change, changes
+from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 
 BASELINE = "unmodified"  # name and kind of the variant that others are held against
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.arrays import read_arrays
-from ablate_kit.metrics.columns import check_range, index_of
+from ablate_kit.metrics.column_checks import check_range, index_of
 from ablate_kit.metrics.detections import Detections, GroundTruth
 
 Arrays = dict[str, NDArray[Any]]

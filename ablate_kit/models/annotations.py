@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import cast
 
+from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages, stems
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.metrics.dumps.annotations import AnnotatedImages, stems
-from detector.data.fields import Difficult
-from detector.data.instances import read_instances
+from detector.data.formats.fields import Difficult
+from detector.data.formats.instances import read_instances
 
 
 def read_annotations(path: Path, difficult: str = "ignore") -> AnnotatedImages:

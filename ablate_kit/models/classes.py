@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.dumps.files import read_lines
+from ablate_kit.metrics.detection_files.text_files import read_lines
 
 # Classes that PASCAL VOC and COCO both have, under names of their own.
 _VOC_AND_COCO = {

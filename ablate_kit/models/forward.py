@@ -40,12 +40,12 @@ class ForwardPasses:
                 raise
             raise UserError(
                 f"{self._name} does not run on images of {size[1]}x{size[0]} pixels, as "
-                f"{self._preparation}: {told(error)}"
+                f"{self._preparation}: {describe_error(error)}"
             ) from error
         self._sizes.add(size)
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """A library's own words, as part of a line."""
     text = " ".join(str(error).split())
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -6,7 +6,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import check_class_names, read_class_names
 from ablate_kit.models.framework import Request
-from ablate_kit.models.registry import choose
+from ablate_kit.models.framework_registry import choose
 
 
 def open_adapter(

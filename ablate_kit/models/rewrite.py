@@ -16,20 +16,31 @@ from typing import Any, cast, get_args
 
 import torch
 
-from ablate_kit.ablations.graft import Graft, detector_names, graft
+from ablate_kit.ablations.module_switches import Init, Swap, parse_switches, swap
+from ablate_kit.ablations.pretrained_parts import Graft, detector_names, graft
 from ablate_kit.ablations.receipt import Receipt, receipt_path, text_of, versions
-from ablate_kit.ablations.swap import Init, Swap, parse_switches, swap
-from ablate_kit.ablations.verify import Check, exists, original
-from ablate_kit.ablations.write import PLACEHOLDER, Form, check_base, check_suffix, note_as_told
+from ablate_kit.ablations.variant_files import (
+    PLACEHOLDER,
+    Form,
+    check_base,
+    check_suffix,
+    note_as_told,
+)
+from ablate_kit.ablations.verify_receipt import Check, exists, original
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of, digest_of_archive
-from ablate_kit.checkpoints.elements import bytes_of, write_through
-from ablate_kit.checkpoints.embedded import Place
-from ablate_kit.checkpoints.patch import Note
+from ablate_kit.checkpoints.edit.elements import bytes_of, write_through
+from ablate_kit.checkpoints.edit.embedded_text import Place
+from ablate_kit.checkpoints.edit.patch import Note
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.convert import Bridge, to_transformers
-from ablate_kit.models.convert import Conversion, converted
-from ablate_kit.models.hybrid import HybridAdapter, class_names, config_and_names, is_hybrid
+from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
+from ablate_kit.models.frameworks.hybrid import (
+    HybridAdapter,
+    class_names,
+    config_and_names,
+    is_hybrid,
+)
+from ablate_kit.models.notebook_conversion import Conversion, converted
 from detector.checkpoint import layout_of, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import Change, Changes
-from ablate_kit.metrics.verdict import Verdict, roughly, sentence
+from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence
 
 DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse
 _OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}

@@ -7,11 +7,11 @@ from typing import Any
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
-from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import Changes
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.reports import tables
-from ablate_kit.reports.figures import comparison_figure
+from ablate_kit.reports.comparison_figure import comparison_figure
 from detector.disk.atomic import new_folder
 
 

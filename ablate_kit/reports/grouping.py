@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from ablate_kit.ablations.select import spans
+from ablate_kit.ablations.name_patterns import spans
 
 
 def grouped(names: Iterable[str]) -> dict[str, list[str]]:

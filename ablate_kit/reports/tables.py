@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import METRICS
-from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import FEW_IMAGES, Changes, moves_apart
-from ablate_kit.metrics.verdict import NEXT_TO_NOTHING
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes, moves_apart
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.reports.answer import answer, compares_detectors, word
-from ablate_kit.reports.cells import half_width, number
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, half_width, number
 
 Number = float | None
 

@@ -21,7 +21,7 @@ import safetensors.torch
 from pydantic import BaseModel, ConfigDict
 
 from ablate_kit import text as safe
-from ablate_kit.ablations.graft import detector_names, fill, graft
+from ablate_kit.ablations.pretrained_parts import detector_names, fill, graft
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
@@ -29,15 +29,15 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.stored import save_npz
 from ablate_kit.models.detect import detect_all
-from ablate_kit.models.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.training_evaluator import evaluator
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.models.validation import evaluator
-from ablate_kit.retraining.recipe import Run
+from ablate_kit.retraining.retrain_recipe import Run
 from detector.data.dataset import Dataset, check_scorable
 from detector.disk.atomic import new_text
 from detector.disk.lines import append_line, read_rows
 from detector.network.model import HybridDetector
-from detector.training.detection import detection_trainer
+from detector.training.detection_task import detection_trainer
 from detector.training.task import Progress
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from scipy import stats
 
 from ablate_kit.metrics.headline import METRICS
-from ablate_kit.reports.cells import number
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, number
 from ablate_kit.retraining.runs import RunResult
 
 LEVEL = 0.95

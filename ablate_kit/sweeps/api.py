@@ -18,34 +18,41 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.controls import random_controls
-from ablate_kit.ablations.greedy import HeadsGreedy, Removal
-from ablate_kit.ablations.resample import check_batches
-from ablate_kit.ablations.rule import RuleContext
+from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy, Removal
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.resample import check_batches
+from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.device import check_device, thread_count
+from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.registry import anatomy_of
 from ablate_kit.models.truth import crowded, ground_truth
+from ablate_kit.sweeps.backends.process_backend import processes
+from ablate_kit.sweeps.backends.ray_backend import cluster, import_ray
+from ablate_kit.sweeps.backends.worker import (
+    DEFAULTS,
+    Here,
+    RunOptions,
+    Worker,
+    WorkerSpec,
+    prepared_bytes,
+)
 from ablate_kit.sweeps.engine import Pool
-from ablate_kit.sweeps.inputs import inputs_of
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.plan import BASELINE, shares
+from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.passes import Passes
-from ablate_kit.sweeps.plan import BASELINE, shares
-from ablate_kit.sweeps.process_backend import processes
-from ablate_kit.sweeps.ray_backend import cluster, import_ray
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.reference import ReferenceImages
+from ablate_kit.sweeps.reference_images import ReferenceImages
 from ablate_kit.sweeps.run import UNWATCHED, Evaluating, Progress, run_rounds
 from ablate_kit.sweeps.scheduler import Batches, BatchResult
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from ablate_kit.sweeps.worker import DEFAULTS, Here, RunOptions, Worker, WorkerSpec, prepared_bytes
 from detector.data.dataset import Dataset, check_scorable, notes_on
-from detector.training.data_sections import images_noted
+from detector.training.recipes.data_sections import images_noted
 
 Search = tuple[HeadsGreedy, list[Removal]]
 
@@ -134,7 +141,7 @@ class OpenSweep:
             looked.append(ReferenceImages(adapter, images, self.recipe.evaluation.batch_size))
             return looked[0]
 
-        self._source = RuleContext(
+        self._source = KindContext(
             self.checkpoint,
             reference,
             lambda: self.adapter,
@@ -174,7 +181,7 @@ class OpenSweep:
     def cost(self, memory: float) -> Cost:
         """By one pass over the first image; ``memory`` as in ``RunOptions``."""
         variants = [Variant.of(one) for one in self.ablations]
-        with Passes(self.adapter, memory=memory) as passes:
+        with VariantExecutor(self.adapter, memory=memory) as passes:
             made = passes.look([self.adapter.prepare(self.dataset.image(0))], variants)
         searches = [rule.size(self._source) for rule in self.recipe.searches]
         if made is None or passes.trace is None:
@@ -256,7 +263,7 @@ class OpenSweep:
 
     def _inputs(self, workers: int) -> dict[str, Any]:
         device = self.placement.devices[0]
-        return inputs_of(self.recipe, self.checkpoint, self.dataset, device, workers)
+        return fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, workers)
 
     def _rounds(self, searches: list[Search], removed: list[Ablation]) -> Evaluating:
         """The ablations of the recipe, each round of each search, and what the searches removed."""

@@ -42,18 +42,18 @@ from ablate_kit.ablations.factors import Factors
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
-from ablate_kit.metrics.multiplicity import Adjust
 from ablate_kit.metrics.result import BASELINE, Result
-from ablate_kit.metrics.statistics import Statistics
 from ablate_kit.metrics.stored import pack
-from ablate_kit.metrics.verdict import MARGIN
-from ablate_kit.sweeps.detection_files import (
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import MARGIN
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
+from ablate_kit.sweeps.stored_detections import (
     UnfinishedBatches,
     first_line,
     read_detections,
     write,
 )
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import remove_temporaries

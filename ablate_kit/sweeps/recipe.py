@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.controls import random_controls
-from ablate_kit.ablations.greedy import HeadsGreedy
-from ablate_kit.ablations.rule import Count, Natural, Rule, RuleContext
-from ablate_kit.ablations.rules import KINDS
-from ablate_kit.ablations.together import Together
+from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
+from ablate_kit.ablations.kinds.kind_registry import KINDS
+from ablate_kit.ablations.kinds.together import Together
+from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
-from ablate_kit.metrics.multiplicity import Adjust
-from ablate_kit.metrics.statistics import Statistics
-from ablate_kit.metrics.verdict import MARGIN
-from ablate_kit.models import own_code
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import MARGIN
+from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
-from detector.training.data_sections import ImagesSection
-from detector.training.recipe_file import Given, Override, Section, read_recipe, validated
+from detector.training.recipes.data_sections import ImagesSection
+from detector.training.recipes.recipe_file import Given, Override, Section, read_recipe, validated
 from detector.zoo import BUILTIN
 
 if TYPE_CHECKING:
-    Line = Rule
+    Line = Kind
 else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
 
@@ -78,7 +78,7 @@ class SweepRecipe(Section):
         """The rules whose ablations depend on the numbers of others."""
         return [rule for rule in self.ablations if isinstance(rule, HeadsGreedy)]
 
-    def make(self, source: RuleContext) -> list[Ablation]:
+    def make(self, source: KindContext) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ.
 
         One that two rules make has the factors of both.
@@ -95,7 +95,7 @@ class SweepRecipe(Section):
                 found[known.name] = replace(known, factors=both)
         return list(found.values())
 
-    def _all(self, source: RuleContext) -> Iterable[Ablation]:
+    def _all(self, source: KindContext) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
         known: dict[str, Ablation] = {}
         for rule, made in self._counted(source):
@@ -110,12 +110,12 @@ class SweepRecipe(Section):
                 yield joint
                 yield from random_controls(joint, shapes, rule.null_cuts)
 
-    def _counted(self, source: RuleContext) -> list[tuple[Rule, list[Ablation] | None]]:
+    def _counted(self, source: KindContext) -> list[tuple[Kind, list[Ablation] | None]]:
         """Each rule with what it makes; of one that repeats that, a repeat was counted.
 
         A few digits of a recipe stand for more ablations than any memory holds.
         """
-        found: list[tuple[Rule, list[Ablation] | None]] = []
+        found: list[tuple[Kind, list[Ablation] | None]] = []
         total = 0
         for number, rule in enumerate(self.ablations):
             repeats = getattr(rule, "repeats", 1)
@@ -187,6 +187,6 @@ class _OneLine(Section):
     ablation: Line
 
 
-def rule_of(settings: Mapping[str, Any]) -> Rule:
+def parse_kind(settings: Mapping[str, Any]) -> Kind:
     """A line of ``ablations``, given as its keys; raises ``UserError`` as a recipe does."""
     return validated(_OneLine, Given({"ablation": dict(settings)}, "ablations", {})).ablation

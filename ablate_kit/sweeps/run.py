@@ -10,12 +10,12 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import engine
-from ablate_kit.sweeps.passes import Advance
+from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, RunOptions, Worker
+from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.store import MemoryStore, Store
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from ablate_kit.sweeps.worker import DEFAULTS, Here, RunOptions, Worker
 from detector.data.dataset import Dataset
 
 Begin = Callable[[int], None]

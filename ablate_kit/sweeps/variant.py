@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Removed
-from ablate_kit.ablations.apply import applied, resolved
+from ablate_kit.ablations.apply_edits import applied, to_model_keys
 from ablate_kit.ablations.draws import Draws
 from ablate_kit.ablations.factors import Factors
-from ablate_kit.ablations.intervene import place_of
+from ablate_kit.ablations.hooks import hooked_module
 from ablate_kit.metrics.result import BASELINE
-from ablate_kit.sweeps.plan import Delta
-from ablate_kit.sweeps.trace import Identities, Key
+from ablate_kit.sweeps.execution.plan import Delta
+from ablate_kit.sweeps.execution.trace import Identities, Key
 
 LiveNames = Mapping[str, Sequence[str]]  # as of ``Adapter.live_names``
 
@@ -70,11 +70,11 @@ class Variant:
             add(identities.tensor(name, state[name]), (name, digest))
         if self.ablation:
             for edit in self.ablation.edits:
-                for there in resolved(edit.tensor, state, live_names):
+                for there in to_model_keys(edit.tensor, state, live_names):
                     add(identities.tensor(there, state[there]), (there, edit))
             for one in self.ablation.live:
-                for there in resolved(one.tensor, state, live_names):
-                    place = None if isinstance(one, Removed) else place_of(module, there)
+                for there in to_model_keys(one.tensor, state, live_names):
+                    place = None if isinstance(one, Removed) else hooked_module(module, there)
                     tensor = identities.tensor(there, state[there])
                     add(identities.output(place) if place else tensor, (there, one))
         return found

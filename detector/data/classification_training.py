@@ -9,9 +9,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from detector.data.classification import LabeledImages
 from detector.data.dataset import Pixels
-from detector.data.training import Key
+from detector.data.training_set import Key
 
-# First words of the seeds; those of detector.data.training are 1 to 6.
+# First words of the seeds; those of detector.data.training_set are 1 to 6.
 _ITEM, _MIX = 7, 8
 
 Item = tuple[Tensor, int]

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from detector.data.dataset import Annotations, Flags, Floats, Integers, Pixels, object_ids
-from detector.data.fields import number, shown
+from detector.data.formats.fields import number, shown
 from detector.data.image_files import Exif, check_exif, image_size, read_image, stored_image
 from detector.data.yolo_files import YoloFile, YoloImage
 from detector.disk.bounded import SETTINGS, read_bounded

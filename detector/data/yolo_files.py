@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from detector.data.fields import shown, whole
+from detector.data.formats.fields import shown, whole
 from detector.data.image_files import SUFFIXES
 from detector.disk.bounded import read_bounded
 from detector.errors import UserError, did_you_mean

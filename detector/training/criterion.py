@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.boxes import giou, iou, to_corners
-from detector.data.training import Target
+from detector.data.training_set import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
 from detector.network.ops.host_values import uploaded

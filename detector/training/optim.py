@@ -9,7 +9,7 @@ from torch import nn
 
 from detector.network.layers import LayerScale
 from detector.network.modules.gate_fuse import GateFuse, KernelGate
-from detector.training.loop_recipe import LoopOptions
+from detector.training.recipes.loop_recipe import LoopOptions
 
 # Learning rate of each kind of parameter over the base rate, as the thesis sets it. Kinds go by
 # what a parameter is, not by what its name contains, and weight decay by tensor.

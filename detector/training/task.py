@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from detector.config import HybridConfig
-from detector.data.training import Items
+from detector.data.training_set import Items
 from detector.training.ema import Ema
-from detector.training.loop_recipe import LoopOptions
+from detector.training.recipes.loop_recipe import LoopOptions
 
 Record = dict[str, float | None]
 """A row of the history; None where nothing was measured."""

@@ -12,23 +12,23 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from detector import stopping
-from detector.data.training import EpochSampler
+from detector.data.training_set import EpochSampler
 from detector.disk.lock import locked
 from detector.errors import UserError
-from detector.training.batches import batch_loader
-from detector.training.checkpoints import checkpoint_of, restore
+from detector.training.batch_loader import batch_loader
 from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext, data_parallel
 from detector.training.ema import Ema
-from detector.training.modules import clipping_of, freeze
 from detector.training.optim import adamw, learning_rate_factor
 from detector.training.precision import Precision
-from detector.training.run_files import RunFiles
-from detector.training.run_state import EpochSums, RunState
+from detector.training.recipes.named_modules import clipping_of, freeze
+from detector.training.run_folder.run_checkpoints import checkpoint_of, restore
+from detector.training.run_folder.run_files import RunFiles
+from detector.training.run_folder.run_state import EpochSums, RunState
 from detector.training.seeds import batch_seed
 from detector.training.skipped_steps import SkippedStepTracker
-from detector.training.synced_norm import synchronize_norms
+from detector.training.sync_batch_norm import synchronize_norms
 from detector.training.task import Progress, Record, Task
 from detector.training.throughput import ThroughputMeter, memory_gb, timed
 

@@ -15,9 +15,9 @@ import yaml
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise, Random
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.heads import heads_each
-from ablate_kit.ablations.layers import layers
-from ablate_kit.ablations.zeros import component
+from ablate_kit.ablations.kinds.heads import heads_each
+from ablate_kit.ablations.kinds.layers import layers
+from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.gradients.diagnose import diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
@@ -25,14 +25,14 @@ from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.api import Placement, open_sweep, run
-from ablate_kit.sweeps.passes import Passes
+from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.config import preset
-from detector.data.letterbox import GRAY
+from detector.data.augmentation.letterbox import GRAY
 from detector.data.shapes import Shapes
-from detector.data.training import EpochSampler, TrainingSet, loader
+from detector.data.training_set import EpochSampler, TrainingSet, loader
 from detector.network.model import HybridDetector
 from detector.training.criterion import LossSettings, criterion
 from detector.training.devices import current_device, to_device
@@ -83,7 +83,7 @@ def detections(
     """Of two batches of two images."""
     shapes = Shapes(4, seed=3, size=96)
     images = [adapter.prepare(shapes.image(i)) for i in range(4)]
-    with Passes(adapter, **options) as passes:
+    with VariantExecutor(adapter, **options) as passes:
         rows = [passes.run(images[i : i + 2], variants) for i in (0, 2)]
     return [one for batch in rows for row in batch for one in row], passes.notes
 
@@ -179,7 +179,7 @@ def test_a_killed_sweep_on_a_device_goes_on_to_the_same_bytes(
     file.write_text(yaml.safe_dump(values))
     killed = subprocess.run(
         [sys.executable, repository / "tests" / "attacks" / "stopped.py", "SIGKILL", "2",
-         "ablate_kit.sweeps.detection_files:UnfinishedBatches.add",
+         "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add",
          "sweep", file, "-o", tmp_path / "cut", "--device", device],
         capture_output=True, text=True, check=False,
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},

@@ -10,13 +10,13 @@ import yaml
 
 from ablate_kit import registry
 from ablate_kit.ablations.ablation import REGIONS, Ablation
-from ablate_kit.ablations.rules import KINDS, RULES
+from ablate_kit.ablations.kinds.kind_registry import BUILT_IN_KINDS, KINDS
 from ablate_kit.anatomy.schemes import SCHEMES
 from ablate_kit.errors import UserError
 from ablate_kit.gradients.categories import CATEGORIES
 from ablate_kit.registry import Registry
+from ablate_kit.reports.error_analysis import RESULT_FILES
 from ablate_kit.reports.protocols import PROTOCOLS
-from ablate_kit.reports.scored import RESULT_FILES
 
 TOY = '''
 """A kind of ablation in a file of its own."""
@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.ablations.rule import Rule
+from ablate_kit.ablations.kinds.kind import Kind
 
 PROVIDES = {"kinds": {"halved": "toy_kind:Halved"}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halved(Rule):
+class Halved(Kind):
     kind: Literal["halved"] = "halved"
     tensor: str
 
@@ -77,7 +77,7 @@ def test_everything_that_is_provided_is_there() -> None:
 def test_a_name_of_the_core_is_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     provides = {"kinds": {"units": "os:system", "more": "os:sep"}}
     monkeypatch.setattr(registry, "_packages", lambda: (provides, {"kinds": {"more": "os:name"}}))
-    assert KINDS["units"] in RULES
+    assert KINDS["units"] in BUILT_IN_KINDS
     assert KINDS["more"] == "/"  # the first package's
     assert "other" not in KINDS
     with pytest.raises(KeyError):
@@ -107,14 +107,14 @@ READ = """
 import sys
 from pathlib import Path
 
-from ablate_kit.ablations.rule import RuleContext
+from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipe import load_sweep
 
 recipe, checkpoint = map(Path, sys.argv[1:])
 with open_checkpoint(checkpoint) as opened:
-    print([one.name for one in load_sweep(recipe).make(RuleContext(opened))])
+    print([one.name for one in load_sweep(recipe).make(KindContext(opened))])
 try:
     load_sweep(recipe, ["ablations=[{kind: halvd}]"])
 except UserError as error:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from ablate_kit import text as safe
 from ablate_kit.cli.output import print_json, progress
-from ablate_kit.reports.boxes import draw
+from ablate_kit.reports.box_drawings import draw
 from ablate_kit.reports.table import Table
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=400)

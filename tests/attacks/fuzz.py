@@ -159,9 +159,9 @@ def _make_checkpoints(made: Path) -> None:
     (made / "index").write_text(json.dumps({"metadata": {}, "weight_map": files}))
     described = {"model_type": "detr", "id2label": {"0": "a", "1": "b"}, "d_model": 4}
     (made / "config").write_text(json.dumps(described))
+    from ablate_kit.ablations.kinds.zeros import component
     from ablate_kit.ablations.receipt import read_receipt, text_of
-    from ablate_kit.ablations.write import write_variants
-    from ablate_kit.ablations.zeros import component
+    from ablate_kit.ablations.variant_files import write_variants
     from ablate_kit.checkpoints import open_checkpoint
 
     base = made.parent / "model.safetensors"
@@ -178,19 +178,19 @@ def _make_checkpoints(made: Path) -> None:
 def look(path: Path) -> None:
     from ablate_kit.ablations.receipt import receipt_of
     from ablate_kit.checkpoints import open_checkpoint, show
-    from ablate_kit.checkpoints.diff import digest_of_tensor
-    from ablate_kit.checkpoints.patch import Patch, copy_folder_patched, write_patched
-    from ablate_kit.checkpoints.twins import twins
-    from ablate_kit.reports.meta import outline
+    from ablate_kit.checkpoints.compare import digest_of_tensor
+    from ablate_kit.checkpoints.edit.patch import Patch, copy_folder_patched, write_patched
+    from ablate_kit.checkpoints.tied_copies import tied_copies
+    from ablate_kit.reports.metadata_outline import outline
 
     with open_checkpoint(path) as checkpoint:
-        show([checkpoint.archive.metadata, checkpoint.unread, checkpoint.settings])
+        show([checkpoint.archive.metadata, checkpoint.unsupported, checkpoint.settings])
         list(outline(checkpoint.archive.metadata, 5))
         for name in checkpoint.tensors:
             checkpoint.modules_above(name)
             digest_of_tensor(checkpoint, name)
             checkpoint.sharing(name)
-        twins(checkpoint, checkpoint.tensors)
+        tied_copies(checkpoint, checkpoint.tensors)
         with contextlib.suppress(UserError):
             receipt_of(checkpoint)
         changes = [Patch(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()]
@@ -204,7 +204,7 @@ def look(path: Path) -> None:
 
 
 def look_at_truth(path: Path) -> None:
-    from detector.data.instances import read_instances
+    from detector.data.formats.instances import read_instances
 
     read_instances(path, with_files=True)
 
@@ -222,7 +222,7 @@ def look_at_config(path: Path) -> None:
 
 
 def look_at_xml(path: Path) -> None:
-    from detector.data.voc import read_box, read_difficult, read_label, read_size, read_tree
+    from detector.data.formats.voc import read_box, read_difficult, read_label, read_size, read_tree
 
     tree = read_tree(path)
     read_size(tree, "width", path)
@@ -245,13 +245,13 @@ def look_at_sweep(path: Path) -> None:
 
 
 def look_at_training(path: Path) -> None:
-    from detector.training.recipe import load_recipe
+    from detector.training.recipes.train_recipe import load_recipe
 
     load_recipe(path)
 
 
 def look_at_detections(path: Path) -> None:
-    from ablate_kit.metrics.dumps import read_dump
+    from ablate_kit.metrics.detection_files import read_dump
     from ablate_kit.models.annotations import read_annotations
 
     folder = next(one for one in path.parents if (one / "truth.json").is_file())

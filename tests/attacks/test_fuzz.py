@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
-from ablate_kit.checkpoints.diff import digest_of_tensor
-from ablate_kit.checkpoints.patch import Patch, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.compare import digest_of_tensor
+from ablate_kit.checkpoints.edit.patch import Patch, copy_folder_patched, write_patched
 from ablate_kit.checkpoints.stats import stats
 from ablate_kit.errors import UserError
-from ablate_kit.reports.meta import outline
+from ablate_kit.reports.metadata_outline import outline
 
 WEIGHTS = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2).expand(2)}
 TREE = {"model": WEIGHTS, "epoch": 3, "classes": ["a", "b"], "half": torch.ones(3).bfloat16()}
@@ -89,7 +89,7 @@ def test_nothing_but_our_error_comes_out(
     path = whole(folder, kind)
     path.write_bytes(data.draw(damaged(kind)))
     with contextlib.suppress(CheckpointError), open_checkpoint(path) as checkpoint:
-        show([checkpoint.archive.metadata, checkpoint.unread, checkpoint.settings])
+        show([checkpoint.archive.metadata, checkpoint.unsupported, checkpoint.settings])
         list(outline(checkpoint.archive.metadata, 5))
         for name, info in checkpoint.tensors.items():
             checkpoint.modules_above(name)

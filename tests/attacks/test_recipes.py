@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.retraining.recipe import load_retraining
+from ablate_kit.retraining.retrain_recipe import load_retraining
 from ablate_kit.sweeps.recipe import load_sweep
-from detector.training.pretrain_recipe import load_pretrain_recipe
-from detector.training.recipe import load_recipe
+from detector.training.recipes.pretrain_recipe import load_pretrain_recipe
+from detector.training.recipes.train_recipe import load_recipe
 
 Load = Callable[[Path, Sequence[str]], Any]
 TRAIN = "model: {preset: tiny}\ndata: {kind: shapes}\n"
@@ -174,7 +174,7 @@ def test_variants_are_counted_before_they_are_made(
     import numpy as np
     from safetensors.numpy import save_file
 
-    from ablate_kit.ablations.rule import RuleContext
+    from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.checkpoints import open_checkpoint
 
     save_file({"a": np.ones(100, np.float32)}, tmp_path / "a.safetensors")
@@ -185,10 +185,10 @@ def test_variants_are_counted_before_they_are_made(
     )
     with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
         with pytest.raises(UserError) as error:
-            load_sweep(path, settings).make(RuleContext(checkpoint))
+            load_sweep(path, settings).make(KindContext(checkpoint))
         assert words in str(error.value)
         if settings:
-            assert len(load_sweep(path, ["max_variants=5"]).make(RuleContext(checkpoint))) == 5
+            assert len(load_sweep(path, ["max_variants=5"]).make(KindContext(checkpoint))) == 5
 
 
 def test_runs_are_counted_before_they_are_made(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
-from ablate_kit.metrics.statistics import Statistics
+from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.sweeps.api import images_of
 from ablate_kit.sweeps.ledger import Ledger

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
-from ablate_kit.checkpoints.diff import digest_of_tensor
+from ablate_kit.checkpoints.compare import digest_of_tensor
 from ablate_kit.checkpoints.stats import stats
 from ablate_kit.errors import did_you_mean
-from ablate_kit.reports.meta import outline
+from ablate_kit.reports.metadata_outline import outline
 
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.",
              "shutil.", "import", "compile", "exec", "ctypes.", "pickle.find_class", "os.remove",
@@ -39,7 +39,7 @@ def look(path: Path) -> str:
         with open_checkpoint(path) as checkpoint:
             text = show(checkpoint.archive.metadata, 300)
             list(outline(checkpoint.archive.metadata, 6))
-            show([checkpoint.classes, checkpoint.settings, checkpoint.unread])
+            show([checkpoint.classes, checkpoint.settings, checkpoint.unsupported])
             for name, info in checkpoint.tensors.items():
                 for module in checkpoint.modules_above(name):
                     show([module.class_name, getattr(module, "num_heads", None)])

@@ -14,8 +14,8 @@ from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.network.model import HybridDetector
 from detector.network.ops import bilinear, neighborhood_attention
-from detector.training.detection import detection_trainer
-from detector.training.recipe import parse_recipe
+from detector.training.detection_task import detection_trainer
+from detector.training.recipes.train_recipe import parse_recipe
 from detector.training.trainer import Trainer
 
 pytestmark = [

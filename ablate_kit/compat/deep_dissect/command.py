@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.cut import Folder, Json, Repeats, Seed, SourceArgument, Weights, write_all
+from ablate_kit.cli.commands.cut import (
+    Folder,
+    Json,
+    Repeats,
+    Seed,
+    SourceArgument,
+    Weights,
+    write_all,
+)
 from ablate_kit.cli.output import DryRun, numbers
 from ablate_kit.errors import UserError
 
@@ -33,7 +41,7 @@ def dissect(
     dry_run: DryRun = False,
 ) -> None:
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
-    from ablate_kit.ablations.select import parse_spans
+    from ablate_kit.ablations.name_patterns import parse_spans
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.compat.deep_dissect import cuts
 

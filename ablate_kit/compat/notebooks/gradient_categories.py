@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ablate_kit.gradients.counters import Flags, Floats
-from ablate_kit.gradients.family import ShapeGroup
+from ablate_kit.gradients.shape_group import ShapeGroup
 from ablate_kit.gradients.thresholds import GradientThresholds
 
 CATEGORIES = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.bridge.names import DETR, NameRule, deformable_detr
 from ablate_kit.models.bridge.settings import Settings
+from ablate_kit.models.bridge.tensor_names import DETR, NameRule, deformable_detr
 
 MODELS = ("DETR", "DeformableDETR")
 DEPTHS = {

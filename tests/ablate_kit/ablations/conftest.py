@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.rule import Rule, RuleContext
+from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 
@@ -36,9 +36,9 @@ class Live:
                     found = self.module(images)
         return {"logits": found["logits"], "boxes": found.get("boxes", found.get("pred_boxes"))}
 
-    def make(self, rule: Rule) -> list[Ablation]:
+    def make(self, rule: Kind) -> list[Ablation]:
         with open_checkpoint(self.path) as checkpoint:
-            return rule.make(RuleContext(checkpoint))
+            return rule.make(KindContext(checkpoint))
 
     def difference(self, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
         return max(float((one[name] - other[name]).abs().max()) for name in one)

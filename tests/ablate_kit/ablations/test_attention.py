@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import Attention, attentions, select_attentions
-from ablate_kit.ablations.heads import heads_chosen, heads_drawn, heads_each
-from ablate_kit.ablations.rule import RuleContext
+from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each, random_heads
+from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.network.attention import DeformableAttention, SelfAttention
@@ -368,9 +368,9 @@ def test_where_the_file_tells_no_heads_the_running_model_is_asked(
     path = tmp_path / "model.pth"
     torch.save({f"saved.{name}": tensor for name, tensor in model.state_dict().items()}, path)
     with open_checkpoint(path) as checkpoint:
-        (asked,) = RuleContext(checkpoint, live=lambda: model).attentions(f"saved.{name}", None)
-        (alone,) = RuleContext(checkpoint).attentions(f"saved.{name}", None)
-        (given,) = RuleContext(checkpoint, live=lambda: model).attentions(f"saved.{name}", 2)
+        (asked,) = KindContext(checkpoint, live=lambda: model).attentions(f"saved.{name}", None)
+        (alone,) = KindContext(checkpoint).attentions(f"saved.{name}", None)
+        (given,) = KindContext(checkpoint, live=lambda: model).attentions(f"saved.{name}", 2)
     assert (asked.heads, alone.heads, given.heads) == (heads, None, 2)
 
 
@@ -411,7 +411,7 @@ def test_a_share_of_heads_is_drawn_for_each_module() -> None:
     module = SelfAttention(C, H)
     tensors = {f"{i}.{n}": t for i in range(20) for n, t in module.state_dict().items()}
     modules = attentions(tensors, heads=H)
-    made = heads_drawn(modules, [25, 50], "x", repeats=3, seed=1)
+    made = random_heads(modules, [25, 50], "x", repeats=3, seed=1)
     assert [one.name for one in made[:3]] == ["x-25pct-r0", "x-25pct-r1", "x-25pct-r2"]
     widths = [[edit.region.count((C, C)) // C for edit in one.edits] for one in made]
     assert set(itertools.chain(*widths[:3])) == {C // H}
@@ -419,7 +419,7 @@ def test_a_share_of_heads_is_drawn_for_each_module() -> None:
     assert len({edit.region for edit in made[0].edits}) > 1  # modules lose different heads
     assert len({one.digest for one in made}) == 6
     with pytest.raises(UserError, match="10 % of the 4 heads of 0 is less than one"):
-        heads_drawn(modules, [10], "x")
+        random_heads(modules, [10], "x")
 
 
 def test_each_head_by_itself() -> None:

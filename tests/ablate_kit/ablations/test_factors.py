@@ -7,13 +7,13 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import of_module
-from ablate_kit.ablations.greedy import HeadsGreedy
-from ablate_kit.ablations.rule import RuleContext
-from ablate_kit.ablations.rules import KINDS
+from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.reference import ReferenceImages
+from ablate_kit.sweeps.reference_images import ReferenceImages
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 
@@ -104,7 +104,7 @@ def made(kind: str, settings: Mapping[str, object], path: Path) -> list[Ablation
         def reference() -> ReferenceImages:
             return ReferenceImages(open_adapter(checkpoint), limit(Shapes(2, seed=1, split=1), 1))
 
-        return list(KINDS[kind](**settings).make(RuleContext(checkpoint, reference)))
+        return list(KINDS[kind](**settings).make(KindContext(checkpoint, reference)))
 
 
 def test_every_kind_is_here() -> None:
@@ -122,7 +122,7 @@ def test_a_kind_gives_its_coordinates(kind: str, hybrid: Path) -> None:
 
 def test_a_search_says_which_head_goes(hybrid: Path) -> None:
     with open_checkpoint(hybrid) as checkpoint:
-        rounds = HeadsGreedy(pattern=SELF, steps=1).rounds(RuleContext(checkpoint))
+        rounds = HeadsGreedy(pattern=SELF, steps=1).rounds(KindContext(checkpoint))
         tried = next(rounds)
         assert [one.factors["head"] for one in tried] == [0, 1, 2, 3]
         with pytest.raises(StopIteration) as end:
@@ -151,7 +151,7 @@ def test_what_two_rules_make_has_the_factors_of_both(hybrid: Path) -> None:
         {"model": {"checkpoint": str(hybrid)}, "data": {"kind": "shapes"}, "ablations": rules}
     )
     with open_checkpoint(hybrid) as checkpoint:
-        found = {one.name: one for one in recipe.make(RuleContext(checkpoint))}
+        found = {one.name: one for one in recipe.make(KindContext(checkpoint))}
     assert len(found) == 5
     assert found["decoder.layers.0.ffn"].factors == {
         "module": "decoder.layers.0.ffn", "layer": 0, "target": "decoder.layers.*.ffn",

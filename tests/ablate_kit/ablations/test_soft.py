@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Noise, Random
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.controls import random_controls
-from ablate_kit.ablations.retain import cumulative, retained
-from ablate_kit.ablations.rule import RuleContext
-from ablate_kit.ablations.scale import Scale, noisy, scaled
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.retain import cumulative, retained
+from ablate_kit.ablations.kinds.scale import Scale, noisy, scaled
+from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.network.attention import SelfAttention
@@ -36,7 +36,7 @@ def test_a_tensor_under_several_names_is_scaled_once(tmp_path: Path) -> None:
     before = module[0].weight.detach().clone()
     torch.save(module.state_dict(), tmp_path / "tied.pth")
     with open_checkpoint(tmp_path / "tied.pth") as checkpoint:
-        (ablation,) = Scale(pattern="*.weight", factors=[0.5]).make(RuleContext(checkpoint))
+        (ablation,) = Scale(pattern="*.weight", factors=[0.5]).make(KindContext(checkpoint))
     assert [edit.tensor for edit in ablation.edits] == ["0.weight"]
     with applied(module, ablation, {"0.weight": ("0.weight", "1.weight")}):
         assert torch.equal(module[1].weight, before * 0.5)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ablate_kit.checkpoints import CheckpointError, Opaque, open_archive, show
+from ablate_kit.checkpoints import CheckpointError, UnresolvedObject, open_archive, show
 
 
 def named(tree: Any, *path: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -246,7 +246,7 @@ def test_a_training_run_that_torch_refuses_opens_with_its_objects_by_name(shared
         torch.load(path, weights_only=True)
     with open_archive(path) as archive:
         loss = archive.metadata["message_hub"]["log_scalars"]["train/loss"]
-        assert isinstance(loss, Opaque)
+        assert isinstance(loss, UnresolvedObject)
         assert loss.name == "mmengine.logging.history_buffer.HistoryBuffer"
         assert show(loss).startswith(
             "mmengine.logging.history_buffer.HistoryBuffer(max_length=1000000, "

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablate_kit.checkpoints import CheckpointError, Opaque, open_checkpoint, show
-from ablate_kit.checkpoints.pickles import interpret
-from ablate_kit.checkpoints.safetensors_file import parsed_header
-from ablate_kit.checkpoints.twins import twins
-from ablate_kit.reports.meta import outline
+from ablate_kit.checkpoints import CheckpointError, UnresolvedObject, open_checkpoint, show
+from ablate_kit.checkpoints.formats.safetensors_file import parsed_header
+from ablate_kit.checkpoints.pickle.interpret import interpret
+from ablate_kit.checkpoints.tied_copies import tied_copies
+from ablate_kit.reports.metadata_outline import outline
 
 STEPS = 400_000  # calls that showing one value may take
 
@@ -37,14 +37,14 @@ def calls(function: Any) -> int:
 def sets_in_sets(width: int, depth: int) -> Any:
     value: Any = {1}
     for _ in range(depth):
-        value = {Opaque("", "key", (value,)) for _ in range(width)}
+        value = {UnresolvedObject("", "key", (value,)) for _ in range(width)}
     return value
 
 
 def set_of_itself() -> set[Any]:
     value: set[Any] = set()
     for name in "abc":
-        value.add(Opaque("", name, (value, [value], {"k": value})))
+        value.add(UnresolvedObject("", name, (value, [value], {"k": value})))
     return value
 
 
@@ -53,7 +53,9 @@ VALUES = {
     "a set of itself": set_of_itself,
     "sets in sets, deep": lambda: sets_in_sets(2, 14),
     "many sets": lambda: [[{f"{i}{j}" for i in range(60)}] for j in range(1000)],
-    "wide sets": lambda: [{Opaque("", "k", ([i] * 300,)) for _ in range(64)} for i in range(300)],
+    "wide sets": lambda: [
+        {UnresolvedObject("", "k", ([i] * 300,)) for _ in range(64)} for i in range(300)
+    ],
 }  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def test_a_value_is_shown_in_bounded_work(value: Any) -> None:
 
 def test_small_sets_are_shown_as_they_are() -> None:
     assert show({3, 1, 2}) == "{1, 2, 3}"
-    assert show([{"b", "a"}, {Opaque("", "key", ({1},))}]) == (
+    assert show([{"b", "a"}, {UnresolvedObject("", "key", ({1},))}]) == (
         "[{'a', 'b'}, {key(<set of 1 items>)}]"
     )
 
@@ -82,7 +84,7 @@ def test_an_outline_ends_however_often_a_table_is_in_itself() -> None:
 
 
 def test_a_pickle_of_too_many_steps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ablate_kit.checkpoints.pickles._MOST_STEPS", 1000)
+    monkeypatch.setattr("ablate_kit.checkpoints.pickle.interpret._MOST_STEPS", 1000)
     assert interpret(b"N0" * 499 + b"N.") == (None, 1000)
     with pytest.raises(CheckpointError, match="a program of more than 1,000 steps"):
         interpret(b"N0" * 500 + b"N.")
@@ -116,7 +118,7 @@ def test_twins_are_found_in_one_look(tmp_path: Path) -> None:
                "zeros": zeros, "more": zeros.clone(), "short": large[:5].clone()}  # fmt: skip
     save_file(tensors, tmp_path / "a.safetensors")
     with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
-        found = twins(checkpoint, ["a", "c", "near", "zeros", "short"])
+        found = tied_copies(checkpoint, ["a", "c", "near", "zeros", "short"])
     assert {name: sorted(equal) for name, equal in found.items()} == {
         "a": ["a", "b", "c"], "c": ["a", "b", "c"],
     }  # fmt: skip

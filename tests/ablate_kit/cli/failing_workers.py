@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ablate_kit.cli.app import main
-from ablate_kit.sweeps import worker
+from ablate_kit.sweeps.backends import worker
 
 
 def run(*_: Any) -> Any:

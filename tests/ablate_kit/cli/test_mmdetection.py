@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.apply import applied
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.heads import heads_chosen
+from ablate_kit.ablations.kinds.heads import heads_chosen
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.openmmlab import settings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate_kit.ablations.rule import RuleContext
+from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.shipped import RECIPES
@@ -23,7 +23,7 @@ def test_what_is_shipped_is_named_from_anywhere(
     recipe = load_sweep(Path("builtin:shapes_tiny"))
     with open_checkpoint(Path(recipe.model.checkpoint)) as checkpoint:
         assert checkpoint.path == SHAPES_TINY
-        assert len(recipe.make(RuleContext(checkpoint))) > 40
+        assert len(recipe.make(KindContext(checkpoint))) > 40
     assert 'did you mean "shapes_tiny"' in refuse("keys", "builtin:shapes_tny")
     assert 'no built-in recipe "shapes_tni"; did you mean' in refuse("sweep", "builtin:shapes_tni")
     assert "no built-in recipe" in refuse("train", "builtin:modules_tiny")  # it is one of retrain
@@ -41,7 +41,7 @@ def test_the_package_has_the_recipes_of_the_repository(repository: Path) -> None
 
 def test_the_recipe_of_detr_fits_a_detr(folders: Callable[[str], Path]) -> None:
     with open_checkpoint(folders("detr")) as checkpoint:
-        made = load_sweep(Path("builtin:detr")).make(RuleContext(checkpoint))
+        made = load_sweep(Path("builtin:detr")).make(KindContext(checkpoint))
     kinds = {one.kind for one in made}
     assert kinds == {"heads", "control", "layers", "skip", "component"}
     assert sum(one.kind == "heads" for one in made) == 6 * 4
@@ -82,7 +82,7 @@ ablations:
 """
     path.write_text(text.replace("MEMBER", "decoder.layers.1.self_attn-head2"))
     with open_checkpoint(SHAPES_TINY) as checkpoint:
-        made = {one.name: one for one in load_sweep(path).make(RuleContext(checkpoint))}
+        made = {one.name: one for one in load_sweep(path).make(KindContext(checkpoint))}
         both, two = made["both"], made["two"]
         one, other = (
             made["decoder.layers.1.self_attn-head2"],
@@ -94,4 +94,4 @@ ablations:
         }
         path.write_text(text.replace("MEMBER", "decoder.layers.1.self_attn-hed2"))
         with pytest.raises(UserError, match=r'no other line makes .*did you mean ".*-head2"'):
-            load_sweep(path).make(RuleContext(checkpoint))
+            load_sweep(path).make(KindContext(checkpoint))

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from ablate_kit.cli.app import main
-from ablate_kit.sweeps.detection_files import UnfinishedBatches
+from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
 
@@ -91,12 +91,12 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
     run: Run, repository: Path, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     cut = tmp_path / "cut"
-    add = "ablate_kit.sweeps.detection_files:UnfinishedBatches.add"
+    add = "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add"
     done = stopped(repository, "SIGKILL", 2, add, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     assert (cut / ".lock").exists()
     # Again, while the report is written: what was half-written goes with the next run.
-    page = "ablate_kit.reports.sweep_report:page"
+    page = "ablate_kit.reports.sweep_reports.sweep_report:page"
     done = stopped(repository, "SIGKILL", 1, page, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     told = "going on: 0 of 5 variants and 1 of 3 batches of images for the others are done"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply import applied
-from ablate_kit.ablations.rule import RuleContext
+from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.compat.deep_dissect.cuts import component, heads, progressive, single
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipe import load_sweep
@@ -167,7 +167,7 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
         modules_above=lambda key: [],
     )
     recipe = load_sweep(repository / f"recipes/sweep/deep_dissect_mmdet_{kind}.yaml")
-    made = recipe.make(RuleContext(checkpoint))
+    made = recipe.make(KindContext(checkpoint))
     assert len(made) == count
     published = {one for one in made if one.kind.startswith("deep-dissect")}
     assert published >= set(single("query_embedding.weight", shapes, 5, repeats=3))

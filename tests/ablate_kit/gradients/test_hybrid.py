@@ -9,11 +9,11 @@ import torch
 from ablate_kit.errors import UserError
 from ablate_kit.gradients.advice import Advice, advise
 from ablate_kit.gradients.attribution import Attribution, attribute
-from ablate_kit.gradients.brief import train_briefly
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
-from ablate_kit.models.hybrid_training import HybridTraining
-from detector.training.recipe import TrainRecipe, parse_recipe
+from ablate_kit.gradients.short_run import train_briefly
+from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe
 
 STEPS = 8
 

@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
-from ablate_kit.gradients.names import named_parameters, region
+from ablate_kit.gradients.parameter_names import named_parameters, region
 
 
 def reports(monitor: GradientMonitor) -> dict[str, TensorReport]:

@@ -5,13 +5,13 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.metrics.bootstrap import Bootstrap, Sampled
 from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import changes, class_changes
-from ablate_kit.reports.scored import confusion_table
-from ablate_kit.reports.sweep_figures import figures
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
+from ablate_kit.metrics.uncertainty.significance import changes, class_changes
+from ablate_kit.reports.error_analysis import confusion_table
+from ablate_kit.reports.sweep_reports.sweep_figures import figures
 
 
 def inputs(classes: int, labels: list[int]) -> tuple[GroundTruth, Detections]:
@@ -114,7 +114,7 @@ def test_too_many_that_do_occur_are_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_figure_of_many_classes_shows_those_that_change_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ablate_kit.reports.sweep_figures.MOST_CLASSES", 4)
+    monkeypatch.setattr("ablate_kit.reports.sweep_reports.sweep_figures.MOST_CLASSES", 4)
     truth, found = inputs(9, [8, 1, 2, 5, 3, 6])
     best = Detections(
         image=truth.image, boxes=truth.boxes, scores=found.scores, labels=truth.labels

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.dumps import read_dump
 from ablate_kit.metrics.voc_ap import voc_ap
 from ablate_kit.models.annotations import read_annotations
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from ablate_kit.ablations.components import component
-from ablate_kit.ablations.write import write_variants
+from ablate_kit.ablations.kinds.components import component
+from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.rewrite import bridge
 

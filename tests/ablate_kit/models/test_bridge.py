@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.names import DETR, NameRule, origins
+from ablate_kit.models.bridge.tensor_names import DETR, NameRule, origins
+from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.rewrite import bridge
-from ablate_kit.models.transformers import TransformersAdapter
 
 VARIANTS = ("detr", "deformable", "refine", "two-stage")
 Write = Callable[..., Path]

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.ablations.receipt import read_receipt, receipt_text
-from ablate_kit.ablations.verify import verify
-from ablate_kit.ablations.write import recreate, write_variants
+from ablate_kit.ablations.variant_files import recreate, write_variants
+from ablate_kit.ablations.verify_receipt import verify
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models import rewrite

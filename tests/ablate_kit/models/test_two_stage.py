@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ablate_kit.sweeps.api import run
+from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.worker import RunOptions
 
 CODE = """
 import torch

@@ -8,8 +8,8 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import Change, Changes
-from ablate_kit.metrics.verdict import Outcome, Verdict
+from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 from ablate_kit.reports.answer import answer, word
 from ablate_kit.reports.tables import comparison
 

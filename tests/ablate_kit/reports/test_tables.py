@@ -6,7 +6,7 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.significance import Change, Changes
+from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.tables import comparison
 
 

@@ -13,8 +13,8 @@ import yaml
 from ablate_kit.cli.app import main
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
-from ablate_kit.retraining.recipe import load_retraining
-from ablate_kit.retraining.report import FILES, write_report
+from ablate_kit.retraining.retrain_recipe import load_retraining
+from ablate_kit.retraining.retrain_report import FILES, write_report
 from ablate_kit.retraining.runs import RunResult, finished, retrain_all
 from ablate_kit.retraining.summary import Difference, class_table, summary_table
 from detector.checkpoint import save_weights
@@ -155,7 +155,7 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
         def scene(self, index: int) -> list[Figure]:
             return [] if self._key[1] == 0 and index == 3 else super().scene(index)
 
-    monkeypatch.setattr("detector.training.data_sections.Shapes", OneFewer)
+    monkeypatch.setattr("detector.training.recipes.data_sections.Shapes", OneFewer)
     with pytest.raises(UserError, match="holds baseline-seed1 with other annotations"):
         retrain_all(runs, folder, progress=lambda _: Silent(), tell=tell)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
-from ablate_kit.sweeps.passes import Passes, identical
+from ablate_kit.sweeps.execution.executor import VariantExecutor, identical
 from ablate_kit.sweeps.variant import Variant
 
 
@@ -161,7 +161,7 @@ def run(
     adapter = Detector(module)
     found: list[list[ImageDetections]] = [[] for _ in range(len(cuts) + 1)]
     variants = [Variant.of(one) for one in cuts]
-    with Passes(adapter, replay=replay) as passes:
+    with VariantExecutor(adapter, replay=replay) as passes:
         for batch in images:
             rows = passes.run([adapter.prepare(image) for image in batch], variants)
             for all_of, part in zip(found, rows, strict=True):
@@ -275,7 +275,7 @@ def test_a_model_that_cannot_be_replayed_runs_in_full(kind: type[nn.Module], rea
     cuts = ablations(module)
     adapter = Detector(module)
     variants = [Variant.of(one) for one in cuts]
-    with Passes(adapter) as passes:
+    with VariantExecutor(adapter) as passes:
         for batch in batches():
             passes.run([adapter.prepare(image) for image in batch], variants)
         assert passes.full

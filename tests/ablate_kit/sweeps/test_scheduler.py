@@ -9,16 +9,16 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.heads import heads_each
+from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, Worker
 from ablate_kit.sweeps.engine import Report, run
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds, Work, split
 from ablate_kit.sweeps.store import MemoryStore
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from ablate_kit.sweeps.worker import DEFAULTS, Here, Worker
 from detector.data.shapes import Shapes
 
 

@@ -8,21 +8,21 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
-from ablate_kit.ablations.heads import heads_each
-from ablate_kit.ablations.queries import Queries
-from ablate_kit.ablations.resample import HeadsResampled
-from ablate_kit.ablations.rule import RuleContext
-from ablate_kit.ablations.units import units
-from ablate_kit.ablations.zeros import component
+from ablate_kit.ablations.kinds.heads import heads_each
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.queries import Queries
+from ablate_kit.ablations.kinds.resample import HeadsResampled
+from ablate_kit.ablations.kinds.units import units
+from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.api import run
+from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
 from ablate_kit.sweeps.variant import Variant
-from ablate_kit.sweeps.worker import RunOptions
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 
@@ -62,7 +62,7 @@ def assert_same(a: Sweep, b: Sweep) -> None:
 
 def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
     with open_checkpoint(hybrid) as checkpoint:
-        source = RuleContext(checkpoint)
+        source = KindContext(checkpoint)
         adapter = open_adapter(checkpoint)
         ablations = [
             *Queries(queries=[0, 3]).make(source),

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from detector.data.classification import First, HuggingFaceImages, ImageFolders, ShapeCrops
+from detector.data.formats.voc import Voc
 from detector.data.shapes import Shapes
-from detector.data.voc import Voc
 from detector.errors import UserError
 
 

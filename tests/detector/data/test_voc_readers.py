@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ablate_kit.models.truth import ground_truth
-from detector.data.check import examine
-from detector.data.check_voc import VocSource
-from detector.data.voc import Voc
+from detector.data.checks.check_voc import VocSource
+from detector.data.checks.dataset_check import examine
+from detector.data.formats.voc import Voc
 from detector.errors import UserError
 
 

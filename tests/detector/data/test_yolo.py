@@ -11,9 +11,9 @@ from PIL import Image
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.models.truth import ground_truth
-from detector.data.check import examine
 from detector.data.check_yolo import YoloSource
-from detector.data.coco import Coco
+from detector.data.checks.dataset_check import examine
+from detector.data.formats.coco import Coco
 from detector.data.yolo import GRID, Yolo
 from detector.errors import UserError
 

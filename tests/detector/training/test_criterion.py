@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detector.boxes import giou, to_corners
-from detector.data.training import Target
+from detector.data.training_set import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
 from detector.training.criterion import LossSettings, criterion, denoising_factor, focal

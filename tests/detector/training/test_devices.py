@@ -9,10 +9,10 @@ import torch
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.errors import UserError
-from detector.training.detection import detection_trainer
+from detector.training.detection_task import detection_trainer
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import local_device
-from detector.training.recipe import parse_recipe
+from detector.training.recipes.train_recipe import parse_recipe
 
 SMALL = {
     "preset": "tiny", "image_size": 64, "widths": [16, 32, 16, 16], "depths": [1, 1, 1, 1],

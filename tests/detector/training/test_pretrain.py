@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector import stopping
+from detector.data.augmentation.image_transforms import CenterCrop
 from detector.data.classification import ShapeCrops
-from detector.data.image_transforms import CenterCrop
-from detector.data.voc import Voc
+from detector.data.formats.voc import Voc
 from detector.errors import UserError
 from detector.network.model import HybridDetector
-from detector.training.classification import classification_trainer
+from detector.training.classification_task import classification_trainer
 from detector.training.ema import ema_decay
 from detector.training.optim import learning_rate_factor
-from detector.training.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
+from detector.training.recipes.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
 from detector.training.trainer import Trainer
 
 MODEL = {

@@ -9,8 +9,8 @@ import torch
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.errors import UserError
-from detector.training.detection import detection_trainer
-from detector.training.recipe import parse_recipe
+from detector.training.detection_task import detection_trainer
+from detector.training.recipes.train_recipe import parse_recipe
 from detector.training.seeds import batch_seed
 
 SMALL = {

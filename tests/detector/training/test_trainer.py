@@ -20,8 +20,8 @@ from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.errors import UserError
 from detector.network.model import HybridDetector
-from detector.training.detection import detection_trainer
-from detector.training.recipe import TrainRecipe, parse_recipe
+from detector.training.detection_task import detection_trainer
+from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe
 from detector.training.trainer import Trainer
 
 SMALL = {

@@ -1,0 +1,190 @@
+"""What only a running model can undergo: rows taken away, activations from other images.
+
+Example: a model without the first of its object queries.
+
+    one = Ablation("query0", "queries", (), (Removed("query_embed.weight", (0,)),))
+    with applied(module, one):
+        ...
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate_kit.ablations.ablation import Ablation, Removed, Resampled, philox
+from ablate_kit.ablations.apply_edits import to_model_keys
+from ablate_kit.device_errors import is_of_device
+from ablate_kit.errors import UserError
+
+InputHook = Callable[[Tensor], Tensor | None]
+
+
+@contextmanager
+def with_hooks(
+    module: nn.Module,
+    ablation: Ablation,
+    live_names: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[None]:
+    """``module`` with the ablation's ``live`` part, and as it was after the block."""
+    state = module.state_dict(keep_vars=True)
+    with ExitStack() as stack:
+        for one in ablation.live:
+            names = to_model_keys(one.tensor, state, live_names)
+            if isinstance(one, Removed):
+                tables = {id(state[name]): state[name] for name in names}  # shared: taken once
+                for table in tables.values():
+                    stack.enter_context(_without_rows(module, table, one))
+            else:
+                for name in names:
+                    stack.enter_context(_resampled(module, name, one))
+        yield
+
+
+@contextmanager
+def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> Iterator[None]:
+    """Shows ``change`` what comes into a projection, (B, ..., C); what it returns goes on instead.
+
+    ``weight`` is the projection's weight in ``module.state_dict()``. PyTorch's own attention does
+    not call its output projection: there the attention runs a second time without it.
+    """
+    path = weight.rpartition(".")[0]
+    owner, parent = module.get_submodule(path), module.get_submodule(path.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        handle = parent.register_forward_hook(
+            lambda attention, args, kwargs, output: _reprojected(
+                attention, args, kwargs, output, change
+            ),
+            with_kwargs=True,
+        )
+    else:
+        handle = owner.register_forward_pre_hook(lambda _, args: _changed(args, change))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def hooked_module(module: nn.Module, weight: str) -> nn.Module | None:
+    """The module whose output the hook changes, or None where it changes what goes into one."""
+    parent = module.get_submodule(weight.rpartition(".")[0].rpartition(".")[0])
+    return parent if isinstance(parent, nn.MultiheadAttention) else None
+
+
+def _changed(args: tuple[Any, ...], change: InputHook) -> tuple[Any, ...] | None:
+    changed = change(args[0])
+    return None if changed is None else (changed, *args[1:])
+
+
+def _reprojected(
+    attention: nn.MultiheadAttention,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: tuple[Any, ...],
+    change: InputHook,
+) -> tuple[Any, ...] | None:
+    weight, bias = attention.out_proj.weight, attention.out_proj.bias
+    before = weight.data, None if bias is None else bias.data
+    try:
+        weight.data = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        if bias is not None:
+            bias.data = torch.zeros_like(bias)
+        heads = type(attention).forward(attention, *args, **kwargs)[0]
+    finally:
+        weight.data = before[0]
+        if bias is not None:
+            bias.data = before[1]
+    turn = heads.dim() == 3 and not attention.batch_first
+    changed = change(heads.transpose(0, 1) if turn else heads)
+    if changed is None:
+        return None
+    # What another tap has changed of the output stays.
+    moved = (changed.transpose(0, 1) if turn else changed) - heads
+    return (output[0] + F.linear(moved, weight), *output[1:])
+
+
+@contextmanager
+def _without_rows(module: nn.Module, table: Tensor, removed: Removed) -> Iterator[None]:
+    count = len(table) if table.dim() else 0
+    outside = [row for row in removed.rows if not 0 <= row < count]
+    if outside:
+        raise UserError(f"{removed.tensor} has no row {outside[0]}; it has {count}")
+    kept = [row for row in range(count) if row not in removed.rows]
+    if not kept:
+        raise UserError(f"{removed.tensor} would have no row left of {count}")
+    before = table.data
+    started: list[tuple[Any, Mapping[str, Any]]] = []  # the pass that has not ended
+    hooks = (
+        module.register_forward_pre_hook(
+            lambda _, args, kwargs: started.append((args, kwargs)), with_kwargs=True
+        ),
+        module.register_forward_hook(lambda *_: started.clear()),
+    )
+    table.data = before[torch.tensor(kept, device=before.device)]
+    try:
+        yield
+    except Exception as error:
+        for hook in hooks:
+            hook.remove()
+        table.data = before
+        if not started or is_of_device(error) or not _runs(module, *started[-1]):
+            raise  # it is not for want of these rows
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(
+            f"the model does not run with {len(kept)} of {count} rows of {removed.tensor} "
+            f"({reason})"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+        table.data = before
+
+
+def _runs(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    try:
+        module(*args, **kwargs)
+    except Exception:  # whatever it is, the first error is the one to tell
+        return False
+    return True
+
+
+@contextmanager
+def _resampled(module: nn.Module, weight: str, one: Resampled) -> Iterator[None]:
+    images: list[int] = []  # of the pass that is running
+
+    def count(_: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        images[:] = [len(given[0])] if given else []
+
+    def change(x: Tensor) -> Tensor:
+        if not images or len(x) != images[0]:
+            raise UserError(
+                f"cannot tell which image is which in what comes into {one.tensor}, "
+                f"of shape {tuple(x.shape)}"
+            )
+        if len(x) < 2:
+            raise UserError(
+                "an image is alone in its forward pass, so that there is none to resample from; "
+                "choose a batch_size and images of one size such that none is"
+            )
+        other = x.roll(shift_of(one, len(x)), 0)
+        changed = x.clone()
+        for start, stop in one.ranges:
+            changed[..., start:stop] = other[..., start:stop]
+        return changed
+
+    counter = module.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        with hook_projection_input(module, weight, change):
+            yield
+    finally:
+        counter.remove()
+
+
+def shift_of(one: Resampled, images: int) -> int:
+    """By how many places images are moved: each gets the activation of the one so far before."""
+    drawn = int(philox(one.seed, one.draw, one.tensor).random_raw())
+    return 1 + drawn % (images - 1)

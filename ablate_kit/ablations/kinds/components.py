@@ -1,0 +1,37 @@
+"""Components: one or many whole tensors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.factors import of_module
+from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns
+from ablate_kit.ablations.kinds.zeros import component
+from ablate_kit.ablations.name_patterns import file_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component(Kind):
+    """Whole tensors, all at once."""
+
+    kind: Literal["component"] = "component"
+    patterns: Patterns
+    name: str | None = None
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        names = dict.fromkeys(
+            name for pattern in self.patterns for name in source.floating(pattern)
+        )
+        return [component(names, self.name or file_name("+".join(self.patterns)))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modules(Kind):
+    """Each module that a pattern names, one by one."""
+
+    kind: Literal["modules"] = "modules"
+    patterns: Patterns
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        found = source.modules(self.patterns)
+        return [component(names, module, of_module(module)) for module, names in found.items()]

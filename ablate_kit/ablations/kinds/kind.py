@@ -1,0 +1,123 @@
+"""What a line of a recipe must offer: ablations of a checkpoint.
+
+A rule is a frozen dataclass in the file of its kind of ablation, registered in ``rules``. Its
+fields are the keys that a recipe may set; ``kind`` tells rules apart.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from annotated_types import MinLen
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.attention import Attention, select_attentions
+from ablate_kit.ablations.name_patterns import select
+from ablate_kit.anatomy import head_counts
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+from detector.bounds import Count as Count
+from detector.bounds import Natural as Natural
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Numbers = Annotated[list[float], MinLen(1)]
+Naturals = Annotated[list[Natural], MinLen(1)]
+Patterns = Annotated[list[str], MinLen(1)]
+
+
+class Reference(Protocol):
+    """A checkpoint's model that runs on images, for rules that look at what it computes."""
+
+    @property
+    def module(self) -> "nn.Module": ...
+
+    def names_of(self, tensor: str) -> Sequence[str]:
+        """A checkpoint's tensor's names in ``module.state_dict()``."""
+
+    def run(self, images: int | None) -> None:
+        """Passes over the first so many images; by default 32, or all where there are fewer."""
+
+
+class Live(Protocol):
+    """A checkpoint's model in memory; as ``models.adapter.Adapter``."""
+
+    @property
+    def module(self) -> "nn.Module": ...
+
+    def live_names(self) -> Mapping[str, Sequence[str]]: ...
+
+
+@dataclass(frozen=True)
+class KindContext:
+    """What ablations are made for; ``open`` gives the model with images, where there are some, and
+    ``live`` the model alone; ``anatomy`` tells where models of its framework keep their parts."""
+
+    checkpoint: Checkpoint
+    open: Callable[[], Reference] | None = None
+    live: Callable[[], Live] | None = None
+    anatomy: Anatomy = USUAL
+
+    def reference(self) -> Reference:
+        if self.open is None:
+            raise UserError("means are taken over images, and none are given")
+        return self.open()
+
+    def floating(self, pattern: str) -> list[str]:
+        """The floating tensors that a pattern names, each once whatever its names."""
+        return list(self.checkpoint.distinct(self._named(pattern)))
+
+    def modules(self, patterns: Iterable[str]) -> dict[str, list[str]]:
+        """The floating tensors of each module that a pattern names."""
+        found: dict[str, list[str]] = {}
+        for pattern in patterns:
+            if "**" in pattern:
+                raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
+            levels = pattern.count(".") + 1
+            for name in self._named(pattern):
+                found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
+        return {module: list(self.checkpoint.distinct(names)) for module, names in found.items()}
+
+    def _named(self, pattern: str) -> list[str]:
+        tensors = self.checkpoint.tensors
+        names = select(pattern, tensors, str(self.checkpoint))
+        return [name for name in names if tensors[name].is_floating]
+
+    def attentions(self, pattern: str, num_heads: int | None) -> list[Attention]:
+        """The attention modules that a pattern names."""
+        checkpoint = self.checkpoint
+        found = select_attentions(
+            pattern,
+            checkpoint.tensors,
+            str(checkpoint),
+            config=checkpoint.settings,
+            heads=num_heads,
+            modules=checkpoint.modules_above,
+            anatomy=self.anatomy,
+        )
+        return [one if one.told else self._asked(one) for one in found]
+
+    def _asked(self, attention: Attention) -> Attention:
+        """The same where the file tells no number of heads: the running model may."""
+        if self.live is None:
+            return attention
+        live = self.live()
+        known = live.live_names()
+        names = [
+            name for own in attention.tensors for name in known.get(attention.name_of(own), ())
+        ]
+        return replace(attention, told=head_counts.of_live(live.module, names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(ABC):
+    """Ablations of one kind."""
+
+    null_cuts: Natural = 0  # random cuts of the same size, for each ablation, to read it against
+
+    @abstractmethod
+    def make(self, source: KindContext) -> list[Ablation]:
+        """All of them, for a checkpoint; raises ``UserError`` where it has no such parts."""

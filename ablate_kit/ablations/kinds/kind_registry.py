@@ -1,0 +1,50 @@
+"""The kinds of ablations that a recipe may ask for; a new kind is one more line."""
+
+from ablate_kit.ablations.kinds import (
+    components,
+    feature_levels,
+    greedy_heads,
+    heads,
+    layers,
+    means,
+    queries,
+    resample,
+    residual_branches,
+    retain,
+    sampling_points,
+    scale,
+    together,
+    units,
+)
+from ablate_kit.ablations.kinds.kind import Kind
+from ablate_kit.registry import Registry
+
+BUILT_IN_KINDS: tuple[type[Kind], ...] = (
+    heads.HeadsEach,
+    heads.HeadsChosen,
+    heads.RandomHeads,
+    retain.HeadsRetained,
+    retain.UnitsRetained,
+    retain.HeadsCumulative,
+    greedy_heads.HeadsGreedy,
+    units.Units,
+    components.Component,
+    components.Modules,
+    residual_branches.Skip,
+    layers.Layers,
+    queries.Queries,
+    feature_levels.Levels,
+    sampling_points.Points,
+    sampling_points.PointLevels,
+    means.HeadsMean,
+    means.Channels,
+    resample.HeadsResampled,
+    scale.Scale,
+    scale.Noisy,
+    together.Together,
+)
+
+KINDS: Registry[type[Kind]] = Registry(
+    "kinds", {str(rule.__dataclass_fields__["kind"].default): rule for rule in BUILT_IN_KINDS}
+)
+"""By what a recipe calls them."""

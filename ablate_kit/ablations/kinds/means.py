@@ -1,0 +1,259 @@
+"""Heads and channels replaced by their mean over reference images, in a checkpoint.
+
+A head whose output is always its mean adds a constant to what its output projection gives. So the
+projection's columns of the head become zero, and its bias takes up what the mean would add. A
+channel whose value is always its mean needs no weights: they become zero, its bias the mean.
+
+Zero is a value that a network may never have seen at that place; the mean takes away only what the
+head or channel says about an image.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, dtype, nn
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.apply_edits import in_float64
+from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import Factors, of_module
+from ablate_kit.ablations.hooks import hook_projection_input
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns, Reference
+from ablate_kit.ablations.name_patterns import spans
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+
+
+@dataclass
+class _Mean:
+    """Of each channel, over everything that was shown."""
+
+    total: Tensor | None = None  # (channels,)
+    count: int = 0
+
+    def add(self, x: Tensor, channel: int = -1) -> None:
+        flat = in_float64(x.detach()).movedim(channel, -1).reshape(-1, x.shape[channel])
+        added = flat.sum(0)
+        self.total = added if self.total is None else self.total + added
+        self.count += len(flat)
+
+    def value(self, name: str) -> Tensor:
+        if self.total is None:
+            raise UserError(
+                f"the model never calls {name} by itself, so that its mean is not known"
+            )
+        return (self.total / self.count).cpu()
+
+
+@dataclass(frozen=True)
+class _Output:
+    """An attention's output projection in a checkpoint."""
+
+    attention: Attention
+    weight: str
+    bias: str
+    seen: _Mean = field(default_factory=_Mean)
+
+
+def heads_mean(
+    modules: Sequence[Attention],
+    checkpoint: Checkpoint,
+    reference: Reference,
+    *,
+    heads: Iterable[int] | None = None,
+    images: int | None = None,
+) -> list[Ablation]:
+    """One ablation per module and head: its output becomes its mean over ``images`` images.
+
+    Args:
+        heads: which of each module; all by default.
+
+    Raises ``UserError`` for a module without an output projection that has a bias.
+    """
+    outputs = [_output(module) for module in modules]
+    with ExitStack() as stack:
+        for one in outputs:
+            for name in reference.names_of(one.weight):
+                stack.enter_context(
+                    hook_projection_input(reference.module, name, _showing(one.seen))
+                )
+        reference.run(images)
+    chosen = None if heads is None else sorted(set(heads))
+    return [
+        Ablation(
+            f"{one.attention.prefix}-head{head}-mean",
+            "heads-mean",
+            _folded(one, head, checkpoint),
+            factors=of_module(one.attention.prefix) | {"head": head},
+        )
+        for one in outputs
+        for head in (range(one.attention.head_count()) if chosen is None else chosen)
+    ]
+
+
+def channels_mean(
+    modules: Mapping[str, Iterable[int]], reference: Reference, *, images: int | None = None
+) -> dict[str, Tensor]:
+    """For each of these modules the mean (channels,) of its output over images."""
+    seen: dict[str, _Mean] = {name: _Mean() for name in modules}
+    with ExitStack() as stack:
+        for name, mean in seen.items():
+            for live in reference.names_of(f"{name}.weight"):
+                owner = reference.module.get_submodule(live.rpartition(".")[0])
+                handle = owner.register_forward_hook(_watching(mean, name))
+                stack.callback(handle.remove)
+        reference.run(images)
+    return {name: mean.value(name) for name, mean in seen.items()}
+
+
+def channels(
+    shapes: Mapping[str, tuple[int, ...]],
+    modules: Mapping[str, Iterable[int]],
+    means: Mapping[str, Tensor] | None,
+    *,
+    together: bool = False,
+) -> list[Ablation]:
+    """One ablation per module and channel, or per module: weights zero, bias zero or the mean.
+
+    Args:
+        shapes: of the checkpoint's tensors.
+        modules: the chosen output channels of each module.
+        means: as ``channels_mean`` gives them; None sets channels to zero.
+    """
+    kind = "channels" if means is None else "channels-mean"
+    suffix = "" if means is None else "-mean"
+    found = []
+    for module, numbers in modules.items():
+        chosen = sorted(set(numbers))
+        for group in [chosen] if together else [[one] for one in chosen]:
+            ranges = tuple((one, one + 1) for one in group)
+            edits = [Edit(f"{module}.weight", Blocks(0, ranges))]
+            if f"{module}.bias" in shapes:
+                values = None if means is None else tuple(means[module][group].tolist())
+                edits.append(Edit(f"{module}.bias", Blocks(0, ranges), values=values))
+            name = f"{module}-channel{spans(group)}{suffix}"
+            which: Factors = (
+                {"channel": group[0]} if len(group) == 1 else {"channels": spans(group)}
+            )
+            to = "zero" if means is None else "mean"
+            factors: Factors = {**of_module(module), **which, "to": to}
+            found.append(Ablation(name, kind, tuple(edits), factors=factors))
+    return found
+
+
+def _output(attention: Attention) -> _Output:
+    for name in attention.layout.output:
+        if name in attention.tensors:
+            bias = f"{name.removesuffix('weight')}bias"
+            if bias in attention.tensors:
+                return _Output(attention, attention.name_of(name), attention.name_of(bias))
+            raise UserError(f"{attention.name_of(name)} has no bias that could hold a mean")
+    raise UserError(
+        f"{attention.prefix} has no output projection ({' or '.join(attention.layout.output)}) "
+        "whose bias could hold a head's mean"
+    )
+
+
+def _folded(one: _Output, head: int, checkpoint: Checkpoint) -> tuple[Edit, ...]:
+    """The head's columns zero, and the bias with what its mean would have added."""
+    edits = one.attention.remove([head])
+    stored = checkpoint.read(one.bias)
+    weight, bias = checkpoint.read(one.weight).double(), stored.double()
+    mean = one.seen.value(one.attention.prefix)
+    width = len(mean) // one.attention.head_count()
+    own = slice(head * width, (head + 1) * width)
+    moved = bias + weight[:, own] @ mean[own]
+    return (*edits, Edit(one.bias, values=tuple(_held(moved, stored.dtype).tolist())))
+
+
+def _held(values: Tensor, stored: dtype) -> Tensor:
+    """``values`` as a checkpoint's tensor holds them. The running model, in float32, could hold
+    more of them than a copy of a checkpoint in half precision, and would be another variant."""
+    return values.to(stored).double()
+
+
+def _showing(mean: _Mean) -> Callable[[Tensor], None]:
+    return lambda x: mean.add(x)
+
+
+def _watching(mean: _Mean, name: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def watch(module: nn.Module, _: object, output: Tensor) -> None:
+        mean.add(output, _channel(module, output, name))
+
+    return watch
+
+
+def _channel(module: nn.Module, output: Tensor, name: str) -> int:
+    """Which axis of a module's output its channels are on: the second of a map, else the last."""
+    weight = module.get_parameter("weight") if "weight" in dict(module.named_parameters()) else None
+    count = len(module.state_dict()["weight"])
+    if weight is not None and weight.dim() == 2:
+        return -1
+    on = [axis for axis in (1, output.dim() - 1) if output.shape[axis] == count]
+    if not on:
+        raise UserError(f"{name} has no output channels that belong to its weight's rows")
+    return on[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsMean(Kind):
+    """Each head of the modules, replaced by its mean over reference images."""
+
+    kind: Literal["heads-mean"] = "heads-mean"
+    pattern: str
+    num_heads: Count | None = None
+    heads: Naturals | None = None  # of each module, one by one; all by default
+    images: Count | None = None  # that the mean is taken over
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        return heads_mean(
+            source.attentions(self.pattern, self.num_heads),
+            source.checkpoint,
+            source.reference(),
+            heads=self.heads,
+            images=self.images,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels(Kind):
+    """Output channels of modules with a weight and a bias, zero or replaced by their mean."""
+
+    kind: Literal["channels"] = "channels"
+    patterns: Patterns
+    channels: Naturals | None = None  # of each module; all by default
+    together: bool = False  # one variant per module
+    to: Literal["zero", "mean"] = "zero"
+    images: Count | None = None
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        if self.to == "zero" and self.images is not None:
+            raise UserError("images go with to: mean; zero is not taken over any")
+        tensors = source.checkpoint.tensors
+        shapes = {name: info.shape for name, info in tensors.items()}
+        modules = dict(self._modules(source, shapes))
+        means = None
+        if self.to == "mean":
+            means = {
+                module: _held(mean, source.checkpoint.read(f"{module}.bias").dtype)
+                for module, mean in channels_mean(
+                    modules, source.reference(), images=self.images
+                ).items()
+            }
+        return channels(shapes, modules, means, together=self.together)
+
+    def _modules(
+        self, source: KindContext, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Iterator[tuple[str, Sequence[int]]]:
+        for module in source.modules(self.patterns):
+            if f"{module}.weight" not in shapes:
+                raise UserError(f"{module} has no weight of its own whose channels could be cut")
+            if self.to == "mean" and f"{module}.bias" not in shapes:
+                raise UserError(f"{module} has no bias that could hold a mean")
+            count = shapes[f"{module}.weight"][0]
+            for channel in self.channels or ():
+                if channel >= count:
+                    raise UserError(f"{module} has no channel {channel}; it has {count}")
+            yield module, self.channels or range(count)

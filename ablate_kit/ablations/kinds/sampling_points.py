@@ -1,0 +1,199 @@
+"""Sampling points of deformable attention, and all points of one level, removed exactly.
+
+Every head samples ``levels x points`` places and sums them with weights from a softmax. A point can
+be removed in two ways:
+
+* ``renormalized``: its logit becomes so low that its weight is zero; the softmax gives its share to
+  the points that remain.
+* ``lost``: its offset leads off the map, where zeros are read; its weight stays and adds nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.factors import Factors, of_module
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals
+from ablate_kit.ablations.name_patterns import file_name, spans
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy, evenly
+from ablate_kit.anatomy.schemes import scheme_of
+from ablate_kit.errors import UserError
+
+Share = Literal["renormalized", "lost"]
+
+
+def points_per_level(
+    attention: Attention,
+    config: Mapping[str, Any] | None,
+    levels: int | None = None,
+    anatomy: Anatomy = USUAL,
+) -> tuple[int, ...]:
+    """How many points a head has on each level, in the order of its rows.
+
+    Args:
+        attention: of the deformable layout.
+        config: the model's own.
+        levels: how many there are, whatever the config says.
+
+    Raises ``UserError`` for another layout, and where nothing tells.
+    """
+    if attention.layout.name != "deformable":
+        raise UserError(f"{attention.prefix} is no deformable attention: it has no sampling points")
+    rows = attention.tensors["attention_weights.weight"].shape[0]
+    total, rest = divmod(rows, attention.head_count())
+    if rest:
+        raise UserError(
+            f"{attention.name_of('attention_weights.weight')} has {rows} rows, which cannot be "
+            f"divided among {attention.head_count()} heads"
+        )
+    split = evenly(total, levels) if levels else anatomy.sampling_points(total, config or {})
+    if split is None:
+        raise UserError(
+            f"cannot tell on how many levels {attention.prefix} samples its {total} points per "
+            "head; give --num-levels"
+        )
+    return split
+
+
+def removed(
+    attention: Attention, points: Iterable[int], total: int, share: Share
+) -> tuple[Edit, ...]:
+    """The edits that remove these points of every head; ``total`` is a head's number of points."""
+    chosen = sorted(set(points))
+    for point in chosen:
+        if not 0 <= point < total:
+            raise UserError(
+                f"{attention.prefix} has no point {point}; a head has {total}, 0 to {total - 1}"
+            )
+    if share == "renormalized":
+        if len(chosen) == total:
+            raise UserError(
+                f"no point of {attention.prefix} would remain to take the others' share; "
+                "remove all of them as lost"
+            )
+        return _rows(attention, "attention_weights", chosen, total, 1, -attention.off_map)
+    if attention.clamped:
+        raise UserError(
+            f"{attention.prefix} moves points that are off the map onto its edge "
+            '(decoder_method "discrete"), so that none can be lost; remove them renormalized'
+        )
+    return _rows(attention, "sampling_offsets", chosen, total, 2, attention.off_map)
+
+
+def each_point(
+    attention: Attention, split: Sequence[int], chosen: Iterable[int] | None, share: Share
+) -> list[Ablation]:
+    """One ablation per point, removed from every head of the module."""
+    total = sum(split)
+    level_of = [level for level, count in enumerate(split) for _ in range(count)]
+    before = [sum(split[:level]) for level in range(len(split))]
+    found = []
+    for point in range(total) if chosen is None else dict.fromkeys(chosen):
+        edits = removed(attention, [point], total, share)
+        level = level_of[point]
+        name = f"{attention.prefix}-level{level}-point{point - before[level]}-{share}"
+        place = {"level": level, "point": point - before[level], "share": share}
+        factors = of_module(attention.prefix) | place
+        found.append(Ablation(name, "points", edits, factors=factors))
+    return found
+
+
+def each_level(
+    modules: Sequence[tuple[Attention, Sequence[int]]],
+    chosen: Iterable[int] | None,
+    share: Share,
+    label: str | None = None,
+) -> list[Ablation]:
+    """One ablation per level: all its points are removed from every head.
+
+    Args:
+        modules: deformable attentions, and a head's points on each level.
+        chosen: levels; all by default.
+        label: of what is removed from all modules at once; by default from one after the other.
+    """
+    found = []
+    groups = [modules] if label else [[one] for one in modules]
+    for group in groups:
+        count = max(len(split) for _, split in group)
+        for level in range(count) if chosen is None else dict.fromkeys(chosen):
+            if not 0 <= level < count:
+                raise UserError(
+                    f"{group[0][0].prefix} has no level {level}; it has {spans(range(count))}"
+                )
+            edits: list[Edit] = []
+            for attention, split in group:
+                bounds = [0, *(sum(split[: i + 1]) for i in range(len(split)))]
+                start, stop = list(pairwise(bounds))[level]
+                edits += removed(attention, range(start, stop), sum(split), share)
+            name = f"{label or group[0][0].prefix}-level{level}-{share}"
+            cut: Factors = {"target": label} if label else of_module(group[0][0].prefix)
+            factors: Factors = {**cut, "level": level, "share": share}
+            found.append(Ablation(name, "point-levels", tuple(edits), factors=factors))
+    return found
+
+
+def _rows(
+    attention: Attention, layer: str, points: Sequence[int], total: int, width: int, value: float
+) -> tuple[Edit, ...]:
+    """Of these points' rows the weights become zero and the biases ``value``, in every head."""
+    if f"{layer}.bias" not in attention.tensors:
+        raise UserError(f"{attention.name_of(layer)} has no bias to remove a point with")
+    places = [head * total + point for head in range(attention.head_count()) for point in points]
+    ranges = tuple((place * width, (place + 1) * width) for place in places)
+    return (
+        Edit(attention.name_of(f"{layer}.weight"), Blocks(0, ranges)),
+        Edit(attention.name_of(f"{layer}.bias"), Blocks(0, ranges), value),
+    )
+
+
+def _sampling(
+    source: KindContext, pattern: str, num_heads: int | None, num_levels: int | None
+) -> list[tuple[Attention, tuple[int, ...]]]:
+    config = source.checkpoint.settings
+    scheme = scheme_of(source.checkpoint.tensors)
+    if scheme:
+        num_levels = num_levels or scheme.levels
+    return [
+        (attention, points_per_level(attention, config, num_levels, source.anatomy))
+        for attention in source.attentions(pattern, num_heads)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Kind):
+    """Each sampling point of each module, in all of its heads."""
+
+    kind: Literal["points"] = "points"
+    pattern: str
+    num_heads: Count | None = None
+    num_levels: Count | None = None  # where the checkpoint's config does not tell
+    points: Naturals | None = None  # of a head, level by level; all by default
+    share: Share = "renormalized"
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        return [
+            ablation
+            for attention, split in _sampling(source, self.pattern, self.num_heads, self.num_levels)
+            for ablation in each_point(attention, split, self.points, self.share)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointLevels(Kind):
+    """All sampling points on each level: of each module, or of all at once."""
+
+    kind: Literal["point-levels"] = "point-levels"
+    pattern: str
+    num_heads: Count | None = None
+    num_levels: Count | None = None
+    levels: Naturals | None = None  # all by default
+    together: bool = False  # one variant per level, without it in all modules
+    share: Share = "renormalized"
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        modules = _sampling(source, self.pattern, self.num_heads, self.num_levels)
+        label = file_name(self.pattern) if self.together else None
+        return each_level(modules, self.levels, self.share, label)

@@ -1,0 +1,87 @@
+"""Weights made smaller or larger, or noisy: softer cuts than zero."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ablate_kit.ablations.ablation import Ablation, Edit, Noise
+from ablate_kit.ablations.factors import of_draw
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
+from ablate_kit.ablations.name_patterns import file_name
+from ablate_kit.errors import UserError
+
+
+def scaled(tensors: Sequence[str], factors: Sequence[float], label: str) -> list[Ablation]:
+    """One ablation per factor: every element of the tensors is multiplied by it."""
+    return [
+        Ablation(
+            f"{label}-x{factor:g}",
+            "scale",
+            tuple(Edit(name, factor=factor) for name in tensors),
+            factors={"target": label, "factor": factor},
+        )
+        for factor in factors
+    ]
+
+
+def noisy(
+    tensors: Sequence[str],
+    percents: Sequence[float],
+    label: str,
+    *,
+    repeats: int = 1,
+    seed: int = 42,
+) -> list[Ablation]:
+    """One ablation per percentage and repeat: normal noise is added to every element, of that
+    share of its tensor's own standard deviation."""
+    for percent in percents:
+        if percent <= 0:
+            raise UserError(f"noise of {percent:g} % of the deviation; expected more than 0")
+    return [
+        Ablation(
+            f"{label}-noise{percent:g}pct-r{draw}",
+            "noise",
+            tuple(
+                Edit(name, factor=1.0, noise=Noise(percent / 100, seed, draw)) for name in tensors
+            ),
+            factors={
+                "target": label,
+                "noise_percent": percent,
+                **of_draw(f"{label}-noise{percent:g}pct", draw),
+            },
+        )
+        for percent in percents
+        for draw in range(repeats)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Kind):
+    """Tensors times a factor."""
+
+    kind: Literal["scale"] = "scale"
+    pattern: str
+    factors: Numbers
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        return scaled(source.floating(self.pattern), self.factors, file_name(self.pattern))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noisy(Kind):
+    """Tensors with normal noise added, relative to their own standard deviation."""
+
+    kind: Literal["noise"] = "noise"
+    pattern: str
+    percent: Numbers
+    repeats: Count = 1
+    seed: Natural = 42
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        return noisy(
+            source.floating(self.pattern),
+            self.percent,
+            file_name(self.pattern),
+            repeats=self.repeats,
+            seed=self.seed,
+        )

@@ -1,0 +1,84 @@
+"""Single units: a share of a tensor's elements, drawn at random."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.factors import of_draw
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
+from ablate_kit.ablations.name_patterns import file_name
+from ablate_kit.errors import UserError
+
+
+def units(
+    shapes: Mapping[str, tuple[int, ...]],
+    percents: Sequence[float],
+    *,
+    repeats: int = 1,
+    seed: int = 42,
+    label: str = "units",
+) -> list[Ablation]:
+    """One ablation per percentage and repeat; each cuts that share of every tensor.
+
+    The number of units is rounded down. Repeats draw independently; within a repeat, a smaller
+    percentage cuts a part of what a larger one cuts.
+
+    Raises ``UserError`` for a percentage outside 0-100, or one that cuts nothing.
+    """
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}; expected at least 1")
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    for percent in percents:
+        if not 0 < percent <= 100:
+            raise UserError(f"percent is {percent:g}; expected more than 0 and at most 100")
+        if not any(_share(size, percent) for size in sizes.values()):
+            largest = max(sizes, key=sizes.__getitem__)
+            raise UserError(
+                f"{percent:g} % of {sizes[largest]} elements ({largest}) is less than one unit"
+            )
+    return [
+        Ablation(
+            name=f"{label}-{percent:g}pct-r{draw}",
+            kind="units",
+            edits=tuple(
+                Edit(name, Random(count, seed, draw))
+                for name, size in sizes.items()
+                if (count := _share(size, percent))
+            ),
+            factors={
+                "target": label,
+                "percent": percent,
+                **of_draw(f"{label}-{percent:g}pct", draw),
+            },
+        )
+        for percent in percents
+        for draw in range(repeats)
+    ]
+
+
+def _share(size: int, percent: float) -> int:
+    # 7 % of 100 is 7, though 100 * 7 / 100 might come out as 6.999...
+    return int(size * percent / 100 + 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units(Kind):
+    """A random share of each tensor's elements."""
+
+    kind: Literal["units"] = "units"
+    pattern: str
+    percent: Numbers
+    repeats: Count = 1
+    seed: Natural = 42
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        tensors = source.checkpoint.tensors
+        return units(
+            {name: tensors[name].shape for name in source.floating(self.pattern)},
+            self.percent,
+            repeats=self.repeats,
+            seed=self.seed,
+            label=file_name(self.pattern),
+        )

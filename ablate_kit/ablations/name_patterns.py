@@ -1,0 +1,152 @@
+"""Patterns over tensor names."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED
+from ablate_kit.errors import UserError, did_you_mean
+
+LAYER = "{layer}"
+MOST_NUMBERS = 100_001  # that a range stands for
+
+_PIECE = re.compile(r"\*\*|\*|\{layer\}|\{\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\}|[^*{}]+")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A tensor name, or a module's name for all tensors under it, with wildcards.
+
+    ``*`` stands for anything within one level, ``**`` for anything across levels, ``{0-2,5}`` for
+    these numbers, ``{layer}`` for any number.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        readable = "".join(_PIECE.findall(self.text)) == self.text
+        if not self.text or not readable or self.text.count(LAYER) > 1:
+            raise UserError(
+                f'cannot read the pattern "{self.text}"; expected names with *, **, {{0-5}} '
+                f"or one {LAYER}"
+            )
+
+    def match(self, name: str) -> re.Match[str] | None:
+        return self._expression.fullmatch(name)
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        body = "".join(_translated(piece) for piece in _PIECE.findall(self.text))
+        return re.compile(rf"{body}(?:\..*)?", re.DOTALL)
+
+
+def select(
+    text: str,
+    names: Collection[str],
+    where: str,
+    layers: Collection[int] | None = None,
+    unsupported: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The names that a pattern matches, in their order; never none.
+
+    Args:
+        text: the pattern.
+        names: tensor names.
+        where: what holds them, for the error message.
+        layers: of ``{layer}`` only these numbers.
+        unsupported: why tensors that are not among the names are not, for the error message.
+    """
+    if layers is not None and LAYER not in text:
+        raise UserError(f'layers were chosen, but the pattern "{text}" has no {LAYER}')
+    pattern = Pattern(text)
+    if text == "**" and names:
+        return list(names)
+    found = [match for name in names if (match := pattern.match(name))]
+    for name, reason in (unsupported or {}).items():
+        if not found and pattern.match(name):
+            raise UserError(f'tensor "{name}" in {where} is {reason}: {UNSUPPORTED}')
+    if not found:
+        raise UserError(f'no tensor matches "{text}" in {where}{_nearest(text, names)}')
+    if layers is None:
+        return [match.string for match in found]
+    present = {int(match["layer"]) for match in found}
+    for layer in layers:
+        if layer not in present:
+            raise UserError(f'"{text}" has no layer {layer} in {where}; it has {spans(present)}')
+    return [match.string for match in found if int(match["layer"]) in layers]
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """``0-2,5`` for 0, 1, 2, 5."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def file_name(pattern: str, layers: str | None = None) -> str:
+    """A pattern as the start of a file name: ``decoder.layers.{layer}.ffn`` and layers 0-2 give
+    ``decoder.layers.0-2.ffn``; other wildcards become ``all``."""
+    label = pattern.replace("{layer}", layers or "all")
+    label = re.sub(r"\*+", "all", label).replace("{", "").replace("}", "")
+    return re.sub(r"[^\w.,-]+", "_", label).strip("_") or "variant"
+
+
+def parse_spans(text: str, what: str) -> list[int]:
+    """[0, 1, 2, 5] for ``0-2,5``."""
+    numbers: dict[int, None] = {}
+    left = MOST_NUMBERS
+    shown = text if len(text) <= 60 else f"{text[:60]}..."
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
+        if match is None:
+            raise UserError(f'cannot read {what} "{shown}"; expected numbers such as 0,3 or 0-5')
+        start, stop = int(match[1]), int(match[2] or match[1])
+        left -= stop - start + 1
+        if stop < start or left < 0:
+            raise UserError(f'cannot read {what} "{shown}": {part.strip()} is no range')
+        numbers |= dict.fromkeys(range(start, stop + 1))
+    return list(numbers)
+
+
+def _translated(piece: str) -> str:
+    if piece == "**":
+        return ".*"
+    if piece == "*":
+        return r"[^.]*"
+    if piece == LAYER:
+        return r"(?P<layer>\d+)"
+    if piece.startswith("{"):
+        numbers = parse_spans(piece[1:-1], "the range")
+        return "(?:" + "|".join(map(str, numbers)) + ")"
+    return re.escape(piece)
+
+
+def _nearest(text: str, names: Collection[str]) -> str:
+    """A pattern close to ``text`` that matches something: each misspelled level mended in turn."""
+    levels = text.split(".")
+    for i in range(len(levels)):
+        start = ".".join(levels[: i + 1])
+        if any(Pattern(start).match(name) for name in names):
+            continue
+        before = Pattern(".".join(levels[:i])) if i else None
+        options = sorted(
+            {
+                name.split(".")[i]
+                for name in names
+                if name.count(".") >= i and (before is None or before.match(name))
+            }
+        )
+        close = did_you_mean(levels[i], options)
+        if not close:
+            under = f' under "{".".join(levels[:i])}"' if i else ""
+            few = ", ".join(options[:8]) + (", ..." if len(options) > 8 else "")
+            return f"; the names{under} are {few}"
+        levels[i] = close.split('"')[1]
+    mended = ".".join(levels)
+    count = sum(1 for name in names if Pattern(mended).match(name))
+    return f'; did you mean "{mended}" ({count} tensor{"s" if count != 1 else ""})?'

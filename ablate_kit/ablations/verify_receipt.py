@@ -1,0 +1,134 @@
+"""Whether a checkpoint is what its receipt says."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Whole
+from ablate_kit.ablations.apply_edits import check_fits, encoded, parts
+from ablate_kit.ablations.receipt import Receipt
+from ablate_kit.ablations.variant_files import check_base, recreate
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.digest import digest_of_archive, digest_without_receipt
+from ablate_kit.checkpoints.edit.elements import carrier
+from ablate_kit.checkpoints.values import read_bits
+from ablate_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Check:
+    """``passed`` is None where it could not be made; ``detail`` says what was found."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def verify(checkpoint: Checkpoint, receipt: Receipt, base: Path | None = None) -> Iterator[Check]:
+    """The checks of a checkpoint against its receipt, as far as the ablation alone allows.
+
+    ``base`` is where the original is now, by default where the receipt says. Raises ``UserError``
+    where ``base`` is given and is not the original.
+    """
+    yield _bytes(checkpoint, receipt)
+    if receipt.ablation:
+        yield from _elements(checkpoint, receipt, receipt.ablation)
+        yield original(receipt, base, recreate)
+
+
+def _elements(checkpoint: Checkpoint, receipt: Receipt, ablation: Ablation) -> Iterator[Check]:
+    try:
+        check_fits(checkpoint, ablation)
+    except UserError as error:
+        yield Check("elements", False, str(error))
+        return
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    same = ablation.selected(shapes) == receipt.settings["selected"]
+    yield Check(
+        "selection", same, "the elements that the receipt selects" if same
+        else f"other elements are drawn than by {receipt.made_by}",
+    )  # fmt: skip
+    wrong = [
+        name
+        for name in dict.fromkeys(edit.tensor for edit in ablation.edits)
+        if not _holds(checkpoint, name, ablation)
+    ]
+    count = len({edit.tensor for edit in ablation.edits})
+    yield Check(
+        "values", not wrong, f"{count} tensors hold what the ablation sets" if not wrong
+        else f"{len(wrong)} of {count} tensors hold other values, such as {wrong[0]}",
+    )  # fmt: skip
+
+
+def _bytes(checkpoint: Checkpoint, receipt: Receipt) -> Check:
+    archive = checkpoint.archive
+    found = digest_of_archive(archive) if checkpoint.folder else digest_without_receipt(archive)
+    if found == receipt.output:
+        return Check("bytes", True, f"SHA-256 {found}")
+    return Check("bytes", False, f"SHA-256 {found}, and the receipt says {receipt.output}")
+
+
+def _holds(checkpoint: Checkpoint, name: str, ablation: Ablation) -> bool:
+    """Whether applying the ablation again would change nothing of a tensor."""
+    info = checkpoint.tensor(name)
+    held = np.ascontiguousarray(read_bits(checkpoint.archive, info)).reshape(info.shape)
+    again = held.copy()
+    for edit in ablation.edits:
+        if edit.tensor == name:
+            values = [
+                np.frombuffer(encoded(part, info), carrier(info.itemsize))
+                for part in parts(edit, info.shape)
+            ]
+            _set(again, edit, values)
+    return np.array_equal(held, again)
+
+
+def _set(array: Any, edit: Edit, values: Sequence[Any]) -> None:
+    """Sets the elements; of each block one value, or one for each element."""
+    match edit.region:
+        case Whole():
+            array[...] = _shaped(values[0], array)
+        case Blocks(axis, ranges):
+            for (start, stop), value in zip(ranges, values, strict=True):
+                view = array[(slice(None),) * axis + (slice(start, stop),)]
+                view[...] = _shaped(value, view)
+        case Random() as region:
+            for part in region.parts(edit.tensor, array.shape):
+                array.reshape(-1)[part] = values[0]
+
+
+def _shaped(value: Any, like: Any) -> Any:
+    return value if value.size == 1 else value.reshape(like.shape)
+
+
+def exists(path: str) -> bool:
+    """Also for a name that no file can have: ``Path.exists`` raises for one that is too long."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def original(
+    receipt: Receipt, base: Path | None, again: Callable[[Checkpoint, Receipt, Path], None]
+) -> Check:
+    """Whether what the receipt tells of, done ``again`` to the original, gives the same bytes."""
+    if base is None and not exists(receipt.base_path):
+        return Check(
+            "original", None, f"not here: {receipt.base_path}; give --base to compare with it"
+        )
+    with open_checkpoint(base or Path(receipt.base_path), receipt.weights or None) as opened:
+        try:
+            check_base(opened, receipt)
+        except UserError as error:
+            if base is not None:
+                raise
+            return Check("original", None, f"changed since: {error}")
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                again(opened, receipt, Path(folder) / "again")
+            except UserError as error:
+                return Check("original", False, str(error))
+    return Check("original", True, f"{opened.path} gives the same bytes again")

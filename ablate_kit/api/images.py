@@ -1,0 +1,157 @@
+"""Annotated images, as ``ablate eval`` and recipes take them."""
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any
+
+from detector.data.dataset import Dataset
+from detector.training.recipes.data_sections import (
+    CocoImages,
+    OneSet,
+    ShapesImages,
+    VocImages,
+    YoloImages,
+)
+from detector.training.recipes.recipe_file import Given, validated
+
+Path = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set, and how a recipe would name it.
+
+    Attributes:
+        dataset: images (H, W, 3) of 8 bits in RGB; boxes in pixels of the image, xyxy.
+        section: as ``data`` of a recipe, so that a report finds the photographs again.
+    """
+
+    dataset: Dataset
+    section: OneSet
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.dataset.classes)
+
+
+def coco(
+    annotations: Path,
+    images: Path,
+    *,
+    limit: int | None = None,
+    difficult: str = "ignore",
+    exif: str = "ignore",
+) -> Images:
+    """Images with annotations in COCO's JSON.
+
+    Args:
+        annotations: the JSON file, plain or gzipped.
+        images: folder of the images that it names.
+        limit: only the first so many images.
+        difficult: what becomes of objects marked so: ``ignore``, ``keep``, ``drop``.
+        exif: whether the orientation in EXIF is applied (``apply``) or not (``ignore``).
+
+    Raises:
+        UserError: a file is missing or not what it should be; it is named.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.coco("instances_val2017.json", "val2017", limit=100)  # doctest: +SKIP
+    """
+    return _images(
+        CocoImages,
+        annotations=fspath(annotations),
+        images=fspath(images),
+        limit=limit,
+        difficult=difficult,
+        exif=exif,
+    )
+
+
+def voc(
+    root: Path,
+    split: str = "2007:test",
+    *,
+    limit: int | None = None,
+    difficult: str = "ignore",
+    exif: str = "ignore",
+    classes: Path | None = None,
+) -> Images:
+    """A PASCAL VOC folder, or one laid out like it.
+
+    Args:
+        root: the folder ``VOCdevkit``.
+        split: year and list of images, such as ``2007:test``.
+        limit, difficult, exif: as of ``coco``.
+        classes: file of class names, one per line; by default told from the data.
+
+    Raises:
+        UserError: a file is missing or not what it should be; it is named.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.voc("VOCdevkit", "2007:val")  # doctest: +SKIP
+    """
+    return _images(
+        VocImages,
+        root=fspath(root),
+        split=split,
+        limit=limit,
+        difficult=difficult,
+        exif=exif,
+        **({} if classes is None else {"classes": fspath(classes)}),
+    )
+
+
+def yolo(
+    data_yaml: Path,
+    split: str = "val",
+    *,
+    root: Path | None = None,
+    limit: int | None = None,
+    exif: str = "ignore",
+) -> Images:
+    """A YOLO ``data.yaml``, with a label file beside each image or in a folder ``labels``.
+
+    Args:
+        data_yaml: names the classes and, for each split, a folder of images or a list of them.
+        split: ``train``, ``val`` or ``test``.
+        root: the data set's folder. By default it is ``path`` of the file, which has to lie in the
+            file's own folder.
+        limit, exif: as of ``coco``.
+
+    Raises:
+        UserError: a file is missing or not what it should be; it is named.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.yolo("data.yaml", "test")  # doctest: +SKIP
+    """
+    return _images(
+        YoloImages,
+        yaml=fspath(data_yaml),
+        split=split,
+        limit=limit,
+        exif=exif,
+        **({} if root is None else {"root": fspath(root)}),
+    )
+
+
+def shapes(limit: int | None = None) -> Images:
+    """The built-in synthetic validation images: 200, the same bytes on every machine.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> len(ak.shapes(limit=20))
+        20
+    """
+    return _images(ShapesImages, limit=limit)
+
+
+def _images(kind: type[OneSet], **section: Any) -> Images:
+    given = {name: value for name, value in section.items() if value is not None}
+    made = validated(kind, Given(given, "data", {}))
+    return Images(made.dataset(), made)

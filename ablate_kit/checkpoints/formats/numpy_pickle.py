@@ -1,0 +1,104 @@
+"""Plain pickles of dictionaries of NumPy arrays, as Detectron2's model zoo keeps weights.
+
+An array's bytes lie in the file as they are, from pickle protocol 3 on: a tensor like those of
+other files. Where they lie is known only when all of the pickle has been read.
+"""
+
+from typing import Any
+
+from ablate_kit.checkpoints.pickle.constructors import PLAIN
+from ablate_kit.checkpoints.pickle.interpret import interpret
+from ablate_kit.checkpoints.pickle.pickle_machine import Places
+from ablate_kit.checkpoints.pickle.replace_values import replaced
+from ablate_kit.checkpoints.pickle.torch_tensors import named_tensors, unreadable
+from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
+from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.tensors import Storage, TensorInfo, TensorView, is_possible, row_major
+from ablate_kit.errors import CheckpointError
+
+_DTYPES = {
+    "b1": "bool", "i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
+    "u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64",
+    "f2": "float16", "f4": "float32", "f8": "float64", "c8": "complex64", "c16": "complex128",
+}  # fmt: skip
+
+
+def read_numpy_pickle(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]:
+    """The named arrays and the tree of plain data, as ``read_tree`` gives them."""
+    stream = source.read(0, source.size)
+    places: Places = {}
+    arrays: list[bool] = []
+
+    def view(value: Any) -> TensorView | None:
+        match value:
+            case UnresolvedObject(module="numpy", qualname="ndarray", state=tuple()):
+                found = _view(source, value.state, places)
+                arrays.append(found is not None)
+                return found
+        return None
+
+    try:
+        tree, end = interpret(stream, constructors=_CONSTRUCTORS, places=places)
+        tree = replaced(tree, view)
+        tensors = named_tensors(tree, end)
+    except CheckpointError as error:
+        raise unreadable(source, error) from None
+    if not tensors:
+        told = "holds no arrays"
+        if arrays:
+            told = (
+                "spells its arrays as text, or in another byte order: load it, and write it with "
+                "pickle's protocol 4 or torch.save"
+            )
+        raise CheckpointError(f"{source.path} is a plain pickle, not of torch.save, and {told}")
+    return tensors, tree if isinstance(tree, dict) else {"": tree}
+
+
+def _view(source: Source, state: tuple[Any, ...], places: Places) -> TensorView | None:
+    """Of an array's state: ``(version, shape, dtype, is_fortran, bytes)``."""
+    match state:
+        case (
+            _,
+            tuple() as shape,
+            UnresolvedObject(
+                module="numpy", qualname="dtype", args=(str() as code, *_), state=(_, order, *_)
+            ),
+            fortran,
+            bytes() | bytearray() as data,
+        ) if code in _DTYPES and order in ("<", "|", "="):
+            pass
+        case _:
+            return None
+    if not all(type(size) is int and size >= 0 for size in shape):
+        return None
+    # Python has one object for all bytes of a single byte: where they lie is not known.
+    at, there = places.get(id(data), (0, b""))
+    dtype = _DTYPES[code]
+    if there is not data or len(data) < 2 or not is_possible(shape, dtype):
+        return None
+    stride = row_major(shape[::-1])[::-1] if fortran else row_major(shape)
+    storage = Storage(source.path, str(at), at, len(data))
+    view = TensorView(dtype, shape, stride, at, storage)
+    return view if view.nbytes == len(data) else None
+
+
+def _from_buffer(args: tuple[Any, ...]) -> UnresolvedObject | None:
+    """How protocol 5 spells an array: ``(bytes, dtype, shape, order)``."""
+    match args:
+        case (
+            bytes() | bytearray() as data,
+            UnresolvedObject() as dtype,
+            tuple() as shape,
+            "C" | "F" as order,
+        ):
+            return UnresolvedObject(
+                "numpy", "ndarray", (), state=(1, shape, dtype, order == "F", data)
+            )
+    return None
+
+
+_CONSTRUCTORS = {
+    **PLAIN,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+}

@@ -1,0 +1,160 @@
+"""The few plain values that pickles spell as calls: rebuilt here as data."""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
+
+Constructor = Callable[[tuple[Any, ...]], Any]
+"""A pure function of a call's arguments: the value, or None for arguments it does not know."""
+
+
+def as_key(value: Any) -> Any:
+    """``value`` as a dictionary key or set member: itself, or boxed where hashing is unsafe.
+
+    Python hashes tuples recursively, and long integers and tuples of integers to values that the
+    writer of a file can choose, which makes dictionaries quadratic. Few files have such keys; there
+    they become an ``UnresolvedObject`` that holds the key.
+    """
+    if isinstance(value, int):
+        return value if value.bit_length() <= _SAFE_BITS else UnresolvedObject("", "key", (value,))
+    if isinstance(value, str | bytes | float | UnresolvedObject) or value is None:
+        return value
+    return UnresolvedObject("", "key", (value,))
+
+
+_SAFE_BITS = 60  # an int below 2**61 - 1 is its own hash
+
+
+def _mapping(args: tuple[Any, ...]) -> dict[Any, Any] | None:
+    match args:
+        case ():
+            return {}
+        case (dict() as items,):
+            return dict(items)
+        case (list() as pairs,) if all(
+            isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+        ):
+            return {as_key(key): value for key, value in pairs}
+    return None
+
+
+def _default_mapping(args: tuple[Any, ...]) -> dict[Any, Any] | None:
+    return _mapping(args[1:])  # the first argument is what makes missing values
+
+
+def _members(args: tuple[Any, ...]) -> list[Any] | None:
+    match args:
+        case ():
+            return []
+        case (list() | tuple() | set() | frozenset() as items,):
+            return [as_key(item) for item in items]
+    return None
+
+
+def _set(args: tuple[Any, ...]) -> set[Any] | None:
+    members = _members(args)
+    return None if members is None else set(members)
+
+
+def _frozenset(args: tuple[Any, ...]) -> frozenset[Any] | None:
+    members = _members(args)
+    return None if members is None else frozenset(members)
+
+
+def _complex(args: tuple[Any, ...]) -> complex | None:
+    match args:
+        case (float() | int() as real, float() | int() as imaginary):
+            try:
+                return complex(real, imaginary)
+            except OverflowError:
+                return None
+    return None
+
+
+def _bytearray(args: tuple[Any, ...]) -> bytearray | None:
+    match args:
+        case ():
+            return bytearray()
+        case (bytes() as data,):
+            return bytearray(data)
+        case (str() as text, "latin-1"):
+            encoded = _encoded((text, "latin1"))
+            return None if encoded is None else bytearray(encoded)
+    return None
+
+
+def _bytes(args: tuple[Any, ...]) -> bytes | None:
+    return b"" if args == () else None
+
+
+def _encoded(args: tuple[Any, ...]) -> bytes | None:
+    """How protocols 0 to 2 spell bytes: ``_codecs.encode(text, "latin1")``."""
+    match args:
+        case (str() as text, "latin1" | "latin-1"):
+            try:
+                return text.encode("latin-1")
+            except UnicodeEncodeError:
+                return None
+    return None
+
+
+def _numpy_scalar(args: tuple[Any, ...]) -> bool | int | float | None:
+    """``scalar(dtype(code, ...), bytes)`` of a plain number; the byte order is in dtype's state."""
+    match args:
+        case (
+            UnresolvedObject(
+                module="numpy",
+                qualname="dtype",
+                args=(str() as code, *_),
+                state=(_, "<" | "=" | "|", *_),
+            ),
+            bytes() as data,
+        ) if code in _NUMPY_CODES and len(data) == struct.calcsize(_NUMPY_CODES[code]):
+            value: bool | int | float = struct.unpack(_NUMPY_CODES[code], data)[0]
+            return value
+    return None
+
+
+_NUMPY_CODES = {
+    "b1": "<?",
+    "i1": "<b",
+    "i2": "<h",
+    "i4": "<i",
+    "i8": "<q",
+    "u1": "<B",
+    "u2": "<H",
+    "u4": "<I",
+    "u8": "<Q",
+    "f2": "<e",
+    "f4": "<f",
+    "f8": "<d",
+}
+
+
+def _numpy_array(args: tuple[Any, ...]) -> UnresolvedObject | None:
+    """``_reconstruct(class, shape, code)``: the array follows as the state, so show its class."""
+    match args:
+        case (UnresolvedObject(module=module, qualname=qualname, args=None), *_):
+            return UnresolvedObject(module, qualname, ())
+    return None
+
+
+PLAIN: Mapping[tuple[str, str], Constructor] = {
+    ("collections", "OrderedDict"): _mapping,
+    ("collections", "Counter"): _mapping,
+    ("collections", "defaultdict"): _default_mapping,
+    ("builtins", "dict"): _mapping,
+    ("builtins", "set"): _set,
+    ("builtins", "frozenset"): _frozenset,
+    ("builtins", "complex"): _complex,
+    ("builtins", "bytearray"): _bytearray,
+    ("builtins", "bytes"): _bytes,
+    ("_codecs", "encode"): _encoded,
+    ("numpy.core.multiarray", "scalar"): _numpy_scalar,
+    ("numpy._core.multiarray", "scalar"): _numpy_scalar,
+    ("numpy.core.multiarray", "_reconstruct"): _numpy_array,
+    ("numpy._core.multiarray", "_reconstruct"): _numpy_array,
+}
+"""(module, qualified name) of a callable, and what rebuilds its result without it."""

@@ -1,0 +1,91 @@
+"""``ablate convert``: checkpoints under the names of another framework."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import DryRun, check_new_file, say
+from ablate_kit.errors import UserError
+
+
+class Target(StrEnum):
+    TRANSFORMERS = "transformers"
+
+
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Of the hybrid detector, the notebooks, or MMDetection.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="A .safetensors or .pth file to write; a folder with --to."
+        ),
+    ],
+    to: Annotated[
+        Target | None,
+        typer.Option(help="An MMDetection DETR or Deformable DETR as a Hugging Face folder."),
+    ] = None,
+    to_legacy: Annotated[
+        bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
+    ] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Rewrite a checkpoint under our names, the thesis notebooks', or Hugging Face's."""
+    if to and to_legacy:
+        raise UserError("--to and --to-legacy are two forms; give one")
+    if to:
+        _to_transformers(checkpoint, output, weights, dry_run)
+    else:
+        _to_hybrid(checkpoint, output, weights, dry_run, to_legacy)
+    if dry_run:
+        say("dry run: nothing written")
+
+
+def _to_hybrid(
+    checkpoint: Path, output: Path, weights: str | None, dry_run: bool, to_legacy: bool
+) -> None:
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.notebook_conversion import converted
+    from ablate_kit.models.rewrite import convert as write_converted
+
+    check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
+    with open_checkpoint(checkpoint, weights) as opened:
+        if dry_run:
+            only = output.suffix != ".pth"
+            done = converted(opened, to_legacy=to_legacy, tensors_only=only)
+        else:
+            done = write_converted(opened, output, to_legacy=to_legacy)
+    say(f"{output}  {done.renamed} of {done.tensors} tensors renamed")
+    if done.kept:
+        say(f"kept: {', '.join(done.kept)}")
+    if done.dropped:
+        say(f"dropped: {', '.join(done.dropped)}")
+
+
+def _to_transformers(checkpoint: Path, output: Path, weights: str | None, dry_run: bool) -> None:
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.bridge.to_transformers import to_transformers
+    from ablate_kit.models.rewrite import bridge
+
+    if output.exists():
+        raise UserError(f"{output} exists; choose another place or remove it")
+    with open_checkpoint(checkpoint, weights) as opened:
+        made = to_transformers(opened) if dry_run else bridge(opened, output)
+    say(f"{output}  {len(made.placed)} tensors")
+    if made.model.biases:
+        say(f"added: {len(made.model.biases)} biases of zeros, which MMDetection leaves out")
+    if made.dropped:
+        say(f"dropped, as they compute nothing: {_listed(made.dropped)}")
+    if made.tied:
+        say(f"one head for all layers, taken once; not: {_listed(made.tied)}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f", ... {len(names)} in all" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,155 @@
+"""``ablate queries``, ``levels``, ``points``, ``skip``: parts that only some detectors have."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, write_all
+from ablate_kit.cli.output import DryRun
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.kinds.kind import Kind
+
+NumHeads = Annotated[
+    int | None, typer.Option(help="Heads of a module, if its config does not tell.", min=1)
+]
+
+
+class PointShare(StrEnum):
+    RENORMALIZED = "renormalized"
+    LOST = "lost"
+
+
+def queries(
+    checkpoint: SourceArgument,
+    output: Folder,
+    pattern: Annotated[
+        str | None, typer.Option(help="Tables with a row per query; told by their names.")
+    ] = None,
+    chosen: Annotated[
+        str | None, typer.Option("--queries", help="These queries, together: 0,3-5.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="Every query, one by one.")] = False,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Set the embeddings of object queries to zero; a sweep can also remove a query."""
+    from ablate_kit.ablations.kinds.queries import Queries
+
+    if (chosen is not None) == each:
+        raise UserError("give one of --queries and --each")
+    rule = Queries(
+        pattern=pattern,
+        queries=spans_of(chosen, "--queries"),
+        together=chosen is not None,
+        how="zero",
+    )
+    _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
+
+
+def levels(
+    checkpoint: SourceArgument,
+    base: Annotated[str, typer.Argument(help="List of projections, such as model.input_proj.")],
+    output: Folder,
+    chosen: Annotated[
+        str | None, typer.Option("--levels", help="Only these, one by one: 0,2.")
+    ] = None,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Let a level of the feature pyramid bring in nothing, one by one."""
+    from ablate_kit.ablations.kinds.feature_levels import Levels
+
+    rule = Levels(base=base, levels=spans_of(chosen, "--levels"))
+    _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
+
+
+def points(
+    checkpoint: SourceArgument,
+    pattern: Annotated[str, typer.Argument(help="Deformable attention modules.")],
+    output: Folder,
+    chosen: Annotated[
+        str | None, typer.Option("--points", help="Only these of a head, one by one: 0,2.")
+    ] = None,
+    of_levels: Annotated[
+        str | None, typer.Option("--levels", help="All points on these levels, level by level.")
+    ] = None,
+    share: Annotated[
+        PointShare, typer.Option(help="Whether the other points get a removed one's weight.")
+    ] = PointShare.RENORMALIZED,
+    together: Annotated[
+        bool, typer.Option("--together", help="Levels: without it in all modules at once.")
+    ] = False,
+    num_heads: NumHeads = None,
+    num_levels: Annotated[
+        int | None, typer.Option(help="Levels, if the config does not tell.", min=1)
+    ] = None,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove sampling points of deformable attention, or all points on a level."""
+    from ablate_kit.ablations.kinds.sampling_points import PointLevels, Points
+
+    if chosen is not None and of_levels is not None:
+        raise UserError("give one of --points and --levels")
+    if together and of_levels is None:
+        raise UserError("--together goes with --levels")
+    rule: Kind
+    if of_levels is None:
+        rule = Points(
+            pattern=pattern,
+            num_heads=num_heads,
+            num_levels=num_levels,
+            points=spans_of(chosen, "--points"),
+            share=share.value,
+        )
+    else:
+        rule = PointLevels(
+            pattern=pattern,
+            num_heads=num_heads,
+            num_levels=num_levels,
+            levels=spans_of(of_levels, "--levels"),
+            together=together,
+            share=share.value,
+        )
+    _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
+
+
+def skip(
+    checkpoint: SourceArgument,
+    patterns: Annotated[list[str], typer.Argument(help="Residual branches, one by one.")],
+    output: Folder,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Let residual branches add nothing: the layer hands on what came in."""
+    from ablate_kit.ablations.kinds.residual_branches import Skip
+
+    _write_rule(Skip(patterns=patterns), checkpoint, output, weights, as_json, dry_run)
+
+
+def _write_rule(
+    rule: "Kind", checkpoint: Path, output: Path, weights: str | None, as_json: bool, dry_run: bool
+) -> None:
+    from ablate_kit.ablations.kinds.kind import KindContext
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.framework_registry import anatomy_of
+
+    with open_checkpoint(checkpoint, weights) as opened:
+        source = KindContext(opened, anatomy=anatomy_of(opened))
+        write_all(opened, rule.make(source), output, as_json, dry_run)
+
+
+def spans_of(text: str | None, what: str) -> list[int] | None:
+    """[0, 3, 4] for "0,3-4"."""
+
+    from ablate_kit.ablations.name_patterns import parse_spans
+
+    return None if text is None else parse_spans(text, what)

@@ -1,0 +1,69 @@
+"""``ablate diff``: what two checkpoints have in common."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, say_lines
+from ablate_kit.errors import UserError
+
+
+class By(StrEnum):
+    HEADERS = "headers"
+    DIGESTS = "digests"
+    VALUES = "values"
+
+
+_COMPARED = {
+    By.HEADERS: "name, shape and type (values not compared; see --by)",
+    By.DIGESTS: "bytes",
+    By.VALUES: "bytes",
+}
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    pattern: Annotated[str, typer.Argument(help="Names to compare, in both.")] = "**",
+    by: Annotated[
+        By,
+        typer.Option(help="Names, shapes and types; bytes too; or by how much values differ."),
+    ] = By.HEADERS,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the first, if it holds several.")
+    ] = None,
+    other_weights: Annotated[
+        str | None, typer.Option(help="Which weights of the second, if it holds several.")
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the difference as JSON.")
+    ] = False,
+) -> None:
+    """Compare two checkpoints. Exit code 1 if they differ, 0 if not."""
+    from ablate_kit.ablations.name_patterns import Pattern
+    from ablate_kit.checkpoints import compare as rule
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.reports.checkpoint_diff import as_json, text
+
+    wanted = Pattern(pattern)
+    with open_checkpoint(first, weights) as a, open_checkpoint(second, other_weights) as b:
+        names = [[name for name in one.tensors if wanted.match(name)] for one in (a, b)]
+        if not names[0] and not names[1]:
+            raise UserError(f'no tensor matches "{pattern}" in {a} or {b}')
+        if by is By.HEADERS:
+            chosen = [
+                {name: one.tensors[name] for name in some}
+                for one, some in zip((a, b), names, strict=True)
+            ]
+            found = rule.by_headers(*chosen)
+        else:
+            compare = rule.by_digests if by is By.DIGESTS else rule.by_values
+            found = compare(a, b, *names)
+        if json_output:
+            print_json(as_json(found))
+        else:
+            say_lines(text(found, a.tensors, b.tensors, _COMPARED[by]))
+    if found.differs:
+        raise typer.Exit(1)

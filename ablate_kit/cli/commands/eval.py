@@ -1,0 +1,176 @@
+"""``ablate eval``: checkpoints on annotated images."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.dataset_options import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.naming import names_of
+from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.cli.statistics_options import Adjusted, Margin, Resamples, Top, statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ablate_kit.metrics.calibration import Calibration
+    from ablate_kit.models.adapter import Adapter
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Files or folders; the first is the one others are held against."),
+    ],
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    difficult: Annotated[
+        str | None,
+        typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
+    ] = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    score_threshold: Annotated[
+        float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
+    ] = 0.5,
+    max_detections: Annotated[
+        int,
+        typer.Option(
+            help="Of a class that count in an image, and of an image that are kept.", min=11
+        ),
+    ] = 100,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the files, if they hold several.")
+    ] = None,
+    resamples: Resamples = 2000,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
+    no_replay: Annotated[
+        bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
+    from ablate_kit.ablations.receipt import made_by
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.metrics.result import Result, changes_of
+    from ablate_kit.models.classes import unmatched_classes
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.models.truth import crowded, ground_truth
+    from ablate_kit.reports import tables
+    from ablate_kit.reports.error_analysis import write_details
+    from ablate_kit.reports.folder import as_dict, check_free, write_report
+    from ablate_kit.sweeps.backends.worker import RunOptions
+    from ablate_kit.sweeps.checkpoint_variants import group_by_architecture
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.run import Progress, sweep
+    from ablate_kit.sweeps.variant import Variant
+    from detector.data.dataset import check_scorable
+
+    names = names_of(checkpoints, "a checkpoint")
+    asked = statistics(margin, adjust, resamples=resamples)
+    if output:
+        check_free(output)
+    check_device(device)
+    given = images_given(
+        *(annotations, images, voc, split, difficult, shapes, limit),
+        exif=exif,
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
+    )
+    dataset = open_dataset(given)
+    check_scorable(dataset)
+
+    said: set[str] = set()
+
+    def opened() -> "Iterator[tuple[Variant, Adapter]]":
+        for path, name in zip(checkpoints, names, strict=True):
+            with open_checkpoint(path, weights) as file:
+                ablation = made_by(file)
+                adapter = open_adapter(
+                    file,
+                    model,
+                    trust_remote_code=trust_remote_code,
+                    device=device,
+                    class_names=class_names,
+                )
+            for note in unmatched_classes(adapter.classes, dataset.classes):
+                if note not in said:  # once for copies of one model
+                    warn([note])
+                    said.add(note)
+            kind, factors = (ablation.kind, ablation.factors) if ablation else ("checkpoint", {})
+            yield Variant(name, kind, factors=factors), adapter
+
+    # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
+    with TemporaryDirectory(prefix="ablate-") as kept:
+        found: dict[str, Result] = {}
+        threshold: Calibration | None = None
+        with progress() as bars:
+            bar = bars.add_task("", total=len(dataset) * len(names))
+
+            def advance(name: str, count: int) -> None:
+                bars.update(bar, advance=count, description=name)
+
+            for number, family in enumerate(group_by_architecture(opened())):
+                done = sweep(
+                    family.adapter,
+                    dataset,
+                    family.others,
+                    baseline=family.first,
+                    store=Ledger(Path(kept, str(number)), {}),
+                    threshold=threshold,
+                    fixed_threshold=score_threshold,
+                    batch_size=batch_size,
+                    max_detections=max_detections,
+                    options=RunOptions(replay=not no_replay),
+                    progress=Progress(advance=advance),
+                )
+                warn(done.notes)
+                threshold = done.results[0].evaluation.thresholds.calibration
+                found |= {one.name: one for one in done.results}
+        results = [found[name] for name in names]
+        truth = ground_truth(dataset, max_detections)
+        warn(crowded(truth))
+        intervals = changes_of(truth, results, asked)
+        if output:
+            write_report(
+                output,
+                results,
+                lambda place: write_details(place, done.truth, results),
+                changes=intervals,
+                adjust=asked.adjust,
+            )
+        if as_json:
+            print_json(as_dict(results, intervals))
+            return
+        printed = tables.for_terminal(results, intervals, adjust=asked.adjust, top=top)
+        say_lines("\n\n".join(table.text() for table in printed))
+        if output:
+            say(f"written to {output}: results.json, tables, per class, figure")

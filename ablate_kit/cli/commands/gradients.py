@@ -1,0 +1,231 @@
+"""``ablate gradients``: a brief training run, and what learns in it."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ablate_kit.cli.dataset_options import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.output import print_json, progress, say_lines
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.gradients.short_run import ShortRun
+    from ablate_kit.models.training import Training
+    from detector.data.dataset import Dataset
+
+LR, BATCH_SIZE = 2e-4, 8  # the thesis notebook's, where no recipe says
+
+
+def gradients(
+    source: Annotated[
+        Path, typer.Argument(help="A recipe (.yaml) to train from scratch, or a checkpoint.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the reports.")],
+    iterations: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 2000,
+    batch_size: Annotated[
+        int | None, typer.Option(help="The recipe's, or 8.", min=1, show_default=False)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Constant; the recipe's, or 2e-4.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: model.preset=tiny.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    thresholds: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", help="vanishing=1e-7, low=1e-5, high=10, change=1e-8 ..."),
+    ] = None,
+    compat: Annotated[
+        bool, typer.Option("--compat", help="Count the thesis notebook's six categories, too.")
+    ] = False,
+    depth: Annotated[int, typer.Option(help="Levels of a name that make a module.", min=1)] = 2,
+    every: Annotated[int, typer.Option(help="Steps between writings of the report.", min=1)] = 200,
+    seed: Annotated[
+        int | None, typer.Option(help="The recipe's, or 42.", min=0, max=2**63 - 1)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Train briefly and tell which parameters learn, which do not, and why."""
+    from ablate_kit.gradients.monitor import GradientMonitor
+    from ablate_kit.gradients.short_run import train_briefly
+    from ablate_kit.gradients.thresholds import parse_thresholds
+    from ablate_kit.models.device import check_device
+    from ablate_kit.reports.folder import check_free
+    from ablate_kit.reports.gradient_reports.gradients_folder import (
+        report_of,
+        to_dict,
+        write_gradients,
+    )
+    from ablate_kit.reports.gradient_reports.gradients_text import summary
+
+    check_free(output)
+    limits = parse_thresholds(thresholds or [])
+    if lr is not None and not 0 < lr < math.inf:
+        raise UserError(f"--lr is {lr:g}; expected a number above 0")
+    check_device(device)
+    dataset = None
+    if annotations or images or voc or split or yolo or shapes:
+        named = images_given(
+            annotations,
+            images,
+            voc,
+            split,
+            None,
+            shapes,
+            limit,
+            exif=exif,
+            voc_classes=voc_classes,
+            yolo=yolo,
+            yolo_root=yolo_root,
+        )  # fmt: skip
+        dataset = open_dataset(named)
+        from detector.data.dataset import check_learnable
+
+        check_learnable(dataset)
+    elif exif or voc_classes or yolo_root:
+        raise UserError(
+            "--exif, --voc-classes and --yolo-root go with a data set; a recipe has its own keys"
+        )
+    elif limit:
+        raise UserError("--limit goes with a data set; a recipe has data.train_limit")
+    chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if source.suffix in (".yaml", ".yml"):
+        if model or weights or trust_remote_code or class_names:
+            told = "--model, --weights, --class-names and --trust-remote-code"
+            raise UserError(f"{told} go with a checkpoint")
+        training, about = _by_recipe(source, settings or [], given, dataset, device)
+    else:
+        if settings:
+            raise UserError("--set changes a recipe; a checkpoint has none")
+        training, about = _from_checkpoint(
+            source, weights, model, class_names, trust_remote_code, given, dataset, device
+        )
+    about |= {"iterations": iterations, "device": device}
+
+    monitor = GradientMonitor(training.model, training.optimizer, thresholds=limits, compat=compat)
+    last: ShortRun | None = None
+    written = 0
+
+    def write(outcome: "ShortRun") -> None:
+        now = about | {"loss of the last step": f"{outcome.loss:.4g}"}
+        report = report_of(monitor, now, attribution=outcome.attribution, depth=depth)
+        write_gradients(output, report)
+
+    with progress() as bars:
+        bar = bars.add_task("", total=iterations)
+
+        def after(outcome: "ShortRun") -> None:
+            nonlocal last, written
+            last = outcome
+            bars.update(bar, advance=1, description=f"loss {outcome.loss:.3f}")
+            if outcome.steps % every == 0 or outcome.steps == min(every, 20):
+                write(outcome)
+                written = outcome.steps
+
+        try:
+            with monitor:
+                train_briefly(training, monitor, iterations, seed=int(about["seed"]), after=after)
+        finally:  # an interrupted run leaves its report, too
+            if last is not None and written != last.steps:
+                write(last)
+    if last is None:
+        return
+    now = about | {"loss of the last step": f"{last.loss:.4g}"}
+    report = report_of(monitor, now, attribution=last.attribution, depth=depth)
+    if as_json:
+        print_json(to_dict(report))
+        return
+    say_lines(summary(report))
+    if not math.isfinite(last.loss):
+        say_lines(f"\nstopped at step {last.steps} of {iterations}: the loss is {last.loss}")
+    say_lines(f"\nwritten to {output}: report.html, two text reports, tensors.csv, JSON, figures")
+
+
+def _by_recipe(
+    path: Path,
+    settings: list[str],
+    given: dict[str, Any],
+    dataset: "Dataset | None",
+    device: str,
+) -> "tuple[Training, dict[str, Any]]":
+    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+    from ablate_kit.shipped import recipe_file
+    from detector.training.recipes.train_recipe import load_recipe
+
+    changes = [f"training.{name}={value!r}" for name, value in given.items()]
+    recipe = load_recipe(recipe_file(path, "train"), [*settings, *changes])
+    if dataset is None:
+        dataset, _ = recipe.data.datasets()
+    training = HybridTraining(recipe, dataset, device)
+    options = recipe.training
+    about = {"model": "HybridDetector", "from": f"{path}, from scratch", "images": len(dataset)}
+    about |= {"batch size": options.batch_size, "accumulated": options.accumulate}
+    return training, about | {"learning rate": options.lr, "seed": options.seed}
+
+
+def _from_checkpoint(
+    path: Path,
+    weights: str | None,
+    model: str | None,
+    class_names: Path | None,
+    trust_remote_code: bool,
+    given: dict[str, Any],
+    dataset: "Dataset | None",
+    device: str,
+) -> "tuple[Training, dict[str, Any]]":
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.framework_registry import choose
+    from ablate_kit.models.open import open_adapter
+
+    if dataset is None:
+        raise UserError(
+            f"{path} names no data: give --annotations with --images, --voc with --split, or "
+            "--shapes"
+        )
+    options = {"batch_size": BATCH_SIZE, "lr": LR, "seed": 42} | given
+    with open_checkpoint(path, weights) as opened:
+        chosen = choose(opened, model)
+        train = chosen.framework.training
+        if train is None:
+            raise UserError(f"{path}: no training is known for models of {chosen.model}")
+        adapter = open_adapter(
+            opened,
+            model,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            class_names=class_names,
+        )
+    training = train(adapter, dataset, options, device)
+    name = type(training.model).__name__
+    about = {"model": name, "from": str(path), "images": len(dataset)}
+    about |= {"batch size": options["batch_size"], "accumulated": 1}
+    return training, about | {"learning rate": options["lr"], "seed": options["seed"]}

@@ -1,0 +1,127 @@
+"""``ablate keys``: what is in a checkpoint."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import lru_cache
+from math import isnan, prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import print_json, say, say_lines
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.checkpoints import Checkpoint, TensorInfo
+    from ablate_kit.checkpoints.stats import Stats
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    TREE = "tree"
+    JSON = "json"
+
+
+def keys(
+    checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
+    pattern: Annotated[
+        str, typer.Argument(help="Names to list, such as 'decoder.layers.{0-2}.*.weight'.")
+    ] = "**",
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    levels: Annotated[
+        int | None, typer.Option(help="How deep a tree goes; the whole depth.", min=1)
+    ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Read the data: mean, deviation, zeros, NaN.")
+    ] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+) -> None:
+    """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
+    from ablate_kit.ablations.name_patterns import select
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.reports.tree import dtype_mix, sizes, tied, tree
+
+    if levels and form is not Format.TREE:
+        raise UserError("--levels is for --format tree")
+    with open_checkpoint(checkpoint, weights) as opened:
+        names = select(pattern, opened.tensors, str(opened), unsupported=opened.unsupported)
+        chosen = {name: opened.tensors[name] for name in names}
+        numbers = _stats(opened, chosen) if stats else {}
+        if form is Format.JSON:
+            print_json([_as_json(name, info, numbers.get(name)) for name, info in chosen.items()])
+            return
+        if form is Format.TABLE:
+            say_lines(_table(chosen, numbers))
+        else:
+            say_lines("\n".join(tree(chosen, levels, stats=numbers)))
+        plural = "" if len(chosen) == 1 else "s"
+        say(f"{len(chosen)} tensor{plural}, {sizes(chosen)} in {opened}")
+        types = dtype_mix(chosen)
+        if len(types) > 1:
+            say("types: " + ", ".join(f"{name} {share:.1%}" for name, share in types.items()))
+        for names in tied(chosen):
+            say(f"the same bytes: {', '.join(names)}")
+        broken = [name for name, one in numbers.items() if one.nans or one.infinities]
+        if broken:
+            say(f"not finite: {', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''}")
+        if opened.unsupported:
+            others = ", ".join(f"{name} ({why})" for name, why in opened.unsupported.items())
+            say(f"more than their bytes, and not listed: {others}")
+        for other in opened.alternatives:
+            say(f'also in the file: --weights "{other.place}" ({len(other.tensors)} tensors)')
+
+
+def _stats(opened: "Checkpoint", chosen: "Mapping[str, TensorInfo]") -> "dict[str, Stats]":
+    from ablate_kit.checkpoints.stats import stats
+
+    return {name: stats(opened.archive, info) for name, info in chosen.items()}
+
+
+def _as_json(name: str, info: "TensorInfo", stats: "Stats | None") -> dict[str, object]:
+    row: dict[str, object] = {
+        "name": name,
+        "shape": list(info.shape),
+        "dtype": info.dtype,
+        "elements": info.numel,
+        "bytes": info.nbytes,
+    }
+    if stats:
+        numbers = {"mean": stats.mean, "std": stats.std, "min": stats.least, "max": stats.most}
+        row |= {"zeros": stats.zeros, "nan": stats.nans, "inf": stats.infinities}
+        row |= {key: None if isnan(number) else number for key, number in numbers.items()}
+    return row
+
+
+def _table(tensors: "Mapping[str, TensorInfo]", stats: "Mapping[str, Stats]") -> str:
+    from ablate_kit.reports.table import Table
+
+    header: tuple[str, ...] = ("tensor", "shape", "dtype", "elements")
+    if stats:
+        header += ("mean", "std", "min", "max", "zeros", "NaN, inf")
+    rows = tuple(
+        (
+            name,
+            *_size(info.shape, info.dtype),
+            *(_numbers(stats[name]) if stats else ()),
+        )
+        for name, info in tensors.items()
+    )
+    return Table("", header, rows, ("tensor", "dtype")).text()
+
+
+@lru_cache(maxsize=256)  # a model has few shapes
+def _size(shape: tuple[int, ...], dtype: str) -> tuple[str, str, str]:
+    return "x".join(map(str, shape)) or "scalar", dtype, f"{prod(shape):,}"
+
+
+def _numbers(one: "Stats") -> tuple[str, ...]:
+    moments = (one.mean, one.std, one.least, one.most)
+    zeros = f"{one.zeros / one.elements:.1%}" if one.elements else ""
+    return (
+        *("" if isnan(number) else f"{number:.4g}" for number in moments),
+        zeros,
+        f"{one.nans + one.infinities:,}",
+    )

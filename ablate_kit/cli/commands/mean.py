@@ -1,0 +1,105 @@
+"""``ablate mean``: heads and channels replaced by their mean over reference images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, write_all
+from ablate_kit.cli.commands.cut_parts import NumHeads, spans_of
+from ablate_kit.cli.dataset_options import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
+from ablate_kit.cli.model_options import Model, Trust
+from ablate_kit.cli.output import DryRun
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.kinds.kind import Kind
+
+
+def mean(
+    checkpoint: SourceArgument,
+    pattern: Annotated[
+        str, typer.Argument(help="Attention modules; with --channels, modules with a bias.")
+    ],
+    output: Folder,
+    heads: Annotated[
+        str | None, typer.Option("--heads", help="These heads of every module, one by one: 0,3.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="Every head, one by one.")] = False,
+    channels: Annotated[
+        str | None, typer.Option(help="Output channels of every module, together: 0,3-5.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
+    limit: Annotated[int, typer.Option(help="How many images the mean is taken over.", min=1)] = 32,
+    model: Model = None,
+    trust_remote_code: Trust = False,
+    num_heads: NumHeads = None,
+    weights: Weights = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Replace heads or channels by their mean over images: it is folded into biases."""
+    from ablate_kit.ablations.kinds.kind import KindContext
+    from ablate_kit.ablations.kinds.means import Channels, HeadsMean
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.framework_registry import anatomy_of
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.sweeps.reference_images import ReferenceImages
+
+    if sum((heads is not None, each, channels is not None)) != 1:
+        raise UserError("give one of --heads, --each and --channels")
+    given = images_given(
+        annotations,
+        images,
+        voc,
+        split,
+        None,
+        shapes,
+        limit,
+        exif=exif,
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
+    )
+    dataset = open_dataset(given)
+    rule: Kind
+    if channels is None:
+        rule = HeadsMean(
+            pattern=pattern,
+            num_heads=num_heads,
+            heads=spans_of(heads, "--heads"),
+            images=len(dataset),
+        )
+    else:
+        chosen = spans_of(channels, "--channels")
+        rule = Channels(
+            patterns=[pattern],
+            channels=chosen,
+            together=True,
+            to="mean",
+            images=len(dataset),
+        )
+    with open_checkpoint(checkpoint, weights) as opened:
+
+        def reference() -> ReferenceImages:
+            adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
+            return ReferenceImages(adapter, dataset)
+
+        source = KindContext(opened, reference, anatomy=anatomy_of(opened, model))
+        write_all(opened, rule.make(source), output, as_json, dry_run)

@@ -1,0 +1,63 @@
+"""``ablate pretrain``: backbone and neck of the hybrid detector as a classifier, from a recipe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.output import how_to_resume, progress, say
+
+
+def pretrain(
+    recipe: Annotated[
+        Path, typer.Argument(help="A YAML file, such as recipes/pretrain/shapes_tiny.yaml.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/pretrain/RECIPE.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+) -> None:
+    """Pretrain backbone and neck on images with one class each, for ablate graft."""
+    from ablate_kit.cli.commands.train import Display
+    from ablate_kit.models.device import check_device
+    from ablate_kit.shipped import recipe_file
+    from detector.stopping import keeping
+    from detector.training.classification_task import classification_trainer
+    from detector.training.distributed import init_process_group, local_device
+    from detector.training.recipes.pretrain_recipe import load_pretrain_recipe
+
+    recipe = recipe_file(recipe, "pretrain")
+    loaded = load_pretrain_recipe(recipe, settings or [])
+    own_device = local_device(device)
+    check_device(own_device)
+    folder = output or Path("runs/pretrain") / name_of(recipe)
+    training, validation = loaded.data.splits()
+    with init_process_group(own_device) as distributed:
+        trainer = classification_trainer(
+            loaded, training, validation, folder, device=own_device, distributed=distributed
+        )
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        if distributed.is_main:
+            say(
+                f"{len(training)} training and {len(validation)} validation images, "
+                f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
+            )
+        with progress() as bars, keeping(lambda: how_to_resume(folder, trainer.kept)):
+            display = Display(bars, first=distributed.is_main, result=_result)
+            exported = trainer.run(display, resume=resume)
+        if distributed.is_main:
+            say(f"to graft: {exported} (accuracy {trainer.state.best:.2f} %)")
+
+
+def _result(record: Mapping[str, float | None]) -> str:
+    accuracy, average = record["val_accuracy"], record.get("val_accuracy_ema")
+    if accuracy is None:
+        return ""
+    line = f"  accuracy {accuracy:.2f} %"
+    return line if average is None else f"{line}, of the average {average:.2f} %"

@@ -1,0 +1,49 @@
+"""``ablate report``: the tables, figures and page of a sweep, anew."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import say, say_lines, warn
+from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
+    examples: Annotated[
+        int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
+    ] = 6,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
+) -> None:
+    """Write the report of a sweep from its ledger and detections; nothing is run."""
+    from ablate_kit.errors import UserError
+    from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
+    from ablate_kit.sweeps.api import images_of
+    from ablate_kit.sweeps.ledger import Ledger
+
+    ledger = Ledger.existing(run)
+    if not ledger.finished:
+        raise UserError(f"{run} is not finished; run ablate sweep again, and it goes on")
+    asked = statistics(margin, adjust, ledger.manifest().statistics)
+    dataset = None
+    if examples:
+        try:
+            dataset = images_of(ledger)
+        except UserError as reason:
+            warn([f"no photographs in the report: {reason}"])
+    with Ledger.locked(run):
+        table = write_sweep_report(ledger, dataset, examples, asked, top)
+    warn(left_out(ledger))
+    say_lines(table.text())
+    say_where(run)
+
+
+def say_where(run: Path) -> None:
+    """Where the report of a sweep is."""
+    repeats = run / "report" / "repeats.md"
+    if repeats.exists():
+        say(f"repeats, and ablations against random controls: {repeats}")
+    say(f"report: {run / 'report' / 'report.html'}")

@@ -1,0 +1,80 @@
+"""``ablate retrain``: arms times seeds, trained and compared."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.output import progress, say, say_lines, this_command
+
+if TYPE_CHECKING:
+    from ablate_kit.retraining.retrain_recipe import Run
+    from ablate_kit.retraining.runs import RunResult
+
+
+def retrain(
+    recipe: Annotated[
+        Path, typer.Argument(help="A YAML file, such as recipes/retrain/modules_tiny.yaml.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: seeds=[1,2,3].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the study; runs/RECIPE.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
+) -> None:
+    """Train the arms of an ablation study, several seeds each; finished runs are kept."""
+    from ablate_kit.models.device import check_device
+    from ablate_kit.retraining.retrain_recipe import load_retraining
+    from ablate_kit.retraining.retrain_report import FILES, write_report
+    from ablate_kit.retraining.runs import finished, retrain_all
+    from ablate_kit.retraining.summary import summary_table
+    from ablate_kit.shipped import recipe_file
+    from detector.disk.lock import locked
+    from detector.stopping import keeping
+    from detector.training.distributed import refuse_several
+
+    recipe = recipe_file(recipe, "retrain")
+    study, runs = load_retraining(recipe, settings or [])
+    folder = output or Path("runs") / name_of(recipe)
+    refuse_several("ablate retrain")
+    check_device(device)
+    done = finished(folder, runs)
+    say(
+        f"{len(study.arms)} arms x {len(study.seeds)} seeds = {len(runs)} runs of "
+        f"{runs[0].recipe.training.epochs} epochs, {len(done)} of them done -> {folder}"
+    )
+    if dry_run:
+        for run in runs:
+            say(f"  {run.name}  {run.key[:8]}{'  done' if run.name in done else ''}")
+        return
+
+    def kept() -> str:
+        done = len(finished(folder, runs))
+        return f"{folder} keeps {done} of {len(runs)} runs, and of the next what it has trained"
+
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        stack.enter_context(keeping(lambda: f"{kept()}; to go on: {this_command()}"))
+        bars = stack.enter_context(progress())
+        from ablate_kit.cli.commands.train import Display
+
+        outcomes = retrain_all(
+            runs,
+            folder,
+            device=device,
+            progress=lambda run: Display(bars, first=True, title=run.name),
+            tell=_tell,
+        )
+        write_report(outcomes, folder)
+    say_lines(summary_table(outcomes).text())
+    say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
+
+
+def _tell(run: "Run", outcome: "RunResult", before: bool) -> None:
+    if not before:
+        say(f"{run.name}  AP {outcome.evaluation.overall['AP']:.4f}  {outcome.seconds:.0f} s")

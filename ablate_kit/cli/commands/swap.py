@@ -1,0 +1,74 @@
+"""``ablate swap``: a checkpoint of the hybrid detector with modules switched on or off."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.module_switches import Swap
+
+
+class Init(StrEnum):
+    IDENTITY = "identity"
+    FRESH = "fresh"
+
+
+def swap(
+    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
+    switches: Annotated[
+        list[str],
+        typer.Argument(help="gate_fuse=on csi=off pgi=[1,3]; any setting of detector/config.py."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
+    init: Annotated[
+        Init, typer.Option(help="New modules change nothing where they can, or are as drawn.")
+    ] = Init.IDENTITY,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.rewrite import swapped, write_content
+
+    check_new_file(output, ".safetensors")
+    with open_checkpoint(checkpoint, weights) as opened:
+        made, content = swapped(opened, switches, init.value, seed)
+        if not dry_run:
+            settings = {"switches": switches, "init": init.value, "seed": seed}
+            write_content(content, output, opened, "swap", settings)
+    parts = {"kept": made.kept, "new": made.new, "dropped": made.dropped}
+    if as_json:
+        difference = made.change if made.change != float("inf") else None
+        print_json({"path": str(output), "output_difference": difference} | parts)
+        return
+    say_lines(_report(made, parts))
+    say("dry run: nothing written" if dry_run else f"written to {output}")
+
+
+def _report(made: "Swap", parts: dict[str, dict[str, int]]) -> str:
+    from ablate_kit.ablations.module_switches import grouped
+    from ablate_kit.reports.table import Table
+
+    rows = []
+    for word, names in parts.items():
+        rows.append((word, "in all", f"{len(names)}", f"{sum(names.values()):,}"))
+        if word != "kept":
+            rows += [
+                ("", module, f"{tensors}", f"{elements:,}")
+                for module, (tensors, elements) in grouped(names, made.kept).items()
+            ]
+    table = Table("", ("", "module", "tensors", "elements"), tuple(rows), ("", "module")).text()
+    if made.change == 0.0:
+        return f"{table}\nthe output is unchanged"
+    if made.change == float("inf"):
+        return f"{table}\nthe output has another shape"
+    by = f"scores and boxes by up to {made.change:.3g} on a random image"
+    return f"{table}\nthe output changes: {by}"

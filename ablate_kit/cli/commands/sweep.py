@@ -1,0 +1,154 @@
+"""``ablate sweep``: many ablations of one model, from a recipe."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.commands.report import say_where
+from ablate_kit.cli.model_options import Model, Trust
+from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.output import progress, say, say_lines, this_command, warn
+from ablate_kit.cli.statistics_options import Adjusted, Margin, Top
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.checkpoints import Checkpoint
+    from ablate_kit.sweeps.api import Cost, Search
+
+
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/sweep.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder; runs/RECIPE by default.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
+    ] = None,
+    model: Model = None,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    top: Top = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
+    ] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for a changed copy of each variant, too.")
+    ] = None,
+    memory: Annotated[
+        int, typer.Option(help="MiB that recorded outputs may take; less splits the sweep.", min=0)
+    ] = 2048,
+    no_replay: Annotated[
+        bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1): a process each.")
+    ] = "cpu",
+    ray: Annotated[
+        str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
+    ] = "",
+    trust_remote_code: Trust = False,
+) -> None:
+    """Evaluate many ablations in one pass over the data; continues where it was stopped."""
+    from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
+    from ablate_kit.sweeps.api import Placement, open_sweep
+    from ablate_kit.sweeps.backends.worker import RunOptions
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipe import load_sweep
+    from ablate_kit.sweeps.run import Progress
+    from detector.stopping import keeping
+    from detector.training.recipes.recipe_file import Override
+
+    given = (
+        ("model.framework", model, "--model"),
+        ("evaluation.margin", margin, "--margin"),
+        ("evaluation.adjust", adjust, "--adjust"),
+    )
+    chosen = [Override(key, value, name) for key, value, name in given if value is not None]
+    plan = load_sweep(recipe, [*(settings or []), *chosen])
+    placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
+    folder = output or Path("runs") / name_of(recipe)
+    options = RunOptions(not no_replay, memory * 2**20, workers)
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(Ledger.locked(folder))
+        opened = stack.enter_context(
+            open_sweep(plan, placement, threads=threads or Ledger.threads(folder))
+        )
+        warn(opened.notes)
+        if write and opened.ablations:
+            _write(opened.checkpoint, opened.ablations, write, dry_run)
+        if dry_run:
+            _say_cost(opened.cost(options.memory), len(opened.ablations), len(opened.dataset))
+            return
+        ledger = opened.ledger(folder, workers)
+        say(f"{len(opened.ablations)} variants on {len(opened.dataset)} images: {folder}")
+        begun, told = opened.done(ledger)
+        if begun:
+            say(f"going on: {told} are done")
+        stack.enter_context(
+            keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to go on: {this_command()}")
+        )
+        with progress() as bars:
+            bar = bars.add_task("")
+            watched = Progress(
+                begin=lambda total: bars.reset(bar, total=total),
+                advance=lambda name, count: bars.update(bar, advance=count, description=name),
+            )
+            outcome = opened.run(ledger, options, watched)
+        _say_searches(outcome.searches)
+        if write and outcome.removed:
+            _write(opened.checkpoint, outcome.removed, write, dry_run)
+        warn(outcome.notes)
+        say_lines(write_sweep_report(ledger, opened.dataset, top=top).text())
+        say_where(folder)
+
+
+def _say_searches(searches: "Sequence[Search]") -> None:
+    for rule, steps in searches:
+        say(f"greedy removal of heads of {rule.pattern}, each time the one without which "
+            f"{rule.metric} stays highest:")  # fmt: skip
+        for number, step in enumerate(steps, start=1):
+            value = "-" if step.value is None else f"{step.value:.4f}"
+            say(f"  {number:3}  {step.module} head {step.head}  {value}")
+
+
+def _write(
+    checkpoint: "Checkpoint", ablations: "Sequence[Ablation]", folder: Path, dry_run: bool
+) -> None:
+    from ablate_kit.sweeps.variant_copies import plan_copies, write_copies
+
+    copies = plan_copies(checkpoint, ablations, folder)
+    if not dry_run:
+        write_copies(checkpoint, copies)
+    already = f", {len(copies.there)} were there" if copies.there else ""
+    verb = "would be written" if dry_run else "written"
+    count = len(copies.missing)
+    say(f"{count} changed cop{'ies' if count != 1 else 'y'} {verb} to {folder}{already}")
+    warn(f"not written: {why}" for why in copies.impossible.values())
+
+
+def _say_cost(cost: "Cost", variants: int, images: int) -> None:
+    from ablate_kit.reports.table import Table
+
+    warn(cost.notes)
+    if not cost.rows:
+        say(f"{variants} variants, each in full")
+    else:
+        header = ("variant", "restarts in", "on top of", "of the full cost")
+        rows = tuple((*words, f"{share:.1%}") for *words, share in cost.rows)
+        say_lines(Table("", header, rows, header[:3]).text())
+        say(
+            f"{variants} variants on {images} images; {cost.parts} part{'s' * (cost.parts != 1)}; "
+            f"forward passes cost {cost.share:.1%} of running all in full, after the first batch"
+        )
+    for rounds, tries in cost.searches:
+        say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")

@@ -1,0 +1,199 @@
+"""``ablate train``: the hybrid detector from a recipe."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.output import how_to_resume, progress, say, say_how_to_resume, warn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from detector.network.model import HybridDetector
+    from detector.training.trainer import Trainer
+
+
+SHOWN = ("labels", "boxes", "giou")  # loss terms beside the progress bar
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/train/voc.yaml.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/RECIPE.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    init: Annotated[
+        Path | None, typer.Option(help="Start from the weights of this checkpoint.")
+    ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Diagnose what learns: RUN/gradients, each epoch.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+) -> None:
+    """Train the hybrid detector and keep the best checkpoint."""
+    from ablate_kit.errors import UserError
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.training_evaluator import evaluator
+    from ablate_kit.shipped import recipe_file
+    from detector.data.dataset import has_objects, notes_on, sample
+    from detector.stopping import keeping
+    from detector.training.detection_task import detection_trainer
+    from detector.training.distributed import init_process_group, local_device
+    from detector.training.recipes.train_recipe import load_recipe
+
+    recipe = recipe_file(recipe, "train")
+    if init and resume:
+        raise UserError("--init begins a run and --resume goes on with one; give one of them")
+    loaded = load_recipe(recipe, settings or [])
+    own_device = local_device(device)
+    check_device(own_device)
+    training, validation = loaded.data.datasets()
+    folder = output or Path("runs") / name_of(recipe)
+    with init_process_group(own_device) as distributed:
+        count, seed = loaded.training.evaluate_train, loaded.training.seed
+        learned = sample(training, count, seed) if count else None
+        trainer = detection_trainer(
+            loaded,
+            training,
+            folder,
+            evaluate=evaluator(validation, own_device),
+            evaluate_train=evaluator(learned, own_device) if learned else None,
+            device=own_device,
+            distributed=distributed,
+        )
+        if init:
+            trainer.set_initial_weights(_fill(trainer.model, init))
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        if distributed.is_main:
+            warn(dict.fromkeys((*notes_on(training), *notes_on(validation))))
+            if not has_objects(validation):
+                told = f"none of the {len(validation):,} validation images has an object to find"
+                warn([f"{told}: no mAP will tell which weights are best"])
+            say(
+                f"{len(training)} training and {len(validation)} validation images, "
+                f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
+            )
+        with progress() as bars, ExitStack() as watching:
+            display = Display(bars, first=distributed.is_main)
+            if gradients and distributed.is_main:
+                display.after_epoch = watching.enter_context(_watched(trainer))
+            with keeping(lambda: how_to_resume(folder, trainer.kept)):
+                best = trainer.run(display, resume=resume)
+        if distributed.is_main:
+            state = trainer.state
+            if state.epoch < loaded.training.epochs:
+                say(f"stopped: no better evaluation in {state.epoch - state.best_epoch} epochs")
+            if state.best_epoch:
+                say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
+            else:
+                say(f"last weights: {best} (the validation images gave no mAP to choose the best)")
+
+
+@contextmanager
+def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
+    """Monitors the trainer's steps; gives what writes the diagnosis so far."""
+    from ablate_kit.gradients.monitor import GradientMonitor
+    from ablate_kit.reports.gradient_reports.gradients_folder import report_of, write_gradients
+
+    monitor = GradientMonitor(trainer.model, trainer.optimizer)
+    trainer.before_clipping = monitor.observe
+    folder = trainer.files.folder / "gradients"
+    with monitor:
+        yield lambda: write_gradients(folder, report_of(monitor, {"model": str(folder.parent)}))
+
+
+def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
+    """Copies the weights of a checkpoint of the same config; says which file it was."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.digest import digest_of_archive
+    from ablate_kit.errors import UserError
+    from ablate_kit.models.frameworks.hybrid import HybridAdapter
+
+    with open_checkpoint(path) as checkpoint:
+        source = HybridAdapter.open(checkpoint).module
+        sha256, place = digest_of_archive(checkpoint.archive), checkpoint.place
+    wanted, found = model.config.to_dict(), source.config.to_dict()
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise UserError(
+                f"{path} has {name} {found[name]!r} and the recipe {value!r}; change the recipe by "
+                f"--set model.{name}=..."
+            )
+    model.load_state_dict(source.state_dict())
+    return {"path": str(path), "sha256": sha256, "weights": place}
+
+
+def mean_average_precisions(record: Mapping[str, float | None]) -> str:
+    line = ""
+    for name, label in (("val", ""), ("val_ema", "average "), ("train", "train ")):
+        if record.get(f"{name}_mAP_50_95") is not None:
+            line += f"  {label}mAP {record[f'{name}_mAP_50_95']:.4f}"
+            line += f"  mAP50 {record[f'{name}_mAP_50']:.4f}"
+    return line
+
+
+class Display:
+    """One bar for the epoch under way, and a line for each that is done."""
+
+    def __init__(
+        self,
+        bars: "Bars",
+        *,
+        first: bool,
+        title: str = "",
+        result: Callable[[Mapping[str, float | None]], str] = mean_average_precisions,
+    ) -> None:
+        self.bars = bars
+        self.first, self.result = first, result
+        self.title = f"{title}  " if title else ""  # of a run among others: no line per epoch
+        self.task = bars.add_task("", total=None, visible=first)
+        self.epoch, self.epochs = "", 0
+        self.left = self.taken = 0  # batches of the run
+        self.began = time.monotonic()
+        self.after_epoch: Callable[[], None] | None = None
+
+    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
+        if not self.epochs and self.first:
+            say_how_to_resume(self.title, epoch, epochs, batches, done)
+        self.epochs, self.left = epochs, (epochs - epoch + 1) * batches - done
+        self.epoch = f"{self.title}epoch {epoch}/{epochs}"
+        self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
+
+    def batch(self, values: Mapping[str, float] | None) -> None:
+        self.bars.advance(self.task)
+        self.taken, self.left = self.taken + 1, self.left - 1
+        if values is None:
+            return
+        terms = ", ".join(
+            f"{name} {values[f'loss/{name}']:.2f}" for name in SHOWN if f"loss/{name}" in values
+        )
+        rest = timedelta(seconds=round(self.left * (time.monotonic() - self.began) / self.taken))
+        parts = [
+            f"loss {values['loss/loss']:.3f} ({terms})",
+            f"lr {values['lr']:.2g}",
+            f"norm {values['norm/all']:.3g}",
+            f"{values['images_per_second']:.1f} images/s",
+            f"{values['memory_gb']:.1f} GB",
+            f"run ends in {rest}",
+        ]
+        self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
+
+    def finish(self, record: Mapping[str, float | None]) -> None:
+        if self.after_epoch is not None:
+            self.after_epoch()
+        if self.title and record["epoch"] == self.epochs:
+            self.bars.remove_task(self.task)
+        if not self.first or self.title:
+            return
+        line = f"{self.epoch}  loss {record['train_loss']:.3f}{self.result(record)}"
+        wait = record["data_wait"] or 0.0
+        say(f"{line}  {record['train_seconds']:.1f} s, {wait:.0%} waiting for data")

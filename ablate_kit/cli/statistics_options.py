@@ -1,0 +1,60 @@
+"""The options that say how changes are tested, and how much of a table is printed."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+    from ablate_kit.metrics.uncertainty.statistics import Statistics
+
+Resamples = Annotated[
+    int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(help="A change of AP below it counts as free; 0.01 by default.", min=0, max=1),
+]
+Adjusted = Annotated[
+    str | None,
+    typer.Option(
+        "--adjust",
+        help="For several variants: family (no false star, 95 % of the time; default), or fdr "
+        "(few of the stars are false), for exploring.",
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(help="Print only N rows: what costs most, or of detectors the best.", min=1),
+]
+
+
+def statistics(
+    margin: float | None,
+    adjust: str | None,
+    given: "Statistics | None" = None,
+    resamples: int | None = None,
+) -> "Statistics":
+    """What the options say, and the rest as ``given``, or by default."""
+    from ablate_kit.metrics.uncertainty.statistics import DEFAULTS
+
+    given = given or DEFAULTS
+    return replace(
+        given,
+        resamples=given.resamples if resamples is None else resamples,
+        margin=given.margin if margin is None else margin,
+        adjust=_adjust(adjust) if adjust else given.adjust,
+    )
+
+
+def _adjust(given: str) -> "Adjust":
+    from ablate_kit.metrics.uncertainty.multiplicity import ADJUST
+
+    for one in ADJUST:
+        if one == given:
+            return one
+    known = " or ".join(ADJUST)
+    raise UserError(f'cannot adjust by "{given}"; expected {known}{did_you_mean(given, ADJUST)}')

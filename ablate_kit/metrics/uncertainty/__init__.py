@@ -1,0 +1,1 @@
+"""Which differences of metrics are more than chance: resamples, intervals, tests, verdicts."""

@@ -1,0 +1,88 @@
+"""p-values of several changes, adjusted for how many are asked about.
+
+The step-down max-T procedure (Westfall and Young 1993) keeps the chance of any false star at 5 %
+and, other than Holm's, knows from the resamples which variants move together. For exploring,
+``fdr`` keeps the expected share of false stars among the stars at 5 % (Benjamini and Hochberg
+1995).
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.special import ndtr, ndtri  # quicker by far than scipy.stats
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance
+
+Adjust = Literal["family", "fdr"]
+ADJUST = get_args(Adjust)
+
+
+def adjusted_p(tests: Sequence[AgainstChance], adjust: Adjust) -> list[float]:
+    """Adjusted p-values, none of them below its own."""
+    if adjust not in ADJUST:
+        raise UserError(f'cannot adjust by "{adjust}"; expected {" or ".join(ADJUST)}')
+    if adjust == "family":
+        return max_t(tests)
+    return benjamini_hochberg([one.p for one in tests])
+
+
+def max_t(tests: Sequence[AgainstChance]) -> list[float]:
+    """Adjusted p-values: step-down max-T (Westfall and Young 1993), from the joint resamples.
+
+    Changes are ranked by p. Each is held against the largest of those that are not ranked before
+    it, on every resample, in the units of a normal distribution. Beyond what any resample shows,
+    what Bonferroni says of as many counts. No adjusted p is below its own.
+    """
+    order = sorted(range(len(tests)), key=lambda i: tests[i].p)
+    adjusted = [1.0] * len(tests)
+    if not tests:
+        return adjusted
+    largest = np.zeros(len(tests[0].resampled))
+    steps = []
+    for members, i in enumerate(reversed(order), start=1):
+        np.maximum(largest, np.abs(tests[i].resampled), out=largest)
+        p = tests[i].p
+        exceeded = int((largest >= -ndtri(p / 2)).sum())
+        seen = (1 + exceeded) / (1 + len(largest))
+        if not exceeded:
+            seen = min(seen, members * p)
+        steps.append((i, p if members == 1 else max(p, seen)))
+    highest = 0.0
+    for i, p in reversed(steps):
+        highest = max(highest, min(p, 1.0))
+        adjusted[i] = highest
+    return adjusted
+
+
+def benjamini_hochberg(values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that keep the false discovery rate (Benjamini and Hochberg 1995)."""
+    order = sorted(range(len(values)), key=lambda i: values[i], reverse=True)
+    adjusted = [1.0] * len(values)
+    lowest = 1.0
+    for rank, i in zip(range(len(values), 0, -1), order, strict=True):
+        lowest = min(lowest, values[i] * len(values) / rank)
+        adjusted[i] = lowest
+    return adjusted
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment (1979), for tests without joint resamples: the k-th smallest of m
+    is multiplied by m - k + 1, and none is smaller than one before it."""
+    known = sorted((p, i) for i, p in enumerate(values) if p is not None)
+    adjusted: list[float | None] = [None] * len(values)
+    highest = 0.0
+    for rank, (p, i) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = highest
+    return adjusted
+
+
+def first_needs(tests: Sequence[AgainstChance], adjust: Adjust = "family") -> float:
+    """The p that the first of all variants needs: that of the largest of them all by chance."""
+    if len(tests) < 2 or adjust == "fdr":
+        return 1 - LEVEL
+    largest = np.max([np.abs(one.resampled) for one in tests], axis=0)
+    bound = 2 * float(ndtr(-np.quantile(largest, LEVEL)))
+    return min(1 - LEVEL, max(bound, (1 - LEVEL) / len(tests)))

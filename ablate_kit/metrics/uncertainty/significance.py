@@ -1,0 +1,156 @@
+"""Which changes are more than another sample of images would make: intervals, p-values, stars.
+
+Interval and p-value of a change are one test (``chance``). The star counts how many variants are
+asked about: its p-value is adjusted for them (``multiplicity``), and so is the ``verdict`` on AP.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from scipy.special import stdtrit  # quicker by far than scipy.stats
+
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
+from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
+from ablate_kit.metrics.uncertainty.verdict import MARGIN, NEXT_TO_NOTHING, POWER, Verdict, verdicts
+
+FEW_IMAGES = 30  # below, intervals are said to be rough
+
+
+@dataclass(frozen=True)
+class Change:
+    """A variant's change of one metric against the baseline; None where it is not defined.
+
+    Attributes:
+        value: of the variant.
+        change: against the baseline.
+        low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05.
+        error: standard error of the change.
+        p: two-sided, of no change.
+        p_adjusted: for all variants that are tested, by metric; never below ``p``.
+        detectable: the size of a change that would be significant after the adjustment four times
+            out of five, if its standard error is this one.
+        verdict: on AP of what is tested, against a margin.
+    """
+
+    value: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    error: float | None
+    p: float | None
+    p_adjusted: float | None
+    detectable: float | None
+    verdict: Verdict | None = None
+
+    @property
+    def significant(self) -> bool:
+        return self.p_adjusted is not None and self.p_adjusted < 1 - LEVEL
+
+    def to_dict(self) -> dict[str, float | str | None]:
+        """Plain values; of the verdict those of ``OF_VERDICT``."""
+        told = self.verdict
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        values = (told.outcome, told.margin, told.p, told.more) if told else (None,) * 4
+        return numbers | dict(zip(OF_VERDICT, values, strict=True))
+
+
+NUMBERS = tuple(one.name for one in fields(Change) if one.name != "verdict")
+OF_VERDICT = ("verdict", "margin", "p_verdict", "more_needed")
+COLUMNS = (*NUMBERS, *OF_VERDICT)
+
+
+Changes = Mapping[str, Change]  # by metric
+
+
+def moves_apart(change: Changes) -> bool:
+    """Whether AP and penalized GIoU both change significantly, one up and one down.
+
+    GIoU does not see false alarms: it rises where a detector floods the image.
+    """
+    ap, giou = change["AP"], change["giou_penalized"]
+    if not (ap.significant and giou.significant) or ap.change is None or giou.change is None:
+        return False
+    return ap.change * giou.change < 0
+
+
+def changes(
+    baseline: Samples,
+    variants: Sequence[Samples],
+    tested: Sequence[bool] | None = None,
+    adjust: Adjust = "family",
+    margin: float = MARGIN,
+) -> list[dict[str, Change]]:
+    """Each variant's change of every metric, with its interval; p-values adjusted by metric.
+
+    ``tested`` says which variants are adjusted for, by default all; others, such as random
+    controls, get no adjusted p-value, no verdict, and are never significant. The verdict is on AP,
+    and there is none where the baseline finds next to nothing.
+    """
+    asked = [True] * len(variants) if tested is None else tested
+    found: list[dict[str, Change]] = [{} for _ in variants]
+    for metric in KEYS:
+        after = [variant.overall[metric] for variant in variants]
+        before = baseline.overall[metric]
+        judged = margin if metric == "AP" and before.value >= NEXT_TO_NOTHING else None
+        rows = _changes(after, [one - before for one in after], asked, adjust, judged)
+        for one, row in zip(found, rows, strict=True):
+            one[metric] = row
+    return found
+
+
+def class_changes(baseline: Samples, variant: Samples, adjust: Adjust = "family") -> list[Change]:
+    """The change of each class's AP; p-values adjusted over the classes."""
+    after = variant.ap_per_class
+    pairs = zip(after, baseline.ap_per_class, strict=True)
+    return _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
+
+
+def _changes(
+    after: Sequence[Sampled],
+    differences: Sequence[Sampled],
+    asked: Sequence[bool],
+    adjust: Adjust,
+    margin: float | None = None,
+) -> list[Change]:
+    tests = [held_against_chance(one) for one in differences]
+    known = [one for one, ask in zip(tests, asked, strict=True) if one is not None and ask]
+    adjusted = iter(adjusted_p(known, adjust))
+    needed = first_needs(known, adjust)
+    rows = []
+    for one, difference, test, ask in zip(after, differences, tests, asked, strict=True):
+        value = float(one.value) if np.isfinite(one.value) else None
+        if test is None:
+            change = float(difference.value) if np.isfinite(difference.value) else None
+            rows.append(Change(value, change, *[None] * 6))
+            continue
+        rows.append(
+            Change(
+                value=value,
+                change=float(test.change),
+                low=float(test.change) - test.half,
+                high=float(test.change) + test.half,
+                error=test.error,
+                p=test.p,
+                p_adjusted=next(adjusted) if ask else None,
+                detectable=_detectable(test, needed) if ask else None,
+            )
+        )
+    if margin is None or not any(asked):
+        return rows
+    place = [i for i, ask in enumerate(asked) if ask]
+    stars = [rows[i].p_adjusted for i in place]
+    images = differences[place[0]].images
+    found = verdicts([tests[i] for i in place], stars, images, margin, adjust)
+    for i, verdict in zip(place, found, strict=True):
+        rows[i] = replace(rows[i], verdict=verdict)
+    return rows
+
+
+def _detectable(test: AgainstChance, needed: float) -> float | None:
+    if test.error == 0:
+        return None
+    factor = stdtrit(test.freedom, 1 - needed / 2) + stdtrit(test.freedom, POWER)
+    return float(factor) * test.error

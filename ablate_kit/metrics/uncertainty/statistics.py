@@ -1,0 +1,28 @@
+"""How changes are tested: what of it a user chooses."""
+
+from dataclasses import dataclass
+
+from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.verdict import MARGIN
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What intervals, stars and verdicts are made with.
+
+    Attributes:
+        resamples: of the bootstrap over images; 0: no intervals.
+        seed: of its draws.
+        margin: a change of AP below it counts as free.
+        adjust: what is kept at 5 % over several variants: ``family``, the chance of any false star;
+            ``fdr``, the share of false stars among the stars, for exploring.
+    """
+
+    resamples: int = RESAMPLES
+    seed: int = 0
+    margin: float = MARGIN
+    adjust: Adjust = "family"
+
+
+DEFAULTS = Statistics()

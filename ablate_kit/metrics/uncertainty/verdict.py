@@ -1,0 +1,152 @@
+"""What a change says of a part: it costs, it is free, it gains, or these images do not tell.
+
+The *margin* is the change below which a part counts as free. A verdict is one test, of the margin's
+end that is nearest to the change: at +margin and -margin begin costs, gains and what is free, and
+the change must lie on its side by more than chance. Of one variant alone that is the 95 % interval:
+
+=========  ================================================
+costs      the interval lies below -margin
+free       it lies within ±margin: an equivalence test
+gains      it lies above +margin: better without the part
+undecided  it holds +margin or -margin
+=========  ================================================
+
+Of several, p-values are adjusted as those of the stars are, so that the chance of any wrong verdict
+stays below 5 %. No verdict is on an interval that does not bear it, and what costs or gains has a
+star, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.special import ndtri  # quicker by far than scipy.stats
+
+from ablate_kit.metrics.uncertainty.chance import FEWEST, LEVEL, AgainstChance
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
+
+MARGIN = 0.01  # of AP
+NEXT_TO_NOTHING = 0.01  # AP of a baseline below which no change means anything, nor a verdict
+POWER = 0.8
+_MOST = 100  # so many times the images is more than anybody has
+
+Outcome = Literal["costs", "free", "gains", "undecided"]
+OUTCOMES = get_args(Outcome)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one change says.
+
+    Attributes:
+        outcome: costs, free, gains or undecided.
+        margin: that it was asked for.
+        p: adjusted, of the change lying beyond the end of the margin that is nearest to it; None
+            where the change has no interval.
+        more: of what is undecided, about how many more images (or clusters of images, where those
+            are resampled) would decide it four times out of five, if the change is what it seems
+            to be. None where that is more than a hundred times as many as there are: the change
+            lies at the margin; or where it has no interval.
+    """
+
+    outcome: Outcome
+    margin: float
+    p: float | None = None
+    more: int | None = None
+
+
+def verdicts(
+    tests: Sequence[AgainstChance | None],
+    stars: Sequence[float | None],
+    images: int,
+    margin: float = MARGIN,
+    adjust: Adjust = "family",
+) -> list[Verdict]:
+    """The verdict on each of several changes of a metric of which more is better.
+
+    Args:
+        tests: None where a change has no interval.
+        stars: adjusted p of each change, of no change.
+        images: how many there are, or clusters of them.
+    """
+    known = [one for one in tests if one is not None]
+    # How far each lies from the end of the margin that is nearest, in the units of its own error.
+    sides = [replace(one, change=abs(abs(one.change) - margin)) for one in known]
+    found = iter(zip(known, sides, adjusted_p(sides, adjust), strict=True))
+    drawn: list[tuple[Outcome, float | None, AgainstChance | None]] = []
+    for test, star in zip(tests, stars, strict=True):
+        if test is None:
+            drawn.append(("undecided", None, None))
+            continue
+        _, side, p = next(found)
+        beyond = abs(test.change) > margin
+        if beyond and star is not None:
+            p = max(p, star)
+        # That a few images all stay as they are is no more telling than that they all change alike.
+        told = p < 1 - LEVEL and (test.error > 0 or test.freedom + 1 >= FEWEST)
+        side_of: Outcome = "free" if not beyond else "costs" if test.change < 0 else "gains"
+        drawn.append((side_of if told else "undecided", p, side))
+    left = [side for outcome, _, side in drawn if outcome == "undecided" and side is not None]
+    needed = first_needs(left, adjust)
+    return [
+        Verdict(outcome, margin, p, _more(side, needed, images) if outcome == "undecided" else None)
+        for outcome, p, side in drawn
+    ]
+
+
+def sentence(
+    found: Sequence[Verdict],
+    noun: str = "variants",
+    metric: str = "AP",
+    unit: str = "images",
+) -> str:
+    """The answer in one sentence: "3 of 24 heads cost more than 0.01 AP; 18 are free; 3 are
+    undecided: about 400 more images would decide them"; empty of no verdict at all."""
+    if not found:
+        return ""
+    counts = {outcome: sum(one.outcome == outcome for one in found) for outcome in OUTCOMES}
+    margin = f"{found[0].margin:g} {metric}"
+    costs, free, gains = counts["costs"], counts["free"], counts["gains"]
+    cost = "costs" if costs == 1 else "cost"
+    parts = [f"{costs} of {len(found)} {noun} {cost} more than {margin}"]
+    if gains:
+        parts.append(f"{gains} {'gains' if gains == 1 else 'gain'} more than {margin}")
+    parts.append(f"{free} {_are(free)} free")
+    if counts["undecided"]:
+        parts.append(_undecided([one for one in found if one.outcome == "undecided"], unit))
+    return "; ".join(parts)
+
+
+def roughly(count: float) -> int:
+    """To two digits, upwards: what is known of a number of images that would decide."""
+    digit = 10 ** max(0, len(str(int(count))) - 2)
+    return int(-(-count // digit) * digit)
+
+
+def _undecided(left: Sequence[Verdict], unit: str) -> str:
+    told = f"{len(left)} {_are(len(left))} undecided"
+    needed = [one.more for one in left if one.more is not None]
+    if needed:
+        which = str(len(needed)) if len(needed) < len(left) else "it" if len(left) == 1 else "them"
+        told += f": about {roughly(max(needed)):,} more {unit} would decide {which}"
+    close = sum(one.more is None and one.p is not None for one in left)
+    if close:
+        lie = f"{close} {'lies' if close == 1 else 'lie'}" if close < len(left) else "too"
+        told += f", {lie} close to the margin" + (" for more of them to help" * (lie == "too"))
+    return told
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _more(side: AgainstChance | None, needed: float, images: int) -> int | None:
+    """Errors shrink with the root of the number of images."""
+    if side is None or not side.change or not side.error:
+        return None
+    away = side.change / side.error
+    factor = (float(ndtri(1 - needed / 2) + ndtri(POWER)) / away) ** 2
+    if factor > _MOST:
+        return None
+    return max(1, int(np.ceil((factor - 1) * images)))

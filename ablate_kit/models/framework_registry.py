@@ -1,0 +1,103 @@
+"""The frameworks by name: those that are built in, those of installed packages, and one's own code.
+
+A framework is one file with a ``Framework``, and a line here or, in another package, an entry point
+of the group ``ablate_kit.adapters`` (``toy = toy_detectors:FRAMEWORK``).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ablate_kit.anatomy.anatomy import USUAL, Anatomy
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.framework import Framework
+from ablate_kit.models.frameworks import own_code
+from ablate_kit.registry import Registry
+
+BUILT_IN = {
+    "hybrid": "ablate_kit.models.frameworks.hybrid:FRAMEWORK",
+    "transformers": "ablate_kit.models.frameworks.transformers:FRAMEWORK",
+    "mmdet": "ablate_kit.models.frameworks.mmdet:FRAMEWORK",
+}
+FRAMEWORKS: Registry[Framework] = Registry("adapters", places=BUILT_IN)
+
+# For --help, which waits for no import of a framework; a test holds it against their own words.
+USAGE = "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]"
+OWN = "python:FILE.py:NAME"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A framework, by what ``--model`` says or by the checkpoint."""
+
+    model: str  # as ``--model`` would say it
+    framework: Framework
+    place: str = ""
+
+
+def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
+    """The framework that ``--model`` says, or that recognizes the checkpoint.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be told.
+    """
+    if model:
+        return _named(model)
+    broken = []
+    for name, framework in _frameworks():
+        if isinstance(framework, UserError):
+            broken.append(f"; {framework}")
+        elif framework.recognizes(checkpoint):
+            return Chosen(name, framework)
+    raise UserError(
+        f"{checkpoint.path} is not a hybrid detector, nor of another framework that is recognized; "
+        "if it belongs to a Hugging Face model, give --model transformers:FOLDER with the folder "
+        f"of its config, and for any other detector --model {OWN} with a function that builds it "
+        f"(docs/your-own-detector.md){''.join(broken)}"
+    )
+
+
+def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:
+    """Where the parts of a checkpoint are: as the framework that ``--model`` says has them, or an
+    installed package that recognizes the checkpoint.
+
+    Those that are built in keep to the usual names, so that none of them (nor torch) is imported to
+    cut a checkpoint.
+    """
+    if model:
+        return _named(model).framework.anatomy
+    for _, framework in _frameworks(name for name in FRAMEWORKS if name not in BUILT_IN):
+        if not isinstance(framework, UserError) and framework.recognizes(checkpoint):
+            return framework.anatomy
+    return USUAL
+
+
+def _named(model: str) -> Chosen:
+    name, _, place = model.partition(":")
+    if name == own_code.NAME:
+        return Chosen(model, own_code.framework(place))
+    if name not in FRAMEWORKS:
+        near = did_you_mean(name, [*FRAMEWORKS, own_code.NAME])
+        raise UserError(f'unknown model "{model}"; expected {_expected()}{near}')
+    framework = FRAMEWORKS[name]
+    if place and not framework.takes:
+        raise UserError(f'unknown model "{model}": nothing follows "{name}"')
+    return Chosen(model, framework, place)
+
+
+def _expected() -> str:
+    usages = [
+        name if isinstance(one, UserError) else f"{name}{one.takes}" for name, one in _frameworks()
+    ]
+    return f"{', '.join(usages)} or {OWN}"
+
+
+def _frameworks(
+    names: Iterable[str] = FRAMEWORKS,
+) -> Iterator[tuple[str, Framework | UserError]]:
+    """These, one by one; in place of one that is broken, which is in no other's way, what is."""
+    for name in names:
+        try:
+            yield name, FRAMEWORKS[name]
+        except UserError as error:
+            yield name, error

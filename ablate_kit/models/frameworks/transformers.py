@@ -1,0 +1,312 @@
+"""Adapter for Hugging Face object detectors: any ``AutoModelForObjectDetection`` folder."""
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.forward import ForwardPasses
+from ablate_kit.models.framework import Framework, Request
+from ablate_kit.models.frameworks.hf_folder import (
+    as_user_error,
+    check_folder,
+    check_model_type,
+    without_hub,
+)
+from detector.data.dataset import Dataset, Pixels
+from detector.fetch import fetched
+
+if TYPE_CHECKING:
+    from ablate_kit.models.frameworks.transformers_training import TransformersTraining
+
+
+class TransformersAdapter:
+    def __init__(
+        self,
+        module: Any,
+        processor: Any,
+        live: Mapping[str, tuple[str, ...]],
+        device: str = "cpu",
+    ) -> None:
+        self.module = module.to(device).eval()
+        self.processor = processor
+        self.device = device
+        names = module.config.id2label
+        self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
+        self._live = live
+        self._passes = ForwardPasses("the model", "its image processor makes them")
+
+    @staticmethod
+    def open(
+        checkpoint: Checkpoint,
+        folder: Path,
+        *,
+        trust_remote_code: bool = False,
+        device: str = "cpu",
+    ) -> "TransformersAdapter":
+        """The detector that ``folder`` describes, with the weights of ``checkpoint``.
+
+        Raises ``UserError`` when the folder wants to run its own code and is not trusted, asks
+        for what is not in it, is no detector's, and when the weights do not fit the model.
+        """
+        check_folder(folder, trusted=trust_remote_code)
+        transformers = _import()
+        if not trust_remote_code:
+            check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
+        options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+        with _quiet(transformers), without_hub():
+            with as_user_error(folder, "the configuration"):
+                config = transformers.AutoConfig.from_pretrained(folder, **options)
+            kind = _kind(transformers, config, folder, trust_remote_code)
+            processor = _processor(transformers, folder, options)
+            weights = checkpoint.state_dict()
+            with as_user_error(folder, "the model"):
+                module, report = kind.from_pretrained(
+                    None,
+                    config=config,
+                    state_dict=weights,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
+                )
+            _check(report, checkpoint)
+            live = _live_names(module, _arrivals(kind, config, weights), weights)
+        return TransformersAdapter(module, processor, live, device)
+
+    def live_names(self) -> Mapping[str, tuple[str, ...]]:
+        return self._live
+
+    def same_model(self, other: object) -> bool:
+        return isinstance(other, TransformersAdapter) and _description(self) == _description(other)
+
+    def prepare(self, image: Pixels) -> Prepared:
+        inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
+        return Prepared(dict(inputs), image.shape[:2])
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        with self._passes.on(inputs["pixel_values"]):
+            return self.module(**placed)
+
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
+    ) -> list[ImageDetections]:
+        process = self.processor.post_process_object_detection
+        if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
+            raise UserError(
+                f"{type(self.module).__name__} gives no boxes and logits of queries "
+                "(pred_boxes, logits), which a detector is read by"
+            )
+        if outputs.pred_boxes.device.type != "cpu":
+            # The library chooses by masks, image by image, each of which waits for the device.
+            logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
+            outputs = type(outputs)(**{**outputs, "logits": logits, "pred_boxes": boxes})
+        try:
+            results = process(outputs, threshold=0.0, target_sizes=list(origins))
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{type(self.processor).__name__} does not work here: {reason}"
+            ) from None
+        if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
+            return [_sorted(result, None) for result in results]
+        # The library does not tell which query a detection comes from. So it decodes boxes once
+        # more that are numbered: query k's is a point at (k, k).
+        boxes = outputs.pred_boxes
+        number = torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
+        points = torch.zeros_like(boxes, dtype=torch.float32)
+        points[..., :2] = number[:, None]
+        numbered = type(outputs)(**{**outputs, "pred_boxes": points})
+        again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
+        return [
+            _sorted(result, numbers["boxes"][:, 0])
+            for result, numbers in zip(results, again, strict=True)
+        ]
+
+
+def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
+    """All that a detector is made from but its weights."""
+    kind = type(adapter.module)
+    config = adapter.module.config.to_dict()
+    config.pop("_name_or_path", None)
+    # A folder's own code is imported anew from each copy of the folder.
+    code = inspect.getsource(inspect.getmodule(kind) or kind)
+    return kind.__qualname__, code, config, adapter.processor.to_dict()
+
+
+def _kind(transformers: Any, config: Any, folder: Path, trusted: bool) -> Any:
+    """The class of the model; no weights are made."""
+    detectors = transformers.AutoModelForObjectDetection
+    own = "AutoModelForObjectDetection" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING and not own:
+        raise UserError(
+            f"{folder} holds a model of type {config.model_type}, which is no object detector of "
+            f"transformers {transformers.__version__}; expected one such as detr or rt_detr_v2"
+        )
+    with as_user_error(folder, "the model"), torch.device("meta"):
+        return type(detectors.from_config(config, trust_remote_code=trusted))
+
+
+def _processor(transformers: Any, folder: Path, options: Mapping[str, Any]) -> Any:
+    """What prepares images and reads detections, seen to work on an image."""
+    with as_user_error(folder, "the image processor"):
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            folder, backend="pil", **options
+        )
+        if not hasattr(processor, "post_process_object_detection"):
+            raise UserError(
+                f"{folder}: the image processor {type(processor).__name__} is not one of a "
+                "detector (it has no post_process_object_detection); copy preprocessor_config.json "
+                "from the model that this one was trained from"
+            )
+        prepared = processor(images=Image.new("RGB", (64, 48)), return_tensors="pt")
+        if "pixel_values" not in prepared or not prepared["pixel_values"].isfinite().all():
+            raise UserError(
+                f"{folder}: the image processor makes no image of finite numbers; "
+                "see image_mean and image_std in preprocessor_config.json"
+            )
+    return processor
+
+
+def _import() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise UserError(
+            'Hugging Face models need transformers; install "ablate-kit[transformers]"'
+        ) from None
+    return transformers
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without the library's progress bars, load reports and warnings; errors are ours to tell."""
+    log = transformers.utils.logging
+    verbosity = log.get_verbosity()
+    bars = log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _check(report: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Refuses weights that do not fit, by the library's own account of loading them."""
+    for name, there, here in sorted(report["mismatched_keys"]):
+        raise UserError(
+            f'{checkpoint.path}: tensor "{name}" has shape {tuple(there)}, the model expects '
+            f"{tuple(here)}"
+        )
+    for problem, what in (
+        ("missing_keys", "of the model is missing in the file"),
+        ("unexpected_keys", "has no place in the model"),
+    ):
+        names = sorted(report[problem])
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise UserError(f'{checkpoint.path}: tensor "{names[0]}"{more} {what}')
+
+
+def _arrivals(kind: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """Where the loader puts each tensor of the file: its names in the model.
+
+    The library renames on loading, and shares among modules what the file holds once. Rather
+    than copying its rules, this loads a file whose k-th tensor is filled with the number k, and
+    looks where k arrives.
+    """
+    floating = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+    # Numbers from 1: what the loader leaves at zero must not look like the first tensor.
+    numbered = {
+        name: torch.full((), float(k)).expand(weights[name].shape)
+        for k, name in enumerate(floating, start=1)
+    }
+    others = {name: tensor for name, tensor in weights.items() if name not in numbered}
+    # In float32, whatever the config says: half precision has no 257, and 257 tensors are not rare.
+    module = kind.from_pretrained(
+        None, config=config, state_dict={**numbered, **others}, dtype=torch.float32
+    )
+    found: dict[str, list[str]] = {name: [] for name in floating}
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel():
+            k = tensor.flatten()[0].item()
+            if k in range(1, len(floating) + 1) and bool((tensor == k).all()):
+                found[floating[int(k) - 1]].append(name)
+    return found
+
+
+def _live_names(
+    module: Any, arrivals: Mapping[str, Sequence[str]], weights: Mapping[str, torch.Tensor]
+) -> dict[str, tuple[str, ...]]:
+    """``arrivals`` where the tensor of the model is that of the file, element for element.
+
+    A loader might transpose or split a tensor; an edit of the file would then mean another edit
+    of the model, so such a tensor has no live name.
+    """
+    live = module.state_dict()
+    return {
+        name: tuple(there for there in names if torch.equal(live[there], weights[name].float()))
+        for name, names in arrivals.items()
+    }
+
+
+def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) -> ImageDetections:
+    scores = result["scores"].cpu().double().numpy()
+    order = np.argsort(-scores, kind="stable")
+    return ImageDetections(
+        boxes=result["boxes"].cpu().double().numpy()[order],
+        scores=scores[order],
+        labels=result["labels"].cpu().numpy()[order],
+        queries=None if queries is None else queries.long().cpu().numpy()[order],
+    )
+
+
+def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
+    folder = Path(request.place) if request.place else checkpoint.folder
+    if folder is None:
+        raise UserError(
+            f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
+        )
+    return TransformersAdapter.open(
+        checkpoint, folder, trust_remote_code=request.trust_remote_code, device=request.device
+    )
+
+
+def _files(place: str) -> list[Path]:
+    """The configuration and code in a folder."""
+    if not place or not Path(place).is_dir():
+        return []
+    files = sorted(Path(place).iterdir())
+    return [one for one in files if one.suffix in (".json", ".py") and one.is_file()]
+
+
+def _training(
+    adapter: TransformersAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
+) -> "TransformersTraining":
+    from ablate_kit.models.frameworks.transformers_training import TransformersTraining
+
+    return TransformersTraining(adapter, dataset, device=device, **options)
+
+
+FRAMEWORK = Framework(
+    _opened,
+    takes="[:FOLDER]",
+    recognizes=lambda checkpoint: checkpoint.folder is not None,
+    files=_files,
+    training=_training,
+)

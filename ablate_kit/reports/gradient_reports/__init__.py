@@ -1,0 +1,1 @@
+"""The report of a gradient diagnosis: text, figures, a folder and a page."""

@@ -1,0 +1,1 @@
+"""The report of a sweep: tables, figures, photographs, and one page that holds them."""

@@ -1,0 +1,93 @@
+"""What repeats of random ablations say together, and ablations against random controls alike."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
+from ablate_kit.metrics.uncertainty.chance import LEVEL
+from ablate_kit.metrics.uncertainty.multiplicity import holm
+from ablate_kit.metrics.uncertainty.repeats import Combined, combined
+from ablate_kit.reports.records import Records
+from ablate_kit.reports.table import Table, half_width, number
+
+Row = tuple[str, str, dict[str, Combined]]  # label, what it is held against, by metric
+
+
+def repeats(results: Sequence[Result], baseline: Samples, samples: Sequence[Samples]) -> list[Row]:
+    """One row per ablation drawn several times, against the unmodified model; and one per ablation
+    with several random controls, against those.
+
+    Args:
+        results: the unmodified model's, then each variant's.
+        baseline: of the unmodified model, as ``Bootstrap.samples`` gives them.
+        samples: of each variant.
+    """
+    variants = list(zip(results[1:], samples, strict=True))
+    by_name = {one.name: found for one, found in variants}
+    rows: list[Row] = []
+    for label, drawn in _groups(variants, "repeat_of"):
+        pairs = [(baseline, found) for found in drawn]
+        rows.append((label, results[0].name, _by_metric(pairs)))
+    for name, controls in _groups(variants, "control_of"):
+        if name in by_name:
+            pairs = [(found, by_name[name]) for found in controls]
+            rows.append((name, "random controls", _by_metric(pairs)))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """AP of each row; a star where it is significant after Holm's adjustment over the rows."""
+    adjusted = holm([found["AP"].p for _, _, found in rows])
+    cells = tuple(
+        (
+            label,
+            against,
+            str(found["AP"].repeats),
+            number(found["AP"].change, "+.4f"),
+            half_width(found["AP"].low, found["AP"].high)
+            + ("*" if p is not None and p < 1 - LEVEL else " "),
+            number(found["AP"].error_images),
+            number(found["AP"].deviation_draws),
+        )
+        for (label, against, found), p in zip(rows, adjusted, strict=True)
+    )
+    title = (
+        "means over draws; ±: half of the 95 % interval over images and draws; errors of both: "
+        "standard error by images, standard deviation between draws; *: p < 0.05 after Holm's "
+        f"adjustment for {len(rows)} rows"
+    )
+    header = ("ablation", "against", "draws", "Δ AP", "±", "by images", "between draws")
+    return Table(title, header, cells, header[:2])
+
+
+def records(rows: Sequence[Row]) -> Records:
+    """Every metric at full precision."""
+    header = ("variant", "against", "metric", *(field.name for field in fields(Combined)))
+    return Records(
+        header,
+        [
+            (label, against, key, *found[key].to_dict().values())
+            for label, against, found in rows
+            for key in KEYS
+        ],
+    )
+
+
+def _groups(
+    variants: Sequence[tuple[Result, Samples]], factor: str
+) -> Iterator[tuple[str, list[Samples]]]:
+    """Those that agree in a factor, where there are several."""
+    found: dict[str, list[Samples]] = {}
+    for one, samples in variants:
+        if factor in one.factors:
+            found.setdefault(str(one.factors[factor]), []).append(samples)
+    return ((value, members) for value, members in found.items() if len(members) > 1)
+
+
+def _by_metric(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, Combined]:
+    def of(key: str) -> list[tuple[Sampled, Sampled]]:
+        return [(before.overall[key], after.overall[key]) for before, after in pairs]
+
+    return {key: combined(of(key)) for key in KEYS}

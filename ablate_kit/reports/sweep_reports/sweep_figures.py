@@ -1,0 +1,215 @@
+"""Pictures of a sweep: what matters, where it sits, how it adds up, and for which classes."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.headline import DRAWN
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.reports.comparison_figure import COLORS
+
+Matrix = NDArray[np.float64]
+
+RANKED = 40  # variants in the ranking
+CLASSES_OF = 25  # variants in the picture of classes
+MOST_CLASSES = 100  # a figure of some thousand is more than can be drawn
+_REPEATS = "Mean and, shaded, range over repeats with other random draws."
+_LAYERS = "A part of more and more layers removed, from the first."
+SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
+
+
+def figures(
+    results: Sequence[Result], changes: Sequence[Changes], by_class: Sequence[Sequence[Change]]
+) -> Iterator[tuple[str, str, Figure]]:
+    """File name, caption and figure of each picture that these results allow.
+
+    Args:
+        results: the unmodified model, then the variants.
+        changes: of each variant, by metric.
+        by_class: each variant's change of AP, in the order of the classes that have objects.
+    """
+    rows = list(zip(results[1:], changes, strict=True))
+    yield "ranking", *_ranking(rows)
+    for name, caption, figure in (
+        ("heads", *_heads(rows)),
+        ("percentages", _REPEATS, _curves(results, "percent", "share cut, %")),
+        ("cumulative", _REPEATS, _curves(results, "count", "heads removed")),
+        ("layers", _LAYERS, _curves(results, "layers", "layers without it", "progressive")),
+        ("classes", *_classes(results, changes, by_class)),
+    ):
+        if figure is not None:
+            yield name, caption, figure
+
+
+def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
+    controls: dict[str, list[float]] = {}
+    for result, change in rows:
+        if "control_of" in result.factors and change["AP"].change is not None:
+            of = str(result.factors["control_of"])
+            controls.setdefault(of, []).append(change["AP"].change)
+    own = [one for one in rows if not one[0].is_control and one[1]["AP"].change is not None]
+    own.sort(key=lambda one: one[1]["AP"].change or 0.0)
+    shown = own[:RANKED]
+    figure = _figure(6.8, 1.2 + 0.22 * len(shown))
+    panel = figure.subplots()
+    panel.axvline(0, color="black", linewidth=1)
+    for y, (result, change) in enumerate(shown):
+        ap = change["AP"]
+        if ap.low is None or ap.high is None or ap.change is None:
+            continue
+        color = COLORS[1] if ap.significant else "0.55"
+        panel.plot([ap.low, ap.high], [y, y], color=color, linewidth=2)
+        panel.plot(ap.change, y, "o", color=color, markersize=5)
+        points = controls.get(result.name, [])
+        panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
+    panel.set_yticks(
+        range(len(shown)), [safe.label(result.name) for result, _ in shown], fontsize=8
+    )
+    panel.set_ylim(len(shown) - 0.4, -0.6)
+    panel.set_xlabel("change of AP, with its 95 % interval")
+    panel.grid(axis="x", color="0.9")
+    panel.spines[["top", "right"]].set_visible(False)
+    more = f" ({len(own)} variants; the {RANKED} largest losses)" if len(own) > RANKED else ""
+    marks = "; blue strokes: random controls of the same size" if controls else ""
+    told = f"What costs most{more}. Orange: significant, adjusted for all variants{marks}."
+    return told, figure
+
+
+def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:
+    found: dict[str, dict[float, float]] = {}
+    for result, change in rows:
+        head, value = _number(result, "head"), change["AP"].change
+        if result.kind == "heads" and head is not None and value is not None:
+            found.setdefault(str(result.factors.get("module", "")), {})[head] = value
+    if not found:
+        return "", None
+    columns = sorted({head for heads in found.values() for head in heads})
+    matrix = np.array([[heads.get(one, np.nan) for one in columns] for heads in found.values()])
+    labels = [f"{head:g}" for head in columns]
+    figure = _heat(matrix, list(found), labels, "head", numbers=True)
+    return "Change of AP without each head: rows are attention modules.", figure
+
+
+def _curves(
+    results: Sequence[Result], factor: str, axis: str, mode: str | None = None
+) -> Figure | None:
+    """A metric against a factor, a curve for each target; of variants of this ``mode``."""
+    found: dict[tuple[str, ...], dict[float, list[Result]]] = {}
+    for result in results[1:]:
+        at = _number(result, factor)
+        if at is not None and not result.is_control and result.factors.get("mode") == mode:
+            curve = tuple(str(result.factors.get(key, "")) for key in SERIES)
+            found.setdefault(curve, {}).setdefault(at, []).append(result)
+    if not any(len(points) > 1 for points in found.values()):
+        return None
+    alike = Counter(target for target, *_ in found)
+    curves = {
+        ", ".join(filter(None, curve[: None if alike[curve[0]] > 1 else 1])): {
+            0.0: [results[0]],
+            **points,
+        }
+        for curve, points in found.items()
+    }
+    return _lines(curves, axis)
+
+
+def _number(result: Result, factor: str) -> float | None:
+    """A factor's value; None where it is none that a figure could show."""
+    value = result.factors.get(factor)
+    try:
+        return None if value is None or isinstance(value, str) else float(value)
+    except OverflowError:
+        return None
+
+
+def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
+    figure = _figure(9, 3.6 + 0.18 * len(curves))
+    panels = figure.subplots(1, len(DRAWN))
+    for panel, metric in zip(panels, DRAWN, strict=True):
+        for i, (name, points) in enumerate(curves.items()):
+            x = sorted(points)
+            values = [
+                [
+                    value
+                    for one in points[at]
+                    if (value := one.evaluation.overall[metric.key]) is not None
+                ]
+                for at in x
+            ]
+            x = [at for at, inside in zip(x, values, strict=True) if inside]
+            values = [inside for inside in values if inside]
+            style = {"color": COLORS[i % len(COLORS)], "marker": "osD^v*"[i // len(COLORS) % 6]}
+            panel.plot(
+                x, [np.mean(one) for one in values], label=safe.label(name), markersize=4, **style
+            )
+            low, high = [min(one) for one in values], [max(one) for one in values]
+            panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        panel.set_xlabel(axis)
+        panel.set_title(metric.label, fontsize=10)
+        panel.grid(color="0.9")
+        panel.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=1, frameon=False, fontsize=8)
+    return figure
+
+
+def _classes(
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    by_class: Sequence[Sequence[Change]],
+) -> tuple[str, Figure | None]:
+    order = [i for i, one in enumerate(results[1:]) if not one.is_control]
+    order = sorted(order, key=lambda i: changes[i]["AP"].change or 0.0)[:CLASSES_OF]
+    names = [name for name, row in results[0].evaluation.per_class.items() if row["support"]]
+    values = [[np.nan if c.change is None else c.change for c in by_class[i]] for i in order]
+    matrix = np.array(values, dtype=np.float64)
+    defined = np.flatnonzero(np.isfinite(matrix).any(axis=0)) if len(order) else np.zeros(0, int)
+    if len(defined) < 2:
+        return "", None
+    caption = "Change of each class's AP, for the variants that cost most."
+    if len(defined) > MOST_CLASSES:
+        largest = np.nanmax(np.abs(matrix[:, defined]), axis=0)
+        defined = np.sort(defined[np.argsort(-largest, kind="stable")[:MOST_CLASSES]])
+        caption += f" The {MOST_CLASSES} classes that change most; all are in classes.csv."
+    labels = [results[1 + i].name for i in order]
+    figure = _heat(matrix[:, defined], labels, [names[i] for i in defined], "", numbers=False)
+    return caption, figure
+
+
+def _heat(
+    matrix: Matrix, rows: Sequence[str], columns: Sequence[str], axis: str, *, numbers: bool
+) -> Figure:
+    wide = len(columns) * (0.55 if numbers else 0.2)
+    rows, columns = [*map(safe.label, rows)], [*map(safe.label, columns)]
+    # Labels that stand upright take height: 0.7 inches of names that are not long.
+    upright = 0 if numbers else max(0.7, 0.06 * max(map(len, columns)))
+    figure = _figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
+    panel = figure.subplots()
+    bound = float(np.nanmax(np.abs(matrix))) or 1.0
+    image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
+    panel.set_yticks(range(len(rows)), rows, fontsize=8)
+    turn: dict[str, Any] = {} if numbers else {"rotation": 90}
+    panel.set_xticks(range(len(columns)), columns, fontsize=8 if numbers else 7, **turn)
+    panel.set_xlabel(axis)
+    if numbers:
+        for (i, j), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                # Not quite white and black: those follow the reader's theme on the page.
+                color = "#fefefe" if abs(value) > 0.6 * bound else "#010101"
+                text = f"{100 * value:+.1f}"
+                panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
+    figure.colorbar(image, ax=panel, label="change of AP" + (" (cells: x 100)" if numbers else ""))
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,91 @@
+"""The page of a sweep: one HTML file that needs nothing else, in light and in dark."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from ablate_kit.metrics.headline import METRICS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import OUTCOMES
+from ablate_kit.reports.answer import answer
+from ablate_kit.reports.html import render
+from ablate_kit.reports.table import Table, number
+from ablate_kit.sweeps.ledger import Ledger
+
+# The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
+_THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
+_TABLES = ("All variants", "Repeats and chance")
+SHRUNK = 0.75
+
+# What it means that an input is empty; runs of earlier versions wrote the digest of nothing.
+_UNSET = {
+    "framework": "recognized by the checkpoint",
+    "configuration": "none but what is in the checkpoint",
+    "weights": "those at the top level of the checkpoint",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    caption: str
+    files: str  # beside the page
+    markup: Markup
+
+
+def themed(svg: str) -> Markup:
+    """The element of an SVG file, with ink, paper and grid in the colors of the page.
+
+    On a small screen it shrinks to the size at which its letters can be read, not further.
+    """
+    element = svg[svg.index("<svg") :]
+    for color, own in _THEME:
+        element = element.replace(f": {color}", f": {own}")
+    width = float(element.split('width="')[1].split("pt")[0])
+    sized = element.replace("<svg", f'<svg style="min-width: {SHRUNK * width:.0f}pt"', 1)
+    return Markup(sized)  # noqa: S704 - matplotlib's own
+
+
+def _told(name: str, value: object) -> object:
+    return _UNSET.get(name, value) if value in ("", hashlib.sha256().hexdigest()) else value
+
+
+def photograph(path: Path) -> Markup:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(data)
+
+
+def page(
+    ledger: Ledger,
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    tables: Sequence[Table],
+    pictures: Sequence[Picture],
+    notes: Sequence[str],
+    statistics: Statistics,
+) -> str:
+    overall = results[0].evaluation.overall
+    controls = sum(one.is_control for one in results[1:])
+    found = [one["AP"].verdict.outcome for one in changes if one["AP"].verdict]
+    return render(
+        "report.html",
+        tables=list(zip(_TABLES, tables, strict=False)),
+        pictures=pictures,
+        inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
+        counts=results[0].evaluation.counts,
+        variants=len(results) - 1 - controls,
+        controls=controls,
+        statistics=statistics,
+        answer=answer(results, changes),
+        outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],
+        summary=[(one.name, number(overall[one.key])) for one in METRICS],
+        significant=sum(one["AP"].significant for one in changes),
+        few=FEW_IMAGES,
+        notes=notes,
+    )

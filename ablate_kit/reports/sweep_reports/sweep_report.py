@@ -1,0 +1,200 @@
+"""The report of a sweep: tables, figures and one page that holds them all."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
+from ablate_kit.metrics.uncertainty.significance import (
+    COLUMNS,
+    NUMBERS,
+    Change,
+    changes,
+    class_changes,
+)
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.reports import tables
+from ablate_kit.reports.folder import as_dict
+from ablate_kit.reports.records import Records, write_records
+from ablate_kit.reports.sweep_reports import repeats_table
+from ablate_kit.reports.sweep_reports.query_boxes import (
+    Moves,
+    costliest_of_each_kind,
+    displacement_figure,
+    moves,
+    query_figure,
+    slots,
+)
+from ablate_kit.reports.sweep_reports.sweep_examples import examples
+from ablate_kit.reports.sweep_reports.sweep_figures import figures
+from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
+from ablate_kit.reports.table import Table
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.long_table import factor_columns
+from detector.data.dataset import Dataset
+from detector.disk.atomic import new_folder
+
+EXAMPLES = 6  # photographs, and fields of displacement
+
+
+def write_sweep_report(
+    ledger: Ledger,
+    dataset: Dataset | None = None,
+    count: int = EXAMPLES,
+    statistics: Statistics | None = None,
+    top: int | None = None,
+) -> Table:
+    """Writes the folder ``report`` of a run, anew and whole; returns its table, or ``top`` rows.
+
+    ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
+    precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
+    ``displacement.csv`` how boxes moved and
+    ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
+    all of them as Parquet, too, where pyarrow is installed. ``statistics``: other than the run's.
+    """
+    results = ledger.results()
+    truth = ledger.truth()
+    threshold = results[0].evaluation.thresholds.calibrated
+    statistics = statistics or ledger.manifest().statistics
+    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
+    calibration = results[0].evaluation.thresholds.calibration
+    baseline = bootstrap.samples(results[0].detections, calibration)
+    known: dict[str, tuple[list[Change], Samples]] = {}
+    for result in results[1:]:
+        if result.key in known:
+            continue  # the same ablation under another name
+        samples = bootstrap.samples(result.detections, calibration)
+        by_its_class = class_changes(baseline, samples, statistics.adjust)
+        # Those of the classes are the largest part, and not needed again.
+        known[result.key] = by_its_class, replace(samples, ap_per_class=())
+    by_class = [known[result.key][0] for result in results[1:]]
+    kept = [known[result.key][1] for result in results[1:]]
+    tested = [not one.is_control for one in results[1:]]
+    overall = changes(baseline, kept, tested, statistics.adjust, statistics.margin)
+    table = tables.comparison(results, overall, adjust=statistics.adjust)
+    repeated = repeats_table.repeats(results, baseline, kept)
+    moved = _moved(truth, results, threshold)
+    kinds = [None if one.is_control else one.kind for one in results[1:]]
+    ap, *others = (one.evaluation.overall["AP"] for one in results)
+    shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
+    with new_folder(ledger.folder / "report", overwrite=True) as place:
+        text = safe.to_json(as_dict(results, overall), 1) + "\n"
+        (place / "results.json").write_text(text, encoding="utf-8")
+        (place / "table.md").write_text(table.markdown(), encoding="utf-8")
+        (place / "table.csv").write_text(table.csv(), encoding="utf-8")
+        (place / "table.tex").write_text(table.latex(), encoding="utf-8")
+        write_records(place / "changes", _changes(results, overall))
+        classes = [truth.classes[label] for label in bootstrap.classes]
+        write_records(place / "classes", _classes(results, by_class, classes))
+        if repeated:
+            write_records(place / "repeats", repeats_table.records(repeated))
+            text = repeats_table.table(repeated).markdown()
+            (place / "repeats.md").write_text(text, encoding="utf-8")
+        pictures = []
+        drawn = [
+            *figures(results, overall, by_class),
+            *_of_boxes(
+                truth, results[0], {one.name: moved[one.name] for one in shown if one.name in moved}
+            ),
+        ]
+        with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
+            for name, caption, figure in drawn:
+                figure.savefig(place / f"{name}.png", dpi=150, metadata={"Software": None})
+                figure.savefig(place / f"{name}.svg", dpi=150, metadata={"Date": None})
+                svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
+                pictures.append(Picture(name, caption, f"{name}.svg, {name}.png", svg))
+        if moved:
+            write_records(place / "displacement", _displacement(moved))
+        if dataset is not None and count:
+            pictures += _photographs(place, truth, dataset, results[0], shown[:count])
+        shown_tables = [table, *([repeats_table.table(repeated)] if repeated else [])]
+        notes = [*ledger.notes(), *left_out(ledger)]
+        text = page(ledger, results, overall, shown_tables, pictures, notes, statistics)
+        (place / "report.html").write_text(text, encoding="utf-8")
+    return tables.comparison(results, overall, adjust=statistics.adjust, top=top)
+
+
+def left_out(ledger: Ledger) -> list[str]:
+    """What the report of a run of an earlier version lacks."""
+    if all(one.factors is not None for one in ledger.manifest().variants):
+        return []
+    return [
+        "the run does not note what its variants have in common, as an earlier version made it: "
+        "without pictures of heads, shares and layers, and without what repeats and controls say; "
+        "ablate sweep with its recipe notes it"
+    ]
+
+
+def _moved(truth: GroundTruth, results: Sequence[Result], threshold: float) -> dict[str, Moves]:
+    """By variant; nothing where detections do not tell their queries."""
+    before = slots(truth, results[0].detections)
+    if before is None:
+        return {}
+    found = ((one.name, slots(truth, one.detections)) for one in results[1:])
+    return {name: moves(before, after, threshold) for name, after in found if after is not None}
+
+
+def _of_boxes(
+    truth: GroundTruth, baseline: Result, moved: dict[str, Moves]
+) -> Iterator[tuple[str, str, Figure]]:
+    found = slots(truth, baseline.detections)
+    if found is None:
+        return
+    for name, made in (("queries", query_figure(found)), ("boxes", displacement_figure(moved))):
+        if made is not None:
+            yield name, *made
+
+
+def _photographs(
+    place: Path, truth: GroundTruth, dataset: Dataset, baseline: Result, variants: Sequence[Result]
+) -> list[Picture]:
+    pictures, rows = [], []
+    for number, one in enumerate(examples(truth, dataset, baseline, variants), start=1):
+        file = place / f"example{number}.jpg"
+        one.picture.save(file, quality=85)
+        rows.append([file.name, one.variant, one.image_id, one.file_name, one.lost, one.gained])
+        caption = (
+            f"{one.variant}: {one.lost} objects of this image are lost and {one.gained} gained "
+            f"({one.file_name}). Left unmodified, right the variant."
+        )
+        pictures.append(Picture(file.stem, caption, file.name, photograph(file)))
+    header = ("picture", "variant", "image_id", "file_name", "lost", "gained")
+    if rows:
+        write_records(place / "examples", Records(header, rows))
+    return pictures
+
+
+def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) -> Records:
+    header = ("variant", "kind", "metric", *COLUMNS)
+    columns = {k: v for k, v in factor_columns(results[1:]).items() if k not in header}
+    factors = list(zip(*columns.values(), strict=True)) or [()] * len(overall)
+    rows = [
+        [result.name, result.kind, key, *one[key].to_dict().values(), *own]
+        for result, one, own in zip(results[1:], overall, factors, strict=True)
+        for key in KEYS
+    ]
+    return Records((*header, *columns), rows)
+
+
+def _classes(
+    results: Sequence[Result], by_class: Sequence[Sequence[Change]], classes: Sequence[str]
+) -> Records:
+    rows = [
+        [result.name, name, *(getattr(change, column) for column in NUMBERS)]
+        for result, found in zip(results[1:], by_class, strict=True)
+        for name, change in zip(classes, found, strict=True)
+        if change.change is not None
+    ]
+    return Records(("variant", "class", *NUMBERS), rows)
+
+
+def _displacement(moved: dict[str, Moves]) -> Records:
+    rows = [{"variant": name, **one.numbers()} for name, one in moved.items()]
+    return Records(tuple(rows[0]), [list(row.values()) for row in rows])

@@ -1,0 +1,168 @@
+"""Work of a sweep, done in one process: some batches of images, some variants."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.batches import prepared_batches
+from ablate_kit.models.detect import Collector
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.engine import Report
+from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
+from ablate_kit.sweeps.fingerprint import environment_of
+from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
+from detector.data.dataset import Dataset, subset
+
+PREPARED = 512 << 20  # bytes of prepared images that are kept from round to round of a search
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a process runs; no result depends on it."""
+
+    replay: bool = True
+    memory: float = MEMORY  # bytes of recorded outputs
+    workers: int = 2  # threads that prepare images
+
+
+DEFAULTS = RunOptions()
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that another process needs to work on a sweep."""
+
+    recipe: SweepRecipe
+    inputs: Mapping[str, Any]
+    device: str
+    trust_remote_code: bool
+    options: RunOptions
+
+
+def prepared_bytes(recipe: SweepRecipe) -> int:
+    """Of images that are kept from one round of a search to the next."""
+    return PREPARED if recipe.searches else 0
+
+
+class Worker:
+    """Does one piece of work after the other, within a ``with`` block.
+
+    What it learns on one batch serves all others, and up to ``keep`` bytes of prepared images serve
+    the work that comes later.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        dataset: Dataset,
+        batches: Batches,
+        options: RunOptions,
+        keep: int = 0,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> None:
+        self._adapter = adapter
+        self._dataset = dataset
+        self._batches = batches
+        self._options = options
+        self._limit = max_detections
+        self._passes = VariantExecutor(
+            adapter,
+            replay=options.replay,
+            memory=options.memory,
+            max_detections=max_detections,
+        )
+        self._keep = keep
+        self._kept: dict[int, list[Prepared]] = {}
+
+    def __enter__(self) -> "Worker":
+        self._passes.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._passes.__exit__(*exception)
+
+    @staticmethod
+    def open(spec: WorkerSpec) -> "Worker":
+        """A worker in a process, or on a machine, of its own.
+
+        Raises:
+            UserError: the files are not there, or the results would not be the same bytes as those
+                of the process that asks.
+        """
+        torch.set_num_threads(spec.inputs["threads"])
+        model = spec.recipe.model
+        with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
+            here = environment_of(spec.recipe, checkpoint, spec.device)
+            for name, value in here.items():
+                if value != spec.inputs[name]:
+                    told = f"{value} there, {spec.inputs[name]} here"
+                    raise UserError(f"a worker has another {name.replace('_', ' ')} ({told})")
+            adapter = open_adapter(
+                checkpoint,
+                model.framework,
+                trust_remote_code=spec.trust_remote_code,
+                device=spec.device,
+                class_names=model.class_names,
+            )
+        dataset = spec.recipe.data.dataset()
+        batches = Batches(len(dataset), spec.recipe.evaluation.batch_size)
+        keep, limit = prepared_bytes(spec.recipe), spec.recipe.evaluation.max_detections
+        return Worker(adapter, dataset, batches, spec.options, keep, limit)
+
+    def run(self, work: Work, advance: Advance = lambda _, __: None) -> Iterator[BatchResult]:
+        """Batch by batch, all variants of the work."""
+        changed = [one for one in work.variants if one.digest]
+        for batch, images in self._images(work.batches):
+            rows = self._passes.run(images, changed, advance)
+            by_digest = {"": rows[0]}
+            by_digest |= {one.digest: row for one, row in zip(changed, rows[1:], strict=True)}
+            found = {
+                one.digest: Collector(self._adapter, self._dataset, self._limit).add(
+                    self._batches.span(batch), by_digest[one.digest]
+                )
+                for one in work.variants
+            }
+            yield BatchResult(batch, found, tuple(self._passes.notes))
+
+    def _images(self, batches: Sequence[int]) -> Iterator[tuple[int, list[Prepared]]]:
+        """Each batch, prepared once as long as it is kept."""
+        new = [batch for batch in batches if batch not in self._kept]
+        indices = [i for batch in new for i in self._batches.span(batch)]
+        sizes = [len(self._batches.span(batch)) for batch in new]
+        coming = prepared_batches(
+            self._adapter, subset(self._dataset, indices), sizes, self._options.workers
+        )
+        for batch in batches:
+            images = self._kept[batch] if batch in self._kept else next(coming)
+            # The first ones stay: in a pass over all, each would push out the next before its turn.
+            nbytes = sum(t.nbytes for one in images for t in one.inputs.values())
+            if batch not in self._kept and nbytes <= self._keep:
+                self._kept[batch] = images
+                self._keep -= nbytes
+            yield batch, images
+
+
+class Here:
+    """This process as a pool of one worker; each batch is reported when it is done."""
+
+    def __init__(self, worker: Worker, advance: Advance = lambda _, __: None) -> None:
+        self._worker = worker
+        self._advance = advance
+        self._results: Iterator[BatchResult] = iter(())
+
+    def workers(self) -> Sequence[Hashable]:
+        return ["here"]
+
+    def submit(self, worker: Hashable, work: Work) -> None:
+        self._results = self._worker.run(work, self._advance)
+
+    def next_report(self) -> Report:
+        return Report("here", [next(self._results)])

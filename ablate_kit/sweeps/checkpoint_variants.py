@@ -1,0 +1,50 @@
+"""Checkpoints of one model as variants of the first of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from ablate_kit.checkpoints.edit.elements import flat_bytes
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.variant import Variant
+
+
+@dataclass(frozen=True)
+class Family:
+    """A checkpoint, and others that differ from it in the values of tensors."""
+
+    first: Variant
+    adapter: Adapter
+    others: list[Variant] = field(default_factory=list)
+
+
+def group_by_architecture(opened: Iterable[tuple[Variant, Adapter]]) -> Iterator[Family]:
+    """Checkpoints, each with a variant that has no tensors yet, together where they are of one
+    model.
+
+    Of every other member only the tensors that differ from the first are kept. The first family
+    is that of the first checkpoint.
+    """
+    found: list[Family] = []
+    for variant, adapter in opened:
+        family = next((one for one in found if one.adapter.same_model(adapter)), None)
+        if family is None:
+            found.append(Family(variant, adapter))
+        else:
+            tensors = _different(family.adapter, adapter)
+            family.others.append(replace(variant, tensors=tensors))
+    yield from found
+
+
+def _different(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
+    here, there = first.module.state_dict(), other.module.state_dict()
+    return {
+        name: tensor.clone()
+        for name, tensor in there.items()
+        if not _same_bytes(here[name], tensor)
+    }
+
+
+def _same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.equal(flat_bytes(one), flat_bytes(other))

@@ -1,0 +1,1 @@
+"""Variants run on batches: forward passes traced, planned and replayed."""

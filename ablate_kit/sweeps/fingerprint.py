@@ -1,0 +1,88 @@
+"""All that the results of a variant depend on, but the ablation."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import PIL
+import torch
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.digest import digest_of_archive, sha256
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.metrics.evaluate import VERSION
+from ablate_kit.models.classes import read_class_names
+from ablate_kit.models.device import gpu_libraries
+from ablate_kit.models.framework_registry import choose
+from ablate_kit.sweeps.recipe import SweepRecipe
+from detector.data.dataset import Dataset
+
+
+def fingerprint_of(
+    recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, workers: int = 2
+) -> dict[str, Any]:
+    """The digests of a sweep's files, and all else that changes a bit."""
+    return {"data": _data_digest(dataset, workers), **environment_of(recipe, checkpoint, device)}
+
+
+def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
+    """The same without the images."""
+    kind = torch.device(device).type
+    named, limit = recipe.model.class_names, recipe.evaluation.max_detections
+    chosen = choose(checkpoint, recipe.model.framework)
+    return {
+        # What is as it always is leaves no trace, so that runs of before can be continued.
+        **({"class_names": ", ".join(read_class_names(named))} if named else {}),
+        **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
+        **({"gpu_libraries": gpu_libraries()} if kind == "cuda" else {}),
+        "checkpoint": _checkpoint_digest(checkpoint),
+        "weights": checkpoint.place,
+        "framework": chosen.model,
+        "configuration": _listed(chosen.framework.files(chosen.place)),
+        "batch_size": recipe.evaluation.batch_size,
+        "score_threshold": recipe.evaluation.score_threshold,
+        "device": kind,
+        # Kernels are chosen by the processor, and sums are split among threads.
+        "processor": (
+            torch.cuda.get_device_name(device)
+            if kind == "cuda"
+            else torch.backends.cpu.get_cpu_capability()
+        ),
+        "threads": torch.get_num_threads(),
+        "metrics_version": VERSION,
+        "torch_version": str(torch.__version__),
+        "pillow_version": PIL.__version__,  # decoders differ in last bits
+    }
+
+
+def _checkpoint_digest(checkpoint: Checkpoint) -> str:
+    if not checkpoint.folder:
+        return digest_of_archive(checkpoint.archive)
+    return _listed([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])
+
+
+def _listed(files: Sequence[Path]) -> str:
+    """A digest of the files' names and contents; empty where there is none."""
+    if not files:
+        return ""
+    text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _data_digest(dataset: Dataset, workers: int) -> str:
+    """Of every image as it is stored, and every annotation."""
+    total = hashlib.sha256("\n".join(dataset.classes).encode("utf-8", "surrogatepass"))
+
+    def one(index: int) -> bytes:
+        notes = dataset.annotations(index)
+        part = hashlib.sha256(dataset.stored(index))
+        for array in (notes.boxes, notes.labels, notes.ignore, notes.areas):
+            part.update(array.tobytes())
+        return part.digest() + str((notes.image_id, notes.width, notes.height)).encode()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for digest in pool.map(one, range(len(dataset))):
+            total.update(digest)
+    return total.hexdigest()

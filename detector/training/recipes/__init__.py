@@ -1,0 +1,1 @@
+"""The YAML files that runs are made from."""

@@ -1,0 +1,241 @@
+"""The data sections of recipes: one set of images, or one to train on and one to evaluate on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from detector.data.dataset import Dataset, check_learnable, limit
+from detector.data.formats.coco import Coco
+from detector.data.formats.fields import Difficult
+from detector.data.formats.voc import Voc, read_classes
+from detector.data.image_files import Exif
+from detector.data.shapes import Shapes
+from detector.data.yolo import Yolo
+from detector.errors import UserError
+from detector.training.recipes.recipe_file import Count, Natural, Section
+
+if TYPE_CHECKING:
+    from detector.data.checks.dataset_check import CheckedSource
+
+
+class _Files(Section):
+    """What the formats of files have in common."""
+
+    difficult: Difficult = "ignore"
+    exif: Exif = "ignore"
+
+
+class CocoImages(_Files):
+    """COCO JSON annotations and their image folder."""
+
+    kind: Literal["coco"] = "coco"
+    annotations: str | None = None
+    images: str | None = None
+    limit: Count | None = None
+
+    def paths(self) -> tuple[Path, Path]:
+        annotations, images = _given("PATH", self.model_dump(include={"annotations", "images"}))
+        return annotations, images
+
+    def dataset(self) -> Dataset:
+        found = Coco(*self.paths(), difficult=self.difficult, exif=self.exif)
+        return _limited(found, self.limit)
+
+    def source(self) -> "CheckedSource":
+        """For a check of all that is there."""
+        from detector.data.checks.check_coco import CocoSource
+
+        return CocoSource(*self.paths(), self.difficult, self.exif)
+
+
+class VocImages(_Files):
+    """PASCAL VOC; splits are written ``2007:trainval+2012:trainval``."""
+
+    kind: Literal["voc"] = "voc"
+    root: str | None = None
+    split: str = "2007:test"
+    classes: str | None = None  # file of class names; by default told from the annotations
+    limit: Count | None = None
+
+    def dataset(self) -> Dataset:
+        found = Voc(
+            self._root(),
+            self.split,
+            difficult=self.difficult,
+            classes=self._names(),
+            exif=self.exif,
+        )
+        return _limited(found, self.limit)
+
+    def source(self) -> "CheckedSource":
+        """For a check of all that is there."""
+        from detector.data.checks.check_voc import VocSource
+
+        return VocSource(self._root(), self.split, self.difficult, self._names(), self.exif)
+
+    def _root(self) -> Path:
+        (root,) = _given("FOLDER (the VOCdevkit)", {"root": self.root})
+        return root
+
+    def _names(self) -> tuple[str, ...] | None:
+        return read_classes(Path(self.classes)) if self.classes else None
+
+
+class YoloImages(Section):
+    """A YOLO ``data.yaml``; ``root`` is the data set's folder where the file lies elsewhere."""
+
+    kind: Literal["yolo"] = "yolo"
+    yaml: str | None = None
+    split: str = "val"
+    root: str | None = None
+    exif: Exif = "ignore"
+    limit: Count | None = None
+
+    def dataset(self) -> Dataset:
+        found = Yolo(self._yaml(), self.split, self.root, exif=self.exif)
+        return _limited(found, self.limit)
+
+    def source(self) -> "CheckedSource":
+        """For a check of all that is there."""
+        from detector.data.check_yolo import YoloSource
+
+        return YoloSource(self._yaml(), self.split, self.root, self.exif)
+
+    def _yaml(self) -> Path:
+        (yaml,) = _given("FILE", {"yaml": self.yaml})
+        return yaml
+
+
+class ShapesImages(Section):
+    """The built-in synthetic data set."""
+
+    kind: Literal["shapes"] = "shapes"
+    part: Literal["train", "val"] = "val"
+    count: Count = 200
+    seed: Natural = 1
+    limit: Count | None = None
+
+    def dataset(self) -> Dataset:
+        found = Shapes(self.count, seed=self.seed, split=("train", "val").index(self.part))
+        return _limited(found, self.limit)
+
+
+OneSet = CocoImages | VocImages | YoloImages | ShapesImages
+ImagesSection = Annotated[OneSet, Field(discriminator="kind")]
+_IMAGES: TypeAdapter[OneSet] = TypeAdapter(ImagesSection)
+
+
+def images_noted(values: dict[str, Any]) -> OneSet:
+    """A section as a run has noted it; earlier versions noted the keys of all kinds.
+
+    Raises Pydantic's ``ValidationError`` for anything else.
+    """
+    earlier = {"annotations", "images", "root", "split", "difficult", "classes", "exif"}
+    kinds: dict[str, type[OneSet]] = {"coco": CocoImages, "voc": VocImages, "yolo": YoloImages}
+    foreign = earlier - {*kinds.get(str(values.get("kind")), ShapesImages).model_fields}
+    known = {key: one for key, one in values.items() if key not in foreign}
+    return _IMAGES.validate_python(known)
+
+
+class CocoData(_Files):
+    """COCO JSON annotations and their image folders."""
+
+    kind: Literal["coco"]
+    train_annotations: str | None = None
+    train_images: str | None = None
+    val_annotations: str | None = None
+    val_images: str | None = None
+    train_limit: Count | None = None
+    val_limit: Count | None = None
+
+    def parts(self) -> tuple[CocoImages, CocoImages]:
+        paths = ("train_annotations", "train_images", "val_annotations", "val_images")
+        _given("PATH", self.model_dump(include=set(paths)))
+        common = self.model_dump(include={"difficult", "exif"})
+        train: dict[str, Any] = {"annotations": self.train_annotations, "images": self.train_images}
+        val: dict[str, Any] = {"annotations": self.val_annotations, "images": self.val_images}
+        return (
+            CocoImages(**train, **common, limit=self.train_limit),
+            CocoImages(**val, **common, limit=self.val_limit),
+        )
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        return _pair(*self.parts())
+
+
+class VocData(_Files):
+    """PASCAL VOC."""
+
+    kind: Literal["voc"]
+    root: str | None = None
+    train: str = "2007:trainval+2012:trainval"
+    val: str = "2007:test"
+    train_limit: Count | None = None
+    val_limit: Count | None = None
+    classes: str | None = None
+
+    def parts(self) -> tuple[VocImages, VocImages]:
+        common = self.model_dump(include={"root", "classes", "difficult", "exif"})
+        return (
+            VocImages(split=self.train, limit=self.train_limit, **common),
+            VocImages(split=self.val, limit=self.val_limit, **common),
+        )
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        return _pair(*self.parts())
+
+
+class YoloData(Section):
+    """A YOLO ``data.yaml``."""
+
+    kind: Literal["yolo"]
+    yaml: str | None = None
+    train: str = "train"
+    val: str = "val"
+    root: str | None = None
+    exif: Exif = "ignore"
+    train_limit: Count | None = None
+    val_limit: Count | None = None
+
+    def parts(self) -> tuple[YoloImages, YoloImages]:
+        common = self.model_dump(include={"yaml", "root", "exif"})
+        return (
+            YoloImages(split=self.train, limit=self.train_limit, **common),
+            YoloImages(split=self.val, limit=self.val_limit, **common),
+        )
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        return _pair(*self.parts())
+
+
+class ShapesData(Section):
+    """The built-in synthetic data set."""
+
+    kind: Literal["shapes"]
+    train: Count = 4000
+    val: Count = 200
+    seed: Natural = 1
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        return _pair(
+            ShapesImages(part="train", count=self.train, seed=self.seed),
+            ShapesImages(part="val", count=self.val, seed=self.seed),
+        )
+
+
+def _pair(training: OneSet, validation: OneSet) -> tuple[Dataset, Dataset]:
+    found = training.dataset(), validation.dataset()
+    check_learnable(found[0])
+    return found
+
+
+def _given(kind: str, paths: dict[str, str | None]) -> list[Path]:
+    for name, value in paths.items():
+        if value is None:
+            raise UserError(f"data.{name} is not set: give --set data.{name}={kind}")
+    return [Path(str(value)) for value in paths.values()]
+
+
+def _limited(dataset: Dataset, count: int | None) -> Dataset:
+    return dataset if count is None else limit(dataset, count)

@@ -1,0 +1,41 @@
+"""What ``latest.pth`` and ``best.pth`` hold, and going on from it."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from detector.training.run_folder.resume_check import refuse_other_run
+from detector.training.run_folder.run_state import RunState
+
+if TYPE_CHECKING:
+    from detector.training.trainer import Trainer
+
+
+def checkpoint_of(trainer: "Trainer") -> dict[str, Any]:
+    """All that a run resumes from. Random numbers follow from the seed and the position."""
+    task = trainer.task
+    return {
+        **trainer.state.to_dict(task.best_name),
+        "model": trainer.model.state_dict(),
+        **({"ema": trainer.ema.state_dict()} if trainer.ema is not None else {}),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": {"step": trainer.step_number()},
+        "scaler": trainer.precision.scaler.state_dict(),
+        **task.about(),
+        "classes": list(task.classes),
+        "images": len(task.items),
+        "recipe": json.dumps(task.recipe.resolved()),
+        "origin": trainer.origin,
+    }
+
+
+def restore(trainer: "Trainer", checkpoint: Mapping[str, Any]) -> None:
+    """Raises ``UserError`` for a checkpoint of another run, before anything is changed."""
+    refuse_other_run(trainer.files.latest, checkpoint, trainer.task)
+    trainer.model.load_state_dict(checkpoint["model"])
+    if trainer.ema is not None:
+        trainer.ema.load_state_dict(checkpoint["ema"])
+    trainer.optimizer.load_state_dict(checkpoint["optimizer"])
+    trainer.precision.scaler.load_state_dict(checkpoint["scaler"])
+    trainer.origin = checkpoint["origin"]
+    trainer.state = RunState.from_dict(checkpoint, trainer.task.best_name)

@@ -1,0 +1,100 @@
+"""The folder of a training run: checkpoints, history, log and curves."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detector.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+)
+from detector.disk.atomic import new_text, remove_temporaries
+from detector.errors import UserError
+from detector.training.run_folder.training_curves import draw_curves
+from detector.yaml_values import write_yaml
+
+History = dict[str, list[float | None]]
+
+
+class RunFiles:
+    """Writes everything about a run; every file is whole at any moment, the log up to a line."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self.folder = folder
+        self.latest = folder / "latest.pth"
+        self.log, self.skipped = folder / "log.jsonl", folder / "skipped.jsonl"
+        self._board = _board(folder) if tensorboard else None
+
+    def start(
+        self, recipe: Mapping[str, Any], origin: Mapping[str, str], resumed_at: int | None
+    ) -> None:
+        """The resolved recipe, the origin of the first weights if there is one, and logs that end
+        before optimizer step ``resumed_at``."""
+        remove_temporaries(self.folder)
+        text = write_yaml(dict(recipe))
+        new_text(self.folder / "recipe.yaml", text, overwrite=True)
+        if origin:
+            text = json.dumps(dict(origin), indent=2) + "\n"
+            new_text(self.folder / "origin.json", text, overwrite=True)
+        self._cut(self.log, resumed_at or 0)
+        if self.skipped.exists():
+            self._cut(self.skipped, resumed_at or 0)
+
+    def _cut(self, path: Path, step: int) -> None:
+        """What was written after the checkpoint that the run goes on from will come again."""
+        lines = path.read_text().splitlines() if path.exists() else []
+        text = "".join(f"{line}\n" for line in lines if _step(line) < step)
+        new_text(path, text, overwrite=True)
+
+    def load(self, device: torch.device, kind: str) -> dict[str, Any]:
+        return load_checkpoint(self.latest, device, kind)
+
+    def save(self, checkpoint: Mapping[str, Any], *, best: bool = False) -> None:
+        """``latest.pth``, and before it ``best.pth`` if it is that."""
+        for path in (self.folder / "best.pth", self.latest)[not best :]:
+            save_checkpoint(path, checkpoint)
+
+    def save_history(self, history: History) -> None:
+        text = json.dumps(history, indent=2)
+        new_text(self.folder / "history.json", text, overwrite=True)
+        draw_curves(history, self.folder / "curves.png")
+        if self._board is not None:
+            for name, values in history.items():
+                if name != "epoch" and values[-1] is not None:
+                    self._board.add_scalar(f"epoch/{name}", values[-1], len(values))
+            self._board.flush()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One line of the log."""
+        with self.log.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._board is not None:
+            for name, value in record.items():
+                if name not in ("step", "epoch") and value is not None:
+                    self._board.add_scalar(name, value, record["step"])
+
+    def add_skipped(self, record: Mapping[str, Any]) -> None:
+        """A batch that gave no usable gradient."""
+        with self.skipped.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _step(line: str) -> float:
+    """The step of a line of the log; beyond all others for one that was cut off."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "training.tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,167 @@
+"""Causes of errors: hand-made scenes, and counts against two other tools."""
+
+import dataclasses
+
+import hotcoco
+import numpy as np
+import pytest
+
+from ablate_kit.metrics.confusion import confusion
+from ablate_kit.metrics.detection_files import read_dump
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.error_types import Cause, errors
+from ablate_kit.metrics.transitions import changes, groups
+from ablate_kit.models.annotations import read_annotations
+
+OBJECT = [0, 0, 100, 100]
+
+
+def scene(*found, objects=((OBJECT, 0),), ignore=()):
+    """One image; detections are (box, label, score)."""
+    n, m = len(objects), len(found)
+    truth = GroundTruth(
+        image_ids=np.array([1]), widths=np.array([500]), heights=np.array([500]),
+        image=np.zeros(n, dtype=int), boxes=np.array([box for box, _ in objects], dtype=float),
+        labels=np.array([label for _, label in objects]), ignore=np.isin(np.arange(n), ignore),
+        areas=np.full(n, 1e4), ids=np.arange(n), classes=("a", "b"), category_ids=(1, 2),
+    )  # fmt: skip
+    detections = Detections(
+        image=np.zeros(m, dtype=int), boxes=np.array([f[0] for f in found], float).reshape(-1, 4),
+        scores=np.array([f[2] for f in found], float), labels=np.array([f[1] for f in found], int),
+    )  # fmt: skip
+    return truth, detections
+
+
+def causes(truth, detections, threshold=0.5):
+    found = errors(truth, detections, threshold)
+    return [Cause(c) for c in found.detection], [Cause(c) for c in found.truth]
+
+
+HALF = [0, 0, 100, 40]  # IoU 0.4 with OBJECT
+FAR = [300, 300, 400, 400]
+
+
+@pytest.mark.parametrize(
+    ("found", "of_detections", "of_object"),
+    [
+        ([(OBJECT, 0, 0.9)], [Cause.NONE], Cause.NONE),
+        ([(OBJECT, 1, 0.9)], [Cause.CLASSIFICATION], Cause.CLASSIFICATION),
+        ([(HALF, 0, 0.9)], [Cause.LOCALIZATION], Cause.LOCALIZATION),
+        ([(HALF, 1, 0.9)], [Cause.BOTH], Cause.BOTH),
+        ([(FAR, 0, 0.9)], [Cause.BACKGROUND], Cause.MISSED),
+        ([(OBJECT, 0, 0.4)], [Cause.NONE], Cause.SCORE),
+        ([(OBJECT, 0, 0.9), (OBJECT, 0, 0.8)], [Cause.NONE, Cause.DUPLICATE], Cause.NONE),
+        ([], [], Cause.MISSED),
+        ([(OBJECT, 1, 0.9), (HALF, 0, 0.9)], [Cause.CLASSIFICATION, Cause.LOCALIZATION],
+         Cause.CLASSIFICATION),
+    ],
+)  # fmt: skip
+def test_each_cause(found, of_detections, of_object):
+    assert causes(*scene(*found)) == (of_detections, [of_object])
+
+
+def test_one_box_for_two_objects():
+    beside = [0, 20, 100, 120]
+    truth, found = scene((OBJECT, 0, 0.9), objects=((OBJECT, 0), (beside, 0)))
+    assert causes(truth, found) == ([Cause.NONE], [Cause.NONE, Cause.DUPLICATE])
+
+
+def test_ignored_regions_are_no_errors():
+    truth, found = scene((FAR, 0, 0.9), objects=((OBJECT, 0), (FAR, 0)), ignore=(1,))
+    assert causes(truth, found) == ([Cause.NONE], [Cause.MISSED, Cause.NONE])
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    against = read_annotations(shared / "data/coco/annotations/instances_val2017.json")
+    path = shared / "data/detections/deimv2_coco/detections_val2017_deimv2_atto_results.json"
+    return against.truth, read_dump(path, against)[0]
+
+
+def without_crowds(truth):
+    kept = ~truth.ignore
+    columns = ("image", "boxes", "labels", "ignore", "areas", "ids", "sizes")
+    return dataclasses.replace(truth, **{name: getattr(truth, name)[kept] for name in columns})
+
+
+def test_counts_of_hotcoco(real):
+    truth, found = without_crowds(real[0]), real[1]
+    dataset = truth.to_coco()
+    theirs = hotcoco.COCO(dataset)
+    evaluation = hotcoco.COCOeval(theirs, theirs.load_res(found.to_coco_results(truth)), "bbox")
+    evaluation.evaluate()
+    counts = evaluation.tide_errors()["counts"]
+    ours = errors(truth, found, threshold=0).false_positives
+    # TIDE itself (tidecv 1.0.1) on the same files without their crowds.
+    recorded = {"Cls": 2786, "Loc": 3354, "Both": 4315, "Dupe": 1103, "Bkg": 8059, "Miss": 455}
+    assert counts == recorded
+    assert {name: counts[name] for name in ("Cls", "Loc", "Both", "Dupe", "Bkg")} == {
+        "Cls": ours[Cause.CLASSIFICATION],
+        "Loc": ours[Cause.LOCALIZATION],
+        "Both": ours[Cause.BOTH],
+        "Dupe": ours[Cause.DUPLICATE],
+        "Bkg": ours[Cause.BACKGROUND],
+    }
+
+
+def test_changes_add_up(real):
+    truth, found = real
+    before = errors(truth, found, 0.345)
+    rng = np.random.default_rng(0)
+    scores = np.clip(found.scores + rng.normal(0, 0.1, len(found)), 0, 1)
+    after = errors(truth, dataclasses.replace(found, scores=scores), 0.345)
+    result = changes(truth, before, after)
+    found_before, found_after = (
+        ((one.truth == Cause.NONE) & ~truth.ignore).sum() for one in (before, after)
+    )
+    assert result.lost.sum() > 20
+    assert result.gained.sum() > 20
+    assert found_before - result.lost.sum() + result.gained.sum() == found_after
+    assert sum(result.tally(result.lost).values()) == result.lost.sum()
+    rows = list(groups(truth, result))
+    total = rows[-1]
+    assert (total.label, total.size, total.support) == ("all", "all", (~truth.ignore).sum())
+    for field in ("support", "lost", "gained", "found_before", "found_after"):
+        parts = [row for row in rows if row.label != "all" and row.size != "all"]
+        assert sum(getattr(row, field) for row in parts) == getattr(total, field), field
+    nothing = changes(truth, before, before)
+    assert not nothing.lost.any()
+    assert not nothing.gained.any()
+
+
+def naive_confusion(truth, found, threshold):
+    counts = np.zeros((len(truth.classes) + 1,) * 2, dtype=int)
+    for image in range(len(truth.image_ids)):
+        objects = [g for g in range(len(truth)) if truth.image[g] == image]
+        rows = [d for d in range(len(found))
+                if found.image[d] == image and found.scores[d] >= threshold]  # fmt: skip
+        free = {g for g in objects if not truth.ignore[g]}
+        for d in sorted(rows, key=lambda d: -found.scores[d]):
+
+            def overlap(g, d=d, crowd=False):
+                tl = np.maximum(truth.boxes[g, :2], found.boxes[d, :2])
+                br = np.minimum(truth.boxes[g, 2:], found.boxes[d, 2:])
+                inter = np.prod(np.maximum(br - tl, 0))
+                one, two = (np.prod(b[2:] - b[:2]) for b in (found.boxes[d], truth.boxes[g]))
+                return inter / (one if crowd else one + two - inter)
+
+            able = [g for g in free if overlap(g) >= 0.5]
+            if able:
+                best = max(able, key=lambda g: (overlap(g), found.labels[d] == truth.labels[g], -g))
+                free.discard(best)
+                counts[truth.labels[best], found.labels[d]] += 1
+            elif not any(truth.ignore[g] and overlap(g, crowd=True) >= 0.5 for g in objects):
+                counts[-1, found.labels[d]] += 1
+        for g in free:
+            counts[truth.labels[g], -1] += 1
+    return counts
+
+
+def test_confusion_against_a_naive_loop(real):
+    truth, found = real
+    high = found.scores > 0.3
+    few = Detections(found.image[high], found.boxes[high], found.scores[high], found.labels[high])
+    ours = confusion(truth, few, 0.345)
+    np.testing.assert_array_equal(ours.counts, naive_confusion(truth, few, 0.345))
+    assert ours.counts[:-1].sum() == (~truth.ignore).sum()
+    assert (ours.counts[:-1, :-1].sum() - np.trace(ours.counts[:-1, :-1])) > 30

@@ -1,0 +1,167 @@
+"""The bootstrap is what evaluating data sets with repeated images gives."""
+
+import numpy as np
+import pytest
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.calibration import fold_of
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, left_out
+
+IMAGES, CLASSES = 30, 4
+
+
+def truth_and_detections(noise: float, seed: int = 0) -> tuple[GroundTruth, Detections]:
+    """Objects, some of them crowds, and shaken copies of them among false alarms."""
+    layout, shake = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    counts = layout.integers(0, 6, IMAGES)
+    image = np.repeat(np.arange(IMAGES), counts)
+    n = len(image)
+    corner, size = layout.uniform(0, 60, (n, 2)), layout.uniform(10, 40, (n, 2))
+    boxes = np.concatenate([corner, corner + size], axis=1)
+    labels = layout.integers(0, CLASSES - 1, n)  # the last class has no object
+    truth = GroundTruth(
+        image_ids=np.arange(IMAGES) * 7 + 3,
+        widths=np.full(IMAGES, 100),
+        heights=np.full(IMAGES, 100),
+        image=image,
+        boxes=boxes,
+        labels=labels,
+        ignore=layout.random(n) < 0.1,
+        areas=size.prod(axis=1),
+        ids=np.arange(1, n + 1),
+        classes=tuple("abcd"),
+        category_ids=(1, 2, 3, 4),
+    )
+    found = boxes + shake.normal(0, noise, boxes.shape)
+    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
+    false = 3 * IMAGES
+    anywhere = shake.uniform(0, 60, (false, 2))
+    detections = Detections(
+        image=np.concatenate([image, shake.integers(0, IMAGES, false)]),
+        boxes=np.concatenate([found, np.concatenate([anywhere, anywhere + 25], axis=1)]),
+        scores=np.concatenate([shake.uniform(0.2, 1, n), shake.uniform(0, 0.7, false)]),
+        labels=np.concatenate([labels, shake.integers(0, CLASSES, false)]),
+    )
+    return truth, detections
+
+
+def repeated(
+    truth: GroundTruth, detections: Detections, weights: np.ndarray
+) -> tuple[GroundTruth, Detections]:
+    """The data set with image i in it ``weights[i]`` times."""
+    source = np.repeat(np.arange(IMAGES), weights)
+    objects = [np.flatnonzero(truth.image == i) for i in source]
+    boxes = [np.flatnonzero(detections.image == i) for i in source]
+    chosen, found = np.concatenate(objects), np.concatenate(boxes)
+    return (
+        GroundTruth(
+            image_ids=np.arange(len(source)),
+            widths=truth.widths[source],
+            heights=truth.heights[source],
+            image=np.repeat(np.arange(len(source)), [len(one) for one in objects]),
+            boxes=truth.boxes[chosen],
+            labels=truth.labels[chosen],
+            ignore=truth.ignore[chosen],
+            areas=truth.areas[chosen],
+            ids=np.arange(len(chosen)) + 1,
+            classes=truth.classes,
+            category_ids=truth.category_ids,
+        ),
+        Detections(
+            image=np.repeat(np.arange(len(source)), [len(one) for one in boxes]),
+            boxes=detections.boxes[found],
+            scores=detections.scores[found],
+            labels=detections.labels[found],
+        ),
+    )
+
+
+def columns(sampled: Sampled) -> np.ndarray:
+    """One number for each column of weights."""
+    return np.concatenate([[sampled.value], sampled.resampled, sampled.left_out])
+
+
+@pytest.mark.parametrize("noise", [1.0, 4.0])
+def test_every_sample_is_the_evaluation_of_repeated_images(noise: float) -> None:
+    truth, detections = truth_and_detections(noise)
+    bootstrap = Bootstrap(truth, resamples=25, seed=1)
+    samples = bootstrap.samples(detections, 0.4)
+    assert bootstrap.weights.shape == (IMAGES, 1 + 25 + IMAGES)
+    for i, weights in enumerate(bootstrap.weights.T):
+        numbers = evaluate(*repeated(truth, detections, weights), score_threshold=0.4)
+        for metric in KEYS:
+            expected = numbers.overall[metric]
+            assert columns(samples.overall[metric])[i] == pytest.approx(expected, abs=1e-12)
+        classes = [truth.classes[label] for label in bootstrap.classes]
+        assert 0 < len(classes) < len(truth.classes)
+        for name, of_class in zip(classes, samples.ap_per_class, strict=True):
+            expected, value = numbers.per_class[name]["AP"], columns(of_class)[i]
+            assert (expected is None) == np.isnan(value)
+            assert expected is None or value == pytest.approx(expected, abs=1e-12)
+
+
+def test_each_image_keeps_its_threshold_in_every_sample() -> None:
+    truth, detections = truth_and_detections(2.0)
+    baseline = evaluate(truth, detections)
+    calibration = baseline.thresholds.calibration
+    assert len(set(calibration.folds)) > 1
+    fold = fold_of(truth, len(calibration.folds))
+    # The same as one threshold for all, once each image's scores are moved by its own.
+    own = np.asarray(calibration.folds)[fold][detections.image]
+    moved = Detections(
+        detections.image, detections.boxes, detections.scores - own + 0.5, detections.labels
+    )
+    bootstrap = Bootstrap(truth, resamples=20, seed=3)
+    found = bootstrap.samples(detections, calibration).overall
+    expected = bootstrap.samples(moved, 0.5).overall
+    assert found["f1_calibrated"].value == baseline.overall["f1_calibrated"]
+    # Within an image the order of scores is the same, which is all that matching looks at.
+    for metric in ("f1_calibrated", "giou_penalized"):
+        assert columns(found[metric]) == pytest.approx(columns(expected[metric]), abs=1e-12)
+
+
+def test_no_detection_scores_zero_on_every_sample() -> None:
+    truth, _ = truth_and_detections(1.0)
+    samples = Bootstrap(truth, resamples=5).samples(Detections.concatenate([]), 0.5).overall
+    assert (columns(samples["AP"]) == 0).all()
+    assert (columns(samples["f1_calibrated"]) == 0).all()
+    assert (columns(samples["giou_penalized"]) == -1).all()
+
+
+def test_a_class_is_told_of_by_the_images_that_show_it() -> None:
+    truth, detections = truth_and_detections(1.0)
+    bootstrap = Bootstrap(truth, resamples=5)
+    samples = bootstrap.samples(detections, 0.5)
+    expected = [
+        len({i for i, c, crowd in zip(truth.image, truth.labels, truth.ignore, strict=True)
+             if c == label and not crowd})
+        for label in bootstrap.classes
+    ]  # fmt: skip
+    assert [one.images for one in samples.ap_per_class] == expected
+    assert {one.images for one in samples.overall.values()} == {IMAGES}
+
+
+def test_draws_are_the_same_everywhere() -> None:
+    counts = draws(5, 3, seed=7)
+    assert counts[:, 0].tolist() == [1, 1, 1, 1, 1]
+    assert (counts.sum(axis=0) == 5).all()
+    assert np.array_equal(counts, draws(5, 3, seed=7))
+    assert np.array_equal(counts, draws(5, 9, seed=7)[:, :4])
+
+
+@pytest.mark.parametrize(("images", "groups"), [(7, 7), (10, 4), (1, 1)])
+def test_every_image_is_left_out_once(images: int, groups: int) -> None:
+    kept = left_out(images, groups, seed=0)
+    assert kept.shape == (images, groups)
+    assert ((kept == 0).sum(axis=1) == 1).all()
+    sizes = (kept == 0).sum(axis=0)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_one_resample_is_refused() -> None:
+    truth, _ = truth_and_detections(1.0)
+    with pytest.raises(UserError, match="resample 1 times"):
+        Bootstrap(truth, resamples=1)

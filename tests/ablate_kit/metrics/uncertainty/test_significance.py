@@ -1,0 +1,210 @@
+"""Interval, p-value and star are one test, and hold what they say in simulation."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples, draws, left_out
+from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.multiplicity import benjamini_hochberg, holm, max_t
+from ablate_kit.metrics.uncertainty.significance import Change, changes, class_changes, moves_apart
+
+drawn = cache(draws)
+
+
+def mean_of(values: np.ndarray, resamples: int = 200, seed: int = 0) -> Sampled:
+    """The mean over images as a metric, on samples of the images."""
+    images = len(values)
+    weights = drawn(images, resamples, seed) / images
+    rest = left_out(images, images, seed) / max(images - 1, 1)
+    return Sampled(float(values.mean()), (values @ weights)[1:], values @ rest, images, ratio=True)
+
+
+def samples_of(values: np.ndarray, **settings: int) -> Samples:
+    sampled = mean_of(values, **settings)
+    return Samples(dict.fromkeys(KEYS, sampled), (sampled,))
+
+
+def test_of_a_mean_the_error_is_the_textbook_one() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 40)
+    found = held_against_chance(mean_of(values, resamples=4000))
+    assert found is not None
+    # The jackknife's is exactly that of a mean; the bootstrap's has the noise of its draws.
+    assert found.error == pytest.approx(values.std(ddof=1) / np.sqrt(40), rel=0.02)
+    assert found.p == pytest.approx(
+        2 * student.sf(abs(values.mean()) / found.error, found.freedom), rel=1e-12
+    )
+
+
+def test_few_images_that_make_the_change_leave_few_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(1)
+    even, rare = rng.normal(1, 1, 400), np.where(np.arange(400) < 8, rng.normal(1, 1, 400), 0)
+    wide, narrow = held_against_chance(mean_of(even)), held_against_chance(mean_of(rare))
+    assert wide is not None
+    assert narrow is not None
+    assert narrow.freedom < 20 < 150 < wide.freedom <= 399
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, 0.3, 0.4])
+def test_interval_and_p_never_disagree(shift: float) -> None:
+    rng = np.random.default_rng(2)
+    for seed in range(20):
+        before = rng.normal(0, 1, 40)
+        after = before + rng.normal(shift, 1, 40)
+        one, other = samples_of(before, seed=seed), samples_of(after, seed=seed)
+        (found,) = changes(one, [other])
+        (of_class,) = class_changes(one, other)
+        for change in (*found.values(), of_class):
+            outside = change.low > 0 or change.high < 0
+            assert outside == (change.p < 0.05)
+            # Of one variant alone there is nothing to adjust for, so that the star says the same.
+            assert change.p_adjusted == change.p
+            assert change.significant == outside
+
+
+def test_a_star_among_many_is_never_on_an_interval_that_holds_zero() -> None:
+    rng = np.random.default_rng(3)
+    before = rng.normal(0, 1, 60)
+    others = [before + rng.normal(shift, 1, 60) for shift in np.linspace(0, 0.8, 30)]
+    found = changes(samples_of(before), [samples_of(one) for one in others])
+    assert 5 < sum(one["AP"].significant for one in found) < 30
+    for one in found:
+        change = one["AP"]
+        assert change.p_adjusted >= change.p
+        assert not change.significant or change.low > 0 or change.high < 0
+
+
+def test_no_change_is_never_significant() -> None:
+    samples = samples_of(np.random.default_rng(4).random(50))
+    (same,) = changes(samples, [samples])
+    assert same["AP50"] == Change(same["AP50"].value, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, None)
+    assert not same["AP"].significant
+    assert same["AP"].to_dict()["verdict"] == "free"
+
+
+def test_against_a_baseline_that_finds_next_to_nothing_there_is_no_verdict() -> None:
+    rng = np.random.default_rng(11)
+    low, high = (samples_of(rng.random(50) / part) for part in (100, 2))
+    assert changes(low, [low])[0]["AP"].verdict is None
+    assert changes(high, [high])[0]["AP"].verdict is not None
+
+
+def test_what_one_image_tells_has_no_interval() -> None:
+    one, other = (samples_of(np.array([value])) for value in (0.9, 0.1))
+    (found,) = changes(one, [other])
+    assert found["AP"].change == pytest.approx(-0.8)
+    assert found["AP"].p is found["AP"].low is found["AP"].p_adjusted is None
+    assert not found["AP"].significant
+    # Nor do two or three that all change alike.
+    one, other = (samples_of(np.full(3, value)) for value in (0.9, 0.1))
+    assert changes(one, [other])[0]["AP"].p is None
+    one, other = (samples_of(np.full(20, value)) for value in (0.9, 0.1))
+    assert changes(one, [other])[0]["AP"].significant
+
+
+def test_what_is_not_defined_without_an_image_has_no_interval() -> None:
+    shown = mean_of(np.random.default_rng(5).random(30))
+    rest = shown.left_out.copy()
+    rest[3] = np.nan  # the class is in this image only
+    once = Sampled(shown.value, shown.resampled, rest, 1, ratio=False)
+    assert held_against_chance(once) is None
+    assert class_changes(Samples({}, (once,)), Samples({}, (once,)))[0].p is None
+
+
+def test_a_detectable_change_is_found_four_times_out_of_five() -> None:
+    rng = np.random.default_rng(6)
+    # Of twelve variants alike, one differs by what is said to be detectable.
+    found, sizes = [], []
+    for _ in range(200):
+        base = rng.normal(0, 1, 80)
+        size = 0.417  # the median of what is said below
+        noise = [base + rng.normal(size * (i == 0), 1, 80) for i in range(12)]
+        before, after = (
+            Samples({}, tuple(mean_of(one) for one in of)) for of in ([base] * 12, noise)
+        )
+        first, *_ = class_changes(before, after)
+        sizes.append(first.detectable)
+        found.append(first.significant)
+    assert np.median(sizes) == pytest.approx(size, abs=0.01)
+    assert 0.7 < np.mean(found) < 0.9
+
+
+def null_tests(rng: np.random.Generator, variants: int, shared: float) -> list[AgainstChance]:
+    """Changes that are all chance, some of it shared by all variants."""
+    common = rng.normal(0, 1, 301)
+    tests = []
+    for _ in range(variants):
+        every = np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(0, 1, 301)
+        tests.append(AgainstChance(float(every[0]), 1.0, 1e6, every[1:]))
+    return tests
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.9])
+def test_stars_are_false_in_five_of_a_hundred_studies_however_variants_move_together(
+    shared: float,
+) -> None:
+    rng = np.random.default_rng([7, int(10 * shared)])
+    studies = [null_tests(rng, 20, shared) for _ in range(1500)]
+    false = np.mean([min(max_t(tests)) < 0.05 for tests in studies])
+    bonferroni = np.mean([20 * min(one.p for one in tests) < 0.05 for tests in studies])
+    assert 0.035 < false < 0.065  # 5 % within 2.7 standard errors of 1,500 studies
+    # Where variants move together, Bonferroni and Holm give stars too rarely.
+    assert shared == 0 or bonferroni < 0.6 * false
+
+
+def test_step_down_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(8)
+    tests = null_tests(rng, 6, 0.5)
+    tests[2] = AgainstChance(4.0, 1.0, 1e6, tests[2].resampled)
+    adjusted = max_t(tests)
+    order = sorted(range(6), key=lambda i: -abs(tests[i].change))
+    highest = 0.0
+    for step, i in enumerate(order):
+        left = [np.abs(tests[j].resampled) for j in order[step:]]
+        exceeded = sum(max(column) >= abs(tests[i].change) for column in zip(*left, strict=True))
+        seen = (exceeded + 1) / 301 if exceeded else min(1 / 301, len(left) * tests[i].p)
+        p = max(tests[i].p, seen) if len(left) > 1 else tests[i].p
+        highest = max(highest, min(p, 1.0))
+        assert adjusted[i] == pytest.approx(highest, abs=1e-6)
+    assert max_t([]) == []
+
+
+def test_false_discoveries_are_the_published_example() -> None:
+    # R's p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.5), "BH").
+    found = benjamini_hochberg([0.03, 0.01, 0.5, 0.04, 0.02])
+    assert found == pytest.approx([0.05, 0.05, 0.5, 0.05, 0.05])
+    rng = np.random.default_rng(9)
+    before = rng.normal(0, 1, 60)
+    others = [samples_of(before + rng.normal(s, 1, 60)) for s in np.linspace(0, 0.8, 30)]
+    by_family, by_rate = (
+        sum(one["AP"].significant for one in changes(samples_of(before), others, adjust=adjust))
+        for adjust in ("family", "fdr")
+    )
+    assert by_family < by_rate
+    with pytest.raises(UserError, match='cannot adjust by "none"; expected family or fdr'):
+        changes(samples_of(before), others, adjust="none")  # type: ignore[arg-type]
+
+
+def test_holm_is_the_published_example() -> None:
+    # Holm's procedure as R's p.adjust(c(0.01, 0.02, 0.03, 0.04), "holm") computes it.
+    assert holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+
+
+@pytest.mark.parametrize(
+    ("ap", "giou", "apart"), [(-1.0, 1.0, True), (1.0, -1.0, True), (-1.0, -1.0, False),
+                              (-1.0, 0.0, False)]
+)  # fmt: skip
+def test_giou_that_rises_while_ap_falls_is_seen(ap: float, giou: float, apart: bool) -> None:
+    rng = np.random.default_rng(10)
+    before = rng.normal(0, 1, 60)
+    moved = {
+        key: mean_of(before + {"AP": ap, "giou_penalized": giou}.get(key, 0.0) + noise)
+        for key in KEYS
+        for noise in [rng.normal(0, 0.5, 60)]
+    }
+    (found,) = changes(samples_of(before), [Samples(moved, ())])
+    assert moves_apart(found) == apart

@@ -1,0 +1,91 @@
+"""What the adapter for MMDetection says before MMDetection comes in (tests/ablate_kit/mmdet)."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.frameworks.mmdet import MMDetection
+from ablate_kit.models.open import open_adapter
+
+Write = Callable[..., Path]
+
+
+def refused(path: Path, model: str | None, trust: bool = False) -> str:
+    with open_checkpoint(path) as checkpoint, pytest.raises(UserError) as error:
+        open_adapter(checkpoint, model, trust_remote_code=trust)
+    return str(error.value)
+
+
+def test_a_configuration_is_a_program(mmdetection: Write, tmp_path: Path) -> None:
+    path = mmdetection("detr")
+    config = tmp_path / "config.py"
+    config.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    assert f"{config} is a program, which MMEngine runs" in refused(path, f"mmdet:{config}")
+    assert f"the configuration in {path}, which is of MMDetection, is a program" in refused(
+        path, "mmdet"
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_missing_is_said(mmdetection: Write, tmp_path: Path) -> None:
+    path = mmdetection("detr")
+    assert "no such configuration" in refused(path, "mmdet:none.py", trust=True)
+
+    def no_config(content: dict[str, Any]) -> None:
+        del content["meta"]["cfg"]
+
+    bare = mmdetection("deformable", no_config)
+    assert "carries no configuration; give --model mmdet:CONFIG.py" in refused(bare, "mmdet", True)
+
+
+def test_a_file_of_mmdetection_is_recognized(mmdetection: Write) -> None:
+    message = refused(mmdetection("detr"), None)
+    assert "which is of MMDetection, is a program" in message
+    assert "or give --model mmdet:CONFIG.py" in message
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import mmcv_that_is_not_there", "need mmcv_that_is_not_there; install mmdet 3.3.0"),
+        (
+            "raise AssertionError('MMCV==2.2.0 is used but incompatible.')",
+            "does not work here (MMCV==2.2.0 is used but incompatible.); install mmdet 3.3.0",
+        ),
+        (
+            "import numpy; numpy.float",
+            "does not work here (module 'numpy' has no attribute 'float'",
+        ),
+        (
+            "raise ImportError('undefined symbol: _ZN3c10\\nlinker')",
+            "does not work here (undefined symbol: _ZN3c10 linker)",
+        ),
+    ],
+)  # fmt: skip
+def test_parts_that_clash_are_one_clear_line(tmp_path: Path, code: str, message: str) -> None:
+    (tmp_path / "mmdet").mkdir()
+    (tmp_path / "mmdet" / "__init__.py").write_text(code + "\n")
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from ablate_kit.errors import UserError\n"
+        "from ablate_kit.models.frameworks.mmdet import MMDetection\n"
+        "try: MMDetection()\n"
+        "except UserError as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert message in run.stdout, run.stderr
+    assert run.stdout.count("\n") == 1
+
+
+def test_absence_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mmdet", None)
+    with pytest.raises(UserError, match=r"MMDetection models need mmdet; install mmdet 3\.3"):
+        MMDetection()

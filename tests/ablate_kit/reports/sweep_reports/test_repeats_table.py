@@ -1,0 +1,78 @@
+"""Repeats are read together, and ablations against random controls of their size."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
+from ablate_kit.metrics.uncertainty.repeats import combined
+from ablate_kit.reports.sweep_reports import repeats_table
+
+Factors = dict[str, str | int | float]
+# Of which the names tell nothing, or something else.
+VARIANTS: dict[str, Factors] = {
+    "units 10, first": {"repeat_of": "units-10pct", "draw": 0},
+    "units 10, second": {"repeat_of": "units-10pct", "draw": 1},
+    "a": {"control_of": "units 10, first", "draw": 0},
+    "b": {"control_of": "units 10, first", "draw": 1},
+    "attn-head0": {"module": "attn", "head": 0},
+    "attn-head0-control0": {"control_of": "attn-head0", "draw": 0},
+    "attn-head0-control1": {"control_of": "attn-head0", "draw": 1},
+    "attn-head0-control2": {"control_of": "attn-head0", "draw": 2},
+    "foo-r0": {"module": "foo-r0"},
+    "foo-r1": {"module": "foo-r1"},
+    "foo-r1-null0": {"module": "foo-r1-null0"},
+    "foo-r1-null1": {"module": "foo-r1-null1"},
+    "only": {"repeat_of": "one", "draw": 0},
+    "c": {"control_of": "what is not there", "draw": 0},
+    "d": {"control_of": "what is not there", "draw": 1},
+}
+
+
+def result(name: str, factors: Factors) -> Result:
+    empty = Evaluation({}, {}, Thresholds(0.5, 0.5, False), {})
+    return Result(name, "any", empty, name, lambda: Detections.concatenate([]), factors)
+
+
+def random_samples(rng: np.random.Generator) -> Samples:
+    made = {
+        key: Sampled(rng.random(), rng.random(20), rng.random(10), 10, ratio=False) for key in KEYS
+    }
+    return Samples(made, ())
+
+
+def test_rows_are_those_with_several_draws() -> None:
+    results = [result("unmodified", {}), *(result(*one) for one in VARIANTS.items())]
+    rng = np.random.default_rng(0)
+    samples = [random_samples(rng) for _ in results]
+    by_name = dict(zip(VARIANTS, samples[1:], strict=True))
+    rows = repeats_table.repeats(results, samples[0], samples[1:])
+    assert [(label, against) for label, against, _ in rows] == [
+        ("units-10pct", "unmodified"),
+        ("units 10, first", "random controls"),
+        ("attn-head0", "random controls"),
+    ]
+    expected = combined(
+        [
+            (by_name[f"attn-head0-control{i}"].overall["AP"], by_name["attn-head0"].overall["AP"])
+            for i in range(3)
+        ]
+    )
+    assert rows[2][2]["AP"] == expected
+    table = repeats_table.table(rows)
+    assert table.rows[2][:4] == ("attn-head0", "random controls", "3", f"{expected.change:+.4f}")
+    written = list(csv.DictReader(repeats_table.records(rows).csv().splitlines()))
+    assert len(written) == 3 * len(KEYS)
+    row = next(one for one in written if (one["variant"], one["metric"]) == ("attn-head0", "AP"))
+    assert float(row["error"]) == pytest.approx(expected.error, abs=0)
+
+
+def test_without_draws_there_are_no_rows() -> None:
+    results = [result("unmodified", {}), result("attn-head0", {})]
+    samples = random_samples(np.random.default_rng(0))
+    assert repeats_table.repeats(results, samples, [samples]) == []

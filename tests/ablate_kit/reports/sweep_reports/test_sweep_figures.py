@@ -1,0 +1,120 @@
+"""Pictures are drawn of what variants note that they are, whatever their names."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.reports.sweep_reports.sweep_figures import figures
+
+Factors = dict[str, str | int | float]
+
+
+def result(name: str, kind: str, value: float, factors: Factors) -> Result:
+    numbers = Evaluation(dict.fromkeys(KEYS, value), {}, Thresholds(0.5, 0.5, False), {})
+    return Result(name, kind, numbers, name, lambda: Detections.concatenate([]), factors)
+
+
+def drawn(variants: Sequence[tuple[str, str, float, Factors]]) -> dict[str, Figure]:
+    results = [result("unmodified", "unmodified", 0.5, {}), *(result(*one) for one in variants)]
+    changes = [
+        dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5, 0.2))
+        for _, _, v, _ in variants
+    ]
+    return {name: figure for name, _, figure in figures(results, changes, [[]] * len(variants))}
+
+
+def ticks(figure: Figure) -> list[str]:
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def curves(figure: Figure) -> dict[str, list[tuple[float, float]]]:
+    return {
+        str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[union-attr]
+        for line in figure.axes[0].lines
+    }
+
+
+def test_names_that_look_like_coordinates_draw_nothing() -> None:
+    found = drawn(
+        [
+            ("x-head3", "modules", 0.4, {"module": "x-head3"}),
+            ("foo-10pct-r0", "modules", 0.3, {"module": "foo-10pct-r0"}),
+            ("foo-20pct-r0", "modules", 0.3, {"module": "foo-20pct-r0"}),
+            ("foo-1of4-r0", "modules", 0.3, {"module": "foo-1of4-r0"}),
+            ("foo-2of4-r0", "modules", 0.3, {"module": "foo-2of4-r0"}),
+            ("layers.0.x", "modules", 0.2, {"module": "layers.0.x", "layer": 0}),
+            ("layers.0-1.x", "component", 0.2, {"target": "layers.0-1.x"}),
+            ("x-head3-null0", "modules", 0.1, {"module": "x-head3-null0"}),
+        ]
+    )
+    assert list(found) == ["ranking"]
+    assert len(ticks(found["ranking"])) == 8
+
+
+def test_heads_are_at_their_module_and_number() -> None:
+    found = drawn(
+        [
+            ("one", "heads", 0.4, {"module": "x-head3", "head": 0}),
+            ("two", "heads", 0.3, {"module": "x-head3", "head": 1}),
+            ("three", "heads", 0.1, {"module": "y", "head": 1}),
+            ("four", "control", 0.1, {"control_of": "one", "draw": 0}),
+            ("five", "heads", 0.1, {"target": "y", "heads": "0-1"}),
+        ]
+    )
+    (image,) = found["heads"].axes[0].images
+    assert ticks(found["heads"]) == ["x-head3", "y"]
+    assert [[f"{x:.1f}" for x in row] for row in image.get_array().data.tolist()] == [  # type: ignore[union-attr]
+        ["-0.1", "-0.2"],
+        ["nan", "-0.4"],
+    ]
+    ranking = found["ranking"]
+    assert ticks(ranking) == ["three", "five", "two", "one"]
+    strokes = [line for line in ranking.axes[0].lines if line.get_marker() == "|"]
+    assert [list(line.get_xdata()) for line in strokes] == [[], [], [], [-0.4]]
+
+
+def test_curves_are_means_of_draws_over_a_factor() -> None:
+    def units(percent: float, draw: int, value: float) -> tuple[str, str, float, Factors]:
+        factors: Factors = {"target": "w", "percent": percent, "repeat_of": "w", "draw": draw}
+        return f"{percent} {draw}", "units", value, factors
+
+    found = drawn(
+        [
+            units(10, 0, 0.4), units(10, 1, 0.2), units(30.5, 0, 0.1), units(30.5, 1, 0.1),
+            ("also", "any", 0.3, {"target": "w", "percent": 50, "protocol": "p"}),
+            ("kept", "units-retained", 0.3, {"target": "w", "keep_percent": 50}),
+            ("noise", "noise", 0.3, {"target": "w", "noise_percent": 50}),
+            ("1", "heads-cumulative", 0.3, {"target": "s", "count": 2, "of": 4}),
+            ("2", "heads-cumulative", 0.1, {"target": "s", "count": 4, "of": 4}),
+            *((f"{i}", "layers", 0.4 - i / 10, {"target": "l.*.f", "mode": "progressive",
+               "layers": i + 1}) for i in range(3)),
+            *((f"b{i}", "layers", 0.4, {"target": "l.*.f", "mode": "backward", "layers": i})
+              for i in range(3)),
+        ]
+    )  # fmt: skip
+    assert list(found) == ["ranking", "percentages", "cumulative", "layers"]
+    shares = curves(found["percentages"])
+    assert {name: [(x, round(y, 9)) for x, y in line] for name, line in shares.items()} == {
+        "w": [(0, 0.5), (10, 0.3), (30.5, 0.1)],
+        "w, p": [(0, 0.5), (50, 0.3)],
+    }
+    assert curves(found["cumulative"]) == {"s": [(0, 0.5), (2, 0.3), (4, 0.1)]}
+    assert [x for x, _ in curves(found["layers"])["l.*.f"]] == [0, 1, 2, 3]
+
+
+def test_factors_of_another_kind_are_no_coordinates() -> None:
+    """A run may come from a stranger."""
+    found = drawn(
+        [
+            ("a", "heads", 0.4, {"module": 3, "head": "x"}),
+            ("b", "units", 0.4, {"target": "w", "percent": "10"}),
+            ("c", "units", 0.4, {"target": "w", "percent": 10**400}),
+            ("d", "control", 0.4, {"control_of": 7}),
+        ]
+    )
+    assert list(found) == ["ranking"]

@@ -1,0 +1,115 @@
+"""What the report of a sweep counts, and what it says of runs of earlier versions."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.random_controls import random_controls
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+
+SHAPES = {"w": (8, 8)}
+IMAGES = 12
+
+
+def truth() -> GroundTruth:
+    box = {"category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
+    numbers = range(1, IMAGES + 1)
+    return GroundTruth.from_coco(
+        {
+            "images": [{"id": i, "width": 9, "height": 9} for i in numbers],
+            "annotations": [{"id": i, "image_id": i, **box} for i in numbers],
+            "categories": [{"id": 1, "name": "a"}],
+        }
+    )
+
+
+def found(hits: int) -> Detections:
+    """The object of so many images."""
+    return Detections.from_coco_results(
+        [
+            {"image_id": i, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9}
+            for i in range(1, hits + 1)
+        ],
+        truth(),
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Two heads of which one costs everything, each with two controls that cost everything."""
+    heads = [
+        Ablation(
+            f"attn-head{i}", "heads", (Edit("w", Blocks(1, ((i, i + 1),))),),
+            factors={"module": "attn", "head": i},
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    controls = [random_controls(head, SHAPES, 2) for head in heads]
+    made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})
+    made.begin(truth())
+    ablations = [heads[0], *controls[0], heads[1], *controls[1]]
+    for one in (UNMODIFIED, *map(Variant.of, ablations)):
+        hits = IMAGES if one in (UNMODIFIED,) or one.name == "attn-head1" else 2
+        made.finish(one, evaluate(truth(), found(hits), score_threshold=0.5), found(hits))
+    made.close(ablations, Statistics(50), {"kind": "shapes"})
+    return made
+
+
+def rows(ledger: Ledger, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((ledger.folder / "report" / name).read_text().splitlines()))
+
+
+def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
+    table = write_sweep_report(ledger)
+    assert "adjusted (max-T) for 2 variants; 4 random controls, not tested" in table.title
+    stars = {row[0]: row[3].endswith("*") for row in table.rows[1:]}
+    assert stars == {
+        "attn-head0": True, "attn-head0-control0": False, "attn-head0-control1": False,
+        "attn-head1": False, "attn-head1-control0": False, "attn-head1-control1": False,
+    }  # fmt: skip
+    page = (ledger.folder / "report" / "report.html").read_text()
+    assert "<h1>2 ablations on 12 images</h1>" in page
+    assert "<b>1 of 2</b>change AP significantly" in page
+    assert "4 random controls, cuts of the same size to read" in " ".join(page.split())
+    of_ap = {one["variant"]: one for one in rows(ledger, "changes.csv") if one["metric"] == "AP"}
+    for name, row in of_ap.items():
+        assert float(row["p"]) <= 1
+        assert (row["p_adjusted"] == row["detectable"] == "") == ("control" in name)
+        of = name.split("-control")[0] if "control" in name else ""
+        assert (row["control_of"], row["module"]) == (of, "" if of else "attn")
+    # Of two that are tested, not of six.
+    own, adjusted = (float(of_ap["attn-head0"][name]) for name in ("p", "p_adjusted"))
+    assert own < adjusted <= 2 * own
+    against = [(one["variant"], one["against"]) for one in rows(ledger, "repeats.csv")]
+    assert set(against) == {(f"attn-head{i}", "random controls") for i in range(2)}
+
+
+def test_a_run_of_an_earlier_version_stays_readable(ledger: Ledger) -> None:
+    path = ledger.folder / "study.json"
+    told = json.loads(path.read_text())
+    for one in told["variants"]:
+        if one.pop("factors").get("control_of"):
+            one |= {"kind": "null", "name": one["name"].replace("control", "null")}
+    path.write_text(json.dumps(told))
+    table = write_sweep_report(ledger)
+    assert "for 2 variants; 4 random controls, not tested" in table.title
+    report = ledger.folder / "report"
+    assert not {path.stem for path in report.iterdir()} & {"heads", "repeats"}
+    (note,) = left_out(ledger)
+    assert "without pictures of heads, shares and layers" in note
+    assert note in (report / "report.html").read_text()
+
+
+def test_a_run_of_now_lacks_nothing(ledger: Ledger) -> None:
+    assert left_out(ledger) == []
+    assert [one.factors for one in ledger.results()][:3] == [
+        {}, {"module": "attn", "head": 0}, {"control_of": "attn-head0", "draw": 0},
+    ]  # fmt: skip
