@@ -198,6 +198,7 @@ def measure(
             (None, "gather"),
         )
         yield from of(("bf16",), ways=ways, seconds_per_row=seconds_per_row)
+        yield from of(("fp32", "bf16"), deterministic=True, seconds_per_row=seconds_per_row)
     if not quick:
         yield from of(("bf16",), checkpointing=(True,), seconds_per_row=seconds_per_row)
     # The compiler takes a minute before the first step.
@@ -213,6 +214,7 @@ def rows(
     compiled: tuple[bool, ...] = (False,),
     checkpointing: tuple[bool, ...] = (False,),
     ways: tuple[Ways, ...] = ((None, None),),
+    deterministic: bool = False,
     seconds_per_row: float = 1e9,
     deadline: float = float("inf"),
 ) -> Iterator[Row]:
@@ -227,6 +229,7 @@ def rows(
                     "precision": precision,
                     "compile": compile_,
                     "activation_checkpointing": checkpoint,
+                    "deterministic": deterministic,
                     "attention": attention or "automatic",
                     "sums": sums or "automatic",
                 }
@@ -235,7 +238,8 @@ def rows(
                     yield row | {"failed": "not measured: the time is up"}
                     continue
                 started = time.perf_counter()
-                changes = {"compile": compile_, "activation_checkpointing": checkpoint}
+                names = ("compile", "activation_checkpointing", "deterministic")
+                changes = {name: row[name] for name in names}
                 try:
                     with _at_most(allowed), _computed(attention, sums):
                         row |= _measured(size, device, precision, changes)
@@ -254,6 +258,7 @@ def described(row: Row, base: float | None) -> str:
             row["precision"],
             *(["compiled"] if row["compile"] else []),
             *(["checkpointing"] if row["activation_checkpointing"] else []),
+            *(["deterministic"] if row["deterministic"] else []),
             *(row[name] for name in ("attention", "sums") if row[name] != "automatic"),
         ]
     )
