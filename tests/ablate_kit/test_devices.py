@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,17 +162,7 @@ def contents(folder: Path) -> Mapping[str, bytes]:
     }
 
 
-def test_two_processes_on_a_device_change_no_byte(
-    hybrid: Path, tmp_path: Path, device: str
-) -> None:
-    """Nor does one that is killed and goes on. Means are those of the device."""
-    recipe = SweepRecipe.model_validate(recipe_of(hybrid))
-    run(recipe, tmp_path / "one", Placement((device,)))
-    run(recipe, tmp_path / "two", Placement((device, device)))
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-
-
-def test_a_killed_sweep_on_a_device_goes_on_to_the_same_bytes(
+def test_processes_and_interruptions_change_no_byte_on_a_device(
     repository: Path, hybrid: Path, tmp_path: Path, device: str
 ) -> None:
     values = recipe_of(hybrid)
@@ -188,7 +179,28 @@ def test_a_killed_sweep_on_a_device_goes_on_to_the_same_bytes(
     recipe = SweepRecipe.model_validate(values)
     run(recipe, tmp_path / "cut", Placement((device,)))
     run(recipe, tmp_path / "whole", Placement((device,)))
+    run(recipe, tmp_path / "two", Placement((device, device)))
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "two") == contents(tmp_path / "whole")
+
+
+def test_decoding_waits_for_the_device_once(path: Path, device: str) -> None:
+    adapter, _ = opened(path, device)
+    image = adapter.prepare(Shapes(1, seed=3, size=96).image(0))
+    batch = {name: torch.cat([tensor] * 3) for name, tensor in image.inputs.items()}
+    with inference(adapter.module), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        outputs = adapter.forward(batch)
+        said.clear()
+        if device != "cpu":
+            torch.cuda.set_sync_debug_mode("warn")
+        try:
+            adapter.decode(outputs, [image.origin] * 3)
+        finally:
+            if device != "cpu":
+                torch.cuda.set_sync_debug_mode("default")
+    waited = [str(one.message) for one in said if "synchroniz" in str(one.message)]
+    assert len(waited) == (device != "cpu"), waited
 
 
 def test_means_are_those_of_the_device_that_variants_run_on(hybrid: Path, device: str) -> None:
