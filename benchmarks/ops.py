@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 from unittest import mock
 
@@ -37,6 +38,7 @@ Operation = Callable[..., Tensor]
 Row = dict[str, Any]
 
 IMAGE_SIZES = {"tiny": 96, "small": 160, "default": 480, "thesis": 640}
+COMPILED = ("gather", "flex", "sdpa compiled", "grid compiled")  # on a GPU
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -86,24 +88,28 @@ def rows(
     ``failed`` holds the reason where there are no times.
     """
     deadline = time.monotonic() + seconds
-    precisions = list(DTYPES) if device.type == "cuda" else ["fp32"]
-    for size in sizes or (["tiny"] if quick else ["thesis" if device.type == "cuda" else "small"]):
-        for case in _cases(IMAGE_SIZES[size], device.type):
-            if only not in case.name:
+    gpu = device.type == "cuda"
+    sizes = sizes or (["tiny"] if quick else ["thesis" if gpu else "small"])
+    cases = [case for size in sizes for case in _cases(IMAGE_SIZES[size], device.type)]
+    first: dict[tuple[str, str], float] = {}
+    # What has to be compiled comes last, and of that bfloat16 first.
+    for compiled, precision, case in product(
+        (False, True) if gpu else (False,), ("bf16", "fp32") if gpu else ("fp32",), cases
+    ):
+        if only not in case.name:
+            continue
+        for name, operation in case.candidates.items():
+            if gpu and compiled != (name in COMPILED):
                 continue
-            for precision in precisions:
-                first: float | None = None
-                for name, operation in case.candidates.items():
-                    row: Row = {"case": case.name, "precision": precision, "candidate": name}
-                    if time.monotonic() > deadline:
-                        row["failed"] = "not measured: the time is up"
-                    else:
-                        row |= _guarded(case, operation, device, precision, 2 if quick else 9)
-                    if first is None:
-                        first = row.get("both_ms")
-                    if first and "both_ms" in row:
-                        row["ratio"] = round(first / row["both_ms"], 2)
-                    yield row
+            row: Row = {"case": case.name, "precision": precision, "candidate": name}
+            if time.monotonic() > deadline:
+                row["failed"] = "not measured: the time is up"
+            else:
+                row |= _guarded(case, operation, device, precision, 2 if quick else 9)
+            if "both_ms" in row:
+                base = first.setdefault((case.name, precision), row["both_ms"])
+                row["ratio"] = round(base / row["both_ms"], 2)
+            yield row
 
 
 def described(row: Row) -> str:
