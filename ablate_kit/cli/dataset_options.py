@@ -27,6 +27,17 @@ YoloYaml = Annotated[Path | None, typer.Option("--yolo", help="YOLO's data.yaml.
 YoloRoot = Annotated[
     Path | None, typer.Option(help="Folder of the YOLO data; by default as data.yaml says.")
 ]
+Annotations = Annotated[Path | None, typer.Option(help="COCO JSON.")]
+ImageFolder = Annotated[
+    Path | None, typer.Option("--images", help="Image folder of the COCO JSON.")
+]
+Devkit = Annotated[Path | None, typer.Option("--voc", help="VOCdevkit folder.")]
+Difficult = Annotated[
+    str | None,
+    typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
+]
+Shapes = Annotated[bool, typer.Option("--shapes", help="The built-in data set.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N images.", min=1)]
 
 
 def images_given(

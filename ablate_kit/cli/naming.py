@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ablate_kit.errors import UserError
+from detector.zoo import BUILTIN
 
 # A suffix says what a file is. ".0" of "heads.0" and ".5" of "v1.5" are parts of a name.
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*")
@@ -13,7 +14,10 @@ _PACKED = (".gz",)
 
 
 def name_of(path: Path) -> str:
-    """A file's name without its suffix, ``.json.gz`` being one; a folder's whole name."""
+    """A file's name without its suffix, ``.json.gz`` being one; a folder's whole name; of what is
+    shipped its own."""
+    if str(path).startswith(BUILTIN):
+        return str(path).removeprefix(BUILTIN)
     path = _absolute(path)
     name = path.name or str(path)
     if path.is_dir():

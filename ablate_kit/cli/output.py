@@ -5,9 +5,10 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -149,6 +150,49 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
     hidden = not console.is_terminal  # a log needs no bars
     with Progress(*columns, console=console, transient=True, disable=hidden) as display:
         yield display
+
+
+class Told:
+    """Progress of image passes: a bar in a terminal, and else a line every so often."""
+
+    EVERY = 30.0  # seconds between two lines
+
+    def __init__(self, display: "Progress", batches: Sized) -> None:
+        self._display = display
+        self._bar = display.add_task("")
+        self._batches = len(batches)
+        self._log = not display.console.is_terminal
+        self._total = self._done = 0
+        self._began = self._said = monotonic()
+
+    def begin(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._began = monotonic()
+        self._display.reset(self._bar, total=total)
+
+    def advance(self, name: str, count: int) -> None:
+        self._done += count
+        self._display.update(self._bar, advance=count, description=name)
+        now = monotonic()
+        if self._log and self._total and now - self._said >= self.EVERY:
+            self._said = now
+            share = min(1.0, self._done / self._total)
+            left = (now - self._began) * (1 - share) / share
+            batch = int(share * self._batches)
+            sys.stderr.write(
+                f"{batch} of {self._batches} batches, {share:.0%}; {duration(left)} left\n"
+            )
+            sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03``, ``2:03``, ``12 s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    clock = f"{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+    return f"{hours}:{clock}" if hours else clock
 
 
 def numbers(text: str, what: str) -> list[float]:

@@ -207,11 +207,11 @@ class OpenSweep:
     def done(self, ledger: Ledger) -> tuple[bool, str]:
         """Whether anything is done, and how much, in words."""
         variants = [Variant.of(one) for one in self.ablations]
-        named, _ = ledger.done(variants, self._batches)
-        finished, batches = ledger.done([UNMODIFIED, *variants], self._batches)
+        named, _ = ledger.done(variants, self.batches)
+        finished, batches = ledger.done([UNMODIFIED, *variants], self.batches)
         told = f"{named} of {len(variants)} variants"
         if finished < len({one.digest for one in variants}) + 1:
-            told += f" and {batches} of {len(self._batches)} batches of images for the others"
+            told += f" and {batches} of {len(self.batches)} batches of images for the others"
             return bool(finished or batches), told
         return True, told
 
@@ -238,7 +238,7 @@ class OpenSweep:
         scores = Scores(
             ledger,
             truth,
-            self._batches,
+            self.batches,
             fixed_threshold=evaluation.score_threshold,
             check=unchanged,
         )
@@ -247,18 +247,19 @@ class OpenSweep:
 
         def take(result: BatchResult) -> None:
             if not self.placement.here:  # which tells its variants one by one
-                images = len(self._batches.span(result.batch))
+                images = len(self.batches.span(result.batch))
                 progress.advance(f"batch {result.batch + 1}", images * len(result.found))
 
         rounds = self._rounds(searches, removed)
         with self._pool(ledger, options, progress) as pool:
-            notes = run_rounds(rounds, self._batches, ledger, scores, pool, progress, take)
+            notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
         ledger.close([*self.ablations, *removed], evaluation.statistics, data)
         return SweepRun(ledger, searches, removed, [*ledger.notes(), *notes])
 
     @property
-    def _batches(self) -> Batches:
+    def batches(self) -> Batches:
+        """Its images, so many at a time."""
         return Batches(len(self.dataset), self.recipe.evaluation.batch_size)
 
     def _inputs(self, workers: int) -> dict[str, Any]:
@@ -293,7 +294,7 @@ class OpenSweep:
         if self.placement.here:
             keep = prepared_bytes(self.recipe)
             limit = self.recipe.evaluation.max_detections
-            worker = Worker(self.adapter, self.dataset, self._batches, options, keep, limit)
+            worker = Worker(self.adapter, self.dataset, self.batches, options, keep, limit)
             return _here(worker, progress)
         spec = WorkerSpec(
             self.recipe,

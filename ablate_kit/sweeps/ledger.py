@@ -5,6 +5,8 @@ A run's folder:
     inputs.json            digests of the checkpoint and the data, and all that changes a bit
     truth.json             the annotations, as COCO JSON
     ledger.jsonl           a line per finished variant: its key, its ablation, its numbers
+    recipe.yaml            the sweep, to be repeated with ``ablate sweep``
+    about.json             model, data, date, command and versions, for the report
     study.json             the variants of the report, and the settings of its intervals
     notes.json             what did not go as planned, such as variants that had to run in full
     detections/KEY.safetensors
@@ -147,6 +149,10 @@ class Ledger:
         if not path.is_file():
             raise UserError(f"{folder} is no sweep: it has no inputs.json")
         return Ledger(folder, _inputs_in(path))
+
+    def describe(self, recipe: str) -> None:
+        """Keeps the recipe that makes the run again."""
+        write(self.folder / "recipe.yaml", recipe.encode("utf-8", "surrogateescape"))
 
     def key(self, digest: str) -> str:
         """Of a variant: the same for what does the same to the same inputs, whatever its name."""

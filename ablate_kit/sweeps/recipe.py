@@ -32,10 +32,12 @@ else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
 
 
-_IMAGES = ("annotations", "images", "root", "classes", "yaml")
+IMAGE_FILES = ("annotations", "images", "root", "classes", "yaml")
 _FILES = {
-    "model": ("checkpoint", "framework", "class_names"), "data": _IMAGES, "reference": _IMAGES
-}  # fmt: skip
+    "model": ("checkpoint", "framework", "class_names"),
+    "data": IMAGE_FILES,
+    "reference": IMAGE_FILES,
+}
 
 
 class ModelSection(Section):

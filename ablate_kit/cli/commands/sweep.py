@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.commands.report import say_where
-from ablate_kit.cli.model_options import Model, Trust
+from ablate_kit.cli.dataset_options import (
+    Annotations,
+    Devkit,
+    Difficult,
+    ImageFolder,
+    Limit,
+    Orientation,
+    Shapes,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+)
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import name_of
-from ablate_kit.cli.output import progress, say, say_lines, this_command, warn
+from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top
+from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +34,17 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.sweeps.api import Cost, Search
 
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
 
 def sweep(
-    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/sweep.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE|CHECKPOINT",
+            help="A YAML file (docs/sweep.md), or a checkpoint with --heads, --layers, --modules.",
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; runs/RECIPE by default.")
     ] = None,
@@ -56,26 +79,75 @@ def sweep(
         str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
     ] = "",
     trust_remote_code: Trust = False,
+    heads: Annotated[
+        list[str] | None, typer.Option(help="Every head: all, or of the modules of a pattern.")
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="More and more layers without a part: all, or decoder.layers.*.ffn."),
+    ] = None,
+    modules: Annotated[
+        list[str] | None, typer.Option(help="Every module set to zero: all, or a pattern.")
+    ] = None,
+    annotations: Annotations = None,
+    images: ImageFolder = None,
+    voc: Devkit = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    difficult: Difficult = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Shapes = False,
+    limit: Limit = None,
+    class_names: ClassNames = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
 ) -> None:
-    """Evaluate many ablations in one pass over the data; continues where it was stopped."""
+    """Evaluate many ablations in one pass over the data; continues where it was stopped.
+
+    From a recipe, or of a checkpoint: ablate sweep model.pth --heads all --shapes
+    """
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
+    from ablate_kit.sweeps.about import About
     from ablate_kit.sweeps.api import Placement, open_sweep
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipe import load_sweep
+    from ablate_kit.sweeps.recipe import ModelSection, load_sweep
+    from ablate_kit.sweeps.recipe_text import recipe_text
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
     from detector.training.recipes.recipe_file import Override
 
-    given = (
+    changed = (
         ("model.framework", model, "--model"),
         ("evaluation.margin", margin, "--margin"),
         ("evaluation.adjust", adjust, "--adjust"),
     )
-    chosen = [Override(key, value, name) for key, value, name in given if value is not None]
-    plan = load_sweep(recipe, [*(settings or []), *chosen])
+    chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
+    overrides: list[str | Override] = [*(settings or []), *chosen]
+    given = (annotations, images, voc, split, difficult, shapes, limit)
+    others = (yolo_root, exif, voc_classes, class_names, weights)
+    asked = (heads or [], layers or [], modules or [])
+    of_checkpoint = any(asked)
+    _check(source, of_checkpoint, any((*given, yolo, *others)))
+    if of_checkpoint:
+        from ablate_kit.study.common import common_recipe
+
+        data = images_given(
+            *given, exif=exif, voc_classes=voc_classes, yolo=yolo, yolo_root=yolo_root
+        )
+        about = ModelSection(
+            checkpoint=str(source), framework=model, weights=weights, class_names=class_names
+        )
+        plan = common_recipe(
+            about, data, *asked, overrides=overrides, trust_remote_code=trust_remote_code
+        )
+    else:
+        plan = load_sweep(source, overrides)
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
-    folder = output or Path("runs") / name_of(recipe)
+    folder = output or Path("runs") / name_of(source)
     options = RunOptions(not no_replay, memory * 2**20, workers)
     with ExitStack() as stack:
         if not dry_run:
@@ -90,6 +162,8 @@ def sweep(
             _say_cost(opened.cost(options.memory), len(opened.ablations), len(opened.dataset))
             return
         ledger = opened.ledger(folder, workers)
+        ledger.describe(recipe_text(plan))
+        About.of(plan, this_command()).keep(folder)
         say(f"{len(opened.ablations)} variants on {len(opened.dataset)} images: {folder}")
         begun, told = opened.done(ledger)
         if begun:
@@ -97,12 +171,11 @@ def sweep(
         stack.enter_context(
             keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to go on: {this_command()}")
         )
+        if of_checkpoint:
+            say(f"recipe: {folder / 'recipe.yaml'}")
         with progress() as bars:
-            bar = bars.add_task("")
-            watched = Progress(
-                begin=lambda total: bars.reset(bar, total=total),
-                advance=lambda name, count: bars.update(bar, advance=count, description=name),
-            )
+            watch = Told(bars, opened.batches)
+            watched = Progress(begin=watch.begin, advance=watch.advance)
             outcome = opened.run(ledger, options, watched)
         _say_searches(outcome.searches)
         if write and outcome.removed:
@@ -110,6 +183,21 @@ def sweep(
         warn(outcome.notes)
         say_lines(write_sweep_report(ledger, opened.dataset, top=top).text())
         say_where(folder)
+
+
+def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
+    """Raises ``UserError`` for options that go with another kind of first argument."""
+    is_recipe = source.suffix in (".yaml", ".yml")
+    if of_checkpoint and is_recipe:
+        raise UserError(f"{source} is a recipe, which says itself what is cut; --heads, --layers "
+                        "and --modules go with a checkpoint")  # fmt: skip
+    weights = source.is_dir() or source.suffix in _WEIGHTS
+    if not of_checkpoint and weights:
+        raise UserError(f"{source} is no recipe; what of this checkpoint is to be cut? Give "
+                        "--heads all, --layers all or --modules all")  # fmt: skip
+    if not of_checkpoint and has_options:
+        raise UserError("options of data and classes go with a checkpoint and --heads, --layers or "
+                        "--modules; to change a recipe, give --set data.limit=50")  # fmt: skip
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:

@@ -16,6 +16,8 @@ from ablate_kit.metrics.uncertainty.verdict import OUTCOMES
 from ablate_kit.reports.answer import answer
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table, number
+from ablate_kit.reports.tables import NEXT_TO_NOTHING
+from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
@@ -61,6 +63,13 @@ def photograph(path: Path) -> Markup:
     return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(data)
 
 
+def no_answer(ap: float | None) -> str:
+    """Why there is none."""
+    if ap is not None and ap < NEXT_TO_NOTHING:
+        return f"Nothing can be said: the unmodified model finds next to nothing (AP {ap:.4f})"
+    return "Nothing can be said: there are no intervals"
+
+
 def page(
     ledger: Ledger,
     results: Sequence[Result],
@@ -82,10 +91,11 @@ def page(
         variants=len(results) - 1 - controls,
         controls=controls,
         statistics=statistics,
-        answer=answer(results, changes),
+        answer=answer(results, changes) or no_answer(overall["AP"]),
         outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one["AP"].significant for one in changes),
         few=FEW_IMAGES,
+        about=about(ledger.folder),
         notes=notes,
     )

@@ -16,7 +16,7 @@ from detector.yaml_values import Path as Place
 
 __all__ = [
     "Count", "Given", "Natural", "Nonnegative", "Override", "Positive", "Probability", "Rate",
-    "Section", "Share", "read_recipe", "refuse_unknown", "validated",
+    "Section", "Share", "given_recipe", "read_recipe", "refuse_unknown", "validated",
 ]  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0)]
@@ -76,6 +76,18 @@ def read_recipe(path: Path, overrides: Sequence[str | Override], keys: str) -> G
         change = _parsed(override) if isinstance(override, str) else override
         _apply(read.value, places, change)
     return Given(read.value, str(path), places)
+
+
+def given_recipe(
+    values: Mapping[str, Any], source: str, overrides: Sequence[str | Override]
+) -> Given:
+    """A recipe that no file holds; ``source`` is named where something is wrong in it."""
+    places: dict[Place, str] = {}
+    held = json.loads(json.dumps(values))
+    for override in overrides:
+        change = _parsed(override) if isinstance(override, str) else override
+        _apply(held, places, change)
+    return Given(held, source, places)
 
 
 def validated(kind: type[Recipe], given: Given) -> Recipe:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -80,10 +81,13 @@ def signalling(call: Callable[..., Any], number: signal.Signals, count: int) -> 
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Of every file but when and with which command a run was begun."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): re.sub(
+            rb'(?s)<dl id="about">.*?</dl>', b"", path.read_bytes()
+        )
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "about.json"
     }
 
 

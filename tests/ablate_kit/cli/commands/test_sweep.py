@@ -66,10 +66,13 @@ def recipe(tmp_path: Path, hybrid: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Of every file but when and with which command a run was begun."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): re.sub(
+            rb'(?s)<dl id="about">.*?</dl>', b"", path.read_bytes()
+        )
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "about.json"
     }
 
 

@@ -1,0 +1,259 @@
+"""What a detector is made of, found by itself: a tree of parts in the order of the forward pass.
+
+Names tell which tensors belong together, and where attention, feed-forward branches, queries and
+levels are (``anatomy``); one traced forward pass tells in which order they are used, and which are
+not used at all, such as heads that only training needs.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.residual_branches import skips
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.batches import groups
+from ablate_kit.models.detect import inference
+from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
+from ablate_kit.sweeps.execution.trace import NEVER, Trace
+
+Kind = Literal[
+    "model", "group", "layer", "block", "attention", "feed-forward", "queries", "level", "module"
+]
+_WRAPS = 0.95  # share of a model's elements that makes a module a mere shell around its parts
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of the checkpoint, and what it is made of.
+
+    Attributes:
+        name: of the module, as the checkpoint has it; "" of the whole model.
+        kind: what it is; a layer holds attention, a block does not.
+        tensors: floating ones under it.
+        begins: when the forward pass first uses one of them; ``NEVER`` where nothing tells.
+        elements: of the tensors.
+        heads: of an attention, how many; 0 where that cannot be told or they cannot be cut.
+        children: in the order of the forward pass.
+    """
+
+    name: str
+    kind: Kind
+    tensors: tuple[str, ...]
+    begins: float
+    elements: int
+    heads: int = 0
+    children: tuple["Part", ...] = ()
+
+    def walk(self) -> Iterator["Part"]:
+        """This part and all within it, each before its own parts."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def branches(self) -> list["Part"]:
+        """The residual branches of transformer layers within it."""
+        return [one for one in self.walk() if one.kind in ("attention", "feed-forward")]
+
+    @property
+    def number(self) -> bool:
+        """Whether it is one of a list."""
+        return self.name.rpartition(".")[2].isdecimal()
+
+
+def traced(adapter: Adapter, prepared: Prepared) -> tuple[Replay, Trace] | None:
+    """One forward pass, watched; None where a model's calls cannot be seen."""
+    (group,) = groups([prepared])
+    weights = next(adapter.module.parameters(), None)
+    placed = group if weights is None else group.on(weights.device)
+    replay = Replay(adapter.module)
+    try:
+        with inference(adapter.module), replay:
+            _, trace = replay.trace(lambda: adapter.forward(placed.inputs))
+    except CannotTraceError:
+        return None
+    return replay, trace
+
+
+def first_uses(adapter: Adapter, replay: Replay, trace: Trace) -> dict[str, float]:
+    """When each tensor of the checkpoint is first used in a pass; ``NEVER``: it is not."""
+    state = adapter.module.state_dict(keep_vars=True)
+    return {
+        name: min(
+            (
+                trace.first_use.get(replay.identities.tensor(one, state[one]), NEVER)
+                for one in live
+                if one in state
+            ),
+            default=NEVER,
+        )
+        for name, live in adapter.live_names().items()
+    }
+
+
+@dataclass
+class _Node:
+    name: str
+    children: dict[str, "_Node"] = field(default_factory=dict)
+    tensors: list[str] = field(default_factory=list)  # all under it
+    own: bool = False  # whether it has tensors itself
+
+
+def structure(source: KindContext, uses: Mapping[str, float] | None = None) -> Part:
+    """The parts of a checkpoint's model.
+
+    Args:
+        uses: as ``first_uses``; without it, all tensors count as used, in the order of the file.
+    """
+    tensors = source.checkpoint.tensors
+    floating = [name for name in tensors if tensors[name].is_floating]
+    order: dict[str, float] = {name: i for i, name in enumerate(floating)}
+    if uses:
+        order = {name: uses.get(name, NEVER) for name in floating}
+    root = _Node("")
+    for name in source.checkpoint.distinct([one for one in floating if order[one] < NEVER]):
+        node = root
+        node.tensors.append(name)
+        for level in name.split(".")[:-1]:
+            full = f"{node.name}.{level}" if node.name else level
+            node = node.children.setdefault(level, _Node(full))
+            node.tensors.append(name)
+        node.own = True
+    found = _Finder(source, order).part(root)
+    return replace(_unwrapped(found), name="", kind="model")
+
+
+class _Finder:
+    def __init__(self, source: KindContext, order: Mapping[str, float]) -> None:
+        self._source = source
+        self._tensors = source.checkpoint.tensors
+        self._order = order
+        self._anatomy = source.anatomy
+        known: list[Attention] = []
+        with suppress(UserError):  # which says that there is none
+            known = source.attentions("**", None)
+        prefixes = [one.prefix for one in known]
+        self._attentions = {one.prefix: one for one in known if prefixes.count(one.prefix) == 1}
+
+    def part(self, node: _Node) -> Part:
+        first, names = node, [node.name]
+        while len(node.children) == 1 and not node.own and node.name not in self._attentions:
+            (node,) = node.children.values()
+            names.append(node.name)
+        attention = self._attentions.get(node.name)
+        if attention:
+            return self._made(node, "attention", node.name, heads=self._heads(attention))
+        if names[-1].rpartition(".")[2] in self._anatomy.feed_forwards:
+            return self._made(node, "feed-forward", node.name)
+        children = [self.part(child) for child in node.children.values()]
+        children = self._with_feed_forward(node, children)
+        kind = self._kind(first, children)
+        return self._made(node, kind, first.name, children=self._worth(children))
+
+    def _made(
+        self, node: _Node, kind: Kind, name: str, heads: int = 0, children: tuple[Part, ...] = ()
+    ) -> Part:
+        return self._of(name, kind, node.tensors, heads, children)
+
+    def _of(
+        self,
+        name: str,
+        kind: Kind,
+        tensors: list[str],
+        heads: int = 0,
+        children: tuple[Part, ...] = (),
+    ) -> Part:
+        begins = min((self._order[one] for one in tensors), default=NEVER)
+        elements = sum(math.prod(self._tensors[one].shape) for one in tensors)
+        return Part(name, kind, tuple(tensors), begins, elements, heads, children)
+
+    def _heads(self, attention: Attention) -> int:
+        if attention.heads is None:
+            return 0
+        try:
+            attention.remove([0])
+        except UserError:
+            return 0
+        return attention.heads
+
+    def _kind(self, node: _Node, children: list[Part]) -> Kind:
+        level = node.name.rpartition(".")[2]
+        above = node.name.rpartition(".")[0].rpartition(".")[2]
+        if level.isdecimal() and above in self._anatomy.level_lists:
+            return "level"
+        if any(one.branches() for one in children):
+            return "layer" if level.isdecimal() else "group"
+        if any(self._is_table(name) for name in node.tensors):
+            return "queries"
+        if level.isdecimal():
+            return "block"
+        return "group" if children else "module"
+
+    def _is_table(self, name: str) -> bool:
+        tables = self._anatomy.query_tables
+        return any(name == one or name.endswith(f".{one}") for one in tables)
+
+    def _with_feed_forward(self, node: _Node, children: list[Part]) -> list[Part]:
+        """The same, where a layer's feed-forward branch has no module of its own: its last layer
+        (``fc2``) stands for it, with the one that leads to it."""
+        if not any(one.kind == "attention" for one in children):
+            return children
+        last = next((c for c in children if self._leads_back(c)), None)
+        if last is None:
+            return children
+        width = self._shape(last)
+        pair = [c for c in children if c is not last and self._shape(c)[::-1] == width]
+        tensors = [name for one in (*pair, last) for name in one.tensors]
+        rest = [one for one in children if one is not last and one not in pair]
+        return [*rest, self._of(last.name, "feed-forward", tensors)]
+
+    def _leads_back(self, part: Part) -> bool:
+        level = part.name.rpartition(".")[2]
+        if part.kind != "module" or level not in self._anatomy.last_layers:
+            return False
+        try:
+            return bool(skips([part.name], self._tensors, self._anatomy))
+        except UserError:
+            return False
+
+    def _shape(self, part: Part) -> tuple[int, ...]:
+        weight = f"{part.name}.weight"
+        return self._tensors[weight].shape if weight in part.tensors else ()
+
+    def _worth(self, children: list[Part]) -> tuple[Part, ...]:
+        """Those that are parts by themselves: no norms and scales, and no lone projections of
+        something that is a whole only with them."""
+        kept = [
+            one
+            for one in children
+            if one.children
+            or one.kind not in ("module", "block")
+            or any(len(self._tensors[name].shape) > 1 for name in one.tensors)
+        ]
+        whole = [one for one in kept if one.children or one.kind != "module"]
+        if len(kept) == 1:
+            return kept[0].children
+        return tuple(sorted(kept, key=lambda one: one.begins)) if whole else ()
+
+
+def _unwrapped(root: Part) -> Part:
+    """Without shells such as ``model``, in which nearly everything is."""
+    while True:
+        shell = next(
+            (
+                one
+                for one in root.children
+                if one.elements >= _WRAPS * root.elements and len(one.children) > 1
+                if not one.number
+            ),
+            None,
+        )
+        if shell is None:
+            return root
+        rest = [one for one in root.children if one is not shell]
+        inner = tuple(sorted((*shell.children, *rest), key=lambda one: one.begins))
+        root = replace(root, children=inner)

@@ -1,0 +1,81 @@
+"""What a run is about and how it was begun, for the head of its report: ``about.json``."""
+
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ablate_kit import __version__
+from ablate_kit import text as safe
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.stored_detections import write
+from detector.training.recipes.data_sections import OneSet
+
+FILE = "about.json"
+_PACKAGES = ("torch", "transformers", "mmdet", "numpy")
+
+
+class About(BaseModel):
+    """The head of a report.
+
+    Attributes:
+        date: when the run was begun, in UTC.
+        command: with which it was begun.
+        versions: of the programs at work then.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    model: str
+    data: str
+    date: str
+    command: str
+    versions: dict[str, str]
+
+    @staticmethod
+    def of(recipe: SweepRecipe, command: str) -> "About":
+        found = {"ablate_kit": __version__, "Python": platform.python_version()}
+        for name in _PACKAGES:
+            version = getattr(sys.modules.get(name), "__version__", None)
+            if version:
+                found[name] = str(version)
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        weights = f" ({recipe.model.weights})" if recipe.model.weights else ""
+        model = f"{recipe.model.checkpoint}{weights}"
+        return About(
+            model=model, data=in_words(recipe.data), date=now, command=command, versions=found
+        )
+
+    def keep(self, folder: Path) -> None:
+        """As how the run was begun, unless that is known."""
+        if not (folder / FILE).exists():
+            write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())
+
+
+def about(folder: Path) -> About | None:
+    """None of a run that does not tell, such as one of an earlier version.
+
+    Raises ``UserError`` where the file is no such thing.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return About.model_validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValidationError, ValueError):
+        raise UserError(f"{path} does not describe a run") from None
+
+
+def in_words(data: OneSet) -> str:
+    """A data set as a reader names it."""
+    told = data.model_dump(mode="json", exclude_defaults=True)
+    limit = told.pop("limit", None)
+    named = ", ".join(f"{key} {value}" for key, value in told.items() if key != "kind")
+    kind = {"coco": "COCO", "voc": "PASCAL VOC", "shapes": "built-in shapes", "yolo": "YOLO"}[
+        data.kind
+    ]
+    first = f", the first {limit} images" if limit else ""
+    return f"{kind}{': ' if named else ''}{named}{first}"

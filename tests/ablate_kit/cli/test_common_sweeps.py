@@ -1,0 +1,105 @@
+"""``ablate sweep CHECKPOINT --heads all``: sweeps without a recipe, and the recipe they leave."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate_kit.cli.output import Told, duration, progress
+
+Run = Callable[..., str]
+
+
+def variants(folder: Path) -> list[str]:
+    return list(json.loads((folder / "report" / "results.json").read_text()))
+
+
+def test_heads_and_layers_and_the_recipe_that_repeats_it(
+    run: Run, hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(hybrid.parent)
+    options = ("--shapes", "--limit", "2", "--set", "evaluation.resamples=20")
+    cuts = ("--heads", "encoder.layers.*.self_attn", "--layers", "decoder.layers.*.ffn")
+    out = run("sweep", hybrid.name, *cuts, *options, "-o", tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    assert f"recipe: {recipe}" in out
+    found = variants(tmp_path / "run")
+    assert found[1:5] == [f"encoder.layers.0.self_attn-head{head}" for head in range(4)]
+    assert [one for one in found if "ffn" in one] == [
+        f"decoder.layers.{layers}.ffn" for layers in ("0", "0-1", "0-2")
+    ]
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    head = page.partition('<ul class="numbers">')[0]
+    assert f"<dd>{hybrid.name}</dd>" in head
+    assert "built-in shapes, the first 2 images" in head
+    assert "ablate sweep small.safetensors --heads" in head
+    assert "torch" in head
+    assert "Nothing can be said: the unmodified model finds next to nothing" in head
+    monkeypatch.chdir(tmp_path)
+    again = run("sweep", recipe, "-o", "again")
+    assert "recipe:" not in again
+    assert variants(tmp_path / "again") == found
+    assert (tmp_path / "again" / "recipe.yaml").read_text() == recipe.read_text()
+    numbers = [tmp_path / name / "report" / "results.json" for name in ("run", "again")]
+    assert numbers[0].read_bytes() == numbers[1].read_bytes()
+
+
+def test_all_modules_are_those_that_run_in_evaluation(
+    run: Run, hybrid: Path, tmp_path: Path
+) -> None:
+    out = run("sweep", hybrid, "--modules", "all", "--shapes", "--limit", "1", "--dry-run")
+    names = {line.split()[0] for line in out.splitlines() if line}
+    assert names >= {"backbone", "backbone.csi", "neck", "neck.inputs.0", "encoder", "queries",
+                     "decoder", "decoder.layers.1", "decoder.layers.1.ffn"}  # fmt: skip
+    assert not any("dense_heads" in one or "norm" in one for one in names)  # the first only train
+
+
+def test_all_heads_and_layers_of_two_families(
+    run: Run, hybrid: Path, folders: Callable[[str], Path]
+) -> None:
+    options = ("--heads", "all", "--layers", "all", "--shapes", "--limit", "1", "--dry-run")
+    out = run("sweep", hybrid, *options)
+    names = {line.split()[0] for line in out.splitlines() if line}
+    assert {one.partition("-head")[0] for one in names if "-head" in one} >= {
+        f"decoder.layers.{n}.{part}" for n in range(3) for part in ("self_attn", "cross_attn")
+    } | {"encoder.layers.0.self_attn"}
+    assert names >= {"decoder.layers.0-2.cross_attn", "decoder.layers.0-1.ffn"}
+    out = run("sweep", folders("detr"), *options)
+    names = {line.split()[0] for line in out.splitlines() if line}
+    assert names >= {"model.encoder.layers.1.self_attn-head3", "model.decoder.layers.0-1.fc2",
+                     "model.decoder.layers.1.encoder_attn-head0"}  # fmt: skip
+
+
+def test_what_does_not_go_together_is_refused(
+    refuse: Run, hybrid: Path, tmp_path: Path, folders: Callable[[str], Path]
+) -> None:
+    recipe = tmp_path / "some.yaml"
+    recipe.write_text(yaml.safe_dump({"model": {"checkpoint": "x"}}))
+    assert "is a recipe, which says itself" in refuse("sweep", recipe, "--heads", "all", "--shapes")
+    assert "what of this checkpoint" in refuse("sweep", hybrid, "--shapes")
+    assert "what of this checkpoint" in refuse("sweep", folders("detr"))
+    assert "to change a recipe, give --set" in refuse("sweep", recipe, "--limit", "3")
+    assert "give one data set" in refuse("sweep", hybrid, "--heads", "all")
+    layers = refuse("sweep", hybrid, "--layers", "decoder.layers.0.ffn", "--shapes")
+    assert "decoder.layers.*.self_attn" in layers
+    assert 'unknown key "evaluation.bach_size"; did you mean "batch_size"' in refuse(
+        "sweep", hybrid, "--heads", "all", "--shapes", "--set", "evaluation.bach_size=2"
+    )
+    assert not (Path("runs") / hybrid.stem).exists()
+
+
+def test_a_log_gets_a_line_every_so_often(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("ablate_kit.cli.output.monotonic", lambda: now[0])
+    with progress() as display:
+        told = Told(display, range(10))
+        told.begin(1000)
+        for count in (100, 200, 200):
+            now[0] += 20
+            told.advance("one", count)
+    assert capsys.readouterr().err == "3 of 10 batches, 30%; 1:33 left\n"
+    assert [duration(x) for x in (3.4, 62, 3723)] == ["3 s", "1:02", "1:02:03"]
