@@ -12,11 +12,10 @@ from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import OUTCOMES
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
 from ablate_kit.reports.answer import answer
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table, number
-from ablate_kit.reports.tables import NEXT_TO_NOTHING
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
 
