@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -250,15 +250,17 @@ def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) ->
     batch, channels, height, width = scores.shape
     classes = channels - 4
     target = scores.new_zeros((batch, classes, height, width))
-    reach = range(-DENSE_RADIUS, DENSE_RADIUS + 1)
-    for i, (label, box) in enumerate(zip(labels, boxes, strict=True)):
-        column = (box[:, 0] * width).long().clamp(0, width - 1)
-        row = (box[:, 1] * height).long().clamp(0, height - 1)
-        for dy, dx in product(reach, reach):
-            # A cell beyond the border becomes the one at it, which is within reach itself: no
-            # cells have to be counted, for which a GPU would be waited for.
-            y, x = (row + dy).clamp(0, height - 1), (column + dx).clamp(0, width - 1)
-            target[i, label, y, x] = 1.0
+    counts = [len(label) for label in labels]
+    images = torch.from_numpy(np.repeat(np.arange(batch), counts))
+    image = uploaded(images, torch.long, scores.device)
+    label, box = torch.cat(list(labels)), torch.cat(list(boxes))
+    near = torch.arange(-DENSE_RADIUS, DENSE_RADIUS + 1, device=scores.device)
+    # A cell beyond the border becomes the one at it, which is within reach itself: no cells have
+    # to be counted, for which a GPU would be waited for.
+    column = (box[:, 0] * width).long().clamp(0, width - 1)[:, None, None] + near
+    row = (box[:, 1] * height).long().clamp(0, height - 1)[:, None, None] + near[:, None]
+    x, y = column.clamp(0, width - 1), row.clamp(0, height - 1)
+    target[image[:, None, None], label[:, None, None], y, x] = 1.0
     return sigmoid_focal(scores[:, :classes], target).mean()
 
 

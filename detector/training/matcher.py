@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -39,13 +40,19 @@ def match(
     # The one transfer of a batch: the assignment itself runs on the CPU. Predictions that are no
     # numbers are matched somehow: the loss they give is no number either, and says so.
     on_cpu = costs.float().nan_to_num(UNUSABLE).cpu()
-    return [
-        [
-            _assigned(matrix[i], logits[0].device)
-            for i, matrix in enumerate(layer.split(counts, dim=-1))
-        ]
+    assigned = [
+        np.stack(linear_sum_assignment(matrix[i].numpy()))
         for layer in on_cpu
+        for i, matrix in enumerate(layer.split(counts, dim=-1))
     ]
+    found = torch.from_numpy(np.concatenate(assigned, axis=1))
+    pairs = uploaded(found, torch.long, logits[0].device)
+    matches = [
+        (queries, objects)
+        for queries, objects in pairs.split([part.shape[1] for part in assigned], dim=1)
+    ]
+    images = len(counts)
+    return [matches[i * images : (i + 1) * images] for i in range(len(logits))]
 
 
 def _cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -54,8 +61,3 @@ def _cost(logits: Tensor, boxes: Tensor, labels: Tensor, targets: Tensor) -> Ten
     distance = torch.cdist(boxes, targets.to(boxes.dtype), p=1)
     overlap = giou(to_corners(boxes)[:, :, None], to_corners(targets)[None, None])
     return BOX_COST * distance - CLASS_COST * scores - GIOU_COST * overlap
-
-
-def _assigned(cost: Tensor, device: torch.device) -> Match:
-    rows, columns = linear_sum_assignment(cost.numpy())
-    return uploaded(rows, torch.long, device), uploaded(columns, torch.long, device)
