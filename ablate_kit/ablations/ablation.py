@@ -176,7 +176,7 @@ Intervention = Removed | Resampled
 
 @dataclass(frozen=True)
 class Ablation:
-    """A named set of edits. ``kind`` says by what rule it was made; ``name`` tells it apart.
+    """A named set of edits. ``kind`` says of what kind it is; ``name`` tells it apart.
 
     Edits apply in order; where two touch one element, the later one counts. ``live`` is what only
     a running model can undergo; no file can hold it. ``factors`` are its coordinates, by which
@@ -190,7 +190,7 @@ class Ablation:
     factors: Factors = field(default_factory=dict, hash=False)
 
     def __or__(self, other: "Ablation") -> "Ablation":
-        """Both at once; see ``join``."""
+        """Both at once; see ``union``."""
         from ablate_kit.ablations.union import joined  # which builds on this file
 
         return joined(self, other)

@@ -74,10 +74,10 @@ class Model:
             >>> [cut.name for cut in cuts]
             ['backbone.csi']
         """
-        rule = parse_kind({"kind": kind, **settings})
-        if isinstance(rule, HeadsGreedy):
+        chosen = parse_kind({"kind": kind, **settings})
+        if isinstance(chosen, HeadsGreedy):
             raise UserError("heads-greedy decides from numbers what comes next: sweep a recipe")
-        return self._made(rule, images)
+        return self._made(chosen, images)
 
     def heads(self, pattern: str, *, num_heads: int | None = None) -> list[Ablation]:
         """Each attention head of the modules that a pattern names, removed alone.
@@ -149,12 +149,12 @@ class Model:
             write_variants(checkpoint, targets)
         return list(targets)
 
-    def _made(self, rule: Kind, images: "Images | None") -> list[Ablation]:
+    def _made(self, kind: Kind, images: "Images | None") -> list[Ablation]:
         with open_checkpoint(self.path, self.weights) as checkpoint:
             opened = None if images is None else Reference(self.adapter, images.dataset)
             reference = None if opened is None else lambda: opened
             anatomy = anatomy_of(checkpoint, self.framework)
-            return rule.make(KindContext(checkpoint, reference, lambda: self.adapter, anatomy))
+            return kind.make(KindContext(checkpoint, reference, lambda: self.adapter, anatomy))
 
 
 def load(

@@ -149,7 +149,7 @@ class OpenSweep:
         )
         self.ablations = self.recipe.make(self._source)  # mistakes show before a model is made
         if self.recipe.reference and not looked:
-            raise UserError("reference is set, and no rule takes a mean over its images")
+            raise UserError("reference is set, and no line takes a mean over its images")
         looked.clear()  # the memory that a model took on a GPU is the workers'
         adapter = self.adapter
         self.dataset = self.recipe.data.dataset()
@@ -183,7 +183,7 @@ class OpenSweep:
         variants = [Variant.of(one) for one in self.ablations]
         with VariantExecutor(self.adapter, memory=memory) as passes:
             made = passes.look([self.adapter.prepare(self.dataset.image(0))], variants)
-        searches = [rule.size(self._source) for rule in self.recipe.searches]
+        searches = [line.size(self._source) for line in self.recipe.searches]
         if made is None or passes.trace is None:
             return Cost([], 1.0, 1, passes.notes, searches)
         found = shares(passes.trace, made)
@@ -268,23 +268,23 @@ class OpenSweep:
 
     def _rounds(self, searches: list[Search], removed: list[Ablation]) -> Evaluating:
         """The ablations of the recipe, each round of each search, and what the searches removed."""
-        begun = [(rule, rule.rounds(self._source)) for rule in self.recipe.searches]
+        begun = [(line, line.rounds(self._source)) for line in self.recipe.searches]
         yield [UNMODIFIED, *map(Variant.of, self.ablations)]
-        for rule, rounds in begun:
+        for line, rounds in begun:
             tried = next(rounds)
             while True:
                 numbers = yield [Variant.of(one) for one in tried]
-                values = {one.digest: numbers[one.digest].overall.get(rule.metric) for one in tried}
+                values = {one.digest: numbers[one.digest].overall.get(line.metric) for one in tried}
                 try:
                     tried = rounds.send(values)
                 except StopIteration as end:
-                    searches.append((rule, list(end.value)))
+                    searches.append((line, list(end.value)))
                     break
         if searches:
             shapes = {name: info.shape for name, info in self.checkpoint.tensors.items()}
-            for rule, steps in searches:
+            for line, steps in searches:
                 for step in steps:
-                    controls = random_controls(step.ablation, shapes, rule.null_cuts)
+                    controls = random_controls(step.ablation, shapes, line.null_cuts)
                     removed += [step.ablation, *controls]
             yield [Variant.of(one) for one in removed]
 

@@ -77,13 +77,13 @@ class SweepRecipe(Section):
 
     @property
     def searches(self) -> list[HeadsGreedy]:
-        """The rules whose ablations depend on the numbers of others."""
-        return [rule for rule in self.ablations if isinstance(rule, HeadsGreedy)]
+        """The lines whose ablations depend on the numbers of others."""
+        return [line for line in self.ablations if isinstance(line, HeadsGreedy)]
 
     def make(self, source: KindContext) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ.
 
-        One that two rules make has the factors of both.
+        One that two lines make has the factors of both.
         """
         found: dict[str, Ablation] = {}
         for ablation in self._all(source):
@@ -100,42 +100,42 @@ class SweepRecipe(Section):
     def _all(self, source: KindContext) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
         known: dict[str, Ablation] = {}
-        for rule, made in self._counted(source):
-            for ablation in rule.make(source) if made is None else made:
+        for line, made in self._counted(source):
+            for ablation in line.make(source) if made is None else made:
                 known.setdefault(ablation.name, ablation)
                 yield ablation
-                yield from random_controls(ablation, shapes, rule.null_cuts)
-        for rule in self.ablations:
-            if isinstance(rule, Together):
-                joint = rule.join(known)
+                yield from random_controls(ablation, shapes, line.null_cuts)
+        for line in self.ablations:
+            if isinstance(line, Together):
+                joint = line.join(known)
                 known.setdefault(joint.name, joint)  # which a later line may join
                 yield joint
-                yield from random_controls(joint, shapes, rule.null_cuts)
+                yield from random_controls(joint, shapes, line.null_cuts)
 
     def _counted(self, source: KindContext) -> list[tuple[Kind, list[Ablation] | None]]:
-        """Each rule with what it makes; of one that repeats that, a repeat was counted.
+        """Each line with what it makes; of one that repeats that, a repeat was counted.
 
         A few digits of a recipe stand for more ablations than any memory holds.
         """
         found: list[tuple[Kind, list[Ablation] | None]] = []
         total = 0
-        for number, rule in enumerate(self.ablations):
-            repeats = getattr(rule, "repeats", 1)
-            own = repeats * (1 + rule.null_cuts)
-            once = replace(rule, repeats=1) if repeats > 1 else rule  # type: ignore[call-arg]
+        for number, line in enumerate(self.ablations):
+            repeats = getattr(line, "repeats", 1)
+            own = repeats * (1 + line.null_cuts)
+            once = replace(line, repeats=1) if repeats > 1 else line  # type: ignore[call-arg]
             made = once.make(source)
             total += len(made) * own
-            if isinstance(rule, HeadsGreedy):
-                steps, tries = rule.size(source)
+            if isinstance(line, HeadsGreedy):
+                steps, tries = line.size(source)
                 total += tries + steps * own
             self._check(number, total)
-            found.append((rule, made if once is rule else None))
+            found.append((line, made if once is line else None))
         return found
 
     def _check(self, number: int, total: int) -> None:
         if total > self.max_variants:
             raise UserError(
-                f"ablations.{number}: with this rule the recipe makes {total:,} variants, more "
+                f"ablations.{number}: with this line the recipe makes {total:,} variants, more "
                 f"than max_variants, {self.max_variants:,}; --set max_variants={total} allows them"
             )
 

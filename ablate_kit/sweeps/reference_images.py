@@ -16,7 +16,7 @@ IMAGES = 32  # that means are taken over, unless told otherwise
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """The unmodified detector on a data set; as ``ablations.rule.Reference``."""
+    """The unmodified detector on a data set; as ``kinds.kind.Reference``."""
 
     adapter: Adapter
     dataset: Dataset

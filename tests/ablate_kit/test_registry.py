@@ -68,7 +68,7 @@ def test_everything_that_is_provided_is_there() -> None:
     for one in known:
         assert len(dict(one)) == len(one)  # each can be imported
     assert list(PROTOCOLS) == ["voc", "thesis"]
-    assert list(KINDS)[-5:] == ["noise", "dissect-units", "dissect-heads", "dissect-component",
+    assert list(KINDS)[-5:] == ["joined", "dissect-units", "dissect-heads", "dissect-component",
                                 "dissect-progressive"]  # fmt: skip
     assert all(kind.__dataclass_fields__["kind"].default == name for name, kind in KINDS.items())
     assert all(region.by == name for name, region in REGIONS.items())

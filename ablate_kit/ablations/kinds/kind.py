@@ -1,7 +1,7 @@
 """What a line of a recipe must offer: ablations of a checkpoint.
 
-A rule is a frozen dataclass in the file of its kind of ablation, registered in ``rules``. Its
-fields are the keys that a recipe may set; ``kind`` tells rules apart.
+A kind is a frozen dataclass in a file of its own, registered in ``kind_registry``. Its fields are
+the keys that a recipe may set; ``kind`` is the name that a recipe gives.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ Patterns = Annotated[list[str], MinLen(1)]
 
 
 class Reference(Protocol):
-    """A checkpoint's model that runs on images, for rules that look at what it computes."""
+    """A checkpoint's model that runs on images, for kinds that look at what it computes."""
 
     @property
     def module(self) -> "nn.Module": ...

@@ -45,6 +45,6 @@ BUILT_IN_KINDS: tuple[type[Kind], ...] = (
 )
 
 KINDS: Registry[type[Kind]] = Registry(
-    "kinds", {str(rule.__dataclass_fields__["kind"].default): rule for rule in BUILT_IN_KINDS}
+    "kinds", {str(kind.__dataclass_fields__["kind"].default): kind for kind in BUILT_IN_KINDS}
 )
 """By what a recipe calls them."""

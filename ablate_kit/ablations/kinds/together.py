@@ -14,7 +14,7 @@ from ablate_kit.errors import UserError, did_you_mean
 
 @dataclass(frozen=True, kw_only=True)
 class Together(Kind):
-    """Ablations of the recipe's other lines, by name, as one (see ``join``)."""
+    """Ablations of the recipe's other lines, by name, as one (see ``union``)."""
 
     kind: Literal["joined"] = "joined"
     members: Annotated[list[str], MinLen(1)]

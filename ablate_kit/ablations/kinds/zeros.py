@@ -1,4 +1,4 @@
-"""Whole tensors that become zero; apart from the rule, so that ``ablate component`` starts fast."""
+"""Whole tensors that become zero. It imports little, so that ``ablate component`` starts fast."""
 
 from collections.abc import Iterable
 

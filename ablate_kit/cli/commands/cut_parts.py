@@ -42,13 +42,13 @@ def queries(
 
     if (chosen is not None) == each:
         raise UserError("give one of --queries and --each")
-    rule = Queries(
+    kind = Queries(
         pattern=pattern,
         queries=spans_of(chosen, "--queries"),
         together=chosen is not None,
         how="zero",
     )
-    _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
+    _write_kind(kind, checkpoint, output, weights, as_json, dry_run)
 
 
 def levels(
@@ -65,8 +65,8 @@ def levels(
     """Let a level of the feature pyramid bring in nothing, one by one."""
     from ablate_kit.ablations.kinds.feature_levels import Levels
 
-    rule = Levels(base=base, levels=spans_of(chosen, "--levels"))
-    _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
+    kind = Levels(base=base, levels=spans_of(chosen, "--levels"))
+    _write_kind(kind, checkpoint, output, weights, as_json, dry_run)
 
 
 def points(
@@ -100,9 +100,9 @@ def points(
         raise UserError("give one of --points and --levels")
     if together and of_levels is None:
         raise UserError("--together goes with --levels")
-    rule: Kind
+    kind: Kind
     if of_levels is None:
-        rule = Points(
+        kind = Points(
             pattern=pattern,
             num_heads=num_heads,
             num_levels=num_levels,
@@ -110,7 +110,7 @@ def points(
             share=share.value,
         )
     else:
-        rule = PointLevels(
+        kind = PointLevels(
             pattern=pattern,
             num_heads=num_heads,
             num_levels=num_levels,
@@ -118,7 +118,7 @@ def points(
             together=together,
             share=share.value,
         )
-    _write_rule(rule, checkpoint, output, weights, as_json, dry_run)
+    _write_kind(kind, checkpoint, output, weights, as_json, dry_run)
 
 
 def skip(
@@ -132,11 +132,11 @@ def skip(
     """Let residual branches add nothing: the layer hands on what came in."""
     from ablate_kit.ablations.kinds.residual_branches import Skip
 
-    _write_rule(Skip(patterns=patterns), checkpoint, output, weights, as_json, dry_run)
+    _write_kind(Skip(patterns=patterns), checkpoint, output, weights, as_json, dry_run)
 
 
-def _write_rule(
-    rule: "Kind", checkpoint: Path, output: Path, weights: str | None, as_json: bool, dry_run: bool
+def _write_kind(
+    kind: "Kind", checkpoint: Path, output: Path, weights: str | None, as_json: bool, dry_run: bool
 ) -> None:
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.checkpoints import open_checkpoint
@@ -144,7 +144,7 @@ def _write_rule(
 
     with open_checkpoint(checkpoint, weights) as opened:
         source = KindContext(opened, anatomy=anatomy_of(opened))
-        write_all(opened, rule.make(source), output, as_json, dry_run)
+        write_all(opened, kind.make(source), output, as_json, dry_run)
 
 
 def spans_of(text: str | None, what: str) -> list[int] | None:

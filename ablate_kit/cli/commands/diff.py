@@ -43,8 +43,7 @@ def diff(
 ) -> None:
     """Compare two checkpoints. Exit code 1 if they differ, 0 if not."""
     from ablate_kit.ablations.name_patterns import Pattern
-    from ablate_kit.checkpoints import compare as rule
-    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints import compare, open_checkpoint
     from ablate_kit.reports.checkpoint_diff import as_json, text
 
     wanted = Pattern(pattern)
@@ -57,10 +56,10 @@ def diff(
                 {name: one.tensors[name] for name in some}
                 for one, some in zip((a, b), names, strict=True)
             ]
-            found = rule.by_headers(*chosen)
+            found = compare.by_headers(*chosen)
         else:
-            compare = rule.by_digests if by is By.DIGESTS else rule.by_values
-            found = compare(a, b, *names)
+            by_content = compare.by_digests if by is By.DIGESTS else compare.by_values
+            found = by_content(a, b, *names)
         if json_output:
             print_json(as_json(found))
         else:

@@ -78,9 +78,9 @@ def mean(
         yolo_root=yolo_root,
     )
     dataset = open_dataset(given)
-    rule: Kind
+    kind: Kind
     if channels is None:
-        rule = HeadsMean(
+        kind = HeadsMean(
             pattern=pattern,
             num_heads=num_heads,
             heads=spans_of(heads, "--heads"),
@@ -88,7 +88,7 @@ def mean(
         )
     else:
         chosen = spans_of(channels, "--channels")
-        rule = Channels(
+        kind = Channels(
             patterns=[pattern],
             channels=chosen,
             together=True,
@@ -102,4 +102,4 @@ def mean(
             return ReferenceImages(adapter, dataset)
 
         source = KindContext(opened, reference, anatomy=anatomy_of(opened, model))
-        write_all(opened, rule.make(source), output, as_json, dry_run)
+        write_all(opened, kind.make(source), output, as_json, dry_run)

@@ -201,9 +201,9 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:
-    for rule, steps in searches:
-        say(f"greedy removal of heads of {rule.pattern}, each time the one without which "
-            f"{rule.metric} stays highest:")  # fmt: skip
+    for line, steps in searches:
+        say(f"greedy removal of heads of {line.pattern}, each time the one without which "
+            f"{line.metric} stays highest:")  # fmt: skip
         for number, step in enumerate(steps, start=1):
             value = "-" if step.value is None else f"{step.value:.4f}"
             say(f"  {number:3}  {step.module} head {step.head}  {value}")

@@ -290,7 +290,7 @@ def test_a_greedy_search_tries_every_head_that_is_left(
         ({"kind": "heads-retained", "pattern": "decoder.layers.0.self_attn", "seed": 7}, {},
          "seed go with keep"),
         ({"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
-         {"reference": {"kind": "shapes", "limit": 2}}, "no rule takes a mean"),
+         {"reference": {"kind": "shapes", "limit": 2}}, "no line takes a mean"),
     ],
 )  # fmt: skip
 def test_keys_of_a_recipe_that_would_do_nothing_are_refused(
