@@ -14,7 +14,7 @@ what                  for
 load, Model           a checkpoint, opened as a detector; makes ablations and copies
 open_checkpoint       a checkpoint as data: names, shapes, bytes; no model is built
 coco, voc, yolo       annotated images
-shapes                the built-in ones
+images, shapes        photographs without labels; the built-in images
 sweep, SweepResult    many ablations in one pass over the data, with intervals
 evaluate              one detector
 score                 files of detections, without a model
@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
-    from ablate_kit.api.images import coco, shapes, voc, yolo
+    from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
@@ -56,6 +56,7 @@ _HOMES = {
     "coco": "api.images",
     "diff": "api.evaluation",
     "evaluate": "api.evaluation",
+    "images": "api.images",
     "load": "api.model",
     "open_checkpoint": "checkpoints",
     "run_recipe": "api.evaluation",
@@ -77,6 +78,7 @@ __all__ = [
     "coco",
     "diff",
     "evaluate",
+    "images",
     "load",
     "open_checkpoint",
     "run_recipe",

@@ -19,6 +19,7 @@ from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.detection_files import AnnotatedImages, read_dump
 from ablate_kit.metrics.detection_files.annotated_images import stems
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
+from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
@@ -26,6 +27,7 @@ from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.classes import unmatched_classes
+from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.backends.worker import RunOptions
@@ -36,7 +38,7 @@ from ablate_kit.sweeps.recipe import ModelSection, SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.variant import Variant
-from detector.data.dataset import check_scorable, notes_on
+from detector.data.dataset import check_scorable, is_labelled, notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,14 +66,17 @@ class SweepResult:
     def table(self) -> "pd.DataFrame":
         """A row for each variant, by name: ``kind``, and of each metric its value, its change
         against the unmodified model and the ends of the change's interval (``AP``, ``AP_change``,
-        ``AP_low``, ``AP_high`` ...) and its adjusted p value. Shares of 1; NaN where undefined."""
+        ``AP_low``, ``AP_high`` ...) and its adjusted p value. Shares of 1; NaN where undefined.
+        On images without labels all are against the unmodified model's own boxes, and
+        ``matched_iou``, ``class_flips``, ``lost_boxes`` and ``new_boxes`` come on top."""
         import pandas as pd
 
         rows = []
         for i, one in enumerate(self.results):
             row: dict[str, object] = {"kind": one.kind}
             changed = self.changes[i - 1] if self.changes and i else {}
-            for key in KEYS:
+            fidelity = [m.key for m in MEASURES if m.key in one.evaluation.overall]
+            for key in (*KEYS, *fidelity):
                 row[key] = one.evaluation.overall[key]
                 if changed:
                     values = changed[key].to_dict()
@@ -143,9 +148,10 @@ def sweep(
     variants = [Variant.of(one) for one in cuts]
     options = RunOptions(replay=replay)
     statistics = Statistics(resamples, seed, margin)
-    check_scorable(data.dataset)
+    dataset = looked_at_for(data.dataset, model.classes)
+    check_scorable(dataset)
     check_batches(cuts, len(data), batch_size)
-    notes = [*notes_on(data.dataset), *unmatched_classes(model.classes, data.classes)]
+    notes = [*notes_on(dataset), *unmatched_classes(model.classes, dataset.classes)]
     with ExitStack() as stack:
         store = None
         folder = None if output is None else Path(output)
@@ -156,10 +162,10 @@ def sweep(
                 score_threshold=score_threshold,
                 max_detections=max_detections,
             )
-            store = _ledger(folder, model, data, settings)
+            store = _ledger(folder, model, replace(data, dataset=dataset), settings)
         done = evaluate_variants(
             model.adapter,
-            data.dataset,
+            dataset,
             variants,
             store=store,
             fixed_threshold=score_threshold,
@@ -190,6 +196,11 @@ def evaluate(
         >>> 0 <= result.evaluation.overall["AP"] <= 1
         True
     """
+    if not is_labelled(data.dataset):
+        raise UserError(
+            "images without labels tell nothing of one model alone; ak.sweep holds ablations of it "
+            "against it"
+        )
     found = sweep(
         model, data, [], batch_size=batch_size, score_threshold=score_threshold, resamples=0
     )

@@ -7,6 +7,7 @@ from typing import Any
 from detector.data.dataset import Dataset
 from detector.training.recipes.data_sections import (
     CocoImages,
+    FolderImages,
     OneSet,
     ShapesImages,
     VocImages,
@@ -138,6 +139,26 @@ def yolo(
         exif=exif,
         **({} if root is None else {"root": fspath(root)}),
     )
+
+
+def images(folder: Path, *, limit: int | None = None, exif: str = "ignore") -> Images:
+    """Images without labels: what the unmodified model finds in them stands for their objects.
+
+    Every number then tells how far a variant is from the unmodified model, which is 1 throughout,
+    and none which of the two is right.
+
+    Args:
+        folder: of the images; all below it count.
+        limit, exif: as of ``coco``.
+
+    Raises:
+        UserError: there are none.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> ak.images("photographs", limit=200)  # doctest: +SKIP
+    """
+    return _images(FolderImages, images=fspath(folder), limit=limit, exif=exif)
 
 
 def shapes(limit: int | None = None) -> Images:

@@ -57,6 +57,7 @@ def images_given(
     """The data set that a command's options name, or its first ``count`` images."""
     from detector.training.recipes.data_sections import (
         CocoImages,
+        FolderImages,
         ShapesImages,
         VocImages,
         YoloImages,
@@ -64,10 +65,10 @@ def images_given(
 
     if sum((bool(annotations or images), bool(voc), bool(yolo), shapes)) != 1:
         raise UserError(
-            "give one data set: --annotations with --images, --voc with --split, --yolo, or "
-            "--shapes"
+            "give one data set: --annotations with --images, --voc with --split, --yolo, --shapes, "
+            "or --images alone"
         )
-    if (annotations is None) != (images is None):
+    if annotations and not images:
         raise UserError("--annotations and --images go together")
     if split and not (voc or yolo):
         raise UserError("--split goes with --voc or --yolo")
@@ -78,6 +79,8 @@ def images_given(
         raise UserError(f"{option} has no effect on --shapes; it goes with COCO and VOC data")
     if yolo and difficult:
         raise UserError("--difficult has no effect on --yolo, whose labels mark no object so")
+    if images and difficult and not annotations:
+        raise UserError("--difficult has no effect on --images alone, where nothing is annotated")
     if voc_classes and not voc:
         raise UserError("--voc-classes goes with --voc")
     if yolo_root and not yolo:
@@ -88,6 +91,8 @@ def images_given(
         return CocoImages.model_construct(
             annotations=str(annotations), images=str(images), limit=count, **treated
         )
+    if images:
+        return FolderImages.model_construct(images=str(images), limit=count, exif=treated["exif"])
     if voc:
         names = str(voc_classes) if voc_classes else None
         return VocImages.model_construct(

@@ -56,6 +56,8 @@ class GroundTruth:
         clusters: (images,) which cluster each image is of, such as the video that it is a frame of:
             images of one cluster tell of each other, and clusters are what is drawn for intervals.
             None: every image tells for itself.
+        own_score: of images that nobody labelled, whose objects are the boxes that the unmodified
+            model finds: the score from which they are taken. None: they are annotated.
 
     Raises:
         UserError: a column of the wrong length or type, an index out of range, a value that is not
@@ -76,6 +78,7 @@ class GroundTruth:
     sizes: Floats | None = None
     max_detections: int = MAX_DETECTIONS
     clusters: Ints | None = None
+    own_score: float | None = None
 
     def __post_init__(self) -> None:
         where, images, n = "ground truth", len(self.image_ids), len(self.image)
@@ -154,6 +157,7 @@ class GroundTruth:
             classes=tuple(str(name) for name in values(categories, "name", "categories")),
             category_ids=tuple(category_ids.tolist()),
             sizes=xywh[order, 2:],
+            own_score=_own_score(dataset),
         )
 
     def to_coco(self) -> dict[str, Any]:
@@ -171,7 +175,9 @@ class GroundTruth:
             "width": self.widths.tolist(),
             "height": self.heights.tolist(),
         }
+        own = {} if self.own_score is None else {"own_score": self.own_score}
         return {
+            **own,
             "images": _rows(images),
             "annotations": _rows(annotations),
             "categories": _rows({"id": self.category_ids, "name": self.classes}),
@@ -277,6 +283,15 @@ class Detections:
             "score": self.scores.tolist(),
         }
         return _rows(columns)
+
+
+def _own_score(dataset: Mapping[str, Any]) -> float | None:
+    found = dataset.get("own_score")
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+        raise UserError(f"own_score is {found!r:.60}; expected a score from 0 to 1")
+    return float(found)
 
 
 def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.calibration import Calibration, cross_fitted
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.f1 import f1_at, f1_matched_pairs
+from ablate_kit.metrics.fidelity import fidelity
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
@@ -78,6 +79,11 @@ class Evaluation:
     olrp_false_positive     yes        share of detections that are false,
     olrp_false_negative     yes        share of objects that are missed
     support                 only       ground truths of the class that are to be found
+    matched_iou             no         on images without labels alone, against the boxes of the
+                                       unmodified model: mean IoU of those that are kept,
+    class_flips             no         share of them that have another class,
+    lost_boxes              no         share of them that are gone,
+    new_boxes               no         other boxes, as a share of them
     ======================  =========  =============================================================
 
     Attributes:
@@ -157,6 +163,8 @@ def evaluate(
             if not math.isfinite(threshold):
                 raise UserError(f"{name} must be a finite number, got {threshold}")
     matches = greedy_matches(ground_truth, detections)
+    if ground_truth.own_score is not None:  # the score that its objects were chosen by
+        score_threshold = Calibration(ground_truth.own_score)
     used = score_threshold or cross_fitted(ground_truth, detections, matches)
     calibrated = used.of_images(ground_truth)[detections.image]
 
@@ -207,6 +215,8 @@ def evaluate(
         "match_rate": giou.match_rate,
         "giou_penalized": giou.penalized_mean,
     }
+    if ground_truth.own_score is not None:
+        overall |= fidelity(ground_truth, detections)
     columns |= {
         "f1_matched_pairs": pair_f1.per_class,
         "giou_published": pair_giou.per_class,

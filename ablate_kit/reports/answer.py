@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit import text as safe
+from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence
@@ -23,7 +24,8 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         return ""
     found = [change.verdict for _, change in judged if change.verdict is not None]
     if not compares_detectors(results):
-        return sentence(found, noun([one for one, _ in judged]))
+        metric = "AP against the unmodified model" if without_labels(results) else "AP"
+        return sentence(found, noun([one for one, _ in judged]), metric)
     baseline = safe.line(results[0].name)
     if len(judged) == 1:
         return _of_two(baseline, safe.line(judged[0][0].name), judged[0][1])
@@ -50,8 +52,13 @@ def word(verdict: Verdict | None, *, detectors: bool = False) -> str:
     return "undecided" + (f" (+{roughly(verdict.more):,})" if verdict.more else "")
 
 
+def without_labels(results: Sequence[Result]) -> bool:
+    """Whether what the first finds stands for the objects: nothing is better than that then."""
+    return MEASURES[0].key in results[0].evaluation.overall
+
+
 def compares_detectors(results: Sequence[Result]) -> bool:
-    return any(one.kind in DETECTORS for one in results[1:])
+    return not without_labels(results) and any(one.kind in DETECTORS for one in results[1:])
 
 
 def noun(variants: Sequence[Result]) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
+from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
-from ablate_kit.reports.answer import answer, compares_detectors, word
+from ablate_kit.reports.answer import answer, compares_detectors, without_labels, word
 from ablate_kit.reports.table import Table, half_width, number
 
 Number = float | None
@@ -107,17 +108,27 @@ def comparison(
     or of detectors the best; what is said above the table is said of all.
     """
     baseline = results[0].evaluation.overall
-    detectors = compares_detectors(results)
+    detectors, own = compares_detectors(results), without_labels(results)
+    metrics = METRICS[:2] if own else METRICS
+    measures = MEASURES if own else ()
     judged = changes and any(one["AP"].verdict for one in changes)
     rows = [
         (
             result.name,
             *(
                 cell
-                for metric in METRICS
+                for metric in metrics
                 for cell in (
                     *_with_change(result.evaluation.overall, baseline, metric.key, i == 0),
                     *(_interval(changes, i, metric.key) if changes else ()),
+                )
+            ),
+            *(
+                cell
+                for one in measures
+                for cell in (
+                    number(result.evaluation.overall[one.key]),
+                    *(_interval(changes, i, one.key) if changes else ()),
                 )
             ),
             *((_verdict(changes, i, detectors),) if changes and judged else ()),
@@ -125,18 +136,14 @@ def comparison(
         for i, result in _shown(results, top)
     ]
     spread = ("±",) if changes else ()
-    names = [metric.label for metric in METRICS]
+    names = [metric.label for metric in metrics]
     header = (
         "variant",
         *(text for name in names for text in (name, f"Δ {name}", *spread)),
+        *(text for one in measures for text in (one.label, *spread)),
         *(("verdict",) if judged else ()),
     )
-    counts = results[0].evaluation.counts
-    title = (
-        f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
-        f"at {scores(results[0].evaluation)} (best F1 of {safe.line(results[0].name)}); "
-        "GIoU: a missed object counts -1"
-    )
+    title = _held_against_itself(results[0]) if own else _held_against_labels(results[0])
     if changes:
         title += f"\n{interval_note(results, changes, adjust)}"
         told = answer(results, changes)
@@ -151,6 +158,26 @@ def comparison(
             "changes against it mean nothing"
         )
     return Table(title, header, tuple(rows), ("variant", "verdict"))
+
+
+def _held_against_labels(first: Result) -> str:
+    counts = first.evaluation.counts
+    return (
+        f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
+        f"at {scores(first.evaluation)} (best F1 of {safe.line(first.name)}); "
+        "GIoU: a missed object counts -1"
+    )
+
+
+def _held_against_itself(first: Result) -> str:
+    counts, name = first.evaluation.counts, safe.line(first.name)
+    return (
+        f"{counts['images']} images without labels: what stands for their objects are the "
+        f"{counts['ground_truths']} boxes of {scores(first.evaluation)} or more that {name} finds. "
+        f"Every number is a distance from {name}, not from the truth: which of two is right, none "
+        "says\nmatched IoU: of the boxes that are kept; class flips, lost, new: for each of those "
+        f"boxes, at that score"
+    )
 
 
 def _shown(results: Sequence[Result], top: int | None) -> list[tuple[int, Result]]:

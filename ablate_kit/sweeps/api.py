@@ -29,6 +29,7 @@ from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.device import check_device, thread_count
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps.backends.process_backend import processes
 from ablate_kit.sweeps.backends.ray_backend import cluster, import_ray
@@ -47,11 +48,19 @@ from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.reference_images import ReferenceImages
-from ablate_kit.sweeps.run import UNWATCHED, Evaluating, Progress, run_rounds
+from ablate_kit.sweeps.run import (
+    UNWATCHED,
+    Evaluating,
+    Progress,
+    baseline_first,
+    begun,
+    one_round,
+    run_rounds,
+)
 from ablate_kit.sweeps.scheduler import Batches, BatchResult
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from detector.data.dataset import Dataset, check_scorable, notes_on
+from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
 from detector.training.recipes.data_sections import images_noted
 
 Search = tuple[HeadsGreedy, list[Removal]]
@@ -152,7 +161,7 @@ class OpenSweep:
             raise UserError("reference is set, and no line takes a mean over its images")
         looked.clear()  # the memory that a model took on a GPU is the workers'
         adapter = self.adapter
-        self.dataset = self.recipe.data.dataset()
+        self.dataset = looked_at_for(self.recipe.data.dataset(), adapter.classes)
         check_scorable(self.dataset)
         missing = unmatched_classes(adapter.classes, self.dataset.classes)
         truth = ground_truth(self.dataset, self.recipe.evaluation.max_detections)
@@ -224,7 +233,11 @@ class OpenSweep:
             UserError: a file changed on disk meanwhile, or a worker found another one.
         """
         evaluation = self.recipe.evaluation
-        truth = ledger.begin(ground_truth(self.dataset, evaluation.max_detections))
+        truth, labelled = begun(
+            ledger,
+            ground_truth(self.dataset, evaluation.max_detections),
+            is_labelled(self.dataset),
+        )
 
         def unchanged() -> None:
             now = self._inputs(options.workers)
@@ -241,6 +254,7 @@ class OpenSweep:
             self.batches,
             fixed_threshold=evaluation.score_threshold,
             check=unchanged,
+            labelled=labelled,
         )
         searches: list[Search] = []
         removed: list[Ablation] = []
@@ -250,7 +264,7 @@ class OpenSweep:
                 images = len(self.batches.span(result.batch))
                 progress.advance(f"batch {result.batch + 1}", images * len(result.found))
 
-        rounds = self._rounds(searches, removed)
+        rounds = self._rounds(searches, removed, first=not labelled)
         with self._pool(ledger, options, progress) as pool:
             notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
@@ -266,10 +280,13 @@ class OpenSweep:
         device = self.placement.devices[0]
         return fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, workers)
 
-    def _rounds(self, searches: list[Search], removed: list[Ablation]) -> Evaluating:
+    def _rounds(
+        self, searches: list[Search], removed: list[Ablation], *, first: bool
+    ) -> Evaluating:
         """The ablations of the recipe, each round of each search, and what the searches removed."""
         begun = [(line, line.rounds(self._source)) for line in self.recipe.searches]
-        yield [UNMODIFIED, *map(Variant.of, self.ablations)]
+        variants = [UNMODIFIED, *map(Variant.of, self.ablations)]
+        yield from baseline_first(variants) if first else one_round(variants)
         for line, rounds in begun:
             tried = next(rounds)
             while True:
@@ -368,7 +385,10 @@ def images_of(ledger: Ledger) -> Dataset:
         data = images_noted(told)
     except ValidationError:
         raise UserError("the run does not say where its images are in words of now") from None
-    dataset = data.dataset()
-    if ground_truth(dataset).to_coco() != ledger.truth().to_coco():
+    truth = ledger.truth()
+    dataset = looked_at_for(data.dataset(), truth.classes)
+    parts = ("images", "annotations") if is_labelled(dataset) else ("images",)
+    now, then = ground_truth(dataset).to_coco(), truth.to_coco()
+    if any(now[part] != then[part] for part in (*parts, "categories")):
         raise UserError("the annotations have changed since the sweep")
     return dataset

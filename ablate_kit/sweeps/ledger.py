@@ -232,6 +232,10 @@ class Ledger:
             write(path, text.encode())
         return self.truth()
 
+    @property
+    def begun(self) -> GroundTruth | None:
+        return self.truth() if (self.folder / "truth.json").exists() else None
+
     def truth(self) -> GroundTruth:
         truth = GroundTruth.from_coco(_read_json(self.folder / "truth.json"))
         path, limit = self.folder / "inputs.json", self.inputs.get("max_detections")

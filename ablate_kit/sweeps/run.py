@@ -16,7 +16,7 @@ from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.store import MemoryStore, Store
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from detector.data.dataset import Dataset
+from detector.data.dataset import Dataset, is_labelled
 
 Begin = Callable[[int], None]
 Evaluating = Generator[Sequence[Variant], Mapping[str, Evaluation], None]
@@ -54,6 +54,7 @@ def sweep(
     *,
     baseline: Variant = UNMODIFIED,
     store: Store | None = None,
+    truth: GroundTruth | None = None,
     threshold: float | Calibration | None = None,
     fixed_threshold: float = 0.5,
     batch_size: int = 8,
@@ -66,25 +67,50 @@ def sweep(
     Args:
         baseline: the unmodified model, under the name that it is to have.
         store: where detections are kept; by default in memory.
+        truth: what detections are held against; by default the annotations of the images, and where
+            they have no labels what the unmodified model finds in them.
         threshold: the calibrated score thresholds; by default that of the unmodified model.
         fixed_threshold: of the numbers at a fixed score.
         max_detections: of a class that count in an image, and of an image that are kept.
     """
-    truth = ground_truth(dataset, max_detections)
     batches = Batches(len(dataset), batch_size)
     store = store or MemoryStore()
-    store.begin(truth)
-    scores = Scores(store, truth, batches, fixed_threshold=fixed_threshold, threshold=threshold)
+    labelled = truth is not None or is_labelled(dataset)
+    truth, labelled = begun(store, truth or ground_truth(dataset, max_detections), labelled)
+    scores = Scores(
+        store,
+        truth,
+        batches,
+        fixed_threshold=fixed_threshold,
+        threshold=threshold,
+        labelled=labelled,
+    )
     wanted = [baseline, *variants]
+    rounds = one_round(wanted) if labelled else baseline_first(wanted)
     with Worker(adapter, dataset, batches, options, max_detections=max_detections) as worker:
         pool = Here(worker, progress.advance)
-        run_rounds(one_round(wanted), batches, store, scores, pool, progress)
-    return Sweep(store.results(wanted), truth, store.notes())
+        run_rounds(rounds, batches, store, scores, pool, progress)
+    return Sweep(store.results(wanted), scores.truth, store.notes())
 
 
 def one_round(variants: Sequence[Variant]) -> Evaluating:
     """Variants of which none depends on the numbers of another."""
     yield variants
+
+
+def baseline_first(variants: Sequence[Variant]) -> Evaluating:
+    """The first alone: whether it finds anything to hold the others against shows before they are
+    run."""
+    yield variants[:1]
+    yield variants
+
+
+def begun(store: Store, truth: GroundTruth, labelled: bool) -> tuple[GroundTruth, bool]:
+    """What detections are held against, as the store keeps it, and whether that is known by now."""
+    if labelled:
+        return store.begin(truth), True
+    kept = store.begun
+    return (truth, False) if kept is None else (kept, True)
 
 
 def run_rounds(

@@ -7,6 +7,7 @@ from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
+from ablate_kit.models.own_objects import own_objects
 from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.store import Store
 from ablate_kit.sweeps.variant import Variant
@@ -21,6 +22,8 @@ class Scores:
             which is the unmodified model.
         check: called before anything counts as finished; raises where the files that were read are
             no longer those that the run is about, and what is not finished is forgotten then.
+        labelled: False: what the first variant finds stands for the objects of the images, of which
+            ``truth`` has none then.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Scores:
         fixed_threshold: float,
         threshold: float | Calibration | None = None,
         check: Callable[[], None] = lambda: None,
+        labelled: bool = True,
     ) -> None:
         self._store = store
         self._truth = truth
@@ -39,6 +43,12 @@ class Scores:
         self._fixed_threshold = fixed_threshold
         self._threshold = threshold
         self._check = check
+        self._labelled = labelled
+
+    @property
+    def truth(self) -> GroundTruth:
+        """What detections are held against."""
+        return self._truth
 
     def of(self, variants: Sequence[Variant]) -> Mapping[str, Evaluation]:
         """By digest; finishes those in the store that are not."""
@@ -62,6 +72,9 @@ class Scores:
         return found
 
     def _finished(self, variant: Variant, found: Detections) -> Evaluation:
+        if not self._labelled:
+            own = own_objects(self._truth, found, self._fixed_threshold)
+            self._truth, self._labelled = self._store.begin(own), True
         numbers = Result.of(
             variant.name, variant.kind, self._truth, found,
             threshold=self._threshold, fixed_threshold=self._fixed_threshold,

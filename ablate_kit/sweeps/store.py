@@ -12,6 +12,10 @@ from ablate_kit.sweeps.variant import Variant
 
 
 class Store(Protocol):
+    @property
+    def begun(self) -> GroundTruth | None:
+        """What detections are held against, if that was kept."""
+
     def begin(self, truth: GroundTruth) -> GroundTruth:
         """Keeps what detections are held against; returns it as it will be read again."""
 
@@ -42,11 +46,13 @@ class MemoryStore:
     """A run that is gone with the process."""
 
     def __init__(self) -> None:
+        self.begun: GroundTruth | None = None
         self._notes: dict[str, None] = {}
         self._batches: dict[str, dict[int, Detections]] = {}
         self._finished: dict[str, tuple[Evaluation, Detections]] = {}
 
     def begin(self, truth: GroundTruth) -> GroundTruth:
+        self.begun = truth
         return truth
 
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:

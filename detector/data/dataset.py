@@ -1,7 +1,11 @@
 """What every data set gives: images, and their annotations as plain arrays."""
 
-from collections.abc import Iterable
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -71,6 +75,13 @@ def notes_on(dataset: Dataset) -> tuple[str, ...]:
     return found
 
 
+def is_labelled(dataset: Dataset) -> bool:
+    """Whether anybody said what is in the images; they may all be without objects still."""
+    if isinstance(dataset, _Subset):
+        return is_labelled(dataset.dataset)
+    return bool(getattr(dataset, "labelled", True))
+
+
 def has_objects(dataset: Dataset) -> bool:
     """Whether there is anything to learn, or to be found; objects to ignore are not.
 
@@ -81,13 +92,17 @@ def has_objects(dataset: Dataset) -> bool:
 
 def check_learnable(dataset: Dataset) -> None:
     """Refuses a training set without an object to learn."""
+    if not is_labelled(dataset):
+        raise UserError("these images have no labels to learn from")
     if not has_objects(dataset):
         raise UserError(f"none of the {len(dataset):,} training images has an object to learn")
 
 
 def check_scorable(dataset: Dataset) -> None:
-    """Refuses a data set without any object, to be found or ignored."""
-    if not any(len(dataset.annotations(index)) for index in range(len(dataset))):
+    """Refuses a labelled data set without any object, to be found or ignored."""
+    if is_labelled(dataset) and not any(
+        len(dataset.annotations(index)) for index in range(len(dataset))
+    ):
         none = f"none of the {len(dataset):,} images has an object"
         raise UserError(f"{none}, so there is nothing to score against")
 
@@ -126,6 +141,23 @@ def object_ids(image_id: int, count: int) -> Integers:
     other image has to be read to give it.
     """
     return image_id * 10_000 + np.arange(1, count + 1, dtype=np.int64)
+
+
+def image_ids(names: Sequence[str]) -> tuple[int, ...]:
+    """Ids for a format that has none, of files by their paths: the numbers that their names are,
+    and digests of the paths for others, and for all that have one number."""
+    numbers = [
+        int(stem) if re.fullmatch(r"[0-9]{1,12}", stem := PurePosixPath(name).stem) else None
+        for name in names
+    ]
+    counts = Counter(numbers)
+    return tuple(
+        # 48 bits: ids of objects are this times 10,000, in 64 bits.
+        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest())
+        if own is None or counts[own] > 1
+        else own
+        for name, own in zip(names, numbers, strict=True)
+    )
 
 
 def box_areas(boxes: Floats) -> Floats:

@@ -1,8 +1,5 @@
 """YOLO: a ``data.yaml``, and a text file of objects for each image."""
 
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +7,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Flags, Floats, Integers, Pixels, object_ids
+from detector.data.dataset import (
+    Annotations,
+    Flags,
+    Floats,
+    Integers,
+    Pixels,
+    image_ids,
+    object_ids,
+)
 from detector.data.formats.fields import number, shown
 from detector.data.image_files import Exif, check_exif, image_size, read_image, stored_image
 from detector.data.yolo_files import YoloFile, YoloImage
@@ -54,7 +59,7 @@ class Yolo:
         self.category_ids = tuple(range(1, len(self.classes) + 1))
         self.folder = file.root
         self._images = file.images(split)
-        self._ids = image_ids(self._images)
+        self._ids = image_ids([one.name for one in self._images])
         self.notes = (*file.notes, *without_labels(self._images, f"{file.path}: {split}"))
         self._read: dict[int, Annotations] = {}
 
@@ -158,21 +163,6 @@ def read_objects(
         np.array(areas, dtype=np.float64),
         np.array(outlined, dtype=np.bool_),
         np.array(lines, dtype=np.int64),
-    )
-
-
-def image_ids(images: Sequence[YoloImage]) -> tuple[int, ...]:
-    """The numbers that the files' names are; digests of the paths for others, and where two files
-    have one number."""
-    stems = [Path(image.name).stem for image in images]
-    numbers = [int(one) if re.fullmatch(r"[0-9]{1,12}", one) else None for one in stems]
-    counts = Counter(numbers)
-    return tuple(
-        # 48 bits: ids of objects are this times 10,000, in 64 bits.
-        int.from_bytes(hashlib.blake2b(image.name.encode(), digest_size=6).digest())
-        if own is None or counts[own] > 1
-        else own
-        for image, own in zip(images, numbers, strict=True)
     )
 
 

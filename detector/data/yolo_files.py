@@ -7,13 +7,14 @@ refused elsewhere; scripts for downloads, usual as well, are never run.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from detector.data.formats.fields import shown, whole
 from detector.data.image_files import SUFFIXES
+from detector.data.image_folder import images_below
 from detector.disk.bounded import read_bounded
 from detector.errors import UserError, did_you_mean
 from detector.yaml_values import LARGEST, YamlError, read_yaml
@@ -93,7 +94,9 @@ class YoloFile:
         for value in self.splits[split]:
             where = f"{self.path}: {split}"
             place = _inside(value, self.root, where, beside=self.path.parent)
-            names = _folder(place, self.root) if place.is_dir() else _list(place, self.root, where)
+            names = (
+                images_below(place, self.root) if place.is_dir() else _list(place, self.root, where)
+            )
             for name in names:
                 if name in found:
                     raise UserError(f"{where}: image {name} of {value} is in {found[name]} as well")
@@ -236,17 +239,6 @@ def _within(value: str, root: Path, *, up: bool = False) -> str | None:
         if named == base or named.startswith(base.rstrip("/") + "/"):
             return os.path.relpath(named, base)
     return None
-
-
-def _folder(place: Path, root: Path) -> Iterator[str]:
-    """The images in a folder and all below it, by name."""
-    found = []
-    for at, folders, files in os.walk(place):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found.append(Path(at, name).relative_to(root).as_posix())
-    yield from sorted(found)
 
 
 def _list(place: Path, root: Path, where: str) -> Iterable[str]:

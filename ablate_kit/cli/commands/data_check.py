@@ -88,7 +88,7 @@ def _sources(
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
     from ablate_kit.shipped import recipe_file
-    from detector.training.recipes.data_sections import ShapesData, ShapesImages
+    from detector.training.recipes.data_sections import FolderImages, ShapesData, ShapesImages
     from detector.training.recipes.train_recipe import load_recipe
 
     if recipe is not None and any((*named, *given.values())):
@@ -100,9 +100,11 @@ def _sources(
         if isinstance(data, ShapesData):
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
         return [(part.source(), part.limit) for part in data.parts()]
-    images = images_given(*named, **given)
-    assert not isinstance(images, ShapesImages)  # noqa: S101
-    return [(images.source(), None)]
+    found = images_given(*named, **given)
+    if isinstance(found, FolderImages):
+        raise UserError("--images alone names no annotations to check; give --annotations as well")
+    assert not isinstance(found, ShapesImages)  # noqa: S101
+    return [(found.source(), None)]
 
 
 def _summary(reports: "list[CheckReport]") -> str:

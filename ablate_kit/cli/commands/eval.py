@@ -19,11 +19,13 @@ from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Resamples, Top, statistics
+from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ablate_kit.metrics.calibration import Calibration
+    from ablate_kit.metrics.detections import GroundTruth
     from ablate_kit.models.adapter import Adapter
 
 
@@ -33,7 +35,9 @@ def evaluate(
         typer.Argument(help="Files or folders; the first is the one others are held against."),
     ],
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Image folder of the COCO JSON; alone: without labels.")
+    ] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Split = None,
     yolo: YoloYaml = None,
@@ -50,7 +54,13 @@ def evaluate(
     trust_remote_code: Trust = False,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
     score_threshold: Annotated[
-        float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
+        float,
+        typer.Option(
+            help="Of the F1 at a fixed threshold; without labels, from which boxes of the first "
+            "checkpoint stand for objects.",
+            min=0,
+            max=1,
+        ),
     ] = 0.5,
     max_detections: Annotated[
         int,
@@ -82,7 +92,8 @@ def evaluate(
     from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.open import open_adapter
-    from ablate_kit.models.truth import crowded, ground_truth
+    from ablate_kit.models.own_objects import looked_at_for
+    from ablate_kit.models.truth import crowded
     from ablate_kit.reports import tables
     from ablate_kit.reports.error_analysis import write_details
     from ablate_kit.reports.folder import as_dict, check_free, write_report
@@ -91,7 +102,7 @@ def evaluate(
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.run import Progress, sweep
     from ablate_kit.sweeps.variant import Variant
-    from detector.data.dataset import check_scorable
+    from detector.data.dataset import check_scorable, is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
     asked = statistics(margin, adjust, resamples=resamples)
@@ -107,10 +118,16 @@ def evaluate(
     )
     dataset = open_dataset(given)
     check_scorable(dataset)
+    if not is_labelled(dataset) and len(names) < 2:
+        raise UserError(
+            "--images alone names no labels: then checkpoints are held against the first of them; "
+            "give another one"
+        )
 
     said: set[str] = set()
 
     def opened() -> "Iterator[tuple[Variant, Adapter]]":
+        nonlocal dataset
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
                 ablation = made_by(file)
@@ -121,6 +138,8 @@ def evaluate(
                     device=device,
                     class_names=class_names,
                 )
+            # Images without labels are looked at for the classes of the first.
+            dataset = looked_at_for(dataset, adapter.classes)
             for note in unmatched_classes(adapter.classes, dataset.classes):
                 if note not in said:  # once for copies of one model
                     warn([note])
@@ -132,6 +151,7 @@ def evaluate(
     with TemporaryDirectory(prefix="ablate-") as kept:
         found: dict[str, Result] = {}
         threshold: Calibration | None = None
+        truth: GroundTruth | None = None
         with progress() as bars:
             bar = bars.add_task("", total=len(dataset) * len(names))
 
@@ -145,6 +165,7 @@ def evaluate(
                     family.others,
                     baseline=family.first,
                     store=Ledger(Path(kept, str(number)), {}),
+                    truth=truth,
                     threshold=threshold,
                     fixed_threshold=score_threshold,
                     batch_size=batch_size,
@@ -153,17 +174,18 @@ def evaluate(
                     progress=Progress(advance=advance),
                 )
                 warn(done.notes)
+                truth = done.truth
                 threshold = done.results[0].evaluation.thresholds.calibration
                 found |= {one.name: one for one in done.results}
         results = [found[name] for name in names]
-        truth = ground_truth(dataset, max_detections)
+        assert truth is not None  # noqa: S101 - there is a first checkpoint
         warn(crowded(truth))
         intervals = changes_of(truth, results, asked)
         if output:
             write_report(
                 output,
                 results,
-                lambda place: write_details(place, done.truth, results),
+                lambda place: write_details(place, truth, results),
                 changes=intervals,
                 adjust=asked.adjust,
             )

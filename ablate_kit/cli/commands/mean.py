@@ -38,7 +38,9 @@ def mean(
         str | None, typer.Option(help="Output channels of every module, together: 0,3-5.")
     ] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Image folder of the COCO JSON; alone: without labels.")
+    ] = None,
     voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
     split: Split = None,
     yolo: YoloYaml = None,

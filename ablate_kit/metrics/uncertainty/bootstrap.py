@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.fidelity import MEASURES, counts
 from ablate_kit.metrics.matching import Outcome, greedy_matches_at, hungarian_pairs
 
 RESAMPLES = 2000
@@ -113,6 +114,8 @@ class Bootstrap:
             "f1_calibrated": self._sampled(f1, images, ratio=True),
             "giou_penalized": self._sampled(self._giou(detections, cut), images, ratio=True),
         }
+        if self._truth.own_score is not None:
+            overall |= self._fidelity(detections)
         classes = zip(rows, self._images_of_classes(), strict=True) if per_class else ()
         return Samples(overall, tuple(self._sampled(*one) for one in classes))
 
@@ -191,6 +194,17 @@ class Bootstrap:
         gained = self._per_image(image, pairs.giou + 1)  # a miss counts -1
         support = self._support()
         return _ratio(gained - support, support, support)
+
+    def _fidelity(self, detections: Detections) -> dict[str, Sampled]:
+        of_images = counts(self._truth, detections)
+        found = {}
+        for one in MEASURES:
+            part, whole = (
+                getattr(of_images, name) @ self._weights for name in (one.part, one.whole)
+            )
+            ratio = _ratio(part, whole, whole)
+            found[one.key] = self._sampled(ratio, len(self._weights), ratio=True)
+        return found
 
     def _support(self) -> Floats:
         return self._per_image(self._truth.image[~self._truth.ignore])

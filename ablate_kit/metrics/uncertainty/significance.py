@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.special import stdtrit  # quicker by far than scipy.stats
 
-from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
@@ -91,7 +90,7 @@ def changes(
     """
     asked = [True] * len(variants) if tested is None else tested
     found: list[dict[str, Change]] = [{} for _ in variants]
-    for metric in KEYS:
+    for metric in baseline.overall:
         after = [variant.overall[metric] for variant in variants]
         before = baseline.overall[metric]
         judged = margin if metric == "AP" and before.value >= NEXT_TO_NOTHING else None

@@ -13,7 +13,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
-from ablate_kit.reports.answer import answer
+from ablate_kit.reports.answer import answer, without_labels
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.about import about
@@ -96,5 +96,6 @@ def page(
         significant=sum(one["AP"].significant for one in changes),
         few=FEW_IMAGES,
         about=about(ledger.folder),
+        own=without_labels(results),
         notes=notes,
     )

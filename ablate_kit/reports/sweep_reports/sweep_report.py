@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import (
@@ -178,7 +177,7 @@ def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) ->
     rows = [
         [result.name, result.kind, key, *one[key].to_dict().values(), *own]
         for result, one, own in zip(results[1:], overall, factors, strict=True)
-        for key in KEYS
+        for key in one
     ]
     return Records((*header, *columns), rows)
 

@@ -14,6 +14,7 @@ from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import prepared_batches
 from ablate_kit.models.detect import Collector
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
 from ablate_kit.sweeps.fingerprint import environment_of
@@ -112,7 +113,7 @@ class Worker:
                 device=spec.device,
                 class_names=model.class_names,
             )
-        dataset = spec.recipe.data.dataset()
+        dataset = looked_at_for(spec.recipe.data.dataset(), adapter.classes)
         batches = Batches(len(dataset), spec.recipe.evaluation.batch_size)
         keep, limit = prepared_bytes(spec.recipe), spec.recipe.evaluation.max_detections
         return Worker(adapter, dataset, batches, spec.options, keep, limit)

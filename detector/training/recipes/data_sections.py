@@ -10,6 +10,7 @@ from detector.data.formats.coco import Coco
 from detector.data.formats.fields import Difficult
 from detector.data.formats.voc import Voc, read_classes
 from detector.data.image_files import Exif
+from detector.data.image_folder import ImageFolder
 from detector.data.shapes import Shapes
 from detector.data.yolo import Yolo
 from detector.errors import UserError
@@ -107,6 +108,19 @@ class YoloImages(Section):
         return yaml
 
 
+class FolderImages(Section):
+    """A folder of images without annotations."""
+
+    kind: Literal["images"] = "images"
+    images: str | None = None
+    exif: Exif = "ignore"
+    limit: Count | None = None
+
+    def dataset(self) -> Dataset:
+        (folder,) = _given("FOLDER", {"images": self.images})
+        return _limited(ImageFolder(folder, self.exif), self.limit)
+
+
 class ShapesImages(Section):
     """The built-in synthetic data set."""
 
@@ -121,7 +135,7 @@ class ShapesImages(Section):
         return _limited(found, self.limit)
 
 
-OneSet = CocoImages | VocImages | YoloImages | ShapesImages
+OneSet = CocoImages | VocImages | YoloImages | FolderImages | ShapesImages
 ImagesSection = Annotated[OneSet, Field(discriminator="kind")]
 _IMAGES: TypeAdapter[OneSet] = TypeAdapter(ImagesSection)
 
@@ -132,7 +146,12 @@ def images_noted(values: dict[str, Any]) -> OneSet:
     Raises Pydantic's ``ValidationError`` for anything else.
     """
     earlier = {"annotations", "images", "root", "split", "difficult", "classes", "exif"}
-    kinds: dict[str, type[OneSet]] = {"coco": CocoImages, "voc": VocImages, "yolo": YoloImages}
+    kinds: dict[str, type[OneSet]] = {
+        "coco": CocoImages,
+        "voc": VocImages,
+        "yolo": YoloImages,
+        "images": FolderImages,
+    }
     foreign = earlier - {*kinds.get(str(values.get("kind")), ShapesImages).model_fields}
     known = {key: one for key, one in values.items() if key not in foreign}
     return _IMAGES.validate_python(known)

@@ -1,0 +1,106 @@
+"""Images alone: a folder, and all below it, without annotations."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from detector.data.dataset import Annotations, Dataset, Pixels, image_ids
+from detector.data.image_files import (
+    SUFFIXES,
+    Exif,
+    check_exif,
+    image_size,
+    read_image,
+    stored_image,
+)
+from detector.errors import UserError
+
+
+class ImageFolder:
+    """The images in a folder and all below it, by name; what is hidden is passed over.
+
+    There are no objects, and no classes: nobody has looked at them yet. Image ids are the numbers
+    that the files' names are, else digests of their paths.
+    """
+
+    labelled = False
+    classes: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+
+    def __init__(self, folder: str | Path, exif: Exif = "ignore") -> None:
+        check_exif(exif)
+        self._exif, self._folder = exif, Path(folder)
+        if not self._folder.is_dir():
+            raise UserError(f"{folder}: no such folder; expected images")
+        self._names = images_below(self._folder, self._folder)
+        if not self._names:
+            raise UserError(f"{folder}: no images in it; expected files of {', '.join(SUFFIXES)}")
+        self._ids = image_ids(self._names)
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def annotations(self, index: int) -> Annotations:
+        if index not in self._sizes:
+            self._sizes[index] = image_size(self._folder / self._names[index], self._exif)
+        width, height = self._sizes[index]
+        none = np.zeros(0, dtype=np.int64)
+        return Annotations(
+            image_id=self._ids[index],
+            file_name=self._names[index],
+            width=width,
+            height=height,
+            boxes=np.zeros((0, 4)),
+            labels=none,
+            ignore=np.zeros(0, dtype=np.bool_),
+            areas=np.zeros(0),
+            ids=none,
+        )
+
+    def image(self, index: int) -> Pixels:
+        sides = self.annotations(index)
+        path = self._folder / self._names[index]
+        return read_image(path, sides.width, sides.height, self._exif)
+
+    def stored(self, index: int) -> bytes:
+        return stored_image(self._folder / self._names[index], self._exif)
+
+
+@dataclass(frozen=True)
+class WithClasses:
+    """Images without annotations that are looked at for these classes."""
+
+    dataset: Dataset
+    classes: tuple[str, ...]
+    labelled: bool = field(default=False, init=False)
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return tuple(range(1, len(self.classes) + 1))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def annotations(self, index: int) -> Annotations:
+        return self.dataset.annotations(index)
+
+    def image(self, index: int) -> Pixels:
+        return self.dataset.image(index)
+
+    def stored(self, index: int) -> bytes:
+        return self.dataset.stored(index)
+
+
+def images_below(place: Path, root: Path) -> Sequence[str]:
+    """The images in a folder and all below it: names in ``root``, sorted."""
+    found = []
+    for at, folders, files in os.walk(place):
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                found.append(Path(at, name).relative_to(root).as_posix())
+    return sorted(found)
