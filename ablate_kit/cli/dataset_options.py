@@ -29,7 +29,8 @@ YoloRoot = Annotated[
 ]
 Annotations = Annotated[Path | None, typer.Option(help="COCO JSON.")]
 ImageFolder = Annotated[
-    Path | None, typer.Option("--images", help="Image folder of the COCO JSON.")
+    Path | None,
+    typer.Option("--images", help="Image folder of the COCO JSON; alone: images without labels."),
 ]
 Devkit = Annotated[Path | None, typer.Option("--voc", help="VOCdevkit folder.")]
 Difficult = Annotated[

@@ -8,7 +8,7 @@ import numpy as np
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from detector.data.dataset import Dataset, is_labelled
-from detector.data.image_folder import WithClasses
+from detector.data.formats.image_folder import WithClasses
 
 
 def looked_at_for(dataset: Dataset, classes: Sequence[str]) -> Dataset:

@@ -74,8 +74,12 @@ def in_words(data: OneSet) -> str:
     told = data.model_dump(mode="json", exclude_defaults=True)
     limit = told.pop("limit", None)
     named = ", ".join(f"{key} {value}" for key, value in told.items() if key != "kind")
-    kind = {"coco": "COCO", "voc": "PASCAL VOC", "shapes": "built-in shapes", "yolo": "YOLO"}[
-        data.kind
-    ]
+    kind = {
+        "coco": "COCO",
+        "voc": "PASCAL VOC",
+        "shapes": "built-in shapes",
+        "yolo": "YOLO",
+        "images": "without labels",
+    }[data.kind]
     first = f", the first {limit} images" if limit else ""
     return f"{kind}{': ' if named else ''}{named}{first}"

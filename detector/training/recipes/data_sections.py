@@ -8,11 +8,11 @@ from pydantic import Field, TypeAdapter
 from detector.data.dataset import Dataset, check_learnable, limit
 from detector.data.formats.coco import Coco
 from detector.data.formats.fields import Difficult
+from detector.data.formats.image_folder import ImageFolder
 from detector.data.formats.voc import Voc, read_classes
+from detector.data.formats.yolo import Yolo
 from detector.data.image_files import Exif
-from detector.data.image_folder import ImageFolder
 from detector.data.shapes import Shapes
-from detector.data.yolo import Yolo
 from detector.errors import UserError
 from detector.training.recipes.recipe_file import Count, Natural, Section
 
@@ -99,7 +99,7 @@ class YoloImages(Section):
 
     def source(self) -> "CheckedSource":
         """For a check of all that is there."""
-        from detector.data.check_yolo import YoloSource
+        from detector.data.checks.check_yolo import YoloSource
 
         return YoloSource(self._yaml(), self.split, self.root, self.exif)
 

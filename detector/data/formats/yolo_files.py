@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from detector.data.formats.fields import shown, whole
+from detector.data.formats.image_folder import images_below
 from detector.data.image_files import SUFFIXES
-from detector.data.image_folder import images_below
 from detector.disk.bounded import read_bounded
 from detector.errors import UserError, did_you_mean
 from detector.yaml_values import LARGEST, YamlError, read_yaml

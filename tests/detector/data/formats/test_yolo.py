@@ -11,10 +11,10 @@ from PIL import Image
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.models.truth import ground_truth
-from detector.data.check_yolo import YoloSource
+from detector.data.checks.check_yolo import YoloSource
 from detector.data.checks.dataset_check import examine
 from detector.data.formats.coco import Coco
-from detector.data.yolo import GRID, Yolo
+from detector.data.formats.yolo import GRID, Yolo
 from detector.errors import UserError
 
 BOXES = "0 0.5 0.5 0.5 0.4\n2 0.25 0.75 0.1 0.2\n"

@@ -17,8 +17,8 @@ from detector.data.dataset import (
     object_ids,
 )
 from detector.data.formats.fields import number, shown
+from detector.data.formats.yolo_files import YoloFile, YoloImage
 from detector.data.image_files import Exif, check_exif, image_size, read_image, stored_image
-from detector.data.yolo_files import YoloFile, YoloImage
 from detector.disk.bounded import SETTINGS, read_bounded
 from detector.errors import UserError
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Yolo:
     """The images of one split of a YOLO data set.
 
-    ``data_yaml`` names classes and splits (``detector.data.yolo_files``). Each line of an image's
+    ``data_yaml`` names classes and splits (``formats.yolo_files``). Each line of an image's
     label file is an object: its class by number, then center and size of its box, or the corners
     of its outline, of which the box is taken, as shares of the image's sides. An outline's area is
     the object's. Boxes are as written, not clipped to the image. An image without a label file has

@@ -4,9 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from detector.data.checks.dataset_check import Entry, Object, Problem, ask
+from detector.data.formats.yolo import read_objects, without_labels
+from detector.data.formats.yolo_files import YoloFile
 from detector.data.image_files import Exif, check_exif, image_size
-from detector.data.yolo import read_objects, without_labels
-from detector.data.yolo_files import YoloFile
 
 
 class YoloSource:
