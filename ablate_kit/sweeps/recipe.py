@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.kinds.combination import Combination
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
-from ablate_kit.ablations.kinds.together import Together
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
@@ -100,14 +100,19 @@ class SweepRecipe(Section):
     def _all(self, source: KindContext) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
         known: dict[str, Ablation] = {}
+        total = 0
         for line, made in self._counted(source):
             for ablation in line.make(source) if made is None else made:
                 known.setdefault(ablation.name, ablation)
+                total += 1 + line.null_cuts
                 yield ablation
                 yield from random_controls(ablation, shapes, line.null_cuts)
-        for line in self.ablations:
-            if isinstance(line, Together):
-                joint = line.join(known)
+        for number, line in enumerate(self.ablations):
+            if not isinstance(line, Combination):
+                continue
+            total += line.count(known) * (1 + line.null_cuts)
+            self._check(number, total)
+            for joint in line.combine(known):
                 known.setdefault(joint.name, joint)  # which a later line may join
                 yield joint
                 yield from random_controls(joint, shapes, line.null_cuts)

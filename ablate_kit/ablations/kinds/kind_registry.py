@@ -7,12 +7,14 @@ from ablate_kit.ablations.kinds import (
     heads,
     layers,
     means,
+    pairs,
     queries,
     resample,
     residual_branches,
     retain,
     sampling_points,
     scale,
+    shapley,
     together,
     units,
 )
@@ -42,6 +44,8 @@ BUILT_IN_KINDS: tuple[type[Kind], ...] = (
     scale.Scale,
     scale.Noisy,
     together.Together,
+    pairs.Pairs,
+    shapley.Shapley,
 )
 
 KINDS: Registry[type[Kind]] = Registry(

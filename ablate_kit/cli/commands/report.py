@@ -43,7 +43,11 @@ def report(
 
 def say_where(run: Path) -> None:
     """Where the report of a sweep is."""
-    repeats = run / "report" / "repeats.md"
-    if repeats.exists():
-        say(f"repeats, and ablations against random controls: {repeats}")
+    for name, what in (
+        ("joint.md", "joint cuts against the sum of their members"),
+        ("shapley.md", "Shapley values"),
+        ("repeats.md", "repeats, and ablations against random controls"),
+    ):
+        if (run / "report" / name).exists():
+            say(f"{what}: {run / 'report' / name}")
     say(f"report: {run / 'report' / 'report.html'}")

@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """One metric, or the difference of two, on the data and on samples of it; NaN: not defined.
+    """One metric, or sums of several, on the data and on samples of it; NaN: not defined.
 
     Attributes:
         value: on the data as it is.
@@ -51,6 +51,15 @@ class Sampled:
     left_out: Floats
     images: int
     ratio: bool
+
+    def __add__(self, other: "Sampled") -> "Sampled":
+        return Sampled(
+            self.value + other.value,
+            self.resampled + other.resampled,
+            self.left_out + other.left_out,
+            self.images,
+            self.ratio,
+        )
 
     def __sub__(self, other: "Sampled") -> "Sampled":
         return Sampled(

@@ -66,9 +66,10 @@ def held_against_chance(difference: Sampled) -> AgainstChance | None:
     jackknife = (groups - 1) / groups * total
     bootstrap = float(resampled.var(ddof=1)) * images / (images - 1)
     error = float(bootstrap ** (_OF_BOOTSTRAP / 2) * jackknife ** ((1 - _OF_BOOTSTRAP) / 2))
-    if error < _ROUNDING:
-        error = 0.0
-    if not error and difference.value and images < FEWEST:
+    value = difference.value
+    if error < _ROUNDING:  # and so may be the change: nothing at all, in sums of another order
+        error, value = 0.0, 0.0 if abs(value) < _ROUNDING else value
+    if not error and value and images < FEWEST:
         return None
     freedom = images - 1.0
     if difference.ratio and total:
@@ -79,4 +80,4 @@ def held_against_chance(difference: Sampled) -> AgainstChance | None:
     away = np.zeros(len(difference.resampled))
     if spread:
         away = np.nan_to_num((difference.resampled - resampled.mean()) / spread)
-    return AgainstChance(difference.value, error, freedom, away)
+    return AgainstChance(value, error, freedom, away)

@@ -61,7 +61,7 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
     if repeats < 2:
         raise UserError(f"{repeats} repeats tell nothing of how draws differ; give 2 or more")
     differences = [after - before for before, after in pairs]
-    mean = held_against_chance(_mean(differences))
+    mean = held_against_chance(average(differences))
     if mean is None:
         return Combined(repeats, *[None] * 7)
     images = mean.error**2
@@ -86,7 +86,8 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
     )
 
 
-def _mean(of: Sequence[Sampled]) -> Sampled:
+def average(of: Sequence[Sampled]) -> Sampled:
+    """The mean of several, on every sample."""
     return Sampled(
         value=float(np.mean([one.value for one in of])),
         resampled=np.mean([one.resampled for one in of], axis=0),

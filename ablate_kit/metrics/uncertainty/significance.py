@@ -107,6 +107,34 @@ def class_changes(baseline: Samples, variant: Samples, adjust: Adjust = "family"
     return _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
 
 
+def interactions(
+    baseline: Samples,
+    joint: Sequence[Samples],
+    members: Sequence[Sequence[Samples]],
+    adjust: Adjust = "family",
+) -> list[dict[str, Change]]:
+    """By how much each joint cut changes a metric beyond the sum of its members' own changes.
+
+    Of two parts that is ``change(ij) - change(i) - change(j)``, with its interval over the same
+    resamples of images; p-values adjusted over the joint cuts, by metric. ``value`` is the joint
+    cut's own.
+    """
+    found: list[dict[str, Change]] = [{} for _ in joint]
+    for metric in KEYS:
+        before = baseline.overall[metric]
+        after = [one.overall[metric] for one in joint]
+        beyond = []
+        for whole, parts in zip(after, members, strict=True):
+            rest = whole - before
+            for part in parts:
+                rest = rest - (part.overall[metric] - before)
+            beyond.append(rest)
+        rows = _changes(after, beyond, [True] * len(after), adjust)
+        for one, row in zip(found, rows, strict=True):
+            one[metric] = row
+    return found
+
+
 def _changes(
     after: Sequence[Sampled],
     differences: Sequence[Sampled],

@@ -57,7 +57,7 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     own = [one for one in rows if not one[0].is_control and one[1]["AP"].change is not None]
     own.sort(key=lambda one: one[1]["AP"].change or 0.0)
     shown = own[:RANKED]
-    figure = _figure(6.8, 1.2 + 0.22 * len(shown))
+    figure = canvas(6.8, 1.2 + 0.22 * len(shown))
     panel = figure.subplots()
     panel.axvline(0, color="black", linewidth=1)
     for y, (result, change) in enumerate(shown):
@@ -93,7 +93,7 @@ def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:
     columns = sorted({head for heads in found.values() for head in heads})
     matrix = np.array([[heads.get(one, np.nan) for one in columns] for heads in found.values()])
     labels = [f"{head:g}" for head in columns]
-    figure = _heat(matrix, list(found), labels, "head", numbers=True)
+    figure = heat_map(matrix, list(found), labels, "head", numbers=True)
     return "Change of AP without each head: rows are attention modules.", figure
 
 
@@ -130,7 +130,7 @@ def _number(result: Result, factor: str) -> float | None:
 
 
 def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
-    figure = _figure(9, 3.6 + 0.18 * len(curves))
+    figure = canvas(9, 3.6 + 0.18 * len(curves))
     panels = figure.subplots(1, len(DRAWN))
     for panel, metric in zip(panels, DRAWN, strict=True):
         for i, (name, points) in enumerate(curves.items()):
@@ -179,18 +179,25 @@ def _classes(
         defined = np.sort(defined[np.argsort(-largest, kind="stable")[:MOST_CLASSES]])
         caption += f" The {MOST_CLASSES} classes that change most; all are in classes.csv."
     labels = [results[1 + i].name for i in order]
-    figure = _heat(matrix[:, defined], labels, [names[i] for i in defined], "", numbers=False)
+    figure = heat_map(matrix[:, defined], labels, [names[i] for i in defined], "", numbers=False)
     return caption, figure
 
 
-def _heat(
-    matrix: Matrix, rows: Sequence[str], columns: Sequence[str], axis: str, *, numbers: bool
+def heat_map(
+    matrix: Matrix,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    axis: str,
+    *,
+    numbers: bool,
+    label: str = "change of AP",
 ) -> Figure:
+    """Changes by row and column, around zero; NaN stays white."""
     wide = len(columns) * (0.55 if numbers else 0.2)
     rows, columns = [*map(safe.label, rows)], [*map(safe.label, columns)]
     # Labels that stand upright take height: 0.7 inches of names that are not long.
     upright = 0 if numbers else max(0.7, 0.06 * max(map(len, columns)))
-    figure = _figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
+    figure = canvas(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
     panel = figure.subplots()
     bound = float(np.nanmax(np.abs(matrix))) or 1.0
     image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
@@ -205,11 +212,12 @@ def _heat(
                 color = "#fefefe" if abs(value) > 0.6 * bound else "#010101"
                 text = f"{100 * value:+.1f}"
                 panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
-    figure.colorbar(image, ax=panel, label="change of AP" + (" (cells: x 100)" if numbers else ""))
+    figure.colorbar(image, ax=panel, label=label + (" (cells: x 100)" if numbers else ""))
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

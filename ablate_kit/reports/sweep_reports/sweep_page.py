@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from ablate_kit.sweeps.ledger import Ledger
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
-_TABLES = ("All variants", "Repeats and chance")
 SHRUNK = 0.75
 
 # What it means that an input is empty; runs of earlier versions wrote the digest of nothing.
@@ -73,7 +72,7 @@ def page(
     ledger: Ledger,
     results: Sequence[Result],
     changes: Sequence[Changes],
-    tables: Sequence[Table],
+    tables: Mapping[str, Table],
     pictures: Sequence[Picture],
     notes: Sequence[str],
     statistics: Statistics,
@@ -83,7 +82,7 @@ def page(
     found = [one["AP"].verdict.outcome for one in changes if one["AP"].verdict]
     return render(
         "report.html",
-        tables=list(zip(_TABLES, tables, strict=False)),
+        tables=list(tables.items()),
         pictures=pictures,
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,

@@ -22,7 +22,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports import tables
 from ablate_kit.reports.folder import as_dict
 from ablate_kit.reports.records import Records, write_records
-from ablate_kit.reports.sweep_reports import repeats_table
+from ablate_kit.reports.sweep_reports import joint_cuts, repeats_table, shapley_table
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
     costliest_of_each_kind,
@@ -54,9 +54,10 @@ def write_sweep_report(
 
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
     precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
-    ``displacement.csv`` how boxes moved and
-    ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
-    all of them as Parquet, too, where pyarrow is installed. ``statistics``: other than the run's.
+    ``joint.csv`` what joint cuts change beyond the sum of their members, ``shapley.csv`` Shapley
+    values, ``displacement.csv`` how boxes moved and ``examples.csv`` what is lost on the ``count``
+    photographs shown, which need the ``dataset``; all of them as Parquet, too, where pyarrow is
+    installed. ``statistics``: other than the run's.
     """
     results = ledger.results()
     truth = ledger.truth()
@@ -79,6 +80,8 @@ def write_sweep_report(
     overall = changes(baseline, kept, tested, statistics.adjust, statistics.margin)
     table = tables.comparison(results, overall, adjust=statistics.adjust)
     repeated = repeats_table.repeats(results, baseline, kept)
+    joint = joint_cuts.joint_cuts(results, baseline, kept, statistics.adjust)
+    shapley = shapley_table.shapley_values(results, baseline, kept)
     moved = _moved(truth, results, threshold)
     kinds = [None if one.is_control else one.kind for one in results[1:]]
     ap, *others = (one.evaluation.overall["AP"] for one in results)
@@ -96,9 +99,19 @@ def write_sweep_report(
             write_records(place / "repeats", repeats_table.records(repeated))
             text = repeats_table.table(repeated).markdown()
             (place / "repeats.md").write_text(text, encoding="utf-8")
+        if joint:
+            write_records(place / "joint", joint_cuts.records(joint))
+            text = joint_cuts.table(joint).markdown()
+            (place / "joint.md").write_text(text, encoding="utf-8")
+        if shapley:
+            write_records(place / "shapley", shapley_table.records(shapley))
+            text = shapley_table.table(shapley).markdown()
+            (place / "shapley.md").write_text(text, encoding="utf-8")
         pictures = []
         drawn = [
             *figures(results, overall, by_class),
+            *(("joint", *one) for one in (joint_cuts.figure(joint),) if one),
+            *([("shapley", *shapley_table.figure(shapley))] if shapley else []),
             *_of_boxes(
                 truth, results[0], {one.name: moved[one.name] for one in shown if one.name in moved}
             ),
@@ -113,7 +126,13 @@ def write_sweep_report(
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:
             pictures += _photographs(place, truth, dataset, results[0], shown[:count])
-        shown_tables = [table, *([repeats_table.table(repeated)] if repeated else [])]
+        shown_tables = {"All variants": table}
+        if joint:
+            shown_tables["Joint cuts and their members"] = joint_cuts.table(joint)
+        if shapley:
+            shown_tables["Shapley values"] = shapley_table.table(shapley)
+        if repeated:
+            shown_tables["Repeats and chance"] = repeats_table.table(repeated)
         notes = [*ledger.notes(), *left_out(ledger)]
         text = page(ledger, results, overall, shown_tables, pictures, notes, statistics)
         (place / "report.html").write_text(text, encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Lines of a recipe that put together what its other lines cut one by one."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.kinds.kind import Kind, KindContext
+from ablate_kit.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination(Kind):
+    """Ablations at once that other lines make alone; the recipe hands them to ``combine``."""
+
+    def make(self, source: KindContext) -> list[Ablation]:
+        return []
+
+    @abstractmethod
+    def count(self, made: Mapping[str, Ablation]) -> int:
+        """How many ``combine`` gives, or more, without making them."""
+
+    @abstractmethod
+    def combine(self, made: Mapping[str, Ablation]) -> list[Ablation]:
+        """Of ablations by name, random controls left out.
+
+        Raises ``UserError`` for members that are not there, or that cannot be joined.
+        """
+
+
+def parts(made: Mapping[str, Ablation], patterns: Sequence[str] | None) -> list[Ablation]:
+    """Those whose names match a pattern, by default all: each once, and no joint ones, which are no
+    parts. Raises ``UserError`` for fewer than two, and for a pattern without any."""
+    alone = {name: one for name, one in made.items() if "member_1" not in one.factors}
+    for pattern in patterns or ():
+        if not any(fnmatchcase(name, pattern) for name in alone):
+            near = did_you_mean(pattern, alone)
+            raise UserError(f'no other line makes "{pattern}", to be combined{near}')
+    found: dict[str, Ablation] = {}
+    for name, one in alone.items():
+        if patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns):
+            found.setdefault(one.digest, one)
+    if len(found) < 2:
+        raise UserError(
+            f"the other lines make {len(found)} ablation{'s' * (len(found) != 1)} to be combined; "
+            "expected at least 2"
+        )
+    return list(found.values())

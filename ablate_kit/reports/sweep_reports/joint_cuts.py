@@ -1,0 +1,180 @@
+"""Joint cuts against their members alone: which parts stand in for others, which need others.
+
+The interaction is what a joint cut changes beyond the sum of what its members change alone. Below
+zero, the parts are *redundant*: one stands in for the other, and only both together are missed.
+Above zero, they are *complementary*: without the one, the other is of less use anyway.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ablate_kit.metrics.headline import KEYS, Key
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Samples
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change, interactions
+from ablate_kit.reports.records import Records
+from ablate_kit.reports.sweep_reports.sweep_figures import heat_map
+from ablate_kit.reports.table import Table, half_width, number
+
+TOLD = 3  # pairs of each sort that the sentence names
+SHOWN = 20  # rows of the table; all are in joint.csv
+MOST_PARTS = 60  # of the heat map
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One joint cut: its members' changes, its own, and what it changes beyond their sum."""
+
+    name: str
+    members: tuple[str, ...]
+    sum_of_members: Mapping[Key, float | None]
+    change: Mapping[Key, float | None]
+    interaction: Mapping[str, Change]
+
+    @property
+    def sort(self) -> str:
+        """What the interaction of AP says."""
+        ap = self.interaction["AP"]
+        if not ap.significant or ap.change is None:
+            return ""
+        return "redundant" if ap.change < 0 else "complementary"
+
+
+def joint_cuts(
+    results: Sequence[Result], baseline: Samples, samples: Sequence[Samples], adjust: Adjust
+) -> list[Joint]:
+    """Of the variants whose members are variants of the same run, random controls left out.
+
+    Args:
+        results: the unmodified model's, then each variant's.
+        baseline: of the unmodified model, as ``Bootstrap.samples`` gives them.
+        samples: of each variant.
+    """
+    by_name = {one.name: found for one, found in zip(results[1:], samples, strict=True)}
+    chosen = []
+    for one in results[1:]:
+        names = members_of(one)
+        if len(names) < 2 or one.is_control or one.kind == "shapley":
+            continue
+        if all(name in by_name for name in names):
+            chosen.append((one, names))
+    whole = [by_name[one.name] for one, _ in chosen]
+    parts = [[by_name[name] for name in names] for _, names in chosen]
+    rows = interactions(baseline, whole, parts, adjust)
+    found = []
+    for (one, names), after, own, row in zip(chosen, whole, parts, rows, strict=True):
+        total, change = {}, {}
+        for key in KEYS:
+            before = baseline.overall[key].value
+            change[key] = _number(after.overall[key].value - before)
+            total[key] = _number(sum(part.overall[key].value - before for part in own))
+        found.append(Joint(one.name, names, total, change, row))
+    return found
+
+
+def sentence(found: Sequence[Joint]) -> str:
+    """Which of them interact, in words."""
+    told = []
+    meanings = {
+        "redundant": "together they cost more than the sum of both alone",
+        "complementary": "together they cost less than the sum of both alone",
+    }
+    for sort, meaning in meanings.items():
+        rows = [one for one in found if one.sort == sort]
+        rows.sort(key=lambda one: -abs(one.interaction["AP"].change or 0.0))
+        if rows:
+            named = "; ".join(
+                f"{' and '.join(one.members)} ({one.interaction['AP'].change:+.4f} AP)"
+                for one in rows[:TOLD]
+            )
+            more = f"; {len(rows) - TOLD} more" if len(rows) > TOLD else ""
+            told.append(f"{len(rows)} {sort}: {meaning}: {named}{more}")
+    if not told:
+        return f"none of {len(found)} joint cuts differs significantly from the sum of its members"
+    return f"of {len(found)} joint cuts " + ". ".join(told)
+
+
+def table(found: Sequence[Joint]) -> Table:
+    """AP, the strongest interactions first."""
+    rows = sorted(found, key=lambda one: -abs(one.interaction["AP"].change or 0.0))[:SHOWN]
+    cells = []
+    for one in rows:
+        ap = one.interaction["AP"]
+        star = "*" if ap.significant else " "
+        cells.append(
+            (
+                " + ".join(one.members),
+                number(one.sum_of_members["AP"], "+.4f"),
+                number(one.change["AP"], "+.4f"),
+                number(ap.change, "+.4f"),
+                half_width(ap.low, ap.high) + star,
+                one.sort,
+            )
+        )
+    shown = f", the {SHOWN} strongest of {len(found)}" if len(found) > SHOWN else ""
+    title = (
+        f"{sentence(found)}\nΔ AP of joint cuts{shown}; interaction: beyond the sum of the members "
+        f"alone; ±: half of its 95 % interval; *: p < 0.05, adjusted for {len(found)}"
+    )
+    header = ("joint cut", "sum of members", "together", "interaction", "±", "sort")
+    return Table(title, header, tuple(cells), ("joint cut", "sort"))
+
+
+def records(found: Sequence[Joint]) -> Records:
+    """Every metric at full precision."""
+    header = ("variant", "members", "metric", "sum_of_members", "together")
+    own = tuple(name for name in COLUMNS if name not in ("value", "change"))
+    return Records(
+        (*header, "interaction", *own),
+        [
+            (
+                one.name, "+".join(one.members), key, one.sum_of_members[key], one.change[key],
+                one.interaction[key].change,
+                *(one.interaction[key].to_dict()[name] for name in own),
+            )
+            for one in found
+            for key in KEYS
+        ],
+    )  # fmt: skip
+
+
+def figure(found: Sequence[Joint]) -> tuple[str, Figure] | None:
+    """The interactions of pairs as a heat map; None where there are no pairs of three parts."""
+    pairs = {one.members: one for one in found if len(one.members) == 2}
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    if len(names) < 3:
+        return None
+    strongest = dict.fromkeys(names, 0.0)
+    for pair, one in pairs.items():
+        for name in pair:
+            value = abs(one.interaction["AP"].change or 0.0)
+            strongest[name] = max(strongest[name], value)
+    kept = sorted(names, key=lambda name: -strongest[name])[:MOST_PARTS]
+    names = [name for name in names if name in set(kept)]
+    matrix = np.full((len(names), len(names)), np.nan)
+    for (a, b), one in pairs.items():
+        if a in names and b in names:
+            i, j = names.index(a), names.index(b)
+            change = one.interaction["AP"].change
+            matrix[i, j] = matrix[j, i] = np.nan if change is None else change
+    if not np.isfinite(matrix).any():
+        return None
+    caption = (
+        "What each pair changes of AP beyond the sum of both alone: below zero one stands in for "
+        "the other, above zero they need each other."
+    )
+    return caption, heat_map(matrix, names, names, "", numbers=False, label="interaction, AP")
+
+
+def members_of(one: Result) -> tuple[str, ...]:
+    """The names of the parts that a joint cut cuts; of another one none."""
+    told = {k: str(v) for k, v in one.factors.items() if k.startswith("member_")}
+    return tuple(told[f"member_{i}"] for i in range(1, len(told) + 1) if f"member_{i}" in told)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

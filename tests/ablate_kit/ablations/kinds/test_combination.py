@@ -1,0 +1,67 @@
+"""Which parts are put together, by pairs and by permutations."""
+
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.kinds.pairs import Pairs
+from ablate_kit.ablations.kinds.shapley import ORDER, Shapley, permutations
+from ablate_kit.errors import UserError
+
+MADE = {
+    name: Ablation(name, "component", (Edit(name),)) for name in ("neck.a", "neck.b", "neck.c")
+} | {"head": Ablation("head", "component", (Edit("head"),))}
+NECK = ["neck.*"]
+
+
+def cut(one: Ablation) -> frozenset[str]:
+    return frozenset(edit.tensor for edit in one.edits)
+
+
+def test_pairs_are_every_two_once() -> None:
+    found = Pairs(members=NECK).combine(MADE)
+    assert [one.name for one in found] == ["neck.a+neck.b", "neck.a+neck.c", "neck.b+neck.c"]
+    assert [cut(one) for one in found] == [
+        {"neck.a", "neck.b"}, {"neck.a", "neck.c"}, {"neck.b", "neck.c"},
+    ]  # fmt: skip
+    assert found[0].factors == {"member_1": "neck.a", "member_2": "neck.b"}
+    assert len(Pairs().combine(MADE)) == Pairs().count(MADE) == 6
+
+
+def test_joint_cuts_and_the_same_cut_by_another_name_are_no_further_parts() -> None:
+    made = dict(MADE)
+    made |= {one.name: one for one in Pairs().combine(MADE)}
+    made["again"] = Ablation("again", "component", (Edit("head"),))
+    assert Pairs().count(made) == 6
+
+
+def test_what_no_line_makes_is_refused() -> None:
+    with pytest.raises(UserError, match=r'no other line makes "nekc\.\*"'):
+        Pairs(members=["nekc.*"]).combine(MADE)
+    with pytest.raises(UserError, match="make 1 ablation to be combined; expected at least 2"):
+        Pairs(members=["head"]).combine(MADE)
+    with pytest.raises(UserError, match="make 0 ablations"):
+        Shapley().combine({})
+
+
+def test_permutations_come_with_their_reverses_and_from_the_seed_alone() -> None:
+    found = permutations(5, 6, seed=3)
+    assert [sorted(one) for one in found] == [list(range(5))] * 6
+    assert found[1::2] == [one[::-1] for one in found[::2]]
+    assert found == permutations(5, 6, seed=3)
+    assert found != permutations(5, 6, seed=4)
+
+
+def test_every_permutation_is_a_chain_from_one_part_to_all() -> None:
+    rule = Shapley(permutations=6, seed=1)
+    found = rule.combine(MADE)
+    assert len(found) <= rule.count(MADE)
+    assert len({one.digest for one in found}) == len({one.name for one in found}) == len(found)
+    for number, order in enumerate(permutations(4, 6, 1)):
+        chain = sorted(
+            (one for one in found if f"{ORDER}{number}" in one.factors),
+            key=lambda one: one.factors[f"{ORDER}{number}"],
+        )
+        names = [list(MADE)[i] for i in order]
+        assert [cut(one) for one in chain] == [set(names[: i + 1]) for i in range(4)]
+    alone = [one for one in found if len(cut(one)) == 1]
+    assert {one.name for one in alone} <= MADE.keys()  # and not cut a second time

@@ -1,0 +1,126 @@
+"""Joint cuts against their members, and Shapley values, against their definitions."""
+
+import csv
+from itertools import combinations, permutations
+from math import factorial
+
+import numpy as np
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.kinds.pairs import Pairs
+from ablate_kit.ablations.kinds.shapley import Shapley
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples, draws, left_out
+from ablate_kit.reports.sweep_reports import joint_cuts, shapley_table
+
+IMAGES = 80
+WEIGHTS = draws(IMAGES, 300, 0) / IMAGES
+REST = left_out(IMAGES, IMAGES, 0) / (IMAGES - 1)
+PARTS = ("a", "b", "c", "d")
+EFFECTS = {"a": -0.02, "b": -0.05, "c": -0.01, "d": 0.0}
+
+
+def samples_of(values: np.ndarray) -> Samples:
+    """The mean over images as every metric."""
+    one = Sampled(float(values.mean()), values @ WEIGHTS[:, 1:], values @ REST, IMAGES, ratio=True)
+    return Samples(dict.fromkeys(KEYS, one), ())
+
+
+def result(one: Ablation) -> Result:
+    empty = Evaluation({}, {}, Thresholds(0.5, 0.5, False), {})
+    found = Detections.concatenate([])
+    return Result(one.name, one.kind, empty, one.digest, lambda: found, one.factors)
+
+
+class Game:
+    """Parts whose effects add up in each image, but for two that stand in for each other."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(1)
+        self.level = rng.normal(0.6, 0.2, IMAGES)
+        self.own = {name: rng.normal(mean, 0.02, IMAGES) for name, mean in EFFECTS.items()}
+        self.both = rng.normal(-0.1, 0.02, IMAGES)  # of b and c, on top
+
+    def __call__(self, cut: frozenset[str]) -> np.ndarray:
+        values = self.level + sum((self.own[name] for name in cut), np.zeros(IMAGES))
+        return values + (self.both if {"b", "c"} <= cut else 0.0)
+
+    def run(self, variants: list[Ablation]) -> tuple[list[Result], Samples, list[Samples]]:
+        cuts = [frozenset(edit.tensor for edit in one.edits) for one in variants]
+        baseline = samples_of(self(frozenset()))
+        results = [result(Ablation("unmodified", "unmodified", ())), *map(result, variants)]
+        return results, baseline, [samples_of(self(cut)) for cut in cuts]
+
+    def shapley(self, part: str) -> float:
+        """By the definition: over all orders."""
+        total = 0.0
+        for order in permutations(PARTS):
+            before = frozenset(order[: order.index(part)])
+            total += float((self(before | {part}) - self(before)).mean())
+        return total / factorial(len(PARTS))
+
+
+ALONE = {name: Ablation(name, "component", (Edit(name),)) for name in PARTS}
+
+
+def test_interactions_are_what_two_cut_beyond_both_alone() -> None:
+    game = Game()
+    results, baseline, samples = game.run([*ALONE.values(), *Pairs().combine(ALONE)])
+    found = joint_cuts.joint_cuts(results, baseline, samples, "family")
+    assert [one.members for one in found] == list(combinations(PARTS, 2))
+    for one in found:
+        a, b = one.members
+        beyond = game.level + game(frozenset({a, b})) - game(frozenset({a})) - game(frozenset({b}))
+        ap = one.interaction["AP"]
+        assert ap.change == pytest.approx(beyond.mean(), abs=1e-12)
+        if (a, b) == ("b", "c"):
+            assert one.sort == "redundant"
+            assert ap.low < beyond.mean() < ap.high < 0
+        else:  # nothing but rounding
+            assert one.sort == ""
+            assert ap.change == pytest.approx(0, abs=1e-12)
+    said = joint_cuts.sentence(found)
+    assert said.startswith("of 6 joint cuts 1 redundant: together they cost more")
+    assert "b and c (-0.0973 AP)" in said
+    assert joint_cuts.table(found).rows[0][0] == "b + c"
+    rows = list(csv.DictReader(joint_cuts.records(found).csv().splitlines()))
+    assert len(rows) == 6 * len(KEYS)
+    assert joint_cuts.figure(found) is not None
+
+
+def test_without_joint_cuts_of_what_was_cut_alone_there_are_no_rows() -> None:
+    results, baseline, samples = Game().run([*ALONE.values()])
+    assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
+    assert shapley_table.shapley_values(results, baseline, samples) == []
+    results, baseline, samples = Game().run(Pairs().combine(ALONE))
+    assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) -> None:
+    game = Game()
+    made = Shapley(permutations=16, seed=seed).combine(ALONE)
+    missing = [one for one in ALONE.values() if one.name not in {x.name for x in made}]
+    results, baseline, samples = game.run([*made, *missing])
+    found = shapley_table.shapley_values(results, baseline, samples)
+    assert {one.part for one in found} == set(PARTS)
+    for one in found:
+        value = one.values["AP"]
+        monte_carlo = value.deviation_draws / value.repeats**0.5
+        assert value.repeats == 8
+        assert abs(value.change - game.shapley(one.part)) <= 3 * monte_carlo + 1e-12
+        assert one.alone["AP"] == pytest.approx(float(game.own[one.part].mean()), abs=1e-12)
+    total = sum(one.values["AP"].change for one in found)
+    everything = float((game(frozenset(PARTS)) - game.level).mean())
+    assert total == pytest.approx(everything, abs=1e-12)
+    table = shapley_table.table(found)
+    assert f"sum to {everything:+.4f} AP" in table.title
+    assert table.rows[0][0] == "b"
+    caption, _ = shapley_table.figure(found)
+    assert "Shapley" in caption
+    # Nothing of it counts as a joint cut that somebody asked for.
+    assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
