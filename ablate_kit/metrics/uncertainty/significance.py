@@ -120,7 +120,7 @@ def interactions(
     cut's own.
     """
     found: list[dict[str, Change]] = [{} for _ in joint]
-    for metric in KEYS:
+    for metric in baseline.overall:
         before = baseline.overall[metric]
         after = [one.overall[metric] for one in joint]
         beyond = []
