@@ -34,3 +34,24 @@ def test_the_code_of_the_readme_runs(repository: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_stays_short(repository: Path) -> None:
+    assert len((repository / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:
+    text = (repository / "docs/code-map.md").read_text()
+    packages = {"ablate_kit": [], "detector": []}  # type: dict[str, list[str]]
+    for package, names in packages.items():
+        part = text.split(f"## `{package}`")[1].split("\n## ")[0]
+        names += re.findall(r"`([a-z_/]+/)`", "\n".join(re.findall(r"^\| (.*?) \|", part, re.M)))
+        assert names
+        for name in names:
+            assert (repository / package / name).is_dir(), name
+        folders = {path.parent for path in (repository / package).rglob("*.py")}
+        for folder in folders - {repository / package}:
+            found = f"{folder.relative_to(repository / package).as_posix()}/"
+            assert any(found.startswith(name) for name in names), found
+    for path in re.findall(r"`((?:ablate_kit|detector)/[\w/]+(?:\.py|/))`", text):
+        assert (repository / path).exists(), path
