@@ -201,12 +201,21 @@ _IMPLEMENTATIONS: dict[Implementation, Callable[..., Tensor]] = {
 
 @cache
 def _natten() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
-    """Products of queries and keys, and averages of values; up to natten 0.17, with a bias."""
+    """Products of queries and keys, and averages of values; up to natten 0.17, with a bias.
+
+    Its import asks torch for a name of a type that today's torch lacks.
+    """
+    missing = "_device_t" not in vars(torch.cuda)
     try:
+        if missing:
+            torch.cuda._device_t = Any  # type: ignore[attr-defined]
         from natten.context import has_cuda
         from natten.functional import na2d_av, na2d_qk
     except ImportError:
         return None
+    finally:
+        if missing:
+            del torch.cuda._device_t  # type: ignore[attr-defined]
     return (na2d_qk, na2d_av) if has_cuda() else None
 
 
