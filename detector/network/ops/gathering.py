@@ -30,7 +30,8 @@ def gathered_sum(value: Tensor, maps: Tensor, x: Tensor, y: Tensor, weight: Tens
     beyond = (x <= -1) | (x >= width) | (y <= -1) | (y >= height)
     x, y = x.clamp(min=-2).minimum(width + 1), y.clamp(min=-2).minimum(height + 1)
     left, top = x.detach().floor(), y.detach().floor()
-    table = value.reshape(batch * tokens * groups, channels)
+    # In float32, since its gradient is added up there; the compiler has no atomic bfloat16 either.
+    table = value.reshape(batch * tokens * groups, channels).to(dtype)
     parts = []
     for row, along_y in ((top, 1 - (y - top)), (top + 1, y - top)):
         for column, along_x in ((left, 1 - (x - left)), (left + 1, x - left)):
@@ -40,6 +41,6 @@ def gathered_sum(value: Tensor, maps: Tensor, x: Tensor, y: Tensor, weight: Tens
             along = row.long().clamp(min=0).minimum(height - 1)
             across = column.long().clamp(min=0).minimum(width - 1)
             index = ((image * tokens + start + along * width + across) * groups + group).flatten(3)
-            rows = table[index].to(dtype)  # (B, N, groups, samples, d)
+            rows = table[index]  # (B, N, groups, samples, d)
             parts.append((rows * share.unsqueeze(-1)).sum(3))
     return sum(parts[1:], parts[0]).to(value.dtype)
