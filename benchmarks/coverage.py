@@ -23,6 +23,7 @@ of this repository: without them only ``family`` is run. ``--quick`` is one size
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Population:
 
 
 def main() -> None:
+    sys.path.remove(str(Path(__file__).parent))  # numba would take this file for the package
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="50 images, 60 studies of each kind")
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))

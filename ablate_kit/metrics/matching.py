@@ -12,7 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from ablate_kit.metrics.boxes import giou
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.overlaps import Indices, is_first, overlapping, turns
+from ablate_kit.metrics.order import by_falling
+from ablate_kit.metrics.overlaps import Indices, blocks, is_first, overlapping, turns
 
 # Square pixels; COCO's range "all" is 0 to this.
 _LARGEST_AREA = 1e10
@@ -90,7 +91,7 @@ def greedy_matches_at(
     cell = detections.image.astype(np.int64) * classes + detections.labels
     scores = detections.scores.astype(np.float64)
 
-    ranked = np.lexsort((-scores, cell))
+    ranked = by_falling(scores, detections.labels, detections.image)
     counted = ranked[turns(cell[ranked]) < ground_truth.max_detections]
     candidate, target, overlap = overlapping(
         ground_truth,
@@ -188,8 +189,9 @@ def hungarian_pairs(
     found_boxes = detections.boxes[found].astype(precision)
 
     pairs = []
-    for rows, columns in _by_image(ground_truth.image[truth], detections.image[found]):
-        gain = giou(truth_boxes[rows, None], found_boxes[None, columns])
+    for rows, columns, gain in _gains(
+        ground_truth.image[truth], truth_boxes, detections.image[found], found_boxes
+    ):
         row, column = linear_sum_assignment(gain, maximize=True)
         pairs.append((row + rows.start, column + columns.start, gain[row, column]))
     if not pairs:
@@ -237,15 +239,32 @@ def _assign(
     return taken
 
 
-def _by_image(
-    truth_image: NDArray[np.integer[Any]], found_image: NDArray[np.integer[Any]]
-) -> Iterator[tuple[slice, slice]]:
-    """Ranges of ground truths and of detections of every image that has both."""
+def _gains(
+    truth_image: NDArray[np.integer[Any]],
+    truth_boxes: NDArray[np.floating[Any]],
+    found_image: NDArray[np.integer[Any]],
+    found_boxes: NDArray[np.floating[Any]],
+) -> Iterator[tuple[slice, slice, NDArray[np.floating[Any]]]]:
+    """Ranges of ground truths and of detections of every image that has both, and their GIoU."""
     both = np.intersect1d(truth_image, found_image)
-    bounds = (
-        np.searchsorted(images, both, side=side).tolist()
-        for images in (truth_image, found_image)
-        for side in ("left", "right")
+    first, truths, start, founds = (
+        one for images in (truth_image, found_image) for one in _ranges(np.asarray(images), both)
     )
-    for truth_start, truth_stop, found_start, found_stop in zip(*bounds, strict=True):
-        yield slice(truth_start, truth_stop), slice(found_start, found_stop)
+    size = truths * founds
+    for begin, end in blocks(size):  # the overlaps of many images at a time
+        of = np.repeat(np.arange(begin, end), size[begin:end])
+        row, column = np.divmod(turns(of), founds[of])
+        gain = giou(truth_boxes[first[of] + row], found_boxes[start[of] + column])
+        bounds = np.append(0, np.cumsum(size[begin:end])).tolist()
+        for i, (low, high) in zip(range(begin, end), pairwise(bounds), strict=True):
+            yield (
+                slice(int(first[i]), int(first[i] + truths[i])),
+                slice(int(start[i]), int(start[i] + founds[i])),
+                gain[low:high].reshape(int(truths[i]), int(founds[i])),
+            )
+
+
+def _ranges(images: NDArray[np.integer[Any]], chosen: NDArray[Any]) -> tuple[Indices, Indices]:
+    """Where the rows of each chosen image begin, and how many there are; ``images`` ascends."""
+    first = np.searchsorted(images, chosen, side="left")
+    return first, np.searchsorted(images, chosen, side="right") - first

@@ -37,7 +37,7 @@ def overlapping(
     crowd = np.zeros(len(ground_truth), dtype=bool) if crowd is None else crowd
     detection_xywh, truth_xywh = detections.xywh, ground_truth.xywh
     found = []
-    for start, stop in _blocks(count):
+    for start, stop in blocks(count):
         position = np.repeat(np.arange(start, stop), count[start:stop])
         target = by_cell[first[position] + turns(position)]
         overlap = coco_overlap(detection_xywh[counted[position]], truth_xywh[target], crowd[target])
@@ -63,7 +63,7 @@ def turns(keys: NDArray[np.integer[Any]]) -> Indices:
     return np.arange(len(keys)) - np.flatnonzero(first)[np.cumsum(first) - 1]
 
 
-def _blocks(counts: Indices) -> Iterator[tuple[int, int]]:
+def blocks(counts: Indices) -> Iterator[tuple[int, int]]:
     """Ranges of consecutive elements, as long as their counts sum to a block at most."""
     ends = np.cumsum(counts)
     start = 0

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
+from ablate_kit.metrics.parallel import in_threads
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, changes
 from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 
@@ -60,8 +61,10 @@ def changes_of(
         return []
     bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
     threshold = results[0].evaluation.thresholds.calibration
-    first, *others = (
-        bootstrap.samples(one.detections, threshold, per_class=False) for one in results
-    )
+
+    def samples(one: Result) -> Samples:
+        return bootstrap.samples(one.detections, threshold, per_class=False)
+
+    first, *others = in_threads(samples, results)
     asked = [not one.is_control for one in results[1:]]
     return changes(first, others, asked, statistics.adjust, statistics.margin)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import (
@@ -66,14 +67,15 @@ def write_sweep_report(
     bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
     calibration = results[0].evaluation.thresholds.calibration
     baseline = bootstrap.samples(results[0].detections, calibration)
-    known: dict[str, tuple[list[Change], Samples]] = {}
-    for result in results[1:]:
-        if result.key in known:
-            continue  # the same ablation under another name
+
+    def told(result: Result) -> tuple[list[Change], Samples]:
         samples = bootstrap.samples(result.detections, calibration)
         by_its_class = class_changes(baseline, samples, statistics.adjust)
         # Those of the classes are the largest part, and not needed again.
-        known[result.key] = by_its_class, replace(samples, ap_per_class=())
+        return by_its_class, replace(samples, ap_per_class=())
+
+    distinct = {one.key: one for one in reversed(results[1:])}  # whatever their names
+    known = dict(zip(distinct, in_threads(told, distinct.values()), strict=True))
     by_class = [known[result.key][0] for result in results[1:]]
     kept = [known[result.key][1] for result in results[1:]]
     tested = [not one.is_control for one in results[1:]]

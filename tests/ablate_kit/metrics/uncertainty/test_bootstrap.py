@@ -8,7 +8,10 @@ from ablate_kit.metrics.calibration import fold_of
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.matching import greedy_matches_at
+from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision
 
 IMAGES, CLASSES = 30, 4
 
@@ -165,3 +168,37 @@ def test_one_resample_is_refused() -> None:
     truth, _ = truth_and_detections(1.0)
     with pytest.raises(UserError, match="resample 1 times"):
         Bootstrap(truth, resamples=1)
+
+
+@pytest.mark.parametrize("samples", [6, 300])
+def test_compiled_gives_the_same_bits(samples: int) -> None:
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    truth, detections = truth_and_detections(3.0, seed=2)
+    weights = draws(IMAGES, samples - 1, seed=4)
+    # Twenty objects of one class: hits reach a level exactly, which as floats they do not.
+    assert (np.bincount(truth.labels[~truth.ignore]) % 20 == 0).any()
+    one = ResampledPrecision(truth, weights)
+    outcomes = np.stack(
+        [m.outcome for m in greedy_matches_at(truth, detections, np.linspace(0.5, 0.95, 10))]
+    )
+    for label, positives in zip(one.classes, one._positives, strict=True):
+        rows = np.flatnonzero(detections.labels == label)
+        rows = rows[np.argsort(-detections.scores[rows])]
+        arguments = detections.image[rows], outcomes[:, rows], positives
+        assert np.array_equal(one.compiled(*arguments), one.plain(*arguments))
+        assert one.plain(*arguments).any()
+
+
+def test_no_number_depends_on_how_many_threads_there_are() -> None:
+    truth, _ = truth_and_detections(1.0)
+    bootstrap = Bootstrap(truth, resamples=20)
+    found = [truth_and_detections(noise)[1] for noise in (0.5, 1.0, 2.0, 4.0)]
+
+    def samples(one: Detections) -> bytes:
+        overall = bootstrap.samples(one, 0.4).overall
+        return b"".join(columns(overall[key]).tobytes() for key in KEYS)
+
+    alone = [samples(one) for one in found]
+    assert len(set(alone)) == len(found)
+    for threads in (1, 3):
+        assert list(in_threads(samples, found, threads)) == alone

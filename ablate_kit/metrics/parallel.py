@@ -1,0 +1,32 @@
+"""The same function of many things, in threads; what comes out does not depend on how many."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+_MOST = 8  # each holds the detections it works on
+
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
+
+
+def in_threads(
+    function: Callable[[Thing], Found], things: Iterable[Thing], threads: int | None = None
+) -> Iterator[Found]:
+    """``function`` of each, in their order.
+
+    It should spend its time where Python's lock is not held, as NumPy mostly does.
+
+    Args:
+        threads: by default one per processor that this process may use, at most 8.
+    """
+    with ThreadPoolExecutor(threads or min(processors(), _MOST)) as pool:
+        yield from pool.map(function, things)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,250 @@
+"""Average precision on many resamples at once, of detections that were matched before.
+
+A resample weighs images; precision and recall after each detection are weighted counts. Precision
+peaks at hits, so only they are looked at. Two ways give the same bits: NumPy's, hit by hit, and one
+that numba compiles (the extra ``fast``), which is taken where it saves more than loading it costs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.matching import Outcome
+from ablate_kit.metrics.order import by_falling, stable_order
+
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+_RECALLS = np.linspace(0.0, 1.0, 101)
+# COCO compares with these floats; some lie above the hundredth that they stand for.
+_ABOVE = np.arange(101) / 100 < _RECALLS
+
+_BLOCK = 256  # resamples at a time, compiled: their counts of 4,000 images are 1 MB
+_WORTH = 10**8  # detections times resamples from which on loading numba (1 s) pays
+
+Floats = NDArray[np.float64]
+
+
+class ResampledPrecision:
+    """AP of each class that has objects, on samples of the images of one ground truth.
+
+    Args:
+        weights: (images, samples) how often each image counts, in as small a type as holds it.
+    """
+
+    def __init__(self, truth: GroundTruth, weights: NDArray[np.unsignedinteger[Any]]) -> None:
+        self._weights = weights
+        real = np.flatnonzero(~truth.ignore)
+        self.classes = np.unique(truth.labels[real])
+        objects = csr_array(
+            (np.ones(len(real)), (np.searchsorted(self.classes, truth.labels[real]),
+                                  truth.image[real])),
+            shape=(len(self.classes), len(weights)),
+        )  # fmt: skip
+        self._positives = counted(objects, weights)
+
+    def of(
+        self, detections: Detections, outcomes: NDArray[np.int8]
+    ) -> Iterator[tuple[Floats, Floats]]:
+        """AP and AP50 on every sample, of one class after the other; NaN: without objects.
+
+        Args:
+            outcomes: (ious, detections) an ``Outcome`` each; the first IoU is 0.5.
+        """
+        image, scores = detections.image, detections.scores
+        # Equal scores in the order of the images, as pycocotools has them.
+        first = stable_order(image) if np.any(image[1:] < image[:-1]) else None
+        order = by_falling(scores if first is None else scores[first])
+        order = order if first is None else first[order]
+        rows = order[stable_order(detections.labels[order])]
+        starts, ends = (
+            np.searchsorted(detections.labels[rows], self.classes, side) for side in _SIDES
+        )
+        areas = self._areas(len(detections))
+        for start, end, positives in zip(starts, ends, self._positives, strict=True):
+            chosen = rows[start:end]
+            curves = areas(image[chosen], outcomes[:, chosen], positives)
+            curves /= len(_RECALLS)
+            curves[:, positives == 0] = np.nan
+            yield curves.mean(axis=0), curves[0]
+
+    def _areas(
+        self, detections: int
+    ) -> Callable[[NDArray[np.integer], NDArray[np.int8], Floats], Floats]:
+        work = detections * self._weights.shape[1]
+        if work >= _WORTH and self._weights.itemsize == 1 and find_spec("numba"):
+            return self.compiled
+        return self.plain
+
+    def plain(
+        self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
+    ) -> Floats:
+        """(ious, samples): summed precision over recall levels, of detections by falling score."""
+        weights = self._floats
+        found = np.zeros((len(outcomes), weights.shape[1]))
+        hit = outcomes == Outcome.TRUE_POSITIVE
+        rows = np.flatnonzero(hit.any(axis=0))
+        if not len(rows):
+            return found
+        # How many detections there are up to each row; those after the last hit do not matter.
+        upto = slice(0, rows[-1] + 1)
+        seen = self._weight(np.searchsorted(rows, np.arange(rows[-1] + 1)), image[upto], len(rows))
+        np.cumsum(seen, axis=0, out=seen)
+        drawn = weights[image[rows]]
+        levels = Levels(positives)
+        for i, (hits, outcome) in enumerate(zip(hit[:, rows], outcomes[:, upto], strict=True)):
+            own = np.flatnonzero(hits)
+            if not len(own):
+                continue
+            ignored = np.flatnonzero(outcome == Outcome.IGNORED)
+            # Ignored detections after the last hit at this IoU fall off the end.
+            before = np.searchsorted(rows[own], ignored)
+            left_out: dict[int, NDArray[np.integer]] = {
+                step: image[ignored[before == step]] for step in set(before) - {len(own)}
+            }
+            found[i] = levels.area(weights, drawn, own, seen, left_out)
+        return found
+
+    def compiled(
+        self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
+    ) -> Floats:
+        """What ``plain`` gives, to the last bit."""
+        bits = 1 << np.arange(len(outcomes))
+        hits = bits @ (outcomes == Outcome.TRUE_POSITIVE)
+        rows = np.flatnonzero(hits)
+        samples = self._weights.shape[1]
+        if not len(rows):
+            return np.zeros((len(outcomes), samples))
+        upto = rows[-1] + 1
+        ignored = bits @ (outcomes[:, :upto] == Outcome.IGNORED)
+        others = np.flatnonzero(ignored)
+        levels = Levels(positives)
+        odd = np.full((len(self._blocks), _BLOCK), -1)
+        of_block, column = np.divmod(levels.odd, _BLOCK)
+        odd[of_block, np.arange(len(column)) - np.searchsorted(of_block, of_block)] = column
+        found = np.empty((len(outcomes), len(self._blocks), _BLOCK))
+        import_module("ablate_kit.metrics.uncertainty.compiled_ap").areas(
+            self._blocks, image[:upto].astype(np.int32), rows, hits[rows], others,
+            ignored[others], _blocked(levels.positives, 1.0), _blocked(levels.scale, 0.0), odd,
+            _ABOVE, found,
+        )  # fmt: skip
+        return found.reshape(len(outcomes), -1)[:, :samples].copy()
+
+    @cached_property
+    def _floats(self) -> Floats:
+        return self._weights.astype(np.float64)  # which holds all counts exactly
+
+    @cached_property
+    def _blocks(self) -> NDArray[np.uint8]:
+        """(blocks, images, columns): the counts of some samples side by side."""
+        images, samples = self._weights.shape
+        found = np.zeros((-(-samples // _BLOCK), images, _BLOCK), dtype=np.uint8)
+        for i, block in enumerate(found):
+            part = self._weights[:, i * _BLOCK : (i + 1) * _BLOCK]
+            block[:, : part.shape[1]] = part
+        return found
+
+    def _weight(self, row: NDArray[np.int64], image: NDArray[np.integer], rows: int) -> Floats:
+        """(rows, resamples): how often the images of each row's detections are drawn, summed."""
+        ones = np.ones(len(row))
+        counts = csr_array((ones, (row, image)), shape=(rows, len(self._weights)))
+        return np.asarray(counts @ self._floats)
+
+
+def counted(
+    of_images: NDArray[np.float64] | csr_array, weights: NDArray[np.unsignedinteger[Any]]
+) -> Floats:
+    """(rows, samples): sums over images, (rows, images), on every sample.
+
+    In blocks of samples, so that little memory is taken, and image by image, so that no library's
+    own threads change a bit.
+    """
+    rows = csr_array(of_images)
+    found = np.empty((rows.shape[0], weights.shape[1]))
+    for start in range(0, weights.shape[1], _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found[:, part] = rows @ weights[:, part].astype(np.float64)
+    return found
+
+
+def _blocked(values: Floats, rest: float) -> Floats:
+    blocks = -(-len(values) // _BLOCK)
+    found = np.full(blocks * _BLOCK, rest)
+    found[: len(values)] = values
+    return found.reshape(blocks, _BLOCK)
+
+
+class Levels:
+    """COCO's recall levels, and the area under a precision curve that they sample, by resample."""
+
+    def __init__(self, positives: Floats) -> None:
+        self.positives = np.maximum(positives, 1)
+        # 100 hits / positives rounded down is the level that they reach. A little more than there
+        # is settles rounding, and is less than one hit of ten million adds.
+        self.scale = 100 / self.positives * (1 + 1e-9)
+        # But of a level whose float lies above its hundredth, hits that reach it exactly do not.
+        above = np.flatnonzero(_ABOVE)
+        exact = (above[:, None] * self.positives) % 100 == 0
+        self.odd = np.flatnonzero(exact.any(axis=0))  # resamples on which there may be such
+
+    def area(
+        self,
+        weights: Floats,
+        drawn: Floats,
+        hits: NDArray[np.integer],
+        seen: Floats,
+        left_out: Mapping[int, NDArray[np.integer]],
+    ) -> Floats:
+        """(resamples,): the sum over recall levels of the best precision from there on.
+
+        From the last hit to the first: what the best precision grows by counts for all levels that
+        are reached by then. One row of resamples at a time stays in the fastest memory.
+
+        Args:
+            weights: (images, resamples), how often each image is drawn.
+            drawn: (rows, resamples), the same for the image of each row's detection.
+            hits: the rows of the hits, by falling score.
+            seen: (rows, resamples), detections up to a row, itself included.
+            left_out: by the number of the next hit, images of detections that do not count.
+        """
+        true = drawn[hits].sum(axis=0)
+        ignored = sum((weights[one].sum(axis=0) for one in left_out.values()), np.zeros_like(true))
+        area, best = np.zeros_like(true), np.zeros_like(true)
+        precision, level, total = (np.empty_like(true) for _ in range(3))
+        growths = np.empty((len(hits), len(self.odd)))
+        with np.errstate(invalid="ignore"):  # no detection drawn yet: 0 / 0, which counts as none
+            for i in range(len(hits) - 1, -1, -1):
+                if left_out:
+                    np.subtract(seen[hits[i]], ignored, out=total)
+                    np.divide(true, total, out=precision)
+                    for image in left_out.get(i, ()):
+                        ignored -= weights[image]
+                else:
+                    np.divide(true, seen[hits[i]], out=precision)
+                np.fmax(precision, best, out=precision)
+                np.subtract(precision, best, out=best)
+                # From the last hit, as they are summed; unbuffered.
+                np.take(best, self.odd, out=growths[len(hits) - 1 - i], mode="clip")
+                np.multiply(true, self.scale, out=level)
+                np.floor(level, out=level)
+                level *= best
+                area += level
+                best, precision = precision, best
+                true -= drawn[hits[i]]
+        area += best  # recall 0 is reached from the start
+        area[self.odd] -= self._not_reached(drawn[np.ix_(hits, self.odd)], growths)
+        return area
+
+    def _not_reached(self, drawn: Floats, growths: Floats) -> Floats:
+        """What was counted for levels that hits reach exactly, but do not reach as floats."""
+        true = np.cumsum(drawn, axis=0)[::-1]
+        level = np.floor(true * self.scale[self.odd])
+        exactly = level * self.positives[self.odd] == 100 * true
+        exactly &= _ABOVE[level.astype(np.intp)]
+        found: Floats = np.cumsum(growths * exactly, axis=0)[-1]  # in this order
+        return found
