@@ -3,10 +3,11 @@
     python benchmarks/ops.py [--device cuda] [--sizes thesis] [--quick] [--only attention]
 
 Forward, and forward with backward, in medians over the repeats, by CUDA events on a GPU; the
-repeats of one operation's candidates follow each other. Errors are the largest difference to
-float64, relative to the largest value there, over the output and over all gradients. Candidates
-that are not installed or fail say so in their row. "natten cpu" is natten 0.17's own CPU kernel,
-"grid_sample" the usual formulation of the deformable operations.
+repeats of one operation's candidates follow each other. Errors are the norm of the difference to
+float64, relative to the norm there: of the output, and of the worst gradient. (A single sample at
+a pixel's center, where the slope jumps, may be off by all of it.) Candidates that are not installed
+or fail say so in their row. "natten cpu" is natten 0.17's own CPU kernel, "grid_sample" the usual
+formulation of the deformable operations.
 """
 
 import argparse
@@ -155,7 +156,7 @@ def _measured(
     exact = case.exact(*doubles)
     expected = [exact, *torch.autograd.grad(exact, doubles, grad.double())]
     errors = [
-        ((ours.double() - theirs).abs().max() / theirs.abs().max()).item()
+        ((ours.double() - theirs).norm() / theirs.norm()).item()
         for ours, theirs in zip(found, expected, strict=True)
     ]
     del out, found, exact, expected, doubles

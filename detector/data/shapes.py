@@ -46,6 +46,7 @@ class Shapes:
         self._count = count
         self._size = size
         self._key = (seed, split)
+        self._last: tuple[int, list[Figure]] = (-1, [])  # asked for as annotations and as an image
 
     def __len__(self) -> int:
         return self._count
@@ -80,4 +81,8 @@ class Shapes:
         """Objects and distractors of image ``index``, in painting order."""
         if not 0 <= index < self._count:
             raise IndexError(f"no image {index} in a data set of {self._count}")
-        return layout(self._size, Draws(self._key, index, _LAYOUT))
+        last, figures = self._last
+        if last != index:
+            figures = layout(self._size, Draws(self._key, index, _LAYOUT))
+            self._last = index, figures
+        return list(figures)
