@@ -2,12 +2,12 @@
 
     python benchmarks/ops.py [--device cuda] [--sizes thesis] [--quick] [--only attention]
 
-Forward, and forward with backward, in medians over the repeats, by CUDA events on a GPU; the
-repeats of one operation's candidates follow each other. Errors are the norm of the difference to
-float64, relative to the norm there: of the output, and of the worst gradient. (A single sample at
-a pixel's center, where the slope jumps, may be off by all of it.) Candidates that are not installed
-or fail say so in their row. "natten cpu" is natten 0.17's own CPU kernel, "grid_sample" the usual
-formulation of the deformable operations.
+Forward, and forward with backward, in medians over the repeats, by CUDA events on a GPU and in
+seconds of the process on a CPU; the repeats of one operation's candidates follow each other.
+Errors are the norm of the difference to float64, relative to the norm there: of the output, and of
+the worst gradient. (A single sample at a pixel's center, where the slope jumps, may be off by all
+of it.) Candidates that are not installed or fail say so in their row. "natten cpu" is natten
+0.17's own CPU kernel, "grid_sample" the usual formulation of the deformable operations.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", choices=IMAGE_SIZES, nargs="+", help="of images")
     parser.add_argument("--quick", action="store_true", help="tiny images, few repeats")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--seconds", type=float, default=1e9, help="no case starts after these")
     options = parser.parse_args(arguments)
@@ -192,9 +192,9 @@ def _median_ms(run: Callable[[], None], device: torch.device, repeats: int) -> f
             end.synchronize()
             times.append(start.elapsed_time(end))
         else:
-            started = time.perf_counter()
+            started = time.process_time()
             run()
-            times.append(1e3 * (time.perf_counter() - started))
+            times.append(1e3 * (time.process_time() - started))
     return round(statistics.median(times), 4)
 
 
