@@ -164,7 +164,7 @@ def told(row: Row) -> str:
 
 def _cases(options: Options) -> Iterator[tuple[str, Callable[[], Case]]]:
     for part in ("decoder", "encoder", "layers"):
-        yield f"detr-{part}", lambda part=part: _detr(part, options)  # type: ignore[misc]
+        yield f"detr-{part}", lambda part=part: detr(part, options)  # type: ignore[misc]
     yield "hybrid", lambda: _hybrid(options)
     if options.deimv2:
         yield "deimv2", lambda: _deimv2(options)
@@ -195,7 +195,7 @@ def _measured(case: Case, sampled: int | None) -> Row:
         if passes.trace:
             _retime(passes.trace, lambda: case.adapter.forward(group.inputs), clock)
     equal = all(
-        _equal(a, b)
+        same_detections(a, b)
         for one, other in zip([swept[0], *(swept[1 + i] for i in chosen)], naive, strict=True)
         for a, b in zip(one, other, strict=True)
     )
@@ -268,7 +268,7 @@ def _all(call: Call) -> Iterator[Call]:
         yield from _all(child)
 
 
-def _detr(part: str, options: Options) -> Case:
+def detr(part: str, options: Options, name: str = "") -> Case:
     """DETR-R50 as published, with random weights."""
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
 
@@ -295,7 +295,7 @@ def _detr(part: str, options: Options) -> Case:
         ablations = heads_each(
             [one for one in found if own in one.prefix and one.prefix.endswith("self_attn")]
         )
-    return Case(f"detr-{part}", adapter, ablations, _prepared(adapter, options.images))
+    return Case(name or f"detr-{part}", adapter, ablations, _prepared(adapter, options.images))
 
 
 def _hybrid(options: Options) -> Case:
@@ -337,7 +337,8 @@ def _prepared(adapter: Adapter, images: int) -> list[Any]:
     return [adapter.prepare(shapes.image(i)) for i in range(images)]
 
 
-def _equal(one: ImageDetections, other: ImageDetections) -> bool:
+def same_detections(one: ImageDetections, other: ImageDetections) -> bool:
+    """Bit for bit."""
     names = ("boxes", "scores", "labels")
     return all(
         np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name != "labels")

@@ -22,6 +22,7 @@ def applied(
     ablation: Ablation,
     live_names: Mapping[str, Sequence[str]] | None = None,
     draws: "Draws | None" = None,
+    state: "Mapping[str, torch.Tensor] | None" = None,
 ) -> Iterator[None]:
     """``module`` with an ablation, and after the block with its exact bytes of before.
 
@@ -34,15 +35,17 @@ def applied(
         live_names: for each of these names, those in ``module.state_dict()``; by default the
             names are the same.
         draws: keeps what is drawn, for another time.
+        state: ``module.state_dict(keep_vars=True)``, which takes longer than many a pass.
 
     Raises:
         UserError: an edit names no tensor of the model, or elements that it does not have.
     """
     from ablate_kit.ablations.hooks import with_hooks  # which needs torch
 
+    state = module.state_dict(keep_vars=True) if state is None else state
     with (
-        edited(module.state_dict(keep_vars=True), ablation, live_names, draws),
-        with_hooks(module, ablation, live_names),
+        edited(state, ablation, live_names, draws),
+        with_hooks(module, ablation, live_names, state),
     ):
         yield
 

@@ -28,9 +28,10 @@ def with_hooks(
     module: nn.Module,
     ablation: Ablation,
     live_names: Mapping[str, Sequence[str]] | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Iterator[None]:
     """``module`` with the ablation's ``live`` part, and as it was after the block."""
-    state = module.state_dict(keep_vars=True)
+    state = module.state_dict(keep_vars=True) if state is None else state
     with ExitStack() as stack:
         for one in ablation.live:
             names = to_model_keys(one.tensor, state, live_names)

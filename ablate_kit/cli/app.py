@@ -40,6 +40,7 @@ COMMANDS = {
     "predict": "commands.predict.predict",
     "score": "commands.score.score",
     "sweep": "commands.sweep.sweep",
+    "cache": "commands.cache.cache",
     "report": "commands.report.report",
     "train": "commands.train.train",
     "retrain": "commands.retrain.retrain",

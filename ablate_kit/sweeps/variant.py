@@ -81,17 +81,21 @@ class Variant:
 
     @contextmanager
     def applied_to(
-        self, module: nn.Module, live_names: LiveNames, draws: Draws | None = None
+        self,
+        module: nn.Module,
+        live_names: LiveNames,
+        draws: Draws | None = None,
+        state: Mapping[str, torch.Tensor] | None = None,
     ) -> Iterator[None]:
         """The model so changed, and after the block with its exact bytes of before.
 
-        ``draws`` keeps what is drawn, for the next batch.
+        ``draws`` keeps what is drawn, for the next batch; ``state`` is that of ``applied``.
         """
         with _replaced(module, self.tensors):
             if self.ablation is None:
                 yield
                 return
-            with applied(module, self.ablation, live_names, draws):
+            with applied(module, self.ablation, live_names, draws, state):
                 yield
 
 

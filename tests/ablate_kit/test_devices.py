@@ -154,11 +154,11 @@ def recipe_of(hybrid: Path) -> dict[str, Any]:
 
 
 def contents(folder: Path) -> Mapping[str, bytes]:
-    """All but the note of what did not go as planned."""
+    """All but what tells how the run was begun, and what did not go as planned."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("notes.json", ".lock")
+        if path.is_file() and path.name not in ("notes.json", ".lock", "about.json", "recipe.yaml")
     }
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.sweeps.api import Cost, Search
+    from ablate_kit.sweeps.backends.worker import RunOptions
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -67,6 +68,15 @@ def sweep(
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
     ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps what the unmodified model computes, for other sweeps."
+        ),
+    ] = None,
+    cache_size: Annotated[
+        int | None, typer.Option(help="GiB that the folder may take; 10 by default.", min=1)
+    ] = None,
     workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2,
     threads: Annotated[
         int | None,
@@ -112,7 +122,6 @@ def sweep(
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.about import About
     from ablate_kit.sweeps.api import Placement, open_sweep
-    from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import ModelSection, load_sweep
     from ablate_kit.sweeps.recipe_text import recipe_text
@@ -148,7 +157,7 @@ def sweep(
         plan = load_sweep(source, overrides)
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(source)
-    options = RunOptions(not no_replay, memory * 2**20, workers)
+    options = _options(memory, workers, cache, cache_size, replay=not no_replay)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(Ledger.locked(folder))
@@ -198,6 +207,22 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
     if not of_checkpoint and has_options:
         raise UserError("options of data and classes go with a checkpoint and --heads, --layers or "
                         "--modules; to change a recipe, give --set data.limit=50")  # fmt: skip
+
+
+def _options(
+    memory: int, workers: int, cache: Path | None, cache_size: int | None, *, replay: bool
+) -> "RunOptions":
+    from ablate_kit.sweeps.backends.worker import RunOptions
+    from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
+
+    if cache is None and cache_size is not None:
+        raise UserError("--cache-size goes with --cache FOLDER")
+    if cache is not None and not replay:
+        raise UserError("--cache keeps what replay recorded; leave --no-replay out")
+    room = CAPACITY if cache_size is None else cache_size << 30
+    if cache is not None:
+        RecordingCache(cache, room).check()
+    return RunOptions(replay, memory * 2**20, workers, cache, room)
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:

@@ -17,6 +17,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
+from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
 from ablate_kit.sweeps.fingerprint import environment_of
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
@@ -32,6 +33,8 @@ class RunOptions:
     replay: bool = True
     memory: float = MEMORY  # bytes of recorded outputs
     workers: int = 2  # threads that prepare images
+    cache: Path | None = None  # recordings of the unmodified model, for later sweeps
+    cache_bytes: int = CAPACITY
 
 
 DEFAULTS = RunOptions()
@@ -78,6 +81,7 @@ class Worker:
             adapter,
             replay=options.replay,
             memory=options.memory,
+            cache=RecordingCache(options.cache, options.cache_bytes) if options.cache else None,
             max_detections=max_detections,
         )
         self._keep = keep

@@ -1,23 +1,23 @@
 """The unmodified model and all its variants on one batch after the other."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
 from ablate_kit.ablations.draws import Draws
-from ablate_kit.checkpoints.edit.elements import flat_bytes
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.batches import Group, groups
 from ablate_kit.models.detect import device_of, inference
+from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.plan import BASELINE, Delta, MemoryChunk, Plan, Step, plan
-from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
-from ablate_kit.sweeps.execution.trace import PLAIN, Key, Trace
+from ablate_kit.sweeps.execution.recording_cache import RecordingCache
+from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay, Run
+from ablate_kit.sweeps.execution.trace import Key, Trace
+from ablate_kit.sweeps.execution.unmodified import Once, UnmodifiedPasses
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
@@ -25,7 +25,6 @@ CHECKED = 16  # of so many forward passes of the unmodified model, a variant is 
 
 UNSTEADY = "it computes something else every time it runs"
 
-Run = Callable[[], Any]
 Advance = Callable[[str, int], None]
 
 
@@ -47,6 +46,7 @@ class VariantExecutor:
         verify: bool = True,
         max_detections: int = MAX_DETECTIONS,
         deterministic: bool = True,
+        cache: RecordingCache | None = None,
     ) -> None:
         self.notes: list[str] = []
         self.trace: Trace | None = None  # of the unmodified pass over the first images
@@ -58,6 +58,8 @@ class VariantExecutor:
         self._limit = max_detections
         self._deterministic = deterministic
         self._draws = Draws()
+        self._state: Mapping[str, torch.Tensor] | None = None
+        self._unmodified = UnmodifiedPasses(adapter, cache, deterministic=deterministic)
         self._watched = False  # whether the model's calls go through the replay
         self._traced: tuple[int, Trace] | None = None  # with the elements of its input
         self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
@@ -72,6 +74,7 @@ class VariantExecutor:
             inference(self._adapter.module, deterministic=self._deterministic)
         )
         self._watched = False
+        self._state = None  # no tensor moves within the block
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -117,11 +120,11 @@ class VariantExecutor:
             return self._adapter.forward(group.inputs)
 
         made = self._plan(group, variants)
-        again = self._drawn(variants)
+        once = Once(run, group, self._drawn(variants))
         done: set[int] = set()
         if self._replay and made:
             for part in made.parts:
-                for number, outputs in self._part(run, self._replay, part, variants, again):
+                for number, outputs in self._part(once, self._replay, part, variants):
                     if number not in done:
                         yield number, outputs
                     done.add(number)
@@ -129,14 +132,22 @@ class VariantExecutor:
             yield BASELINE, run()
         for number, variant in enumerate(variants):
             if number not in done:
-                with variant.applied_to(self._adapter.module, self._live_names, self._draws):
+                with self._applied(variant):
                     outputs = run()
                 yield number, outputs
+
+    def _applied(self, variant: Variant) -> AbstractContextManager[None]:
+        module = self._adapter.module
+        if self._state is None:
+            self._state = module.state_dict(keep_vars=True)
+        return variant.applied_to(module, self._live_names, self._draws, self._state)
 
     def _drawn(self, variants: Sequence[Variant]) -> str:
         """The digest of the variant that is to be checked again in this pass; empty: none."""
         self._count += 1
-        if not self._verify or self._count % CHECKED or not variants:
+        # Where recordings are kept, full runs may begin with one: but for this variant's.
+        due = self._count % CHECKED == 0 or (self._unmodified.kept and self._count == 1)
+        if not self._verify or not due or not variants:
             return ""
         return random.Random(str(self._count)).choice(variants).digest
 
@@ -202,26 +213,37 @@ class VariantExecutor:
         return trace
 
     def _part(
-        self, run: Run, replay: Replay, part: MemoryChunk, variants: Sequence[Variant], again: str
+        self, once: "Once", replay: Replay, part: MemoryChunk, variants: Sequence[Variant]
     ) -> Iterator[tuple[int, Any]]:
         """What of ``part`` replay can do; all else is left to run in full."""
         try:
-            outputs, trace = replay.record(run, part.keep)
+            every = [key for step in part.steps for key in self._delta(variants[step.variant])]
+            assert self._traced  # noqa: S101 - there is a plan
+            outputs, trace, stored = self._unmodified.record(
+                once, replay, part.keep, every, self._traced[1]
+            )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             self._give_up(_told(error))
             return
+        for note in self._unmodified.notes:
+            self._note(note)
         yield BASELINE, outputs
         traces = {BASELINE: trace}
+
+        def from_there() -> Any:
+            return replay.replay(once.run, trace, every)
+
+        whole = from_there if stored else once.run
         for step in part.steps:
             base = traces.get(step.base)
             if base is not None:
                 variant = variants[step.variant]
                 changed = self._changed(variants, step.base, step.variant)
-                with variant.applied_to(self._adapter.module, self._live_names, self._draws):
+                with self._applied(variant):
                     outputs = self._replayed(
-                        run, replay, step, variant, base, changed, traces, again
+                        once, whole, replay, step, variant, base, changed, traces
                     )
                 if outputs is not None:
                     yield step.variant, outputs[0]
@@ -230,27 +252,33 @@ class VariantExecutor:
 
     def _replayed(
         self,
-        run: Run,
+        once: "Once",
+        whole: Run,
         replay: Replay,
         step: Step,
         variant: Variant,
         base: Trace,
         changed: Sequence[Key],
         traces: dict[int, Trace],
-        again: str,
     ) -> tuple[Any] | None:
         """The outputs of one variant, and its trace where others build on it; None where replay
-        cannot do it."""
+        cannot do it.
+
+        ``whole``: a pass to hold a replay against, on the variant's first batch.
+        """
         first = self._verify and variant.digest not in self._verified
+        run = once.run
+        if variant.digest == once.again:
+            whole = run
         try:
             if step.keep:
                 outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
             else:
                 outputs = replay.replay(run, base, changed)
-            checked = first or variant.digest == again
-            differs = checked and not identical(outputs, full := run())
+            checked = first or variant.digest == once.again
+            differs = checked and not identical(outputs, full := whole())
             # Run once more only where it matters whose doing it is.
-            repeats = not differs or identical(run(), full)
+            repeats = not differs or identical(whole(), full)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # if the variant itself raises it, it does so again in full
@@ -285,26 +313,3 @@ class VariantExecutor:
 
 def _told(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def identical(one: Any, other: Any) -> bool:
-    """Whether two outputs have the same values, tensors bit for bit; NaN equals itself.
-
-    Raises ``TypeError`` for outputs that hold what cannot be compared.
-    """
-    (a, like), (b, same) = (pytree.tree_flatten(value) for value in (one, other))
-    return like == same and all(_same(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _same(x: Any, y: Any) -> bool:
-    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
-        return (
-            x.shape == y.shape and x.dtype == y.dtype and torch.equal(flat_bytes(x), flat_bytes(y))
-        )
-    if type(x) is not type(y):
-        return False
-    if isinstance(x, np.ndarray):
-        return x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes()
-    if not isinstance(x, PLAIN):
-        raise TypeError(f"its outputs hold a {type(x).__name__}, which cannot be compared")
-    return x == y or (x != x and y != y)  # NaN

@@ -103,18 +103,20 @@ class Replay:
         keep: Collection[CallId],
         base: Trace | None = None,
         changed: Iterable[Key] = (),
+        until: float = NEVER,
         clock: Clock = perf_counter,
     ) -> tuple[Any, Trace]:
         """What ``run`` gives, and a trace with the outputs of the calls at ``keep``.
 
-        The pass itself replays ``base`` up to the first use of ``changed``.
+        The pass itself replays ``base`` up to the first use of ``changed``, or the tick ``until``.
         """
         while True:
-            restart = base.restart(changed) if base else NEVER
+            restart = min(base.restart(changed), until) if base else NEVER
             recording = _Recording(self, keep, base, restart, clock)
             with recording.uses:
                 result = self._run(run, recording)
             recording.root.end = recording.uses.tick + 1
+            recording.root.structure = pytree.tree_structure(result)
             if base is not None:
                 self._drop_spoilt(recording.taken, base.outputs, recording.outputs)
             if not self._drop_spoilt(recording.stored, recording.outputs):
@@ -259,7 +261,7 @@ class _Recording(_Playing):
         self._parent = parent
         call.seconds = self._clock() - began
         call.end = self.uses.ends(module)
-        leaves = pytree.tree_leaves(result)
+        leaves, call.structure = pytree.tree_flatten(result)
         outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         call.nbytes = storage_bytes(outputs)
         call.is_pure = all(tensor._version == version for tensor, version in given) and all(

@@ -43,12 +43,14 @@ class Identities:
         modules: name of each module.
         owned: for each module name the tensors of the module, without those of its own modules.
         by_storage: the key of each address.
+        tensors: by their keys; several are of one memory.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.modules: dict[nn.Module, str] = {}
         self.owned: dict[str, list[Key]] = {}
         self.by_storage: dict[int, Key] = {}
+        self.tensors: dict[Key, list[torch.Tensor]] = {}
         for name, owner in module.named_modules():
             self.modules[owner] = name
             tensors = {**owner._parameters, **owner._buffers}
@@ -58,6 +60,9 @@ class Identities:
                 for own, tensor in tensors.items()
                 if tensor is not None and tensor.numel()
             ]
+            for tensor in tensors.values():
+                if tensor is not None and tensor.numel():
+                    self.tensors.setdefault(self.by_storage[_address(tensor)], []).append(tensor)
 
     def tensor(self, name: str, tensor: torch.Tensor) -> Key:
         """Of a tensor of the model's ``state_dict``."""
@@ -133,12 +138,19 @@ class Call:
     nbytes: int = 0  # of its output
     seconds: float = 0.0
     is_pure: bool = False  # whether its output is all that it did
+    structure: Any = None  # of its output, as ``pytree`` has it
 
     def modules(self) -> Iterator[str]:
         """Of this call and of all calls within it."""
         yield self.id.module
         for child in self.children:
             yield from child.modules()
+
+    def all(self) -> Iterator["Call"]:
+        """This call and all calls within it."""
+        yield self
+        for child in self.children:
+            yield from child.all()
 
     def finished_before(self, tick: float) -> list["Call"]:
         """The largest calls that ended before ``tick``, whose output can stand for them."""

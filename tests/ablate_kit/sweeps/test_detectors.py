@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
-from ablate_kit.sweeps.execution.executor import VariantExecutor, identical
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.variant import Variant
 
 

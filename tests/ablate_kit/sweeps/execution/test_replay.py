@@ -10,7 +10,8 @@ from torch import Tensor, nn
 import ablate_kit.sweeps.execution.executor
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
-from ablate_kit.sweeps.execution.executor import VariantExecutor, identical
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.execution.trace import CachedOutput, CallId, MemoryActivations
 from ablate_kit.sweeps.variant import Variant

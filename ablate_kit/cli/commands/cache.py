@@ -1,0 +1,42 @@
+"""``ablate cache``: what sweeps have kept of unmodified models for later ones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import say, say_lines
+
+
+def cache(
+    folder: Annotated[Path, typer.Argument(help="As given to ablate sweep --cache.")],
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+) -> None:
+    """Show what a folder of recordings holds, or clear it."""
+    from datetime import datetime
+    from itertools import groupby
+
+    from ablate_kit.errors import UserError
+    from ablate_kit.reports.table import Table
+    from ablate_kit.sweeps.execution.recording_cache import RecordingCache
+
+    kept = RecordingCache(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    kept.check()
+    if clear:
+        count, nbytes = kept.clear()
+        say(f"{folder}: {count} recordings removed, {nbytes / 1e6:,.2f} MB")
+        return
+    entries = sorted(kept.entries(), key=lambda one: (one.path.parent.name, one.used))
+    total = sum(one.nbytes for one in entries)
+    if entries:
+        rows = []
+        for environment, group in groupby(entries, key=lambda one: one.path.parent.name):
+            those = list(group)
+            used = datetime.fromtimestamp(those[-1].used).strftime("%Y-%m-%d %H:%M")
+            size = f"{sum(one.nbytes for one in those) / 1e6:,.2f}"
+            rows.append((environment, f"{len(those):,}", size, used))
+        header = ("model and environment", "recordings", "MB", "last used")
+        say_lines(Table("", header, tuple(rows), header[:1]).text())
+    say(f"{len(entries)} recordings of batches of images, {total / 1e6:,.2f} MB in {folder}")

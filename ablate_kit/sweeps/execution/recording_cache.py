@@ -1,0 +1,251 @@
+"""Recordings of unmodified models in a folder, for sweeps that come later.
+
+A recording belongs to one batch of prepared images, byte for byte, to a model's code and to all
+beside its weights that changes a bit. It holds the digest of every weight: up to the first use of
+one that has changed since, it is as good as new.
+
+    FOLDER/cache.json                           what this folder is
+    FOLDER/ENVIRONMENT/IMAGES-WEIGHTS.safetensors
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.detect import device_of
+from ablate_kit.models.device import gpu_libraries
+from ablate_kit.sweeps.execution.stored_recording import (
+    StoredRecording,
+    Structures,
+    decode,
+    digest_of,
+    encode,
+)
+from ablate_kit.sweeps.execution.trace import CallId, Identities, Key, Trace
+from detector.disk.atomic import new_stream, new_text
+
+CAPACITY = 10 << 30  # bytes, unless told otherwise
+ABOUT = "cache.json"
+FORMAT = {"format": "recordings of ablate sweep", "version": 1}
+TORN = 3600  # seconds after which a file that is not whole will never be
+OTHERS = 4  # recordings of models with other weights that are looked at
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording."""
+
+    path: Path
+    nbytes: int
+    used: float  # when it was last read or written; seconds since 1970
+
+
+class RecordingCache:
+    """A folder of recordings that never grows beyond ``capacity`` bytes.
+
+    What was not used since this object was made goes first, the longest unused before others;
+    where that is not enough, nothing more is stored. To throw out what was just stored would serve
+    nobody: the next sweep begins with the first batch.
+    """
+
+    def __init__(self, folder: Path, capacity: int = CAPACITY) -> None:
+        self.folder = folder
+        self._capacity = capacity
+        self._begun = time.time()
+
+    def check(self) -> None:
+        """Raises ``UserError`` for a folder that holds something else."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; expected a folder for recordings")
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            return
+        try:
+            known = json.loads((self.folder / ABOUT).read_text()) == FORMAT
+        except (OSError, ValueError):
+            known = False
+        if not known:
+            raise UserError(
+                f"{self.folder} holds something else than recordings of this version; choose an "
+                "empty folder, or a new one"
+            )
+
+    def entries(self) -> list[Entry]:
+        """The longest unused first."""
+        found = []
+        for path in self.folder.glob("*/*-*.safetensors"):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # another process has just removed it
+            found.append(Entry(path, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda one: one.used)
+
+    def clear(self) -> tuple[int, int]:
+        """Removes all recordings; returns how many there were, and their bytes."""
+        found = self.entries()
+        for one in found:
+            one.path.unlink(missing_ok=True)
+        for path in self.folder.glob("*/.*.tmp"):
+            path.unlink(missing_ok=True)
+        for folder in {one.path.parent for one in found}:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        return len(found), sum(one.nbytes for one in found)
+
+    def put(self, path: Path, data: bytes) -> bool:
+        """Whether there was room for it."""
+        found = [one for one in self.entries() if one.path != path]
+        excess = sum(one.nbytes for one in found) + len(data) - self._capacity
+        unused = [one for one in found if one.used < self._begun]
+        if excess > sum(one.nbytes for one in unused):
+            return False
+        for one in unused:
+            if excess <= 0:
+                break
+            one.path.unlink(missing_ok=True)
+            excess -= one.nbytes
+        self._forget_torn()
+        if not (self.folder / ABOUT).exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            new_text(self.folder / ABOUT, json.dumps(FORMAT) + "\n", overwrite=True)
+        path.parent.mkdir(exist_ok=True)
+        with new_stream(path, overwrite=True) as file:
+            file.write(data)
+        return True
+
+    def _forget_torn(self) -> None:
+        """Removes what killed processes have left; what is written right now is younger."""
+        for path in self.folder.glob("*/.*.tmp"):
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - TORN:
+                    path.unlink(missing_ok=True)
+
+
+class ModelRecordings:
+    """Those of one model, as long as its tensors do not change but for a while."""
+
+    def __init__(self, cache: RecordingCache, module: nn.Module, *, deterministic: bool) -> None:
+        self._cache = cache
+        self._device = device_of(module)
+        self._folder = cache.folder / environment(module, deterministic=deterministic)
+        identities = Identities(module)
+        self._weights: dict[Key, str] = {
+            key: " ".join(f"{tuple(one.shape)} {one.dtype} {digest_of(one)}" for one in tensors)
+            for key, tensors in identities.tensors.items()
+        }
+        told = json.dumps(sorted([*key, digest] for key, digest in self._weights.items()))
+        self._name = hashlib.sha256(told.encode()).hexdigest()[:16]
+        self.notes: list[str] = []
+        self._full = False
+
+    def load(
+        self, images: str, wanted: Collection[CallId], structures: Structures
+    ) -> tuple[StoredRecording, list[Key]] | None:
+        """A recording of these images, and the tensors that have changed since it was made."""
+        own = self._path(images)
+        others = [one for one in self._folder.glob(f"{images}-*.safetensors") if one != own]
+        best: tuple[StoredRecording, list[Key]] | None = None
+        for path in [own, *others[:OTHERS]]:
+            try:
+                found = decode(path, wanted, structures, self._device)
+                os.utime(path)
+            except FileNotFoundError:
+                continue
+            except Exception:  # whatever a damaged file ends in: it is made anew
+                path.unlink(missing_ok=True)
+                continue
+            changed = [
+                key
+                for key in {**self._weights, **found.weights}
+                if self._weights.get(key) != found.weights.get(key)
+            ]
+            if not changed:
+                return found, []
+            if best is None or found.trace.restart(changed) > best[0].trace.restart(best[1]):
+                best = found, changed
+        return best
+
+    def save(self, images: str, trace: Trace, result: Any, keep: Collection[CallId]) -> None:
+        """Adds to what is there of these images; where that cannot be, a note says so once."""
+        if self._full:
+            return
+        path = self._path(images)
+        try:
+            data = encode(trace, result, keep, self._weights, path if path.exists() else None)
+            self._full = not self._cache.put(path, data)
+            if self._full:
+                self.notes.append(
+                    f"{self._cache.folder} is full: what comes after is not kept for later sweeps; "
+                    "--cache-size takes more"
+                )
+        except (OSError, UserError) as error:
+            self._full = True
+            self.notes.append(f"no more is kept for later sweeps: {error}")
+
+    def _path(self, images: str) -> Path:
+        return self._folder / f"{images}-{self._name}.safetensors"
+
+
+def images_digest(inputs: Mapping[str, Tensor]) -> str:
+    """Of a batch of prepared images."""
+    told = [
+        [name, list(tensor.shape), str(tensor.dtype), digest_of(tensor)]
+        for name, tensor in sorted(inputs.items())
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def environment(module: nn.Module, *, deterministic: bool) -> str:
+    """A digest of all but weights and images that changes a bit of what a model computes."""
+    device = device_of(module)
+    gpu = device.type == "cuda"
+    tops, files = set(), set()
+    for kind in {type(one) for one in module.modules()}:
+        top = kind.__module__.partition(".")[0]
+        library = sys.modules.get(top)
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if hasattr(library, "__version__"):
+            tops.add((top, str(library.__version__)))  # type: ignore[union-attr]
+        elif file:
+            files.add(str(Path(file).parent))
+    here = Path(__file__).parents[2]  # our own code, and that of the hybrid detector beside it
+    told = {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if gpu else device.type,
+        "libraries": gpu_libraries() if gpu else torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "deterministic": deterministic,
+        "versions": sorted(tops),
+        "code": [_code(here), _code(here.parent / "detector"), *map(_code_in, sorted(files))],
+        "model": repr(module),
+        "config": repr(getattr(module, "config", None)),
+    }
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+@lru_cache
+def _code(folder: Path) -> str:
+    return _digest_of_files(sorted(folder.rglob("*.py")))
+
+
+def _code_in(folder: str) -> str:
+    return _digest_of_files(sorted(Path(folder).glob("*.py")))
+
+
+def _digest_of_files(files: Collection[Path]) -> str:
+    hashed = hashlib.sha256()
+    for file in files:
+        hashed.update(hashlib.sha256(file.read_bytes()).digest())
+    return hashed.hexdigest()

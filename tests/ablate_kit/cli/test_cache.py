@@ -1,0 +1,73 @@
+"""``ablate sweep --cache`` and ``ablate cache``: the same files, sooner, and a folder that is shown
+and cleared."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, hybrid: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    values = {
+        "model": {"checkpoint": str(hybrid)},
+        "data": {"kind": "shapes", "limit": 3},
+        "ablations": [{"kind": "heads", "pattern": "decoder.layers.1.self_attn"}],
+        "evaluation": {"batch_size": 1, "resamples": 20},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All but the command and the day, and the page that tells them."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("about.json", "report.html")
+    }
+
+
+def test_files_are_the_same_with_a_cache_that_is_empty_killed_or_full(
+    run: Run, repository: Path, recipe: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    killed = subprocess.run(
+        [sys.executable, repository / "tests" / "attacks" / "stopped.py", "SIGKILL", "2",
+         "pathlib:Path.replace",
+         "sweep", recipe, "-o", tmp_path / "killed", "--cache", cache],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    run("sweep", recipe, "-o", tmp_path / "plain")
+    run("sweep", recipe, "-o", tmp_path / "first", "--cache", cache)
+    run("sweep", recipe, "-o", tmp_path / "second", "--cache", cache, "--device", "cpu,cpu")
+    assert contents(tmp_path / "first") == contents(tmp_path / "plain")
+    assert contents(tmp_path / "second") == contents(tmp_path / "plain")
+    shown = run("cache", cache).splitlines()
+    assert shown[0].split() == ["model", "and", "environment", "recordings", "MB", "last", "used"]
+    assert shown[-1].startswith("3 recordings of batches of images, ")
+    assert run("cache", cache, "--clear").startswith(f"{cache}: 3 recordings removed, ")
+    assert run("cache", cache) == f"0 recordings of batches of images, 0.00 MB in {cache}\n"
+    assert [path.name for path in cache.iterdir()] == ["cache.json"]
+
+
+def test_mistakes(refuse: Run, recipe: Path, tmp_path: Path) -> None:
+    sweep = ("sweep", recipe, "-o", tmp_path / "run")
+    assert "--cache-size goes with --cache" in refuse(*sweep, "--cache-size", 3)
+    assert "leave --no-replay out" in refuse(*sweep, "--cache", tmp_path / "x", "--no-replay")
+    assert "something else than recordings" in refuse(*sweep, "--cache", tmp_path)
+    assert "is a file; expected a folder" in refuse(*sweep, "--cache", recipe)
+    assert "something else than recordings" in refuse("cache", tmp_path, "--clear")
+    assert "no such folder" in refuse("cache", tmp_path / "absent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml"]

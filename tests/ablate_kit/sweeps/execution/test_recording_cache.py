@@ -1,0 +1,253 @@
+"""What a sweep keeps of the unmodified model saves a later one its passes, and changes no bit."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.kinds.heads import heads_each
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.recording_cache import RecordingCache
+from ablate_kit.sweeps.variant import Variant
+from detector.data.shapes import Shapes
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).calls += 1
+        return super().forward(x)
+
+
+class Late(Counting):
+    calls = 0
+
+
+class Model(nn.Module):
+    """A costly part, and a cheap one that sweeps are about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(Counting(6, 6), nn.Tanh(), Counting(6, 6))
+        self.last = nn.Sequential(Late(6, 6), nn.Tanh(), Late(6, 3))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        # Columns lie in memory one after the other, and have to when they come back.
+        return {"y": self.last(self.backbone(x).mT.contiguous().mT)}
+
+
+class Part(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Counting(6, 6)
+        self.left = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(x)
+        self.left = x.mean()
+        return x
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Part()
+        self.last = Late(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.part(x)) + self.part.left
+
+
+class Toy:
+    classes = ("thing",)
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval()
+
+    def live_names(self) -> dict[str, tuple[str, ...]]:
+        return {name: (name,) for name in self.module.state_dict()}
+
+    def same_model(self, other: Adapter) -> bool:
+        return self is other
+
+    def prepare(self, image: Any) -> Prepared:
+        return Prepared({"x": torch.as_tensor(image)}, None)
+
+    def forward(self, inputs: Any) -> Any:
+        return self.module(inputs["x"])
+
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = 100
+    ) -> list[ImageDetections]:
+        return [outputs for _ in origins]
+
+
+def cut(*tensors: str) -> Variant:
+    return Variant.of(Ablation("-".join(tensors), "test", tuple(Edit(one) for one in tensors)))
+
+
+def batches(count: int = 3) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return [torch.randn(1, 2, 4, 6, generator=draw) for _ in range(count)]
+
+
+def model(kind: Callable[[], nn.Module] = Model) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return kind()
+
+
+def swept(
+    module: nn.Module,
+    variants: Sequence[Variant],
+    cache: RecordingCache | None,
+    images: Sequence[Tensor] = (),
+    **options: Any,
+) -> tuple[list[Any], list[str]]:
+    toy = Toy(module)
+    with VariantExecutor(toy, cache=cache, **options) as executor:
+        rows = [executor.run([toy.prepare(one)], variants) for one in images or batches()]
+    return rows, executor.notes
+
+
+def test_a_second_sweep_runs_the_early_part_for_its_checks_alone(tmp_path: Path) -> None:
+    images = batches(8)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    Counting.calls = 0
+    cache = RecordingCache(tmp_path)
+    found, notes = swept(model(), [cut("last.2.weight"), cut("last.2.bias")], cache, images)
+    # Two passes to plan, two to hold the recording against, one of a variant: of two layers each.
+    assert Counting.calls == 5 * 2
+    assert notes == []
+    plain, _ = swept(model(), [cut("last.2.weight"), cut("last.2.bias")], None, images)
+    assert identical(found, plain)
+
+
+def test_what_a_later_sweep_needs_of_earlier_parts_is_added(tmp_path: Path) -> None:
+    variants = [cut("last.2.bias"), cut("backbone.2.bias"), cut("backbone.2.bias", "last.0.bias")]
+    swept(model(), variants[:1], RecordingCache(tmp_path))
+    found, notes = swept(model(), variants, RecordingCache(tmp_path))
+    assert notes == []
+    assert identical(found, swept(model(), variants, None)[0])
+    Counting.calls = Late.calls = 0
+    again, _ = swept(model(), variants, RecordingCache(tmp_path))
+    assert identical(again, found)
+    # On top of two passes to plan, two to check, one of a variant: nothing of the first layer.
+    counted = Counting.calls
+    swept(model(), variants, None)
+    assert counted < Counting.calls - counted
+
+
+def test_other_weights_are_as_good_up_to_the_first_that_differs(tmp_path: Path) -> None:
+    swept(model(), [cut("last.2.bias")], RecordingCache(tmp_path))
+    trained = model()
+    with torch.no_grad():
+        trained.get_parameter("last.0.bias").add_(1.0)
+    Counting.calls = 0
+    images = batches(8)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    Counting.calls = 0
+    found, notes = swept(trained, [cut("last.2.bias")], RecordingCache(tmp_path), images)
+    assert Counting.calls == 5 * 2
+    assert notes == []
+    assert identical(found, swept(trained, [cut("last.2.bias")], None, images)[0])
+    with torch.no_grad():
+        trained.get_parameter("backbone.0.bias").add_(1.0)
+    found, notes = swept(trained, [cut("last.2.bias")], RecordingCache(tmp_path), images)
+    assert notes == []
+    assert identical(found, swept(trained, [cut("last.2.bias")], None, images)[0])
+
+
+def test_other_images_and_other_code_are_other_recordings(tmp_path: Path) -> None:
+    variants = [cut("last.2.bias")]
+    swept(model(), variants, RecordingCache(tmp_path))
+    others = [one + 1e-6 for one in batches()]
+    found, notes = swept(model(), variants, RecordingCache(tmp_path), others)
+    assert notes == []
+    assert identical(found, swept(model(), variants, None, others)[0])
+    assert len(RecordingCache(tmp_path).entries()) == 6
+    with_relu = model()
+    with_relu.last[1] = nn.ReLU()  # type: ignore[index,operator]
+    found, _ = swept(with_relu, variants, RecordingCache(tmp_path))
+    assert identical(found, swept(with_relu, variants, None)[0])
+    assert len(RecordingCache(tmp_path).entries()) == 9
+
+
+def test_what_a_recording_cannot_hold_is_found_out(tmp_path: Path) -> None:
+    """A part that leaves something on itself: what is replayed leaves nothing."""
+    variants = [cut("last.bias")]
+    swept(model(Remembering), variants, RecordingCache(tmp_path))
+    found, notes = swept(model(Remembering), variants, RecordingCache(tmp_path))
+    assert notes == [
+        "recordings of earlier sweeps are not used: the model does not give what it gave then"
+    ]
+    assert identical(found, swept(model(Remembering), variants, None, replay=False)[0])
+
+
+def test_damaged_recordings_are_made_anew(tmp_path: Path) -> None:
+    variants = [cut("last.2.bias")]
+    plain, _ = swept(model(), variants, RecordingCache(tmp_path))
+    first, second, third = (one.path for one in RecordingCache(tmp_path).entries())
+    whole = {path: path.read_bytes() for path in (first, second, third)}
+    first.write_bytes(whole[first][:100])
+    flipped = bytearray(whole[second])
+    flipped[-30] ^= 1
+    second.write_bytes(flipped)
+    third.write_bytes(b"")
+    found, notes = swept(model(), variants, RecordingCache(tmp_path))
+    assert notes == []
+    assert identical(found, plain)
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
+def test_the_folder_stays_within_its_size_and_the_longest_unused_goes_first(tmp_path: Path) -> None:
+    variants = [cut("last.2.bias")]
+    swept(model(), variants, RecordingCache(tmp_path))
+    old = RecordingCache(tmp_path).entries()
+    each = max(one.nbytes for one in old)
+    for age, one in enumerate(reversed(old)):
+        os.utime(one.path, (1_000_000 - age, 1_000_000 - age))
+    others = [one + 1 for one in batches(5)]
+    found, notes = swept(model(), variants, RecordingCache(tmp_path, 4 * each), others)
+    assert identical(found, swept(model(), variants, None, others)[0])
+    assert len(RecordingCache(tmp_path).entries()) == 4
+    assert not any(one.path.exists() for one in old)
+    assert notes == [
+        f"{tmp_path} is full: what comes after is not kept for later sweeps; --cache-size takes "
+        "more"
+    ]
+
+
+@pytest.mark.parametrize("name", ["hybrid", "detr", "rt_detr_v2"])
+def test_detectors_find_the_same_with_recordings_as_without(
+    tmp_path: Path, folders: Callable[[str], Path], hybrid: Path, name: str
+) -> None:
+    with open_checkpoint(hybrid if name == "hybrid" else folders(name)) as checkpoint:
+        adapter = open_adapter(checkpoint)
+        found = attentions(checkpoint.tensors, checkpoint.config)
+    own = [one for one in found if "decoder" in one.prefix and "self_attn" in one.prefix]
+    shapes = Shapes(4, seed=3, size=96)
+    images = [adapter.prepare(shapes.image(i)) for i in range(4)]
+    first, second = ([Variant.of(cut) for cut in heads_each(some)] for some in (own[:1], own[-1:]))
+    rows = []
+    for variants, folder in ((first, tmp_path), (second, tmp_path), (second, None)):
+        cache = RecordingCache(folder) if folder else None
+        with VariantExecutor(adapter, cache=cache) as executor:
+            rows.append([executor.run(images[i : i + 2], variants) for i in (0, 2)])
+        assert executor.notes == []
+    for one, other in zip(rows[1], rows[2], strict=True):
+        for a, b in zip(one, other, strict=True):
+            for x, y in zip(a, b, strict=True):
+                assert identical(vars(x), vars(y))
+    assert len(RecordingCache(tmp_path).entries()) == 2
