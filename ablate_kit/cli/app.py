@@ -37,6 +37,7 @@ COMMANDS = {
     "graft": "commands.graft.graft",
     "convert": "commands.convert.convert",
     "eval": "commands.eval.evaluate",
+    "patch": "commands.patch.patch",
     "predict": "commands.predict.predict",
     "score": "commands.score.score",
     "sweep": "commands.sweep.sweep",

@@ -32,12 +32,13 @@ def group_by_architecture(opened: Iterable[tuple[Variant, Adapter]]) -> Iterator
         if family is None:
             found.append(Family(variant, adapter))
         else:
-            tensors = _different(family.adapter, adapter)
+            tensors = different_tensors(family.adapter, adapter)
             family.others.append(replace(variant, tensors=tensors))
     yield from found
 
 
-def _different(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
+def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
+    """The tensors of ``other`` whose bytes differ, by names in ``module.state_dict()``."""
     here, there = first.module.state_dict(), other.module.state_dict()
     return {
         name: tensor.clone()

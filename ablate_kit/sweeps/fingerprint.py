@@ -37,7 +37,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         **({"class_names": ", ".join(read_class_names(named))} if named else {}),
         **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
         **({"gpu_libraries": gpu_libraries()} if kind == "cuda" else {}),
-        "checkpoint": _checkpoint_digest(checkpoint),
+        "checkpoint": checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
         "framework": chosen.model,
         "configuration": _listed(chosen.framework.files(chosen.place)),
@@ -57,7 +57,8 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
     }
 
 
-def _checkpoint_digest(checkpoint: Checkpoint) -> str:
+def checkpoint_digest(checkpoint: Checkpoint) -> str:
+    """Of the file, or of all files of the folder."""
     if not checkpoint.folder:
         return digest_of_archive(checkpoint.archive)
     return _listed([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])

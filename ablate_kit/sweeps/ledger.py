@@ -264,7 +264,10 @@ class Ledger:
         return _checked(_NOTES, _read_json(path), str(path)) if path.exists() else []
 
     def close(
-        self, ablations: Sequence[Ablation], statistics: Statistics, data: Mapping[str, Any]
+        self,
+        ablations: Sequence[Ablation | Variant],
+        statistics: Statistics,
+        data: Mapping[str, Any],
     ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
         is made with. ``data``: where the images are, of the recipe."""

@@ -21,6 +21,8 @@ RANKED = 40  # variants in the ranking
 CLASSES_OF = 25  # variants in the picture of classes
 MOST_CLASSES = 100  # a figure of some thousand is more than can be drawn
 _REPEATS = "Mean and, shaded, range over repeats with other random draws."
+_DONOR = "More and more modules of the donor put in, from the first on and from the last on."
+_LINE = "The line from the first model (alpha 0) to the donor (1), and beyond."
 _LAYERS = "A part of more and more layers removed, from the first."
 SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
 
@@ -42,6 +44,8 @@ def figures(
         ("percentages", _REPEATS, _curves(results, "percent", "share cut, %")),
         ("cumulative", _REPEATS, _curves(results, "count", "heads removed")),
         ("layers", _LAYERS, _curves(results, "layers", "layers without it", "progressive")),
+        ("donor", _DONOR, _curves(results, "modules", "modules of the donor")),
+        ("line", _LINE, _curves(results, "alpha", "alpha")),
         ("classes", *_classes(results, changes, by_class)),
     ):
         if figure is not None:

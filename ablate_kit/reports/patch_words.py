@@ -1,0 +1,78 @@
+"""Which modules make the difference between two checkpoints, in words."""
+
+from collections.abc import Sequence
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
+from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.sweeps.donor_variants import DONOR
+
+NAMED = 3  # modules that the sentence names
+
+
+def interplay(truth: GroundTruth, results: Sequence[Result], asked: Statistics) -> Change | None:
+    """By how much AP of the donor whole goes beyond its modules' own changes; None of one module.
+
+    ``results``: of the first checkpoint, then of the variants of ``donor_variants.patches``.
+    """
+    whole = next(one for one in results if one.name == DONOR)
+    alone = [one for one in results if "module" in one.factors]
+    if not alone or not asked.resamples:
+        return None
+    bootstrap = Bootstrap(truth, asked.resamples, asked.seed)
+    threshold = results[0].evaluation.thresholds.calibration
+    baseline, joint, *own = (
+        bootstrap.samples(one.detections, threshold, per_class=False)
+        for one in (results[0], whole, *alone)
+    )
+    return interactions(baseline, [joint], [own])[0]["AP"]
+
+
+def account(
+    first: str,
+    donor: str,
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    together: Change | None,
+) -> list[str]:
+    """Sentences: how far the two are apart, which modules bring it alone, and what is left over."""
+    found = {one.name: (one, row["AP"]) for one, row in zip(results[1:], changes, strict=True)}
+    _, total = found[DONOR]
+    first, donor = safe.line(first), safe.line(donor)
+    if total.change is None or total.low is None or total.high is None:
+        return [f"how {donor} changes AP against {first} cannot be told on these images"]
+    half = (total.high - total.low) / 2
+    told = [f"{donor} changes AP by {total.change:+.4f} ± {half:.4f} against {first}"]
+    if not total.significant:
+        told[0] += ": not significantly, so that there is nothing to account for"
+    alone = [(one.name, row) for one, row in found.values() if "module" in one.factors]
+    known = [(name, row) for name, row in alone if row.change is not None]
+    starred = [(name, row) for name, row in known if row.significant]
+    starred.sort(key=lambda one: -abs(one[1].change or 0.0))
+    if starred:
+        named = ", ".join(
+            f"{safe.line(name)} {row.change:+.4f}{_share(row, total)}"
+            for name, row in starred[:NAMED]
+        )
+        more = f" and {len(starred) - NAMED} more" if len(starred) > NAMED else ""
+        told.append(f"put in alone, significantly: {named}{more}")
+    elif alone:
+        told.append(f"none of its {len(alone)} modules changes AP significantly when put in alone")
+    if together is not None and together.change is not None and known:
+        total_alone = sum(row.change or 0.0 for _, row in known)
+        rest = f"all at once they bring {together.change:+.4f} beyond that"
+        if together.significant:
+            rest += ", significantly: the modules depend on each other"
+        else:
+            rest += ", not significantly"
+        told.append(f"one by one its modules sum to {total_alone:+.4f}; {rest}")
+    return told
+
+
+def _share(row: Change, total: Change) -> str:
+    if not total.significant or not total.change or row.change is None:
+        return ""
+    return f" ({row.change / total.change:.0%} of it)"

@@ -1,0 +1,89 @@
+"""Modules of another checkpoint put into a model: one by one, more and more, and in between."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ablate_kit.ablations.factors import Factors
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.variant import Variant
+
+KIND = "patch"
+DONOR = "donor"  # the variant that is the other checkpoint whole
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def module_groups(names: Sequence[str], depth: int | None = None) -> dict[str, list[str]]:
+    """The tensors of each module, in the order of ``names``.
+
+    A module is the first ``depth`` levels of a name; by default the fewest levels that tell at
+    least three modules apart, of which none is a tensor by itself.
+    """
+    if not names:
+        return {}
+    if depth is not None:
+        return _cut(names, depth)
+    deepest = max(name.count(".") for name in names)
+    found = [_cut(names, levels) for levels in range(1, max(deepest, 1) + 1)]
+    return next((one for one in found if len(one) >= 3), found[-1])
+
+
+def _cut(names: Sequence[str], depth: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        levels = name.split(".")
+        found.setdefault(".".join(levels[: max(1, min(depth, len(levels) - 1))]), []).append(name)
+    return found
+
+
+def patches(
+    state: Tensors, donor: Tensors, groups: Mapping[str, Sequence[str]], alphas: Sequence[float]
+) -> list[Variant]:
+    """All variants that put ``donor`` into a model of ``state``.
+
+    The donor whole; each of its modules alone; the modules up to each one, and from each one on;
+    and the line between the two models, ``state + alpha * (donor - state)``, which goes on beyond
+    them. Both models are exact. On the line, what is no float is the donor's from 0.5 on.
+
+    Args:
+        donor: the tensors that differ, by names in ``state``.
+        groups: their names, by module, in the order of the forward pass.
+        alphas: on the line; 0 and 1 are there anyway.
+
+    Raises ``UserError`` for a model that does not differ.
+    """
+    if not donor:
+        raise UserError("the two checkpoints hold the same tensors: there is nothing to put in")
+    order = list(groups)
+    whole: Factors = {"alpha": 1.0}
+    found = [Variant(DONOR, KIND, tensors=donor, factors=whole)]
+
+    def take(modules: Sequence[str]) -> Tensors:
+        return {name: donor[name] for module in modules for name in groups[module]}
+
+    if len(order) > 1:
+        found += [
+            Variant(module, KIND, tensors=take([module]), factors={"module": module})
+            for module in order
+        ]
+    # Ends of a curve have the bytes of another variant, and are not run twice.
+    for way, label in (("first", "up to"), ("last", "from")) if len(order) > 1 else ():
+        for count in range(1, len(order) + 1):
+            chosen = order[:count] if way == "first" else order[-count:]
+            end = chosen[-1] if way == "first" else chosen[0]
+            factors: Factors = {"modules": count, "of": len(order), "order": way}
+            found.append(Variant(f"{label} {end}", KIND, tensors=take(chosen), factors=factors))
+    for alpha in alphas:
+        if alpha not in (0.0, 1.0):
+            between = {name: _between(state[name], tensor, alpha) for name, tensor in donor.items()}
+            name = f"alpha {alpha:g}"
+            found.append(Variant(name, KIND, tensors=between, factors={"alpha": alpha}))
+    return found
+
+
+def _between(here: torch.Tensor, there: torch.Tensor, alpha: float) -> torch.Tensor:
+    if not here.is_floating_point():
+        return there if alpha >= 0.5 else here.clone()
+    exact = here.double() + alpha * (there.double() - here.double())
+    return exact.to(here.dtype)

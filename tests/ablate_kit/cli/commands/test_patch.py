@@ -1,0 +1,115 @@
+"""Modules of one checkpoint in another: both ends are their checkpoints, bit for bit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.donor_variants import module_groups, patches
+from ablate_kit.sweeps.ledger import Ledger
+from detector.zoo import SHAPES_TINY
+
+Run = Callable[..., str]
+
+STATE = {
+    "a.w": torch.tensor([1.0, 2.0]),
+    "a.n": torch.tensor([3, 4]),
+    "b.0.w": torch.tensor([5.0]),
+    "c": torch.tensor([7.0]),
+}
+OTHER = {name: tensor + 2 for name, tensor in STATE.items()}
+
+
+def test_modules_are_the_fewest_levels_that_tell_three_apart() -> None:
+    names = ["model.enc.0.w", "model.enc.1.w", "model.dec.w", "model.head.w"]
+    assert list(module_groups(names)) == ["model.enc", "model.dec", "model.head"]
+    assert list(module_groups(names, 1)) == ["model"]
+    assert list(module_groups(names, 3)) == [
+        "model.enc.0", "model.enc.1", "model.dec", "model.head",
+    ]  # fmt: skip
+    assert module_groups(["w"]) == {"w": ["w"]}
+
+
+def test_variants_are_modules_from_both_ends_and_the_line() -> None:
+    groups = module_groups(list(STATE))
+    made = {one.name: one for one in patches(STATE, OTHER, groups, [0.25, 0.5, 1, 1.5])}
+    assert set(made["up to b"].tensors) == {"a.w", "a.n", "b.0.w"}
+    assert set(made["from b"].tensors) == {"b.0.w", "c"}
+    assert set(made["b"].tensors) == {"b.0.w"}
+    assert made["up to c"].digest == made["from a"].digest == made["donor"].digest
+    assert torch.equal(made["alpha 0.25"].tensors["a.w"], torch.tensor([1.5, 2.5]))
+    assert torch.equal(made["alpha 1.5"].tensors["b.0.w"], torch.tensor([8.0]))
+    assert torch.equal(made["alpha 0.25"].tensors["a.n"], STATE["a.n"])
+    assert torch.equal(made["alpha 0.5"].tensors["a.n"], OTHER["a.n"])
+    assert "alpha 1" not in made
+    with pytest.raises(UserError, match="hold the same tensors"):
+        patches(STATE, {}, {}, [])
+
+
+@pytest.fixture
+def donor(tmp_path: Path) -> Path:
+    """The shipped detector with other weights in its neck and heads."""
+    generator = torch.Generator().manual_seed(0)
+    with safe_open(SHAPES_TINY, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(SHAPES_TINY)
+    for name, tensor in tensors.items():
+        if name.startswith(("neck.", "heads.")) and tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensors[name] = tensor + 0.1 * tensor.std(correction=0) * noise
+    path = tmp_path / "donor.safetensors"
+    save_file(tensors, path, metadata)
+    return path
+
+
+def test_both_ends_are_their_checkpoints_and_the_run_goes_on(
+    run: Run, refuse: Run, donor: Path, tmp_path: Path
+) -> None:
+    data = ("--shapes", "--limit", 3, "--resamples", 50)
+    line = (*data, "--depth", 1, "--alpha", "0.5")
+    out = tmp_path / "run"
+    printed = run("patch", SHAPES_TINY, donor, *line, "-o", out)
+    assert "2 modules differ, 8 variants on 3 images" in printed
+    assert "donor changes AP by" in printed
+    assert "one by one its modules sum to" in printed
+    results = {one.name: one for one in Ledger.existing(out).results()}
+    run("eval", SHAPES_TINY, donor, *data, "-o", tmp_path / "eval")
+    whole = json.loads((tmp_path / "eval/results.json").read_text())
+    for name, end in (("model", "unmodified"), ("donor", "donor")):
+        known = next(one for key, one in whole.items() if key.endswith(name))
+        for key, value in known["overall"].items():
+            assert results[end].evaluation.overall[key] == value, (end, key)
+    again = tmp_path / "again"
+    run("patch", SHAPES_TINY, donor, *line, "-o", again, "--no-replay")
+    other = {one.name: one for one in Ledger.existing(again).results()}
+    assert other.keys() == results.keys()
+    for name, one in results.items():
+        for field in ("boxes", "scores", "labels"):
+            a, b = (getattr(x.detections, field) for x in (one, other[name]))
+            assert np.array_equal(a, b), (name, field)
+    # Nothing is left to be run; a folder of another donor is refused.
+    ledger = (out / "ledger.jsonl").read_bytes()
+    run("patch", SHAPES_TINY, donor, *line, "-o", out)
+    assert (out / "ledger.jsonl").read_bytes() == ledger
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(donor.read_bytes())
+    told = refuse("patch", donor, copy, *data, "-o", tmp_path / "none")
+    assert "hold the same tensors" in told
+
+
+def test_what_cannot_be_patched_is_refused_in_a_line(
+    refuse: Run, donor: Path, tmp_path: Path
+) -> None:
+    for arguments, told in (
+        ((SHAPES_TINY, donor, "--shapes", "--resamples", 0), "--resamples is 0"),
+        ((SHAPES_TINY, donor, "--shapes", "--alpha", "half"), 'alpha is "half"'),
+        ((SHAPES_TINY, donor, "--shapes", "--alpha", "99"), "from -10 to 10"),
+        ((SHAPES_TINY, SHAPES_TINY, "--shapes"), "given twice"),
+    ):
+        assert told in refuse("patch", *arguments, "-o", tmp_path / "out")
