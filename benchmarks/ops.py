@@ -49,8 +49,6 @@ class Case:
     inputs: list[Tensor]  # in float32, on the CPU
     exact: Operation  # computes it in float64, too
     candidates: dict[str, Operation]  # the first is what ratios refer to
-    # Of the inputs, those that stay in float32 in mixed precision.
-    in_float32: tuple[int, ...] = ()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -142,10 +140,7 @@ def _measured(
     case: Case, operation: Operation, device: torch.device, precision: str, repeats: int
 ) -> Row:
     dtype = DTYPES[precision]
-    inputs = [
-        tensor.to(device, torch.float32 if i in case.in_float32 else dtype).requires_grad_()
-        for i, tensor in enumerate(case.inputs)
-    ]
+    inputs = [tensor.to(device, dtype).requires_grad_() for tensor in case.inputs]
     started = time.perf_counter()
     out = operation(*inputs)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
@@ -291,50 +286,42 @@ def _convolution(batch: int, image: int, device: str) -> Iterator[Case]:
 
 
 def _attention(batch: int, image: int, device: str) -> Iterator[Case]:
+    """Offsets of three pixels, about, from every pixel's center or from 200 places."""
     shapes = tuple((image // stride, image // stride) for stride in (32, 16, 8, 4))
-    for role, queries in (("encoder", None), ("decoder", 200)):
+    for role in ("encoder", "decoder"):
+        centers = torch.cat([_centers(*shape) for shape in shapes])
+        if role == "decoder":
+            centers = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+        reference = centers[None].to(device)
 
-        def run(value: Tensor, places: Tensor, weights: Tensor, name: Any = None) -> Tensor:
-            return multi_scale_deformable_attention(value, shapes, places, weights, name)
+        def run(
+            value: Tensor,
+            offsets: Tensor,
+            weights: Tensor,
+            name: Any = None,
+            reference: Tensor = reference,
+        ) -> Tensor:
+            return multi_scale_deformable_attention(
+                value, shapes, reference, offsets, weights, name
+            )
 
-        usual = partial(_grid_sample_attention, shapes=shapes)
+        usual = partial(_grid_sample_attention, shapes=shapes, reference=reference)
         candidates: dict[str, Operation] = {
             name: partial(run, name=name) for name in ("bags", "gather")
         }
         candidates["grid_sample"] = usual
         if device == "cuda":
             candidates["grid compiled"] = partial(run_compiled, usual)
-        inputs = _attention_inputs(batch, shapes, queries, 10, 32)
-        name = f"msda {role} {batch} x {inputs[1].shape[1]} queries"
-        yield Case(name, inputs, partial(run, name="bags"), candidates, in_float32=(1,))
+        tokens, samples = sum(h * w for h, w in shapes), (batch, len(centers), 10, 4, 4)
+        value, offsets, logits = _normal((batch, tokens, 10, 32), (*samples, 2), samples)
+        inputs = [value, 3 * offsets, logits.flatten(3).softmax(-1).view(samples)]
+        name = f"msda {role} {batch} x {len(centers)} queries"
+        yield Case(name, inputs, partial(run, name="bags"), candidates)
 
 
 def _normal(*shapes: Sequence[int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator) for shape in shapes]
-
-
-def _attention_inputs(
-    batch: int, shapes: Sequence[tuple[int, int]], queries: int | None, heads: int, channels: int
-) -> list[Tensor]:
-    """Value, locations and weights; every token asks where ``queries`` is None.
-
-    Locations are spread by three pixels of each of the four levels around their query.
-    """
-    generator = torch.Generator().manual_seed(0)
-    tokens = sum(height * width for height, width in shapes)
-    if queries is None:
-        centers = torch.cat([_centers(*shape) for shape in shapes])
-    else:
-        centers = torch.rand(queries, 2, generator=generator)
-    count, points = len(centers), 4
-    size = torch.tensor([(width, height) for height, width in shapes])
-    spread = torch.randn(batch, count, heads, len(shapes), points, 2, generator=generator)
-    locations = centers[:, None, None, None] + 3 * spread / size[:, None]
-    logits = torch.randn(batch, count, heads, len(shapes) * points, generator=generator)
-    weights = logits.softmax(-1).unflatten(-1, (len(shapes), points))
-    value = torch.randn(batch, tokens, heads, channels, generator=generator)
-    return [value, locations, weights]
 
 
 def _centers(height: int, width: int) -> Tensor:
@@ -363,9 +350,15 @@ def _grid_sample_convolution(
 
 
 def _grid_sample_attention(
-    value: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]
+    value: Tensor,
+    offsets: Tensor,
+    weights: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    reference: Tensor,
 ) -> Tensor:
     batch, _, heads, channels = value.shape
+    size = offsets.new_tensor([(width, height) for height, width in shapes])
+    locations = reference[:, :, None, None, None] + offsets / size[:, None]
     _, queries, _, levels, points, _ = locations.shape
     samples = []
     sizes = [height * width for height, width in shapes]

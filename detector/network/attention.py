@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from detector.network.layers import xavier_linear
 from detector.network.ops.deformable_attention import multi_scale_deformable_attention
-from detector.network.ops.host_values import constant
 
 LEVELS = 4
 
@@ -82,19 +81,15 @@ class DeformableAttention(nn.Module):
             shapes: (height, width) of each level.
             reference: (B, N, 2) or (1, N, 2) points (x, y) in [0, 1], the same on every level.
         """
-        batch, count, _ = query.shape
         value = self.value_proj(memory).unflatten(-1, (self.heads, -1))
         located = query + position
         split = (self.heads, LEVELS, self.points)
         offsets = self.sampling_offsets(located).unflatten(-1, (*split, 2))
         weights = self.attention_weights(located).unflatten(-1, (self.heads, -1)).softmax(-1)
-        sides = tuple((width, height) for height, width in shapes)
-        size = constant(sides, query.dtype, query.device)
-        locations = reference[:, :, None, None, None, :] + offsets / size[:, None, :]
         sampled = multi_scale_deformable_attention(
-            value, shapes, locations, weights.unflatten(-1, split[1:])
+            value, shapes, reference, offsets, weights.unflatten(-1, split[1:])
         )
-        return query + self.dropout(self.output_proj(sampled.view(batch, count, -1)))
+        return query + self.dropout(self.output_proj(sampled))
 
 
 class GatedFeedForward(nn.Module):

@@ -14,7 +14,8 @@ dcnv4(torch.ones(1, 4, 4, 16), torch.ones(1, 4, 4, 32), groups=1)
 maps = torch.ones(1, 1, 4, 4, 2)
 neighborhood_attention(maps, maps, maps, kernel=3)
 multi_scale_deformable_attention(
-    torch.ones(1, 16, 1, 2), [(4, 4)], torch.ones(1, 1, 1, 1, 1, 2), torch.ones(1, 1, 1, 1, 1)
+    torch.ones(1, 16, 1, 2), [(4, 4)], torch.ones(1, 1, 2), torch.ones(1, 1, 1, 1, 1, 2),
+    torch.ones(1, 1, 1, 1, 1),
 )
 print("done")
 """

@@ -13,6 +13,21 @@ from detector.network.ops import bilinear
 from detector.network.ops.bilinear import Implementation
 from detector.network.ops.deformable_attention import multi_scale_deformable_attention
 
+
+def attend(
+    value: Tensor,
+    shapes: list[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+    implementation: Implementation | None = None,
+) -> Tensor:
+    """With samples at places relative to the levels' edges, as offsets from their corner."""
+    size = torch.tensor([(width, height) for height, width in shapes], device=value.device)
+    corner = torch.zeros(1, locations.shape[1], 2, device=value.device)
+    offsets = locations.to(torch.promote_types(locations.dtype, torch.float32)) * size[:, None]
+    return multi_scale_deformable_attention(value, shapes, corner, offsets, weights, implementation)
+
+
 SHAPES = [(2, 3), (4, 6), (7, 5)]
 side = st.integers(1, 6)
 
@@ -89,7 +104,7 @@ def test_equals_the_loop(
     batch: int, shapes: list[tuple[int, int]], queries: int, heads: int, points: int, seed: int
 ) -> None:
     value, locations, weights = inputs(batch, shapes, queries, heads, points, seed)
-    out = multi_scale_deformable_attention(value, shapes, locations, weights)
+    out = attend(value, shapes, locations, weights)
     assert out.shape == (batch, queries, heads * 3)
     torch.testing.assert_close(out, loop(value, shapes, locations, weights))
 
@@ -100,7 +115,7 @@ def test_equals_grid_sample_with_all_gradients(
     queries: int, implementation: Implementation
 ) -> None:
     value, locations, weights = tensors = inputs(2, SHAPES, queries)
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
+    out = attend(value, SHAPES, locations, weights, implementation)
     expected = grid_sampled(value, SHAPES, locations, weights)
     torch.testing.assert_close(out, expected)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
@@ -112,7 +127,7 @@ def test_equals_grid_sample_with_all_gradients(
 @pytest.mark.parametrize("queries", [2, 40])
 def test_gradients_pass_gradcheck(queries: int) -> None:
     def run(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        return multi_scale_deformable_attention(value, SHAPES, locations, weights)
+        return attend(value, SHAPES, locations, weights)
 
     assert torch.autograd.gradcheck(run, inputs(1, SHAPES, queries, points=1), fast_mode=True)
 
@@ -121,7 +136,7 @@ def test_a_pixel_center_gives_the_pixel() -> None:
     value = torch.arange(6.0).view(1, 6, 1, 1)
     centers = torch.tensor([[(x + 0.5) / 3, (y + 0.5) / 2] for y in range(2) for x in range(3)])
     locations = centers.view(1, 6, 1, 1, 1, 2)
-    out = multi_scale_deformable_attention(value, [(2, 3)], locations, torch.ones(1, 6, 1, 1, 1))
+    out = attend(value, [(2, 3)], locations, torch.ones(1, 6, 1, 1, 1))
     torch.testing.assert_close(out.flatten(), torch.arange(6.0))
 
 
@@ -130,19 +145,19 @@ def test_a_pixel_center_gives_the_pixel() -> None:
 def test_samples_off_the_map_are_exactly_zero(far: float, implementation: Implementation) -> None:
     value, locations, weights = tensors = inputs(1, SHAPES, 4)
     locations.data[..., 1] = far
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
+    out = attend(value, SHAPES, locations, weights, implementation)
     assert out.count_nonzero() == 0
     assert all(grad.count_nonzero() == 0 for grad in torch.autograd.grad(out.sum(), tensors))
 
 
 def test_images_and_queries_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     value, locations, weights = inputs(3, SHAPES, 30)
-    together = multi_scale_deformable_attention(value, SHAPES, locations, weights)
+    together = attend(value, SHAPES, locations, weights)
     alone = torch.stack(
         [
             torch.cat(
                 [
-                    multi_scale_deformable_attention(
+                    attend(
                         value[b : b + 1],
                         SHAPES,
                         locations[b : b + 1, q : q + 1],
@@ -156,7 +171,7 @@ def test_images_and_queries_do_not_see_each_other(monkeypatch: pytest.MonkeyPatc
     )
     torch.testing.assert_close(together, alone)
     monkeypatch.setattr(bilinear, "SAMPLES_CPU", 100)  # blocks end inside an image
-    blockwise = multi_scale_deformable_attention(value, SHAPES, locations, weights)
+    blockwise = attend(value, SHAPES, locations, weights)
     torch.testing.assert_close(blockwise, together)
     grads = [
         torch.autograd.grad(out.square().sum(), (value, locations, weights))
@@ -170,7 +185,7 @@ def test_repeats_bit_for_bit() -> None:
 
     def run() -> tuple[Tensor, ...]:
         value, locations, weights = tensors
-        out = multi_scale_deformable_attention(value, [(30, 30), (15, 15)], locations, weights)
+        out = attend(value, [(30, 30), (15, 15)], locations, weights)
         return out, *torch.autograd.grad(out.square().sum(), tensors)
 
     assert all(first.equal(second) for first, second in zip(run(), run(), strict=True))
@@ -179,11 +194,11 @@ def test_repeats_bit_for_bit() -> None:
 def test_only_what_needs_a_gradient_gets_one() -> None:
     value, locations, weights = (tensor.detach() for tensor in inputs(1, SHAPES, 5))
     value.requires_grad_()
-    multi_scale_deformable_attention(value, SHAPES, locations, weights).sum().backward()
+    attend(value, SHAPES, locations, weights).sum().backward()
     alone = value.grad
     value.grad = None
     locations.requires_grad_()
-    multi_scale_deformable_attention(value, SHAPES, locations, weights).sum().backward()
+    attend(value, SHAPES, locations, weights).sum().backward()
     assert alone is not None
     assert value.grad is not None
     assert alone.equal(value.grad)
@@ -193,18 +208,16 @@ def test_only_what_needs_a_gradient_gets_one() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_follows_float32(dtype: torch.dtype, implementation: Implementation) -> None:
     value, locations, weights = (tensor.detach().to(dtype) for tensor in inputs(1, SHAPES, 20))
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
+    out = attend(value, SHAPES, locations, weights, implementation)
     assert out.dtype == dtype
-    expected = multi_scale_deformable_attention(
-        value.float(), SHAPES, locations.float(), weights.float()
-    )
+    expected = attend(value.float(), SHAPES, locations.float(), weights.float())
     torch.testing.assert_close(out, expected.to(dtype))
 
 
 @pytest.mark.parametrize(("batch", "queries"), [(0, 5), (2, 0)])
 def test_no_images_or_no_queries_give_an_empty_result(batch: int, queries: int) -> None:
     value, locations, weights = tensors = inputs(batch, SHAPES, queries)
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights)
+    out = attend(value, SHAPES, locations, weights)
     assert out.shape == (batch, queries, 6)
     for tensor, grad in zip(tensors, torch.autograd.grad(out.sum(), tensors), strict=True):
         assert grad.shape == tensor.shape
@@ -214,22 +227,22 @@ def test_no_images_or_no_queries_give_an_empty_result(batch: int, queries: int) 
 def test_refuses_shapes_that_do_not_fit() -> None:
     value, locations, weights = inputs(1, SHAPES, 5)
     with pytest.raises(ValueError, match=r"expected \(B, 30, groups, d\)"):
-        multi_scale_deformable_attention(
-            value, SHAPES[:2], locations[:, :, :, :2], weights[:, :, :, :2]
-        )
+        attend(value, SHAPES[:2], locations[:, :, :, :2], weights[:, :, :, :2])
     with pytest.raises(ValueError, match=r"expected \(1, N, 2, 3, points\)"):
-        multi_scale_deformable_attention(value, SHAPES, locations[:, :, :1], weights[:, :, :1])
+        attend(value, SHAPES, locations[:, :, :1], weights[:, :, :1])
     with pytest.raises(ValueError, match=r"expected \(B, N, heads, 3, points, 2\)"):
-        multi_scale_deformable_attention(value, SHAPES, locations[:, :, :, :2], weights)
+        multi_scale_deformable_attention(
+            value, SHAPES, torch.zeros(1, 5, 2), locations[:, :, :, :2], weights
+        )
     with pytest.raises(ValueError, match="must share one shape"):
-        multi_scale_deformable_attention(value, SHAPES, locations, weights[:, :4])
+        attend(value, SHAPES, locations, weights[:, :4])
 
 
 @pytest.mark.parametrize("implementation", ["bags", "gather"])
 def test_where_a_sample_is_unknown_its_sum_is_too(implementation: Implementation) -> None:
     value, locations, weights = inputs(1, SHAPES, 4)
     locations.data[0, 2, 1, 0, 0, 0] = math.nan
-    out = multi_scale_deformable_attention(value, SHAPES, locations, weights, implementation)
+    out = attend(value, SHAPES, locations, weights, implementation)
     assert out.isnan().nonzero().tolist() == [[0, 2, channel] for channel in (3, 4, 5)]
 
 
@@ -252,7 +265,7 @@ def test_a_gpu_computes_what_the_cpu_does(
             for tensor in inexact
         ]
         value, locations, weights = tensors
-        out = multi_scale_deformable_attention(value, SHAPES, locations, weights, name)
+        out = attend(value, SHAPES, locations, weights, name)
         grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
         found = (out, *torch.autograd.grad(out, tensors, grad))
         results.append([tensor.detach().cpu().double() for tensor in found])
