@@ -27,6 +27,7 @@ from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.api import Placement, open_sweep, run
 from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
@@ -112,6 +113,18 @@ def test_without_deterministic_kernels_replay_agrees(path: Path, device: str) ->
     full, _ = detections(adapter, variants, replay=False)
     for one, other in zip(replayed, full, strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_recordings_serve_a_later_sweep_to_the_bit(path: Path, tmp_path: Path, device: str) -> None:
+    adapter, variants = opened(path, device)
+    found = [
+        detections(adapter, variants, cache=RecordingCache(tmp_path) if kept else None)
+        for kept in (True, True, False)
+    ]
+    assert [notes for _, notes in found] == [[], [], []]
+    assert len(RecordingCache(tmp_path).entries()) == 2
+    assert all(map(equal, found[0][0], found[2][0]))
+    assert all(map(equal, found[1][0], found[2][0]))
 
 
 def test_a_model_gives_on_a_device_what_it_gives_on_the_cpu(path: Path, device: str) -> None:
