@@ -13,74 +13,108 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit import __version__
 from ablate_kit.cli import edge
+from ablate_kit.cli.examples import example_text
 from detector.disk import bounded
 
-# Where each command is, from ``ablate_kit.cli`` on: a function, or the ``app`` of a group.
-COMMANDS = {
-    "keys": "commands.keys.keys",
-    "meta": "commands.meta.meta",
-    "diff": "commands.diff.diff",
-    "units": "commands.cut.units",
-    "heads": "commands.cut.heads",
-    "component": "commands.cut.component",
-    "layers": "commands.cut.layers",
-    "queries": "commands.cut_parts.queries",
-    "levels": "commands.cut_parts.levels",
-    "points": "commands.cut_parts.points",
-    "skip": "commands.cut_parts.skip",
-    "mean": "commands.mean.mean",
-    "verify": "commands.verify.verify",
-    "apply": "commands.apply.apply",
-    "dissect": ".compat.deep_dissect.command.dissect",
-    "swap": "commands.swap.swap",
-    "graft": "commands.graft.graft",
-    "convert": "commands.convert.convert",
-    "eval": "commands.eval.evaluate",
-    "patch": "commands.patch.patch",
-    "predict": "commands.predict.predict",
-    "score": "commands.score.score",
-    "sweep": "commands.sweep.sweep",
-    "cache": "commands.cache.cache",
-    "report": "commands.report.report",
-    "train": "commands.train.train",
-    "retrain": "commands.retrain.retrain",
-    "gradients": "commands.gradients.gradients",
-    "data": "commands.data.app",
-    "pretrain": "commands.pretrain.pretrain",
-    "demo": "commands.demo.demo",
+# Where each command is, from ``ablate_kit.cli`` on, in the groups and the order of the help: a
+# function, or the ``app`` of a group.
+GROUPS = {
+    "Look inside": {
+        "keys": "commands.keys.keys",
+        "meta": "commands.meta.meta",
+        "diff": "commands.diff.diff",
+    },
+    "Cut": {
+        "heads": "commands.cut.heads",
+        "units": "commands.cut.units",
+        "component": "commands.cut.component",
+        "layers": "commands.cut.layers",
+        "queries": "commands.cut_parts.queries",
+        "levels": "commands.cut_parts.levels",
+        "points": "commands.cut_parts.points",
+        "skip": "commands.cut_parts.skip",
+        "mean": "commands.mean.mean",
+        "dissect": ".compat.deep_dissect.command.dissect",
+        "verify": "commands.verify.verify",
+        "apply": "commands.apply.apply",
+    },
+    "Change": {
+        "swap": "commands.swap.swap",
+        "graft": "commands.graft.graft",
+        "convert": "commands.convert.convert",
+    },
+    "Evaluate": {
+        "eval": "commands.eval.evaluate",
+        "score": "commands.score.score",
+        "predict": "commands.predict.predict",
+        "patch": "commands.patch.patch",
+        "demo": "commands.demo.demo",
+    },
+    "Sweep": {
+        "sweep": "commands.sweep.sweep",
+        "report": "commands.report.report",
+        "cache": "commands.cache.cache",
+    },
+    "Train": {
+        "train": "commands.train.train",
+        "pretrain": "commands.pretrain.pretrain",
+        "retrain": "commands.retrain.retrain",
+        "gradients": "commands.gradients.gradients",
+    },
+    "Data": {
+        "data": "commands.data.app",
+    },
 }
+COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
 def app(words: Sequence[str]) -> typer.Typer:
     """The program for a command line: with the command that it calls, or with all of them."""
+    given = words[:1]
+    if given and given[0].startswith("--read-limit"):
+        given = words[1:2] if "=" in given[0] else words[2:3]
+    named = bool(given) and given[0] in COMMANDS
     made = typer.Typer(
         name="ablate",
         help="Ablation analysis of object detectors, on checkpoints.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=not named,  # which takes time that a command does not have
         pretty_exceptions_enable=False,
     )
-    made.callback()(_group)
-    given = words[:1]
-    if given and given[0].startswith("--read-limit"):
-        given = words[1:2] if "=" in given[0] else words[2:3]
-    for name in given if given and given[0] in COMMANDS else COMMANDS:
-        module, _, attribute = COMMANDS[name].rpartition(".")
-        found = getattr(importlib.import_module(f".{module}", __package__), attribute)
-        if isinstance(found, typer.Typer):
-            made.add_typer(found, name=name)
-        else:
-            made.command(name)(found)
+    made.callback(epilog=None if named else example_text("ablate"))(_group)
+    for title, group in GROUPS.items():
+        for name, place in group.items():
+            if named and name != given[0]:
+                continue
+            module, _, attribute = place.rpartition(".")
+            found = getattr(importlib.import_module(f".{module}", __package__), attribute)
+            if isinstance(found, typer.Typer):
+                made.add_typer(found, name=name, rich_help_panel=title)
+            else:
+                told = example_text(name)
+                made.command(name, rich_help_panel=title, epilog=told)(found)
     return made
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ablate {__version__}")
+        raise typer.Exit
+
+
 def _group(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version,
+                     is_eager=True),
+    ] = False,
     read_limit: Annotated[
         str | None,
         typer.Option(help="Read larger files, and files that unpack to more, such as 8GB."),
     ] = None,
-) -> None:
+) -> None:  # fmt: skip
     # Without this function, a program with a single command would take no command's name.
     if read_limit is not None:
         bounded.size_of(read_limit, "--read-limit")
