@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -80,6 +80,19 @@ def is_labelled(dataset: Dataset) -> bool:
     if isinstance(dataset, _Subset):
         return is_labelled(dataset.dataset)
     return bool(getattr(dataset, "labelled", True))
+
+
+def file_of(dataset: Dataset, index: int) -> Path:
+    """Where an image of a data set of files is."""
+    if isinstance(dataset, _Subset):
+        return file_of(dataset.dataset, dataset.indices[index])
+    found: Path = dataset.file(index)  # type: ignore[attr-defined]
+    return found
+
+
+def whole(dataset: Dataset) -> Dataset:
+    """What a data set is a part of."""
+    return whole(dataset.dataset) if isinstance(dataset, _Subset) else dataset
 
 
 def has_objects(dataset: Dataset) -> bool:

@@ -68,12 +68,12 @@ class Coco:
     def image(self, index: int) -> Pixels:
         found, image = self._found, self._images[index]
         width, height = int(found.widths[image]), int(found.heights[image])
-        return read_image(self._file(index), width, height, self._exif)
+        return read_image(self.file(index), width, height, self._exif)
 
     def stored(self, index: int) -> bytes:
-        return stored_image(self._file(index), self._exif)
+        return stored_image(self.file(index), self._exif)
 
-    def _file(self, index: int) -> Path:
+    def file(self, index: int) -> Path:
         return self._folder / self._found.file_names[self._images[index]]
 
 

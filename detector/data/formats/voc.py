@@ -82,12 +82,16 @@ class Voc:
 
     def image(self, index: int) -> Pixels:
         objects = self.annotations(index)
-        return read_image(self._file(index), objects.width, objects.height, self._exif)
+        return read_image(self.file(index), objects.width, objects.height, self._exif)
 
     def stored(self, index: int) -> bytes:
-        return stored_image(self._file(index), self._exif)
+        return stored_image(self.file(index), self._exif)
 
-    def _file(self, index: int) -> Path:
+    def annotation_file(self, index: int) -> Path:
+        image = self._images[index]
+        return image.year_folder / "Annotations" / f"{image.name}.xml"
+
+    def file(self, index: int) -> Path:
         folder = self._images[index].year_folder / "JPEGImages"
         return folder / self.annotations(index).file_name
 

@@ -73,10 +73,13 @@ class Yolo:
 
     def image(self, index: int) -> Pixels:
         objects = self.annotations(index)
-        return read_image(self._images[index].path, objects.width, objects.height, self._exif)
+        return read_image(self.file(index), objects.width, objects.height, self._exif)
 
     def stored(self, index: int) -> bytes:
-        return stored_image(self._images[index].path, self._exif)
+        return stored_image(self.file(index), self._exif)
+
+    def file(self, index: int) -> Path:
+        return self._images[index].path
 
     def segments(self, index: int) -> int:
         """How many of an image's objects are written as outlines."""

@@ -114,7 +114,8 @@ def test_mistakes_with_check(refuse: Run, voc: Path, tmp_path: Path) -> None:
     assert "give one data set" in refuse("data", "check")
     assert "give one data set" in refuse("data", "check", shapes, "--voc", voc)
     assert "--voc and --split go together" in refuse("data", "check", "--voc", voc)
-    assert "--annotations and --images go together" in refuse("data", "check", "--images", voc)
+    assert "--annotations and --images go together" in refuse("data", "check", "--annotations", voc)
+    assert "names no annotations to check" in refuse("data", "check", "--images", voc)
     assert "built-in shapes, which have no files" in refuse("data", "check", shapes)
     assert "--set changes a recipe; give one" in refuse(
         "data", "check", "--voc", voc, "--split", "2007:test", "--set", "data.root=x")  # fmt: skip

@@ -1,0 +1,95 @@
+"""``ablate data convert``: a data set in another format."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.dataset_options import (
+    Orientation,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
+from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.training.recipes.data_sections import OneSet
+
+
+def convert(
+    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    difficult: Annotated[
+        str | None,
+        typer.Option(help="Difficult objects: ignore (default; marked still), keep, drop."),
+    ] = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    split_name: Annotated[
+        str | None, typer.Option(help="How the split is called; by default as it is, or val.")
+    ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Symbolic links to the images, not copies.")
+    ] = False,
+) -> None:
+    """Write a data set as COCO, VOC or YOLO has it, and say what that format cannot hold."""
+    from detector.data.conversion.unread import unread_of
+    from detector.data.conversion.write import FORMATS
+    from detector.data.conversion.write import convert as write
+    from detector.disk.atomic import new_folder
+
+    if to not in FORMATS:
+        raise UserError(f'--to is "{to}"; expected {", ".join(FORMATS)}')
+    if output.exists():
+        raise UserError(f"{output} exists; choose another folder or remove it")
+    given = images_given(
+        *(annotations, images, voc, split, difficult, False, limit),
+        exif=exif,
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
+    )
+    dataset = open_dataset(given)
+    name = _split_name(split_name, given, to)
+    left = unread_of(dataset, annotations)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with progress() as bars, new_folder(output) as place:
+        bar = bars.add_task(to, total=len(dataset))
+        notes = write(dataset, to, place, name, link=link, advance=lambda: bars.advance(bar))
+    warn([*notes, *left])
+    say(f"{len(dataset):,} images written to {output}; {_how_to_read(to, output, name, exif)}")
+
+
+def _split_name(asked: str | None, given: "OneSet", to: str) -> str:
+    from detector.data.formats.yolo_files import SPLITS
+
+    own = str(getattr(given, "split", "val")).partition("+")[0].rpartition(":")[2]
+    name = asked or own
+    if to == "yolo":
+        if asked and asked not in SPLITS:
+            raise UserError(f'--split-name is "{asked}"; YOLO has {", ".join(SPLITS)}')
+        return next((one for one in SPLITS if name.startswith(one)), "val")
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise UserError(f'--split-name is "{name}"; expected letters and digits')
+    return name
+
+
+def _how_to_read(to: str, output: Path, split: str, exif: str | None) -> str:
+    told = {
+        "coco": f"--annotations {output / 'instances.json'} --images {output / 'images'}",
+        "voc": f"--voc {output} --split {split} --voc-classes {output / 'classes.txt'}",
+        "yolo": f"--yolo {output / 'data.yaml'} --split {split}",
+    }[to]
+    return f"read it with {told}{' --exif apply' if exif == 'apply' else ''}"

@@ -1,0 +1,63 @@
+"""``ablate data convert`` as a user runs it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> tuple[object, ...]:
+    """The options that name a COCO data set of two images."""
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"images/{name}.png")
+    (tmp_path / "coco.json").write_text(
+        json.dumps(
+            {
+                "images": [
+                    {"id": i, "file_name": f"{name}.png", "width": 40, "height": 30}
+                    for i, name in enumerate("ab")
+                ],
+                "annotations": [
+                    {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600},
+                    {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 2, 8, 8], "iscrowd": 1},
+                ],
+                "categories": [{"id": 1, "name": "cat"}],
+            }
+        )
+    )
+    return "--annotations", tmp_path / "coco.json", "--images", tmp_path / "images"
+
+
+def test_what_is_written_is_read_as_the_command_says(
+    run: Run, source: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for to in ("voc", "yolo", "coco"):
+        out = run("data", "convert", *source, "--to", to, "-o", tmp_path / to)
+        told = out.strip().partition("read it with ")[2].split()
+        checked = run("data", "check", *told)
+        assert "no problems" in checked
+        assert "cat" in checked
+    assert (tmp_path / "voc/ImageSets/Main/val.txt").read_text() == "a\nb\n"
+    run("data", "convert", "--voc", tmp_path / "voc", "--split", "2007:val", "--to", "yolo",
+        "--split-name", "train", "-o", tmp_path / "again")  # fmt: skip
+    assert (tmp_path / "again/data.yaml").read_text().startswith("train: images/train\n")
+
+
+def test_mistakes(refuse: Run, source: tuple[object, ...], tmp_path: Path) -> None:
+    to = ("--to", "yolo", "-o")
+    assert "unknown" not in refuse("data", "convert", *source, "--to", "pascal", "-o", "x")
+    assert "exists" in refuse("data", "convert", *source, *to, tmp_path)
+    assert "YOLO has train, val, test" in refuse(
+        "data", "convert", *source, *to, tmp_path / "x", "--split-name", "mine")  # fmt: skip
+    (tmp_path / "images/b.png").unlink()
+    assert "b.png: image file is missing" in refuse(
+        "data", "convert", *source, *to, tmp_path / "x")  # fmt: skip
+    assert not (tmp_path / "x").exists()
+    assert "no annotations to convert" in refuse(
+        "data", "convert", "--images", tmp_path / "images", *to, tmp_path / "x")  # fmt: skip
