@@ -55,7 +55,7 @@ def weights_zero(
         if kind == "hybrid":
             from detector.network import attention as place
 
-            name, at = "multi_scale_deformable_attention", 3
+            name, at = "multi_scale_deformable_attention", 4
         elif kind == "rt_detr_v2":
             from transformers.models.rt_detr_v2 import modeling_rt_detr_v2 as place
 
