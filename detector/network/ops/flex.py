@@ -10,12 +10,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from detector.network.ops.compiling import run_compiled
 
 BLOCK = 128  # tokens of a block, torch's default
+FEWEST_CHANNELS = 16  # of a head: what the kernel's matrix products take
 
 
 def flex_neighborhood_attention(
@@ -25,14 +27,17 @@ def flex_neighborhood_attention(
 
     On a GPU the gradients are added atomically. On the CPU torch has no gradient of it.
     """
-    batch, heads, height, width, _ = query.shape
+    batch, heads, height, width, channels = query.shape
     score = None
     if bias is not None:
         # A bias for each image and row of queries: otherwise the gradients of all pixels would
         # meet, atomically, in few places.
         spread = bias.to(torch.promote_types(query.dtype, torch.float32))[None, :, None]
         score = _score(spread.expand(batch, heads, height, *bias.shape[1:]).contiguous(), width)
-    tokens = [tensor.flatten(2, 3).contiguous() for tensor in (query, key, value)]
+    missing = max(0, FEWEST_CHANNELS - channels)
+    tokens = [
+        F.pad(tensor.flatten(2, 3), (0, missing)).contiguous() for tensor in (query, key, value)
+    ]
     mask = _neighbors(height, width, kernel, str(query.device))
     if query.is_cuda:
         out: Tensor = run_compiled(
@@ -40,7 +45,7 @@ def flex_neighborhood_attention(
         )
     else:
         out = _eager(*tokens, score_mod=score, block_mask=mask)
-    return out.unflatten(2, (height, width))
+    return out[..., :channels].unflatten(2, (height, width))
 
 
 def _eager(*tokens: Tensor, **modifications: Any) -> Tensor:
