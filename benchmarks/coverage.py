@@ -35,8 +35,10 @@ from ablate_kit.metrics.calibration import Calibration, cross_fitted
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.f1 import f1_at
+from ablate_kit.metrics.giou import matched_giou
 from ablate_kit.metrics.headline import KEYS
-from ablate_kit.metrics.matching import greedy_matches
+from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
 from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
@@ -213,29 +215,32 @@ def current(change: Sampled) -> tuple[float, float]:
 
 
 class _Truth:
-    """The population's changes; those of F1 and GIoU by threshold, on a grid."""
+    """The population's changes; those of F1 and GIoU by threshold, to three digits."""
 
     def __init__(self, population: Population) -> None:
         self._null = population.name == "null"
-        one, other = population.pair
-        before = evaluate(population.truth, one)
-        best = before.thresholds.calibrated
-        self._grid = np.linspace(max(0.02, best - 0.3), min(0.95, best + 0.35), 24)
-        self._at = [
-            (_numbers(population.truth, one, cut), _numbers(population.truth, other, cut))
-            for cut in self._grid.tolist()
-        ]
+        self._truth, self._pair = population.truth, population.pair
+        self._matches = [greedy_matches(self._truth, one) for one in self._pair]
+        before, after = (evaluate(self._truth, one).overall for one in self._pair)
+        self._ap = {key: (after[key] or 0.0) - (before[key] or 0.0) for key in ("AP", "AP50")}
+        self._known: dict[float, dict[str, float]] = {}
 
     def change(self, metric: str, thresholds: Sequence[float]) -> float:
         if self._null:
             return 0.0
-        changes = [after[metric] - before[metric] for before, after in self._at]
-        return float(np.mean(np.interp(thresholds, self._grid, changes)))
+        if metric in self._ap:
+            return self._ap[metric]
+        return float(np.mean([self._at(round(one, 3))[metric] for one in thresholds]))
 
-
-def _numbers(truth: GroundTruth, found: Detections, threshold: float) -> dict[str, float]:
-    overall = evaluate(truth, found, score_threshold=threshold).overall
-    return {metric: overall[metric] or 0.0 for metric in KEYS}
+    def _at(self, cut: float) -> dict[str, float]:
+        if cut not in self._known:
+            f1 = [f1_at(one, cut).f1 for one in self._matches]
+            giou = [
+                matched_giou(self._truth, hungarian_pairs(self._truth, one, cut)).penalized_mean
+                for one in self._pair
+            ]
+            self._known[cut] = {"f1_calibrated": f1[1] - f1[0], "giou_penalized": giou[1] - giou[0]}
+        return self._known[cut]
 
 
 def populations(shared: Path) -> list[Population]:

@@ -23,6 +23,7 @@ from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
@@ -66,9 +67,9 @@ class SweepResult:
     def table(self) -> "pd.DataFrame":
         """A row for each variant, by name: ``kind``, and of each metric its value, its change
         against the unmodified model and the ends of the change's interval (``AP``, ``AP_change``,
-        ``AP_low``, ``AP_high`` ...) and its adjusted p value. Shares of 1; NaN where undefined.
-        On images without labels all are against the unmodified model's own boxes, and
-        ``matched_iou``, ``class_flips``, ``lost_boxes`` and ``new_boxes`` come on top."""
+        ``AP_low``, ``AP_high`` ...) and its adjusted p value; and the ``verdict`` on AP. Shares of
+        1; NaN where undefined. On images without labels all are against the unmodified model's own
+        boxes, with ``matched_iou``, ``class_flips``, ``lost_boxes`` and ``new_boxes`` on top."""
         import pandas as pd
 
         rows = []
@@ -82,9 +83,11 @@ class SweepResult:
                     values = changed[key].to_dict()
                     for part in ("change", "low", "high", "p_adjusted"):
                         row[f"{key}_{part}"] = values[part]
+            if changed:
+                row["verdict"] = changed["AP"].to_dict()["verdict"]
             rows.append(row)
         frame = pd.DataFrame(rows, index=[one.name for one in self.results])
-        numbers = [name for name in frame.columns if name != "kind"]
+        numbers = [name for name in frame.columns if name not in ("kind", "verdict")]
         return frame.astype(dict.fromkeys(numbers, "float64"))
 
     def report(self) -> Path:
@@ -115,6 +118,8 @@ def sweep(
     resamples: int = RESAMPLES,
     seed: int = 0,
     margin: float = MARGIN,
+    adjust: Adjust = "family",
+    cluster: str | None = None,
     replay: bool = True,
     progress: Progress = UNWATCHED,
 ) -> SweepResult:
@@ -128,6 +133,9 @@ def sweep(
         resamples: of the bootstrap over images that gives intervals; 0: none.
         seed: of its draws.
         margin: a change of AP below it counts as free.
+        adjust: for several ablations: ``family`` (max-T) or ``fdr`` (false discovery rate).
+        cluster: images that belong together, such as the frames of a video: a regular expression
+            on file names, whose group names the video, or a .csv file with columns file,cluster.
         replay: False: every pass in full; the numbers are the same.
         progress: told how many passes are ahead, and of each that is done.
 
@@ -147,7 +155,7 @@ def sweep(
     cuts = distinct(ablations)
     variants = [Variant.of(one) for one in cuts]
     options = RunOptions(replay=replay)
-    statistics = Statistics(resamples, seed, margin)
+    statistics = Statistics(resamples, seed, margin, adjust, cluster)
     dataset = looked_at_for(data.dataset, model.classes)
     check_scorable(dataset)
     check_batches(cuts, len(data), batch_size)
@@ -161,6 +169,7 @@ def sweep(
                 batch_size=batch_size,
                 score_threshold=score_threshold,
                 max_detections=max_detections,
+                cluster=cluster,
             )
             store = _ledger(folder, model, replace(data, dataset=dataset), settings)
         done = evaluate_variants(
@@ -171,12 +180,18 @@ def sweep(
             fixed_threshold=score_threshold,
             batch_size=batch_size,
             max_detections=max_detections,
+            cluster=cluster,
             options=options,
             progress=progress,
         )
         if store is not None:
             section = data.section.model_dump(mode="json")
-            store.close(cuts, replace(statistics, resamples=resamples or RESAMPLES), section)
+            store.close(
+                cuts,
+                replace(statistics, resamples=resamples or RESAMPLES),
+                section,
+                _section(model).model_dump(mode="json"),
+            )
     changes = changes_of(done.truth, done.results, statistics)
     notes += [*crowded(done.truth), *done.notes]
     return SweepResult(done.results, changes, done.truth, notes, folder, data)
@@ -320,12 +335,17 @@ def _warn(notes: Iterable[str]) -> None:
 
 def _ledger(folder: Path, model: Model, data: Images, settings: Settings) -> Ledger:
     """Of the inputs that a recipe with these settings would have."""
-    section = ModelSection(
+    recipe = SweepRecipe.model_construct(
+        model=_section(model), data=data.section, evaluation=settings
+    )
+    with open_checkpoint(model.path, model.weights) as checkpoint:
+        return Ledger(folder, fingerprint_of(recipe, checkpoint, data.dataset, model.device))
+
+
+def _section(model: Model) -> ModelSection:
+    return ModelSection(
         checkpoint=fspath(model.path),
         framework=model.framework,
         weights=model.weights,
         class_names=model.class_names,
     )
-    recipe = SweepRecipe.model_construct(model=section, data=data.section, evaluation=settings)
-    with open_checkpoint(model.path, model.weights) as checkpoint:
-        return Ledger(folder, fingerprint_of(recipe, checkpoint, data.dataset, model.device))

@@ -56,6 +56,7 @@ GROUPS = {
         "sweep": "commands.sweep.sweep",
         "report": "commands.report.report",
         "cache": "commands.cache.cache",
+        "schema": "commands.schema.schema",
     },
     "Train": {
         "train": "commands.train.train",

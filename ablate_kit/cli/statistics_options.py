@@ -26,6 +26,13 @@ Adjusted = Annotated[
         "(few of the stars are false), for exploring.",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Images that belong together, such as frames of a video: a regular expression on file "
+        "names with a group that names the video, or a CSV file with the columns file,cluster."
+    ),
+]
 Top = Annotated[
     int | None,
     typer.Option(help="Print only N rows: what costs most, or of detectors the best.", min=1),
@@ -37,6 +44,7 @@ def statistics(
     adjust: str | None,
     given: "Statistics | None" = None,
     resamples: int | None = None,
+    cluster: str | None = None,
 ) -> "Statistics":
     """What the options say, and the rest as ``given``, or by default."""
     from ablate_kit.metrics.uncertainty.statistics import DEFAULTS
@@ -47,6 +55,7 @@ def statistics(
         resamples=given.resamples if resamples is None else resamples,
         margin=given.margin if margin is None else margin,
         adjust=_adjust(adjust) if adjust else given.adjust,
+        cluster=cluster or given.cluster,
     )
 
 

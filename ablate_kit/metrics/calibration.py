@@ -74,7 +74,7 @@ def cross_fitted(
 def fold_of(ground_truth: GroundTruth, count: int) -> NDArray[np.int64]:
     """(images,) which of ``count`` folds an image is in: by lot, the same for any order of them.
 
-    Copies of one image, and images of one cluster, are in one fold.
+    Images of one cluster are in one fold.
     """
     family = families(ground_truth)
     lots = np.random.Generator(np.random.Philox(_SEED)).permutation(int(family.max()) + 1)

@@ -123,7 +123,8 @@ class GroundTruth:
 
         Args:
             dataset: with "images", "annotations" and "categories". Where absent, an annotation's
-                "area" is width x height, and an image's "width" and "height" are 0.
+                "area" is width x height, and an image's "width" and "height" are 0. Images may
+                have a "cluster", a number that those that belong together share.
 
         Raises:
             UserError: a missing or empty part, a missing key, an unknown image or category id, or
@@ -142,6 +143,7 @@ class GroundTruth:
             for row, (_, _, width, height) in zip(annotations, xywh.tolist(), strict=True)
         ]
         areas = numbers(measured, "area", "annotations")
+        clustered = any("cluster" in row for row in images)
         sized = [{"width": 0, "height": 0, **row} for row in images]
         order = np.argsort(image, kind="stable")
         return cls(
@@ -158,6 +160,7 @@ class GroundTruth:
             category_ids=tuple(category_ids.tolist()),
             sizes=xywh[order, 2:],
             own_score=_own_score(dataset),
+            clusters=integers(images, "cluster", "images") if clustered else None,
         )
 
     def to_coco(self) -> dict[str, Any]:
@@ -174,6 +177,7 @@ class GroundTruth:
             "id": self.image_ids.tolist(),
             "width": self.widths.tolist(),
             "height": self.heights.tolist(),
+            **({} if self.clusters is None else {"cluster": self.clusters.tolist()}),
         }
         own = {} if self.own_score is None else {"own_score": self.own_score}
         return {

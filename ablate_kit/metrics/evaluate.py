@@ -18,7 +18,7 @@ from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
 
-VERSION = 3  # of the metrics: raised when a number changes for the same detections
+VERSION = 2  # of the metrics: raised when a number changes for the same detections
 
 Number = float | None
 
@@ -92,7 +92,7 @@ class Evaluation:
         thresholds: the score thresholds used.
         counts: images, ground_truths (those to be found), ignored (regions), detections; and
             tp, fp, fn at each threshold (``tp_fixed``, ``tp_calibrated`` ...); max_detections
-            where that is not 100.
+            where that is not 100; clusters where images belong together.
     """
 
     overall: dict[str, Number]
@@ -186,6 +186,8 @@ def evaluate(
         "ignored": int(ground_truth.ignore.sum()),
         "detections": len(detections),
     }
+    if ground_truth.clusters is not None:
+        counts["clusters"] = len(np.unique(ground_truth.clusters))
     if ground_truth.max_detections != MAX_DETECTIONS:
         counts["max_detections"] = ground_truth.max_detections
     for kind, f1 in at_thresholds.items():

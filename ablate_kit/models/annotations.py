@@ -37,4 +37,4 @@ def read_annotations(path: Path, difficult: str = "ignore") -> AnnotatedImages:
         category_ids=found.category_ids,
         sizes=found.boxes[:, 2:],
     )
-    return AnnotatedImages(truth, stems(found.file_names), found.notes)
+    return AnnotatedImages(truth, stems(found.file_names), found.notes, found.file_names)

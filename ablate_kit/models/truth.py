@@ -3,12 +3,18 @@
 import numpy as np
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.clusters import clusters_of
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from detector.data.dataset import Dataset
 
 
-def ground_truth(dataset: Dataset, max_detections: int = MAX_DETECTIONS) -> GroundTruth:
-    """The annotations of a data set in the form that metrics take."""
+def ground_truth(
+    dataset: Dataset, max_detections: int = MAX_DETECTIONS, cluster: str | None = None
+) -> GroundTruth:
+    """The annotations of a data set in the form that metrics take.
+
+    ``cluster`` tells which images belong together, as ``metrics.clusters`` has it.
+    """
     if len(dataset) == 0:
         raise UserError("the data set has no images")
     images = [dataset.annotations(index) for index in range(len(dataset))]
@@ -25,6 +31,7 @@ def ground_truth(dataset: Dataset, max_detections: int = MAX_DETECTIONS) -> Grou
         classes=tuple(dataset.classes),
         category_ids=tuple(dataset.category_ids),
         max_detections=max_detections,
+        clusters=clusters_of(cluster, [one.file_name for one in images]) if cluster else None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit import text as safe
+from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
@@ -23,12 +24,13 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     if not judged:
         return ""
     found = [change.verdict for _, change in judged if change.verdict is not None]
+    unit, _ = drawn_units(results[0].evaluation)
     if not compares_detectors(results):
         metric = "AP against the unmodified model" if without_labels(results) else "AP"
-        return sentence(found, noun([one for one, _ in judged]), metric)
+        return sentence(found, noun([one for one, _ in judged]), metric, unit)
     baseline = safe.line(results[0].name)
     if len(judged) == 1:
-        return _of_two(baseline, safe.line(judged[0][0].name), judged[0][1])
+        return _of_two(baseline, safe.line(judged[0][0].name), judged[0][1], unit)
     counts = ", ".join(
         f"{sum(one.outcome == outcome for one in found)} {word}"
         for outcome, word in (*_OF_DETECTORS.items(), ("undecided", "undecided"))
@@ -72,10 +74,18 @@ def noun(variants: Sequence[Result]) -> str:
     return next((name for factor, name in _ONE_BY_ONE.items() if all_have(factor)), "variants")
 
 
-def _of_two(first: str, second: str, change: Change) -> str:
+def drawn_units(evaluation: Evaluation) -> tuple[str, int]:
+    """What is drawn for intervals, and how many there are of it."""
+    counts = evaluation.counts
+    if "clusters" in counts:
+        return "clusters", counts["clusters"]
+    return "images", counts["images"]
+
+
+def _of_two(first: str, second: str, change: Change, unit: str) -> str:
     verdict = change.verdict
     if verdict is None or change.change is None or change.low is None:
-        return f"whether {second} is better than {first} cannot be told from these images"
+        return f"whether {second} is better than {first} cannot be told from these {unit}"
     better = "better" if change.change > 0 else "worse"
     margin = f"{verdict.margin:g} AP"
     needed = ""
@@ -85,10 +95,10 @@ def _of_two(first: str, second: str, change: Change) -> str:
         told = f"{second} is as good as {first}, within {margin}"
     elif change.significant:
         told = f"{second} is {better} than {first}, undecided whether by more than {margin}"
-        needed = _needed(verdict)
+        needed = _needed(verdict, unit)
     else:
         told = f"whether {second} is better than {first} is undecided"
-        needed = _needed(verdict)
+        needed = _needed(verdict, unit)
     return f"{told}: {_by(change)}{needed}"
 
 
@@ -99,5 +109,5 @@ def _by(change: Change) -> str:
     return f"{told}, 95 % interval {change.low:+.4f} to {change.high:+.4f}"
 
 
-def _needed(verdict: Verdict) -> str:
-    return f"; about {roughly(verdict.more):,} more images would decide" if verdict.more else ""
+def _needed(verdict: Verdict, unit: str) -> str:
+    return f"; about {roughly(verdict.more):,} more {unit} would decide" if verdict.more else ""

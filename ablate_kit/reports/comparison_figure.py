@@ -2,18 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.significance import Change, Changes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-def comparison_figure(results: Sequence[Result], path: Path) -> None:
-    """A dot per variant and metric, colored by kind, with the baseline as a line.
+def comparison_figure(
+    results: Sequence[Result], path: Path, changes: Sequence[Changes] = ()
+) -> None:
+    """A dot per variant and metric, colored by kind, with the baseline as a line; and of
+    ``changes``, one for each other result, the 95 % interval against that line.
 
     Writes PNG, PDF or SVG, by the suffix of ``path``.
     """
@@ -42,8 +50,10 @@ def comparison_figure(results: Sequence[Result], path: Path) -> None:
             x, y = zip(*points, strict=True)
             panel.plot(x, y, "o", color=color, markersize=6, label=safe.label(kind))
             if baseline is not None:
-                panel.hlines(y, baseline, x, color=color, linewidth=1.2)
-        panel.set_xlabel(metric.axis)
+                panel.hlines(y, baseline, x, color=color, linewidth=0.8, alpha=0.6)
+                for i in y if changes else ():
+                    _interval(panel, baseline, changes[i - 1][key], i, color)
+        panel.set_xlabel(metric.axis + (", 95 % interval of the change" if changes else ""))
         panel.locator_params(axis="x", nbins=4)
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
@@ -54,3 +64,9 @@ def comparison_figure(results: Sequence[Result], path: Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _interval(panel: "Axes", baseline: float, change: Change, row: int, color: str) -> None:
+    if change.low is not None and change.high is not None:
+        ends = [baseline + change.low, baseline + change.high]
+        panel.plot(ends, [row, row], "|-", color=color, linewidth=2, markersize=7)

@@ -7,15 +7,23 @@ from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
-from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes, moves_apart
+from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
-from ablate_kit.reports.answer import answer, compares_detectors, without_labels, word
+from ablate_kit.reports.answer import (
+    answer,
+    compares_detectors,
+    drawn_units,
+    without_labels,
+    word,
+)
 from ablate_kit.reports.table import Table, half_width, number
 
 Number = float | None
 
 _ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
+_CLASSES = 20  # that are printed; all of them are in classes.csv
 APART = "†"  # in place of the star of a GIoU that moves against AP
 
 COCO = (
@@ -162,9 +170,10 @@ def comparison(
 
 def _held_against_labels(first: Result) -> str:
     counts = first.evaluation.counts
+    clustered = f" in {counts['clusters']:,} clusters" if "clusters" in counts else ""
     return (
-        f"{counts['images']} images, {counts['ground_truths']} objects; F1 at IoU 0.5, F1 and GIoU "
-        f"at {scores(first.evaluation)} (best F1 of {safe.line(first.name)}); "
+        f"{counts['images']} images{clustered}, {counts['ground_truths']} objects; F1 at IoU 0.5, "
+        f"F1 and GIoU at {scores(first.evaluation)} (best F1 of {safe.line(first.name)}); "
         "GIoU: a missed object counts -1"
     )
 
@@ -195,17 +204,46 @@ def _shown(results: Sequence[Result], top: int | None) -> list[tuple[int, Result
 
 
 def for_terminal(
-    results: Sequence[Result],
-    changes: Sequence[Changes] | None = None,
-    *,
-    adjust: Adjust = "family",
-    top: int | None = None,
+    results: Sequence[Result], found: Comparison = NOTHING, top: int | None = None
 ) -> list[Table]:
-    """One result in full, or several side by side."""
-    if len(results) > 1:
-        return [comparison(results, changes, adjust=adjust, top=top)]
-    name, evaluation = results[0].name, results[0].evaluation
-    return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
+    """One result in full, or several side by side; of two the classes, too."""
+    if len(results) == 1:
+        name, evaluation = results[0].name, results[0].evaluation
+        return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
+    tables = [comparison(results, found.changes, adjust=found.statistics.adjust, top=top)]
+    if len(found.changes) == 1 and len(found.classes) > 1:
+        tables.append(class_changes_table(results, found))
+    return tables
+
+
+def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
+    """Of two results the change of each class's AP, or of those that change most."""
+    before, after = results
+    classes = [
+        (name, change)
+        for name, change in zip(found.classes, found.by_class[0], strict=True)
+        if change.change is not None
+    ]
+    shown = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:_CLASSES]
+    rows = [
+        (
+            name,
+            f"{before.evaluation.per_class[name]['support']:g}",
+            number(before.evaluation.per_class[name]["AP"]),
+            *_with_change({"AP": change.value}, before.evaluation.per_class[name], "AP", False),
+            *_half(change, "*" if change.significant else " "),
+        )
+        for name, change in classes
+        if (name, change) in shown
+    ]
+    title = (
+        f"AP per class, {safe.line(before.name)} → {safe.line(after.name)}; "
+        f"*: p < 0.05, adjusted ({_ADJUSTED[found.statistics.adjust]}) for {len(classes)} classes"
+    )
+    if len(rows) < len(classes):
+        title += f"; the {len(rows)} that change most, all of them with -o: classes.csv"
+    header = ("class", "objects", "AP", "then", "Δ AP", "±")
+    return Table(title, header, tuple(rows), ("class",))
 
 
 def scores(evaluation: Evaluation) -> str:
@@ -222,11 +260,12 @@ def interval_note(
     """What the intervals of a table mean, and what they can show."""
     controls = sum(one.is_control for one in results[1:])
     tested = len(changes) - controls
+    unit, drawn = drawn_units(results[0].evaluation)
     count = f"{tested} variant{'s' if tested != 1 else ''}"
     if controls:
         count += f"; {controls} random control{'s' if controls > 1 else ''}, not tested"
     note = (
-        "±: half of the 95 % interval of a change, over images; "
+        f"±: half of the 95 % interval of a change, over {unit}; "
         f"*: p < 0.05, adjusted ({_ADJUSTED[adjust]}) for {count}"
     )
     found = [change["AP"].detectable for change in changes]
@@ -239,22 +278,28 @@ def interval_note(
     if margins:
         note += (
             f"; verdict: on AP at a margin of {min(margins):g}, adjusted alike; undecided (+N): "
-            "about N more images would decide"
+            f"about N more {unit} would decide"
         )
     if any(map(moves_apart, changes)):
         note += f"; {APART}: significant, too, against AP's change: GIoU does not see false alarms"
-    if results[0].evaluation.counts["images"] < FEW_IMAGES:
-        note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} images"
+    if drawn < FEW_IMAGES:
+        note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"
     return note
 
 
 def _interval(changes: Sequence[Changes], row: int, key: str) -> tuple[str]:
     change = changes[row - 1][key] if row else None
-    if change is None or change.low is None or change.high is None:
+    if change is None:
         return ("",)
     mark = "*" if change.significant else " "
     if key == "giou_penalized" and moves_apart(changes[row - 1]):
         mark = APART
+    return _half(change, mark)
+
+
+def _half(change: Change, mark: str) -> tuple[str]:
+    if change.low is None or change.high is None:
+        return ("",)
     return (half_width(change.low, change.high) + mark,)
 
 

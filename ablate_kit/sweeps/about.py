@@ -42,11 +42,15 @@ class About(BaseModel):
             version = getattr(sys.modules.get(name), "__version__", None)
             if version:
                 found[name] = str(version)
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         weights = f" ({recipe.model.weights})" if recipe.model.weights else ""
         model = f"{recipe.model.checkpoint}{weights}"
-        return About(
-            model=model, data=in_words(recipe.data), date=now, command=command, versions=found
+        return About(  # names of files may hold what no text does
+            model=safe.line(model),
+            data=safe.line(in_words(recipe.data)),
+            date=now,
+            command=safe.line(command),
+            versions=found,
         )
 
     def keep(self, folder: Path) -> None:

@@ -164,7 +164,8 @@ class OpenSweep:
         self.dataset = looked_at_for(self.recipe.data.dataset(), adapter.classes)
         check_scorable(self.dataset)
         missing = unmatched_classes(adapter.classes, self.dataset.classes)
-        truth = ground_truth(self.dataset, self.recipe.evaluation.max_detections)
+        evaluation = self.recipe.evaluation
+        truth = ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster)
         self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
         check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
 
@@ -235,7 +236,7 @@ class OpenSweep:
         evaluation = self.recipe.evaluation
         truth, labelled = begun(
             ledger,
-            ground_truth(self.dataset, evaluation.max_detections),
+            ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster),
             is_labelled(self.dataset),
         )
 
@@ -268,7 +269,8 @@ class OpenSweep:
         with self._pool(ledger, options, progress) as pool:
             notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
-        ledger.close([*self.ablations, *removed], evaluation.statistics, data)
+        model = self.recipe.model.model_dump(mode="json")
+        ledger.close([*self.ablations, *removed], evaluation.statistics, data, model)
         return SweepRun(ledger, searches, removed, [*ledger.notes(), *notes])
 
     @property
@@ -385,7 +387,7 @@ def images_of(ledger: Ledger) -> Dataset:
         data = images_noted(told)
     except ValidationError:
         raise UserError("the run does not say where its images are in words of now") from None
-    truth = ledger.truth()
+    truth = replace(ledger.truth(), clusters=None)
     dataset = looked_at_for(data.dataset(), truth.classes)
     parts = ("images", "annotations") if is_labelled(dataset) else ("images",)
     now, then = ground_truth(dataset).to_coco(), truth.to_coco()

@@ -16,6 +16,7 @@ from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.recipe import SweepRecipe
 from detector.data.dataset import Dataset
 
@@ -24,7 +25,11 @@ def fingerprint_of(
     recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, workers: int = 2
 ) -> dict[str, Any]:
     """The digests of a sweep's files, and all else that changes a bit."""
-    return {"data": _data_digest(dataset, workers), **environment_of(recipe, checkpoint, device)}
+    return {
+        "data": _data_digest(dataset, workers),
+        **_clusters(recipe, dataset),
+        **environment_of(recipe, checkpoint, device),
+    }
 
 
 def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
@@ -55,6 +60,12 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "torch_version": str(torch.__version__),
         "pillow_version": PIL.__version__,  # decoders differ in last bits
     }
+
+
+def _clusters(recipe: SweepRecipe, dataset: Dataset) -> dict[str, str]:
+    """A digest of which images belong together, where any are said to."""
+    clusters = ground_truth(dataset, cluster=recipe.evaluation.cluster).clusters
+    return {} if clusters is None else {"clusters": hashlib.sha256(clusters.tobytes()).hexdigest()}
 
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:

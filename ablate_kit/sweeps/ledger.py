@@ -90,12 +90,14 @@ class Manifest(_Read):
     seed: int = Field(ge=0)
     margin: float = Field(default=MARGIN, ge=0, lt=1)  # earlier versions noted none
     adjust: Adjust = "family"
+    cluster: str | None = None
     data: dict[str, Any] | None = None  # where the images are, as in the recipe
+    model: dict[str, Any] | None = None  # the same of the checkpoint
     variants: list[NamedVariant]
 
     @property
     def statistics(self) -> Statistics:
-        return Statistics(self.resamples, self.seed, self.margin, self.adjust)
+        return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
 
 
 class Ledger:
@@ -268,9 +270,10 @@ class Ledger:
         ablations: Sequence[Ablation | Variant],
         statistics: Statistics,
         data: Mapping[str, Any],
+        model: Mapping[str, Any] | None = None,
     ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
-        is made with. ``data``: where the images are, of the recipe."""
+        is made with. ``data``: where the images are, of the recipe; ``model``: its checkpoint."""
         variants = [
             {
                 "name": one.name,
@@ -280,7 +283,7 @@ class Ledger:
             }
             for one in ablations
         ]
-        manifest = {**asdict(statistics), "data": dict(data), "variants": variants}
+        manifest = {**asdict(statistics), "data": dict(data), "model": model, "variants": variants}
         write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablate_kit.ablations.factors import Factor
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.factor_columns import Factor, factor_columns
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
-from ablate_kit.metrics.result import Result
 from ablate_kit.sweeps.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -90,26 +89,6 @@ def of_images(
     gained = np.bincount(truth.image[pairs.truth], pairs.giou + 1, minlength=count) - support
     giou = np.divide(gained, support, out=np.full(count, np.nan), where=support > 0)
     return {"tp": true, "fp": false, "fn": support - true, "giou_penalized": giou}
-
-
-def factor_columns(results: Sequence[Result]) -> dict[str, list[Factor | None]]:
-    """Every factor that any variant has, with the value of each or None: all of them whole numbers,
-    all numbers, or all text, which it is where kinds are mixed."""
-    names = dict.fromkeys(name for one in results for name in one.factors)
-    return {name: _of_one_kind([one.factors.get(name) for one in results]) for name in names}
-
-
-def _of_one_kind(values: Sequence[Factor | None]) -> list[Factor | None]:
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, int) and abs(value) < 2**63 for value in known):
-        return list(values)
-    numbers = all(isinstance(value, float) or _is_small(value) for value in known)
-    return [None if value is None else float(value) if numbers else str(value) for value in values]
-
-
-def _is_small(value: Factor) -> bool:
-    """Whether it is a whole number that a float holds, nearly."""
-    return isinstance(value, int) and abs(value) < 2**63
 
 
 def _column(values: Sequence[Factor | None]) -> "pd.Series":

@@ -16,6 +16,7 @@ from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.clusters import is_file
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.statistics import Statistics
@@ -37,6 +38,7 @@ _FILES = {
     "model": ("checkpoint", "framework", "class_names"),
     "data": IMAGE_FILES,
     "reference": IMAGE_FILES,
+    "evaluation": ("cluster",),
 }
 
 
@@ -56,10 +58,11 @@ class EvaluationSettings(Section):
     seed: Natural = 0
     margin: Annotated[float, Field(ge=0, lt=1)] = MARGIN  # a change of AP below it counts as free
     adjust: Adjust = "family"
+    cluster: str | None = None  # images that belong together: a regular expression, or a file.csv
 
     @property
     def statistics(self) -> Statistics:
-        return Statistics(self.resamples, self.seed, self.margin, self.adjust)
+        return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
 
 
 class SweepRecipe(Section):
@@ -175,6 +178,8 @@ def _find_from(recipe: Path, given: Given) -> None:
         for key in keys if isinstance(values, dict) else ():
             place, named = given.where((section, key)), values.get(key)
             if not isinstance(named, str) or not place.startswith(f"{recipe}:"):
+                continue
+            if key == "cluster" and not is_file(named):
                 continue
             framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
             if not name or name.startswith(BUILTIN) or framework == own_code.NAME:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from ablate_kit.ablations.kinds.kind import Kind
+from ablate_kit.metrics.clusters import is_file
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.sweeps.recipe import IMAGE_FILES, SweepRecipe
 from detector.zoo import BUILTIN
@@ -32,7 +33,8 @@ def recipe_text(recipe: SweepRecipe, comment: str = "") -> str:
         files = _section(recipe.reference, IMAGE_FILES)
         told["reference"] = {"kind": recipe.reference.kind, **files}
     told["ablations"] = [_line(rule) for rule in recipe.ablations]
-    evaluation = _section(recipe.evaluation)
+    clusters = recipe.evaluation.cluster
+    evaluation = _section(recipe.evaluation, ("cluster",) if clusters and is_file(clusters) else ())
     if evaluation:
         told["evaluation"] = evaluation
     if recipe.max_variants != SweepRecipe.model_fields["max_variants"].default:

@@ -59,6 +59,7 @@ def sweep(
     fixed_threshold: float = 0.5,
     batch_size: int = 8,
     max_detections: int = MAX_DETECTIONS,
+    cluster: str | None = None,
     options: RunOptions = DEFAULTS,
     progress: Progress = UNWATCHED,
 ) -> Sweep:
@@ -72,11 +73,14 @@ def sweep(
         threshold: the calibrated score thresholds; by default that of the unmodified model.
         fixed_threshold: of the numbers at a fixed score.
         max_detections: of a class that count in an image, and of an image that are kept.
+        cluster: which images belong together, as ``metrics.clusters`` has it.
     """
     batches = Batches(len(dataset), batch_size)
     store = store or MemoryStore()
     labelled = truth is not None or is_labelled(dataset)
-    truth, labelled = begun(store, truth or ground_truth(dataset, max_detections), labelled)
+    truth, labelled = begun(
+        store, truth or ground_truth(dataset, max_detections, cluster), labelled
+    )
     scores = Scores(
         store,
         truth,

@@ -25,6 +25,7 @@ from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
+from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.api import Placement, open_sweep, run
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
@@ -170,6 +171,8 @@ def contents(folder: Path) -> Mapping[str, bytes]:
     """All but what tells how the run was begun, and what did not go as planned."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
+        if path.name != "results.json"
+        else timeless(path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in ("notes.json", ".lock", "about.json", "recipe.yaml")
     }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import progress, say, say_lines, warn
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def demo(
 ) -> None:
     """Inspect, cut and re-evaluate a small trained detector, and show what its parts do."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.metrics.result import BASELINE, changes_of
+    from ablate_kit.metrics.result import BASELINE
+    from ablate_kit.metrics.uncertainty.comparison import compare
+    from ablate_kit.models.framework_registry import choose
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports import tables
     from ablate_kit.reports.folder import check_free, write_report
@@ -37,6 +40,7 @@ def demo(
         say_lines("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
         ablations = _ablations(checkpoint)
         adapter = open_adapter(checkpoint)
+        framework = choose(checkpoint, None).model
     dataset = ShapesImages(limit=images).dataset()
     variants = [Variant.of(ablation) for ablation in ablations]
     with progress() as bars:
@@ -48,9 +52,11 @@ def demo(
         done = sweep(adapter, dataset, variants, progress=Progress(advance=advance))
     warn(done.notes)
     results = done.results
-    intervals = changes_of(done.truth, results)
-    write_report(output, results, changes=intervals)
-    say_lines(f"{tables.comparison(results, intervals).text()}\n")
+    found = compare(done.truth, results)
+    data = ShapesImages(limit=images).model_dump(mode="json")
+    read = origin([source("checkpoint", SHAPES_TINY)], data, framework)
+    write_report(output, results, found, read)
+    say_lines(f"{tables.comparison(results, found.changes).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)
     change = (worst.evaluation.overall["AP"] or 0.0) - (results[0].evaluation.overall["AP"] or 0.0)
     say(f"the costliest cut is {worst.name}: AP {change:+.4f} against {BASELINE}")

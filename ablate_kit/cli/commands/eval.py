@@ -17,8 +17,9 @@ from ablate_kit.cli.dataset_options import (
 )
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
+from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import Adjusted, Margin, Resamples, Top, statistics
+from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resamples, Top, statistics
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def evaluate(
     resamples: Resamples = 2000,
     margin: Margin = None,
     adjust: Adjusted = None,
+    cluster: Cluster = None,
     top: Top = None,
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
@@ -88,15 +90,19 @@ def evaluate(
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.metrics.result import Result, changes_of
+    from ablate_kit.checkpoints.digest import digest_of_archive
+    from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
+    from ablate_kit.models.framework_registry import choose
     from ablate_kit.models.open import open_adapter
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.models.truth import crowded
     from ablate_kit.reports import tables
     from ablate_kit.reports.error_analysis import write_details
-    from ablate_kit.reports.folder import as_dict, check_free, write_report
+    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.results_file import Source, results_document
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture
     from ablate_kit.sweeps.ledger import Ledger
@@ -105,7 +111,7 @@ def evaluate(
     from detector.data.dataset import check_scorable, is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
-    asked = statistics(margin, adjust, resamples=resamples)
+    asked = statistics(margin, adjust, resamples=resamples, cluster=cluster)
     if output:
         check_free(output)
     check_device(device)
@@ -125,12 +131,16 @@ def evaluate(
         )
 
     said: set[str] = set()
+    sources: list[Source] = []
+    frameworks: set[str] = set()
 
     def opened() -> "Iterator[tuple[Variant, Adapter]]":
         nonlocal dataset
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
                 ablation = made_by(file)
+                sources.append(Source("checkpoint", str(path), digest_of_archive(file.archive)))
+                frameworks.add(choose(file, model).model)
                 adapter = open_adapter(
                     file,
                     model,
@@ -170,6 +180,7 @@ def evaluate(
                     fixed_threshold=score_threshold,
                     batch_size=batch_size,
                     max_detections=max_detections,
+                    cluster=cluster,
                     options=RunOptions(replay=not no_replay),
                     progress=Progress(advance=advance),
                 )
@@ -180,19 +191,23 @@ def evaluate(
         results = [found[name] for name in names]
         assert truth is not None  # noqa: S101 - there is a first checkpoint
         warn(crowded(truth))
-        intervals = changes_of(truth, results, asked)
+        compared = compare(truth, results, asked)
+        if annotations:
+            sources.append(source("annotations", annotations))
+        where = given.model_dump(mode="json")
+        read = origin(sources, where, ", ".join(sorted(frameworks)))
         if output:
             write_report(
                 output,
                 results,
+                compared,
+                read,
                 lambda place: write_details(place, truth, results),
-                changes=intervals,
-                adjust=asked.adjust,
             )
         if as_json:
-            print_json(as_dict(results, intervals))
+            print_json(results_document(results, compared, read))
             return
-        printed = tables.for_terminal(results, intervals, adjust=asked.adjust, top=top)
+        printed = tables.for_terminal(results, compared, top=top)
         say_lines("\n\n".join(table.text() for table in printed))
         if output:
             say(f"written to {output}: results.json, tables, per class, figure")

@@ -8,9 +8,10 @@ import typer
 
 from ablate_kit.cli.dataset_options import Split, VocClasses, YoloRoot, YoloYaml, images_given
 from ablate_kit.cli.naming import names_of
+from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
-from ablate_kit.cli.statistics_options import Adjusted, Margin, Resamples, Top, statistics
+from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resamples, Top, statistics
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def score(
     resamples: Resamples = 2000,
     margin: Margin = None,
     adjust: Adjusted = None,
+    cluster: Cluster = None,
     top: Top = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
@@ -73,16 +75,19 @@ def score(
 ) -> None:
     """Score files of detections: what 'ablate eval' reports, without a model."""
     from ablate_kit.checkpoints.pickle.plain_data import read_plain
+    from ablate_kit.metrics.clusters import clusters_of
     from ablate_kit.metrics.detection_files import read_dump
     from ablate_kit.metrics.detection_files.read_detections import uses_class_names
     from ablate_kit.metrics.detection_files.text_files import read_lines
-    from ablate_kit.metrics.result import Result, changes_of
+    from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.reports import error_analysis, tables
-    from ablate_kit.reports.folder import as_dict, check_free, write_report
+    from ablate_kit.reports.folder import check_free, write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
+    from ablate_kit.reports.results_file import results_document
 
     names = names_of(detections, "a file of detections")
-    asked = statistics(margin, adjust, resamples=resamples)
+    asked = statistics(margin, adjust, resamples=resamples, cluster=cluster)
     check_protocols(protocol or [])
     ious = decimals(iou, "--iou") if iou else []
     if deep_dissect and not output:
@@ -96,7 +101,9 @@ def score(
         raise UserError(
             f"{annotations or voc or yolo}: {none}, so there is nothing to score against"
         )
-    against = replace(against, truth=replace(against.truth, max_detections=max_detections))
+    clusters = clusters_of(cluster, against.files) if cluster else None
+    truth = replace(against.truth, max_detections=max_detections, clusters=clusters)
+    against = replace(against, truth=truth)
     if class_names and not any(uses_class_names(path) for path in detections):
         raise UserError(
             "--class-names names the class numbers of YOLO's text files and of pickles, and none "
@@ -137,18 +144,25 @@ def score(
         if any(other_numbers.values()):
             write_json(place / "protocols.json", other_numbers)
 
-    intervals = changes_of(against.truth, results, asked)
+    compared = compare(against.truth, results, asked)
+    where = annotations or voc or yolo or Path()
+    held = [("annotations", where), *(("detections", path) for path in detections)]
+    kind = "coco" if annotations else "voc" if voc else "yolo"
+    data = {"kind": kind, "annotations" if annotations else "root": str(where), "split": split}
+    read = origin([source(role, path) for role, path in held], data)
     if output:
-        write_report(output, results, write_more, changes=intervals, adjust=asked.adjust)
+        write_report(output, results, compared, read, write_more)
     if as_json:
-        values = as_dict(results, intervals)
-        print_json({name: value | other_numbers[name] for name, value in values.items()})
+        found_numbers = results_document(results, compared, read)
+        for name, value in found_numbers["variants"].items():
+            value["protocols"] = other_numbers[name] or None
+        print_json(found_numbers)
         return
     changed = [
         error_analysis.changes_table(names[0], name, found)
         for name, found in error_analysis.compared(against.truth, results)
     ]
-    own = tables.for_terminal(results, intervals, adjust=asked.adjust, top=top)
+    own = tables.for_terminal(results, compared, top=top)
     printed = [*own, *changed, *other_tables]
     say_lines("\n\n".join(table.text() for table in printed))
     if output:
@@ -184,4 +198,4 @@ def _against(
         yolo_root=yolo_root,
     ).dataset()
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
-    return AnnotatedImages(ground_truth(dataset), stems(files), notes_on(dataset))
+    return AnnotatedImages(ground_truth(dataset), stems(files), notes_on(dataset), files)

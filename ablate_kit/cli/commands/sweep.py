@@ -24,7 +24,7 @@ from ablate_kit.cli.dataset_options import (
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
-from ablate_kit.cli.statistics_options import Adjusted, Margin, Top
+from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def sweep(
     model: Model = None,
     margin: Margin = None,
     adjust: Adjusted = None,
+    cluster: Cluster = None,
     top: Top = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
@@ -133,6 +134,7 @@ def sweep(
         ("model.framework", model, "--model"),
         ("evaluation.margin", margin, "--margin"),
         ("evaluation.adjust", adjust, "--adjust"),
+        ("evaluation.cluster", cluster, "--cluster"),
     )
     chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
     overrides: list[str | Override] = [*(settings or []), *chosen]
@@ -190,7 +192,8 @@ def sweep(
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
-        say_lines(write_sweep_report(ledger, opened.dataset, top=top).text())
+        table = write_sweep_report(ledger, opened.dataset, top=top)
+        say_lines(table.text())
         say_where(folder)
 
 

@@ -15,11 +15,13 @@ class AnnotatedImages:
         truth: the annotated boxes.
         names: from file names to indices into ``truth.image_ids``.
         notes: what their reader has to say of them.
+        files: file names of the images; "" where there is none.
     """
 
     truth: GroundTruth
     names: ImageNames
     notes: tuple[str, ...] = ()
+    files: Sequence[str] = ()
 
 
 def stems(files: Sequence[str]) -> ImageNames:

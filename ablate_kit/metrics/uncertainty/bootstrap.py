@@ -1,7 +1,8 @@
 """Metrics on other samples of images: resamples of the data, and the data with images left out.
 
 A paired bootstrap over images: images are drawn with replacement, the same draws for all variants,
-and an image drawn k times counts k times. Its detections are matched once; a draw only weighs them.
+and an image drawn k times counts k times. (Where images belong together, as the frames of a video
+do, their clusters are drawn.) Its detections are matched once; a draw only weighs them.
 For every metric here that is exactly what evaluating a data set with repeated images would give
 (average precision up to the order of equal scores). ``significance`` makes intervals of them.
 
@@ -20,6 +21,7 @@ from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.fidelity import MEASURES, counts
 from ablate_kit.metrics.matching import Outcome, greedy_matches_at, hungarian_pairs
+from ablate_kit.metrics.uncertainty.dependent_images import families
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision, counted
 
 RESAMPLES = 2000
@@ -38,7 +40,8 @@ class Sampled:
         value: on the data as it is.
         resampled: (resamples,) on bootstrap resamples.
         left_out: (groups,) on the data without each of several groups of images.
-        images: how many images tell of it: for a class, those that show it.
+        images: how many images tell of it: for a class, those that show it; clusters of images
+            where the ground truth has them.
         ratio: whether it is a quotient of sums over images; else it is a mean over classes.
     """
 
@@ -83,12 +86,16 @@ class Bootstrap:
         if resamples < 2:
             raise UserError(f"cannot resample {resamples} times; expected 2 or more")
         self._truth = truth
-        images = len(truth.image_ids)
         self._resamples = resamples
+        # What is drawn, and left out: each image, or all images of a cluster at once.
+        images = len(truth.image_ids)
+        self._unit = np.arange(images) if truth.clusters is None else families(truth)
+        self._units = units = int(self._unit.max()) + 1
         # One column each: the data as it is, the resamples, and the data without a group.
-        self.weights = np.concatenate(
-            [draws(images, resamples, seed), left_out(images, min(images, GROUPS), seed)], axis=1
+        drawn = np.concatenate(
+            [draws(units, resamples, seed), left_out(units, min(units, GROUPS), seed)], axis=1
         )
+        self.weights = drawn if truth.clusters is None else drawn[self._unit]
         self._precision = ResampledPrecision(truth, self.weights)
         self.classes = self._precision.classes  # those with objects, as samples are
         self._support = self._sums(_per_image(images, truth.image[~truth.ignore]))[0]
@@ -125,10 +132,10 @@ class Bootstrap:
         f1 = _ratio(2 * true, true + false + support, support)
         giou = _ratio(gained - support, support, support)  # a miss counts -1
         overall = {
-            "AP": self._sampled(mean.value(), images),
-            "AP50": self._sampled(mean50.value(), images),
-            "f1_calibrated": self._sampled(f1, images, ratio=True),
-            "giou_penalized": self._sampled(giou, images, ratio=True),
+            "AP": self._sampled(mean.value(), self._units),
+            "AP50": self._sampled(mean50.value(), self._units),
+            "f1_calibrated": self._sampled(f1, self._units, ratio=True),
+            "giou_penalized": self._sampled(giou, self._units, ratio=True),
         }
         if self._truth.own_score is not None:
             overall |= self._fidelity(detections)
@@ -140,10 +147,11 @@ class Bootstrap:
         return Sampled(float(values[0]), values[1:end], values[end:], images, ratio)
 
     def _images_of_classes(self) -> list[int]:
-        """How many images show an object of each class that has any."""
+        """How many images (or clusters) show an object of each class that has any."""
         real = ~self._truth.ignore
-        count = len(self._truth.image_ids)
-        cells = self._truth.labels[real].astype(np.int64) * count + self._truth.image[real]
+        count = self._units
+        unit = self._unit[self._truth.image[real]]
+        cells = self._truth.labels[real].astype(np.int64) * count + unit
         _, images = np.unique(np.unique(cells) // count, return_counts=True)
         return [int(one) for one in images]  # of the classes in their order
 
@@ -153,7 +161,7 @@ class Bootstrap:
         for one in MEASURES:
             part, whole = self._sums(getattr(of_images, one.part), getattr(of_images, one.whole))
             ratio = _ratio(part, whole, whole)
-            found[one.key] = self._sampled(ratio, len(self.weights), ratio=True)
+            found[one.key] = self._sampled(ratio, self._units, ratio=True)
         return found
 
     def _sums(self, *of_images: Floats) -> Floats:

@@ -17,12 +17,15 @@ class Statistics:
         margin: a change of AP below it counts as free.
         adjust: what is kept at 5 % over several variants: ``family``, the chance of any false star;
             ``fdr``, the share of false stars among the stars, for exploring.
+        cluster: how images that belong together are told, as in ``metrics.clusters``; the ground
+            truth has the clusters.
     """
 
     resamples: int = RESAMPLES
     seed: int = 0
     margin: float = MARGIN
     adjust: Adjust = "family"
+    cluster: str | None = None
 
 
 DEFAULTS = Statistics()

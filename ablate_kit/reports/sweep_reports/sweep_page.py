@@ -13,7 +13,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
-from ablate_kit.reports.answer import answer, without_labels
+from ablate_kit.reports.answer import answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.about import about
@@ -79,6 +79,7 @@ def page(
 ) -> str:
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
+    unit, drawn = drawn_units(results[0].evaluation)
     found = [one["AP"].verdict.outcome for one in changes if one["AP"].verdict]
     return render(
         "report.html",
@@ -96,5 +97,7 @@ def page(
         few=FEW_IMAGES,
         about=about(ledger.folder),
         own=without_labels(results),
+        unit=unit,
+        drawn=drawn,
         notes=notes,
     )

@@ -1,28 +1,19 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
-from ablate_kit.metrics.uncertainty.significance import (
-    COLUMNS,
-    NUMBERS,
-    Change,
-    changes,
-    class_changes,
-)
+from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports import tables
-from ablate_kit.reports.folder import as_dict
+from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.records import Records, write_records
+from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
 from ablate_kit.reports.sweep_reports import joint_cuts, repeats_table, shapley_table
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
@@ -36,8 +27,8 @@ from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import figures
 from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
+from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.long_table import factor_columns
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 
@@ -64,39 +55,28 @@ def write_sweep_report(
     truth = ledger.truth()
     threshold = results[0].evaluation.thresholds.calibrated
     statistics = statistics or ledger.manifest().statistics
-    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
-    calibration = results[0].evaluation.thresholds.calibration
-    baseline = bootstrap.samples(results[0].detections, calibration)
-
-    def told(result: Result) -> tuple[list[Change], Samples]:
-        samples = bootstrap.samples(result.detections, calibration)
-        by_its_class = class_changes(baseline, samples, statistics.adjust)
-        # Those of the classes are the largest part, and not needed again.
-        return by_its_class, replace(samples, ap_per_class=())
-
-    distinct = {one.key: one for one in reversed(results[1:])}  # whatever their names
-    known = dict(zip(distinct, in_threads(told, distinct.values()), strict=True))
-    by_class = [known[result.key][0] for result in results[1:]]
-    kept = [known[result.key][1] for result in results[1:]]
-    tested = [not one.is_control for one in results[1:]]
-    overall = changes(baseline, kept, tested, statistics.adjust, statistics.margin)
+    compared = compare(truth, results, statistics)
+    overall, by_class = compared.changes, compared.by_class
     table = tables.comparison(results, overall, adjust=statistics.adjust)
-    repeated = repeats_table.repeats(results, baseline, kept)
-    joint = joint_cuts.joint_cuts(results, baseline, kept, statistics.adjust)
-    shapley = shapley_table.shapley_values(results, baseline, kept)
+    repeated: list[repeats_table.Row] = []
+    joint: list[joint_cuts.Joint] = []
+    shapley: list[shapley_table.Shapley] = []
+    if compared.baseline:
+        of_samples = results, compared.baseline, compared.samples
+        repeated = repeats_table.repeats(*of_samples)
+        joint = joint_cuts.joint_cuts(*of_samples, statistics.adjust)
+        shapley = shapley_table.shapley_values(*of_samples)
     moved = _moved(truth, results, threshold)
     kinds = [None if one.is_control else one.kind for one in results[1:]]
     ap, *others = (one.evaluation.overall["AP"] for one in results)
     shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
-        text = safe.to_json(as_dict(results, overall), 1) + "\n"
+        text = results_text(results_document(results, compared, _origin(ledger)))
         (place / "results.json").write_text(text, encoding="utf-8")
         (place / "table.md").write_text(table.markdown(), encoding="utf-8")
         (place / "table.csv").write_text(table.csv(), encoding="utf-8")
         (place / "table.tex").write_text(table.latex(), encoding="utf-8")
-        write_records(place / "changes", _changes(results, overall))
-        classes = [truth.classes[label] for label in bootstrap.classes]
-        write_records(place / "classes", _classes(results, by_class, classes))
+        write_changes(place, results, compared)
         if repeated:
             write_records(place / "repeats", repeats_table.records(repeated))
             text = repeats_table.table(repeated).markdown()
@@ -191,28 +171,21 @@ def _photographs(
     return pictures
 
 
-def _changes(results: Sequence[Result], overall: Sequence[dict[str, Change]]) -> Records:
-    header = ("variant", "kind", "metric", *COLUMNS)
-    columns = {k: v for k, v in factor_columns(results[1:]).items() if k not in header}
-    factors = list(zip(*columns.values(), strict=True)) or [()] * len(overall)
-    rows = [
-        [result.name, result.kind, key, *one[key].to_dict().values(), *own]
-        for result, one, own in zip(results[1:], overall, factors, strict=True)
-        for key in one
+def _origin(ledger: Ledger) -> Origin:
+    begun = about(ledger.folder)
+    command, date = (begun.command, begun.date) if begun else (None, None)
+    told, inputs = ledger.manifest(), ledger.inputs
+    model, data = told.model or {}, told.data or {}
+    where = data.get("annotations") or data.get("root") or data.get("kind") or ""
+    sources = [
+        Source("checkpoint", str(model.get("checkpoint", "")), _text(inputs.get("checkpoint"))),
+        Source("data", str(where), _text(inputs.get("data"))),
     ]
-    return Records((*header, *columns), rows)
+    return Origin(command, _text(inputs.get("framework")), sources, data, date)
 
 
-def _classes(
-    results: Sequence[Result], by_class: Sequence[Sequence[Change]], classes: Sequence[str]
-) -> Records:
-    rows = [
-        [result.name, name, *(getattr(change, column) for column in NUMBERS)]
-        for result, found in zip(results[1:], by_class, strict=True)
-        for name, change in zip(classes, found, strict=True)
-        if change.change is not None
-    ]
-    return Records(("variant", "class", *NUMBERS), rows)
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _displacement(moved: dict[str, Moves]) -> Records:

@@ -45,14 +45,14 @@ def printed(capsys, monkeypatch):
 
 def test_eval_names_what_the_model_does_not_have(printed, refuse, hybrid, coco, renamed, names):
     command = ("eval", hybrid, "--images", coco[1], "--resamples", "0", "--json")
-    expected = json.loads(printed(*command, "--annotations", coco[0]).out)["small"]
+    expected = json.loads(printed(*command, "--annotations", coco[0]).out)["variants"]["small"]
     partly = printed(*command, "--annotations", renamed)
     told = f'"{NAMES[0].capitalize()}" (did you mean the model\'s "{NAMES[0]}"?)'
     assert partly.err.count("note: ") == 1
     assert told in partly.err
     by_hand = printed(*command, "--annotations", renamed, "--class-names", names)
     assert by_hand.err == ""
-    found = json.loads(by_hand.out)["small"]
+    found = json.loads(by_hand.out)["variants"]["small"]
     assert found["overall"] == expected["overall"]
     assert list(found["per_class"].values()) == list(expected["per_class"].values())
     names.write_text("a\nb\n")
@@ -75,7 +75,8 @@ def test_models_without_names(printed, refuse, folders, coco, tmp_path):
     assert "no name in common; --class-names FILE" in refuse("eval", folder, *data)
     named = printed("eval", folder, *data, "--class-names", tmp_path / "names.txt").out
     expected = printed("eval", folders("detr"), *data).out
-    assert json.loads(named)["unnamed"]["per_class"] == json.loads(expected)["detr"]["per_class"]
+    named, expected = (json.loads(one)["variants"] for one in (named, expected))
+    assert named["unnamed"]["per_class"] == expected["detr"]["per_class"]
 
 
 def test_sweep_and_predict_take_the_names(printed, hybrid, coco, renamed, names, tmp_path):

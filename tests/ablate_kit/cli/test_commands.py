@@ -12,6 +12,7 @@ import safetensors
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.reports.results_schema import ResultsFile
 
 Run = Callable[..., str]
 
@@ -221,7 +222,9 @@ def test_train_from_the_weights_of_a_checkpoint(
 
 def test_demo(run: Run, refuse: Run, tmp_path: Path) -> None:
     printed = run("demo", "--images", 4, "-o", tmp_path / "demo")
-    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    text = (tmp_path / "demo" / "results.json").read_text()
+    ResultsFile.model_validate_json(text)
+    results = json.loads(text)["variants"]
     names = list(results)
     kinds = {result["kind"] for result in results.values()}
     assert kinds == {"unmodified", "units", "heads", "component", "layers"}
@@ -270,11 +273,13 @@ def test_eval_of_variants_and_its_files(
     assert out.splitlines()[1].startswith("±: half of the 95 % interval")
     assert out.splitlines()[2].startswith("small finds next to nothing (AP 0.0")  # untrained
     assert out.splitlines()[3].split()[:3] == ["variant", "AP", "Δ"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "results.json", "table.md", "table.csv", "per_class", "figure.png", "curves.png",
+    files = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}
+    assert files == {
+        "results.json", "table.md", "table.csv", "table.tex", "changes.csv", "classes.csv",
+        "per_class", "figure.png", "curves.png",
         "confusion", "changes",
     }  # fmt: skip
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["variants"]
     assert results["cut"]["kind"] == "component"
     assert (
         results["cut"]["thresholds"]["calibrated"] == results["small"]["thresholds"]["calibrated"]
@@ -286,7 +291,7 @@ def test_eval_as_json_is_json_and_nothing_else(
     run: Run, hybrid: Path, coco: tuple[Path, Path]
 ) -> None:
     data = ("--annotations", coco[0], "--images", coco[1], "--limit", 2)
-    results = json.loads(run("eval", hybrid, *data, "--json"))
+    results = json.loads(run("eval", hybrid, *data, "--json"))["variants"]
     assert results["small"]["counts"]["images"] == 2
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,12 @@ Run = Callable[..., str]
 
 
 def variants(folder: Path) -> list[str]:
-    return list(json.loads((folder / "report" / "results.json").read_text()))
+    return list(document(folder)["variants"])
+
+
+def document(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report" / "results.json").read_text())
+    return found
 
 
 def test_heads_and_layers_and_the_recipe_that_repeats_it(
@@ -42,8 +48,10 @@ def test_heads_and_layers_and_the_recipe_that_repeats_it(
     assert "recipe:" not in again
     assert variants(tmp_path / "again") == found
     assert (tmp_path / "again" / "recipe.yaml").read_text() == recipe.read_text()
-    numbers = [tmp_path / name / "report" / "results.json" for name in ("run", "again")]
-    assert numbers[0].read_bytes() == numbers[1].read_bytes()
+    one, other = (document(tmp_path / name) for name in ("run", "again"))
+    assert one["variants"] == other["variants"]
+    assert one["run"]["command"].startswith("ablate sweep small.safetensors --heads")
+    assert one["run"]["sources"][0]["sha256"] == other["run"]["sources"][0]["sha256"]
 
 
 def test_all_modules_are_those_that_run_in_evaluation(

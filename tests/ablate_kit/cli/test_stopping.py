@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from ablate_kit.cli.app import main
+from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
@@ -86,6 +87,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         str(path.relative_to(folder)): re.sub(
             rb'(?s)<dl id="about">.*?</dl>', b"", path.read_bytes()
         )
+        if path.name != "results.json"
+        else timeless(path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "about.json"
     }

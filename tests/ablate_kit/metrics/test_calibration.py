@@ -96,17 +96,6 @@ def test_folds_do_not_depend_on_the_order_of_images() -> None:
     assert (fold_of(one, 3)[shuffled] == fold_of(other, 3)).all()
 
 
-def test_copies_of_an_image_are_in_one_fold() -> None:
-    corners = np.repeat(np.arange(12.0), 3)
-    fold = fold_of(images_of(np.arange(36), corners), 5)
-    assert (fold.reshape(12, 3) == fold[::3, None]).all()
-    assert sorted(np.bincount(fold[::3]).tolist()) == [2, 2, 2, 3, 3]
-    # Where nearly all images are annotated alike, that tells nothing of copies.
-    assert sorted(np.bincount(fold_of(images_of(np.arange(36), np.zeros(36)), 5))) == [
-        7, 7, 7, 7, 8,
-    ]  # fmt: skip
-
-
 def test_images_of_a_cluster_are_in_one_fold() -> None:
     rng = np.random.default_rng(1)
     clusters = rng.integers(0, 9, 40)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ablate_kit.errors import UserError
+from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.api import Placement, open_sweep
 from ablate_kit.sweeps.recipe import SweepRecipe
 
@@ -54,6 +55,8 @@ def study(hybrid: Path, folder: Path, placement: Placement, images: int) -> list
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
+        if path.name != "results.json"
+        else timeless(path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

@@ -1,6 +1,8 @@
 """``ablate score`` as a user runs it."""
 
 import contextlib
+import csv
+import hashlib
 import io
 import json
 import os
@@ -13,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.reports.results_schema import ResultsFile
 
 
 @pytest.fixture
@@ -48,8 +51,28 @@ def test_several_files_side_by_side(run, dumps, tmp_path):
     assert moved[0] == "moved"
     assert float(moved[2]) < -0.2
     assert moved[-1] == "worse"
-    results = json.loads((out / "results.json").read_text())
-    assert results["moved"]["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
+    text = (out / "results.json").read_text()
+    ResultsFile.model_validate_json(text)
+    results = json.loads(text)
+    told, variant = results["run"], results["variants"]["moved"]
+    assert variant["overall"]["AP"] == pytest.approx(1 + float(moved[2]), abs=1e-4)
+    assert variant["changes"]["AP"]["verdict"] == "costs"
+    assert results["answer"] == printed.splitlines()[0]
+    assert told["sources"][2] == {
+        "role": "detections", "path": str(dumps[2]),
+        "sha256": hashlib.sha256(dumps[2].read_bytes()).hexdigest(),
+    }  # fmt: skip
+    assert told["command"].startswith("ablate score ")
+    assert told["images"] == 3
+    rows = list(csv.DictReader((out / "changes.csv").read_text().splitlines()))
+    assert [row["metric"] for row in rows] == ["AP", "AP50", "f1_calibrated", "giou_penalized"]
+    assert float(rows[0]["change"]) == variant["changes"]["AP"]["change"]
+    assert (rows[0]["verdict"], rows[1]["verdict"]) == ("costs", "")
+    # Of two files the classes are printed, too, as they are in classes.csv.
+    assert "AP per class, perfect → moved; *: p < 0.05, adjusted (max-T) for " in printed
+    of_classes = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
+    assert {row["variant"] for row in of_classes} == {"moved"}
+    assert all(f"{float(row['change']):+.4f}" in printed for row in of_classes)
 
 
 def test_what_comes_out_of_pipes_is_scored_like_files(run, dumps, tmp_path):
@@ -62,7 +85,9 @@ def test_what_comes_out_of_pipes_is_scored_like_files(run, dumps, tmp_path):
         os.mkfifo(pipe)
         writers.append(threading.Thread(target=pipe.write_bytes, args=[path.read_bytes()]))
         writers[-1].start()
-    assert run("score", pipes[1], "--annotations", pipes[0], "--json") == expected
+    piped = json.loads(run("score", pipes[1], "--annotations", pipes[0], "--json"))
+    assert piped["variants"] == json.loads(expected)["variants"]
+    assert [one["sha256"] for one in piped["run"]["sources"]] == [None, None]
     for writer in writers:
         writer.join()
 
@@ -102,8 +127,12 @@ def test_scoring_does_not_wait_for_torch(against, dumps, tmp_path):
     assert "1.0000" in done.stdout
 
 
+def variants(printed):
+    return json.loads(printed)["variants"]
+
+
 def test_json_is_what_eval_prints(run, dumps):
-    printed = json.loads(run("score", dumps[1], "--annotations", dumps[0], "--json"))
+    printed = json.loads(run("score", dumps[1], "--annotations", dumps[0], "--json"))["variants"]
     assert printed["perfect"]["overall"]["AP"] == 1
     truth = GroundTruth.from_coco(json.loads(dumps[0].read_text()))
     assert printed["perfect"]["counts"]["ground_truths"] == len(truth)
@@ -118,7 +147,7 @@ def test_voc_annotations(run, shared, tmp_path):
     for path in source.glob("*.txt"):
         kept = [line for line in path.read_text().splitlines() if line.split()[0] in names]
         (folder / path.name).write_text("\n".join(kept))
-    voc = json.loads(run("score", folder, "--voc", root, "--split", "2007:val", "--json"))
+    voc = variants(run("score", folder, "--voc", root, "--split", "2007:val", "--json"))
     annotations = shared / "data/detections/voc2007_test/instances_voc2007_test.json.gz"
     import gzip
 
@@ -127,7 +156,7 @@ def test_voc_annotations(run, shared, tmp_path):
     dataset["images"] = [one for one in dataset["images"] if one["id"] in ids]
     dataset["annotations"] = [one for one in dataset["annotations"] if one["image_id"] in ids]
     (tmp_path / "subset.json").write_text(json.dumps(dataset))
-    coco = json.loads(run("score", folder, "--annotations", tmp_path / "subset.json", "--json"))
+    coco = variants(run("score", folder, "--annotations", tmp_path / "subset.json", "--json"))
     assert voc["dump"]["counts"] == coco["dump"]["counts"]
     assert voc["dump"]["overall"] == pytest.approx(coco["dump"]["overall"], abs=1e-12)
 
@@ -163,6 +192,7 @@ def test_the_report_folder(run, dumps, tmp_path):
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert {
         "results.json", "protocols.json", "curves.png", "confusion/000_perfect.csv",
+        "changes.csv", "classes.csv", "table.tex",
         "changes/001_moved.csv",
         "deep_dissect/001_moved/f1_score_classification_overall_result_0.json",
     } <= files  # fmt: skip
@@ -238,7 +268,7 @@ def test_a_limit_of_detections_for_dense_images(run, tmp_path):
 
     for limit in (100, 200, 300):
         option = () if limit == 100 else ("--max-detections", limit)
-        (numbers,) = json.loads(run(*command, *option, "--json")).values()
+        (numbers,) = json.loads(run(*command, *option, "--json"))["variants"].values()
         overall, counts = numbers["overall"], numbers["counts"]
         assert (overall["AP"], overall["AR100"]) == theirs(limit)
         assert counts["tp_fixed"] + counts["fp_fixed"] == min(limit, 201)  # scores from 0.5 on

@@ -15,6 +15,8 @@ import yaml
 from PIL import Image
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.reports.results_file import timeless
+from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.ledger import Ledger
 
 Run = Callable[..., str]
@@ -71,6 +73,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         str(path.relative_to(folder)): re.sub(
             rb'(?s)<dl id="about">.*?</dl>', b"", path.read_bytes()
         )
+        if path.name != "results.json"
+        else timeless(path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "about.json"
     }
@@ -100,7 +104,11 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     ranked = [one for one in texts(report / "ranking.svg") if one in PICTURES["ranking"]]
     assert len(ranked) == len(PICTURES["ranking"]) == len(set(ranked))
     rows = list(csv.DictReader((report / "changes.csv").read_text().splitlines()))
-    numbers = json.loads((report / "results.json").read_text())
+    ResultsFile.model_validate_json((report / "results.json").read_text())
+    document = json.loads((report / "results.json").read_text())
+    assert document["run"]["model"] == "hybrid"
+    assert [one["role"] for one in document["run"]["sources"]] == ["checkpoint", "data"]
+    numbers = document["variants"]
     gains = [numbers[one]["overall"]["AP"] for one in ranked]
     assert gains in (sorted(gains), sorted(gains, reverse=True))
     assert {row["variant"] for row in rows} == numbers.keys() - {"unmodified"}

@@ -1,0 +1,29 @@
+"""What a command was given, as its results note it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate_kit.cli.output import this_command
+
+if TYPE_CHECKING:
+    from ablate_kit.reports.results_file import Origin, Source
+
+
+def origin(
+    sources: "Iterable[Source]", data: Mapping[str, Any], model: str | None = None
+) -> "Origin":
+    from ablate_kit.reports.results_file import Origin
+
+    return Origin(this_command(), model, list(sources), data)
+
+
+def source(role: str, path: Path) -> "Source":
+    """A file, or the files in a folder, with their digest; a pipe has none."""
+    from ablate_kit.checkpoints.digest import digest
+    from ablate_kit.reports.results_file import Source
+
+    files = [path] if path.is_file() else []
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file())
+    return Source(role, str(path), digest(files) if files else None)

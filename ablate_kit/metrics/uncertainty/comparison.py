@@ -1,0 +1,67 @@
+"""Results held against the first of them: every change with its interval, overall and per class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.parallel import in_threads
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
+from ablate_kit.metrics.uncertainty.significance import Change, changes, class_changes
+from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Changes against the first of several results; nothing without resamples.
+
+    Attributes:
+        changes: of each other result, by metric.
+        classes: names of those that have objects.
+        by_class: of each other result the change of each class's AP, in the order of ``classes``;
+            p-values are adjusted over the classes.
+        baseline, samples: of the first and of each other result, without those of classes.
+        statistics: that all is made with.
+    """
+
+    changes: Sequence[dict[str, Change]]
+    classes: Sequence[str]
+    by_class: Sequence[Sequence[Change]]
+    baseline: Samples | None
+    samples: Sequence[Samples]
+    statistics: Statistics
+
+
+NOTHING = Comparison([], [], [], None, [], replace(DEFAULTS, resamples=0))
+
+
+def compare(
+    truth: GroundTruth, results: Sequence[Result], statistics: Statistics = DEFAULTS
+) -> Comparison:
+    """Each result against the first. One that is there twice under two names is looked at once."""
+    if not statistics.resamples or len(results) < 2:
+        return replace(NOTHING, statistics=statistics)
+    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
+    calibration = results[0].evaluation.thresholds.calibration
+    baseline = bootstrap.samples(results[0].detections, calibration)
+
+    def told(result: Result) -> tuple[list[Change], Samples]:
+        samples = bootstrap.samples(result.detections, calibration)
+        by_its_class = class_changes(baseline, samples, statistics.adjust)
+        # Those of the classes are the largest part, and not needed again.
+        return by_its_class, replace(samples, ap_per_class=())
+
+    # Results of one variant under several names share their numbers; keys are those of one run.
+    distinct = {id(one.evaluation): one for one in reversed(results[1:])}
+    known = dict(zip(distinct, in_threads(told, distinct.values()), strict=True))
+    found = [known[id(one.evaluation)] for one in results[1:]]
+    kept = [samples for _, samples in found]
+    tested = [not one.is_control for one in results[1:]]
+    return Comparison(
+        changes=changes(baseline, kept, tested, statistics.adjust, statistics.margin),
+        classes=[truth.classes[label] for label in bootstrap.classes],
+        by_class=[by_its_class for by_its_class, _ in found],
+        baseline=replace(baseline, ap_per_class=()),
+        samples=kept,
+        statistics=statistics,
+    )

@@ -1,0 +1,131 @@
+"""The file that holds every number of a comparison: ``results.json``, its parts and its schema.
+
+``FORMAT_VERSION`` is raised when a part changes its name or its meaning, not when one is added.
+"""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import ablate_kit
+from ablate_kit import text as safe
+from ablate_kit.metrics.evaluate import VERSION
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
+from ablate_kit.reports.answer import answer
+
+FORMAT = "ablate results"
+FORMAT_VERSION = 1
+_PACKAGES = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "PIL": "pillow",
+    "torch": "torch",
+    "transformers": "transformers",
+    "mmdet": "mmdet",
+}  # by the names of their modules
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder that was read.
+
+    Attributes:
+        role: checkpoint, detections, annotations or recipe.
+        sha256: None of what can be read only once.
+    """
+
+    role: str
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What results are of.
+
+    Attributes:
+        command: as it was given; None from Python.
+        model: the framework that ran the network; None of files of detections.
+        sources: the files that it was read from.
+        data: where the images are, with the keys of a recipe.
+        date: in UTC, as ISO 8601; None: now.
+    """
+
+    command: str | None = None
+    model: str | None = None
+    sources: Sequence[Source] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    date: str | None = None
+
+
+UNKNOWN = Origin()
+
+
+def results_document(
+    results: Sequence[Result], found: Comparison = NOTHING, origin: Origin = UNKNOWN
+) -> dict[str, Any]:
+    """The file's content: plain values."""
+    numbers: dict[str, dict[str, Any]] = {
+        one.name: {
+            "kind": one.kind,
+            "factors": dict(one.factors),
+            **one.evaluation.to_dict(),
+            "changes": None,
+        }
+        for one in results
+    }
+    for one, change in zip(results[1:], found.changes, strict=False):
+        numbers[one.name]["changes"] = {key: value.to_dict() for key, value in change.items()}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "run": {
+            "command": origin.command,
+            "date": origin.date or _now(),
+            "versions": _versions(),
+            "model": origin.model,
+            "sources": [asdict(one) for one in origin.sources],
+            "data": dict(origin.data),
+            "images": results[0].evaluation.counts["images"],
+        },
+        "statistics": asdict(found.statistics) if found.changes else None,
+        "baseline": results[0].name,
+        "answer": answer(results, found.changes) or None,
+        "variants": numbers,
+    }
+
+
+def results_text(document: Mapping[str, Any]) -> str:
+    return safe.to_json(document, 1) + "\n"
+
+
+def timeless(text: bytes) -> bytes:
+    """The file without its command and its date: the same for the same results."""
+    document = json.loads(text)
+    document["run"] |= {"command": None, "date": None}
+    return results_text(document).encode()
+
+
+def _now() -> str:
+    """In UTC; SOURCE_DATE_EPOCH says when, where files are to be the same again."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
+    return now.isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    """Of this package, its metrics, Python, and of the packages that were used."""
+    loaded = {name: package for name, package in _PACKAGES.items() if name in sys.modules}
+    return {
+        "ablate_kit": ablate_kit.__version__,
+        "metrics": str(VERSION),
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in loaded.values()},
+    }
