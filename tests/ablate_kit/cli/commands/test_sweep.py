@@ -142,6 +142,30 @@ def test_parquet_files_hold_what_the_csv_files_do(run: Run, recipe: Path, tmp_pa
         assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == told
 
 
+def test_images_of_a_recipe_may_belong_together_and_a_run_be_judged_anew(
+    run: Run, refuse: Run, recipe: Path, tmp_path: Path
+) -> None:
+    values = yaml.safe_load(recipe.read_text())
+    values["ablations"] = [{"kind": "modules", "patterns": ["backbone.stem"]}]
+    values["evaluation"] |= {"cluster": "videos.csv", "margin": 0.02}
+    recipe.write_text(yaml.safe_dump(values))
+    names = [f"shapes-1-1-00000{i}" for i in range(3)]
+    clusters = recipe.with_name("videos.csv")  # a recipe's files are found from its folder
+    clusters.write_text(f"{names[0]},a\n{names[1]},b\n{names[2]},a\n")
+    out = run("sweep", recipe, "-o", tmp_path / "run")
+    assert "3 images in 2 clusters" in out
+    document = json.loads((tmp_path / "run" / "report" / "results.json").read_text())
+    assert document["statistics"] == {
+        "resamples": 20, "seed": 0, "margin": 0.02, "adjust": "family", "cluster": str(clusters)
+    }  # fmt: skip
+    assert document["variants"]["unmodified"]["counts"]["clusters"] == 2
+    run("report", tmp_path / "run", "--margin", 0.3, "--adjust", "fdr", "--top", 1)
+    document = json.loads((tmp_path / "run" / "report" / "results.json").read_text())
+    assert (document["statistics"]["margin"], document["statistics"]["adjust"]) == (0.3, "fdr")
+    clusters.write_text(f"{names[0]},a\n{names[1]},a\n{names[2]},b\n")
+    assert "is a sweep of another clusters" in refuse("sweep", recipe, "-o", tmp_path / "run")
+
+
 def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     run: Run, recipe: Path, tmp_path: Path, repository: Path
 ) -> None:
