@@ -27,7 +27,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/sweep.py --images 2
 
-# Everything that only a GPU can tell, in at most eight minutes: docs/gpu.md. In an environment of
+# Everything that only a GPU can tell, in at most ten minutes: docs/gpu.md. In an environment of
 # yours: that of the other targets has the CPU's torch.
 gpu:
 	$(GPU_PYTHON) benchmarks/gpu.py --device cuda -o runs/gpu
