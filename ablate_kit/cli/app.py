@@ -53,6 +53,7 @@ GROUPS = {
         "demo": "commands.demo.demo",
     },
     "Sweep": {
+        "study": "commands.study.study",
         "sweep": "commands.sweep.sweep",
         "report": "commands.report.report",
         "cache": "commands.cache.cache",

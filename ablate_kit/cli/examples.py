@@ -85,6 +85,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate patch model.pth initial.pth --voc VOCdevkit --split 2007:test --depth 2",
     ),
     "demo": ("ablate demo", "ablate demo -o runs/demo"),
+    "study": (
+        "ablate study model.pth --annotations val.json --images val2017 --budget 10m",
+        "ablate study builtin:shapes_tiny --shapes --budget 60s",
+    ),
     "sweep": (
         "ablate sweep recipes/sweep/shapes_tiny.yaml --set data.limit=50 -o runs/heads",
         "ablate sweep model.pth --heads all --layers all --shapes -o runs/common",

@@ -76,7 +76,7 @@ def about(folder: Path) -> About | None:
 def in_words(data: OneSet) -> str:
     """A data set as a reader names it."""
     told = data.model_dump(mode="json", exclude_defaults=True)
-    limit = told.pop("limit", None)
+    limit, drawn = told.pop("limit", None), told.pop("sample", None)
     named = ", ".join(f"{key} {value}" for key, value in told.items() if key != "kind")
     kind = {
         "coco": "COCO",
@@ -86,4 +86,5 @@ def in_words(data: OneSet) -> str:
         "images": "without labels",
     }[data.kind]
     first = f", the first {limit} images" if limit else ""
-    return f"{kind}{': ' if named else ''}{named}{first}"
+    lot = f", {drawn} of them drawn by lot" if drawn else ""
+    return f"{kind}{': ' if named else ''}{named}{first}{lot}"

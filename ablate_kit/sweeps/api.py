@@ -61,7 +61,7 @@ from ablate_kit.sweeps.scheduler import Batches, BatchResult
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
-from detector.training.recipes.data_sections import images_noted
+from detector.training.recipes.data_sections import OneSet, images_noted
 
 Search = tuple[HeadsGreedy, list[Removal]]
 
@@ -150,13 +150,13 @@ class OpenSweep:
             looked.append(ReferenceImages(adapter, images, self.recipe.evaluation.batch_size))
             return looked[0]
 
-        self._source = KindContext(
+        self.source = KindContext(
             self.checkpoint,
             reference,
             lambda: self.adapter,
             anatomy_of(self.checkpoint, self.recipe.model.framework),
         )
-        self.ablations = self.recipe.make(self._source)  # mistakes show before a model is made
+        self.ablations = self.recipe.make(self.source)  # mistakes show before a model is made
         if self.recipe.reference and not looked:
             raise UserError("reference is set, and no line takes a mean over its images")
         looked.clear()  # the memory that a model took on a GPU is the workers'
@@ -168,6 +168,11 @@ class OpenSweep:
         truth = ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster)
         self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
         check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
+
+    def on(self, data: OneSet) -> None:
+        """From here on, with other images of the same data set."""
+        self.recipe = self.recipe.model_copy(update={"data": data})
+        self.dataset = looked_at_for(data.dataset(), self.adapter.classes)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -193,7 +198,7 @@ class OpenSweep:
         variants = [Variant.of(one) for one in self.ablations]
         with VariantExecutor(self.adapter, memory=memory) as passes:
             made = passes.look([self.adapter.prepare(self.dataset.image(0))], variants)
-        searches = [line.size(self._source) for line in self.recipe.searches]
+        searches = [line.size(self.source) for line in self.recipe.searches]
         if made is None or passes.trace is None:
             return Cost([], 1.0, 1, passes.notes, searches)
         found = shares(passes.trace, made)
@@ -226,9 +231,16 @@ class OpenSweep:
         return True, told
 
     def run(
-        self, ledger: Ledger, options: RunOptions = DEFAULTS, progress: Progress = UNWATCHED
+        self,
+        ledger: Ledger,
+        options: RunOptions = DEFAULTS,
+        progress: Progress = UNWATCHED,
+        chosen: Evaluating | None = None,
     ) -> SweepRun:
         """Finishes every variant that the ledger lacks.
+
+        ``chosen`` rounds run in place of the recipe's; the run is then about what ``ablations``
+        holds when they have ended.
 
         Raises:
             UserError: a file changed on disk meanwhile, or a worker found another one.
@@ -265,7 +277,7 @@ class OpenSweep:
                 images = len(self.batches.span(result.batch))
                 progress.advance(f"batch {result.batch + 1}", images * len(result.found))
 
-        rounds = self._rounds(searches, removed, first=not labelled)
+        rounds = chosen or self._rounds(searches, removed, first=not labelled)
         with self._pool(ledger, options, progress) as pool:
             notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
@@ -286,7 +298,7 @@ class OpenSweep:
         self, searches: list[Search], removed: list[Ablation], *, first: bool
     ) -> Evaluating:
         """The ablations of the recipe, each round of each search, and what the searches removed."""
-        begun = [(line, line.rounds(self._source)) for line in self.recipe.searches]
+        begun = [(line, line.rounds(self.source)) for line in self.recipe.searches]
         variants = [UNMODIFIED, *map(Variant.of, self.ablations)]
         yield from baseline_first(variants) if first else one_round(variants)
         for line, rounds in begun:

@@ -15,6 +15,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
 from ablate_kit.reports.answer import answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
+from ablate_kit.reports.study_reports.sentences import Sentence
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
@@ -76,6 +77,8 @@ def page(
     pictures: Sequence[Picture],
     notes: Sequence[str],
     statistics: Statistics,
+    sentences: Sequence[Sentence] = (),
+    model_map: Markup | None = None,
 ) -> str:
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
@@ -100,4 +103,6 @@ def page(
         unit=unit,
         drawn=drawn,
         notes=notes,
+        sentences=sentences,
+        model_map=model_map,
     )

@@ -4,16 +4,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.comparison import compare
+from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
+from ablate_kit.reports.study_reports.model_map import model_map
+from ablate_kit.reports.study_reports.sentences import Findings, Sentence, sentences
 from ablate_kit.reports.sweep_reports import joint_cuts, repeats_table, shapley_table
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
@@ -27,6 +31,7 @@ from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import figures
 from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
+from ablate_kit.study.noted import noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
@@ -116,9 +121,26 @@ def write_sweep_report(
         if repeated:
             shown_tables["Repeats and chance"] = repeats_table.table(repeated)
         notes = [*ledger.notes(), *left_out(ledger)]
-        text = page(ledger, results, overall, shown_tables, pictures, notes, statistics)
+        told, drawn_map = _of_study(place, ledger, results, compared)
+        text = page(
+            ledger, results, overall, shown_tables, pictures, notes, statistics, told, drawn_map
+        )
         (place / "report.html").write_text(text, encoding="utf-8")
     return tables.comparison(results, overall, adjust=statistics.adjust, top=top)
+
+
+def _of_study(
+    place: Path, ledger: Ledger, results: Sequence[Result], compared: Comparison
+) -> tuple[list[Sentence], Markup | None]:
+    """What a study says, also as ``sentences.md``, and its map; nothing of a plain sweep."""
+    study = noted(ledger.folder)
+    if study is None:
+        return [], None
+    found = Findings(study, results, compared)
+    told = sentences(found)
+    text = "".join(f"* {safe.line(one.text)}\n" for one in told)
+    (place / "sentences.md").write_text(text, encoding="utf-8")
+    return told, model_map(study, found.ap())
 
 
 def left_out(ledger: Ledger) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from detector.data.dataset import Dataset, check_learnable, limit
+from detector.data.dataset import Dataset, check_learnable, limit, sample
 from detector.data.formats.coco import Coco
 from detector.data.formats.fields import Difficult
 from detector.data.formats.image_folder import ImageFolder
@@ -34,6 +34,7 @@ class CocoImages(_Files):
     annotations: str | None = None
     images: str | None = None
     limit: Count | None = None
+    sample: Count | None = None  # so many of these, drawn by lot, always the same
 
     def paths(self) -> tuple[Path, Path]:
         annotations, images = _given("PATH", self.model_dump(include={"annotations", "images"}))
@@ -41,7 +42,7 @@ class CocoImages(_Files):
 
     def dataset(self) -> Dataset:
         found = Coco(*self.paths(), difficult=self.difficult, exif=self.exif)
-        return _limited(found, self.limit)
+        return _limited(found, self.limit, self.sample)
 
     def source(self) -> "CheckedSource":
         """For a check of all that is there."""
@@ -58,6 +59,7 @@ class VocImages(_Files):
     split: str = "2007:test"
     classes: str | None = None  # file of class names; by default told from the annotations
     limit: Count | None = None
+    sample: Count | None = None  # so many of these, drawn by lot, always the same
 
     def dataset(self) -> Dataset:
         found = Voc(
@@ -67,7 +69,7 @@ class VocImages(_Files):
             classes=self._names(),
             exif=self.exif,
         )
-        return _limited(found, self.limit)
+        return _limited(found, self.limit, self.sample)
 
     def source(self) -> "CheckedSource":
         """For a check of all that is there."""
@@ -92,10 +94,11 @@ class YoloImages(Section):
     root: str | None = None
     exif: Exif = "ignore"
     limit: Count | None = None
+    sample: Count | None = None  # so many of these, drawn by lot, always the same
 
     def dataset(self) -> Dataset:
         found = Yolo(self._yaml(), self.split, self.root, exif=self.exif)
-        return _limited(found, self.limit)
+        return _limited(found, self.limit, self.sample)
 
     def source(self) -> "CheckedSource":
         """For a check of all that is there."""
@@ -115,10 +118,11 @@ class FolderImages(Section):
     images: str | None = None
     exif: Exif = "ignore"
     limit: Count | None = None
+    sample: Count | None = None
 
     def dataset(self) -> Dataset:
         (folder,) = _given("FOLDER", {"images": self.images})
-        return _limited(ImageFolder(folder, self.exif), self.limit)
+        return _limited(ImageFolder(folder, self.exif), self.limit, self.sample)
 
 
 class ShapesImages(Section):
@@ -129,10 +133,11 @@ class ShapesImages(Section):
     count: Count = 200
     seed: Natural = 1
     limit: Count | None = None
+    sample: Count | None = None  # so many of these, drawn by lot, always the same
 
     def dataset(self) -> Dataset:
         found = Shapes(self.count, seed=self.seed, split=("train", "val").index(self.part))
-        return _limited(found, self.limit)
+        return _limited(found, self.limit, self.sample)
 
 
 OneSet = CocoImages | VocImages | YoloImages | FolderImages | ShapesImages
@@ -256,5 +261,6 @@ def _given(kind: str, paths: dict[str, str | None]) -> list[Path]:
     return [Path(str(value)) for value in paths.values()]
 
 
-def _limited(dataset: Dataset, count: int | None) -> Dataset:
-    return dataset if count is None else limit(dataset, count)
+def _limited(dataset: Dataset, count: int | None, drawn: int | None) -> Dataset:
+    some = dataset if count is None else limit(dataset, count)
+    return some if drawn is None else sample(some, drawn)

@@ -1,0 +1,159 @@
+"""``ablate study``: from a checkpoint to the answer, in one command."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.commands.report import say_where
+from ablate_kit.cli.dataset_options import (
+    Annotations,
+    Devkit,
+    Difficult,
+    ImageFolder,
+    Limit,
+    Orientation,
+    Shapes,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+)
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
+from ablate_kit.cli.statistics_options import Margin
+
+if TYPE_CHECKING:
+    from ablate_kit.study.run import OpenStudy
+
+
+def study(
+    checkpoint: Annotated[Path, typer.Argument(help="File or folder, or builtin:shapes_tiny.")],
+    annotations: Annotations = None,
+    images: ImageFolder = None,
+    voc: Devkit = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    difficult: Difficult = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Shapes = False,
+    limit: Limit = None,
+    budget: Annotated[
+        str, typer.Option(help="60s, 10m, 2h, or image passes: '5000 passes'.")
+    ] = "10m",
+    margin: Margin = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder; runs/CHECKPOINT-study.")
+    ] = None,
+    model: Model = None,
+    class_names: ClassNames = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    trust_remote_code: Trust = False,
+) -> None:
+    """What matters in a detector: cut its parts, coarse to fine within a budget, and say it."""
+    from ablate_kit.metrics.uncertainty.verdict import MARGIN
+    from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
+    from ablate_kit.study.budget import parse_budget
+    from ablate_kit.study.run import open_study
+    from ablate_kit.sweeps.api import Placement
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection
+    from ablate_kit.sweeps.run import Progress
+    from detector.stopping import keeping
+
+    asked = parse_budget(budget)
+    data = images_given(
+        *(annotations, images, voc, split, difficult, shapes, limit),
+        exif=exif,
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
+    )
+    about = ModelSection(
+        checkpoint=str(checkpoint), framework=model, weights=weights, class_names=class_names
+    )
+    evaluation = EvaluationSettings(
+        batch_size=batch_size, margin=MARGIN if margin is None else margin
+    )
+    folder = output or Path("runs") / f"{name_of(checkpoint)}-study"
+    placement = Placement((device,), trust_remote_code=trust_remote_code)
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(Ledger.locked(folder))
+        opened = stack.enter_context(
+            open_study(
+                about, data, asked, evaluation,
+                folder=None if dry_run else folder, placement=placement,
+                tell=lambda note: warn([note]),
+            )
+        )  # fmt: skip
+        _say_plan(opened, dry_run)
+        if dry_run:
+            return
+        if opened.again:
+            say(f"going on: {len(opened.notes.rounds)} rounds are chosen already")
+        stack.enter_context(
+            keeping(lambda: f"{folder} keeps what is done; to go on: {this_command()}")
+        )
+        with progress() as bars:
+            watch = Told(bars, opened.sweep.batches)
+            watched = Progress(begin=watch.begin, advance=watch.advance)
+            outcome = opened.run(folder, this_command(), progress=watched)
+        warn(outcome.notes)
+        write_sweep_report(outcome.ledger, opened.sweep.dataset)
+        said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")
+        say_lines(f"\n{said}")
+        say(f"the same again: ablate sweep {folder / 'recipe.yaml'}")
+        say_where(folder)
+
+
+def _say_plan(opened: "OpenStudy", whole: bool) -> None:
+    """What would be cut how, on how many images, and what that takes."""
+    from ablate_kit.reports.table import Table
+    from ablate_kit.study.plan import affordable
+
+    made = opened.outline
+    fits, rest = affordable(made, opened.budget, opened.images)
+    rows = []
+    for depth, level in made.levels():
+        heads = sum(one.cut.head is not None for one in level)
+        hows = [one.cut.how for one in level]
+        inside = sum(one in fits for one in level)
+        rows.append(
+            (
+                "top-level parts" if depth == 0 else f"inside, level {depth}",
+                str(len(level) - heads),
+                str(heads),
+                *(str(hows.count(how)) for how in ("removed", "mean", "zero")),
+                duration(made.cost(level, opened.images)),
+                str(inside),
+            )
+        )
+    header = ("what", "parts", "heads", "removed", "mean", "zero", "at most", "fit")
+    title = (
+        f"{len(made.candidates)} cuts on {opened.images} of {made.total} images; budget "
+        f"{opened.budget}; {made.seconds * 1000:.0f} ms for an image"
+    )
+    say_lines(Table(title, header, tuple(rows), ("what",)).text())
+    if rest:
+        say("inside of parts that are found free nothing is cut, which makes room for the rest")
+    if whole:
+        cells = [
+            ("  " * one.depth + (one.cut.part if one.cut.head is None else f"head {one.cut.head}"),
+             one.kind, one.cut.how, f"{one.share:.0%}")
+            for one in made.candidates
+        ]  # fmt: skip
+        say_lines(Table("", ("part", "kind", "cut", "of a pass"), tuple(cells),
+                        ("part", "kind", "cut")).text())  # fmt: skip

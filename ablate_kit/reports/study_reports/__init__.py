@@ -1,0 +1,1 @@
+"""What a study says, and its map of the model."""

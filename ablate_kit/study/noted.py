@@ -1,0 +1,77 @@
+"""What a study notes beside its ledger, ``plan.json``: its parts, what was cut, and in which order.
+
+A stopped study goes on from it with the same images and the same rounds; a report is made from it.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ablate_kit import text as safe
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.stored_detections import write
+
+FILE = "plan.json"
+
+
+class _Noted(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class NotedPart(_Noted):
+    """One cut of the outline, as ``Candidate``; ``state``: of the cut."""
+
+    part: str
+    head: int | None = None
+    kind: str
+    elements: int = Field(ge=0)
+    depth: int = Field(ge=0)
+    parent: int | None = None
+    how: str
+    variant: str
+    state: str = "waiting"  # cut; inside a free part; not afforded; waiting
+
+
+class Noted(_Noted):
+    """A whole study.
+
+    Attributes:
+        rounds: the variants of each round, as they were chosen.
+        spent: seconds, up to the last round that is done.
+        free: the variants that were cut together: those found free, without parts of each other.
+        together: for each joint cut its name and its members.
+        controls: variants that have a random control.
+        stopped: why nothing more was cut; empty where everything was.
+    """
+
+    budget: str
+    images: int = Field(ge=1)
+    total: int = Field(ge=1)
+    margin: float
+    parts: list[NotedPart]
+    rounds: list[list[str]] = []
+    spent: float = 0.0
+    together: dict[str, list[str]] = {}
+    controls: list[str] = []
+    stopped: str = ""
+
+    def keep(self, folder: Path) -> None:
+        write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())
+
+
+def noted(folder: Path) -> Noted | None:
+    """None of a run that is no study.
+
+    Raises ``UserError`` where the file is no such thing.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        found = Noted.model_validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValidationError, ValueError):
+        raise UserError(f"{path} does not describe a study") from None
+    for number, one in enumerate(found.parts):
+        if one.parent is not None and not 0 <= one.parent < number:
+            raise UserError(f"{path} does not describe a study: a part is inside of none before it")
+    return found

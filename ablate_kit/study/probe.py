@@ -1,0 +1,143 @@
+"""What becomes of a module's output when its last layer gives nothing: tried, not guessed by name.
+
+A module whose output is then its input is a residual branch around which the input passes: that
+cut removes it exactly. One whose output is then the same everywhere tells nothing of the image any
+more; in place of nothing its last layer can give its mean.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.batches import groups
+from ablate_kit.models.detect import device_of, inference
+from ablate_kit.sweeps.execution.trace import Call, Trace, tensors_in
+
+_LAST = 2  # layers that are tried of a block: a shortcut may be computed after the branch
+
+
+@dataclass(frozen=True)
+class Silenced:
+    """A module without its last layer.
+
+    Attributes:
+        layer: the name of that layer, in the running model.
+        gives: its input ("removed"), or the same everywhere ("constant").
+    """
+
+    layer: str
+    gives: Literal["removed", "constant"]
+
+
+def probe(
+    adapter: Adapter, prepared: Prepared, trace: Trace, modules: Collection[str]
+) -> dict[str, Silenced]:
+    """Of these modules of the running model, those that can be silenced by one layer."""
+    calls = {call.id.module: call for call in _calls(trace.root) if call.id.number == 0}
+    wanted = {
+        name: _layers(adapter.module, calls[name])[: _LAST if _numbered(name) else 1]
+        for name in modules
+        if name in calls
+    }
+    found: dict[str, Silenced] = {}
+    tried: set[str] = set()
+    busy = False
+
+    def before(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        nonlocal busy
+        if busy or name in tried:
+            return
+        tried.add(name)
+        busy = True
+        try:
+            for layer in wanted[name]:
+                gives = _gives(adapter.module, module, layer, args, kwargs)
+                if gives == "removed" or (gives and name not in found):
+                    found[name] = Silenced(layer, gives)
+                if gives == "removed":
+                    break
+        finally:
+            busy = False
+
+    (group,) = groups([prepared])
+    placed = group.on(device_of(adapter.module))
+    with ExitStack() as stack:
+        stack.enter_context(inference(adapter.module))
+        for name, layers in wanted.items():
+            if layers:
+                handle = adapter.module.get_submodule(name).register_forward_pre_hook(
+                    lambda module, args, kwargs, name=name: before(name, module, args, kwargs),
+                    with_kwargs=True,
+                )
+                stack.callback(handle.remove)
+        adapter.forward(placed.inputs)
+    return found
+
+
+def _calls(call: Call) -> Iterator[Call]:
+    for child in call.children:
+        yield child
+        yield from _calls(child)
+
+
+def _layers(root: nn.Module, call: Call) -> list[str]:
+    """The last layers with weights that run within a call, the very last first."""
+    inner = [call, *_calls(call)]
+    own = [one for one in inner if _weight(root.get_submodule(one.id.module)) is not None]
+    own.sort(key=lambda one: one.start, reverse=True)
+    return list(dict.fromkeys(one.id.module for one in own))
+
+
+def _numbered(name: str) -> bool:
+    return name.rpartition(".")[2].isdecimal()
+
+
+def _weight(module: nn.Module, name: str = "weight") -> torch.Tensor | None:
+    """A parameter, or as in frozen batch norm a buffer."""
+    found: torch.Tensor | None = module._parameters.get(name)
+    found = module._buffers.get(name) if found is None else found
+    return found if found is not None and found.is_floating_point() else None
+
+
+def _gives(
+    root: nn.Module, module: nn.Module, layer: str, args: Any, kwargs: Mapping[str, Any]
+) -> Literal["removed", "constant"] | None:
+    copied = pytree.tree_map(
+        lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, (args, dict(kwargs))
+    )
+    with _zeroed(root.get_submodule(layer)):
+        try:
+            outputs = tensors_in(module.forward(*copied[0], **copied[1]))
+        except Exception:  # whatever a model's own code may raise for what it never saw
+            return None
+    floating = [one for one in outputs if one.is_floating_point()]
+    if len(floating) != 1:
+        return None
+    (out,) = floating
+    if any(one.shape == out.shape and torch.equal(one, out) for one in tensors_in((args, kwargs))):
+        return "removed"
+    if out.dim() == 4 and torch.equal(out, out[:, :, :1, :1].expand_as(out)):
+        return "constant"
+    if out.dim() == 3 and torch.equal(out, out[:, :1].expand_as(out)):
+        return "constant"
+    return None
+
+
+@contextmanager
+def _zeroed(layer: nn.Module) -> Iterator[None]:
+    both = (_weight(layer), _weight(layer, "bias"))
+    parameters = [one for one in both if one is not None]
+    before = [one.clone() for one in parameters]
+    try:
+        for one in parameters:
+            one.zero_()
+        yield
+    finally:
+        for one, value in zip(parameters, before, strict=True):
+            one.copy_(value)

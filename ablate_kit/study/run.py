@@ -1,0 +1,167 @@
+"""A whole study: opened, planned, run within its budget, and noted so that it can be repeated."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.study.budget import Budget
+from ablate_kit.study.cuts import Cut, lines_of, made
+from ablate_kit.study.noted import Noted, NotedPart, noted
+from ablate_kit.study.plan import Outline, outline
+from ablate_kit.study.rounds import Judge, Study
+from ablate_kit.sweeps.about import About
+from ablate_kit.sweeps.api import OpenSweep, Placement, SweepRun
+from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
+from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection, SweepRecipe
+from ablate_kit.sweeps.recipe_text import recipe_text
+from ablate_kit.sweeps.run import UNWATCHED, Progress
+from detector.training.recipes.data_sections import OneSet
+from detector.training.recipes.recipe_file import given_recipe, validated
+
+REPORT_SHARE = 0.12  # of a budget in time that the report takes, at most so many seconds:
+REPORT_SECONDS = 30.0
+
+
+@dataclass
+class OpenStudy:
+    """A study that is planned.
+
+    Attributes:
+        images: on how many it runs.
+        notes: of an earlier call on the same folder, or new ones.
+    """
+
+    sweep: OpenSweep
+    outline: Outline
+    budget: Budget
+    images: int
+    notes: Noted
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def again(self) -> bool:
+        """Whether it goes on with what an earlier call began."""
+        return bool(self.notes.rounds)
+
+    def run(
+        self,
+        folder: Path,
+        command: str,
+        options: RunOptions = DEFAULTS,
+        progress: Progress = UNWATCHED,
+    ) -> SweepRun:
+        """Everything that the budget allows; hold ``Ledger.locked(folder)``.
+
+        Raises:
+            UserError: the folder holds something else, or a file changed on disk meanwhile.
+        """
+        opened = self.sweep
+        ledger = opened.ledger(folder, options.workers)
+        About.of(opened.recipe, command).keep(folder)
+        self.notes.keep(folder)
+        cuts = [one.cut for one in self.outline.candidates]
+        checkpoint = opened.checkpoint
+        statistics = opened.recipe.evaluation.statistics
+        study = Study(
+            self.outline,
+            self.budget,
+            self.notes,
+            made(cuts, opened.source),
+            {name: info.shape for name, info in checkpoint.tensors.items()},
+            Judge(ledger.truth, ledger.results, statistics.margin),
+            lambda: self.notes.keep(folder),
+            began=self.began,
+            reserve=min(REPORT_SECONDS, REPORT_SHARE * (self.budget.seconds or 0.0)),
+        )
+        opened.ablations = study.evaluated  # which grows with the rounds
+        outcome = opened.run(ledger, options, progress, study.rounds())
+        ledger.describe(recipe_text(self._recipe(cuts)))
+        return outcome
+
+    def _recipe(self, cuts: Sequence[Cut]) -> SweepRecipe:
+        """That of what was cut, in the order in which it was."""
+        order = [name for group in self.notes.rounds for name in group]
+        by_name = {cut.variant: cut for cut in reversed(cuts)}
+        chosen = [by_name[name] for name in order if name in by_name]
+        beside = [cut for cut in chosen if cut.variant in self.notes.controls]
+        lines = lines_of(chosen, beside)
+        for name, members in self.notes.together.items():
+            lines.append({"kind": "joined", "members": members, "name": name})
+        return _recipe(self.sweep.recipe, lines) if lines else self.sweep.recipe
+
+
+def _recipe(like: SweepRecipe, lines: Sequence[dict[str, object]]) -> SweepRecipe:
+    values = {
+        "model": like.model.model_dump(mode="json", exclude_defaults=True),
+        "data": {
+            "kind": like.data.kind,
+            **like.data.model_dump(mode="json", exclude_defaults=True),
+        },
+        "ablations": list(lines),
+        "evaluation": like.evaluation.model_dump(mode="json", exclude_defaults=True),
+    }
+    return validated(SweepRecipe, given_recipe(values, "the study", ()))
+
+
+@contextmanager
+def open_study(
+    model: ModelSection,
+    data: OneSet,
+    budget: Budget,
+    evaluation: EvaluationSettings,
+    *,
+    folder: Path | None = None,
+    placement: Placement | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[OpenStudy]:
+    """Opens the model and plans; ``folder``: of a run that may have begun already.
+
+    Raises:
+        UserError: something is not there, does not fit together, or the folder's study had another
+            budget.
+    """
+    began = monotonic()
+    placement = placement or Placement()
+    placement.check()
+    with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
+        whole = _recipe(
+            SweepRecipe.model_construct(model=model, data=data, evaluation=evaluation),
+            [{"kind": "component", "patterns": ["**"]}],
+        )
+        first = OpenSweep(whole, placement, checkpoint)
+        for note in first.notes:
+            tell(note)
+        earlier = noted(folder) if folder else None
+        if earlier and (earlier.budget, earlier.margin) != (str(budget), evaluation.margin):
+            raise UserError(
+                f"{folder} is a study with a budget of {earlier.budget} and a margin of "
+                f"{earlier.margin:g}; choose another folder, or give these"
+            )
+        made_outline = outline(first.source, first.adapter, first.dataset)
+        if not made_outline.candidates:
+            raise UserError(f"{checkpoint} has no parts that could be told apart")
+        images = earlier.images if earlier else made_outline.images(budget)
+        total = made_outline.total
+        section = data if images == total else data.model_copy(update={"sample": images})
+        first.on(section)
+        parts = [
+            NotedPart(
+                part=one.cut.part,
+                head=one.cut.head,
+                kind=one.kind,
+                elements=one.elements,
+                depth=one.depth,
+                parent=one.parent,
+                how=one.cut.how,
+                variant=one.cut.variant,
+            )
+            for one in made_outline.candidates
+        ]
+        new = Noted(
+            budget=str(budget), images=images, total=total, margin=evaluation.margin, parts=parts
+        )
+        yield OpenStudy(first, made_outline, budget, images, earlier or new, began)

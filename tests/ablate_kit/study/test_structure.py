@@ -1,0 +1,127 @@
+"""What a detector is made of, found without a pattern, and how each part is best cut."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ablate_kit as ak
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.open import open_adapter
+from ablate_kit.study.cuts import Cutter, lines_of, made
+from ablate_kit.study.probe import probe
+from ablate_kit.study.structure import Part, first_uses, structure, traced
+from detector.data.shapes import Shapes
+
+IMAGE = Shapes(1, seed=1, size=96).image(0)
+
+
+def looked_at(path: Path, adapter: Adapter | None = None) -> tuple[dict[str, Part], dict[str, str]]:
+    """The parts of a checkpoint by name, and how each is cut."""
+    with open_checkpoint(path) as checkpoint:
+        adapter = adapter or open_adapter(checkpoint)
+        source = KindContext(checkpoint, live=lambda: adapter)
+        prepared = adapter.prepare(IMAGE)
+        seen = traced(adapter, prepared)
+        assert seen is not None
+        root = structure(source, first_uses(adapter, *seen))
+        cutter = Cutter(source, adapter, {}, 8)
+        needed = {cutter.live_module(one) for one in root.walk() if cutter.needs_probe(one)}
+        before = {name: one.clone() for name, one in adapter.module.state_dict().items()}
+        silenced = probe(adapter, prepared, seen[1], needed - {""})
+        for name, one in adapter.module.state_dict().items():
+            assert torch.equal(one, before[name]), name  # a try leaves nothing behind
+        cutter = Cutter(source, adapter, silenced, 8)
+        parts = {one.name: one for one in root.walk() if one.kind != "model"}
+        cuts = {name: cutter.cut(one) for name, one in parts.items()}
+        chosen = [one for one in cuts.values() if one.how != "mean"]
+        ablations = made(chosen, source)  # what is named is what is made
+        assert set(ablations) == {one.variant for one in chosen}
+        assert {one["kind"] for one in lines_of(chosen)} <= {
+            "skip",
+            "levels",
+            "component",
+            "modules",
+        }
+        return parts, {name: one.how for name, one in cuts.items()}
+
+
+def test_the_hybrid_detector(hybrid: Path) -> None:
+    parts, how = looked_at(hybrid)
+    top = [name for name in parts if "." not in name]
+    assert top == ["backbone", "neck", "encoder", "queries", "decoder", "heads"]
+    layer = parts["decoder.layers.1"]
+    assert layer.kind == "layer"
+    assert [one.name.rpartition(".")[2] for one in layer.children][:3] == [
+        "self_attn", "cross_attn", "ffn"
+    ]  # fmt: skip
+    assert parts["decoder.layers.1.cross_attn"].heads == 4
+    assert parts["queries"].kind == "queries"
+    assert parts["neck.inputs.2"].kind == "level"
+    assert not any("dense_heads" in name for name in parts)  # which only training runs
+    begins = [one.begins for one in parts["backbone"].children]
+    assert begins == sorted(begins)
+    assert how["decoder.layers.1"] == how["encoder"] == "removed"
+    assert how["backbone.csi"] == "removed"  # found by trying: what goes in comes out
+    assert how["backbone.stem"] == "mean"
+    assert how["neck"] == "zero"
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "branches"),
+    [
+        ("detr", "model.decoder.layers.1", ["self_attn", "encoder_attn", "fc2"]),
+        ("deformable_detr", "model.encoder.layers.0", ["self_attn", "fc2"]),
+        ("rt_detr_v2", "model.decoder.layers.0", ["self_attn", "encoder_attn", "fc2"]),
+    ],
+)
+def test_detection_transformers(
+    folders: Callable[[str], Path], family: str, layer: str, branches: list[str]
+) -> None:
+    parts, how = looked_at(folders(family))
+    assert parts[layer].kind == "layer"
+    assert [one.name.removeprefix(f"{layer}.") for one in parts[layer].children] == branches
+    assert {one.heads for one in parts[layer].children if one.kind == "attention"} == {4}
+    assert how[layer] == "removed"
+    backbone = [one for one in parts.values() if one.kind == "block" and "stages" in one.name]
+    assert backbone
+    assert any(how[one.name] == "mean" for one in backbone)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x + self.conv2(torch.relu(self.conv1(x))))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(8, 7, 1)  # comes first in the file, last in the pass
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(Block(), Block())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.stem(x))).flatten(2)
+
+
+def test_a_convolutional_network_of_one_s_own(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = Net().eval()
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    adapter = ak.wrap(
+        net, classes=["a"], prepare=lambda image: torch.tensor(image).permute(2, 0, 1) / 255.0,
+        decode=lambda outputs, sizes: [],
+    )  # fmt: skip
+    parts, how = looked_at(tmp_path / "net.pth", adapter)
+    assert list(parts) == ["stem", "body", "body.0", "body.1", "head"]
+    assert how == {"stem": "mean", "body": "removed", "body.0": "removed", "body.1": "removed",
+                   "head": "mean"}  # fmt: skip
