@@ -30,7 +30,8 @@ def write_records(stem: Path, records: Records) -> None:
     rows = (
         [safe.line(one) if isinstance(one, str) else one for one in row] for row in records.rows
     )
-    columns = dict(zip(records.header, zip(*rows, strict=True), strict=True))
+    values = list(zip(*rows, strict=True)) or [()] * len(records.header)
+    columns = dict(zip(records.header, values, strict=True))
     # Arrow itself refuses names of files that are not Unicode.
     with stem.with_suffix(".parquet").open("wb") as file:
         pyarrow.parquet.write_table(pyarrow.table(columns), file)
