@@ -39,7 +39,7 @@ Operation = Callable[..., Tensor]
 Row = dict[str, Any]
 
 IMAGE_SIZES = {"tiny": 96, "small": 160, "default": 480, "thesis": 640}
-COMPILED = ("gather", "flex", "sdpa compiled", "grid compiled")  # on a GPU
+COMPILED = ("gather", "flex", "sdpa compiled", "grid compiled")  # on a GPU, most wanted first
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -92,13 +92,12 @@ def rows(
     cases = [case for size in sizes for case in _cases(IMAGE_SIZES[size], device.type)]
     first: dict[tuple[str, str], float] = {}
     # What has to be compiled comes last, and of that bfloat16 first.
-    for compiled, precision, case in product(
-        (False, True) if gpu else (False,), ("bf16", "fp32") if gpu else ("fp32",), cases
-    ):
+    phases: list[tuple[str, ...]] = [(), *((name,) for name in COMPILED)] if gpu else [()]
+    for phase, precision, case in product(phases, ("bf16", "fp32") if gpu else ("fp32",), cases):
         if only not in case.name:
             continue
         for name, operation in case.candidates.items():
-            if gpu and compiled != (name in COMPILED):
+            if gpu and (name not in phase if phase else name in COMPILED):
                 continue
             row: Row = {"case": case.name, "precision": precision, "candidate": name}
             if time.monotonic() > deadline:
@@ -274,7 +273,7 @@ def _convolution(batch: int, image: int, device: str) -> Iterator[Case]:
 
         usual = partial(_grid_sample_convolution, groups=groups, scale=0.1)
         candidates: dict[str, Operation] = {
-            name: partial(run, name=name) for name in ("bags", "gather")
+            name: partial(run, name=name) for name in ("bags", "grid", "gather")
         }
         candidates["grid_sample"] = usual
         if device == "cuda":
@@ -307,7 +306,7 @@ def _attention(batch: int, image: int, device: str) -> Iterator[Case]:
 
         usual = partial(_grid_sample_attention, shapes=shapes, reference=reference)
         candidates: dict[str, Operation] = {
-            name: partial(run, name=name) for name in ("bags", "gather")
+            name: partial(run, name=name) for name in ("bags", "grid", "gather")
         }
         candidates["grid_sample"] = usual
         if device == "cuda":

@@ -81,7 +81,14 @@ def outputs_and_gradients(model: HybridDetector, images: Tensor) -> tuple[list[T
 
 @pytest.mark.parametrize(
     ("attention", "sums"),
-    [(None, None), ("unfold", None), ("sdpa", None), ("flex", None), (None, "gather")],
+    [
+        (None, None),
+        ("unfold", None),
+        ("sdpa", None),
+        ("flex", None),
+        (None, "gather"),
+        (None, "grid"),
+    ],
 )
 def test_the_whole_network_computes_the_same(
     attention: str | None, sums: str | None, monkeypatch: pytest.MonkeyPatch

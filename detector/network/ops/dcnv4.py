@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detector.network.ops.bilinear import bilinear_sum
 
-Implementation = Literal["package", "bags", "gather"]
+Implementation = Literal["package", "bags", "gather", "grid"]
 
 
 def dcnv4(

@@ -112,6 +112,7 @@ def test_equals_the_loop_with_all_gradients(
     )
 
 
+# "grid" has the slope of either side, as its coordinates are rounded.
 @pytest.mark.parametrize("implementation", ["bags", "gather"])
 def test_whole_pixel_offsets_have_the_same_gradients_too(implementation: Implementation) -> None:
     """Where the slope jumps it is the one to the right; one pixel outside it is zero."""
@@ -278,7 +279,7 @@ def exact(
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)])
-@pytest.mark.parametrize("implementation", ["package", "bags", "gather"])
+@pytest.mark.parametrize("implementation", ["package", "bags", "gather", "grid"])
 def test_a_gpu_computes_what_the_cpu_does(
     implementation: Implementation, dtype: torch.dtype, most: float
 ) -> None:
