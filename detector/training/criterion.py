@@ -109,7 +109,7 @@ def criterion(
     terms["cardinality"] = _cardinality(out["logits"], labels, settings.cardinality_of)
     if "objectness_logits" in out:
         matched = torch.zeros_like(out["objectness_logits"])
-        matched[queries] = 1.0
+        matched.index_put_(queries, matched.new_ones(()))
         terms["objectness"] = F.binary_cross_entropy_with_logits(out["objectness_logits"], matched)
     if "dense" in out:
         terms["dense"] = sum(
@@ -260,7 +260,8 @@ def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) ->
     column = (box[:, 0] * width).long().clamp(0, width - 1)[:, None, None] + near
     row = (box[:, 1] * height).long().clamp(0, height - 1)[:, None, None] + near[:, None]
     x, y = column.clamp(0, width - 1), row.clamp(0, height - 1)
-    target[image[:, None, None], label[:, None, None], y, x] = 1.0
+    # A number of the host's would be waited for on its way to a GPU.
+    target.index_put_((image[:, None, None], label[:, None, None], y, x), target.new_ones(()))
     return sigmoid_focal(scores[:, :classes], target).mean()
 
 
@@ -272,7 +273,7 @@ def _counts(
     At least 1 in all processes together. Every process takes part, whatever its images show.
     """
     counts = out["logits"].new_zeros(3)
-    counts[0] = sum(len(label) for label in labels)
+    counts[0].fill_(sum(len(label) for label in labels))
     if "denoised" in out:
         counts[1], counts[2] = out["denoised"].used.sum(), out["denoised"].positive.sum()
     return list(distributed.mean(counts).clamp(min=1 / distributed.world_size))
