@@ -1,0 +1,46 @@
+"""The figure of eval, score and demo shows how sure each change is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.reports.comparison_figure import comparison_figure
+
+
+def result(name: str, value: float) -> Result:
+    evaluation = Evaluation(dict.fromkeys(KEYS, value), {}, Thresholds(0.5, 0.3, True), {})
+
+    def none() -> Detections:
+        raise AssertionError("no detections are looked at")
+
+    return Result(name, "heads", evaluation, name, none)
+
+
+def texts(path: Path) -> list[str]:
+    return re.findall(r"<!-- (.*?) -->", path.read_text())
+
+
+def test_the_figure_shows_intervals_where_there_are_any(tmp_path: Path) -> None:
+    results = [result("unmodified", 0.5), result("a", 0.4), result("b", 0.45)]
+    known = Change(0.4, -0.1, -0.15, -0.05, 0.02, 0.01, 0.01, 0.02)
+    unknown = Change(0.45, -0.05, None, None, None, None, None, None)
+    changes = [dict.fromkeys(KEYS, one) for one in (known, unknown)]
+    comparison_figure(results, tmp_path / "without.svg")
+    comparison_figure(results, tmp_path / "with.svg", changes)
+    told = "AP, 95 % interval of the change"
+    assert told in texts(tmp_path / "with.svg")
+    assert told not in texts(tmp_path / "without.svg")
+    lines = [
+        (tmp_path / name).read_text().count("stroke-width: 2;")
+        for name in ("without.svg", "with.svg")
+    ]
+    assert lines[1] - lines[0] == 3  # one for each panel, of the change that has an interval
+    with pytest.raises(UserError, match="expected a name ending in"):
+        comparison_figure(results, tmp_path / "figure.bmp")
