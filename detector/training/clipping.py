@@ -13,14 +13,14 @@ class _Part:
     parameters: Sequence[nn.Parameter]
     limit: float
     norm: Tensor | None = None  # of the last step, before clipping
-    clipped: list[Tensor] = field(default_factory=list)  # per step since the last look
+    clipped: list[Tensor] = field(default_factory=list)  # per step since the last ``fetch``
 
 
 class Clipping:
     """Clips the joint gradient norm of each part to its limit, in the order given.
 
     A parameter may be in several parts; a part's norm is what the parts before it left. Norms stay
-    on the device until somebody looks.
+    on the device until ``fetch``.
     """
 
     def __init__(self, parts: Sequence[tuple[str, Sequence[nn.Parameter], float]]) -> None:
@@ -34,9 +34,9 @@ class Clipping:
             part.clipped.append(norm > part.limit)
         return norm
 
-    def look(self) -> dict[str, float]:
+    def fetch(self) -> dict[str, float]:
         """The last norm of each part before it was clipped, and the share of steps clipped since
-        last time."""
+        last time; a host sync."""
         record = {}
         for part in self._parts:
             if part.norm is None or not part.clipped:

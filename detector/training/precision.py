@@ -1,10 +1,11 @@
-"""The precision of a run: TF32, autocast, and the scaling that fp16 needs."""
+"""The precision of a run: TF32, autocast, the scaling that fp16 needs, and steps without NaN."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from detector.network.float32 import in_float32
 from detector.training.tf32 import tf32
@@ -33,3 +34,22 @@ class Precision:
         with torch.autocast(self._device, self._dtype):
             out = network(*args)
         return in_float32(out)
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, norm: Tensor, all_finite: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """An optimizer step on gradients of this norm, skipped where they are NaN or infinite.
+
+        The device decides: there is no host sync here. ``all_finite`` is of the losses. Returns
+        whether the step was skipped, and whether that counts as a failure, () bool each.
+        """
+        skipped = ~norm.isfinite()
+        if not self.scaler.is_enabled():
+            optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+            optimizer.step()
+            return skipped, skipped
+        # The scaler skips steps itself, and lowers its scale: a gradient that was too large for
+        # fp16 is no failure, only one of a loss that is not finite.
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return skipped, skipped & ~all_finite

@@ -1,6 +1,5 @@
 """The training loop, whatever is trained."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,12 +19,14 @@ from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext, data_parallel
 from detector.training.ema import Ema
-from detector.training.optim import adamw, learning_rate_factor
+from detector.training.optim import adamw
 from detector.training.precision import Precision
 from detector.training.recipes.named_modules import clipping_of, freeze
-from detector.training.run_folder.run_checkpoints import checkpoint_of, restore
+from detector.training.run_folder.run_checkpoints import checkpoint_of, export_best, restore
 from detector.training.run_folder.run_files import RunFiles
-from detector.training.run_folder.run_state import EpochSums, RunState
+from detector.training.run_folder.run_log import RunLog
+from detector.training.run_folder.run_state import EpochSums, RunState, term_values
+from detector.training.schedule import Schedule
 from detector.training.seeds import batch_seed
 from detector.training.skipped_steps import SkippedStepTracker
 from detector.training.sync_batch_norm import synchronize_norms
@@ -43,9 +44,9 @@ class Trainer:
     is exported. A run without any score keeps the last weights.
 
     The same recipe gives the same weights: on a CPU, and on a GPU if ``training.deterministic``.
-    Whatever is drawn for a batch follows from the recipe's
-    seed, the epoch and the batch's number alone, so a run that is resumed after any step repeats no
-    draw and skips none: it ends with the weights of a run that was never interrupted.
+    Whatever is drawn for a batch follows from the recipe's seed, the epoch and the batch's number
+    alone, so a run that is resumed after any step repeats no draw and skips none: it ends with the
+    weights of a run that was never interrupted.
 
     With several processes, each trains on its share of every batch; the first writes files and
     evaluates.
@@ -85,8 +86,8 @@ class Trainer:
             batch_size=options.batch_size,
         )
         self.batches = batch_loader(task, self.sampler, distributed, self.device)
-        self.batches_per_epoch = len(self.batches)
-        self.steps_per_epoch = math.ceil(self.batches_per_epoch / options.accumulate)
+        self.schedule = Schedule(options, len(self.batches))
+        self.log = RunLog(self.files, task, self.sampler, self.schedule, distributed)
 
     def set_initial_weights(self, origin: Mapping[str, str]) -> None:
         """To be told when weights from elsewhere were put into ``model``.
@@ -110,12 +111,11 @@ class Trainer:
             elif files.latest.exists():
                 raise UserError(f"{files.folder} holds a run; give --resume or another folder")
             if self.distributed.is_main:
-                step = self.step_number() if resume else None
-                files.start(self.recipe.resolved(), self.origin, step)
+                files.start(self.recipe.resolved(), self.origin, self.step if resume else None)
                 if not resume:
                     self.task.write_config(files.folder)
             with current_device(self.device), self.precision.float32_mode(), self._kernels():
-                while not self._is_over():
+                while not self.state.is_over(self.options):
                     self._epoch(progress)
         return self.task.exported(files.folder)
 
@@ -123,77 +123,65 @@ class Trainer:
         return deterministic_kernels(required=True) if self.options.deterministic else nullcontext()
 
     @property
+    def step(self) -> int:
+        """Optimizer steps so far, those skipped included."""
+        return self.schedule.step(self.state.epoch, self.state.batch)
+
+    @property
     def kept(self) -> str:
-        """How far the run can go on from what is on disk, in words; empty if it cannot."""
+        """From where the run can resume, in words; empty if it cannot."""
         if self._kept is None:
             return ""
         epoch, batch = self._kept
-        batches = f" and {batch} of {self.batches_per_epoch} batches of the next" if batch else ""
+        total = self.schedule.batches_per_epoch
+        batches = f" and {batch} of {total} batches of the next" if batch else ""
         return f"{epoch} of {self.options.epochs} epochs{batches}"
 
-    def _is_over(self) -> bool:
-        """Are all epochs done, or has there been no better evaluation for too long?"""
-        options, epoch = self.options, self.state.epoch
-        patience = options.stop_after * options.evaluate_every
-        too_long = bool(patience) and epoch - self.state.best_epoch >= patience
-        return epoch >= options.epochs or too_long
-
     def _epoch(self, progress: Progress) -> None:
-        state, started = self.state, time.monotonic()
-        progress.start(state.epoch + 1, self.options.epochs, self.batches_per_epoch, state.batch)
+        state, schedule, started = self.state, self.schedule, time.monotonic()
+        total = schedule.batches_per_epoch
+        progress.start(state.epoch + 1, self.options.epochs, total, state.batch)
         with fork_rng(self.device):
             waited = self._train(progress)
         trained = time.monotonic() - started
         record = state.means(self.task.measures) | self._evaluation()
-        record["lr_factor"] = self._factor(state.epoch * self.steps_per_epoch)
+        record["lr_factor"] = schedule.rate(schedule.step(state.epoch, 0))
         record["train_seconds"] = round(trained, 3)
         record["data_wait"] = round(waited / max(trained, 1e-9), 4)
-        for name, value in record.items():
-            state.history.setdefault(name, []).append(value)
-        state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
-        score = self.task.score(record, average=self.ema is not None)
-        improved = score is not None and score > state.best
-        if improved:
-            state.best, state.best_epoch = float(score or 0.0), state.epoch
+        improved = state.end_epoch(record, self.task.score(record, average=self.ema is not None))
         # Where no evaluation gave a score, as without any object, the last weights are kept.
-        improved = improved or (self._is_over() and not state.best_epoch)
+        improved = improved or (state.is_over(self.options) and not state.best_epoch)
         if self.distributed.is_main:
             self.files.save_history(state.history)
-            self._save(improved)
+            if improved:
+                export_best(self)
+            # latest.pth last: what comes before it is made again if the run is stopped in between.
+            self._keep(best=improved)
         self.distributed.barrier()
         progress.finish(record)
 
     def _train(self, progress: Progress) -> float:
         """The rest of an epoch; the seconds spent waiting for data."""
-        state, options = self.state, self.options
+        state = self.state
         self.train_mode()
-        self.sampler.set_epoch(state.epoch, start=state.batch * options.batch_size)
+        self.sampler.set_epoch(state.epoch, start=state.batch * self.options.batch_size)
         sums = EpochSums(self.task.measures, state.sums, self.device)
         meter, waited = ThroughputMeter(state.batch), 0.0
         all_finite: Tensor | None = None  # the losses of the optimizer step under way
         with self._stopping_between_steps() as asked:
             for seconds, batch in timed(self.batches):
                 waited += seconds
-                first = state.batch // options.accumulate * options.accumulate
-                # The last group of an epoch may hold fewer batches; its mean is over those it has.
-                in_group = min(options.accumulate, self.batches_per_epoch - first)
-                is_last = state.batch + 1 == first + in_group
+                # A smaller last group of an epoch has the mean over the batches that it has.
+                in_group, is_last = self.schedule.group(state.batch)
                 terms = self._backward(batch, in_group, sync=is_last)
                 finite = sums.add_batch(terms)
                 all_finite = finite if all_finite is None else all_finite & finite
                 state.batch += 1
                 values = None
                 if is_last:
-                    step = self.step_number() - 1
-                    norm, skipped = self._step(step, all_finite)
-                    sums.add_step(norm, options.clip, skipped)
+                    sums.add_step(*self._step(self.step - 1, all_finite), self.options.clip)
                     all_finite = None
-                    if step % options.log_every == 0:
-                        values = self._log(step, terms, meter)
-                    if options.save_every and (step + 1) % options.save_every == 0:
-                        self._collect(sums)
-                        if self.distributed.is_main and state.batch < self.batches_per_epoch:
-                            self._keep()
+                    values = self._after_step(self.step - 1, terms, sums, meter)
                     if asked():
                         break
                 progress.batch(values)
@@ -202,7 +190,7 @@ class Trainer:
                 self._keep()
         self._collect(sums)
         if not state.sums["losses"]:
-            raise self._diverged("no batch with a finite loss")
+            raise self.log.diverged(state.epoch, "no batch with a finite loss")
         return waited
 
     def _stopping_between_steps(self) -> AbstractContextManager[Callable[[], bool]]:
@@ -234,55 +222,47 @@ class Trainer:
         return terms
 
     def _step(self, step: int, all_finite: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimizer step, skipped if the gradient is NaN or infinite.
-
-        Which of the two is decided on the device: no host sync here. Returns the norm of the
-        gradient and whether the step was skipped.
-        """
-        factor = self._factor(step)
+        """One optimizer step: the norm of the gradient, and whether the step was skipped."""
+        factor = self.schedule.rate(step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        scaler = self.precision.scaler
-        scaler.unscale_(self.optimizer)
+        self.precision.scaler.unscale_(self.optimizer)
         self.before_clipping()
         norm = self.clipping().to(self.device)
-        skipped = ~norm.isfinite()
-        if scaler.is_enabled():
-            # The scaler skips steps itself, and lowers its scale; a gradient that was too large
-            # for fp16 is no mistake, only one of a loss that is not finite.
-            scaler.step(self.optimizer)
-            scaler.update()
-            self.skipped_steps.add(step, skipped & ~all_finite)
-        else:
-            self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
-            self.optimizer.step()
-            self.skipped_steps.add(step, skipped)
+        skipped, failed = self.precision.step(self.optimizer, norm, all_finite)
+        self.skipped_steps.add(step, failed)
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model, step)
         return norm, skipped
+
+    def _after_step(
+        self, step: int, terms: Mapping[str, Tensor], sums: EpochSums, meter: ThroughputMeter
+    ) -> dict[str, float] | None:
+        """Writes the log line and the checkpoint that are due; returns the former."""
+        options, state = self.options, self.state
+        values = self._log(step, terms, meter) if step % options.log_every == 0 else None
+        if options.save_every and (step + 1) % options.save_every == 0:
+            self._collect(sums)
+            if self.distributed.is_main and state.batch < self.schedule.batches_per_epoch:
+                self._keep()
+        return values
 
     def _log(
         self, step: int, terms: Mapping[str, Tensor], meter: ThroughputMeter
     ) -> dict[str, float]:
         """A line of the log; a host sync."""
         self._record_skipped()
-        numbers = torch.stack([value.detach() for value in terms.values()]).tolist()
-        measures = self.task.measures
         values = {
             "step": step,
-            **{
-                name if name in measures else f"loss/{name}": number
-                for name, number in zip(terms, numbers, strict=True)
-            },
-            "lr": self.options.lr * self._factor(step),
-            **self.clipping.look(),
+            **term_values(terms, self.task.measures),
+            "lr": self.options.lr * self.schedule.rate(step),
+            **self.clipping.fetch(),
             "skipped": self.state.skipped,
             "memory_gb": memory_gb(self.device),
             **meter.read(self.state.batch, self.options.batch_size),
         }
-        if self.distributed.is_main:
-            self.files.add({"epoch": self.state.epoch + 1} | values)
+        self.log.add(self.state.epoch, values)
         return values
 
     def _collect(self, sums: EpochSums) -> None:
@@ -295,69 +275,19 @@ class Trainer:
         state, limit = self.state, self.options.skip_limit
         for step in self.skipped_steps.fetch():
             state.skipped += 1
-            if self.distributed.is_main:
-                record = {
-                    "step": step,
-                    "epoch": state.epoch + 1,
-                    "image_ids": self._images_of(step),
-                }
-                self.files.add_skipped(record)
+            self.log.add_skipped(state.epoch, step)
             if state.skipped > limit:
-                raise self._diverged(
-                    f"{state.skipped} steps with a gradient that is NaN or infinite, "
-                    f"training.skip_limit is {limit}"
-                )
-
-    def _images_of(self, step: int) -> list[int]:
-        """The ids of a step's images, of all processes."""
-        size, accumulate = self.options.batch_size, self.options.accumulate
-        first = (step - self.state.epoch * self.steps_per_epoch) * accumulate
-        end = min(first + accumulate, self.batches_per_epoch)
-        order = self.sampler.order(self.state.epoch)[first * size : end * size]
-        return [self.task.image_id(index) for index in order]
-
-    def _diverged(self, what: str) -> UserError:
-        return UserError(
-            f"{what} in epoch {self.state.epoch + 1}: losses or gradients are not finite. Try a "
-            f"lower training.lr (it is {self.options.lr}); the images are listed in "
-            f"{self.files.skipped}"
-        )
+                what = f"{state.skipped} steps with a gradient that is NaN or infinite"
+                raise self.log.diverged(state.epoch, f"{what}, training.skip_limit is {limit}")
 
     def _evaluation(self) -> Record:
         epoch, options = self.state.epoch + 1, self.options
         due = epoch == options.epochs or epoch % options.evaluate_every == 0
-        found: Record = {}
+        record: Record = {}
         if self.distributed.is_main:
             self.model.eval()
-            found = self.task.evaluate(self.ema, due=due)
-        return self.distributed.broadcast([found])[0]  # type: ignore[return-value]
-
-    def step_number(self) -> int:
-        """Optimizer steps so far, those skipped included."""
-        in_epoch = math.ceil(self.state.batch / self.options.accumulate)
-        return self.state.epoch * self.steps_per_epoch + in_epoch
-
-    def _factor(self, step: int) -> float:
-        return learning_rate_factor(
-            step,
-            warmup=round(self.options.warmup_epochs * self.steps_per_epoch),
-            total=self.options.epochs * self.steps_per_epoch,
-            start=self.options.warmup_start,
-            end=self.options.final_lr,
-        )
-
-    def _save(self, improved: bool) -> None:
-        if improved:
-            self.task.export(
-                self.files.folder,
-                self.model.state_dict() if self.ema is None else self.ema.average,
-                score=self.state.best,
-                epoch=self.state.epoch,
-                is_average=self.ema is not None,
-                origin=self.origin,
-            )
-        # latest.pth last: what comes before it is made again if the run is stopped in between.
-        self._keep(best=improved)
+            record = self.task.evaluate(self.ema, due=due)
+        return self.distributed.broadcast([record])[0]  # type: ignore[return-value]
 
     def _keep(self, *, best: bool = False) -> None:
         self.files.save(checkpoint_of(self), best=best)

@@ -1,4 +1,4 @@
-"""What ``latest.pth`` and ``best.pth`` hold, and going on from it."""
+"""What ``latest.pth`` and ``best.pth`` hold, and how a run resumes from it."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def checkpoint_of(trainer: "Trainer") -> dict[str, Any]:
         "model": trainer.model.state_dict(),
         **({"ema": trainer.ema.state_dict()} if trainer.ema is not None else {}),
         "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": {"step": trainer.step_number()},
+        "scheduler": {"step": trainer.step},
         "scaler": trainer.precision.scaler.state_dict(),
         **task.about(),
         "classes": list(task.classes),
@@ -27,6 +27,19 @@ def checkpoint_of(trainer: "Trainer") -> dict[str, Any]:
         "recipe": json.dumps(task.recipe.resolved()),
         "origin": trainer.origin,
     }
+
+
+def export_best(trainer: "Trainer") -> None:
+    """Writes the weights by themselves, or their average where the run keeps one."""
+    ema, state = trainer.ema, trainer.state
+    trainer.task.export(
+        trainer.files.folder,
+        trainer.model.state_dict() if ema is None else ema.average,
+        score=state.best,
+        epoch=state.epoch,
+        is_average=ema is not None,
+        origin=trainer.origin,
+    )
 
 
 def restore(trainer: "Trainer", checkpoint: Mapping[str, Any]) -> None:

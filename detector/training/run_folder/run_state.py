@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detector.training.distributed import DistributedContext
+from detector.training.recipes.loop_recipe import LoopOptions
 from detector.training.run_folder.run_files import History
 
 NO_SCORE = -1.0  # below all scores
@@ -44,6 +45,22 @@ class RunState:
             "gradient_norm": sums["norm"] / steps if steps else None,
             "clipped": sums["clipped"] / steps if steps else None,
         }
+
+    def is_over(self, options: LoopOptions) -> bool:
+        """Are all epochs done, or has there been no better evaluation for too long?"""
+        patience = options.stop_after * options.evaluate_every
+        too_long = bool(patience) and self.epoch - self.best_epoch >= patience
+        return self.epoch >= options.epochs or too_long
+
+    def end_epoch(self, record: Mapping[str, float | None], score: float | None) -> bool:
+        """Ends the epoch under way with a row of the history; whether its score is the best."""
+        for name, value in record.items():
+            self.history.setdefault(name, []).append(value)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
+        if score is None or score <= self.best:
+            return False
+        self.best, self.best_epoch = float(score), self.epoch
+        return True
 
     @staticmethod
     def from_dict(checkpoint: Mapping[str, Any], best_name: str) -> "RunState":
@@ -87,11 +104,20 @@ class EpochSums:
         self._sums[: len(row)] += row.where(finite, 0.0)
         return finite
 
-    def add_step(self, norm: Tensor, limit: float, skipped: Tensor) -> None:
+    def add_step(self, norm: Tensor, skipped: Tensor, limit: float) -> None:
         row = torch.stack((norm, (norm > limit).to(norm.dtype), torch.ones_like(norm)))
         self._sums[-len(row) :] += row.where(~skipped, 0.0)
 
     def fetch(self, distributed: DistributedContext) -> dict[str, float]:
-        """The mean over the processes."""
+        """The mean over the processes; a host sync."""
         values = distributed.mean(self._sums).tolist()
         return dict(zip(self._names, values, strict=True))
+
+
+def term_values(terms: Mapping[str, Tensor], measures: Sequence[str]) -> dict[str, float]:
+    """The terms of a loss and the measures beside it, by their names in a log; a host sync."""
+    values = torch.stack([value.detach() for value in terms.values()]).tolist()
+    return {
+        name if name in measures else f"loss/{name}": value
+        for name, value in zip(terms, values, strict=True)
+    }

@@ -187,7 +187,7 @@ def test_a_run_that_is_asked_to_stop_keeps_the_batch_under_way(
     with pytest.raises(stopping.Stopped), stopping.listening():
         first.run(Asked())
     epoch, batch = at
-    done = min(batch + 1, first.steps_per_epoch)  # all of them, but for the evaluation
+    done = min(batch + 1, first.schedule.steps_per_epoch)  # all of them, but for the evaluation
     assert first.kept.startswith(f"{epoch - 1} of ")
     assert f" and {done} of " in first.kept
     resumed = Silent()
