@@ -282,7 +282,7 @@ def tried(name: str, folder: Path) -> Row:
             keys,
             found,
             heads,
-            "yes" if usable else "boxes that are no numbers",
+            "yes" if usable else "boxes that are NaN",
             "yes" if not notes else f"no: {notes[0]}",
         )
 

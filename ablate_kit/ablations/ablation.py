@@ -130,7 +130,7 @@ class Noise:
 class Edit:
     """The elements x of one tensor in ``region`` become ``factor * x + value``, plus noise.
 
-    By default they become ``value``, whatever they were, infinite or no number included. ``values``
+    By default they become ``value``, whatever they were, infinite or NaN included. ``values``
     gives each of them its own instead, in row-major order of each block; drawn elements have none.
     """
 

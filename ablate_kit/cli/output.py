@@ -83,15 +83,15 @@ def this_command(*, with_option: str = "", without: str = "") -> str:
 def how_to_resume(folder: Path, kept: str) -> str:
     """What a training run that was stopped says; ``kept``: as the trainer tells it."""
     if not kept:
-        return f"{folder} holds nothing to go on from; to begin again: {this_command()}"
+        return f"{folder} holds nothing to resume from; to begin again: {this_command()}"
     command = this_command(with_option="--resume", without="--init")
-    return f"{folder} keeps {kept}; to go on: {command}"
+    return f"{folder} keeps {kept}; to resume: {command}"
 
 
 def say_how_to_resume(name: str, epoch: int, epochs: int, batches: int, done: int) -> None:
     """At the first epoch of a training run, unless it begins."""
     if epoch > 1 or done:
-        say(f"{name}going on with epoch {epoch} of {epochs}, after {done} of {batches} batches")
+        say(f"{name}resuming with epoch {epoch} of {epochs}, after {done} of {batches} batches")
 
 
 def discard(output: TextIO) -> None:

@@ -47,7 +47,7 @@ def _of_the_run(diagnosis: Diagnosis) -> Iterator[Advice]:
         yield Advice(
             "run",
             f"No optimizer step was measured{why}. If a gradient scaler skips every step, a "
-            "gradient overflows or is no number; lower the loss scale, or look at the first "
+            "gradient overflows or is NaN; lower the loss scale, or look at the first "
             "backward pass with torch.autograd.detect_anomaly().",
             (),
         )

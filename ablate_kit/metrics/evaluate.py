@@ -74,7 +74,7 @@ class Evaluation:
     match_rate              yes        share of ground truths that have such a pair
     giou_penalized          yes        mean GIoU over ground truths, -1 for one without a pair
     olrp                    yes        optimal LRP at IoU 0.5 (Oksuz et al. 2018), an error: it sees
-                                       misses, false alarms and position; overall: mean of classes
+                                       misses, false positives, position; overall: mean of classes
     olrp_localization       yes        its parts, at the same scores: mean 1 - IoU of what is found,
     olrp_false_positive     yes        share of detections that are false,
     olrp_false_negative     yes        share of objects that are missed

@@ -1,4 +1,4 @@
-"""Localization recall precision, the error that sees misses, false alarms and position alike.
+"""Localization recall precision, the error that sees misses, false positives and position alike.
 
 Oksuz et al. 2018, "Localization Recall Precision (LRP): a new performance metric for object
 detection": at a score threshold, every true positive costs its distance from the object, as a share

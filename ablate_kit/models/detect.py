@@ -89,7 +89,7 @@ class Collector:
         parts = []
         for index, raw in zip(indices, found, strict=True):
             labels = self._label_of[raw.labels]
-            # A cut can drive a network to infinity; what is no number is no detection.
+            # An ablation can drive a network to infinity; what is NaN is no detection.
             usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
             keep = np.flatnonzero(usable & (labels >= 0))[: self._limit]
             image = np.full(len(keep), index)

@@ -45,10 +45,10 @@ def changes_table(baseline: str, name: str, found: Transitions) -> Table:
         return label, str(lose), str(gain), str(one), str(two), f"{two - one:+d}"
 
     rows = [row(cause.name.lower(), [cause]) for cause in CAUSES]
-    header = ("cause", "lost", "gained", "false alarms", "then", "Δ")
+    header = ("cause", "lost", "gained", "false positives", "then", "Δ")
     title = (
         f"{safe.line(baseline)} → {safe.line(name)}: objects lost and gained, "
-        f"false alarms before and then, at score {found.before.threshold:.3g}"
+        f"false positives before and then, at score {found.before.threshold:.3g}"
     )
     return Table(title, header, (*rows, row("all", CAUSES)), ("cause",))
 

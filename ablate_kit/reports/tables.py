@@ -61,10 +61,14 @@ def overall_table(name: str, evaluation: Evaluation) -> Table:
         (f"F1 at score {t.fixed:g}", "f1_fixed", "fixed threshold"),
         (f"F1 at {scores(evaluation)}", "f1_calibrated", f"calibrated, {origin}"),
         ("F1 of matched pairs", "f1_matched_pairs", "Deep Dissect; blind to misses"),
-        ("GIoU, penalized", "giou_penalized", "a missed object counts -1; blind to false alarms"),
+        (
+            "GIoU, penalized",
+            "giou_penalized",
+            "a missed object counts -1; blind to false positives",
+        ),
         ("GIoU of matched", "giou_matched", "at the calibrated scores"),
         ("match rate", "match_rate", "share of objects that are matched"),
-        ("optimal LRP", "olrp", "an error; sees misses, false alarms and position"),
+        ("optimal LRP", "olrp", "an error; sees misses, false positives and position"),
         ("  localization", "olrp_localization", "1 - IoU of what is found"),
         ("  false positives", "olrp_false_positive", "share of the detections"),
         ("  misses", "olrp_false_negative", "share of the objects"),
@@ -281,7 +285,9 @@ def interval_note(
             f"about N more {unit} would decide"
         )
     if any(map(moves_apart, changes)):
-        note += f"; {APART}: significant, too, against AP's change: GIoU does not see false alarms"
+        note += (
+            f"; {APART}: significant, too, against AP's change: GIoU does not see false positives"
+        )
     if drawn < FEW_IMAGES:
         note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"
     return note

@@ -63,7 +63,7 @@ def _complete(url: str, part: Path, progress: Progress) -> None:
             if tries == _TRIES:
                 raise UserError(
                     f"{url}: broke off after {most:,} bytes: {error}; "
-                    "what arrived is kept: run again to go on from there"
+                    "what arrived is kept: run again to resume from there"
                 ) from None
         time.sleep(_PAUSE)
 

@@ -11,7 +11,7 @@ from detector.boxes import giou, to_corners
 from detector.network.ops.host_values import uploaded
 
 CLASS_COST, BOX_COST, GIOU_COST = 2.0, 5.0, 2.0
-UNUSABLE = 1e9  # the cost of a prediction that is no number
+UNUSABLE = 1e9  # the cost of a prediction that is NaN
 
 Match = tuple[Tensor, Tensor]
 """Indices of the matched queries and of their objects, of one image."""
@@ -37,8 +37,8 @@ def match(
     costs = torch.stack(
         [_cost(*layer, all_labels, all_targets) for layer in zip(logits, boxes, strict=True)]
     )
-    # The one transfer of a batch: the assignment itself runs on the CPU. Predictions that are no
-    # numbers are matched somehow: the loss they give is no number either, and says so.
+    # The one transfer of a batch: the assignment itself runs on the CPU. Predictions that are
+    # NaN are matched somehow: the loss they give is NaN, too, and says so.
     on_cpu = costs.float().nan_to_num(UNUSABLE).cpu()
     assigned = [
         np.stack(linear_sum_assignment(matrix[i].numpy()))

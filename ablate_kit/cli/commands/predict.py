@@ -112,7 +112,7 @@ def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":
     from ablate_kit.models.detect import detect
 
     (raw,) = detect(adapter, [pixels])
-    # A cut can drive a network to infinity; what is no number is no detection.
+    # An ablation can drive a network to infinity; a box or score that is NaN is no detection.
     usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
     keep = np.flatnonzero(usable)[:MAX_DETECTIONS]
     return [ImageDetections(raw.boxes[keep], raw.scores[keep], raw.labels[keep])]

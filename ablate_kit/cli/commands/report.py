@@ -26,7 +26,7 @@ def report(
 
     ledger = Ledger.existing(run)
     if not ledger.finished:
-        raise UserError(f"{run} is not finished; run ablate sweep again, and it goes on")
+        raise UserError(f"{run} is not finished; run ablate sweep again, and it resumes")
     asked = statistics(margin, adjust, ledger.manifest().statistics)
     dataset = None
     if examples:

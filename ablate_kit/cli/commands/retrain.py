@@ -59,7 +59,7 @@ def retrain(
 
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        stack.enter_context(keeping(lambda: f"{kept()}; to go on: {this_command()}"))
+        stack.enter_context(keeping(lambda: f"{kept()}; to resume: {this_command()}"))
         bars = stack.enter_context(progress())
         from ablate_kit.cli.commands.train import Display
 

@@ -178,9 +178,9 @@ def sweep(
         say(f"{len(opened.ablations)} variants on {len(opened.dataset)} images: {folder}")
         begun, told = opened.done(ledger)
         if begun:
-            say(f"going on: {told} are done")
+            say(f"resuming: {told} are done")
         stack.enter_context(
-            keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to go on: {this_command()}")
+            keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to resume: {this_command()}")
         )
         if of_checkpoint:
             say(f"recipe: {folder / 'recipe.yaml'}")

@@ -52,7 +52,7 @@ def train(
 
     recipe = recipe_file(recipe, "train")
     if init and resume:
-        raise UserError("--init begins a run and --resume goes on with one; give one of them")
+        raise UserError("--init begins a run and --resume continues one; give one of them")
     loaded = load_recipe(recipe, settings or [])
     own_device = local_device(device)
     check_device(own_device)

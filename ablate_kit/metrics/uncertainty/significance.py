@@ -67,7 +67,7 @@ Changes = Mapping[str, Change]  # by metric
 def moves_apart(change: Changes) -> bool:
     """Whether AP and penalized GIoU both change significantly, one up and one down.
 
-    GIoU does not see false alarms: it rises where a detector floods the image.
+    GIoU does not see false positives: it rises where a detector floods the image.
     """
     ap, giou = change["AP"], change["giou_penalized"]
     if not (ap.significant and giou.significant) or ap.change is None or giou.change is None:

@@ -66,7 +66,7 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
 
 
 def to_dict(report: GradientReport) -> dict[str, Any]:
-    """Every number of the report, as plain JSON values; what is no number is None."""
+    """Every number of the report, as plain JSON values; NaN is None."""
     diagnosis, attribution = report.diagnosis, report.attribution
     measured = diagnosis.measured
     notebook = measured.notebook

@@ -27,7 +27,7 @@ def refuse_other_run(where: Path, checkpoint: Mapping[str, Any], task: Task) -> 
         if before != after:
             raise UserError(
                 f"{where} was trained with {section}.{name} {before!r}, the recipe says {after!r}: "
-                "a run goes on with what it began with"
+                "a run resumes with what it began with"
             )
     if (checkpoint["images"], tuple(checkpoint["classes"])) != (images, tuple(classes)):
         raise UserError(

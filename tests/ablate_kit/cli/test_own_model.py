@@ -42,7 +42,7 @@ def test_evaluated_and_swept(run: Run, own: tuple[Path, Path], tmp_path: Path) -
     out = run("sweep", recipe, *model, "-o", tmp_path / "out")
     assert "3 variants on 2 images" in out
     again = run("sweep", recipe, *model, "-o", tmp_path / "out")
-    assert "going on: 3 of 3 variants are done" in again
+    assert "resuming: 3 of 3 variants are done" in again
 
 
 def test_a_recipe_names_no_code(

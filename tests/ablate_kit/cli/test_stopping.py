@@ -106,10 +106,10 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
     page = "ablate_kit.reports.sweep_reports.sweep_report:page"
     done = stopped(repository, "SIGKILL", 1, page, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
-    told = "going on: 0 of 5 variants and 1 of 3 batches of images for the others are done"
+    told = "resuming: 0 of 5 variants and 1 of 3 batches of images for the others are done"
     assert told in done.stdout
     assert list(cut.glob(".report.*.tmp"))
-    assert "going on: 5 of 5 variants are done" in run("sweep", recipe, "-o", cut)
+    assert "resuming: 5 of 5 variants are done" in run("sweep", recipe, "-o", cut)
     assert contents(cut) == whole
 
 
@@ -135,7 +135,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bytes(
     assert stop.value.code == 128 + signal.Signals[name]
     assert capsys.readouterr().err == (
         f"ablate: stopped by {told}; {cut} keeps 0 of 5 variants and 1 of 3 batches of images for "
-        f"the others; to go on: {shlex.join(['ablate', *map(str, command)])}\n"
+        f"the others; to resume: {shlex.join(['ablate', *map(str, command)])}\n"
     )
     assert not list(cut.glob(".*"))
     run(*command)
@@ -225,10 +225,10 @@ def test_a_stopped_training_says_how_to_go_on_and_from_where(
     assert stop.value.code == 143
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"ablate: stopped by SIGTERM; {tmp_path / 'cut'} keeps {kept}")
-    again = shlex.split(told.partition("to go on: ")[2])
+    again = shlex.split(told.partition("to resume: ")[2])
     assert again == [*given, *(["--resume"] if command != "retrain" else [])]
     out = run(*again[1:])
-    assert "going on with epoch 1 of 2, after 2 of 4 batches" in out
+    assert "resuming with epoch 1 of 2, after 2 of 4 batches" in out
     run(*given[1:-1], tmp_path / "whole")
     files = [
         path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.safetensors")

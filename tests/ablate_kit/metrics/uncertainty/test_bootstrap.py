@@ -17,7 +17,7 @@ IMAGES, CLASSES = 30, 4
 
 
 def truth_and_detections(noise: float, seed: int = 0) -> tuple[GroundTruth, Detections]:
-    """Objects, some of them crowds, and shaken copies of them among false alarms."""
+    """Objects, some of them crowds, and shaken copies of them among false positives."""
     layout, shake = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     counts = layout.integers(0, 6, IMAGES)
     image = np.repeat(np.arange(IMAGES), counts)

@@ -188,7 +188,8 @@ def test_a_line_that_stays_dead_leaves_what_arrived_for_the_next_call(
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     made.files["/a"], made.allowance, made.ranges = content, 4_000, False
     with pytest.raises(
-        UserError, match=r"broke off after 4,000 bytes: 10,000 were announced; .*run again to go on"
+        UserError,
+        match=r"broke off after 4,000 bytes: 10,000 were announced; .*run again to resume",
     ):
         download.fetch(f"{address}/a", tmp_path / "a", digest, ignored)
     assert not (tmp_path / "a").exists()
