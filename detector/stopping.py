@@ -85,7 +85,7 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def keeping(what: Callable[[], str]) -> Iterator[None]:
-    """``what`` says what is kept, and how to go on, if the block is stopped."""
+    """``what`` says what is kept, and how to resume, if the block is stopped."""
     try:
         yield
     except BaseException:

@@ -103,9 +103,9 @@ def study(
         if dry_run:
             return
         if opened.again:
-            say(f"going on: {len(opened.notes.rounds)} rounds are chosen already")
+            say(f"resuming: {len(opened.notes.rounds)} rounds are chosen already")
         stack.enter_context(
-            keeping(lambda: f"{folder} keeps what is done; to go on: {this_command()}")
+            keeping(lambda: f"{folder} keeps what is done; to resume: {this_command()}")
         )
         with progress() as bars:
             watch = Told(bars, opened.sweep.batches)
