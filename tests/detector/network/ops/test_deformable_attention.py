@@ -253,11 +253,14 @@ def test_where_a_sample_is_unknown_its_sum_is_too(implementation: Implementation
 def test_a_gpu_computes_what_the_cpu_does(
     implementation: Implementation, dtype: torch.dtype, most: float
 ) -> None:
-    """Locations stay in float32, as in the network."""
-    kinds = (dtype, torch.float32, dtype)
-    inexact = [
-        tensor.detach().to(kind) for tensor, kind in zip(inputs(2, SHAPES, 300), kinds, strict=True)
-    ]
+    """Locations stay in float32, as in the network, and away from pixel centers, where the slope
+    jumps: rounding alone would choose its side."""
+    value, locations, weights = (tensor.detach() for tensor in inputs(2, SHAPES, 300))
+    size = torch.tensor([(width, height) for height, width in SHAPES])[:, None]
+    pixels = locations * size - 0.5
+    pixels = pixels.floor() + (pixels - pixels.floor()).clamp(0.01, 0.99)
+    locations = (pixels + 0.5) / size
+    inexact = [value.to(dtype), locations.float(), weights.to(dtype)]
     results = []
     for device, name in (("cuda", implementation), ("cpu", "bags")):
         tensors = [
