@@ -15,6 +15,7 @@ load, Model           a checkpoint, opened as a detector; makes ablations and co
 open_checkpoint       a checkpoint as data: names, shapes, bytes; no model is built
 coco, voc, yolo       annotated images
 images, shapes        photographs without labels; the built-in images
+study                 which parts matter: a sweep that plans itself, and says what it found
 sweep, SweepResult    many ablations in one pass over the data, with intervals
 evaluate              one detector
 score                 files of detections, without a model
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
+    from ablate_kit.api.study import study
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.gradients.monitor import GradientMonitor
@@ -62,6 +64,7 @@ _HOMES = {
     "run_recipe": "api.evaluation",
     "score": "api.evaluation",
     "shapes": "api.images",
+    "study": "api.study",
     "sweep": "api.evaluation",
     "voc": "api.images",
     "wrap": "models.frameworks.wrap",
@@ -84,6 +87,7 @@ __all__ = [
     "run_recipe",
     "score",
     "shapes",
+    "study",
     "sweep",
     "voc",
     "wrap",

@@ -3,8 +3,8 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from os import PathLike, fspath
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import EvaluationSettings as Settings
-from ablate_kit.sweeps.recipe import ModelSection, SweepRecipe, load_sweep
+from ablate_kit.sweeps.recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.variant import Variant
@@ -55,6 +55,7 @@ class SweepResult:
         truth: what detections were held against.
         notes: what did not go as planned.
         folder: of the run, where it was given one.
+        sentences: what a study says of it; none of a sweep.
     """
 
     results: list[Result]
@@ -63,6 +64,7 @@ class SweepResult:
     notes: list[str]
     folder: Path | None = None
     images: Images | None = None
+    sentences: list[str] = field(default_factory=list)
 
     def table(self) -> "pd.DataFrame":
         """A row for each variant, by name: ``kind``, and of each metric its value, its change
@@ -190,7 +192,7 @@ def sweep(
                 cuts,
                 replace(statistics, resamples=resamples or RESAMPLES),
                 section,
-                _section(model).model_dump(mode="json"),
+                model.section().model_dump(mode="json"),
             )
     changes = changes_of(done.truth, done.results, statistics)
     notes += [*crowded(done.truth), *done.notes]
@@ -336,16 +338,7 @@ def _warn(notes: Iterable[str]) -> None:
 def _ledger(folder: Path, model: Model, data: Images, settings: Settings) -> Ledger:
     """Of the inputs that a recipe with these settings would have."""
     recipe = SweepRecipe.model_construct(
-        model=_section(model), data=data.section, evaluation=settings
+        model=model.section(), data=data.section, evaluation=settings
     )
     with open_checkpoint(model.path, model.weights) as checkpoint:
         return Ledger(folder, fingerprint_of(recipe, checkpoint, data.dataset, model.device))
-
-
-def _section(model: Model) -> ModelSection:
-    return ModelSection(
-        checkpoint=fspath(model.path),
-        framework=model.framework,
-        weights=model.weights,
-        class_names=model.class_names,
-    )

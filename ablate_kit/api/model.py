@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.recipe import parse_kind
+from ablate_kit.sweeps.recipe import ModelSection, parse_kind
 from ablate_kit.sweeps.reference_images import ReferenceImages as Reference
 
 if TYPE_CHECKING:
@@ -48,6 +48,15 @@ class Model:
     def module(self) -> nn.Module:
         """The live network."""
         return self.adapter.module
+
+    def section(self) -> ModelSection:
+        """As ``model`` of a recipe."""
+        return ModelSection(
+            checkpoint=fspath(self.path),
+            framework=self.framework,
+            weights=self.weights,
+            class_names=self.class_names,
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

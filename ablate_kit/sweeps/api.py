@@ -133,6 +133,7 @@ class OpenSweep:
     recipe: SweepRecipe
     placement: Placement
     checkpoint: Checkpoint
+    given: Adapter | None = None  # the model, where it is open already
     ablations: list[Ablation] = field(init=False)
     dataset: Dataset = field(init=False)
     notes: list[str] = field(init=False)
@@ -177,7 +178,7 @@ class OpenSweep:
     @cached_property
     def adapter(self) -> Adapter:
         """The model in this process."""
-        return self._opened(self._device)
+        return self.given or self._opened(self._device)
 
     @property
     def _device(self) -> str:

@@ -144,7 +144,7 @@ def sweep(
     of_checkpoint = any(asked)
     _check(source, of_checkpoint, any((*given, yolo, *others)))
     if of_checkpoint:
-        from ablate_kit.study.common import common_recipe
+        from ablate_kit.studies.common import common_recipe
 
         data = images_given(
             *given, exif=exif, voc_classes=voc_classes, yolo=yolo, yolo_root=yolo_root

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.study.noted import Noted, NotedPart
+from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.text import line
 
 STYLE = Markup("""<style>

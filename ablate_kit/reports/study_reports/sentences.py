@@ -11,7 +11,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Verdict, roughly
-from ablate_kit.study.noted import Noted, NotedPart
+from ablate_kit.studies.noted import Noted, NotedPart
 
 NAMED = 4  # parts that one sentence names
 ALIVE = 0.1  # share of the AP that must be left for the losses of classes to say something

@@ -31,7 +31,7 @@ from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import figures
 from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
-from ablate_kit.study.noted import noted
+from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset

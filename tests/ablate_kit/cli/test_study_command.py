@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import ablate_kit as ak
 from ablate_kit.errors import UserError
-from ablate_kit.study.budget import Budget, parse_budget
-from ablate_kit.study.noted import noted
+from ablate_kit.studies.budget import Budget, parse_budget
+from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 
 Run = Callable[..., str]
@@ -88,3 +89,14 @@ def test_another_budget_is_another_study(
     options = ("study", hybrid, "--shapes", "--limit", "2", "-o", tmp_path / "run")
     run(*options, "--budget", "50 passes")
     assert "is a study with a budget of 50 image passes" in refuse_any(*options, "--budget", "5m")
+
+
+def test_from_python(hybrid: Path, tmp_path: Path) -> None:
+    found = ak.study(
+        ak.load(hybrid), ak.shapes(limit=2), budget="30 passes", output=tmp_path / "run"
+    )
+    assert [one.name for one in found.results] == ["unmodified"]
+    assert found.sentences[0].startswith("Nothing can be said of this model's parts")
+    assert found.report() == tmp_path / "run" / "report" / "report.html"
+    with pytest.raises(ak.UserError, match="expected 60s"):
+        ak.study(ak.load(hybrid), ak.shapes(limit=2), budget="soon", output=tmp_path / "other")

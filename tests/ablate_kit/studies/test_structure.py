@@ -12,9 +12,9 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.open import open_adapter
-from ablate_kit.study.cuts import Cutter, lines_of, made
-from ablate_kit.study.probe import probe
-from ablate_kit.study.structure import Part, first_uses, structure, traced
+from ablate_kit.studies.cuts import Cutter, lines_of, made
+from ablate_kit.studies.probe import probe
+from ablate_kit.studies.structure import Part, first_uses, structure, traced
 from detector.data.shapes import Shapes
 
 IMAGE = Shapes(1, seed=1, size=96).image(0)

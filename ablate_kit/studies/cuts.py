@@ -13,9 +13,9 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.study.common import general
-from ablate_kit.study.probe import Silenced
-from ablate_kit.study.structure import Part
+from ablate_kit.studies.common import general
+from ablate_kit.studies.probe import Silenced
+from ablate_kit.studies.structure import Part
 from ablate_kit.sweeps.recipe import parse_kind
 
 How = Literal["removed", "mean", "zero"]

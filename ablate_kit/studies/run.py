@@ -8,11 +8,12 @@ from time import monotonic
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.study.budget import Budget
-from ablate_kit.study.cuts import Cut, lines_of, made
-from ablate_kit.study.noted import Noted, NotedPart, noted
-from ablate_kit.study.plan import Outline, outline
-from ablate_kit.study.rounds import Judge, Study
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.studies.budget import Budget
+from ablate_kit.studies.cuts import Cut, lines_of, made
+from ablate_kit.studies.noted import Noted, NotedPart, noted
+from ablate_kit.studies.plan import Outline, outline
+from ablate_kit.studies.rounds import Judge, Study
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.api import OpenSweep, Placement, SweepRun
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
@@ -116,9 +117,11 @@ def open_study(
     *,
     folder: Path | None = None,
     placement: Placement | None = None,
+    adapter: Adapter | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[OpenStudy]:
-    """Opens the model and plans; ``folder``: of a run that may have begun already.
+    """Opens the model and plans; ``folder``: of a run that may have begun already; ``adapter``:
+    the model, where it is open already.
 
     Raises:
         UserError: something is not there, does not fit together, or the folder's study had another
@@ -132,7 +135,7 @@ def open_study(
             SweepRecipe.model_construct(model=model, data=data, evaluation=evaluation),
             [{"kind": "component", "patterns": ["**"]}],
         )
-        first = OpenSweep(whole, placement, checkpoint)
+        first = OpenSweep(whole, placement, checkpoint, adapter)
         for note in first.notes:
             tell(note)
         earlier = noted(folder) if folder else None

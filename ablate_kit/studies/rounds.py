@@ -20,9 +20,9 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
-from ablate_kit.study.budget import Budget
-from ablate_kit.study.noted import Noted
-from ablate_kit.study.plan import Outline
+from ablate_kit.studies.budget import Budget
+from ablate_kit.studies.noted import Noted
+from ablate_kit.studies.plan import Outline
 from ablate_kit.sweeps.run import Evaluating
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -118,11 +118,8 @@ class Study:
             yield from self._run([self._outline.candidates[i].cut.variant for i in chosen])
             for i in chosen:
                 self._notes.parts[i].state = "cut"
-            left = [i for i in queue if i not in chosen]
             inner = [i for one in chosen for i in self._inside(one)]
-            if left:
-                break
-            queue = inner
+            queue = [*inner, *(i for i in queue if i not in chosen)]
         self._mark_the_rest()
         yield from self._controls()
         yield from self._together()
@@ -155,27 +152,21 @@ class Study:
         return any(one.name == name for one in self.evaluated)
 
     def _chosen(self, queue: Sequence[int]) -> list[int]:
-        """As many of these as fit, what is inside of the costliest first; or those of a round that
-        was chosen before."""
+        """As many of these as fit, the cheapest to run first; or those of a round that was chosen
+        before."""
         if self._done < len(self._notes.rounds):
             before = set(self._notes.rounds[self._done])
             return [i for i in queue if self._outline.candidates[i].cut.variant in before]
-        order = sorted(queue, key=lambda i: (-self._weight(i), i))
+        candidates = self._outline.candidates
+        order = sorted(queue, key=lambda i: (candidates[i].depth > 0, candidates[i].share, i))
         chosen: list[int] = []
         for i in order:
-            names = [self._outline.candidates[j].cut.variant for j in (*chosen, i)]
+            names = [candidates[j].cut.variant for j in (*chosen, i)]
             if not self._affords(names):
                 self._notes.stopped = f"the budget of {self._budget}"
                 break
             chosen.append(i)
         return sorted(chosen)
-
-    def _weight(self, number: int) -> float:
-        parent = self._outline.candidates[number].parent
-        if parent is None:
-            return 0.0
-        change, _ = self._judge.found.get(self._notes.parts[parent].variant, (0.0, "undecided"))
-        return abs(change)
 
     def _inside(self, number: int) -> list[int]:
         """What of a part is to be looked at next: nothing of a free one."""

@@ -8,10 +8,10 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import groups
 from ablate_kit.models.detect import device_of, inference
-from ablate_kit.study.budget import Budget
-from ablate_kit.study.cuts import Cut, Cutter
-from ablate_kit.study.probe import probe
-from ablate_kit.study.structure import Part, first_uses, structure, traced
+from ablate_kit.studies.budget import Budget
+from ablate_kit.studies.cuts import Cut, Cutter
+from ablate_kit.studies.probe import probe
+from ablate_kit.studies.structure import Part, first_uses, structure, traced
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 from detector.data.dataset import Dataset
 

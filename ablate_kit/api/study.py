@@ -1,0 +1,83 @@
+"""A study from Python: a sweep that plans itself, and says what it found."""
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from ablate_kit.api.evaluation import SweepResult
+from ablate_kit.api.images import Images
+from ablate_kit.api.model import Model
+from ablate_kit.metrics.result import changes_of
+from ablate_kit.metrics.uncertainty.verdict import MARGIN
+from ablate_kit.sweeps.run import UNWATCHED, Progress
+
+
+def study(
+    model: Model,
+    data: Images,
+    *,
+    output: str | PathLike[str],
+    budget: str = "10m",
+    margin: float = MARGIN,
+    batch_size: int = 8,
+    progress: Progress = UNWATCHED,
+) -> SweepResult:
+    """What matters in a detector: its parts, cut coarse to fine within a budget.
+
+    Args:
+        output: folder of the run, which is continued where it was stopped; its report opens with
+            the sentences and a map of the model.
+        budget: ``60s``, ``10m``, ``2h``, or image passes as in ``5000 passes``.
+        margin: a change of AP below it counts as free.
+        progress: told how many passes are ahead, and of each that is done.
+
+    Returns:
+        What was cut; ``sentences`` say what it comes to.
+
+    Raises:
+        UserError: a budget that cannot be read, or a folder that holds something else.
+
+    Example:
+        >>> import ablate_kit as ak
+        >>> model = ak.load("builtin:shapes_tiny")
+        >>> found = ak.study(model, ak.shapes(), budget="2m", output="runs/s")  # doctest: +SKIP
+        >>> print(*found.sentences, sep="\\n")  # doctest: +SKIP
+    """
+    from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
+    from ablate_kit.studies.budget import parse_budget
+    from ablate_kit.studies.run import open_study
+    from ablate_kit.sweeps.api import Placement
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipe import EvaluationSettings
+
+    folder = Path(output)
+    evaluation = EvaluationSettings(batch_size=batch_size, margin=margin)
+    notes: list[str] = []
+    with (
+        Ledger.locked(folder),
+        open_study(
+            model.section(),
+            data.section,
+            parse_budget(budget),
+            evaluation,
+            folder=folder,
+            placement=Placement((model.device,)),
+            adapter=model.adapter,
+            tell=notes.append,
+        ) as opened,
+    ):
+        outcome = opened.run(folder, "ablate_kit.study in Python", progress=progress)
+        ledger, images = outcome.ledger, opened.sweep.dataset
+        write_sweep_report(ledger, images)
+        said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")
+        section = opened.sweep.recipe.data
+    results, truth = ledger.results(), ledger.truth()
+    found = SweepResult(
+        results,
+        changes_of(truth, results, evaluation.statistics),
+        truth,
+        [*notes, *outcome.notes],
+        folder,
+        replace(data, dataset=images, section=section),
+    )
+    return replace(found, sentences=[one.removeprefix("* ") for one in said.splitlines()])
