@@ -204,8 +204,8 @@ class Ablation:
     def digest(self) -> str:
         """SHA-256 of the edits: two ablations that do the same have the same, whatever their
         names."""
-        told = self.to_dict()
-        parts = [told["edits"], *([told["live"]] if self.live else [])]
+        values = self.to_dict()
+        parts = [values["edits"], *([values["live"]] if self.live else [])]
         text = "\n".join(json.dumps(part, sort_keys=True) for part in parts)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -230,12 +230,12 @@ class Ablation:
             {"tensor": edit.tensor, **_region_to_dict(edit.region), **_rule_to_dict(edit)}
             for edit in self.edits
         ]
-        told: dict[str, Any] = {"name": self.name, "kind": self.kind, "edits": edits}
+        values: dict[str, Any] = {"name": self.name, "kind": self.kind, "edits": edits}
         if self.live:
-            told["live"] = [_live_to_dict(one) for one in self.live]
+            values["live"] = [_live_to_dict(one) for one in self.live]
         if self.factors:
-            told["factors"] = dict(self.factors)
-        return told
+            values["factors"] = dict(self.factors)
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Ablation":

@@ -55,8 +55,8 @@ class Attention:
 
     def head_count(self) -> int:
         if self.heads is None:
-            said = ", ".join(f"{count} by {source}" for source, count in self.told.items())
-            doubt = f" ({said})" if said else ""
+            sources = ", ".join(f"{count} by {source}" for source, count in self.told.items())
+            doubt = f" ({sources})" if sources else ""
             raise UserError(
                 f"cannot tell how many heads {self.prefix} has{doubt}; give --num-heads"
             )
@@ -144,24 +144,24 @@ def attentions(
     found = []
     for prefix, layout in attention_modules(tensors, anatomy.layouts):
         own = tensors_of(prefix, layout, tensors)
-        told = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
+        counts = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
         if not heads:
-            said = _of_saved(prefix, own, modules) if modules else {}
-            told |= said or anatomy.heads(prefix, layout.name, config)
-        if not told and scheme:
-            told = dict(scheme.heads)
+            saved = _of_saved(prefix, own, modules) if modules else {}
+            counts |= saved or anatomy.heads(prefix, layout.name, config)
+        if not counts and scheme:
+            counts = dict(scheme.heads)
         clamped = config.get("decoder_method") == "discrete"
-        found.append(Attention(prefix, layout, own, told, clamped))
+        found.append(Attention(prefix, layout, own, counts, clamped))
     return found
 
 
 def _of_saved(
     prefix: str, own: Iterable[str], modules: Callable[[str], Sequence[Any]]
 ) -> dict[str, int]:
-    said: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name in own:
-        said |= head_counts.of_saved(modules(full_name(prefix, name)))
-    return said
+        counts |= head_counts.of_saved(modules(full_name(prefix, name)))
+    return counts
 
 
 def select_attentions(

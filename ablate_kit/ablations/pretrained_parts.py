@@ -29,23 +29,23 @@ class Graft:
 
 
 def graft(
-    here: Mapping[str, Described],
-    there: Mapping[str, Described],
+    detector: Mapping[str, Described],
+    source: Mapping[str, Described],
     parts: Sequence[str],
     renamed: Mapping[str, str],
 ) -> Graft:
     """Which tensors of ``parts`` the source has in the same shape; ``fill`` copies them.
 
     Args:
-        here: the detector's tensors, or their descriptions.
-        there: the source's, by its own names.
+        detector: its tensors, or their descriptions.
+        source: its tensors, by its own names.
         parts: modules of the detector, such as ``backbone`` or ``neck``.
         renamed: the detector's name of each of the source's tensors; others are unused.
 
     Raises:
         UserError: a part is none of the detector's, or nothing matches.
     """
-    wanted = dict.fromkeys(_inside(here, parts))
+    wanted = dict.fromkeys(_inside(detector, parts))
     sources: dict[str, str] = {}
     for theirs, ours in renamed.items():
         if ours in sources:
@@ -55,20 +55,20 @@ def graft(
     if not sources:
         raise UserError(
             f"no tensor of the source belongs to {' or '.join(parts)}; it has "
-            f'"{next(iter(there), "")}" and the detector "{next(iter(wanted))}": give --map'
+            f'"{next(iter(source), "")}" and the detector "{next(iter(wanted))}": give --map'
         )
     shapes = {
-        ours: (tuple(here[ours].shape), tuple(there[theirs].shape))
+        ours: (tuple(detector[ours].shape), tuple(source[theirs].shape))
         for ours, theirs in sources.items()
     }
     loaded = {ours: theirs for ours, theirs in sources.items() if len(set(shapes[ours])) == 1}
     used = set(sources.values())
     return Graft(
         loaded=loaded,
-        cast=[ours for ours in loaded if _type(here[ours]) != _type(there[loaded[ours]])],
+        cast=[ours for ours in loaded if _type(detector[ours]) != _type(source[loaded[ours]])],
         mismatched={ours: pair for ours, pair in shapes.items() if ours not in loaded},
         missing=[name for name in wanted if name not in sources],
-        unused=[name for name in there if name not in used],
+        unused=[name for name in source if name not in used],
     )
 
 

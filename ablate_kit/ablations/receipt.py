@@ -100,8 +100,8 @@ class Receipt:
 
 def cut_settings(ablation: Ablation, selected: str) -> dict[str, Any]:
     """What the receipt of a cut says of it."""
-    told = (ablation.to_dict(), ablation.digest, selected)
-    return dict(zip(_OF_CUT, told, strict=True))
+    values = (ablation.to_dict(), ablation.digest, selected)
+    return dict(zip(_OF_CUT, values, strict=True))
 
 
 def _check_settings(found: Any, expected: Mapping[str, Any], where: str) -> None:

@@ -111,8 +111,8 @@ def _is_value(edit: Edit) -> bool:
 
 def _text(edit: Edit) -> str:
     """What an edit does, as text in which 0.0 is not -0.0 and NaN is itself."""
-    told = Ablation("", "", (replace(edit, value=float(edit.value)),)).to_dict()
-    return json.dumps(told["edits"], sort_keys=True)
+    values = Ablation("", "", (replace(edit, value=float(edit.value)),)).to_dict()
+    return json.dumps(values["edits"], sort_keys=True)
 
 
 def _add(edits: list[Edit], new: Edit, own: int) -> None:
@@ -169,8 +169,8 @@ def _same_table(one: Intervention, other: Removed) -> bool:
 
 def _members(one: Ablation) -> list[str]:
     """The names of those that a join was made of, or its own."""
-    told = [str(value) for name, value in one.factors.items() if name.startswith("member_")]
-    return told or [one.name]
+    members = [str(value) for name, value in one.factors.items() if name.startswith("member_")]
+    return members or [one.name]
 
 
 def _factors(one: Ablation, other: Ablation, names: Sequence[str]) -> dict[str, Factor]:

@@ -129,12 +129,12 @@ def _copy(checkpoint: Checkpoint, ablation: Ablation, destination: Path, note: N
 @contextmanager
 def _base_digest(checkpoint: Checkpoint) -> Iterator[Callable[[], str]]:
     """The digest of the original, made while the first copy is."""
-    made: list[str] = []
+    digests: list[str] = []
     failed: list[UserError] = []
 
     def work() -> None:
         try:
-            made.append(digest_of_archive(checkpoint.archive))
+            digests.append(digest_of_archive(checkpoint.archive))
         except UserError as error:
             failed.append(error)
 
@@ -142,7 +142,7 @@ def _base_digest(checkpoint: Checkpoint) -> Iterator[Callable[[], str]]:
         thread.join()
         if failed:
             raise failed[0]
-        return made[0]
+        return digests[0]
 
     thread = Thread(target=work)  # not a pool: importing one takes longer than all else here
     thread.start()

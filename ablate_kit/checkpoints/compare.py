@@ -161,15 +161,15 @@ def _beginnings(renamed: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _under_other_names(name: str, beginnings: list[tuple[str, str]], others: set[str]) -> list[str]:
     """Names of ``others`` that ``name`` may have become, the likeliest first."""
-    made = []
+    candidates = []
     for old, new in beginnings:
         rest = f".{name}" if not old else name.removeprefix(old)
         if rest.startswith(".") and (not old or name.startswith(f"{old}.")):
-            made.append((new + rest).removeprefix("."))
+            candidates.append((new + rest).removeprefix("."))
     longer = [other for other in others if other.endswith(f".{name}") or name.endswith(f".{other}")]
     if len(longer) == 1:
-        made += longer
-    return [other for other in made if other in others]
+        candidates += longer
+    return [other for other in candidates if other in others]
 
 
 def digest_of_tensor(checkpoint: Checkpoint, name: str) -> str:

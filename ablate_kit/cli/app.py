@@ -78,14 +78,14 @@ def app(words: Sequence[str]) -> typer.Typer:
     if given and given[0].startswith("--read-limit"):
         given = words[1:2] if "=" in given[0] else words[2:3]
     named = bool(given) and given[0] in COMMANDS
-    made = typer.Typer(
+    program = typer.Typer(
         name="ablate",
         help="Ablation analysis of object detectors, on checkpoints.",
         no_args_is_help=True,
         add_completion=not named,  # which takes time that a command does not have
         pretty_exceptions_enable=False,
     )
-    made.callback(epilog=None if named else example_text("ablate"))(_group)
+    program.callback(epilog=None if named else example_text("ablate"))(_group)
     for title, group in GROUPS.items():
         for name, place in group.items():
             if named and name != given[0]:
@@ -93,11 +93,11 @@ def app(words: Sequence[str]) -> typer.Typer:
             module, _, attribute = place.rpartition(".")
             found = getattr(importlib.import_module(f".{module}", __package__), attribute)
             if isinstance(found, typer.Typer):
-                made.add_typer(found, name=name, rich_help_panel=title)
+                program.add_typer(found, name=name, rich_help_panel=title)
             else:
-                told = example_text(name)
-                made.command(name, rich_help_panel=title, epilog=told)(found)
-    return made
+                examples = example_text(name)
+                program.command(name, rich_help_panel=title, epilog=examples)(found)
+    return program
 
 
 def _say_version(asked: bool) -> None:

@@ -44,12 +44,12 @@ def attribute(
 
     None where fewer than two terms have a gradient: there is nothing to tell apart.
     """
-    told = {name: term for name, term in terms.items() if term.requires_grad}
-    if len(told) < 2:
+    with_gradient = {name: term for name, term in terms.items() if term.requires_grad}
+    if len(with_gradient) < 2:
         return None
     trained = [(i, p) for i, p in enumerate(parameters) if p.requires_grad]
-    norms = np.zeros((len(told), len(parameters)))
-    for k, term in enumerate(told.values()):
+    norms = np.zeros((len(with_gradient), len(parameters)))
+    for k, term in enumerate(with_gradient.values()):
         found = torch.autograd.grad(
             term, [p for _, p in trained], retain_graph=True, allow_unused=True
         )
@@ -58,4 +58,4 @@ def attribute(
             places, gradients = zip(*reached, strict=True)
             lengths = torch._foreach_norm(gradients)
             norms[k, places] = torch.stack([x.to(lengths[0].device) for x in lengths]).cpu().numpy()
-    return Attribution(step, tuple(told), tuple(names), np.nan_to_num(norms))
+    return Attribution(step, tuple(with_gradient), tuple(names), np.nan_to_num(norms))

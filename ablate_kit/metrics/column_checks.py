@@ -32,10 +32,10 @@ def values(rows: Rows, key: str, where: str, first: int = 0) -> list[Any]:
     except (KeyError, TypeError):
         at = next(i for i, row in enumerate(rows) if not (isinstance(row, Mapping) and key in row))
         if not isinstance(rows[at], Mapping):
-            told = f"must be an object, got {type(rows[at]).__name__}"
+            problem = f"must be an object, got {type(rows[at]).__name__}"
         else:
-            told = f'has no "{key}"' + did_you_mean(key, rows[at])
-        raise UserError(f"{where}[{first + at}] {told}") from None
+            problem = f'has no "{key}"' + did_you_mean(key, rows[at])
+        raise UserError(f"{where}[{first + at}] {problem}") from None
 
 
 def numbers(

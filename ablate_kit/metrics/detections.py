@@ -89,8 +89,8 @@ class GroundTruth:
         if not images or not self.classes:
             raise UserError(f"{where}: expected at least one image and one class, got none")
         if len(self.category_ids) != len(self.classes):
-            told = f"{len(self.category_ids)} category ids for {len(self.classes)} classes"
-            raise UserError(f"{where}: {told}")
+            problem = f"{len(self.category_ids)} category ids for {len(self.classes)} classes"
+            raise UserError(f"{where}: {problem}")
         for name in ("image_ids", "widths", "heights"):
             check_column(where, name, getattr(self, name), "iu", (images,))
         for name in ("image", "labels", "ids"):

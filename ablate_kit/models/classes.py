@@ -48,12 +48,12 @@ def unmatched_classes(model: Sequence[str], dataset: Sequence[str]) -> list[str]
     if not missing:
         return []
     free = [name for name, index in zip(model, matched, strict=True) if index < 0]
-    told = [f'"{name}"{_nearest(name, free)}' for name in missing[:_LISTED]]
+    listed = [f'"{name}"{_nearest(name, free)}' for name in missing[:_LISTED]]
     if len(missing) > _LISTED:
-        told.append(f"... {len(missing)} in all")
+        listed.append(f"... {len(missing)} in all")
     return [
         f"{len(missing)} of the data set's {len(dataset)} classes are not among the model's, so "
-        f"that all their objects count as missed: {', '.join(told)}; {_BY_HAND}"
+        f"that all their objects count as missed: {', '.join(listed)}; {_BY_HAND}"
     ]
 
 

@@ -72,10 +72,10 @@ def swapped(
     adapter = HybridAdapter.open(checkpoint)
     before = adapter.module
     changes = parse_switches(switches, before.config)
-    made = swap(before, changes, cast(Init, init), seed)
-    state = made.model.state_dict()
-    metadata = weights_metadata(made.model.config.to_json(), adapter.classes)
-    return made, Content(layout_of(state), metadata, state.__getitem__)
+    result = swap(before, changes, cast(Init, init), seed)
+    state = result.model.state_dict()
+    metadata = weights_metadata(result.model.config.to_json(), adapter.classes)
+    return result, Content(layout_of(state), metadata, state.__getitem__)
 
 
 def grafted(
@@ -129,26 +129,30 @@ def source_of(source: Checkpoint) -> dict[str, str]:
 
 
 def write_content(
-    content: Content, destination: Path, checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]
+    content: Content,
+    destination: Path,
+    checkpoint: Checkpoint,
+    verb: str,
+    settings: Mapping[str, Any],
 ) -> None:
     """Writes a safetensors file with its receipt: from what, by which command and settings."""
-    _write(content, destination, _note(checkpoint, verb, told))
+    _write(content, destination, _note(checkpoint, verb, settings))
 
 
 def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = False) -> Conversion:
     """Writes a checkpoint under our names, or the notebooks'; the suffix says in which format."""
     done = converted(checkpoint, to_legacy=to_legacy, tensors_only=destination.suffix != ".pth")
-    told = {"to_legacy": to_legacy, "format": FORMATS[destination.suffix]}
-    _write_conversion(done, destination, _note(checkpoint, "convert", told))
+    settings = {"to_legacy": to_legacy, "format": FORMATS[destination.suffix]}
+    _write_conversion(done, destination, _note(checkpoint, "convert", settings))
     return done
 
 
 def bridge(checkpoint: Checkpoint, destination: Path) -> Bridge:
     """Writes a checkpoint of MMDetection as a Hugging Face folder."""
-    made = to_transformers(checkpoint)
-    told = {"to_legacy": False, "format": "transformers"}
-    made.write(destination, _note(checkpoint, "convert", told))
-    return made
+    conversion = to_transformers(checkpoint)
+    settings = {"to_legacy": False, "format": "transformers"}
+    conversion.write(destination, _note(checkpoint, "convert", settings))
+    return conversion
 
 
 def recreate(
@@ -171,9 +175,9 @@ def recreate(
 def verify_rewrite(receipt: Receipt, base: Path | None = None, source: Path | None = None) -> Check:
     """Whether the original, written anew as the receipt says, gives the same bytes."""
     if receipt.operation == "graft" and source is None:
-        told = receipt.settings["from"]["path"]
-        if not exists(told):
-            return Check("original", None, f"not here: {told}; give --from to compare with it")
+        path = receipt.settings["from"]["path"]
+        if not exists(path):
+            return Check("original", None, f"not here: {path}; give --from to compare with it")
     return original(receipt, base, partial(recreate, source=source))
 
 
@@ -181,21 +185,25 @@ def verify_rewrite(receipt: Receipt, base: Path | None = None, source: Path | No
 def _remade(
     checkpoint: Checkpoint, receipt: Receipt, source: Path | None
 ) -> Iterator[Callable[[Path, Note], None]]:
-    told = receipt.settings
+    settings = receipt.settings
     with ExitStack() as files:
-        if receipt.operation == "convert" and told["format"] == "transformers":
+        if receipt.operation == "convert" and settings["format"] == "transformers":
             yield to_transformers(checkpoint).write
             return
         if receipt.operation == "convert":
             done = converted(
-                checkpoint, to_legacy=told["to_legacy"], tensors_only=told["format"] != "torch"
+                checkpoint,
+                to_legacy=settings["to_legacy"],
+                tensors_only=settings["format"] != "torch",
             )
             yield partial(_write_conversion, done)
             return
         if receipt.operation == "swap":
-            _, content = swapped(checkpoint, told["switches"], told["init"], told["seed"])
+            _, content = swapped(
+                checkpoint, settings["switches"], settings["init"], settings["seed"]
+            )
         else:
-            origin = told["from"]
+            origin = settings["from"]
             opened = files.enter_context(
                 open_checkpoint(source or Path(origin["path"]), origin["weights"] or None)
             )
@@ -208,14 +216,14 @@ def _remade(
             _, content = grafted(
                 checkpoint,
                 opened,
-                told["parts"].split(","),
-                told["map"],
-                skip_mismatched=told["skip_mismatched"],
+                settings["parts"].split(","),
+                settings["map"],
+                skip_mismatched=settings["skip_mismatched"],
             )
         yield partial(_write, content)
 
 
-def _note(checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]) -> Note:
+def _note(checkpoint: Checkpoint, verb: str, settings: Mapping[str, Any]) -> Note:
     base = digest_of_archive(checkpoint.archive)
     made_by = {**versions(drawn=False), "torch": torch.__version__}
 
@@ -226,7 +234,7 @@ def _note(checkpoint: Checkpoint, verb: str, told: Mapping[str, Any]) -> Note:
                 base,
                 checkpoint.place,
                 verb,
-                told,
+                settings,
                 output or PLACEHOLDER,
                 made_by,
             )

@@ -35,14 +35,14 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         f"{sum(one.outcome == outcome for one in found)} {word}"
         for outcome, word in (*_OF_DETECTORS.items(), ("undecided", "undecided"))
     )
-    told = (
+    counted = (
         f"of {len(found)} held against {baseline}, at a margin of {found[0].margin:g} AP: {counts}"
     )
     defined = [(one, change) for one, change in judged if change.change is not None]
     best, change = max(defined, key=lambda one: one[1].change or 0.0, default=(None, None))
     if best is None or change is None or (change.change or 0.0) <= 0:
-        return f"{told}; none has a higher AP"
-    return f"{told}; the highest AP is that of {safe.line(best.name)}: {_by(change)}"
+        return f"{counted}; none has a higher AP"
+    return f"{counted}; the highest AP is that of {safe.line(best.name)}: {_by(change)}"
 
 
 def word(verdict: Verdict | None, *, detectors: bool = False) -> str:
@@ -90,23 +90,23 @@ def _of_two(first: str, second: str, change: Change, unit: str) -> str:
     margin = f"{verdict.margin:g} AP"
     needed = ""
     if verdict.outcome in ("costs", "gains"):
-        told = f"{second} is {better} than {first} by more than {margin}"
+        sentence = f"{second} is {better} than {first} by more than {margin}"
     elif verdict.outcome == "free":
-        told = f"{second} is as good as {first}, within {margin}"
+        sentence = f"{second} is as good as {first}, within {margin}"
     elif change.significant:
-        told = f"{second} is {better} than {first}, undecided whether by more than {margin}"
+        sentence = f"{second} is {better} than {first}, undecided whether by more than {margin}"
         needed = _needed(verdict, unit)
     else:
-        told = f"whether {second} is better than {first} is undecided"
+        sentence = f"whether {second} is better than {first} is undecided"
         needed = _needed(verdict, unit)
-    return f"{told}: {_by(change)}{needed}"
+    return f"{sentence}: {_by(change)}{needed}"
 
 
 def _by(change: Change) -> str:
-    told = f"AP {change.change:+.4f}"
+    size = f"AP {change.change:+.4f}"
     if change.low is None or change.high is None:
-        return told
-    return f"{told}, 95 % interval {change.low:+.4f} to {change.high:+.4f}"
+        return size
+    return f"{size}, 95 % interval {change.low:+.4f} to {change.high:+.4f}"
 
 
 def _needed(verdict: Verdict, unit: str) -> str:

@@ -158,8 +158,8 @@ def comparison(
     title = _held_against_itself(results[0]) if own else _held_against_labels(results[0])
     if changes:
         title += f"\n{interval_note(results, changes, adjust)}"
-        told = answer(results, changes)
-        title = f"{told}\n{title}" if told else title
+        sentence = answer(results, changes)
+        title = f"{sentence}\n{title}" if sentence else title
     if len(rows) < len(results):
         which = "with the highest AP" if detectors else "that cost most AP"
         title += f"\nthe {len(rows) - 1} of {len(results) - 1:,} {which}"

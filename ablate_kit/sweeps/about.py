@@ -75,9 +75,9 @@ def about(folder: Path) -> About | None:
 
 def in_words(data: OneSet) -> str:
     """A data set as a reader names it."""
-    told = data.model_dump(mode="json", exclude_defaults=True)
-    limit, drawn = told.pop("limit", None), told.pop("sample", None)
-    named = ", ".join(f"{key} {value}" for key, value in told.items() if key != "kind")
+    values = data.model_dump(mode="json", exclude_defaults=True)
+    limit, drawn = values.pop("limit", None), values.pop("sample", None)
+    named = ", ".join(f"{key} {value}" for key, value in values.items() if key != "kind")
     kind = {
         "coco": "COCO",
         "voc": "PASCAL VOC",

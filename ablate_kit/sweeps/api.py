@@ -139,17 +139,17 @@ class OpenSweep:
     notes: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        looked: list[ReferenceImages] = []
+        references: list[ReferenceImages] = []
 
         def reference() -> ReferenceImages:
-            if looked:
-                return looked[0]
+            if references:
+                return references[0]
             images = (self.recipe.reference or self.recipe.data).dataset()
             # On what the variants will run: means of another device differ in their last bits.
             device = self.placement.devices[0]
             adapter = self.adapter if self._device == device else self._opened(device)
-            looked.append(ReferenceImages(adapter, images, self.recipe.evaluation.batch_size))
-            return looked[0]
+            references.append(ReferenceImages(adapter, images, self.recipe.evaluation.batch_size))
+            return references[0]
 
         self.source = KindContext(
             self.checkpoint,
@@ -158,9 +158,9 @@ class OpenSweep:
             anatomy_of(self.checkpoint, self.recipe.model.framework),
         )
         self.ablations = self.recipe.make(self.source)  # mistakes show before a model is made
-        if self.recipe.reference and not looked:
+        if self.recipe.reference and not references:
             raise UserError("reference is set, and no line takes a mean over its images")
-        looked.clear()  # the memory that a model took on a GPU is the workers'
+        references.clear()  # the memory that a model took on a GPU is the workers'
         adapter = self.adapter
         self.dataset = looked_at_for(self.recipe.data.dataset(), adapter.classes)
         check_scorable(self.dataset)
@@ -225,11 +225,11 @@ class OpenSweep:
         variants = [Variant.of(one) for one in self.ablations]
         named, _ = ledger.done(variants, self.batches)
         finished, batches = ledger.done([UNMODIFIED, *variants], self.batches)
-        told = f"{named} of {len(variants)} variants"
+        progress = f"{named} of {len(variants)} variants"
         if finished < len({one.digest for one in variants}) + 1:
-            told += f" and {batches} of {len(self.batches)} batches of images for the others"
-            return bool(finished or batches), told
-        return True, told
+            progress += f" and {batches} of {len(self.batches)} batches of images for the others"
+            return bool(finished or batches), progress
+        return True, progress
 
     def run(
         self,
@@ -393,11 +393,11 @@ def images_of(ledger: Ledger) -> Dataset:
     Raises:
         UserError: they are no longer where they were, or others.
     """
-    told = ledger.manifest().data
-    if told is None:
+    manifest = ledger.manifest().data
+    if manifest is None:
         raise UserError("the run does not say where its images are")
     try:
-        data = images_noted(told)
+        data = images_noted(manifest)
     except ValidationError:
         raise UserError("the run does not say where its images are in words of now") from None
     truth = replace(ledger.truth(), clusters=None)

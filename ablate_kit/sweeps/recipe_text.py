@@ -45,8 +45,8 @@ def recipe_text(recipe: SweepRecipe, comment: str = "") -> str:
 
 def _section(section: BaseModel, files: tuple[str, ...] = ()) -> dict[str, Any]:
     """What is not as it is by default."""
-    told = section.model_dump(mode="json", exclude_defaults=True)
-    return {key: _absolute(one) if key in files else one for key, one in told.items()}
+    values = section.model_dump(mode="json", exclude_defaults=True)
+    return {key: _absolute(one) if key in files else one for key, one in values.items()}
 
 
 def _absolute(name: str) -> str:

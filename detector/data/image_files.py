@@ -90,8 +90,8 @@ def check_size(path: Path, image: Pixels, width: int, height: int, exif: Exif = 
     found = f"{path}: image is {image.shape[1]}x{image.shape[0]}, its annotation says "
     orientation = _opened(path, _orientation)
     turned = {"ignore": "not applied; exif: apply does", "apply": "applied; exif: ignore does not"}
-    told = f": EXIF orientation {orientation} is {turned[exif]}" if orientation > 1 else ""
-    raise UserError(f"{found}{width}x{height}{told}")
+    note = f": EXIF orientation {orientation} is {turned[exif]}" if orientation > 1 else ""
+    raise UserError(f"{found}{width}x{height}{note}")
 
 
 def decode(path: Path, exif: Exif = "ignore") -> Pixels:

@@ -79,10 +79,10 @@ def open_bounded(
 
 def too_large(path: Path | str, most: int) -> UserError:
     """What is said of a file that holds more than ``most`` bytes."""
-    said = f"{most / 1e9:.3g} GB" if most >= 10**9 else f"{most / 1e6:.3g} MB"
+    limit = f"{most / 1e9:.3g} GB" if most >= 10**9 else f"{most / 1e6:.3g} MB"
     more = 2 ** (most * 2 // 10**9).bit_length()
     return UserError(
-        f"{path} holds more than {said}, which is as much as is read; "
+        f"{path} holds more than {limit}, which is as much as is read; "
         f'"ablate --read-limit {more}GB ..." reads more'
     )
 

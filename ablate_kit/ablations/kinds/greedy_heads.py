@@ -90,8 +90,8 @@ def _rounds(
         module, head = heads[left[best]]
         gone.append(left[best])
         name = f"{label}-greedy-{number}of{len(heads)}-r0"
-        made = Ablation(name, "heads-greedy", tried[best].edits, factors=tried[best].factors)
-        steps.append(Removal(made, module.prefix, head, found[best]))
+        ablation = Ablation(name, "heads-greedy", tried[best].edits, factors=tried[best].factors)
+        steps.append(Removal(ablation, module.prefix, head, found[best]))
     return steps
 
 

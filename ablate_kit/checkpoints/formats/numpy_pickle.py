@@ -44,13 +44,13 @@ def read_numpy_pickle(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]
     except CheckpointError as error:
         raise unreadable(source, error) from None
     if not tensors:
-        told = "holds no arrays"
+        reason = "holds no arrays"
         if arrays:
-            told = (
+            reason = (
                 "spells its arrays as text, or in another byte order: load it, and write it with "
                 "pickle's protocol 4 or torch.save"
             )
-        raise CheckpointError(f"{source.path} is a plain pickle, not of torch.save, and {told}")
+        raise CheckpointError(f"{source.path} is a plain pickle, not of torch.save, and {reason}")
     return tensors, tree if isinstance(tree, dict) else {"": tree}
 
 

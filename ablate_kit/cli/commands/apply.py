@@ -26,24 +26,24 @@ def apply(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.reports.dry_run import plan
 
-    told = read_receipt(receipt)
-    if source and told.operation != "graft":
+    content = read_receipt(receipt)
+    if source and content.operation != "graft":
         raise UserError(f"--from goes with the receipt of a graft; {receipt} is of none")
-    with open_checkpoint(base, told.weights or None) as opened:
-        if told.ablation:
+    with open_checkpoint(base, content.weights or None) as opened:
+        if content.ablation:
             if dry_run:
-                check_free(opened, {output: told.ablation})
-                check_base(opened, told)
-                say_lines(plan(opened, {output: told.ablation}))
+                check_free(opened, {output: content.ablation})
+                check_base(opened, content)
+                say_lines(plan(opened, {output: content.ablation}))
                 return
-            recreate(opened, told, output)
+            recreate(opened, content, output)
         else:
             from ablate_kit.models import rewrite
 
             if dry_run:
-                check_base(opened, told)
-                say(f"dry run: nothing written; ablate {told.operation} would be repeated: "
-                    f"{told.settings_text}")  # fmt: skip
+                check_base(opened, content)
+                say(f"dry run: nothing written; ablate {content.operation} would be repeated: "
+                    f"{content.settings_text}")  # fmt: skip
                 return
-            rewrite.recreate(opened, told, output, source)
-    say(f"{output}  SHA-256 {told.output}, as the receipt says")
+            rewrite.recreate(opened, content, output, source)
+    say(f"{output}  SHA-256 {content.output}, as the receipt says")

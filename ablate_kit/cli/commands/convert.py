@@ -76,14 +76,14 @@ def _to_transformers(checkpoint: Path, output: Path, weights: str | None, dry_ru
     if output.exists():
         raise UserError(f"{output} exists; choose another place or remove it")
     with open_checkpoint(checkpoint, weights) as opened:
-        made = to_transformers(opened) if dry_run else bridge(opened, output)
-    say(f"{output}  {len(made.placed)} tensors")
-    if made.model.biases:
-        say(f"added: {len(made.model.biases)} biases of zeros, which MMDetection leaves out")
-    if made.dropped:
-        say(f"dropped, as they compute nothing: {_listed(made.dropped)}")
-    if made.tied:
-        say(f"one head for all layers, taken once; not: {_listed(made.tied)}")
+        conversion = to_transformers(opened) if dry_run else bridge(opened, output)
+    say(f"{output}  {len(conversion.placed)} tensors")
+    if conversion.model.biases:
+        say(f"added: {len(conversion.model.biases)} biases of zeros, which MMDetection leaves out")
+    if conversion.dropped:
+        say(f"dropped, as they compute nothing: {_listed(conversion.dropped)}")
+    if conversion.tied:
+        say(f"one head for all layers, taken once; not: {_listed(conversion.tied)}")
 
 
 def _listed(names: tuple[str, ...]) -> str:

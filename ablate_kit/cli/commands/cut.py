@@ -60,10 +60,10 @@ def units(
         )
         shapes = {name: opened.tensors[name].shape for name in names}
         shares = numbers(percent, "--percent")
-        made = units_rule.units(
+        ablations = units_rule.units(
             shapes, shares, repeats=repeats, seed=seed, label=file_name(pattern)
         )
-        write_all(opened, made, output, as_json, dry_run)
+        write_all(opened, ablations, output, as_json, dry_run)
 
 
 def heads(
@@ -114,13 +114,13 @@ def heads(
         label = file_name(pattern, layers)
         if chosen is not None:
             wanted = parse_spans(chosen, "--heads")
-            made = [heads_rule.heads_chosen(modules, wanted, label)]
+            ablations = [heads_rule.heads_chosen(modules, wanted, label)]
         elif percent is not None:
             shares = numbers(percent, "--percent")
-            made = heads_rule.random_heads(modules, shares, label, repeats=repeats, seed=seed)
+            ablations = heads_rule.random_heads(modules, shares, label, repeats=repeats, seed=seed)
         else:
-            made = heads_rule.heads_each(modules)
-        write_all(opened, made, output, as_json, dry_run)
+            ablations = heads_rule.heads_each(modules)
+        write_all(opened, ablations, output, as_json, dry_run)
 
 
 def component(
@@ -170,10 +170,10 @@ def layers(
     from ablate_kit.models.framework_registry import anatomy_of
 
     with open_checkpoint(checkpoint, weights) as opened:
-        made = layers_rule.layers(
+        ablations = layers_rule.layers(
             opened.tensors, base, part, mode.value, str(opened), anatomy_of(opened)
         )
-        write_all(opened, made, output, as_json, dry_run)
+        write_all(opened, ablations, output, as_json, dry_run)
 
 
 def write_all(
@@ -229,13 +229,13 @@ def _write(
 
 def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
     """Names the tensors that change too, because they are the same bytes."""
-    said = set()
+    noted = set()
     for one in targets.values():
         edited = dict.fromkeys(edit.tensor for edit in one.edits)
         for name in edited:
             others = [other for other in checkpoint.sharing(name) if other not in edited]
-            if others and name not in said:
-                said.add(name)
+            if others and name not in noted:
+                noted.add(name)
                 say(f"{name} shares its bytes with {', '.join(others)}: changed together")
 
 

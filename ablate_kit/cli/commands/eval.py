@@ -130,7 +130,7 @@ def evaluate(
             "give another one"
         )
 
-    said: set[str] = set()
+    noted: set[str] = set()
     sources: list[Source] = []
     frameworks: set[str] = set()
 
@@ -151,9 +151,9 @@ def evaluate(
             # Images without labels are looked at for the classes of the first.
             dataset = looked_at_for(dataset, adapter.classes)
             for note in unmatched_classes(adapter.classes, dataset.classes):
-                if note not in said:  # once for copies of one model
+                if note not in noted:  # once for copies of one model
                     warn([note])
-                    said.add(note)
+                    noted.add(note)
             kind, factors = (ablation.kind, ablation.factors) if ablation else ("checkpoint", {})
             yield Variant(name, kind, factors=factors), adapter
 

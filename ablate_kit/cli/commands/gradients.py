@@ -120,8 +120,8 @@ def gradients(
     given = {name: value for name, value in chosen.items() if value is not None}
     if source.suffix in (".yaml", ".yml"):
         if model or weights or trust_remote_code or class_names:
-            told = "--model, --weights, --class-names and --trust-remote-code"
-            raise UserError(f"{told} go with a checkpoint")
+            options = "--model, --weights, --class-names and --trust-remote-code"
+            raise UserError(f"{options} go with a checkpoint")
         training, about = _by_recipe(source, settings or [], given, dataset, device)
     else:
         if settings:

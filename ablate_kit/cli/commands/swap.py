@@ -40,20 +40,20 @@ def swap(
 
     check_new_file(output, ".safetensors")
     with open_checkpoint(checkpoint, weights) as opened:
-        made, content = swapped(opened, switches, init.value, seed)
+        result, content = swapped(opened, switches, init.value, seed)
         if not dry_run:
             settings = {"switches": switches, "init": init.value, "seed": seed}
             write_content(content, output, opened, "swap", settings)
-    parts = {"kept": made.kept, "new": made.new, "dropped": made.dropped}
+    parts = {"kept": result.kept, "new": result.new, "dropped": result.dropped}
     if as_json:
-        difference = made.change if made.change != float("inf") else None
+        difference = result.change if result.change != float("inf") else None
         print_json({"path": str(output), "output_difference": difference} | parts)
         return
-    say_lines(_report(made, parts))
+    say_lines(_report(result, parts))
     say("dry run: nothing written" if dry_run else f"written to {output}")
 
 
-def _report(made: "Swap", parts: dict[str, dict[str, int]]) -> str:
+def _report(result: "Swap", parts: dict[str, dict[str, int]]) -> str:
     from ablate_kit.ablations.module_switches import grouped
     from ablate_kit.reports.table import Table
 
@@ -63,12 +63,12 @@ def _report(made: "Swap", parts: dict[str, dict[str, int]]) -> str:
         if word != "kept":
             rows += [
                 ("", module, f"{tensors}", f"{elements:,}")
-                for module, (tensors, elements) in grouped(names, made.kept).items()
+                for module, (tensors, elements) in grouped(names, result.kept).items()
             ]
     table = Table("", ("", "module", "tensors", "elements"), tuple(rows), ("", "module")).text()
-    if made.change == 0.0:
+    if result.change == 0.0:
         return f"{table}\nthe output is unchanged"
-    if made.change == float("inf"):
+    if result.change == float("inf"):
         return f"{table}\nthe output has another shape"
-    by = f"scores and boxes by up to {made.change:.3g} on a random image"
+    by = f"scores and boxes by up to {result.change:.3g} on a random image"
     return f"{table}\nthe output changes: {by}"

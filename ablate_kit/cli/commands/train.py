@@ -76,8 +76,8 @@ def train(
         if distributed.is_main:
             warn(dict.fromkeys((*notes_on(training), *notes_on(validation))))
             if not has_objects(validation):
-                told = f"none of the {len(validation):,} validation images has an object to find"
-                warn([f"{told}: no mAP will tell which weights are best"])
+                problem = f"none of the {len(validation):,} validation images has an object to find"
+                warn([f"{problem}: no mAP will tell which weights are best"])
             say(
                 f"{len(training)} training and {len(validation)} validation images, "
                 f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"

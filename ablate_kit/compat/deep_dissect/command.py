@@ -57,11 +57,11 @@ def dissect(
     with open_checkpoint(checkpoint, weights) as opened:
         shapes = {name: info.shape for name, info in opened.tensors.items()}
         if mode is Mode.COMPONENT:
-            made = [cuts.component(tensor, shapes)]
+            ablations = [cuts.component(tensor, shapes)]
         elif mode is Mode.PROGRESSIVE:
-            made = cuts.progressive(tensor, chosen, shapes)
+            ablations = cuts.progressive(tensor, chosen, shapes)
         else:
-            made = [
+            ablations = [
                 one
                 for share in shares
                 for one in (
@@ -70,4 +70,4 @@ def dissect(
                     else cuts.heads(tensor, chosen, shapes, share, repeats=repeats, seed=seed)
                 )
             ]
-        write_all(opened, made, output, as_json, dry_run)
+        write_all(opened, ablations, output, as_json, dry_run)

@@ -61,8 +61,8 @@ def _ids(rows: Rows, key: str, where: str, first: int) -> Indices | list[str]:
     if any(isinstance(value, str) for value in found):
         for at, value in enumerate(found):
             if not isinstance(value, str) and type(value) is not int:
-                told = f'"{key}" must be an integer or a name, got {value!r:.80}'
-                raise UserError(f"{where}[{first + at}]: {told}")
+                problem = f'"{key}" must be an integer or a name, got {value!r:.80}'
+                raise UserError(f"{where}[{first + at}]: {problem}")
         return [str(value) for value in found]
     return integers(rows, key, where, first)
 

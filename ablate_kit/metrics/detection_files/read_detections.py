@@ -109,8 +109,8 @@ def _instead(folder: Path) -> str:
     """What is in a folder that has no text files of detections."""
     inside = [one.name for one in sorted(folder.iterdir()) if one.is_dir() and texts(one)]
     if inside:
-        told = f"{inside[0]}/ in it has text files; give {folder / inside[0]}"
-        return f"no text files in this folder, but {told}"
+        hint = f"{inside[0]}/ in it has text files; give {folder / inside[0]}"
+        return f"no text files in this folder, but {hint}"
     if any(one.suffix in (".safetensors", ".bin", ".pth") for one in folder.iterdir()):
         return "this is the folder of a checkpoint; 'ablate eval' evaluates those"
     results = sorted(folder.glob("*.json")) + sorted(folder.glob("*.npz"))

@@ -50,8 +50,8 @@ def read_devkit(folder: Path, against: AnnotatedImages) -> Raw:
     for path in sorted(folder.glob("*.txt")):
         match = _DEVKIT.fullmatch(path.name)
         if match is None:
-            told = "expected names such as comp4_det_test_dog.txt"
-            raise UserError(f"{path}: not a file of VOC detections; {told}")
+            expected = "expected names such as comp4_det_test_dog.txt"
+            raise UserError(f"{path}: not a file of VOC detections; {expected}")
         if match["label"] not in classes:
             near = did_you_mean(match["label"], classes)
             raise UserError(f'{path}: "{match["label"]}" is no class of the ground truth{near}')
@@ -110,8 +110,8 @@ def read_yolo(folder: Path, against: AnnotatedImages, class_names: Sequence[str]
     size = np.stack([truth.widths, truth.heights], axis=1)[image].astype(np.float64)
     unsized = np.flatnonzero((image >= 0) & (size <= 0).any(axis=1))
     if len(unsized):
-        told = "which shares of its size need; the annotations must give width and height"
-        raise UserError(f"{folder}: the size of image {images[unsized[0]]} is unknown, {told}")
+        reason = "which shares of its size need; the annotations must give width and height"
+        raise UserError(f"{folder}: the size of image {images[unsized[0]]} is unknown, {reason}")
     known = np.isin(table[:, 0], np.arange(len(names)))
     number = np.where(known, table[:, 0], 0).astype(np.int64)
     center, extent = table[:, 1:3] * size, table[:, 3:5] * size

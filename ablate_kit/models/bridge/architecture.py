@@ -57,9 +57,9 @@ def architecture(model: Mapping[str, Any], classes: tuple[str, ...]) -> Architec
         )
     settings.ignore("train_cfg", "init_cfg")
     make = _detr if kind == "DETR" else _deformable_detr
-    made = make(settings, _colors(settings.section("data_preprocessor")), classes)
+    built = make(settings, _colors(settings.section("data_preprocessor")), classes)
     settings.close()
-    return made
+    return built
 
 
 def _detr(model: Settings, colors: Colors, classes: tuple[str, ...]) -> Architecture:

@@ -83,21 +83,21 @@ def _check_weights(adapter: "Adapter", what: str, checkpoint: Checkpoint) -> Non
     live, known = adapter.module.state_dict(), adapter.live_names()
     shared = [name for name in checkpoint.tensors if known.get(name)]
     if not shared:
-        there, here = next(iter(checkpoint.tensors), "none"), next(iter(live), "none")
+        name, live_name = next(iter(checkpoint.tensors), "none"), next(iter(live), "none")
         raise UserError(
             f"{what}: no tensor of {checkpoint.path} is in the model under its name (such as "
-            f'"{there}" there and "{here}" in the model); say which is which with wrap(names=...)'
+            f'"{name}" there and "{live_name}" in the model; say which is which with wrap(names=...)'
         )
     for name in shared:
         stored = checkpoint.read(name)
-        for there in known[name]:
-            own = live[there].detach().cpu()
+        for live_name in known[name]:
+            own = live[live_name].detach().cpu()
             same = own.shape == stored.shape and torch.allclose(
                 own.double(), stored.double(), rtol=0, atol=0, equal_nan=True
             )
             if not same:
                 raise UserError(
-                    f'{what}: "{there}" of the model is not "{name}" of {checkpoint.path}; '
+                    f'{what}: "{live_name}" of the model is not "{name}" of {checkpoint.path}; '
                     "expected a model that has loaded checkpoint.state_dict()"
                 )
 

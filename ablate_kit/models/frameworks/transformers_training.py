@@ -37,8 +37,8 @@ class TransformersTraining:
         self.processor = adapter.processor
         self.device = device
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        there = match_classes(adapter.classes, dataset.classes)
-        self.label_of = {int(data): model for model, data in enumerate(there) if data >= 0}
+        matched = match_classes(adapter.classes, dataset.classes)
+        self.label_of = {int(data): model for model, data in enumerate(matched) if data >= 0}
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=False)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=WEIGHT_DECAY)

@@ -131,12 +131,12 @@ class Replay:
     def _drop_spoilt(self, calls: Iterable[CallId], *stores: ActivationStore) -> bool:
         """Forgets outputs that the pass wrote into: it may do so, but others must not see that."""
         kept = {call: stores[0].get(call) for call in calls}
-        spoilt = [call for call, output in kept.items() if output and not output.intact]
-        for call in spoilt:
+        overwritten = [call for call, output in kept.items() if output and not output.intact]
+        for call in overwritten:
             for store in stores:
                 store.drop(call)
             self.copied.add(call)
-        return bool(spoilt)
+        return bool(overwritten)
 
     def _run(self, run: Run, what: "_Playing") -> Any:
         self._pass = what

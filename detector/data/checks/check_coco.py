@@ -38,8 +38,8 @@ class CocoSource:
         self.classes, self.notes = self._found.classes, list(self._found.notes)
         for name, count in Counter(self._found.file_names).items():
             if count > 1:
-                told = f"{count} images have the file_name {shown(name)}"
-                self.problems.append(Problem("duplicate", f"{annotation_file}: {told}"))
+                problem = f"{count} images have the file_name {shown(name)}"
+                self.problems.append(Problem("duplicate", f"{annotation_file}: {problem}"))
         self._starts = np.searchsorted(self._found.image, np.arange(len(self) + 1))
 
     def __len__(self) -> int:

@@ -145,8 +145,8 @@ def examine(source: CheckedSource, count: int | None, advance: Callable[[], None
         without += not labels
         advance()
     if objects.total() == ignored:
-        told = "none that is not to be ignored" if ignored else "none in any image"
-        problems.append(Problem("no objects", f"{source.name}: {told}"))
+        problem = "none that is not to be ignored" if ignored else "none in any image"
+        problems.append(Problem("no objects", f"{source.name}: {problem}"))
     balance = {name: (objects[i], images[i]) for i, name in enumerate(source.classes)}
     return CheckReport(
         name=source.name,

@@ -188,8 +188,8 @@ class _Records:
     def where(self, place: int) -> str:
         """Such as ``annotations[17] (id 18)``."""
         known = self.rows[place].get("id")
-        told = f" (id {shown(known)})" if known is not None else ""
-        return f"{self.key}[{place}]{told}"
+        suffix = f" (id {shown(known)})" if known is not None else ""
+        return f"{self.key}[{place}]{suffix}"
 
     def reject(self, place: int, kind: str, message: str) -> None:
         self._tell(kind, f"{self.path}: {message}")
@@ -246,8 +246,8 @@ class _Records:
         kind = "unknown class" if what == "category" else _MALFORMED
         for place in np.flatnonzero(ids[places] != named).tolist():
             if whole(self.rows[place].get(field)) is not None:  # else that was told
-                told = f"is {named[place]}, which no {what} has"
-                self.reject(place, kind, f'"{field}" of {self.where(place)} {told}')
+                problem = f"is {named[place]}, which no {what} has"
+                self.reject(place, kind, f'"{field}" of {self.where(place)} {problem}')
         return places
 
     def numbers(self, field: str, expected: str) -> Floats:
@@ -305,8 +305,8 @@ def _check_inside(images: _Records, file_names: list[str]) -> None:
         # Windows rules know both separators and drive letters, so they refuse what either would.
         parts = PureWindowsPath(name)
         if not parts.name or parts.anchor or ".." in parts.parts or "\0" in name:
-            told = f"file_name {shown(name)} does not stay inside the image folder"
-            images.reject(place, _MALFORMED, told)
+            problem = f"file_name {shown(name)} does not stay inside the image folder"
+            images.reject(place, _MALFORMED, problem)
 
 
 def _classes(
@@ -333,8 +333,8 @@ def _classes(
         elif not used[place]:
             left_out.append(place)
         else:
-            told = f"two categories with objects have the name {shown(name)}: ids "
-            categories.reject(place, "duplicate", told + f"{ids[chosen[name]]} and {ids[place]}")
+            problem = f"two categories with objects have the name {shown(name)}: ids "
+            categories.reject(place, "duplicate", problem + f"{ids[chosen[name]]} and {ids[place]}")
     notes = tuple(
         f"{categories.path}: category {ids[place]} is left out: it has no objects, and the name of "
         f"another, {shown(names[place])}"

@@ -170,7 +170,7 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[Place
     problem = next((one for one in problems if one["type"] in misspelled), problems[0])
     options, steps = _located(kind, problem["loc"])
     place = ".".join(_cut(str(step)) for step in steps)
-    told = f"{place}: " if place else ""
+    prefix = f"{place}: " if place else ""
     if problem["type"] in misspelled:
         name = str(steps[-1])[:SHOWN]
         return steps, f'unknown key "{place}"{did_you_mean(name, _fields(options[0]))}'
@@ -180,12 +180,12 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[Place
         given = section.get("kind") if isinstance(section, dict) else None
         known = ", ".join(kinds)
         if given is None:
-            return steps, f"{told}kind is missing; expected {known}"
+            return steps, f"{prefix}kind is missing; expected {known}"
         shown = _cut(str(given))
         nearest = did_you_mean(shown, kinds)
-        return (*steps, "kind"), f'{told}kind is "{shown}"; expected {known}{nearest}'
+        return (*steps, "kind"), f'{prefix}kind is "{shown}"; expected {known}{nearest}'
     message = problem["msg"].removeprefix("Value error, ").replace("valid array", "valid list")
-    return steps, f"{told}{message[0].lower()}{message[1:]}"
+    return steps, f"{prefix}{message[0].lower()}{message[1:]}"
 
 
 def _located(kind: type, path: Sequence[int | str]) -> tuple[list[type], Place]:
