@@ -252,7 +252,8 @@ class Study:
                 extra[name] = replace(union, name=name)
                 self._notes.together[name] = members
         stored = self._done < len(self._notes.rounds)
-        if extra and (stored or self._affords(list(extra), kept=0)):
+        # That what is free is free together is verified whatever the budget says.
+        if extra and (TOGETHER in extra or stored or self._affords(list(extra), kept=0)):
             yield from self._run(list(extra), extra)
         else:
             for name in extra:

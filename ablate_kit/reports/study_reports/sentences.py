@@ -64,7 +64,7 @@ def sentences(found: Findings) -> list[Sentence]:
         *_inside(found),
         _free(found),
         *_together(found),
-        *_compensation(found),
+        *_compensation(found, ap),
         *_classes(found, ap),
         _controls(found),
         _undecided(found),
@@ -110,9 +110,11 @@ def _carries(found: Findings, value: float, images: int) -> Sentence:
             tuple(one.variant for one in top),
         )
     named = "; ".join(_with(one, ap[one.variant]) for one in costs[:NAMED])
+    all_of = len(costs) == len(top)
+    count = f"All of its {len(top)}" if all_of else f"{len(costs)} of its {len(top)}"
     return Sentence(
-        f"{start} {len(costs)} of its {len(top)} top-level parts cost more than "
-        f"{found.study.margin:g} AP, most of all {named}.",
+        f"{start} {count} top-level parts cost more than {found.study.margin:g} AP, most of all "
+        f"{named}.",
         tuple(one.variant for one in costs),
     )
 
@@ -178,7 +180,7 @@ def _together(found: Findings) -> list[Sentence]:
     return told
 
 
-def _compensation(found: Findings) -> list[Sentence]:
+def _compensation(found: Findings, value: float) -> list[Sentence]:
     """Joint cuts, and parts against what is inside of them, held against the sum of singles."""
     compared = found.compared
     if compared.baseline is None:
@@ -209,6 +211,9 @@ def _compensation(found: Findings) -> list[Sentence]:
         change = row["AP"]
         if not change.significant or change.change is None:
             continue
+        alone = sum(by_name[one].overall["AP"].value - value for one in members)
+        if change.change > 0 and alone < -value:
+            continue  # more than all cannot be lost: that says nothing of the parts
         if change.change < 0:
             text = (
                 f"{what[0].upper()}{what[1:]} stand in for each other: together they cost more "
@@ -300,6 +305,7 @@ def _left_out(found: Findings) -> Sentence | None:
     some = f" on {study.images} of {study.total} images" if study.images < study.total else ""
     free = f"; {inside} more lie inside of free parts" if inside else ""
     return Sentence(
-        f"The budget of {study.budget}{some} did not reach {len(missing)} cuts: "
+        f"The budget of {study.budget}{some} did not reach {len(missing)} "
+        f"cut{'s' * (len(missing) > 1)}: "
         f"{named}{more}{free}. A larger budget would."
     )

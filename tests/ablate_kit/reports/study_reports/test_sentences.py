@@ -1,0 +1,123 @@
+"""What a study says: nothing that its verdicts do not bear."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
+from ablate_kit.reports.study_reports.model_map import model_map
+from ablate_kit.reports.study_reports.sentences import Findings, sentences
+from ablate_kit.studies.noted import Noted, NotedPart
+
+AP = 0.5
+
+
+class Numbers:
+    """As much of an ``Evaluation`` as sentences look at."""
+
+    def __init__(self, ap: float) -> None:
+        self.overall = {"AP": ap}
+        self.counts = {"images": 40}
+
+
+def result(name: str, ap: float, **factors: Any) -> Result:
+    numbers: Any = Numbers(ap)
+    return Result(name, "skip", numbers, name, lambda: pytest.fail("not needed"), factors)
+
+
+def change(by: float, outcome: Outcome | None, more: int | None = None) -> Change:
+    verdict = None if outcome is None else Verdict(outcome, 0.01, 0.01, more)
+    significant = 0.01 if outcome in ("costs", "gains") else 0.9
+    return Change(AP + by, by, by - 0.02, by + 0.02, 0.01, 0.01, significant, 0.03, verdict)
+
+
+def part(name: str, depth: int = 0, parent: int | None = None, **values: Any) -> NotedPart:
+    given = {"kind": "layer", "elements": 8, "how": "removed", "variant": name, "state": "cut"}
+    return NotedPart(part=name, depth=depth, parent=parent, **(given | values))
+
+
+def findings(
+    rows: dict[str, Change], parts: list[NotedPart], ap: float = AP, **noted: Any
+) -> Findings:
+    study = Noted(budget="10m", images=40, total=100, margin=0.01, parts=parts, **noted)
+    results = [
+        result("unmodified", ap),
+        *(result(name, one.value or 0) for name, one in rows.items()),
+    ]
+    changes = [{"AP": one} for one in rows.values()]
+    by_class = [[change(-0.3, "costs"), change(-0.1, None)] for _ in rows]
+    compared: Comparison = replace(
+        NOTHING, changes=changes, classes=["cat", "dog"], by_class=by_class
+    )
+    return Findings(study, results, compared)
+
+
+PARTS = [
+    part("backbone"),
+    part("neck", how="zero"),
+    part("decoder"),
+    part("decoder.0", 1, 2),
+    part("decoder.0", 2, 3, head=1, variant="decoder.0-head1"),
+    part("decoder.1", 1, 2, state="not afforded"),
+]
+ROWS = {
+    "backbone": change(-0.48, "costs"),
+    "neck": change(-0.1, "costs"),
+    "decoder": change(-0.02, "undecided", 340),
+    "decoder.0": change(0.001, "free"),
+    "decoder.0-head1": change(-0.002, "free"),
+    "all-free-together": change(-0.2, "costs"),
+}
+
+
+def test_every_sentence_rests_on_verdicts() -> None:
+    joint = {"all-free-together": ["decoder.0", "decoder.0-head1"]}
+    told = sentences(findings(ROWS, PARTS, together=joint))
+    text = "\n".join(one.text for one in told)
+    assert "AP of 0.5000 on 40 images. 2 of its 3 top-level parts cost more than 0.01 AP" in text
+    assert "most of all backbone (AP -0.4800, -0.5000 to -0.4600); neck (AP -0.1000" in text
+    assert "-0.0800, set to zero)" in text
+    assert "None of 1 attention heads that were cut one by one is known to cost more" in text
+    assert "2 are free alone, within 0.01 AP: decoder.0, decoder.0 head 1." in text
+    assert (
+        "Cut at once, 2 parts that looked free alone: together they are not free (AP -0.2000"
+        in text
+    )
+    # Of the costliest that leaves anything: the class whose loss is significant, and no other.
+    assert "Without neck, 1 of 2 classes lose significantly; most of all cat (AP -0.3000" in text
+    assert "dog" not in text
+    assert "1 of 5 cuts is undecided; about 340 more images would decide them" in text
+    assert "The budget of 10m on 40 of 100 images did not reach 1 cut: decoder.1." in text
+    assert {row for one in told for row in one.rows} <= ROWS.keys()
+
+
+def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
+    rows = {name: change(-0.3, "undecided") for name in ("backbone", "neck", "decoder")}
+    text = "\n".join(one.text for one in sentences(findings(rows, PARTS[:3])))
+    assert "None of its 3 top-level parts is known to cost more than 0.01 AP" in text
+    assert "No part is shown to be free" in text
+    assert "3 of 3 cuts are undecided." in text
+    assert "lose" not in text
+
+
+def test_of_a_model_that_finds_nothing_nothing_is_said() -> None:
+    (only,) = sentences(findings(ROWS, PARTS, ap=0.004))
+    assert only.text.startswith("Nothing can be said of this model's parts")
+    assert only.rows == ()
+
+
+def test_the_map_has_a_box_for_each_part_in_their_order() -> None:
+    nasty = part("x<script>", state="not afforded")
+    found = findings(ROWS, [*PARTS, nasty])
+    page = str(model_map(found.study, found.ap()))
+    assert "<script>" not in page
+    names = [">backbone<", ">neck<", ">decoder<", ">0<", ">head 1<", ">1<", ">x&lt;script&gt;<"]
+    places = [page.index(name) for name in names]
+    assert places == sorted(places)
+    counts = {kind: page.count(f'class="part {kind}"') for kind in
+              ("costs", "free", "undecided", "uncut")}  # fmt: skip
+    assert counts == {"costs": 2, "free": 2, "undecided": 1, "uncut": 2}
