@@ -148,7 +148,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warm-up", type=int, default=5)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--activation-checkpointing", action="store_true", help="rows with it, too")
-    parser.add_argument("--compile", action="store_true", help="rows with it, too")
     parser.add_argument("--voc", help="a VOCdevkit: train one epoch on it")
     parser.add_argument("--split", default="2007:train")
     parser.add_argument("--val-split", default="2007:val")
@@ -169,7 +168,6 @@ def main(arguments: list[str] | None = None) -> None:
     for row in rows(
         device,
         size,
-        compiled=(False, True)[: 1 + options.compile],
         checkpointing=(False, True)[: 1 + options.activation_checkpointing],
     ):
         base = base or row.get("images_per_second")
@@ -198,9 +196,6 @@ def measure(
         yield from of(seconds_per_row=seconds_per_row)
     if not quick:
         yield from of(("bf16",), checkpointing=(True,), seconds_per_row=seconds_per_row)
-    # The compiler takes a minute before the first step.
-    compiled = ("bf16",) if gpu else ("fp32",)
-    yield from of(compiled, compiled=(True,), seconds_per_row=2 * seconds_per_row)
 
 
 def rows(
@@ -208,7 +203,6 @@ def rows(
     size: Size,
     precisions: tuple[str, ...] = (),
     *,
-    compiled: tuple[bool, ...] = (False,),
     checkpointing: tuple[bool, ...] = (False,),
     ways: tuple[Ways, ...] = ((None, None),),
     deterministic: bool = False,
@@ -219,12 +213,11 @@ def rows(
     precisions = precisions or (
         ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16")
     )
-    for compile_, checkpoint in ((c, a) for c in compiled for a in checkpointing):
+    for checkpoint in checkpointing:
         for attention, sums in ways:
             for precision in precisions:
                 row: Row = {
                     "precision": precision,
-                    "compile": compile_,
                     "activation_checkpointing": checkpoint,
                     "deterministic": deterministic,
                     "attention": attention or "automatic",
@@ -235,7 +228,7 @@ def rows(
                     yield row | {"failed": "not measured: the time is up"}
                     continue
                 started = time.perf_counter()
-                names = ("compile", "activation_checkpointing", "deterministic")
+                names = ("activation_checkpointing", "deterministic")
                 changes = {name: row[name] for name in names}
                 try:
                     with _at_most(allowed), _computed(attention, sums):
@@ -253,7 +246,6 @@ def described(row: Row, base: float | None) -> str:
     label = ", ".join(
         [
             row["precision"],
-            *(["compiled"] if row["compile"] else []),
             *(["checkpointing"] if row["activation_checkpointing"] else []),
             *(["deterministic"] if row["deterministic"] else []),
             *(row[name] for name in ("attention", "sums") if row[name] != "automatic"),
@@ -308,7 +300,7 @@ def _computed(attention: str | None, sums: str | None) -> Iterator[None]:
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Raises ``TimeoutError`` after that time, also while something is compiled."""
+    """Raises ``TimeoutError`` after that time, also while torch compiles an operation."""
     if seconds > 1e6 or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -15,7 +15,6 @@ from detector.data.dataset import Dataset
 from detector.data.training_set import Batch, Item, TrainingSet, collate
 from detector.errors import UserError
 from detector.network.activation_checkpointing import checkpoint_activations
-from detector.network.compiled import compile_parts
 from detector.network.model import HybridDetector
 from detector.training.criterion import criterion, denoising_factor
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext
@@ -76,8 +75,6 @@ class Detection:
         self.model = HybridDetector(self.config, seed=options.seed)
         if options.activation_checkpointing:
             checkpoint_activations(self.model)
-        if options.compile:
-            compile_parts(self.model, one_size=not self.sizes)
         self.items = TrainingSet(
             dataset,
             self.config.image_size,

@@ -23,8 +23,7 @@ def synchronize_norms(model: nn.Module, distributed: DistributedContext) -> None
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             forward = partial(_normalize, module, module.forward)
-            # A collective has no place in a compiled kernel.
-            module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
+            module.forward = forward  # type: ignore[method-assign]
 
 
 def _normalize(norm: nn.BatchNorm2d, alone: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ class Training(LoopOptions):
     """The loop's settings, and what a detector's training has beside them."""
 
     activation_checkpointing: bool = False  # slower, less memory, the same bits
-    compile: bool = False  # the neck and the feed-forward layers, by torch.compile
     flip: Probability = 0.5
     color: Annotated[float, Field(ge=0, le=1)] = 0.0  # strength of the change of colors
     crop: Probability = 0.0  # of a random window that holds every box
@@ -43,11 +42,15 @@ class Training(LoopOptions):
     @classmethod
     def _renamed(cls, values: Any) -> Any:
         """Recipes from before a key was renamed, the resolved ones of earlier runs among them."""
-        if not isinstance(values, dict) or "recompute" not in values:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if values.pop("compile", False) is not False:
+            raise ValueError("compile was left out: it never paid, on a CPU or a GPU")
+        if "recompute" not in values:
             return values
         if "activation_checkpointing" in values:
             raise ValueError("recompute is the old name of activation_checkpointing; give one")
-        values = dict(values)
         return values | {"activation_checkpointing": values.pop("recompute")}
 
     def sizes(self) -> tuple[int, ...]:
