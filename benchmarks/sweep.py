@@ -43,6 +43,7 @@ from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import shares
+from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.execution.trace import Call, Trace
 from ablate_kit.sweeps.variant import Variant
 from detector.config import preset
@@ -85,6 +86,9 @@ class Row:
     timed: int
     deterministic: float
     notes: Sequence[str]
+    # Variants that silence heads side by side: seconds, and how far they are from replay at most.
+    fused_seconds: float | None = None
+    fused_apart: float = 0.0
 
 
 COLUMNS = ("images", "variants", "naive s", "sweep s", "ratio", "bound", "of it", "equal", "MiB")
@@ -109,6 +113,7 @@ class Options:
     deimv2: Path | None = None
     annotations: Path | None = None
     images_folder: Path | None = None
+    fuse: bool = False
 
 
 def main() -> None:
@@ -121,6 +126,7 @@ def main() -> None:
     parser.add_argument(
         "--naive", type=int, help="full passes that are timed, and scaled to all variants"
     )
+    parser.add_argument("--fuse", action="store_true", help="time heads side by side, too")
     parser.add_argument("--deimv2", type=Path)
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images-folder", type=Path)
@@ -141,7 +147,7 @@ def rows(options: Options) -> Iterator[Row]:
     """One row after the other, as they are measured."""
     for name, make in _cases(options):
         if name.startswith(options.only):
-            yield _measured(make(), options.naive)
+            yield _measured(make(), options.naive, fuse=options.fuse)
 
 
 def told(row: Row) -> str:
@@ -157,6 +163,10 @@ def told(row: Row) -> str:
         f"{row.peak_mib:8.0f}",
     )
     said = [] if row.timed > row.variants else [f"naive: {row.timed} passes timed, scaled"]
+    if row.fused_seconds is not None:
+        gain = row.replay_seconds / row.fused_seconds
+        apart = f"{row.fused_apart:.0e} apart"
+        said.append(f"side by side {row.fused_seconds:.2f} s, {gain:.1f} over replay, {apart}")
     if row.device != "cpu":
         said.append(f"deterministic {row.deterministic:.2f}x")
     return f"{row.model:14} " + " ".join(cells) + "".join(f"  {one}" for one in said)
@@ -170,7 +180,7 @@ def _cases(options: Options) -> Iterator[tuple[str, Callable[[], Case]]]:
         yield "deimv2", lambda: _deimv2(options)
 
 
-def _measured(case: Case, sampled: int | None) -> Row:
+def _measured(case: Case, sampled: int | None, *, fuse: bool) -> Row:
     device = device_of(case.adapter.module)
     clock = Clock(device)
     variants = [Variant.of(one) for one in case.ablations]
@@ -220,7 +230,20 @@ def _measured(case: Case, sampled: int | None) -> Row:
         len(naive),
         _deterministic(case.adapter, group, clock) if device.type == "cuda" else 1.0,
         tuple(passes.notes),
+        *(_fused(case, variants, swept, clock) if fuse else ()),
     )
+
+
+def _fused(
+    case: Case,
+    variants: Sequence[Variant],
+    swept: Sequence[Sequence[ImageDetections]],
+    clock: Clock,
+) -> tuple[float, float]:
+    with VariantExecutor(case.adapter, fuse=True) as side:
+        side.run(case.batch, variants)  # holds them against replay, and warms up
+        found, seconds = clock.of(lambda: side.run(case.batch, variants))
+    return seconds, max(disagreement(a, b) for a, b in zip(found, swept, strict=True))
 
 
 def _deterministic(adapter: Adapter, group: Group, clock: Clock) -> float:

@@ -326,7 +326,10 @@ class OpenSweep:
         if self.placement.here:
             keep = prepared_bytes(self.recipe)
             limit = self.recipe.evaluation.max_detections
-            worker = Worker(self.adapter, self.dataset, self.batches, options, keep, limit)
+            fuse = self.recipe.evaluation.fuse
+            worker = Worker(
+                self.adapter, self.dataset, self.batches, options, keep, limit, fuse=fuse
+            )
             return _here(worker, progress)
         spec = WorkerSpec(
             self.recipe,

@@ -41,6 +41,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         # What is as it always is leaves no trace, so that runs of before can be continued.
         **({"class_names": ", ".join(read_class_names(named))} if named else {}),
         **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
+        **({"fuse": True} if recipe.evaluation.fuse else {}),
         **({"gpu_libraries": gpu_libraries()} if kind == "cuda" else {}),
         "checkpoint": checkpoint_digest(checkpoint),
         "weights": checkpoint.place,

@@ -59,6 +59,7 @@ class EvaluationSettings(Section):
     margin: Annotated[float, Field(ge=0, lt=1)] = MARGIN  # a change of AP below it counts as free
     adjust: Adjust = "family"
     cluster: str | None = None  # images that belong together: a regular expression, or a file.csv
+    fuse: bool = False  # variants that silence heads or channels share passes; not bit for bit
 
     @property
     def statistics(self) -> Statistics:

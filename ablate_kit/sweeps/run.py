@@ -60,6 +60,7 @@ def sweep(
     batch_size: int = 8,
     max_detections: int = MAX_DETECTIONS,
     cluster: str | None = None,
+    fuse: bool = False,
     options: RunOptions = DEFAULTS,
     progress: Progress = UNWATCHED,
 ) -> Sweep:
@@ -74,6 +75,7 @@ def sweep(
         fixed_threshold: of the numbers at a fixed score.
         max_detections: of a class that count in an image, and of an image that are kept.
         cluster: which images belong together, as ``metrics.clusters`` has it.
+        fuse: variants that silence heads or channels share passes, which is not bit for bit.
     """
     batches = Batches(len(dataset), batch_size)
     store = store or MemoryStore()
@@ -91,7 +93,9 @@ def sweep(
     )
     wanted = [baseline, *variants]
     rounds = one_round(wanted) if labelled else baseline_first(wanted)
-    with Worker(adapter, dataset, batches, options, max_detections=max_detections) as worker:
+    with Worker(
+        adapter, dataset, batches, options, max_detections=max_detections, fuse=fuse
+    ) as worker:
         pool = Here(worker, progress.advance)
         run_rounds(rounds, batches, store, scores, pool, progress)
     return Sweep(store.results(wanted), scores.truth, store.notes())

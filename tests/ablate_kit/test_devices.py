@@ -29,6 +29,7 @@ from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.api import Placement, open_sweep, run
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
+from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
@@ -114,6 +115,19 @@ def test_without_deterministic_kernels_replay_agrees(path: Path, device: str) ->
     full, _ = detections(adapter, variants, replay=False)
     for one, other in zip(replayed, full, strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_heads_side_by_side_agree_with_replay(path: Path, device: str) -> None:
+    adapter, _ = opened(path, device)
+    with open_checkpoint(path) as checkpoint:
+        found = attentions(checkpoint.tensors, checkpoint.config)
+    own = [one for one in found if "decoder" in one.prefix and "self_attn" in one.prefix]
+    variants = [Variant.of(cut) for cut in heads_each(own)]
+    fused, notes = detections(adapter, variants, fuse=True)
+    alone, _ = detections(adapter, variants)
+    assert len(notes) == 1
+    assert "ran side by side" in notes[0]
+    assert disagreement(fused, alone) < 1e-4
 
 
 def test_recordings_serve_a_later_sweep_to_the_bit(path: Path, tmp_path: Path, device: str) -> None:

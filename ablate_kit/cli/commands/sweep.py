@@ -69,6 +69,10 @@ def sweep(
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
     ] = False,
+    fuse: Annotated[
+        bool,
+        typer.Option("--fuse", help="Run heads and channels side by side; not bit for bit."),
+    ] = False,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -135,6 +139,7 @@ def sweep(
         ("evaluation.margin", margin, "--margin"),
         ("evaluation.adjust", adjust, "--adjust"),
         ("evaluation.cluster", cluster, "--cluster"),
+        ("evaluation.fuse", fuse or None, "--fuse"),
     )
     chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
     overrides: list[str | Override] = [*(settings or []), *chosen]
@@ -159,7 +164,9 @@ def sweep(
         plan = load_sweep(source, overrides)
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(source)
-    options = _options(memory, workers, cache, cache_size, replay=not no_replay)
+    options = _options(
+        memory, workers, cache, cache_size, replay=not no_replay, fuse=plan.evaluation.fuse
+    )
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(Ledger.locked(folder))
@@ -213,13 +220,21 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
 
 
 def _options(
-    memory: int, workers: int, cache: Path | None, cache_size: int | None, *, replay: bool
+    memory: int,
+    workers: int,
+    cache: Path | None,
+    cache_size: int | None,
+    *,
+    replay: bool,
+    fuse: bool,
 ) -> "RunOptions":
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
 
     if cache is None and cache_size is not None:
         raise UserError("--cache-size goes with --cache FOLDER")
+    if fuse and not replay:
+        raise UserError("--fuse shares what replay recorded; leave --no-replay out")
     if cache is not None and not replay:
         raise UserError("--cache keeps what replay recorded; leave --no-replay out")
     room = CAPACITY if cache_size is None else cache_size << 30

@@ -71,6 +71,7 @@ class Worker:
         options: RunOptions,
         keep: int = 0,
         max_detections: int = MAX_DETECTIONS,
+        fuse: bool = False,
     ) -> None:
         self._adapter = adapter
         self._dataset = dataset
@@ -81,6 +82,7 @@ class Worker:
             adapter,
             replay=options.replay,
             memory=options.memory,
+            fuse=fuse,
             cache=RecordingCache(options.cache, options.cache_bytes) if options.cache else None,
             max_detections=max_detections,
         )
@@ -119,8 +121,16 @@ class Worker:
             )
         dataset = looked_at_for(spec.recipe.data.dataset(), adapter.classes)
         batches = Batches(len(dataset), spec.recipe.evaluation.batch_size)
-        keep, limit = prepared_bytes(spec.recipe), spec.recipe.evaluation.max_detections
-        return Worker(adapter, dataset, batches, spec.options, keep, limit)
+        evaluation, keep = spec.recipe.evaluation, prepared_bytes(spec.recipe)
+        return Worker(
+            adapter,
+            dataset,
+            batches,
+            spec.options,
+            keep,
+            evaluation.max_detections,
+            fuse=evaluation.fuse,
+        )
 
     def run(self, work: Work, advance: Advance = lambda _, __: None) -> Iterator[BatchResult]:
         """Batch by batch, all variants of the work."""

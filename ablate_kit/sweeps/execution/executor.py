@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,12 +11,15 @@ import torch
 from ablate_kit.ablations.draws import Draws
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
-from ablate_kit.models.batches import Group, groups
+from ablate_kit.models.batches import Group
+from ablate_kit.models.batches import groups as groups_of
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.plan import BASELINE, Delta, MemoryChunk, Plan, Step, plan
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay, Run
+from ablate_kit.sweeps.execution.shared_passes import SharedPasses
+from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
 from ablate_kit.sweeps.execution.trace import Key, Trace
 from ablate_kit.sweeps.execution.unmodified import Once, UnmodifiedPasses
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -47,6 +51,7 @@ class VariantExecutor:
         max_detections: int = MAX_DETECTIONS,
         deterministic: bool = True,
         cache: RecordingCache | None = None,
+        fuse: bool = False,
     ) -> None:
         self.notes: list[str] = []
         self.trace: Trace | None = None  # of the unmodified pass over the first images
@@ -58,9 +63,11 @@ class VariantExecutor:
         self._limit = max_detections
         self._deterministic = deterministic
         self._draws = Draws()
+        self._shared = SharedPasses(adapter) if fuse else None
         self._state: Mapping[str, torch.Tensor] | None = None
         self._unmodified = UnmodifiedPasses(adapter, cache, deterministic=deterministic)
         self._watched = False  # whether the model's calls go through the replay
+        self._reference: tuple[Group, Any] | None = None  # what the images traced last gave
         self._traced: tuple[int, Trace] | None = None  # with the elements of its input
         self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
         self._deltas: dict[str, Delta] = {}
@@ -90,10 +97,14 @@ class VariantExecutor:
         found: list[dict[int, ImageDetections]] = [{} for _ in range(len(variants) + 1)]
         names = [UNMODIFIED.name, *(variant.name for variant in variants)]
         for group in self._groups(prepared):
-            for number, outputs in self._outputs(group, variants):
-                results = self._adapter.decode(outputs, group.origins, self._limit)
-                found[number + 1] |= zip(group.positions, results, strict=True)
-                advance(names[number + 1], len(group.positions))
+            count = len(group.positions)
+            for numbers, outputs in self._outputs(group, variants):
+                origins = group.origins * len(numbers)
+                results = self._adapter.decode(outputs, origins, self._limit)
+                for k, number in enumerate(numbers):
+                    own = results[k * count : (k + 1) * count]
+                    found[number + 1] |= zip(group.positions, own, strict=True)
+                    advance(names[number + 1], count)
         self._verified |= {variant.digest for variant in variants}
         return [[one[i] for i in range(len(prepared))] for one in found]
 
@@ -111,36 +122,45 @@ class VariantExecutor:
 
     def _groups(self, prepared: Sequence[Prepared]) -> list[Group]:
         device = device_of(self._adapter.module)
-        return [group.on(device) for group in groups(prepared)]
+        return [group.on(device) for group in groups_of(prepared)]
 
-    def _outputs(self, group: Group, variants: Sequence[Variant]) -> Iterator[tuple[int, Any]]:
-        """The number of each variant, BASELINE first, and what the model returns."""
+    def _outputs(
+        self, group: Group, variants: Sequence[Variant]
+    ) -> Iterator[tuple[tuple[int, ...], Any]]:
+        """Each variant, BASELINE first, and what the model returns; of several that share a pass,
+        for all images of the first, then of the second ..."""
 
         def run() -> Any:
             return self._adapter.forward(group.inputs)
 
         made = self._plan(group, variants)
-        once = Once(run, group, self._drawn(variants))
+        traced, self._reference = self._reference, None
+        reference = (traced[1],) if traced and traced[0] is group else None
+        once = Once(run, group, self._drawn(variants), reference)
         done: set[int] = set()
         if self._replay and made:
             for part in made.parts:
-                for number, outputs in self._part(once, self._replay, part, variants):
-                    if number not in done:
-                        yield number, outputs
-                    done.add(number)
+                for numbers, outputs in self._part(once, self._replay, part, variants, made.groups):
+                    if not done.issuperset(numbers):
+                        yield numbers, outputs
+                    done.update(numbers)
         if BASELINE not in done:
-            yield BASELINE, run()
+            yield (BASELINE,), run()
         for number, variant in enumerate(variants):
             if number not in done:
                 with self._applied(variant):
                     outputs = run()
-                yield number, outputs
+                yield (number,), outputs
 
     def _applied(self, variant: Variant) -> AbstractContextManager[None]:
-        module = self._adapter.module
+        return variant.applied_to(
+            self._adapter.module, self._live_names, self._draws, self._tensors()
+        )
+
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
         if self._state is None:
-            self._state = module.state_dict(keep_vars=True)
-        return variant.applied_to(module, self._live_names, self._draws, self._state)
+            self._state = self._adapter.module.state_dict(keep_vars=True)
+        return self._state
 
     def _drawn(self, variants: Sequence[Variant]) -> str:
         """The digest of the variant that is to be checked again in this pass; empty: none."""
@@ -165,10 +185,12 @@ class VariantExecutor:
             self._watched = True
         elements = sum(tensor.numel() for tensor in group.inputs.values())
         if not self._traced or elements > self._traced[0]:
-            trace = self._made_trace(lambda: self._adapter.forward(group.inputs), self._replay)
-            if trace is None:
+            made_trace = self._made_trace(lambda: self._adapter.forward(group.inputs), self._replay)
+            if made_trace is None:
                 return None
+            reference, trace = made_trace
             self._traced = elements, trace
+            self._reference = group, reference
             self.trace = self.trace or trace
         key = tuple(variant.digest for variant in variants if variant.digest not in self._full)
         elements, trace = self._traced
@@ -176,7 +198,11 @@ class VariantExecutor:
         if known and known[0] == elements:
             return known[1]
         chosen = {i: self._delta(v) for i, v in enumerate(variants) if v.digest not in self._full}
-        made = plan(trace, chosen, self._memory)
+        groups = self._groups_of(trace, chosen, variants, group)
+        for i, members in enumerate(groups):
+            keys = {key for number in members for key in chosen.pop(number)}
+            chosen[len(variants) + i] = dict.fromkeys(keys, ("side by side", i))
+        made = replace(plan(trace, chosen, self._memory), groups=groups)
         self._plans[key] = elements, made
         if made.full:
             self._note(
@@ -184,6 +210,19 @@ class VariantExecutor:
                 f"than {self._memory / 2**20:.0f} MiB"
             )
         return made
+
+    def _groups_of(
+        self,
+        trace: Trace,
+        deltas: Mapping[int, Delta],
+        variants: Sequence[Variant],
+        group: Group,
+    ) -> list[tuple[int, ...]]:
+        """Those that share a pass."""
+        if self._shared is None:
+            return []
+        state = self._tensors()
+        return self._shared.groups(trace, deltas, variants, group.inputs, state, self._memory)
 
     def _delta(self, variant: Variant) -> Delta:
         if variant.digest not in self._deltas:
@@ -194,7 +233,8 @@ class VariantExecutor:
             )
         return self._deltas[variant.digest]
 
-    def _made_trace(self, run: Run, replay: Replay) -> Trace | None:
+    def _made_trace(self, run: Run, replay: Replay) -> tuple[Any, Trace] | None:
+        """What the model gives, and a trace of it."""
         reference = run()  # which raises what is wrong with the images, or with the model
         try:
             outputs, trace = replay.trace(run)
@@ -210,14 +250,25 @@ class VariantExecutor:
             watching = "it computes something else while its operations are watched"
             self._give_up(watching if repeated else UNSTEADY)
             return None
-        return trace
+        return reference, trace
 
     def _part(
-        self, once: "Once", replay: Replay, part: MemoryChunk, variants: Sequence[Variant]
-    ) -> Iterator[tuple[int, Any]]:
+        self,
+        once: Once,
+        replay: Replay,
+        part: MemoryChunk,
+        variants: Sequence[Variant],
+        groups: Sequence[tuple[int, ...]],
+    ) -> Iterator[tuple[tuple[int, ...], Any]]:
         """What of ``part`` replay can do; all else is left to run in full."""
+        members = {len(variants) + i: group for i, group in enumerate(groups)}
         try:
-            every = [key for step in part.steps for key in self._delta(variants[step.variant])]
+            every = [
+                key
+                for step in part.steps
+                for number in members.get(step.variant, (step.variant,))
+                for key in self._delta(variants[number])
+            ]
             assert self._traced  # noqa: S101 - there is a plan
             outputs, trace, stored = self._unmodified.record(
                 once, replay, part.keep, every, self._traced[1]
@@ -229,7 +280,7 @@ class VariantExecutor:
             return
         for note in self._unmodified.notes:
             self._note(note)
-        yield BASELINE, outputs
+        yield (BASELINE,), outputs
         traces = {BASELINE: trace}
 
         def from_there() -> Any:
@@ -238,7 +289,11 @@ class VariantExecutor:
         whole = from_there if stored else once.run
         for step in part.steps:
             base = traces.get(step.base)
-            if base is not None:
+            if step.variant in members:
+                yield from self._side_by_side(
+                    once, whole, replay, members[step.variant], trace, variants
+                )
+            elif base is not None:
                 variant = variants[step.variant]
                 changed = self._changed(variants, step.base, step.variant)
                 with self._applied(variant):
@@ -246,13 +301,67 @@ class VariantExecutor:
                         once, whole, replay, step, variant, base, changed, traces
                     )
                 if outputs is not None:
-                    yield step.variant, outputs[0]
+                    yield (step.variant,), outputs[0]
             for done in step.releases:
                 traces.pop(done, None)
 
+    def _side_by_side(
+        self,
+        once: Once,
+        whole: Run,
+        replay: Replay,
+        members: tuple[int, ...],
+        trace: Trace,
+        variants: Sequence[Variant],
+    ) -> Iterator[tuple[tuple[int, ...], Any]]:
+        """Variants in one pass; one by one on their first batch, where they are held against it."""
+        assert self._shared  # noqa: S101 - there are groups
+        chosen = [variants[number] for number in members]
+        keys = {key for one in chosen for key in self._delta(one)}
+        try:
+            outputs = self._shared.run(once, replay, chosen, trace, keys, self._tensors())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._part_ways(chosen, _told(error))
+            outputs = None
+        if outputs is not None and self._shared.checked(chosen, once.again):
+            yield members, outputs
+            return
+        origins = once.group.origins
+        shared: list[ImageDetections] = []
+        if outputs is not None:
+            shared = self._adapter.decode(outputs, origins * len(members), self._limit)
+        worst = 0.0
+        for k, number in enumerate(members):
+            step = Step(number, BASELINE, trace.restart(self._delta(variants[number])))
+            changed = self._changed(variants, BASELINE, number)
+            with self._applied(variants[number]):
+                alone = self._replayed(
+                    once, whole, replay, step, variants[number], trace, changed, {}
+                )
+            if alone is None:
+                continue
+            if outputs is not None:
+                exact = self._adapter.decode(alone[0], origins, self._limit)
+                own = shared[k * len(origins) : (k + 1) * len(origins)]
+                worst = max(worst, disagreement(own, exact))
+            yield (number,), alone[0]
+        if outputs is None:
+            return
+        if worst > TOLERANCE:
+            self._part_ways(chosen, f"scores or boxes differ by {worst:.1g}")
+        else:
+            self._note(self._shared.accept(chosen))
+
+    def _part_ways(self, chosen: Sequence[Variant], reason: str) -> None:
+        assert self._shared  # noqa: S101 - there are groups
+        self._plans.clear()
+        self._note(self._shared.refuse(chosen, reason))
+
     def _replayed(
         self,
-        once: "Once",
+        once: Once,
         whole: Run,
         replay: Replay,
         step: Step,

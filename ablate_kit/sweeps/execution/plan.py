@@ -4,7 +4,7 @@ Variants that agree up to some point share that far: the plan is a trie over wha
 the order in which the pass comes to it.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -41,6 +41,8 @@ class MemoryChunk:
 class Plan:
     parts: list[MemoryChunk]
     full: list[int]  # variants that run in full, since what they would replay exceeds the memory
+    # Variants that share a pass; a step of number ``variants + i`` is that of group i.
+    groups: Sequence[tuple[int, ...]] = ()
 
 
 def plan(trace: Trace, changes: Mapping[int, Delta], memory: float = NEVER) -> Plan:

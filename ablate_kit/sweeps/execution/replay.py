@@ -122,9 +122,18 @@ class Replay:
             if not self._drop_spoilt(recording.stored, recording.outputs):
                 return result, recording.trace()
 
-    def replay(self, run: Run, base: Trace, changed: Iterable[Key]) -> Any:
-        """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``."""
-        result = self._run(run, playing := _Playing(base, base.restart(changed)))
+    def replay(
+        self,
+        run: Run,
+        base: Trace,
+        changed: Iterable[Key],
+        repeated: tuple[int, int] | None = None,
+    ) -> Any:
+        """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``.
+
+        ``repeated``: how often ``run`` has the images of ``base`` over, and how many these are.
+        """
+        result = self._run(run, playing := _Playing(base, base.restart(changed), repeated))
         self._drop_spoilt(playing.taken, base.outputs)
         return result
 
@@ -168,8 +177,11 @@ def _is_compiled(module: nn.Module) -> bool:
 class _Playing:
     """A pass that follows a recorded one up to ``restart``."""
 
-    def __init__(self, base: Trace | None, restart: float) -> None:
+    def __init__(
+        self, base: Trace | None, restart: float, repeated: tuple[int, int] | None = None
+    ) -> None:
         self.restart = restart
+        self._repeated = repeated
         self.taken: list[CallId] = []
         self._kept = base.outputs if base else None
         self._open = base.root if base else None  # the recorded call that runs again right now
@@ -180,7 +192,7 @@ class _Playing:
         if known is None:
             return forward(*args, **kwargs)
         if (output := self.output_of(known)) is not None:
-            return output.value()
+            return output.value() if self._repeated is None else output.repeated(*self._repeated)
         with_parent = self.enter(known)
         result = forward(*args, **kwargs)
         self.leave(known, with_parent)

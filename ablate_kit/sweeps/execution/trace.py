@@ -93,6 +93,16 @@ class CachedOutput:
         leaves = [_copied(leaf) for leaf in self.leaves] if self.copies else self.leaves
         return pytree.tree_unflatten(leaves, self.structure)
 
+    def repeated(self, times: int, images: int) -> Any:
+        """The value of a pass over all images ``times`` over, of which this one had so many."""
+        leaves = [
+            leaf.repeat(times, *[1] * (leaf.dim() - 1))
+            if isinstance(leaf, torch.Tensor) and leaf.dim() and len(leaf) == images
+            else _copied(leaf)
+            for leaf in self.leaves
+        ]
+        return pytree.tree_unflatten(leaves, self.structure)
+
     @property
     def intact(self) -> bool:
         """Whether no operation wrote into the leaves since."""

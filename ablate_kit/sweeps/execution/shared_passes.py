@@ -1,0 +1,90 @@
+"""Which variants of a model share passes, and what has come of that so far."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.execution.plan import Delta
+from ablate_kit.sweeps.execution.replay import Replay
+from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, silenced, silences, together
+from ablate_kit.sweeps.execution.trace import Key, Trace
+from ablate_kit.sweeps.execution.unmodified import Once
+from ablate_kit.sweeps.variant import Variant
+
+State = Mapping[str, Tensor]  # the model's ``state_dict(keep_vars=True)``
+
+
+class SharedPasses:
+    """Variants share a pass as long as none of them was found to differ from its replay."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._live_names = adapter.live_names()
+        self._accepted: set[str] = set()
+        self._refused: set[str] = set()
+
+    def groups(
+        self,
+        trace: Trace,
+        deltas: Mapping[int, Delta],
+        variants: Sequence[Variant],
+        inputs: Mapping[str, Tensor],
+        state: State,
+        memory: float,
+    ) -> list[tuple[int, ...]]:
+        """The numbers of those that share a pass."""
+        module = self._adapter.module
+        able = {
+            number: delta
+            for number, delta in deltas.items()
+            if variants[number].digest not in self._refused
+            and silences(variants[number], module, state, self._live_names)
+        }
+        return together(trace, able, inputs, memory)
+
+    def run(
+        self,
+        once: Once,
+        replay: Replay,
+        chosen: Sequence[Variant],
+        trace: Trace,
+        keys: Collection[Key],
+        state: State,
+    ) -> Any:
+        """What the model returns for the images of the first variant, then of the second ...
+
+        Args:
+            trace: of the unmodified model on these images, once.
+            keys: all that the variants change.
+        """
+        module, count = self._adapter.module, len(once.group.origins)
+        parts = [silences(one, module, state, self._live_names) or () for one in chosen]
+        inputs = {
+            name: tensor.repeat(len(chosen), *[1] * (tensor.dim() - 1))
+            for name, tensor in once.group.inputs.items()
+        }
+        with silenced(module, parts, count):
+            return replay.replay(
+                lambda: self._adapter.forward(inputs), trace, keys, (len(chosen), count)
+            )
+
+    def checked(self, chosen: Sequence[Variant], again: str) -> bool:
+        """Whether all were held against their replay, and none is due again."""
+        digests = {one.digest for one in chosen}
+        return digests <= self._accepted and again not in digests
+
+    def accept(self, chosen: Sequence[Variant]) -> str:
+        """From now on they share passes; returns what is to be told."""
+        self._accepted |= {one.digest for one in chosen}
+        return (
+            "variants that silence heads or channels of one place ran side by side: on their first "
+            f"batch within {TOLERANCE:g} of their replay, not bit for bit"
+        )
+
+    def refuse(self, chosen: Sequence[Variant], reason: str) -> str:
+        """From now on they run alone."""
+        self._refused |= {one.digest for one in chosen}
+        names = chosen[0].name + (f" and {len(chosen) - 1} more" if len(chosen) > 1 else "")
+        return f"{names} are not run side by side: {reason}"

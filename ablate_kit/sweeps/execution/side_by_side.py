@@ -1,0 +1,199 @@
+"""Variants that silence heads or channels, side by side in one pass over the images, repeated.
+
+To zero a head's columns of an output projection is to zero what comes into them. So one pass can
+hold many such variants: each in its own copy of the images, with its own heads at zero. Sums over a
+larger batch may be split otherwise, so that the last bits differ from those of a variant alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.ablation import Blocks, Edit
+from ablate_kit.ablations.apply_edits import to_model_keys
+from ablate_kit.ablations.hooks import hook_projection_input
+from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.sweeps.execution.plan import Delta
+from ablate_kit.sweeps.execution.trace import Trace
+from ablate_kit.sweeps.variant import LiveNames, Variant
+
+TOLERANCE = 1e-4  # of scores, and of boxes as a share of the largest coordinate
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class CannotRunTogetherError(Exception):
+    """The images of a pass cannot be told apart in what comes into a module."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Columns of a projection's weight at zero (axis 1), or rows with their biases (axis 0)."""
+
+    weight: str  # in ``module.state_dict()``
+    axis: int
+    ranges: Ranges
+    values: tuple[float, ...] = ()  # of the biases; none: zero
+
+
+def silences(
+    variant: Variant, module: nn.Module, state: Mapping[str, Tensor], live_names: LiveNames
+) -> tuple[Silence, ...] | None:
+    """What a variant silences; None where it does anything else."""
+    if variant.ablation is None or variant.tensors or variant.ablation.live:
+        return None
+    weights: list[Silence] = []
+    biases: dict[str, tuple[Ranges, tuple[float, ...]]] = {}
+    for edit in variant.ablation.edits:
+        names = to_model_keys(edit.tensor, state, live_names)
+        if len(names) != 1 or not isinstance(edit.region, Blocks) or not edit.constant:
+            return None
+        owner, _, leaf = names[0].rpartition(".")
+        axis, ranges = edit.region.axis, edit.region.ranges
+        if leaf == "bias" and axis == 0:
+            biases[owner] = ranges, _values(edit)
+        elif leaf == "weight" and edit.values is None and edit.value == 0:
+            weights.append(Silence(names[0], axis, ranges))
+        else:
+            return None
+    found = []
+    for one in weights:
+        path = one.weight.rpartition(".")[0]
+        owner_module = module.get_submodule(path)
+        if one.axis == 1 and isinstance(owner_module, nn.Linear):
+            found.append(one)
+        elif one.axis == 0 and isinstance(owner_module, nn.Linear | nn.Conv2d):
+            ranges, values = biases.pop(path, (one.ranges, ()))
+            if ranges != one.ranges or (owner_module.bias is not None) != bool(values):
+                return None
+            found.append(Silence(one.weight, 0, ranges, values))
+        else:
+            return None
+    return None if biases or not found else tuple(found)
+
+
+def _values(edit: Edit) -> tuple[float, ...]:
+    if edit.values is not None:
+        return edit.values
+    assert isinstance(edit.region, Blocks)  # noqa: S101 - the caller has looked
+    return (edit.value,) * sum(stop - start for start, stop in edit.region.ranges)
+
+
+def together(
+    trace: Trace, deltas: Mapping[int, Delta], inputs: Mapping[str, Tensor], memory: float
+) -> list[tuple[int, ...]]:
+    """Those of some variants that may share a pass: they begin to differ at the same place, and
+    what they replay, repeated, fits into ``memory``."""
+    by_start: dict[float, list[int]] = {}
+    for number, delta in deltas.items():
+        by_start.setdefault(trace.restart(delta), []).append(number)
+    shown = sum(tensor.nbytes for tensor in inputs.values())
+    found = []
+    for start, members in by_start.items():
+        each = shown + sum(call.nbytes for call in trace.root.finished_before(start))
+        most = int(min(memory // max(each, 1), len(members)))
+        if most < 2:
+            continue
+        parts = -(-len(members) // most)
+        bounds = [len(members) * i // parts for i in range(parts + 1)]
+        groups = [tuple(members[a:b]) for a, b in pairwise(bounds)]
+        found += [group for group in groups if len(group) > 1]
+    return found
+
+
+@contextmanager
+def silenced(
+    module: nn.Module, members: Sequence[Sequence[Silence]], images: int
+) -> Iterator[None]:
+    """Within, a pass over the images, repeated for each of the members, has each member's parts at
+    zero in its own copy."""
+    places = sorted({(one.weight, one.axis) for member in members for one in member})
+    with ExitStack() as stack:
+        for weight, axis in places:
+            path = weight.rpartition(".")[0]
+            owner = module.get_submodule(path)
+            known = module.get_parameter(weight)
+            keep, fill = _masks(members, weight, axis, known.shape[axis])
+            keep, fill = (
+                one.to(known).repeat_interleave(images, 0) for one in (keep, fill)
+            )  # (members * images, width)
+            if axis == 1:
+                stack.enter_context(hook_projection_input(module, weight, _incoming(keep)))
+            else:
+                channel = 1 if isinstance(owner, nn.Conv2d) else -1
+                hook = _outgoing(keep, fill, channel)
+                stack.callback(owner.register_forward_hook(hook).remove)
+        yield
+
+
+def _masks(
+    members: Sequence[Sequence[Silence]], weight: str, axis: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """(members, width): 1 for what stays and 0 for the rest, and what is added to it."""
+    keep, fill = torch.ones(len(members), width), torch.zeros(len(members), width)
+    for number, member in enumerate(members):
+        for one in member:
+            if (one.weight, one.axis) != (weight, axis):
+                continue
+            where = [i for start, stop in one.ranges for i in range(start, stop)]
+            keep[number, where] = 0.0
+            if one.values:
+                fill[number, where] = torch.tensor(one.values)
+    return keep, fill
+
+
+def _incoming(keep: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: x * _like(keep, x, -1)
+
+
+def _outgoing(keep: Tensor, fill: Tensor, channel: int) -> Callable[[Any, Any, Tensor], Tensor]:
+    return lambda _, __, y: y * _like(keep, y, channel) + _like(fill, y, channel)
+
+
+def _like(mask: Tensor, x: Tensor, channel: int) -> Tensor:
+    """(images, channels), to be broadcast over the other axes of ``x``."""
+    if x.dim() < 2 or len(x) != len(mask) or x.shape[channel] != mask.shape[1]:
+        raise CannotRunTogetherError(
+            f"cannot tell the images apart in a tensor of shape {tuple(x.shape)}"
+        )
+    shape = [1] * x.dim()
+    shape[0], shape[channel] = mask.shape
+    return mask.view(shape)
+
+
+def disagreement(one: Sequence[ImageDetections], other: Sequence[ImageDetections]) -> float:
+    """The largest difference of scores by rank, and of boxes as a share of the largest coordinate,
+    of images; infinite where the numbers of detections differ."""
+    worst = 0.0
+    for a, b in zip(one, other, strict=True):
+        if len(a.scores) != len(b.scores):
+            return float("inf")
+        if not len(a.scores):
+            continue
+        worst = max(worst, _apart(np.sort(a.scores), np.sort(b.scores)), _boxes_apart(a, b))
+    return worst
+
+
+def _boxes_apart(a: ImageDetections, b: ImageDetections) -> float:
+    x, y = a.boxes, b.boxes
+    if a.queries is None or b.queries is None:
+        x, y = np.sort(x, axis=0), np.sort(y, axis=0)
+    else:  # of two that score alike, which comes first is not told, nor which is the last to count
+        classes = 1 + max(a.labels.max(), b.labels.max())
+        named = (one.queries * classes + one.labels for one in (a, b))
+        _, i, j = np.intersect1d(*named, return_indices=True)
+        x, y = x[i], y[j]
+    largest = np.abs(x[np.isfinite(x)]).max(initial=1.0)
+    return _apart(x, y) / float(largest)
+
+
+def _apart(x: Any, y: Any) -> float:
+    with np.errstate(invalid="ignore"):
+        difference = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
