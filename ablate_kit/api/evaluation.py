@@ -20,7 +20,9 @@ from ablate_kit.metrics.detection_files import AnnotatedImages, read_dump
 from ablate_kit.metrics.detection_files.annotated_images import stems
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
 from ablate_kit.metrics.fidelity import MEASURES
+from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
@@ -316,8 +318,13 @@ def run_recipe(
     outcome = api.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
     results, truth = ledger.results(), ledger.truth()
-    changes = changes_of(truth, results, plan.evaluation.statistics)
-    images = Images(plan.data.dataset(), plan.data)
+    race, statistics = ledger.manifest().race, plan.evaluation.statistics
+    if race:
+        truth = truth_of_first(truth, results[0].images)
+        changes = list(compare_raced(truth, results, race.looks, statistics).changes)
+    else:
+        changes = changes_of(truth, results, statistics)
+    images = Images(plan.dataset(), plan.data)
     return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
 
 

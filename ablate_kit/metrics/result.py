@@ -34,7 +34,12 @@ class Result:
     @property
     def is_control(self) -> bool:
         """Whether it is a random cut that another is read against, and no ablation itself."""
-        return "control_of" in self.factors or self.kind == "null"  # as earlier versions noted it
+        return is_control(self.kind, self.factors)
+
+    @property
+    def images(self) -> int:
+        """How many it has seen."""
+        return int(self.evaluation.counts["images"])
 
     @staticmethod
     def of(
@@ -49,6 +54,10 @@ class Result:
     def detections(self) -> Detections:
         """Read anew at each call: keep them only as long as they are needed."""
         return self.load()
+
+
+def is_control(kind: str, factors: Mapping[str, str | int | float]) -> bool:
+    return "control_of" in factors or kind == "null"  # as earlier versions noted it
 
 
 def changes_of(

@@ -18,14 +18,22 @@ def write_changes(place: Path, results: Sequence[Result], found: Comparison) -> 
 
 def changes_records(results: Sequence[Result], found: Comparison) -> Records:
     """A row per variant and metric, with the variant's factors; no two columns of one name."""
-    header = ("variant", "kind", "control", "metric", *COLUMNS)
+    header = ("variant", "kind", "control", "metric", "images", *COLUMNS)
     columns = {
         f"factor_{name}" if name in header else name: values
         for name, values in factor_columns(results[1:]).items()
     }
     factors = list(zip(*columns.values(), strict=True)) or [()] * len(found.changes)
     rows = [
-        [one.name, one.kind, int(one.is_control), key, *change[key].to_dict().values(), *own]
+        [
+            one.name,
+            one.kind,
+            int(one.is_control),
+            key,
+            one.images,
+            *change[key].to_dict().values(),
+            *own,
+        ]
         for one, change, own in zip(results[1:], found.changes, factors, strict=True)
         for key in change
     ]

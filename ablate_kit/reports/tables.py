@@ -1,6 +1,6 @@
 """Evaluation results as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
@@ -9,6 +9,7 @@ from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.reports.answer import (
@@ -111,13 +112,15 @@ def comparison(
     *,
     adjust: Adjust = "family",
     top: int | None = None,
+    looks: Looks | None = None,
 ) -> Table:
     """One row per variant: each metric and its change against the first.
 
     ``changes`` of ``metrics.significance``, one per variant after the first, give each change half
     the width of its 95 % interval, a star where it is significant, and each row its verdict.
     ``adjust`` is what they were adjusted by. ``top``: only so many variants, those that cost most,
-    or of detectors the best; what is said above the table is said of all.
+    or of detectors the best; what is said above the table is said of all. ``looks``: of a race,
+    after which each row says after how many images its variant stopped.
     """
     baseline = results[0].evaluation.overall
     detectors, own = compares_detectors(results), without_labels(results)
@@ -127,11 +130,13 @@ def comparison(
     rows = [
         (
             result.name,
+            *((f"{result.images:,}",) if looks else ()),
             *(
                 cell
                 for metric in metrics
                 for cell in (
-                    *_with_change(result.evaluation.overall, baseline, metric.key, i == 0),
+                    number(result.evaluation.overall[metric.key]),
+                    number(_change(changes, results, i, metric.key), "+.4f") if i else "",
                     *(_interval(changes, i, metric.key) if changes else ()),
                 )
             ),
@@ -151,13 +156,14 @@ def comparison(
     names = [metric.label for metric in metrics]
     header = (
         "variant",
+        *(("stopped at",) if looks else ()),
         *(text for name in names for text in (name, f"Δ {name}", *spread)),
         *(text for one in measures for text in (one.label, *spread)),
         *(("verdict",) if judged else ()),
     )
     title = _held_against_itself(results[0]) if own else _held_against_labels(results[0])
     if changes:
-        title += f"\n{interval_note(results, changes, adjust)}"
+        title += f"\n{interval_note(results, changes, adjust, looks)}"
         sentence = answer(results, changes)
         title = f"{sentence}\n{title}" if sentence else title
     if len(rows) < len(results):
@@ -234,7 +240,8 @@ def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
             name,
             f"{before.evaluation.per_class[name]['support']:g}",
             number(before.evaluation.per_class[name]["AP"]),
-            *_with_change({"AP": change.value}, before.evaluation.per_class[name], "AP", False),
+            number(change.value),
+            number(change.change, "+.4f"),
             *_half(change, "*" if change.significant else " "),
         )
         for name, change in classes
@@ -259,7 +266,10 @@ def scores(evaluation: Evaluation) -> str:
 
 
 def interval_note(
-    results: Sequence[Result], changes: Sequence[Changes], adjust: Adjust = "family"
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    adjust: Adjust = "family",
+    looks: Looks | None = None,
 ) -> str:
     """What the intervals of a table mean, and what they can show."""
     controls = sum(one.is_control for one in results[1:])
@@ -268,10 +278,17 @@ def interval_note(
     count = f"{tested} variant{'s' if tested != 1 else ''}"
     if controls:
         count += f"; {controls} random control{'s' if controls > 1 else ''}, not tested"
-    note = (
-        f"±: half of the 95 % interval of a change, over {unit}; "
-        f"*: p < 0.05, adjusted ({_ADJUSTED[adjust]}) for {count}"
-    )
+    if looks:
+        note = (
+            f"a race: {looks}; changes are against the unmodified model on the same images; ±: "
+            "half of the interval of a change; 95 % that all of them hold, of all variants at all "
+            f"looks; *: it leaves out 0; {count}"
+        )
+    else:
+        note = (
+            f"±: half of the 95 % interval of a change, over {unit}; "
+            f"*: p < 0.05, adjusted ({_ADJUSTED[adjust]}) for {count}"
+        )
     found = [change["AP"].detectable for change in changes]
     seen = [one for one in found if one is not None]
     if seen:
@@ -313,10 +330,11 @@ def _verdict(changes: Sequence[Changes], row: int, detectors: bool) -> str:
     return word(changes[row - 1]["AP"].verdict, detectors=detectors) if row else ""
 
 
-def _with_change(
-    overall: Mapping[str, Number], baseline: Mapping[str, Number], key: str, is_baseline: bool
-) -> tuple[str, str]:
-    value, before = overall[key], baseline[key]
-    if is_baseline or value is None or before is None:
-        return number(value), ""
-    return number(value), number(value - before, "+.4f")
+def _change(
+    changes: Sequence[Changes] | None, results: Sequence[Result], row: int, key: str
+) -> Number:
+    """Against the baseline on the images that the variant has seen."""
+    if changes:
+        return changes[row - 1][key].change
+    before, value = (one.evaluation.overall[key] for one in (results[0], results[row]))
+    return None if value is None or before is None else value - before

@@ -24,6 +24,8 @@ from ablate_kit.ablations.kinds.resample import check_batches
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.result import is_control
+from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.device import check_device, thread_count
@@ -46,6 +48,7 @@ from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import BASELINE, shares
 from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.race import Race, check_race, schedule
 from ablate_kit.sweeps.recipe import SweepRecipe
 from ablate_kit.sweeps.reference_images import ReferenceImages
 from ablate_kit.sweeps.run import (
@@ -56,11 +59,12 @@ from ablate_kit.sweeps.run import (
     begun,
     one_round,
     run_rounds,
+    run_scheduler,
 )
 from ablate_kit.sweeps.scheduler import Batches, BatchResult
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
+from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on, shuffled
 from detector.training.recipes.data_sections import OneSet, images_noted
 
 Search = tuple[HeadsGreedy, list[Removal]]
@@ -162,11 +166,13 @@ class OpenSweep:
             raise UserError("reference is set, and no line takes a mean over its images")
         references.clear()  # the memory that a model took on a GPU is the workers'
         adapter = self.adapter
-        self.dataset = looked_at_for(self.recipe.data.dataset(), adapter.classes)
+        self.dataset = looked_at_for(self.recipe.dataset(), adapter.classes)
         check_scorable(self.dataset)
         missing = unmatched_classes(adapter.classes, self.dataset.classes)
         evaluation = self.recipe.evaluation
         truth = ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster)
+        if self.recipe.race:
+            check_race(self.recipe, is_labelled(self.dataset), truth)
         self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
         check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
 
@@ -279,12 +285,39 @@ class OpenSweep:
                 progress.advance(f"batch {result.batch + 1}", images * len(result.found))
 
         rounds = chosen or self._rounds(searches, removed, first=not labelled)
+        looks = None if chosen else self.looks()
         with self._pool(ledger, options, progress) as pool:
-            notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
+            if looks:
+                race = Race(
+                    [Variant.of(one) for one in self.ablations],
+                    truth,
+                    self.batches,
+                    ledger,
+                    looks,
+                    evaluation.statistics,
+                    fixed_threshold=evaluation.score_threshold,
+                    check=unchanged,
+                    workers=len(pool.workers()),
+                    begin=lambda works: progress.begin(self.batches.passes(works)),
+                    watch=progress.look,
+                )
+                notes = run_scheduler(race, ledger, pool, take)
+            else:
+                notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
         model = self.recipe.model.model_dump(mode="json")
-        ledger.close([*self.ablations, *removed], evaluation.statistics, data, model)
+        order = self.recipe.race.seed if self.recipe.race else None
+        close = (evaluation.statistics, data, model, looks, order)
+        ledger.close([*self.ablations, *removed], *close)
         return SweepRun(ledger, searches, removed, [*ledger.notes(), *notes])
+
+    def looks(self) -> Looks | None:
+        """Of a race: after how many images it looks, to decide about how many ablations."""
+        race = self.recipe.race
+        if race is None:
+            return None
+        tested = {one.digest for one in self.ablations if not is_control(one.kind, one.factors)}
+        return schedule(self.batches, race.first, race.growth, len(tested))
 
     @property
     def batches(self) -> Batches:
@@ -293,7 +326,13 @@ class OpenSweep:
 
     def _inputs(self, workers: int) -> dict[str, Any]:
         device = self.placement.devices[0]
-        return fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, workers)
+        found = fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, workers)
+        looks, told = self.looks(), self.recipe.evaluation.statistics
+        if looks:  # by which variants stop where they do
+            found["race"] = (
+                f"{looks}; margin {told.margin:g}; {told.resamples} resamples, seed {told.seed}"
+            )
+        return found
 
     def _rounds(
         self, searches: list[Search], removed: list[Ablation], *, first: bool
@@ -405,6 +444,8 @@ def images_of(ledger: Ledger) -> Dataset:
         raise UserError("the run does not say where its images are in words of now") from None
     truth = replace(ledger.truth(), clusters=None)
     dataset = looked_at_for(data.dataset(), truth.classes)
+    race = ledger.manifest().race
+    dataset = shuffled(dataset, race.order) if race else dataset
     parts = ("images", "annotations") if is_labelled(dataset) else ("images",)
     now, then = ground_truth(dataset).to_coco(), truth.to_coco()
     if any(now[part] != then[part] for part in (*parts, "categories")):

@@ -47,6 +47,7 @@ from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.metrics.stored import pack
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
@@ -83,6 +84,18 @@ class NamedVariant(_Read):
     factors: dict[str, str | int | FiniteFloat] | None = None  # earlier versions noted none
 
 
+class NotedRace(_Read):
+    """Looks of a race; ``order``: the seed of the order of its images."""
+
+    images: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    variants: int = Field(ge=0)
+    order: int = Field(ge=0)
+
+    @property
+    def looks(self) -> Looks:
+        return Looks(tuple(self.images), self.variants)
+
+
 class Manifest(_Read):
     """What a finished run is about, by the names that its variants have now."""
 
@@ -91,6 +104,7 @@ class Manifest(_Read):
     margin: float = Field(default=MARGIN, ge=0, lt=1)  # earlier versions noted none
     adjust: Adjust = "family"
     cluster: str | None = None
+    race: NotedRace | None = None
     data: dict[str, Any] | None = None  # where the images are, as in the recipe
     model: dict[str, Any] | None = None  # the same of the checkpoint
     variants: list[NamedVariant]
@@ -271,9 +285,12 @@ class Ledger:
         statistics: Statistics,
         data: Mapping[str, Any],
         model: Mapping[str, Any] | None = None,
+        looks: Looks | None = None,
+        order: int | None = None,
     ) -> None:
         """Notes which variants the run is about, by the names they have now, and what its report
-        is made with. ``data``: where the images are, of the recipe; ``model``: its checkpoint."""
+        is made with. ``data``: where the images are, of the recipe; ``model``: its checkpoint;
+        ``looks`` and ``order``: of a race, and the seed of the order of its images."""
         variants = [
             {
                 "name": one.name,
@@ -283,7 +300,14 @@ class Ledger:
             }
             for one in ablations
         ]
-        manifest = {**asdict(statistics), "data": dict(data), "model": model, "variants": variants}
+        race = {"race": {**asdict(looks), "order": order}} if looks else {}
+        manifest = {
+            **asdict(statistics),
+            **race,
+            "data": dict(data),
+            "model": model,
+            "variants": variants,
+        }
         write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property

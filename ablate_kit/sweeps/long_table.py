@@ -13,6 +13,7 @@ import numpy as np
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.factor_columns import Factor, factor_columns
+from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
 from ablate_kit.sweeps.ledger import Ledger
 
@@ -47,9 +48,10 @@ def long_table(ledger: Ledger, *, images: bool = True) -> "pd.DataFrame":
         overall = one.evaluation.overall
         values = [np.nan if value is None else value for value in overall.values()]
         parts.append(pd.DataFrame({"row": row, "metric": list(overall), "value": values}))
-        found = of_images(truth, one.detections, threshold) if images else {}
+        seen = truth_of_first(truth, one.images)  # in a race, variants stop
+        found = of_images(seen, one.detections, threshold) if images else {}
         for metric, numbers in found.items():
-            own = {"row": row, "image_id": truth.image_ids, "metric": metric, "value": numbers}
+            own = {"row": row, "image_id": seen.image_ids, "metric": metric, "value": numbers}
             parts.append(pd.DataFrame(own))
     long = pd.concat(parts, ignore_index=True)
     if not images:

@@ -23,6 +23,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
+from detector.data.dataset import Dataset, shuffled
 from detector.training.recipes.data_sections import ImagesSection
 from detector.training.recipes.recipe_file import Given, Override, Section, read_recipe, validated
 from detector.zoo import BUILTIN
@@ -66,6 +67,12 @@ class EvaluationSettings(Section):
         return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
 
 
+class RaceSection(Section):
+    first: Annotated[int, Field(ge=20)] = 100  # images before the first look
+    growth: Annotated[float, Field(gt=1, le=10)] = 1.5  # of the images from look to look
+    seed: Natural = 0  # of the order of the images
+
+
 class SweepRecipe(Section):
     """A whole sweep."""
 
@@ -77,7 +84,13 @@ class SweepRecipe(Section):
     reference: ImagesSection | None = None  # for means; by default the images of data
     ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: EvaluationSettings = EvaluationSettings()
+    race: RaceSection | None = None  # variants stop when they are decided
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many
+
+    def dataset(self) -> Dataset:
+        """Its images, in the order in which they are evaluated."""
+        images = self.data.dataset()
+        return shuffled(images, self.race.seed) if self.race else images
 
     @property
     def searches(self) -> list[HeadsGreedy]:

@@ -12,7 +12,8 @@ from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import engine
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, RunOptions, Worker
 from ablate_kit.sweeps.execution.executor import Advance
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds
+from ablate_kit.sweeps.race import Watch
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds, Scheduler
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.store import MemoryStore, Store
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -29,10 +30,12 @@ class Progress:
     Attributes:
         begin: told how many passes, each of one variant over one image, are ahead.
         advance: told a variant's name and how many of its images were just done.
+        look: told what a look of a race has come to.
     """
 
     begin: Begin = lambda _: None
     advance: Advance = lambda _, __: None
+    look: Watch = lambda _: None
 
 
 UNWATCHED = Progress()
@@ -135,10 +138,6 @@ def run_rounds(
     What the store has already is not run again. ``take`` is given every result, when it is stored.
     """
 
-    def stored(result: BatchResult) -> None:
-        store.add(result)
-        take(result)
-
     scheduler = Rounds(
         rounds,
         lambda variants: store.lacking(len(batches), variants),
@@ -146,4 +145,19 @@ def run_rounds(
         workers=len(pool.workers()),
         begin=lambda works: progress.begin(batches.passes(works)),
     )
+    return run_scheduler(scheduler, store, pool, take)
+
+
+def run_scheduler(
+    scheduler: Scheduler,
+    store: Store,
+    pool: engine.Pool,
+    take: Callable[[BatchResult], None] = lambda _: None,
+) -> list[str]:
+    """Until it has nothing more to ask for; as ``run_rounds``."""
+
+    def stored(result: BatchResult) -> None:
+        store.add(result)
+        take(result)
+
     return engine.run(scheduler, pool, stored)

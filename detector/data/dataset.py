@@ -136,6 +136,12 @@ def limit(dataset: Dataset, count: int) -> Dataset:
     return subset(dataset, range(min(count, len(dataset))))
 
 
+def shuffled(dataset: Dataset, seed: int = 0) -> Dataset:
+    """All images of ``dataset`` in an order that follows from the seed and their number."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return subset(dataset, order.tolist())
+
+
 def sample(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     """``count`` images that follow from the seed and the size of ``dataset`` alone, in its order.
 

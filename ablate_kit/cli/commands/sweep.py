@@ -1,5 +1,6 @@
 """``ablate sweep``: many ablations of one model, from a recipe."""
 
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.sweeps.api import Cost, Search
     from ablate_kit.sweeps.backends.worker import RunOptions
+    from ablate_kit.sweeps.race import Look
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -57,6 +59,9 @@ def sweep(
     adjust: Adjusted = None,
     cluster: Cluster = None,
     top: Top = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Stop each variant when it is decided by the margin.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
     ] = False,
@@ -128,7 +133,7 @@ def sweep(
     from ablate_kit.sweeps.about import About
     from ablate_kit.sweeps.api import Placement, open_sweep
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipe import ModelSection, load_sweep
+    from ablate_kit.sweeps.recipe import ModelSection, RaceSection, load_sweep
     from ablate_kit.sweeps.recipe_text import recipe_text
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
@@ -162,6 +167,8 @@ def sweep(
         )
     else:
         plan = load_sweep(source, overrides)
+    if race and plan.race is None:
+        plan = plan.model_copy(update={"race": RaceSection()})
     placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
     folder = output or Path("runs") / name_of(source)
     options = _options(
@@ -178,6 +185,8 @@ def sweep(
             _write(opened.checkpoint, opened.ablations, write, dry_run)
         if dry_run:
             _say_cost(opened.cost(options.memory), len(opened.ablations), len(opened.dataset))
+            if looks := opened.looks():
+                say(f"a race: {looks}, each of which may stop at any of them")
             return
         ledger = opened.ledger(folder, workers)
         ledger.describe(recipe_text(plan))
@@ -193,7 +202,7 @@ def sweep(
             say(f"recipe: {folder / 'recipe.yaml'}")
         with progress() as bars:
             watch = Told(bars, opened.batches)
-            watched = Progress(begin=watch.begin, advance=watch.advance)
+            watched = Progress(begin=watch.begin, advance=watch.advance, look=_say_look)
             outcome = opened.run(ledger, options, watched)
         _say_searches(outcome.searches)
         if write and outcome.removed:
@@ -241,6 +250,12 @@ def _options(
     if cache is not None:
         RecordingCache(cache, room).check()
     return RunOptions(replay, memory * 2**20, workers, cache, room)
+
+
+def _say_look(look: "Look") -> None:
+    counts = Counter(outcome for _, outcome in look.stopped)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    say(f"look at {look.images:,} images: {told or 'none is decided'}; {look.left} left")
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:

@@ -20,14 +20,13 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.fidelity import MEASURES, counts
-from ablate_kit.metrics.matching import Outcome, greedy_matches_at, hungarian_pairs
+from ablate_kit.metrics.matching import Outcome, hungarian_pairs
 from ablate_kit.metrics.uncertainty.dependent_images import families
+from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision, counted
 
 RESAMPLES = 2000
 GROUPS = 200  # images are left out one by one up to so many, and in so many groups beyond
-
-_IOUS = np.linspace(0.5, 0.95, 10)  # as COCO has them
 
 Floats = NDArray[np.float64]
 
@@ -110,19 +109,13 @@ class Bootstrap:
         """
         calibration = Calibration(threshold) if isinstance(threshold, float) else threshold
         cut = calibration.of_images(self._truth)[detections.image]
-        matches = greedy_matches_at(self._truth, detections, _IOUS.tolist())
-        outcomes = np.stack([one.outcome for one in matches])
-        images, columns = self.weights.shape
-        mean, mean50 = _Mean(columns), _Mean(columns)
-        rows = []
-        for ap, ap50 in self._precision.of(detections, outcomes):
-            mean.add(ap)
-            mean50.add(ap50)
-            if per_class:
-                rows.append(ap)
+        matched = Matched.of(self._truth, detections)
+        images = len(self.weights)
+        rows: list[Floats] | None = [] if per_class else None
+        ap, ap50 = self._precisions(matched, rows)
         kept = detections.scores.astype(np.float64) >= cut
         true, false = (
-            _per_image(images, detections.image[kept & (outcomes[0] == kind)])
+            _per_image(images, detections.image[kept & (matched.outcomes[0] == kind)])
             for kind in (Outcome.TRUE_POSITIVE, Outcome.FALSE_POSITIVE)
         )
         pairs = hungarian_pairs(self._truth, detections, cut)
@@ -132,15 +125,29 @@ class Bootstrap:
         f1 = _ratio(2 * true, true + false + support, support)
         giou = _ratio(gained - support, support, support)  # a miss counts -1
         overall = {
-            "AP": self._sampled(mean.value(), self._units),
-            "AP50": self._sampled(mean50.value(), self._units),
+            "AP": self._sampled(ap, self._units),
+            "AP50": self._sampled(ap50, self._units),
             "f1_calibrated": self._sampled(f1, self._units, ratio=True),
             "giou_penalized": self._sampled(giou, self._units, ratio=True),
         }
         if self._truth.own_score is not None:
             overall |= self._fidelity(detections)
-        classes = zip(rows, self._images_of_classes(), strict=True) if per_class else ()
+        classes = () if rows is None else zip(rows, self._images_of_classes(), strict=True)
         return Samples(overall, tuple(self._sampled(*one) for one in classes))
+
+    def ap(self, matched: Matched) -> Sampled:
+        """AP alone on every sample."""
+        return self._sampled(self._precisions(matched, None)[0], len(self.weights))
+
+    def _precisions(self, matched: Matched, rows: list[Floats] | None) -> tuple[Floats, Floats]:
+        """AP and AP50 on every sample; the AP of each class is added to ``rows``."""
+        mean, mean50 = (_Mean(self.weights.shape[1]) for _ in range(2))
+        for ap, ap50 in self._precision.of(matched):
+            mean.add(ap)
+            mean50.add(ap50)
+            if rows is not None:
+                rows.append(ap)
+        return mean.value(), mean50.value()
 
     def _sampled(self, values: Floats, images: int, *, ratio: bool = False) -> Sampled:
         end = 1 + self._resamples

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.matching import Outcome
 from ablate_kit.metrics.order import by_falling, stable_order
+from ablate_kit.metrics.uncertainty.matched import Matched
 
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -48,27 +49,19 @@ class ResampledPrecision:
         )  # fmt: skip
         self._positives = counted(objects, weights)
 
-    def of(
-        self, detections: Detections, outcomes: NDArray[np.int8]
-    ) -> Iterator[tuple[Floats, Floats]]:
-        """AP and AP50 on every sample, of one class after the other; NaN: without objects.
-
-        Args:
-            outcomes: (ious, detections) an ``Outcome`` each; the first IoU is 0.5.
-        """
-        image, scores = detections.image, detections.scores
+    def of(self, matched: Matched) -> Iterator[tuple[Floats, Floats]]:
+        """AP and AP50 on every sample, of one class after the other; NaN: without objects."""
+        image, scores, labels = matched.image, matched.scores, matched.labels
         # Equal scores in the order of the images, as pycocotools has them.
         first = stable_order(image) if np.any(image[1:] < image[:-1]) else None
         order = by_falling(scores if first is None else scores[first])
         order = order if first is None else first[order]
-        rows = order[stable_order(detections.labels[order])]
-        starts, ends = (
-            np.searchsorted(detections.labels[rows], self.classes, side) for side in _SIDES
-        )
-        areas = self._areas(len(detections))
+        rows = order[stable_order(labels[order])]
+        starts, ends = (np.searchsorted(labels[rows], self.classes, side) for side in _SIDES)
+        areas = self._areas(len(matched))
         for start, end, positives in zip(starts, ends, self._positives, strict=True):
             chosen = rows[start:end]
-            curves = areas(image[chosen], outcomes[:, chosen], positives)
+            curves = areas(image[chosen], matched.outcomes[:, chosen], positives)
             curves /= len(_RECALLS)
             curves[:, positives == 0] = np.nan
             yield curves.mean(axis=0), curves[0]

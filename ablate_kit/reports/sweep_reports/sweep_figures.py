@@ -28,7 +28,11 @@ SERIES = ("target", "order", "protocol")  # factors that variants of one curve a
 
 
 def figures(
-    results: Sequence[Result], changes: Sequence[Changes], by_class: Sequence[Sequence[Change]]
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    by_class: Sequence[Sequence[Change]],
+    *,
+    curves: bool = True,
 ) -> Iterator[tuple[str, str, Figure]]:
     """File name, caption and figure of each picture that these results allow.
 
@@ -36,14 +40,16 @@ def figures(
         results: the unmodified model, then the variants.
         changes: of each variant, by metric.
         by_class: each variant's change of AP, in the order of the classes that have objects.
+        curves: whether numbers of variants may be joined, which have seen the same images then.
     """
     rows = list(zip(results[1:], changes, strict=True))
+    joined = results if curves else results[:1]
     yield "ranking", *_ranking(rows)
     for name, caption, figure in (
         ("heads", *_heads(rows)),
-        ("percentages", _REPEATS, _curves(results, "percent", "share cut, %")),
-        ("cumulative", _REPEATS, _curves(results, "count", "heads removed")),
-        ("layers", _LAYERS, _curves(results, "layers", "layers without it", "progressive")),
+        ("percentages", _REPEATS, _curves(joined, "percent", "share cut, %")),
+        ("cumulative", _REPEATS, _curves(joined, "count", "heads removed")),
+        ("layers", _LAYERS, _curves(joined, "layers", "layers without it", "progressive")),
         ("donor", _DONOR, _curves(results, "modules", "modules of the donor")),
         ("line", _LINE, _curves(results, "alpha", "alpha")),
         ("classes", *_classes(results, changes, by_class)),

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.first_images import truth_of_first
+from ablate_kit.metrics.raced_results import compare_raced, until
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
@@ -18,7 +20,7 @@ from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import Findings, Sentence, sentences
-from ablate_kit.reports.sweep_reports import joint_cuts, repeats_table, shapley_table
+from ablate_kit.reports.sweep_reports import joint_cuts, race_notes, repeats_table, shapley_table
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
     costliest_of_each_kind,
@@ -60,9 +62,15 @@ def write_sweep_report(
     truth = ledger.truth()
     threshold = results[0].evaluation.thresholds.calibrated
     statistics = statistics or ledger.manifest().statistics
-    compared = compare(truth, results, statistics)
+    race = ledger.manifest().race
+    looks = race.looks if race else None
+    if looks:
+        truth = truth_of_first(truth, results[0].images)
+        compared = compare_raced(truth, results, looks, statistics)
+    else:
+        compared = compare(truth, results, statistics)
     overall, by_class = compared.changes, compared.by_class
-    table = tables.comparison(results, overall, adjust=statistics.adjust)
+    table = tables.comparison(results, overall, adjust=statistics.adjust, looks=looks)
     repeated: list[repeats_table.Row] = []
     joint: list[joint_cuts.Joint] = []
     shapley: list[shapley_table.Shapley] = []
@@ -71,10 +79,14 @@ def write_sweep_report(
         repeated = repeats_table.repeats(*of_samples)
         joint = joint_cuts.joint_cuts(*of_samples, statistics.adjust)
         shapley = shapley_table.shapley_values(*of_samples)
-    moved = _moved(truth, results, threshold)
+    seen = looks.images[0] if looks else len(truth.image_ids)
+    truth_seen = truth_of_first(truth, seen)
+    moved = _moved(truth_seen, [until(one, seen) for one in results], threshold)
     kinds = [None if one.is_control else one.kind for one in results[1:]]
     ap, *others = (one.evaluation.overall["AP"] for one in results)
-    shown = [results[1 + i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
+    shown = [
+        until(results[1 + i], seen) for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)
+    ]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         text = results_text(results_document(results, compared, _origin(ledger)))
         (place / "results.json").write_text(text, encoding="utf-8")
@@ -96,11 +108,13 @@ def write_sweep_report(
             (place / "shapley.md").write_text(text, encoding="utf-8")
         pictures = []
         drawn = [
-            *figures(results, overall, by_class),
+            *figures(results, overall, by_class, curves=looks is None),
             *(("joint", *one) for one in (joint_cuts.figure(joint),) if one),
             *([("shapley", *shapley_table.figure(shapley))] if shapley else []),
             *_of_boxes(
-                truth, results[0], {one.name: moved[one.name] for one in shown if one.name in moved}
+                truth_seen,
+                until(results[0], seen),
+                {one.name: moved[one.name] for one in shown if one.name in moved},
             ),
         ]
         with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
@@ -112,7 +126,9 @@ def write_sweep_report(
         if moved:
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:
-            pictures += _photographs(place, truth, dataset, results[0], shown[:count])
+            pictures += _photographs(
+                place, truth_seen, dataset, until(results[0], seen), shown[:count]
+            )
         shown_tables = {"All variants": table}
         if joint:
             shown_tables["Joint cuts and their members"] = joint_cuts.table(joint)
@@ -121,12 +137,14 @@ def write_sweep_report(
         if repeated:
             shown_tables["Repeats and chance"] = repeats_table.table(repeated)
         notes = [*ledger.notes(), *left_out(ledger)]
+        if looks:
+            notes += [race_notes.saved(results, looks), race_notes.NOTE]
         told, drawn_map = _of_study(place, ledger, results, compared)
         text = page(
             ledger, results, overall, shown_tables, pictures, notes, statistics, told, drawn_map
         )
         (place / "report.html").write_text(text, encoding="utf-8")
-    return tables.comparison(results, overall, adjust=statistics.adjust, top=top)
+    return tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
 
 
 def _of_study(

@@ -119,7 +119,7 @@ class Worker:
                 device=spec.device,
                 class_names=model.class_names,
             )
-        dataset = looked_at_for(spec.recipe.data.dataset(), adapter.classes)
+        dataset = looked_at_for(spec.recipe.dataset(), adapter.classes)
         batches = Batches(len(dataset), spec.recipe.evaluation.batch_size)
         evaluation, keep = spec.recipe.evaluation, prepared_bytes(spec.recipe)
         return Worker(

@@ -1,0 +1,69 @@
+"""What the variants of a race come to, each on the images that it saw before it stopped."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.first_images import found_in, truth_of_first
+from ablate_kit.metrics.parallel import in_threads
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.raced import class_changes, raced_changes
+from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+
+_NOTHING = Change(*[None] * 8)
+
+
+def compare_raced(
+    truth: GroundTruth, results: Sequence[Result], looks: Looks, statistics: Statistics
+) -> Comparison:
+    """As ``compare``, without samples: those of variants that stopped apart are not joint."""
+    seen = truth_of_first(truth, results[0].images)
+    classes = sorted(set(seen.labels[~seen.ignore].tolist()))
+    baseline = results[0].detections
+    found: dict[str, tuple[dict[str, Change], list[Change]]] = {}
+    for images in sorted({one.images for one in results[1:]}):
+        alike = {one.key: one for one in results[1:] if one.images == images}
+        first = next(iter(alike.values()))
+        # That of the unmodified model on these images.
+        calibration = first.evaluation.thresholds.calibration
+        own = truth_of_first(truth, images)
+        bootstrap = Bootstrap(own, statistics.resamples, statistics.seed)
+        before = bootstrap.samples(found_in(baseline, 0, images), calibration)
+        level, last = looks.levels[images], images == looks.images[-1]
+
+        def of(
+            one: Result,
+            bootstrap: Bootstrap = bootstrap, before: Samples = before, level: float = level,
+            last: bool = last,
+        ) -> tuple[dict[str, Change], list[Change]]:  # fmt: skip
+            after = bootstrap.samples(one.detections, one.evaluation.thresholds.calibration)
+            overall = raced_changes(
+                before, after, level, statistics.margin, last=last, tested=not one.is_control
+            )
+            by_class = dict(
+                zip(bootstrap.classes.tolist(), class_changes(before, after, level), strict=True)
+            )
+            return overall, [by_class.get(label, _NOTHING) for label in classes]
+
+        found |= zip(alike, in_threads(of, alike.values()), strict=True)
+    return Comparison(
+        changes=[found[one.key][0] for one in results[1:]],
+        classes=[truth.classes[label] for label in classes],
+        by_class=[found[one.key][1] for one in results[1:]],
+        baseline=None,
+        samples=[],
+        statistics=statistics,
+    )
+
+
+def until(result: Result, images: int) -> Result:
+    """The same with its detections in the first so many images alone."""
+
+    def load() -> Detections:
+        return found_in(result.detections, 0, images)
+
+    return replace(result, load=load)

@@ -1,0 +1,230 @@
+"""A sweep in which variants stop when they are decided, instead of seeing every image.
+
+Images come in a seeded random order. At each look of a fixed schedule every variant that is left is
+held against the unmodified model on the images so far; what costs, gains or is free by a margin is
+finished there. The error is spent over looks and variants (``metrics.uncertainty.sequential``).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.calibration import Calibration
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.evaluate import Evaluation, evaluate
+from ablate_kit.metrics.first_images import found_in, truth_of_first
+from ablate_kit.metrics.parallel import in_threads
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
+from ablate_kit.metrics.uncertainty.matched import Matched
+from ablate_kit.metrics.uncertainty.raced import decided
+from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
+from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work, split
+from ablate_kit.sweeps.store import Store
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look has come to.
+
+    Attributes:
+        images: seen so far.
+        stopped: names of the variants that stopped here, with what they come to.
+        left: how many go on.
+    """
+
+    images: int
+    stopped: Sequence[tuple[str, str]]
+    left: int
+
+
+Watch = Callable[[Look], None]
+
+
+def schedule(batches: Batches, first: int, growth: float, variants: int) -> Looks:
+    """Looks after ``first`` images and whenever these have grown by ``growth``, in whole batches.
+
+    A look just before the last one, of all images, is left out.
+    """
+    found: list[int] = []
+    target = float(first)
+    while target * np.sqrt(growth) < batches.images:
+        images = min(-(-int(np.ceil(target)) // batches.size) * batches.size, batches.images)
+        if images < batches.images and images not in found:
+            found.append(images)
+        target *= growth
+    return Looks((*found, batches.images), variants)
+
+
+def check_race(recipe: SweepRecipe, labelled: bool, truth: GroundTruth) -> None:
+    """Raises ``UserError`` for what a race cannot decide."""
+    if recipe.searches:
+        raise UserError("a race decides about ablations one by one; heads-greedy is a search")
+    if recipe.evaluation.adjust != "family":
+        raise UserError("a race keeps the chance of any wrong verdict: adjust must be family")
+    if not labelled:
+        raise UserError("a race needs labels: what it decides by is AP")
+    if truth.clusters is not None:
+        raise UserError("a race takes images by lot, and these come in clusters")
+
+
+class Race:
+    """A scheduler: the batches up to a look for those that are left, then the look.
+
+    Which variants stop at a look depends on the detections and nothing else, so a race that was
+    killed comes to the same looks again.
+
+    Args:
+        variants: without the unmodified model; ``store`` keeps them.
+        fixed_threshold: score of the ``*_fixed`` numbers.
+        check: called before anything counts as finished, as that of ``Scores``.
+        begin: told what a stretch between two looks will run.
+        watch: told what each look has come to.
+    """
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        truth: GroundTruth,
+        batches: Batches,
+        store: Store,
+        looks: Looks,
+        statistics: Statistics,
+        *,
+        fixed_threshold: float,
+        check: Callable[[], None] = lambda: None,
+        workers: int = 1,
+        begin: Callable[[Sequence[Work]], None] = lambda _: None,
+        watch: Watch = lambda _: None,
+    ) -> None:
+        distinct = {one.digest: one for one in reversed(variants) if one.digest}
+        self._variants = list(reversed(distinct.values()))
+        self._left = [one for one in self._variants if not store.evaluation(one)]
+        self._truth = truth
+        self._batches = batches
+        self._store = store
+        self._looks = looks
+        self._statistics = statistics
+        self._fixed_threshold = fixed_threshold
+        self._check = check
+        self._workers = workers
+        self._begin = begin
+        self._watch = watch
+        self._matched: dict[str, list[Matched]] = {}  # by digest, what each look has added
+        self._coming = iter(looks.images)
+        self._seen = 0
+        self._target = 0
+        self._waiting: deque[Work] = deque()
+        self._outstanding = 0
+
+    def next(self) -> Work | None:
+        while not self._waiting and not self._outstanding:
+            if not self._advance():
+                return None
+        return self._waiting.popleft() if self._waiting else None
+
+    def observe(self, result: BatchResult) -> None:
+        self._outstanding -= 1
+
+    def _advance(self) -> bool:
+        """Takes the look that is due and begins the next stretch; False where none is left."""
+        if self._target:
+            self._look(self._target)
+            self._seen = self._target
+        self._target = next(self._coming, 0) if self._left else 0
+        if not self._target:
+            self._end()
+            return False
+        lacking = self._store.lacking(self._upto(self._target), [UNMODIFIED, *self._left])
+        self._waiting.extend(split(lacking, self._workers))
+        self._outstanding = sum(len(one.batches) for one in self._waiting)
+        self._begin(tuple(self._waiting))
+        return True
+
+    def _upto(self, images: int) -> int:
+        """The number of batches."""
+        return -(-images // self._batches.size)
+
+    def _look(self, images: int) -> None:
+        level = self._looks.levels[images]
+        truth = truth_of_first(self._truth, images)
+        statistics, last = self._statistics, images == self._looks.images[-1]
+        for digest, found in self._joined(images):
+            self._matched[digest] = [found]
+        bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
+        before = bootstrap.ap(self._matched[UNMODIFIED.digest][0])
+        telling = before.value >= NEXT_TO_NOTHING
+
+        def come_to(one: Variant) -> Outcome:
+            if not telling:
+                return "undecided"
+            after: Sampled = bootstrap.ap(self._matched[one.digest][0])
+            return decided(before, after, level, statistics.margin, last=last)
+
+        outcomes = dict(
+            zip([one.digest for one in self._left], in_threads(come_to, self._left), strict=True)
+        )
+        stopped = [one for one in self._left if last or outcomes[one.digest] != "undecided"]
+        self._finish(stopped, truth, images)
+        self._left = [one for one in self._left if one not in stopped]
+        told = [(one.name, outcomes[one.digest]) for one in stopped]
+        self._watch(Look(images, told, len(self._left)))
+
+    def _joined(self, images: int) -> list[tuple[str, Matched]]:
+        """What each of those that are left detects, matched; only new images are."""
+        chosen = [UNMODIFIED, *self._left]
+        found = []
+        rows = self._store.collect(self._upto(images), chosen)
+        for one, detections in zip(chosen, rows, strict=True):
+            new = Matched.of(self._truth, found_in(detections, self._seen, images))
+            found.append((one.digest, Matched.joined([*self._matched.get(one.digest, ()), new])))
+        return found
+
+    def _finish(self, variants: Sequence[Variant], truth: GroundTruth, images: int) -> None:
+        if not variants:
+            return
+        self._checked()
+        chosen = [UNMODIFIED, *variants]
+        rows = self._store.collect(self._upto(images), chosen)
+        baseline = evaluate(truth, next(rows), fixed_threshold=self._fixed_threshold)
+        threshold = baseline.thresholds.calibration
+        for one, found in zip(variants, rows, strict=True):
+            self._matched.pop(one.digest, None)
+            self._store.finish(one, self._evaluated(one, truth, found, threshold), found)
+
+    def _end(self) -> None:
+        """The unmodified model has run for as long as any variant."""
+        if not self._store.evaluation(UNMODIFIED):
+            self._checked()
+            numbers = (self._store.evaluation(one) for one in self._variants)
+            images = max((int(one.counts["images"]) for one in numbers if one), default=self._seen)
+            (found,) = self._store.collect(self._upto(images), [UNMODIFIED])
+            truth = truth_of_first(self._truth, images)
+            self._store.finish(UNMODIFIED, self._evaluated(UNMODIFIED, truth, found, None), found)
+        self._store.tidy()
+
+    def _evaluated(
+        self,
+        variant: Variant,
+        truth: GroundTruth,
+        found: Detections,
+        threshold: Calibration | None,
+    ) -> Evaluation:
+        return Result.of(
+            variant.name, variant.kind, truth, found,
+            threshold=threshold, fixed_threshold=self._fixed_threshold,
+        ).evaluation  # fmt: skip
+
+    def _checked(self) -> None:
+        try:
+            self._check()
+        except UserError:
+            self._store.tidy()
+            raise

@@ -1,0 +1,227 @@
+"""Variants that stop when they are decided."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
+from ablate_kit.sweeps import api
+from ablate_kit.sweeps.engine import Report, run
+from ablate_kit.sweeps.long_table import long_table
+from ablate_kit.sweeps.race import Look, Race, schedule
+from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.run import Progress
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
+from ablate_kit.sweeps.store import MemoryStore
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+
+IMAGES, SIZE = 240, 8
+RNG = np.random.default_rng
+
+
+def test_looks_are_whole_batches_up_to_all_images() -> None:
+    assert schedule(Batches(1000, 8), 100, 1.5, 3) == Looks((104, 152, 232, 344, 512, 760, 1000), 3)
+    assert schedule(Batches(90, 8), 100, 1.5, 3).images == (90,)
+    assert schedule(Batches(100, 64), 20, 1.2, 3).images == (64, 100)
+
+
+def truth() -> GroundTruth:
+    image = np.repeat(np.arange(IMAGES), 4)
+    corner = RNG(0).uniform(0, 60, (len(image), 2))
+    return GroundTruth(
+        image_ids=np.arange(IMAGES) + 1,
+        widths=np.full(IMAGES, 100),
+        heights=np.full(IMAGES, 100),
+        image=image,
+        boxes=np.concatenate([corner, corner + 25], axis=1),
+        labels=np.tile([0, 1, 0, 1], IMAGES),
+        ignore=np.zeros(len(image), dtype=bool),
+        areas=np.full(len(image), 625.0),
+        ids=np.arange(len(image)) + 1,
+        classes=("a", "b"),
+        category_ids=(1, 2),
+    )
+
+
+TRUTH = truth()
+
+
+def found(missed: float, images: range) -> Detections:
+    """Shaken boxes, of which a share is missing."""
+    rows = np.flatnonzero((TRUTH.image >= images.start) & (TRUTH.image < images.stop))
+    rng = RNG([images.start, 7])
+    boxes = TRUTH.boxes[rows] + rng.normal(0, 2, (len(rows), 4))
+    scores, lost = rng.uniform(0.3, 1, len(rows)), rng.random(len(rows)) < missed
+    kept = rows[~lost]
+    return Detections(TRUTH.image[kept], boxes[~lost], scores[~lost], TRUTH.labels[kept])
+
+
+class Faked:
+    """A worker whose variants miss objects; it notes what it was asked for."""
+
+    def __init__(self, missed: dict[str, float]) -> None:
+        self._missed = missed
+        self._batches = Batches(IMAGES, SIZE)
+        self._work: Work | None = None
+        self.passes: dict[str, int] = {}
+
+    def workers(self) -> Sequence[str]:
+        return ["one"]
+
+    def submit(self, worker: Any, work: Work) -> None:
+        self._work = work
+
+    def next_report(self) -> Report:
+        assert self._work
+        results = []
+        for batch in self._work.batches:
+            span = self._batches.span(batch)
+            for one in self._work.variants:
+                self.passes[one.name] = self.passes.get(one.name, 0) + len(span)
+            rows = {
+                one.digest: found(self._missed.get(one.name, 0.0), span)
+                for one in self._work.variants
+            }
+            results.append(BatchResult(batch, rows))
+        return Report("one", results)
+
+
+def variant(name: str) -> Variant:
+    return Variant(name, "test", Ablation(name, name, (Edit(name),)))
+
+
+def raced(missed: dict[str, float], margin: float) -> tuple[Faked, list[Look], MemoryStore]:
+    batches, store, seen = Batches(IMAGES, SIZE), MemoryStore(), []
+    variants = [variant(name) for name in missed]
+    looks = schedule(batches, 40, 2.0, len(variants))
+    race = Race(
+        variants,
+        TRUTH,
+        batches,
+        store,
+        looks,
+        Statistics(resamples=200, margin=margin),
+        fixed_threshold=0.5,
+        watch=seen.append,
+    )
+    pool = Faked(missed)
+    run(race, pool, store.add)
+    assert len(store.results([UNMODIFIED, *variants])) == 1 + len(missed)
+    return pool, seen, store
+
+
+def test_what_is_decided_runs_no_further() -> None:
+    pool, looks, store = raced({"most": 0.7, "some": 0.1, "little": 0.01}, 0.04)
+    assert looks[0].images == 40
+    assert [one.images for one in looks] == [40, 80, 160, 240]
+    assert looks[0].stopped == [("most", "costs")]
+    assert looks[1].stopped == [("little", "free")]
+    assert pool.passes == {"unmodified": IMAGES, "most": 40, "little": 80, "some": IMAGES}
+    numbers = store.evaluation(variant("most"))
+    assert numbers is not None
+    assert numbers.counts["images"] == 40
+
+
+def test_the_unmodified_model_runs_as_far_as_any_other() -> None:
+    pool, looks, store = raced({"most": 0.7, "half": 0.5}, 0.04)
+    assert pool.passes == {"unmodified": 40, "most": 40, "half": 40}
+    assert [one.left for one in looks] == [0]
+    numbers = store.evaluation(UNMODIFIED)
+    assert numbers is not None
+    assert numbers.counts["images"] == 40
+
+
+def test_nothing_is_free_beside_a_model_that_finds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"{__name__}.found", lambda *_: Detections.concatenate([]))
+    pool, looks, _ = raced({"any": 0.5}, 0.04)
+    assert pool.passes == {"unmodified": IMAGES, "any": IMAGES}
+    assert looks[-1].stopped == [("any", "undecided")]
+
+
+def recipe(**more: Any) -> SweepRecipe:
+    given = {
+        "model": {"checkpoint": "builtin:shapes_tiny"},
+        "data": {"kind": "shapes", "limit": 48},
+        "ablations": [
+            {"kind": "modules", "patterns": ["neck.inputs", "neck.keep", "decoder.layers.0.norm2"]},
+        ],
+        "evaluation": {"resamples": 50, "batch_size": 12, "margin": 0.02},
+        "race": {"first": 20, "growth": 2},
+    }
+    return SweepRecipe.model_validate({**given, **more})
+
+
+class KilledError(Exception):
+    """The process is gone."""
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "about.json"
+    }
+
+
+def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    whole = api.run(recipe(), tmp_path / "whole")
+    kept = files(tmp_path / "whole")
+    table = write_sweep_report(whole.ledger)
+    seen = {one.name: one.images for one in whole.ledger.results()}
+    assert seen["neck.inputs"] == 24
+    assert seen["unmodified"] == 48
+    assert table.header[:2] == ("variant", "stopped at")
+    assert dict(row[:2] for row in table.rows)["neck.inputs"] == "24"
+    for kills in (70, 150):  # within the first stretch, and after the first look
+        folder = tmp_path / str(kills)
+        count = [0]
+
+        def advance(name: str, images: int, count: list[int] = count, kills: int = kills) -> None:
+            count[0] += images
+            if count[0] > kills:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            api.run(recipe(), folder, progress=Progress(advance=advance))
+        assert not (folder / "study.json").exists()
+        api.run(recipe(), folder)
+        assert files(folder) == kept
+
+    changes = (tmp_path / "whole/report/changes.csv").read_text().splitlines()
+    assert changes[0].startswith("variant,kind,control,metric,images,")
+    page = (tmp_path / "whole/report/report.html").read_text()
+    assert "looks at 24, 48 images" in page
+    long = long_table(whole.ledger)
+    of_image = long[(long["variant"] == "neck.inputs") & long["image_id"].notna()]
+    assert of_image["image_id"].nunique() == 24
+    noted = json.loads((tmp_path / "whole/study.json").read_text())["race"]
+    assert noted == {"images": [24, 48], "variants": 3, "order": 0}
+    assert len(api.images_of(whole.ledger)) == 48
+    with pytest.raises(UserError, match="another race"):
+        api.run(recipe(race={"first": 30}), tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"evaluation": {"adjust": "fdr"}}, "adjust must be family"),
+        (
+            {"ablations": [{"kind": "heads-greedy", "pattern": "decoder.layers.*.self_attn"}]},
+            "heads-greedy is a search",
+        ),
+    ],
+)
+def test_what_a_race_cannot_decide(tmp_path: Path, more: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        api.run(recipe(**more), tmp_path / "run")
