@@ -94,7 +94,7 @@ COPY = """
 import sys, time
 from pathlib import Path
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.edit.patch import Patch, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Patch, write_patched
 start = time.perf_counter()
 with open_checkpoint(Path(sys.argv[1])) as opened:
     info = opened.tensor("transformer.decoder.layers.0.self_attn.in_proj_weight")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed, Whole
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
-from ablate_kit.checkpoints.edit.patch import Patch
+from ablate_kit.checkpoints.edit.patched_copy import Patch
 from ablate_kit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

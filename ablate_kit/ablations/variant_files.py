@@ -11,7 +11,7 @@ from ablate_kit.ablations.apply_edits import check_fits, file_changes
 from ablate_kit.ablations.receipt import CUT, Receipt, cut_settings, own_path, text_of, versions
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
-from ablate_kit.checkpoints.edit.patch import Note, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Note, copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 

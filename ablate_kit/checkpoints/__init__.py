@@ -1,6 +1,6 @@
 """A file of named tensors, opened as data: nothing in it is ever run.
 
-``patch`` and ``digest`` are imported by name, so that listing what a file holds needs no numpy.
+What edits and digests is imported by name, so that listing what a file holds needs no numpy.
 """
 
 from ablate_kit.checkpoints.archive import Archive, open_archive

@@ -31,7 +31,7 @@ from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of, digest_of_archive
 from ablate_kit.checkpoints.edit.elements import bytes_of, write_through
 from ablate_kit.checkpoints.edit.embedded_text import Place
-from ablate_kit.checkpoints.edit.patch import Note
+from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
 from ablate_kit.models.frameworks.hybrid import (

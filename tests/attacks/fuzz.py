@@ -179,7 +179,7 @@ def look(path: Path) -> None:
     from ablate_kit.ablations.receipt import receipt_of
     from ablate_kit.checkpoints import open_checkpoint, show
     from ablate_kit.checkpoints.compare import digest_of_tensor
-    from ablate_kit.checkpoints.edit.patch import Patch, copy_folder_patched, write_patched
+    from ablate_kit.checkpoints.edit.patched_copy import Patch, copy_folder_patched, write_patched
     from ablate_kit.checkpoints.tied_copies import tied_copies
     from ablate_kit.reports.metadata_outline import outline
 

@@ -19,7 +19,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.edit.patch import Patch, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Patch, copy_folder_patched, write_patched
 
 KINDS = ("new", "overwrite", "folder")
 base, work = Path(sys.argv[1]), Path(sys.argv[2])

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
 from ablate_kit.checkpoints.compare import digest_of_tensor
-from ablate_kit.checkpoints.edit.patch import Patch, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Patch, copy_folder_patched, write_patched
 from ablate_kit.checkpoints.stats import stats
 from ablate_kit.errors import UserError
 from ablate_kit.reports.metadata_outline import outline

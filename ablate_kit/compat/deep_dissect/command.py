@@ -43,7 +43,7 @@ def dissect(
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
     from ablate_kit.ablations.name_patterns import parse_spans
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.compat.deep_dissect import cuts
+    from ablate_kit.compat.deep_dissect import published_cuts
 
     drawn, layered = mode in ("units", "heads"), mode in ("heads", "progressive")
     if drawn != (percent is not None):
@@ -57,17 +57,19 @@ def dissect(
     with open_checkpoint(checkpoint, weights) as opened:
         shapes = {name: info.shape for name, info in opened.tensors.items()}
         if mode is Mode.COMPONENT:
-            ablations = [cuts.component(tensor, shapes)]
+            ablations = [published_cuts.component(tensor, shapes)]
         elif mode is Mode.PROGRESSIVE:
-            ablations = cuts.progressive(tensor, chosen, shapes)
+            ablations = published_cuts.progressive(tensor, chosen, shapes)
         else:
             ablations = [
                 one
                 for share in shares
                 for one in (
-                    cuts.single(tensor, shapes, share, repeats=repeats, seed=seed)
+                    published_cuts.single(tensor, shapes, share, repeats=repeats, seed=seed)
                     if mode is Mode.UNITS
-                    else cuts.heads(tensor, chosen, shapes, share, repeats=repeats, seed=seed)
+                    else published_cuts.heads(
+                        tensor, chosen, shapes, share, repeats=repeats, seed=seed
+                    )
                 )
             ]
         write_all(opened, ablations, output, as_json, dry_run)

@@ -6,7 +6,13 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.name_patterns import parse_spans
-from ablate_kit.compat.deep_dissect.cuts import Shapes, component, heads, progressive, single
+from ablate_kit.compat.deep_dissect.published_cuts import (
+    Shapes,
+    component,
+    heads,
+    progressive,
+    single,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,13 +22,13 @@ class Permuted(Random):
 
     by: ClassVar[str] = "torch.randperm"
 
-    def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    def parts(self, tensor: str, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.int64]]:
         import torch
 
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.draw + 1):
             order = torch.randperm(math.prod(shape), generator=generator)
-        return np.sort(order[: self.units].numpy())
+        yield np.sort(order[: self.units].numpy())
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Stretches(Random):
     def count(self, shape: tuple[int, ...]) -> int:
         return self.units * WIDTH
 
-    def indices(self, tensor: str, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    def parts(self, tensor: str, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.int64]]:
         # An ablation may come from a file, for another tensor.
         if len(shape) != 2 or shape[1] < HEADS * WIDTH or self.units > HEADS * shape[0]:
             raise UserError(f"{tensor} of shape {shape} has no {self}")
@@ -52,4 +53,4 @@ class Stretches(Random):
         for _ in range(self.draw + 1):
             places = np.array(generator.sample(range(HEADS * rows), self.units))
         first = places // HEADS * columns + places % HEADS * WIDTH
-        return np.sort((first[:, None] + np.arange(WIDTH)).ravel())
+        yield np.sort((first[:, None] + np.arange(WIDTH)).ravel())

@@ -12,7 +12,7 @@ from ablate_kit import text as safe
 from ablate_kit.ablations.receipt import receipt_path
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
-from ablate_kit.checkpoints.edit.patch import Note
+from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.architecture import Architecture, architecture

@@ -86,7 +86,7 @@ def _check_weights(adapter: "Adapter", what: str, checkpoint: Checkpoint) -> Non
         name, live_name = next(iter(checkpoint.tensors), "none"), next(iter(live), "none")
         raise UserError(
             f"{what}: no tensor of {checkpoint.path} is in the model under its name (such as "
-            f'"{name}" there and "{live_name}" in the model; say which is which with '
+            f'"{name}" there and "{live_name}" in the model); say which is which with '
             "wrap(names=...)"
         )
     for name in shared:

@@ -1,16 +1,20 @@
 """The published tool's ablations against what it wrote: names and elements."""
 
 import json
+import random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.kinds.kind import KindContext
-from ablate_kit.compat.deep_dissect.cuts import component, heads, progressive, single
+from ablate_kit.ablations.variant_files import write_variants
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.compat.deep_dissect.published_cuts import component, heads, progressive, single
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipe import load_sweep
 
@@ -91,6 +95,30 @@ def test_it_draws_by_its_seed():
     one, other = (edit.region.indices(edit.tensor, SHAPES[edit.tensor]) for edit in first[0].edits)
     assert len(one) == 12 * 32
     assert set(one) != set(other)
+
+
+def test_a_copy_is_cut_where_the_published_generators_say(tmp_path):
+    """As the live model is: both by torch's permutation, and by Python's sample."""
+    values = {name: torch.full(shape, 1.5) for name, shape in SHAPES.items()}
+    save_file(values, tmp_path / "base.safetensors")
+    (units,) = single("a.0.w", SHAPES, 10, seed=7)
+    (of_heads,) = heads("a.{layer}.w", [0], SHAPES, 10, seed=7)
+    order = torch.randperm(16 * 256, generator=torch.Generator().manual_seed(7))
+    places = random.Random(7).sample(range(8 * 16), 12)
+    expected = {
+        "units": sorted(order[:409].tolist()),
+        "heads": sorted(p // 8 * 256 + p % 8 * 32 + k for p in places for k in range(32)),
+    }
+    with open_checkpoint(tmp_path / "base.safetensors") as base:
+        copies = {"units": units, "heads": of_heads}
+        paths = {tmp_path / f"{name}.safetensors": one for name, one in copies.items()}
+        write_variants(base, paths)
+    for (name, ablation), path in zip(copies.items(), paths, strict=True):
+        written = load_file(path)["a.0.w"]
+        assert np.flatnonzero(written.numpy() == 0).tolist() == expected[name]
+        module = Holder({key: value.clone() for key, value in values.items()})
+        with applied(module, ablation):
+            assert torch.equal(module.state_dict()["a.0.w"], written)
 
 
 def test_a_region_from_a_file_must_fit():

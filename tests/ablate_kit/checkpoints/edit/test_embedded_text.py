@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive
 from ablate_kit.checkpoints.edit.embedded_text import BLOCK, KEY, embedded, head_of, stripped
-from ablate_kit.checkpoints.edit.patch import Patch, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Patch, write_patched
 
 names = st.text(max_size=8).filter(lambda name: name != "__metadata__")
 tables = st.none() | st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3)

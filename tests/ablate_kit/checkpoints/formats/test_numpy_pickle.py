@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.patch import Patch, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Patch, write_patched
 from ablate_kit.checkpoints.values import read_bits
 
 

@@ -11,7 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.patch import Patch, bytes_of, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import (
+    Patch,
+    bytes_of,
+    copy_folder_patched,
+    write_patched,
+)
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = {f"layers.{i}.weight": torch.arange(4.0) + 10 * i for i in range(4)}

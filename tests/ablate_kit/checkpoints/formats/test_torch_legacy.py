@@ -21,7 +21,7 @@ from ablate_kit.checkpoints import (
     open_checkpoint,
     show,
 )
-from ablate_kit.checkpoints.edit.patch import Patch, bytes_of, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import Patch, bytes_of, write_patched
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.patch import Patch, bytes_of, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import (
+    Patch,
+    bytes_of,
+    copy_folder_patched,
+    write_patched,
+)
 from ablate_kit.errors import UserError
 
 
