@@ -207,7 +207,7 @@ def _cases(image: int, device: str) -> Iterator[Case]:
 
 def _neighborhood(batch: int, image: int, device: str) -> Iterator[Case]:
     """Of stage 3, and of stage 2 where it has any."""
-    names: list[Implementation] = ["tiled", "unfold", "sdpa", "flex"]
+    names: list[Implementation] = ["tiled", "sdpa", "flex"]
     if device == "cuda":
         names.append("natten")
     kernels = None if device == "cuda" else _natten()

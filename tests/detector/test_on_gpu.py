@@ -83,8 +83,7 @@ def outputs_and_gradients(model: HybridDetector, images: Tensor) -> tuple[list[T
     ("attention", "sums"),
     [
         (None, None),
-        ("unfold", None),
-        ("sdpa", None),
+        ("tiled", None),
         ("flex", None),
         (None, "gather"),
         (None, "grid"),

@@ -26,7 +26,9 @@ Implementation = Literal["bags", "gather", "grid"]
 # cache's size are fastest, a GPU wants few, large kernels.
 SAMPLES_CPU = 1 << 19
 SAMPLES_GPU = 1 << 23
-KEPT = 1 << 28  # channels of samples that may be kept for the backward pass, on a GPU: 1 GiB
+# Channels of an image's samples that may be kept for the backward pass, on a GPU: 256 MiB. Of one
+# image, so that the batch does not decide.
+KEPT = 1 << 26
 
 
 def bilinear_sum(
@@ -86,7 +88,7 @@ def automatic(value: Tensor, x: Tensor) -> Implementation:
     for an encoder's many samples, of which it keeps too much.
     """
     same_bits = torch.are_deterministic_algorithms_enabled() and torch.is_grad_enabled()
-    few = x.numel() * value.shape[3] <= KEPT
+    few = x.shape[1:].numel() * value.shape[3] <= KEPT
     return "grid" if value.is_cuda and few and not same_bits else "bags"
 
 

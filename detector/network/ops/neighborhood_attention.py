@@ -25,7 +25,7 @@ from detector.network.ops.unfolding import Unfolding
 LOGITS_CPU = 1 << 21
 LOGITS_GPU = 1 << 26
 
-Implementation = Literal["tiled", "unfold", "sdpa", "flex", "natten"]
+Implementation = Literal["tiled", "sdpa", "flex", "natten"]
 
 Block = tuple[slice, slice]  # images, heads
 
@@ -55,8 +55,7 @@ def neighborhood_attention(
         dropout: rate at which attention weights are dropped, the others scaled up.
         implementation: what computes it, all the same:
             "tiled": dense attention of tiles, window after window;
-            "unfold": the same with a few large launches;
-            "sdpa": the same by torch's fused attention;
+            "sdpa": the same, all windows at once, by torch's fused attention;
             "flex": FlexAttention, compiled on a GPU; without dropout, float64 on the CPU only;
             "natten": natten's kernels up to 0.17, on a GPU.
             By default what :func:`automatic` chooses.
@@ -84,7 +83,7 @@ def tiled_attention(
     key: Tensor,
     value: Tensor,
     bias: Tensor | None,
-    tiling: Tiling | Unfolding,
+    tiling: Tiling,
     dropout: float = 0.0,
 ) -> Tensor:
     """:func:`neighborhood_attention` in PyTorch, with any tiling of the map."""
@@ -125,14 +124,6 @@ def _by_tiles(
     return tiled_attention(query, key, value, bias, tiling, dropout)
 
 
-def _by_unfolding(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
-) -> Tensor:
-    height, width = query.shape[2:4]
-    tiling = Unfolding.of(height, width, kernel, device=str(query.device))
-    return tiled_attention(query, key, value, bias, tiling, dropout)
-
-
 def _by_sdpa(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
 ) -> Tensor:
@@ -153,7 +144,7 @@ def fused_attention(
     if bias is None:
         side = 2 * tiling.kernel - 1
         bias = query.new_zeros(query.shape[1], side, side)
-    ((_, mask),) = tiling.biases(bias.to(_accumulator(query)))
+    mask = tiling.mask(bias.to(_accumulator(query)))
     tiles = tiling.queries(query)
     out = F.scaled_dot_product_attention(
         tiles.flatten(1, 3),
@@ -193,7 +184,6 @@ def _by_natten(
 
 _IMPLEMENTATIONS: dict[Implementation, Callable[..., Tensor]] = {
     "tiled": _by_tiles,
-    "unfold": _by_unfolding,
     "sdpa": _by_sdpa,
     "flex": _by_flex,
     "natten": _by_natten,
@@ -247,7 +237,7 @@ class _TiledAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bias: Tensor,
-        tiling: Tiling | Unfolding,
+        tiling: Tiling,
         dropout: _Dropout,
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, bias)
@@ -264,7 +254,7 @@ class _TiledAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
-        tiling: Tiling | Unfolding = ctx.tiling
+        tiling: Tiling = ctx.tiling
         accumulator = _accumulator(query)
         biases = tiling.biases(bias.to(accumulator))
         for_bias = ctx.needs_input_grad[3]
@@ -280,8 +270,7 @@ class _TiledAttention(torch.autograd.Function):
             grad_attention = (g @ v.mT).to(accumulator)
             (grad_logits,) = torch.autograd.grad(attention, logits, grad_attention)
             for (tiles, _), grad_bias in zip(biases, grad_biases, strict=for_bias):
-                shared = grad_bias[block[1]]
-                shared += grad_logits[tiles].sum_to_size(shared.shape)
+                grad_bias[block[1]] += grad_logits[tiles].sum((0, 2, 3))[:, None, None]
             tiling.add_windows(attention.detach().to(g.dtype).mT @ g, grad_value[block])
             grad_logits = grad_logits.to(q.dtype)
             tiling.write_queries(grad_logits @ k, grad_query[block])
@@ -308,7 +297,7 @@ def _accumulator(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _blocks(query: Tensor, tiling: Tiling | Unfolding) -> Iterator[Block]:
+def _blocks(query: Tensor, tiling: Tiling) -> Iterator[Block]:
     """Whole images if one fits, else some heads of one image."""
     batch, heads = query.shape[:2]
     budget = LOGITS_CPU if query.device.type == "cpu" else LOGITS_GPU

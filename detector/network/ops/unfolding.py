@@ -1,7 +1,7 @@
 """Tiles of queries and windows of keys as views of one padded map: few launches, for a GPU.
 
 The windows of :mod:`tiling` shift at the borders, so that each is copied by itself. Here the map is
-padded instead, windows lie ``tile`` apart, and ``unfold`` makes and adds all of them at once.
+padded instead, windows lie ``tile`` apart, and ``unfold`` makes all of them at once.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.network.ops.tiling import TILE, Biases
+from detector.network.ops.tiling import TILE
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,6 @@ class Unfolding:
 
         return Unfolding(kernel, cut(height), cut(width))
 
-    @property
-    def logits(self) -> int:
-        """Products of queries and keys, per head and image."""
-        return math.prod(a.count * a.tile * a.window for a in (self.rows, self.columns))
-
     def queries(self, maps: Tensor) -> Tensor:
         """Tile (b, heads, H, W, d); where tiles reach beyond the map they hold zeros."""
         if self.columns.excess or self.rows.excess:
@@ -53,9 +48,6 @@ class Unfolding:
         padded = split.flatten(4, 5).flatten(2, 3)
         return padded[:, :, : self.rows.length, : self.columns.length]
 
-    def write_queries(self, tiles: Tensor, maps: Tensor) -> None:
-        maps.copy_(self.untiled(tiles))
-
     def windows(self, maps: Tensor) -> Tensor:
         """The keys of each tile, from (b, heads, H, W, d); zeros beyond the map."""
         rows, columns = self.rows, self.columns
@@ -63,57 +55,20 @@ class Unfolding:
         views = padded.unfold(2, rows.window, rows.tile).unfold(3, columns.window, columns.tile)
         return views.permute(0, 1, 2, 3, 5, 6, 4).flatten(4, 5)
 
-    def add_windows(self, windows: Tensor, maps: Tensor) -> None:
-        """Add every window to its place in ``maps``: the gradient of :meth:`windows`."""
-        rows, columns = self.rows, self.columns
-        split = windows.to(maps.dtype).unflatten(4, (rows.window, columns.window))
-        views = split.permute(0, 1, 2, 3, 6, 4, 5)  # (b, heads, tile rows and columns, d, ...)
-        batch, heads, count, _, channels = views.shape[:5]
-        by_row = [batch, heads, count, columns.padded, channels, rows.window]
-        padded = [batch, heads, rows.padded, columns.padded, channels]
-        # Each pixel sums its windows: no atomic addition.
-        fold = torch.ops.aten.unfold_backward
-        strips = fold(views, by_row, 3, columns.window, columns.tile)
-        whole = fold(strips, padded, 2, rows.window, rows.tile)
-        maps += whole[
-            :,
-            :,
-            rows.before : rows.before + rows.length,
-            columns.before : columns.before + columns.length,
-        ]
-
-    def biases(self, bias: Tensor) -> Biases:
+    def mask(self, bias: Tensor) -> Tensor:
         """What to add to the logits, minus infinity where a key is not the query's neighbor.
 
-        One entry, of all tiles: (heads, tile rows, tile columns, pixels of a tile, of a window).
+        From (heads, 2 * kernel - 1, 2 * kernel - 1): (heads, tile rows, tile columns, pixels of a
+        tile, pixels of a window).
         """
         bordered = F.pad(bias, (0, 1, 0, 1), value=-math.inf)
         spread = bordered.index_select(1, self.rows.relative)
         spread = spread.index_select(2, self.columns.relative)
-        split = spread.view(-1, *self._bias_shape).permute(0, 1, 4, 2, 5, 3, 6)
-        return [((slice(None),) * 4, split.flatten(5, 6).flatten(3, 4))]
-
-    def bias_gradient(self, gradients: list[Tensor]) -> Tensor:
-        """The gradient of the bias from that of :meth:`biases`."""
-        (gradient,) = gradients
         rows, columns = self.rows, self.columns
-        split = gradient.unflatten(4, (rows.window, columns.window))
-        split = split.unflatten(3, (rows.tile, columns.tile)).permute(0, 1, 3, 5, 2, 4, 6)
-        spread = split.flatten(4, 6).flatten(1, 3)
-        side = 2 * self.kernel
-        by_row = spread.new_zeros(spread.shape[0], side, spread.shape[2])
-        by_row.index_add_(1, rows.relative, spread)
-        bordered = spread.new_zeros(spread.shape[0], side, side)
-        bordered.index_add_(2, columns.relative, by_row)
-        return bordered[:, :-1, :-1]
-
-    @property
-    def _bias_shape(self) -> tuple[int, ...]:
-        rows, columns = self.rows, self.columns
-        return (
-            *(rows.count, rows.tile, rows.window),
-            *(columns.count, columns.tile, columns.window),
+        split = spread.view(
+            -1, rows.count, rows.tile, rows.window, columns.count, columns.tile, columns.window
         )
+        return split.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch.nn.attention import flex_attention as flex_attention_module
 from detector.network.ops import neighborhood_attention as module
 from detector.network.ops.neighborhood_attention import (
     Implementation,
+    fused_attention,
     neighborhood_attention,
     tiled_attention,
 )
@@ -222,7 +223,7 @@ def test_every_unfolding_gives_the_same(kernel: int, beyond: tuple[int, int], ti
     height, width = kernel + beyond[0], kernel + beyond[1]
     query, key, value, bias = tensors = inputs(2, 2, height, width, kernel)
     expected = neighborhood_attention(query, key, value, kernel=kernel, bias=bias)
-    out = tiled_attention(query, key, value, bias, Unfolding.of(height, width, kernel, tile))
+    out = fused_attention(query, key, value, bias, Unfolding.of(height, width, kernel, tile))
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(gradients(out, tensors), gradients(expected, tensors))
 
@@ -236,7 +237,7 @@ def flex_with_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("flex_with_gradients")
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("height", "width", "kernel"), [(7, 7, 7), (20, 33, 7), (23, 9, 5)])
-@pytest.mark.parametrize("implementation", ["unfold", "sdpa", "flex"])
+@pytest.mark.parametrize("implementation", ["sdpa", "flex"])
 def test_every_implementation_gives_the_same(
     implementation: Implementation, height: int, width: int, kernel: int, with_bias: bool
 ) -> None:
@@ -252,7 +253,7 @@ def test_every_implementation_gives_the_same(
     torch.testing.assert_close(gradients(out, tensors), gradients(expected, tensors))
 
 
-@pytest.mark.parametrize("implementation", ["unfold", "sdpa", "flex"])
+@pytest.mark.parametrize("implementation", ["sdpa", "flex"])
 def test_no_implementation_minds_an_empty_batch(implementation: Implementation) -> None:
     query, key, value, bias = inputs(0, 2, 9, 9, kernel=3)
     out = neighborhood_attention(
@@ -290,7 +291,7 @@ def on_gpu(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
-@pytest.mark.parametrize("implementation", ["tiled", "unfold", "sdpa", "flex", "natten"])
+@pytest.mark.parametrize("implementation", ["tiled", "sdpa", "flex", "natten"])
 def test_a_gpu_computes_what_the_cpu_does(
     implementation: Implementation, dtype: torch.dtype, most: float
 ) -> None:
