@@ -55,7 +55,7 @@ class SweepResult:
         results: of the unmodified model, then of each ablation.
         changes: for each ablation the change of each metric; empty without resamples.
         truth: what detections were held against.
-        notes: what did not go as planned.
+        notes: warnings, in words.
         folder: of the run, where it was given one.
         sentences: what a study says of it; none of a sweep.
     """

@@ -36,7 +36,7 @@ def say_lines(text: str) -> None:
 
 
 def warn(notes: Iterable[str]) -> None:
-    """Lines on standard error: what did not go as planned and changes no number."""
+    """Warnings on standard error, which change no number."""
     for note in notes:
         sys.stderr.write(f"note: {safe.line(note)}\n")
 

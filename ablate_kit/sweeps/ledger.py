@@ -8,7 +8,7 @@ A run's folder:
     recipe.yaml            the sweep, to be repeated with ``ablate sweep``
     about.json             model, data, date, command and versions, for the report
     study.json             the variants of the report, and the settings of its intervals
-    notes.json             what did not go as planned, such as variants that had to run in full
+    notes.json             warnings, such as variants that had to run in full
     detections/KEY.safetensors
     partial/00003-SHARD.safetensors    detections of unfinished variants on one batch
     report/                tables, figures and the page
@@ -268,7 +268,7 @@ class Ledger:
         return found
 
     def note(self, notes: Sequence[str]) -> None:
-        """Keeps what did not go as planned, for the report."""
+        """Keeps warnings for the report."""
         told = self.notes()
         new = [note for note in notes if note not in told]
         if new:
