@@ -10,6 +10,7 @@ from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.errors import UserError
 from detector.training.detection_task import detection_trainer
+from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import local_device
 from detector.training.recipes.train_recipe import parse_recipe
@@ -88,3 +89,21 @@ def test_float32_is_rounded_to_tf32_only_where_the_recipe_says_so(
     detection_trainer(parse_recipe(values, "test"), data, tmp_path).run(Watch())
     assert seen == {mode}
     assert torch.backends.cudnn.conv.fp32_precision == before
+
+
+def test_an_operation_without_a_deterministic_kernel_ends_a_run_that_requires_them() -> None:
+    index, value = torch.tensor([0]), torch.tensor([1.0])
+    with (
+        pytest.raises(UserError, match=r"^training\.deterministic: put_ does not have a determin"),
+        deterministic_kernels(required=True),
+    ):
+        torch.zeros(3).put_(index, value)
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic_kernels(required=False):
+        assert torch.zeros(3).put_(index, value).tolist() == [1, 0, 0]
+    assert not torch.are_deterministic_algorithms_enabled()
+    with (
+        pytest.raises(RuntimeError, match="something else"),
+        deterministic_kernels(required=True),
+    ):
+        raise RuntimeError("something else")
