@@ -30,6 +30,7 @@ TOGETHER = "all-free-together"
 _RESAMPLES = 200  # of verdicts that only steer
 _CONTROLLED = 4  # heads that get a random control
 _LAST = 3  # joint cuts that time is kept for
+_ROUND = 0.5  # of the time that is left, for one round at most
 
 
 @dataclass
@@ -165,6 +166,8 @@ class Study:
             if not self._affords(names):
                 self._notes.stopped = f"the budget of {self._budget}"
                 break
+            if chosen and not self._affords(names, part=_ROUND):
+                break  # how long these take tells how much more there is time for
             chosen.append(i)
         return sorted(chosen)
 
@@ -187,15 +190,16 @@ class Study:
             if one.state == "waiting":
                 one.state = "not afforded"
 
-    def _affords(self, names: Sequence[str], kept: int = _LAST) -> bool:
-        """Whether these fit into what is left of the budget, beside ``kept`` joint cuts."""
+    def _affords(self, names: Sequence[str], kept: int = _LAST, part: float = 1.0) -> bool:
+        """Whether these fit into ``part`` of what is left of the budget, beside ``kept`` joint
+        cuts; passes, which are known beforehand, need no parts."""
         if self._budget.passes is not None:
             used = 1 + len({name for group in self._notes.rounds for name in group})
             new = len(set(names))
             return self._notes.images * (used + new + kept) <= self._budget.passes
         left = (self._budget.seconds or 0.0) - (monotonic() - self._began) - self._reserve
         last = kept * self._notes.images * self._outline.seconds
-        return self._slow * (self._seconds(names) + last) <= left
+        return self._slow * (self._seconds(names) + last) <= part * left
 
     def _seconds(self, names: Sequence[str]) -> float:
         wanted = set(names)

@@ -9,6 +9,7 @@ from time import monotonic
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.device import thread_count
 from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.cuts import Cut, lines_of, made
 from ablate_kit.studies.noted import Noted, NotedPart, noted
@@ -17,6 +18,7 @@ from ablate_kit.studies.rounds import Judge, Study
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.api import OpenSweep, Placement, SweepRun
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
+from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection, SweepRecipe
 from ablate_kit.sweeps.recipe_text import recipe_text
 from ablate_kit.sweeps.run import UNWATCHED, Progress
@@ -130,7 +132,10 @@ def open_study(
     began = monotonic()
     placement = placement or Placement()
     placement.check()
-    with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
+    with (
+        thread_count(Ledger.threads(folder) if folder else None),
+        open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint,
+    ):
         whole = _recipe(
             SweepRecipe.model_construct(model=model, data=data, evaluation=evaluation),
             [{"kind": "component", "patterns": ["**"]}],

@@ -11,6 +11,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Verdict, roughly
+from ablate_kit.reports.answer import without_labels
 from ablate_kit.studies.noted import Noted, NotedPart
 
 NAMED = 4  # parts that one sentence names
@@ -103,6 +104,11 @@ def _carries(found: Findings, value: float, images: int) -> Sentence:
     top = [one for one in found.cut() if one.depth == 0]
     costs = _ranked(top, ap, "costs")
     start = f"Unmodified, the detector has an AP of {value:.4f} on {images} images."
+    if without_labels(found.results):
+        start = (
+            f"On {images} images without labels, every AP is a distance from the unmodified model, "
+            "whose own boxes stand for objects."
+        )
     if not costs:
         return Sentence(
             f"{start} None of its {len(top)} top-level parts is known to cost more than "

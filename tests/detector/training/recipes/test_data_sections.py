@@ -71,3 +71,15 @@ def test_what_runs_have_noted_is_read(
 def test_what_is_no_section_is_refused(noted: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         images_noted(noted)
+
+
+def test_a_sample_is_drawn_from_the_first_images_and_a_larger_one_holds_it() -> None:
+    def ids(**values: int) -> list[int]:
+        dataset = ShapesImages(count=40, **values).dataset()
+        return [dataset.annotations(i).image_id for i in range(len(dataset))]
+
+    few, more = ids(sample=5), ids(sample=9)
+    assert len(few) == 5
+    assert set(few) < set(more)
+    assert ids(sample=5) == few != ids(limit=5)
+    assert ids(limit=3, sample=5) == ids(limit=3)
