@@ -81,13 +81,7 @@ def outputs_and_gradients(model: HybridDetector, images: Tensor) -> tuple[list[T
 
 @pytest.mark.parametrize(
     ("attention", "sums"),
-    [
-        (None, None),
-        ("tiled", None),
-        ("flex", None),
-        (None, "gather"),
-        (None, "grid"),
-    ],
+    [(None, None), ("tiled", "bags")],  # the compiled ones are held to the same by themselves
 )
 def test_the_whole_network_computes_the_same(
     attention: str | None, sums: str | None, monkeypatch: pytest.MonkeyPatch

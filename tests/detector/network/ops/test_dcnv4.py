@@ -279,7 +279,7 @@ def exact(
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)])
-@pytest.mark.parametrize("implementation", ["package", "bags", "gather", "grid"])
+@pytest.mark.parametrize("implementation", ["package", "bags", "grid"])
 def test_a_gpu_computes_what_the_cpu_does(
     implementation: Implementation, dtype: torch.dtype, most: float
 ) -> None:
