@@ -19,6 +19,7 @@ from ablate_kit.ablations.ablation import Ablation, Removed, Resampled, philox
 from ablate_kit.ablations.apply_edits import to_model_keys
 from ablate_kit.device_errors import is_of_device
 from ablate_kit.errors import UserError
+from detector.training.tf32 import tf32
 
 InputHook = Callable[[Tensor], Tensor | None]
 
@@ -93,7 +94,8 @@ def _reprojected(
         weight.data = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
         if bias is not None:
             bias.data = torch.zeros_like(bias)
-        heads = type(attention).forward(attention, *args, **kwargs)[0]
+        with tf32(enabled=False):  # which would round the heads
+            heads = type(attention).forward(attention, *args, **kwargs)[0]
     finally:
         weight.data = before[0]
         if bias is not None:

@@ -84,12 +84,12 @@ class Placement:
 
     def check(self) -> None:
         """Raises ``UserError`` for what is not there."""
-        for device in self.devices:
-            check_device(device)
         if self.ray and len(self.devices) > 1:
             raise UserError("give one device with --ray: the cluster has as many as it has")
         if self.ray and self.devices[0].startswith("cuda:"):
             raise UserError(f"give cuda with --ray, not {self.devices[0]}: each worker has one GPU")
+        for device in self.devices:
+            check_device(device)
         if self.ray:
             import_ray()
 

@@ -50,8 +50,9 @@ class MMDetAdapter:
         self.device = device
         self.config = config
         self._pipeline = pipeline
-        # Images are prepared in threads while the network is watched: not by a part of it.
-        self._preprocess = copy.deepcopy(module.data_preprocessor)
+        # Images are prepared in threads while the network is watched: not by a part of it, and in
+        # this machine's memory, whatever the network runs on.
+        self._preprocess = copy.deepcopy(module.data_preprocessor).cpu()
         self._live = live
         self._passes = ForwardPasses("MMDetection's model", "the test pipeline makes them")
 
@@ -123,9 +124,11 @@ class MMDetAdapter:
 
         images = inputs["images"].to(self.device)
         size = tuple(images.shape[-2:])
+        known = [key for key in SHAPES if key in inputs]
+        shapes = dict(zip(known, fetched([inputs[key] for key in known]), strict=True))
         samples = []
         for i in range(len(images)):
-            about = {key: tuple(inputs[key][i].tolist()) for key in SHAPES if key in inputs}
+            about = {key: tuple(shape[i].tolist()) for key, shape in shapes.items()}
             samples.append(DetDataSample(metainfo={
                 **about, "batch_input_shape": size, "pad_shape": size,
             }))  # fmt: skip

@@ -72,6 +72,11 @@ def test_a_process_for_each_device_changes_no_byte(study: Study) -> None:
     assert contents(study("one")) == contents(study("two", Placement(("cpu", "cpu"))))
 
 
+def test_a_gpu_of_a_cluster_has_no_number() -> None:
+    with pytest.raises(UserError, match="give cuda with --ray, not cuda:1"):
+        Placement(("cuda:1",), ray="auto").check()
+
+
 def test_batches_that_are_done_are_not_run_again(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
