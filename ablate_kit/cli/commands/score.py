@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,6 +81,7 @@ def score(
     from ablate_kit.metrics.detection_files.read_detections import uses_class_names
     from ablate_kit.metrics.detection_files.text_files import read_lines
     from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.spill import Loaded, Spill
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.reports import error_analysis, tables
     from ablate_kit.reports.folder import check_free, write_report
@@ -112,61 +114,64 @@ def score(
     numbered = (
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
-    results: list[Result] = []
-    threshold: Calibration | None = None
-    for path, name in zip(detections, names, strict=True):
-        found, notes = read_dump(
-            path,
-            against,
-            boxes=boxes,
-            class_names=numbered,
-            skip_bad=skip_bad,
-            unpickle=read_plain,
-        )
-        warn(notes)
-        result = Result.of(
-            name,
-            "detections",
-            against.truth,
-            found,
-            threshold=threshold,
-            fixed_threshold=score_threshold,
-        )
-        threshold = result.evaluation.thresholds.calibration
-        results.append(result)
-    dumps = {one.name: one.detections for one in results}
-    other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
+    with TemporaryDirectory(prefix="ablate-") as place:
+        spill = Spill(Path(place))
+        results: list[Result] = []
+        threshold: Calibration | None = None
+        for path, name in zip(detections, names, strict=True):
+            found, notes = read_dump(
+                path,
+                against,
+                boxes=boxes,
+                class_names=numbered,
+                skip_bad=skip_bad,
+                unpickle=read_plain,
+            )
+            warn(notes)
+            result = Result.of(
+                name,
+                "detections",
+                against.truth,
+                found,
+                threshold=threshold,
+                fixed_threshold=score_threshold,
+            )
+            threshold = result.evaluation.thresholds.calibration
+            # Of several, the next one takes its place in memory.
+            results.append(replace(result, load=spill.keep(found)) if len(names) > 1 else result)
+        dumps = Loaded({one.name: one.load for one in results})
+        other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
 
-    def write_more(place: Path) -> None:
-        error_analysis.write_details(place, against.truth, results)
-        if deep_dissect:
-            error_analysis.RESULT_FILES["deep_dissect"](place / "deep_dissect", results)
-        if any(other_numbers.values()):
-            write_json(place / "protocols.json", other_numbers)
+        def write_more(place: Path) -> None:
+            error_analysis.write_details(place, against.truth, results)
+            if deep_dissect:
+                error_analysis.RESULT_FILES["deep_dissect"](place / "deep_dissect", results)
+            if any(other_numbers.values()):
+                write_json(place / "protocols.json", other_numbers)
 
-    compared = compare(against.truth, results, asked)
-    where = annotations or voc or yolo or Path()
-    held = [("annotations", where), *(("detections", path) for path in detections)]
-    kind = "coco" if annotations else "voc" if voc else "yolo"
-    data = {"kind": kind, "annotations" if annotations else "root": str(where), "split": split}
-    read = origin([source(role, path) for role, path in held], data)
-    if output:
-        write_report(output, results, compared, read, write_more)
-    if as_json:
-        found_numbers = results_document(results, compared, read)
-        for name, value in found_numbers["variants"].items():
-            value["protocols"] = other_numbers[name] or None
-        print_json(found_numbers)
-        return
-    changed = [
-        error_analysis.changes_table(names[0], name, found)
-        for name, found in error_analysis.compared(against.truth, results)
-    ]
-    own = tables.for_terminal(results, compared, top=top)
-    printed = [*own, *changed, *other_tables]
-    say_lines("\n\n".join(table.text() for table in printed))
-    if output:
-        say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
+        compared = compare(against.truth, results, asked)
+        where = annotations or voc or yolo or Path()
+        held = [("annotations", where), *(("detections", path) for path in detections)]
+        kind = "coco" if annotations else "voc" if voc else "yolo"
+        data = {"kind": kind, "annotations" if annotations else "root": str(where), "split": split}
+        read = origin([source(role, path) for role, path in held], data)
+        if output:
+            write_report(output, results, compared, read, write_more)
+        if as_json:
+            found_numbers = results_document(results, compared, read)
+            for name, value in found_numbers["variants"].items():
+                value["protocols"] = other_numbers[name] or None
+            print_json(found_numbers)
+            return
+        changed = [
+            error_analysis.changes_table(names[0], name, found)
+            for name, found in error_analysis.compared(against.truth, results)
+        ]
+        own = tables.for_terminal(results, compared, top=top)
+        printed = [*own, *changed, *other_tables]
+        say_lines("\n\n".join(table.text() for table in printed))
+        if output:
+            say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
 
 
 def _against(
