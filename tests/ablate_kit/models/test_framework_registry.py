@@ -201,7 +201,7 @@ def test_a_broken_adapter_is_told_where_nothing_else_fits(toy: Path, tmp_path: P
 
 
 def test_help_says_what_the_frameworks_do() -> None:
-    built_in = ("hybrid", "transformers", "mmdet")
+    built_in = BUILT_IN
     assert ", ".join(f"{name}{FRAMEWORKS[name].takes}" for name in built_in) == USAGE
 
 

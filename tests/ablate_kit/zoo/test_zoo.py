@@ -1,0 +1,136 @@
+"""Detectors of torchvision and LibreYOLO, with random weights, against what these give."""
+
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.detect import detect
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.variant import Variant
+
+SSD = "torchvision:ssdlite320_mobilenet_v3_large"
+
+
+def image(seed: int = 0) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    return np.random.default_rng(seed).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+
+def saved(net: torch.nn.Module, folder: Path) -> Path:
+    path = folder / "model.pt"
+    torch.save({key: one.clone() for key, one in net.state_dict().items()}, path)
+    return path
+
+
+def opened(path: Path, model: str) -> Adapter:
+    with open_checkpoint(path) as checkpoint:
+        return open_adapter(checkpoint, model)
+
+
+def ssd(classes: int = 91) -> Any:
+    from torchvision.models import get_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return get_model(
+            SSD.partition(":")[2], weights=None, weights_backbone=None, num_classes=classes
+        ).eval()
+
+
+def test_torchvision_detects_what_torchvision_detects(tmp_path: Path) -> None:
+    net = ssd()
+    adapter = opened(saved(net, tmp_path), SSD)
+    assert adapter.classes[:2] == ("person", "bicycle")
+    (found,) = detect(adapter, [image()])
+    with torch.no_grad():
+        (own,) = net([torch.from_numpy(image()).permute(2, 0, 1) / 255])
+    order = np.argsort(-own["scores"].numpy(), kind="stable")
+    assert len(found.scores) == len(order)
+    np.testing.assert_array_equal(found.boxes, own["boxes"].numpy()[order].astype(np.float64))
+    np.testing.assert_array_equal(found.labels, own["labels"].numpy()[order] - 1)
+
+
+def test_the_number_of_classes_is_that_of_the_weights(tmp_path: Path) -> None:
+    path = saved(ssd(5), tmp_path)
+    assert opened(path, SSD).classes == ("class_1", "class_2", "class_3", "class_4")
+    with pytest.raises(UserError, match="does not fit torchvision's fcos_resnet50_fpn"):
+        opened(path, "torchvision:fcos_resnet50_fpn")
+    with pytest.raises(
+        UserError, match=r'no detection model "ssd300".*did you mean "ssd300_vgg16"'
+    ):
+        opened(path, "torchvision:ssd300")
+
+
+@pytest.fixture
+def yolox(tmp_path: Path) -> tuple[Any, Path]:
+    from libreyolo import LibreYOLOX
+
+    with redirect_stdout(StringIO()), torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = LibreYOLOX(None, size="n", device="cpu", _scratch_init=True)
+    made.model.eval()
+    return made, saved(made.model, tmp_path)
+
+
+def test_libreyolo_detects_what_libreyolo_detects(yolox: tuple[Any, Path]) -> None:
+    made, path = yolox
+    adapter = opened(path, "libreyolo")
+    (found,) = detect(adapter, [image()])
+    own = made.predict(Image.fromarray(image()), conf=0.001, iou=0.6, max_det=100)
+    boxes = own.boxes.xyxy.cpu().numpy()
+    assert len(found.scores) == len(boxes) > 0
+    order = np.argsort(-own.boxes.conf.cpu().numpy(), kind="stable")
+    np.testing.assert_allclose(found.boxes, boxes[order], atol=1e-3)
+    with pytest.raises(UserError, match='no family "yoloxx"; did you mean "yolox"'):
+        opened(path, "libreyolo:yoloxx")
+    with pytest.raises(UserError, match='the size is "huge"; expected --model libreyolo:yolox:S'):
+        opened(path, "libreyolo:yolox:huge")
+
+
+@pytest.mark.parametrize("model", ["torchvision", "libreyolo"])
+def test_replay_gives_what_full_passes_give(
+    model: str, yolox: tuple[Any, Path], tmp_path: Path
+) -> None:
+    adapter = opened(yolox[1], "libreyolo") if model == "libreyolo" else opened(
+        saved(ssd(), tmp_path), SSD
+    )  # fmt: skip
+    names = [
+        name for name in adapter.live_names() if name.endswith("conv.weight") or ".0.0.w" in name
+    ]
+    cuts = [Variant.of(Ablation(n, "component", (Edit(n),))) for n in names[:: len(names) // 4]]
+    rows: dict[bool, Any] = {}
+    for replay in (True, False):
+        with VariantExecutor(adapter, replay=replay) as executor:
+            rows[replay] = executor.run([adapter.prepare(image())], cuts)
+    assert len(cuts) >= 4
+    for one, other in zip(rows[True], rows[False], strict=True):
+        np.testing.assert_array_equal(one[0].boxes, other[0].boxes)
+        np.testing.assert_array_equal(one[0].scores, other[0].scores)
+
+
+def test_two_implementations_of_one_model_agree(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = opened(shared / "models/deimv2_atto_upstream.pth", "libreyolo")
+    with open_checkpoint(shared / "models/deimv2_atto") as checkpoint:
+        other = open_adapter(checkpoint, trust_remote_code=True)
+    photographs = sorted((shared / "data/coco/val2017").glob("*.jpg"))[:3]
+    for path in photographs:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        (one,), (two,) = detect(own, [pixels]), detect(other, [pixels])
+        sure = one.scores > 0.3
+        np.testing.assert_allclose(one.scores[sure], two.scores[: sure.sum()], atol=1e-4)
+        np.testing.assert_allclose(one.boxes[sure], two.boxes[: sure.sum()], atol=0.02)
+        assert [own.classes[i] for i in one.labels[sure]] == [
+            other.classes[i] for i in two.labels[: sure.sum()]
+        ]
