@@ -11,8 +11,10 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from ablate_kit.ablations.attention import Attention, attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
@@ -56,13 +58,16 @@ def builders() -> dict[str, Callable[[], nn.Module]]:
     for family in BaseModel._registry:
         if "detect" in family._supported_tasks() and family.INPUT_SIZES:
             size = min(family.INPUT_SIZES, key=family.INPUT_SIZES.get)  # the first of the smallest
-            found[f"libreyolo:{family.FAMILY}:{size}"] = lambda family=family, size=size: (
-                family(None, size=size, device="cpu", _scratch_init=True).model
-            )
+            found[f"libreyolo:{family.FAMILY}:{size}"] = partial(_of_libreyolo, family, size)
     for name in OF_TORCHVISION:
-        found[f"torchvision:{name}"] = lambda name=name: get_model(
-            name, weights=None, weights_backbone=None, num_classes=91
+        found[f"torchvision:{name}"] = partial(
+            get_model, name, weights=None, weights_backbone=None, num_classes=91
         )
+    return found
+
+
+def _of_libreyolo(family: Any, size: str) -> nn.Module:
+    found: nn.Module = family(None, size=size, device="cpu", _scratch_init=True).model
     return found
 
 
@@ -114,7 +119,7 @@ def run(adapter: Adapter, variants: list[Variant]) -> tuple[str, str]:
 
 def _detections(
     adapter: Adapter, batches: list[list[Prepared]], variants: list[Variant], replay: bool
-) -> tuple[list[object], list[str]]:
+) -> tuple[list[ImageDetections], list[str]]:
     with VariantExecutor(adapter, replay=replay) as executor:
         rows = [executor.run(batch, variants) for batch in batches]
         return [one for batch in rows for found in batch for one in found], list(executor.notes)
