@@ -39,12 +39,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_eval_gives_the_numbers_of_the_same_images(run: Run, data: Path) -> None:
     given = ("eval", SHAPES_TINY, "--resamples", "0", "--json")
-    yolo = json.loads(run(*given, "--yolo", data))
-    shapes = json.loads(run(*given, "--shapes", "--limit", IMAGES))
+    yolo = json.loads(run(*given, "--yolo", data))["variants"]
+    shapes = json.loads(run(*given, "--shapes", "--limit", IMAGES))["variants"]
     (first,), (second,) = yolo.values(), shapes.values()
     assert first["overall"]["AP"] > 0.3
     assert first["overall"] == pytest.approx(second["overall"], abs=1e-5)
-    limited = json.loads(run(*given, "--yolo", data, "--split", "val", "--limit", 2))
+    limited = json.loads(run(*given, "--yolo", data, "--split", "val", "--limit", 2))["variants"]
     assert next(iter(limited.values()))["counts"]["images"] == 2
 
 
@@ -62,7 +62,7 @@ def test_a_sweep_by_recipe_and_in_python(run: Run, data: Path, tmp_path: Path) -
     run("report", folder)  # which finds the photographs again
     model = ak.load(SHAPES_TINY)
     swept = ak.sweep(model, ak.yolo(data, limit=3), model.modules("backbone.csi"), resamples=0)
-    by_recipe = json.loads((folder / "report/results.json").read_text())
+    by_recipe = json.loads((folder / "report/results.json").read_text())["variants"]
     overall = swept.results[1].evaluation.overall
     assert by_recipe["backbone.csi"]["overall"] == overall
 
@@ -71,7 +71,7 @@ def test_score_reads_yolos_detections_and_labels(run: Run, data: Path, tmp_path:
     for path in (data.parent / "labels/val").glob("*.txt"):
         rows = [f"{row} 0.9\n" for row in path.read_text().splitlines()]
         (tmp_path / path.name).write_text("".join(rows))
-    told = json.loads(run("score", tmp_path, "--yolo", data, "--json"))
+    told = json.loads(run("score", tmp_path, "--yolo", data, "--json"))["variants"]
     (found,) = told.values()
     assert found["overall"]["AP"] == 1
     assert found["overall"]["giou_matched"] == pytest.approx(1, abs=1e-6)
