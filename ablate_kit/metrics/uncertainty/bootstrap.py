@@ -179,7 +179,7 @@ class Bootstrap:
 def draws(images: int, resamples: int, seed: int) -> NDArray[np.unsignedinteger[Any]]:
     """(images, 1 + resamples): how often each image counts; in the first column, once each."""
     generator = np.random.Generator(np.random.Philox(seed))
-    counts = np.ones((resamples + 1, images), dtype=np.uint32)
+    counts = np.ones((resamples + 1, images), dtype=np.uint16)
     for row in counts[1:]:
         row[:] = np.bincount(generator.integers(0, images, images), minlength=images)
     return counts.T.astype(np.min_scalar_type(counts.max()), order="C")
