@@ -1,12 +1,14 @@
 """``ablate sweep --cache`` and ``ablate cache``: the same files, sooner, and a folder that is shown
 and cleared."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,13 +30,16 @@ def recipe(tmp_path: Path, hybrid: Path) -> Path:
     return path
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, Any]:
     """All but the command and the day, and the page that tells them."""
-    return {
+    found: dict[str, Any] = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in ("about.json", "report.html")
     }
+    results = json.loads(found["report/results.json"])
+    del results["run"]
+    return found | {"report/results.json": results}
 
 
 def test_files_are_the_same_with_a_cache_that_is_empty_killed_or_full(
