@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
-    from ablate_kit.api.study import study
+    from ablate_kit.api.studies import study
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.gradients.monitor import GradientMonitor
@@ -64,7 +64,7 @@ _HOMES = {
     "run_recipe": "api.evaluation",
     "score": "api.evaluation",
     "shapes": "api.images",
-    "study": "api.study",
+    "study": "api.studies",
     "sweep": "api.evaluation",
     "voc": "api.images",
     "wrap": "models.frameworks.wrap",

@@ -21,8 +21,8 @@ from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
 from ablate_kit.studies.budget import Budget
+from ablate_kit.studies.budget_plan import Outline
 from ablate_kit.studies.noted import Noted
-from ablate_kit.studies.plan import Outline
 from ablate_kit.sweeps.run import Evaluating
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 

@@ -27,7 +27,7 @@ from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this
 from ablate_kit.cli.statistics_options import Margin
 
 if TYPE_CHECKING:
-    from ablate_kit.studies.run import OpenStudy
+    from ablate_kit.studies.study_run import OpenStudy
 
 
 def study(
@@ -66,7 +66,7 @@ def study(
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.budget import parse_budget
-    from ablate_kit.studies.run import open_study
+    from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.api import Placement
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection
@@ -122,7 +122,7 @@ def study(
 def _say_plan(opened: "OpenStudy", whole: bool) -> None:
     """What would be cut how, on how many images, and what that takes."""
     from ablate_kit.reports.table import Table
-    from ablate_kit.studies.plan import affordable
+    from ablate_kit.studies.budget_plan import affordable
 
     made = opened.outline
     fits, rest = affordable(made, opened.budget, opened.images)

@@ -11,9 +11,9 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.device import thread_count
 from ablate_kit.studies.budget import Budget
+from ablate_kit.studies.budget_plan import Outline, outline
 from ablate_kit.studies.cuts import Cut, lines_of, made
 from ablate_kit.studies.noted import Noted, NotedPart, noted
-from ablate_kit.studies.plan import Outline, outline
 from ablate_kit.studies.rounds import Judge, Study
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.api import OpenSweep, Placement, SweepRun
