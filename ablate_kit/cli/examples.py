@@ -76,6 +76,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate score dets.json --annotations val.json",
         "ablate score a.json b.json --annotations val.json -o runs/scored",
     ),
+    "schema": ("ablate schema",),
     "predict": (
         "ablate predict model.pth street.jpg -o runs/boxes",
         "ablate predict model.pth *.jpg --compare variants/cut.pth --score 0.4 -o runs/boxes",

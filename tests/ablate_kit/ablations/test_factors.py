@@ -95,7 +95,10 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, object], int, Mapping[str, object]]] =
          "protocol": "deep-dissect"},
     ),
 }  # fmt: skip
-ELSEWHERE = {"levels", "heads-greedy", "dissect-heads"}  # not of the small model that is used here
+ELSEWHERE = {
+    *("levels", "heads-greedy", "dissect-heads"),  # not of the small model that is used here
+    *("joined", "pairs", "shapley"),  # of what other lines make: kinds/test_combination.py
+}
 
 
 def made(kind: str, settings: Mapping[str, object], path: Path) -> list[Ablation]:

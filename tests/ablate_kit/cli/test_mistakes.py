@@ -136,4 +136,5 @@ def test_command_lines_that_cannot_be_read(refuse: Run, arguments: str, message:
 
 @pytest.mark.parametrize("group", [[], ["data"]])
 def test_a_command_without_anything_shows_its_help(run: Run, group: list[str]) -> None:
-    assert "Commands" in run(*group)
+    assert "Usage: ablate" in run(*group)
+    assert "COMMAND [ARGS]" in run(*group)

@@ -80,7 +80,7 @@ def test_both_ends_are_their_checkpoints_and_the_run_goes_on(
     assert "one by one its modules sum to" in printed
     results = {one.name: one for one in Ledger.existing(out).results()}
     run("eval", SHAPES_TINY, donor, *data, "-o", tmp_path / "eval")
-    whole = json.loads((tmp_path / "eval/results.json").read_text())
+    whole = json.loads((tmp_path / "eval/results.json").read_text())["variants"]
     for name, end in (("model", "unmodified"), ("donor", "donor")):
         known = next(one for key, one in whole.items() if key.endswith(name))
         for key, value in known["overall"].items():
