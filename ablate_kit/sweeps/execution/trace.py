@@ -270,7 +270,25 @@ def _arguments(value: Any) -> Iterable[torch.Tensor]:
 
 
 def _copied(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+    """A copy that lies in memory as the original does: kernels round by it.
+
+    What is expanded stays so, and gaps between rows stay.
+    """
+    if not isinstance(leaf, torch.Tensor) or leaf.layout != torch.strided:
+        return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+    once = leaf
+    for axis, (size, stride) in enumerate(zip(leaf.shape, leaf.stride(), strict=True)):
+        if not stride and size > 1:
+            once = once.narrow(axis, 0, 1)
+    end = 1
+    for stride, size in sorted(zip(once.stride(), once.shape, strict=True)):
+        if size > 1 and stride < end:
+            return leaf.clone()  # rows that overlap cannot be written
+        end += stride * (size - 1)
+    copy = torch.empty_strided(
+        once.shape, once.stride(), dtype=leaf.dtype, device=leaf.device
+    ).copy_(once)
+    return copy.expand(leaf.shape)
 
 
 def _versions(leaves: Iterable[Any]) -> list[int]:

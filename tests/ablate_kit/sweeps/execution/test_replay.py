@@ -162,6 +162,26 @@ class InPlace(nn.Module):
         return self.last(self.relu(z) + x)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(6.0).view(1, 2, 3).expand(4, 2, 3),
+        torch.arange(24.0).view(4, 6)[:, 1:4],
+        torch.arange(24.0).view(2, 3, 4).permute(2, 0, 1),
+        torch.arange(24.0).view(1, 2, 3, 4).contiguous(memory_format=torch.channels_last),
+        torch.tensor(3.0),
+        torch.empty(0, 3),
+    ],
+    ids=["expanded", "slice", "permuted", "channels last", "scalar", "empty"],
+)
+def test_a_copy_lies_in_memory_as_the_original(tensor: torch.Tensor) -> None:
+    """Else another kernel is chosen for it, which rounds otherwise."""
+    (copy,) = CachedOutput.of(tensor, copies=True).leaves
+    assert torch.equal(copy, tensor)
+    assert copy.stride() == tensor.stride()
+    assert not tensor.numel() or copy.data_ptr() != tensor.data_ptr()
+
+
 def test_operations_in_place_do_not_spoil_what_was_recorded() -> None:
     torch.manual_seed(0)
     names = ["last.weight", "second.weight", "cut.weight", "last.bias", "first.bias"]
