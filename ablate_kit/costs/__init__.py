@@ -1,0 +1,1 @@
+"""What running a detector costs: parameters, FLOPs, latency, memory, and the file it is in."""

@@ -1,0 +1,152 @@
+"""Everything that models cost, measured side by side.
+
+Example:
+    before, after = measure([lambda device: original, lambda device: smaller], image)
+    print(cost_table(before, after).text())  # of reports.cost_table
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablate_kit.costs.latency import USUAL, Latency, Rounds, take_turns
+from ablate_kit.costs.one_pass import one_pass
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.detect import inference
+from detector.data.dataset import Pixels
+
+BATCHES = (1, 8)
+
+Setup = tuple[str, int]  # device and batch size
+Opener = Callable[[str], Adapter]  # the model on a device
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one model.
+
+    Attributes:
+        parameters: each once, however many modules share it; buffers are none.
+        flops: of one image, as ``one_pass.COUNTED`` says.
+        size: (height, width) of the image that the network was given.
+        latency: of a pass on a batch: the network alone, in full float32, warm. Images are prepared
+            before and detections decoded after.
+        peak_bytes: of a pass, as ``one_pass.OnePass`` has it.
+        file_bytes: of the checkpoint; None where there is none.
+    """
+
+    parameters: int
+    flops: int
+    size: tuple[int, int]
+    latency: Mapping[Setup, Latency] = field(default_factory=dict)
+    peak_bytes: Mapping[Setup, int] = field(default_factory=dict)
+    file_bytes: int | None = None
+
+    def to_dict(self, first: "Cost | None" = None) -> dict[str, Any]:
+        """Plain values; with the ratios to ``first``, where it was measured beside this one."""
+        return {
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "size": list(self.size),
+            "file_bytes": self.file_bytes,
+            "passes": [
+                {
+                    "device": device,
+                    "batch": batch,
+                    "rounds": len(taken.seconds),
+                    "median_seconds": taken.median,
+                    "p95_seconds": taken.p95,
+                    "ratio": None if first is None else _ratio(self, first, (device, batch)),
+                    "peak_bytes": self.peak_bytes[device, batch],
+                }
+                for (device, batch), taken in self.latency.items()
+            ],
+        }
+
+
+def measure(
+    openers: Sequence[Opener],
+    image: Pixels,
+    *,
+    files: Sequence[Path | None] = (),
+    devices: Sequence[str] = ("cpu",),
+    batches: Sequence[int] = BATCHES,
+    rounds: Rounds = USUAL,
+) -> list[Cost]:
+    """The cost of each of several models, of which the first is the original.
+
+    Args:
+        image: that all are run on; a batch holds it several times.
+        files: the file or folder that each is in.
+    """
+    places = files or [None] * len(openers)
+    latency: list[dict[Setup, Latency]] = [{} for _ in openers]
+    peak: list[dict[Setup, int]] = [{} for _ in openers]
+    whole: list[tuple[int, int, tuple[int, int]]] = []
+    for device in devices:
+        adapters = [opened(device) for opened in openers]
+        with ExitStack() as stack:
+            for one in adapters:
+                stack.enter_context(inference(one.module, deterministic=False))
+            if not whole:
+                whole = [_whole(one, image) for one in adapters]
+            for batch in batches:
+                given = [_batch(one, image, batch, device) for one in adapters]
+                runs = [partial(one.forward, x) for one, x in zip(adapters, given, strict=True)]
+                for i, (one, run) in enumerate(zip(adapters, runs, strict=True)):
+                    peak[i][device, batch] = one_pass(run, one.module, given[i]).peak_bytes
+                for i, taken in enumerate(take_turns(runs, rounds, _waiting(device))):
+                    latency[i][device, batch] = taken
+    return [
+        Cost(*whole[i], latency[i], peak[i], None if place is None else file_bytes(place))
+        for i, place in enumerate(places)
+    ]
+
+
+def cost_of(adapter: Adapter, image: Pixels) -> Cost:
+    """What needs no clock: parameters and FLOPs."""
+    with inference(adapter.module, deterministic=False):
+        return Cost(*_whole(adapter, image))
+
+
+def devices_here() -> tuple[str, ...]:
+    """The CPU, and a GPU where there is one."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def file_bytes(place: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    if place.is_file():
+        return place.stat().st_size
+    return sum(one.stat().st_size for one in place.rglob("*") if one.is_file())
+
+
+def _whole(adapter: Adapter, image: Pixels) -> tuple[int, int, tuple[int, int]]:
+    inputs = dict(adapter.prepare(image).inputs)
+    largest = max((one for one in inputs.values() if one.ndim == 4), key=lambda one: one.numel())
+    counted = one_pass(partial(adapter.forward, inputs), adapter.module, inputs)
+    parameters = sum(one.numel() for one in adapter.module.parameters())
+    return parameters, counted.flops, (int(largest.shape[2]), int(largest.shape[3]))
+
+
+def _batch(adapter: Adapter, image: Pixels, count: int, device: str) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.cat([one] * count).to(device)
+        for name, one in adapter.prepare(image).inputs.items()
+    }
+
+
+def _waiting(device: str) -> Callable[[], Any]:
+    if torch.device(device).type == "cuda":
+        return partial(torch.cuda.synchronize, torch.device(device))
+    return lambda: None
+
+
+def _ratio(cost: Cost, first: Cost, setup: Setup) -> dict[str, float]:
+    found = cost.latency[setup].against(first.latency[setup])
+    return {"value": found.value, "low": found.low, "high": found.high}

@@ -1,0 +1,54 @@
+"""What a model cost before and costs after, as a table."""
+
+from collections.abc import Sequence
+
+from ablate_kit.costs.latency import Ratio
+from ablate_kit.costs.measure import Cost
+from ablate_kit.costs.one_pass import COUNTED
+from ablate_kit.reports.table import Table
+
+LATENCY = (
+    "latency of the network alone, warm, in full float32; models take turns, and a ratio is the "
+    "median over rounds with its 95 % interval"
+)
+
+
+def cost_table(
+    before: Cost, after: Cost, names: Sequence[str] = ("before", "after"), title: str = ""
+) -> Table:
+    """A row per quantity, for two models that were measured side by side."""
+    rows = [
+        _row("parameters", before.parameters, after.parameters, "{:,}"),
+        _row("FLOPs per image", before.flops, after.flops, "{:,}"),
+    ]
+    if before.file_bytes is not None and after.file_bytes is not None:
+        rows.append(_row("bytes of the file", before.file_bytes, after.file_bytes, "{:,}"))
+    for setup, taken in before.latency.items():
+        device, batch = setup
+        other = after.latency[setup]
+        rows += [
+            (
+                f"latency, {device}, batch {batch}: median",
+                milliseconds(taken.median),
+                milliseconds(other.median),
+                ratio_text(other.against(taken)),
+            ),
+            ("  95th percentile", milliseconds(taken.p95), milliseconds(other.p95), ""),
+            _row("  peak memory, bytes", before.peak_bytes[setup], after.peak_bytes[setup], "{:,}"),
+        ]
+    note = f"FLOPs {COUNTED}\n{LATENCY}"
+    header = ("", *names, f"{names[1]} / {names[0]}")
+    return Table(f"{title}\n{note}" if title else note, header, tuple(rows), ("",))
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
+
+
+def ratio_text(ratio: Ratio) -> str:
+    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+
+
+def _row(what: str, before: int, after: int, form: str) -> tuple[str, str, str, str]:
+    ratio = f"{after / before:.3f}" if before else "-"
+    return what, form.format(before), form.format(after), ratio
