@@ -1,4 +1,5 @@
-# Every target sets up .venv when it is missing or older than what it is made from.
+# Every target sets up .venv when it is missing or older than what it is made from: the demo with what
+# it needs, the others with developers' tools, too.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 MINUTES ?= 5
@@ -6,11 +7,13 @@ SEED ?= 1
 GPU_PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
+PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
 PACKAGES := ablate_kit detector tests benchmarks
 
 .PHONY: demo test lint bench gpu fuzz clean
 
-demo: $(STAMP)
+demo: $(RUNTIME)
 	rm -rf runs/demo
 	$(BIN)/ablate demo -o runs/demo
 
@@ -36,10 +39,17 @@ gpu:
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/attacks/fuzz.py --minutes $(MINUTES) --seed $(SEED)
 
+# Without developers' tools; most of it is PyTorch.
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo "installing ablate-kit[eval] into $(VENV): PyTorch, SciPy, Matplotlib, pandas; about 300 MB to fetch, 1.1 GB on disk"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --no-compile -e ".[eval]"
+	@touch $@
+
 $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $@
+	$(PIP) --quiet -e ".[dev]"
+	touch $@ $(RUNTIME)
 
 clean:
 	rm -rf $(VENV) runs

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
-    from ablate_kit.api.evaluation import SweepResult, diff, evaluate, run_recipe, score, sweep
+    from ablate_kit.api.comparison import diff
+    from ablate_kit.api.evaluation import SweepResult, evaluate, run_recipe, score, sweep
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
     from ablate_kit.api.studies import study
@@ -56,7 +57,7 @@ _HOMES = {
     "SweepResult": "api.evaluation",
     "UserError": "errors",
     "coco": "api.images",
-    "diff": "api.evaluation",
+    "diff": "api.comparison",
     "evaluate": "api.evaluation",
     "images": "api.images",
     "load": "api.model",
@@ -98,7 +99,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from detector.extras import extra_of, missing
+
+        if extra_of(error.name) is None:
+            raise
+        raise missing(f"ablate_kit.{name}", str(error.name), "eval") from None
     globals()[name] = found
     return found
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TypeVar
 
 from ablate_kit.errors import UserError
+from detector.extras import extra_of
 
 PACKAGES = ("ablate_kit.compat",)
 ENTRY_POINTS = "ablate_kit.plugins"
@@ -45,6 +46,8 @@ class Registry(Mapping[str, Thing]):
         try:
             found: Thing = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and extra_of(error.name):
+                raise  # one that an extra brings, which the command line names
             raise UserError(f'"{name}" of {self.group} is not there ({place}): {error}') from error
         return found
 

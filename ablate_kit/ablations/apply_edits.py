@@ -156,12 +156,20 @@ def parts(edit: Edit, shape: tuple[int, ...]) -> Iterator[float | tuple[float, .
 
 
 def encoded(value: float | tuple[float, ...], info: TensorInfo) -> bytes:
-    """One element of the tensor's type, or several."""
+    """One element of the tensor's type, or several, rounded as torch rounds them."""
     if value == 0:
         return bytes(info.itemsize)
-    import torch
+    import numpy as np
 
     values = value if isinstance(value, tuple) else (value,)
+    if info.dtype in ("float16", "float32", "float64"):
+        with np.errstate(over="ignore"):
+            exact = np.array(values, np.float64)
+            # torch makes a half of a float, not of a double.
+            rounded = exact if info.dtype == "float64" else exact.astype(np.float32)
+            return rounded.astype(np.dtype(info.dtype).newbyteorder("<")).tobytes()
+    import torch  # for the types that NumPy does not have
+
     elements = torch.tensor(values, dtype=getattr(torch, info.dtype))
     return elements.view(torch.uint8).numpy().tobytes()
 

@@ -92,7 +92,6 @@ def write_variants(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]
     check_free(checkpoint, destinations)
     with _base_digest(checkpoint) as base:
         for destination, ablation in destinations.items():
-            destination.parent.mkdir(parents=True, exist_ok=True)
             _write_variant(checkpoint, ablation, destination, base)
 
 
@@ -101,6 +100,7 @@ def _write_variant(
 ) -> None:
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     settings = cut_settings(ablation, ablation.selected(shapes))
+    destination.parent.mkdir(parents=True, exist_ok=True)
 
     def note(output: str | None) -> str:
         receipt = Receipt(

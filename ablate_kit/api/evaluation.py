@@ -12,10 +12,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.resample import check_batches
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
-from ablate_kit.checkpoints import compare as differences
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.compare import Diff
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import AnnotatedImages, read_dump
 from ablate_kit.metrics.detection_files.annotated_images import stems
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
@@ -265,31 +263,6 @@ def score(
         threshold=threshold,
         fixed_threshold=score_threshold,
     )
-
-
-def diff(first: str | PathLike[str], second: str | PathLike[str], *, by: str = "headers") -> Diff:
-    """What differs between two checkpoints.
-
-    Args:
-        by: ``headers`` (names, shapes, types), ``digests`` (bytes, too), ``values`` (how much).
-
-    Raises:
-        UserError: one of them is no checkpoint.
-
-    Example:
-        >>> import ablate_kit as ak
-        >>> from detector.zoo import SHAPES_TINY
-        >>> ak.diff(SHAPES_TINY, SHAPES_TINY, by="digests").differs
-        False
-    """
-    if by not in ("headers", "digests", "values"):
-        known = ("headers", "digests", "values")
-        raise UserError(f'by is "{by}"; expected {", ".join(known)}{did_you_mean(by, known)}')
-    with open_checkpoint(Path(first)) as a, open_checkpoint(Path(second)) as b:
-        if by == "headers":
-            return differences.by_headers(a.tensors, b.tensors)
-        compare = differences.by_digests if by == "digests" else differences.by_values
-        return compare(a, b, list(a.tensors), list(b.tensors))
 
 
 def run_recipe(

@@ -17,6 +17,7 @@ from ablate_kit.checkpoints.pickle.unresolved import show
 from ablate_kit.checkpoints.source import Source
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.errors import CheckpointError, did_you_mean
+from detector.zoo import shipped
 
 if TYPE_CHECKING:
     import torch
@@ -112,9 +113,10 @@ def open_archive(path: Path) -> Archive:
     """Open a safetensors or torch file, or the weights of a Hugging Face folder.
 
     The file's content decides what it is, not its suffix; a ``*.index.json`` opens the shards that
-    it lists. Raises ``CheckpointError`` for anything else, naming what the file seems to be.
+    it lists, and ``builtin:shapes_tiny`` names the file that is shipped. Raises ``CheckpointError``
+    for anything else, naming what the file seems to be.
     """
-    path = weights_file(Path(path))
+    path = weights_file(shipped(Path(path)))
     return _open_shards(path) if is_index(path) else _open_file(path)
 
 

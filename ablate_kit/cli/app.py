@@ -71,24 +71,26 @@ GROUPS = {
 }
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
+# The extra that is named where a package is missing; of all other commands it is ``eval``.
+EXTRAS = {"data": "data", "score": "score", "schema": "score"} | dict.fromkeys(
+    GROUPS["Train"], "train"
+)
+
 
 def app(words: Sequence[str]) -> typer.Typer:
     """The program for a command line: with the command that it calls, or with all of them."""
-    given = words[:1]
-    if given and given[0].startswith("--read-limit"):
-        given = words[1:2] if "=" in given[0] else words[2:3]
-    named = bool(given) and given[0] in COMMANDS
+    called = _called(words)
     program = typer.Typer(
         name="ablate",
         help="Ablation analysis of object detectors, on checkpoints.",
         no_args_is_help=True,
-        add_completion=not named,  # which takes time that a command does not have
+        add_completion=not called,  # which takes time that a command does not have
         pretty_exceptions_enable=False,
     )
-    program.callback(epilog=None if named else example_text("ablate"))(_group)
+    program.callback(epilog=None if called else example_text("ablate"))(_group)
     for title, group in GROUPS.items():
         for name, place in group.items():
-            if named and name != given[0]:
+            if called and name != called:
                 continue
             module, _, attribute = place.rpartition(".")
             found = getattr(importlib.import_module(f".{module}", __package__), attribute)
@@ -98,6 +100,14 @@ def app(words: Sequence[str]) -> typer.Typer:
                 examples = example_text(name)
                 program.command(name, rich_help_panel=title, epilog=examples)(found)
     return program
+
+
+def _called(words: Sequence[str]) -> str:
+    """The command that a command line names; an empty string where it names none."""
+    given = words[:1]
+    if given and given[0].startswith("--read-limit"):
+        given = words[1:2] if "=" in given[0] else words[2:3]
+    return given[0] if given and given[0] in COMMANDS else ""
 
 
 def _say_version(asked: bool) -> None:
@@ -131,4 +141,12 @@ def main() -> None:
     # 100,000 descriptions of tensors are as many objects: by default Python would look through all
     # of them for cycles again and again, for longer than the command takes.
     gc.set_threshold(50_000)
-    sys.exit(edge.run(lambda: app(sys.argv[1:])(prog_name="ablate", standalone_mode=False)))
+    words = sys.argv[1:]
+    called = _called(words)
+    sys.exit(
+        edge.run(
+            lambda: app(words)(prog_name="ablate", standalone_mode=False),
+            named=called or "this",
+            extra=EXTRAS.get(called, "eval"),
+        )
+    )

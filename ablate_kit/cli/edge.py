@@ -20,12 +20,15 @@ from ablate_kit.cli.output import discard
 from ablate_kit.cli.usage import CommandLineError, error_message, is_help
 from ablate_kit.errors import UserError
 from detector import stopping
+from detector.extras import extra_of, missing
 
 REFUSED = 2
 
 
-def run(command: Callable[[], int | None]) -> int:
+def run(command: Callable[[], int | None], named: str = "ablate", extra: str = "eval") -> int:
     """The exit code of a command.
+
+    ``named`` is how it is called, ``extra`` what brings the packages that it needs.
 
     0 where it ended well, 2 for a mistake and for what the system refuses, 130 after Ctrl-C and
     143 after SIGTERM. Nobody is told where nobody listens: behind a pipe that was closed.
@@ -41,6 +44,9 @@ def run(command: Callable[[], int | None]) -> int:
             by = stopping.asked_by()
             if by is not None:  # whatever it was that the signal broke off
                 return _stopped(by)
+            if isinstance(error, ModuleNotFoundError) and extra_of(error.name):
+                brings = extra_of(error.name, extra)
+                error = missing(named, str(error.name), brings)
             return _failed(error, output)
         finally:
             sys.stdout = output  # Typer puts another in its place where a pipe was closed

@@ -11,6 +11,7 @@ from detector.data.dataset import Pixels
 from detector.data.image_files import decode, to_rgb
 from detector.data.shapes import Shapes
 from detector.errors import UserError, did_you_mean
+from detector.extras import missing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -160,9 +161,7 @@ def _load(name: str, split: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise UserError(
-            "data.kind huggingface needs the datasets library: pip install 'ablate-kit[imagenet]'"
-        ) from None
+        raise missing("data.kind huggingface", "datasets") from None
     try:
         return datasets.load_dataset(name, split=split)
     except (OSError, ValueError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.wrap import Size, wrap
+from detector.extras import missing
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
@@ -54,9 +55,7 @@ def _detection_models() -> Mapping[str, Any]:
     try:
         from torchvision.models import detection, list_models
     except ImportError:
-        raise UserError(
-            'torchvision is not installed: pip install "ablate-kit[torchvision]"'
-        ) from None
+        raise missing("a model of torchvision", "torchvision") from None
     except RuntimeError as error:  # built for another torch
         raise UserError(f"torchvision cannot be imported: {_said(error)}") from None
     return dict.fromkeys(list_models(module=detection))

@@ -24,6 +24,7 @@ from ablate_kit.models.frameworks.hf_folder import (
     without_hub,
 )
 from detector.data.dataset import Dataset, Pixels
+from detector.extras import missing
 from detector.fetch import fetched
 
 if TYPE_CHECKING:
@@ -182,9 +183,7 @@ def _import() -> Any:
     try:
         import transformers
     except ImportError:
-        raise UserError(
-            'Hugging Face models need transformers; install "ablate-kit[transformers]"'
-        ) from None
+        raise missing("a Hugging Face model", "transformers") from None
     return transformers
 
 

@@ -16,6 +16,7 @@ from ablate_kit.sweeps.backends.failure import Failure
 from ablate_kit.sweeps.backends.worker import Worker, WorkerSpec
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.scheduler import BatchResult, Work
+from detector.extras import missing
 
 
 class Actors:
@@ -107,7 +108,7 @@ def import_ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise UserError('sweeps on a cluster need ray; install "ablate-kit[ray]"') from None
+        raise missing("a sweep on a cluster", "ray") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, listener)  # Ray puts its own in its place
     return ray

@@ -12,7 +12,7 @@ from detector.checkpoint import (
     save_checkpoint,
 )
 from detector.disk.atomic import new_text, remove_temporaries
-from detector.errors import UserError
+from detector.extras import missing
 from detector.training.run_folder.training_curves import draw_curves
 from detector.yaml_values import write_yaml
 
@@ -94,7 +94,5 @@ def _board(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError(
-            "training.tensorboard needs the package tensorboard: pip install tensorboard"
-        ) from None
+        raise missing("training.tensorboard", "tensorboard") from None
     return SummaryWriter(str(folder / "tensorboard"))

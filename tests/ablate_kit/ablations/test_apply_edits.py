@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
-from ablate_kit.ablations.apply_edits import applied, elements_changed
+from ablate_kit.ablations.apply_edits import applied, elements_changed, encoded
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.ablations.receipt import made_by
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import UserError
 
 EDITS = (
@@ -66,6 +68,18 @@ def test_live_and_file_agree_bit_for_bit(tmp_path: Path, dtype: torch.dtype, suf
 def safetensors_or_torch(path: Path) -> dict[str, torch.Tensor]:
     with open_checkpoint(path) as checkpoint:
         return checkpoint.state_dict()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16", "float8_e4m3fn"])
+def test_values_are_rounded_as_torch_rounds_them(dtype: str) -> None:
+    generator = np.random.default_rng(0)
+    values = tuple(generator.standard_normal(2000) * 10.0 ** generator.integers(-9, 9, 2000))
+    values += (1e300, -1e300, 65519.9999999999, 2049.0000001, 1 + 2**-11 + 2**-40)
+    storage = Storage(Path("x"), "0", 0, 8)
+    info = TensorInfo(dtype, (1,), (1,), 0, storage, "x", ("x",))
+    expected = torch.tensor(values, dtype=getattr(torch, dtype)).view(torch.uint8)
+    assert encoded(values, info) == expected.numpy().tobytes()
+    assert encoded(values[0], info) == encoded(values[:1], info)
 
 
 def test_edits_do_what_they_say() -> None:

@@ -627,5 +627,5 @@ def test_a_log_for_tensorboard_holds_what_the_others_do(tmp_path: Path) -> None:
 
 def test_tensorboards_package_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r"training\.tensorboard needs the package tensorboard"):
+    with pytest.raises(UserError, match=r"training\.tensorboard needs .*\[tensorboard\]"):
         trainer(tmp_path, tensorboard=True)
