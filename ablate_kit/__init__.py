@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.result import Result
     from ablate_kit.models.frameworks.wrap import wrap
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Ablation": "ablations.ablation",

@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import ablate_kit
 from ablate_kit.cli.app import COMMANDS
 
 DOCUMENTS = ["README.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in sorted(
@@ -38,6 +40,25 @@ def test_the_code_of_the_readme_runs(repository: Path) -> None:
 
 def test_the_readme_stays_short(repository: Path) -> None:
     assert len((repository / "README.md").read_text().splitlines()) <= 150
+
+
+def test_one_version_everywhere(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    changelog = (repository / "CHANGELOG.md").read_text()
+    citation = (repository / "CITATION.cff").read_text()
+    newest = re.search(r"^## \[(\d.*)\] - (\d{4}-\d\d-\d\d)$", changelog, re.M)
+    assert newest
+    assert project["version"] == ablate_kit.__version__ == newest[1]
+    assert f"\nversion: {newest[1]}\ndate-released: {newest[2]}\n" in citation
+
+
+def test_the_changelog_has_the_usual_sections(repository: Path) -> None:
+    text = (repository / "CHANGELOG.md").read_text()
+    usual = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for version in text.split("\n## ")[1:]:
+        sections = re.findall(r"^### (.*)$", version, re.M)
+        assert set(sections) <= usual
+        assert len(sections) == len(set(sections)), version[:20]
 
 
 def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:
