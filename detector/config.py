@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -31,7 +31,7 @@ class HybridConfig:
 
     # Backbone
     widths: tuple[int, int, int, int] = (128, 256, 640, 768)  # channels of p3, p4, p5, p6
-    depths: tuple[int, int, int, int] = (2, 2, 4, 1)  # blocks of stages 0-3
+    depths: tuple[int, int, int, int] = (2, 2, 4, 1)  # blocks of stages 0-3; 0 in 1 and 2: none
     norm: Literal["gn", "bn", "ln"] = "gn"  # group norm, batch norm, layer norm over channels
     layer_scale: float | None = 1.0  # initial scale of stage 0 and 1 branches; None: no scale
     drop_path: float = 0.15  # highest rate of the cosine schedule over the blocks
@@ -81,6 +81,17 @@ class HybridConfig:
     denoising_layers: Literal["last", "all"] = "last"  # decoder layers where copies are compared
     aux_loss: bool = True  # heads on every decoder layer and dense heads on the backbone
 
+    # Layers of sizes of their own, one number per layer, as a network that was shrunk has them.
+    # None: all layers are alike. 0: the layer has no such branch.
+    stage3_heads: tuple[int, ...] | None = None  # of attention_heads; block by block
+    stage3_hidden: tuple[int, ...] | None = None  # units of the MLPs
+    encoder_heads: tuple[int, ...] | None = None  # of heads, each as wide as before
+    encoder_hidden: tuple[int, ...] | None = None  # units of the feed-forward branches
+    decoder_self_heads: tuple[int, ...] | None = None
+    decoder_cross_heads: tuple[int, ...] | None = None
+    decoder_hidden: tuple[int, ...] | None = None
+    decoder_refine: tuple[float, ...] | None = None  # how far a layer moves its references
+
     def __post_init__(self) -> None:
         for field, kind in get_type_hints(HybridConfig).items():
             object.__setattr__(self, field, _checked(field, getattr(self, field), kind))
@@ -93,6 +104,12 @@ class HybridConfig:
             return self.decoder_points
         layers = self.decoder_layers
         return (4,) * (layers - 2) + (2, 2) if layers >= 2 else (4,) * layers
+
+    def layer_sizes(self, name: str) -> tuple[int, ...]:
+        """``stage3_heads``, ``encoder_hidden`` and so on with a number for every layer."""
+        given: tuple[int, ...] | None = getattr(self, name)
+        count, default = _LAYER_SIZES[name](self)
+        return (default,) * count if given is None else given
 
     @property
     def stage2_heads(self) -> int:
@@ -142,12 +159,14 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
             return value
         raise UserError(f"{name} is {value!r}; expected {' or '.join(map(repr, options))}")
     if get_origin(kind) is tuple:
-        if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+        numbers = (int, float) if options[0] is float else (int,)
+        if isinstance(value, list | tuple) and all(type(item) in numbers for item in value):
             open_ended = options[-1] is Ellipsis
             if open_ended or len(value) == len(options):
-                return tuple(value)
+                return tuple(options[0](item) for item in value)
         count = "" if options[-1] is Ellipsis else f"{len(options)} "
-        raise UserError(f"{name} is {value!r}; expected {count}whole numbers")
+        what = "numbers" if options[0] is float else "whole numbers"
+        raise UserError(f"{name} is {value!r}; expected {count}{what}")
     if type(None) in options:  # X | None
         return None if value is None else _checked(name, value, options[0])
     if kind is float and type(value) is int:
@@ -165,7 +184,7 @@ def _validate(c: HybridConfig) -> None:
     """Refuses what would crash or silently do nothing; each rule names the numbers at odds."""
     at_least_one = (
         *(("widths", w) for w in c.widths),
-        *(("depths", d) for d in c.depths),
+        *(("depths", d) for d in (c.depths[0], c.depths[3])),
         ("num_classes", c.num_classes),
         ("attention_depth", c.attention_depth),
         ("attention_heads", c.attention_heads),
@@ -179,8 +198,9 @@ def _validate(c: HybridConfig) -> None:
     for name, value in at_least_one:
         if value < 1:
             raise UserError(f"{name} is {getattr(c, name)}; expected at least 1")
-    if c.encoder_layers < 0:
-        raise UserError(f"encoder_layers is {c.encoder_layers}; expected 0 or more")
+    for name, value in (("encoder_layers", c.encoder_layers), ("depths", min(c.depths))):
+        if value < 0:
+            raise UserError(f"{name} is {getattr(c, name)}; expected 0 or more")
     for name in ("drop_path", "transformer_drop_path", "deformable_dropout"):
         if not 0.0 <= getattr(c, name) < 1.0:
             raise UserError(f"{name} is {getattr(c, name)}; expected 0 <= {name} < 1")
@@ -225,6 +245,7 @@ def _validate(c: HybridConfig) -> None:
     _validate_stage2(c)
     _validate_queries(c)
     _validate_denoising(c)
+    _validate_layers(c)
     if c.iou_gamma < 0.0:
         raise UserError(f"iou_gamma is {c.iou_gamma}; expected 0 or more")
     if c.iou_gamma != 1.0 and not c.iou_head:
@@ -239,6 +260,35 @@ def _validate(c: HybridConfig) -> None:
         raise UserError(
             f"decoder_points has {len(c.points)} entries for {c.decoder_layers} decoder_layers"
         )
+
+
+_LAYER_SIZES: dict[str, Callable[[HybridConfig], tuple[int, int]]] = {
+    "stage3_heads": lambda c: (2 * c.depths[3] * c.attention_depth, c.attention_heads),
+    "stage3_hidden": lambda c: (
+        2 * c.depths[3] * c.attention_depth,
+        int(c.widths[2] * c.mlp_ratio),
+    ),
+    "encoder_heads": lambda c: (c.encoder_layers, c.heads),
+    "encoder_hidden": lambda c: (c.encoder_layers, 2 * c.d_model),
+    "decoder_self_heads": lambda c: (c.decoder_layers, c.heads),
+    "decoder_cross_heads": lambda c: (c.decoder_layers, c.heads),
+    "decoder_hidden": lambda c: (c.decoder_layers, 2 * c.d_model),
+}
+"""For each size that layers may have of their own: how many layers there are, and its default."""
+
+LAYER_SIZES = tuple(_LAYER_SIZES)
+
+
+def _validate_layers(c: HybridConfig) -> None:
+    given = {name: getattr(c, name) for name in (*_LAYER_SIZES, "decoder_refine")}
+    for name, values in given.items():
+        if values is None:
+            continue
+        layers = _LAYER_SIZES[name](c)[0] if name in _LAYER_SIZES else c.decoder_layers
+        if len(values) != layers:
+            raise UserError(f"{name} has {len(values)} entries for {layers} layers")
+        if not all(0 <= value < math.inf for value in values):
+            raise UserError(f"{name} is {list(values)}; expected 0 or more of each layer")
 
 
 def _validate_stage2(c: HybridConfig) -> None:

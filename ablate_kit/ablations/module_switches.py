@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError, did_you_mean
 from detector.config import CONTRASTIVE_DENOISING, HybridConfig
 from detector.network.decode import query_scores
 from detector.network.encoder import EncoderLayer
+from detector.network.layers import LayerScale
 from detector.network.model import HybridDetector
 from detector.network.modules.csi import CSI
 from detector.network.modules.pgi import PGI
@@ -144,7 +145,7 @@ def _silence(module: nn.Module) -> None:
     elif isinstance(module, PGI):
         silent += [*module.main_norm.parameters(), *module.aux_norm2.parameters()]
     elif isinstance(module, EncoderLayer):
-        silent += [module.scale1.weight, module.scale2.weight]
+        silent += [one.weight for one in module.children() if isinstance(one, LayerScale)]
     with torch.no_grad():
         for parameter in silent:
             parameter.zero_()

@@ -30,7 +30,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "skip_mismatched": bool,
     },
     "convert": {"to_legacy": bool, "format": str},
+    "shrink": {"ablation": dict, "leave": bool},
 }
+OPERATIONS = (CUT, *_SETTINGS)
 """What the receipts of these must say, and as what; lists are of texts."""
 
 
@@ -158,7 +160,7 @@ def receipt_text(checkpoint: Checkpoint) -> tuple[str, str] | None:
     archive, folder = checkpoint.archive, checkpoint.folder is not None
     if not folder and archive.format == "safetensors" and KEY in archive.metadata:
         return archive.metadata[KEY], str(checkpoint.path)
-    for verb in (CUT, *_SETTINGS):
+    for verb in OPERATIONS:
         path = receipt_path(checkpoint.path, folder=folder, verb=verb)
         if path.is_file():
             return _decoded(_bytes(path), path), str(path)

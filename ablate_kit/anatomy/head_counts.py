@@ -46,7 +46,7 @@ def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, 
     section = _section(levels, config)
     if section:
         return _listed(section, config[section], prefix)
-    found = _of_openmmlab(prefix, layout, config)
+    found = _of_shrunk(prefix, levels, config) or _of_openmmlab(prefix, layout, config)
     if found or any(level in _BACKBONES for level in levels):
         return found
     return next(
@@ -139,6 +139,23 @@ def _keys(levels: list[str]) -> Iterator[str]:
     if part == "decoder":
         yield "ca_nheads" if cross else "sa_nheads"  # ... as their own repositories call them
     yield from GENERIC
+
+
+def _of_shrunk(prefix: str, levels: list[str], config: Mapping[str, Any]) -> dict[str, int]:
+    """Of one layer, where layers have numbers of heads of their own, as ``ablate shrink`` writes:
+    the hybrid detector's in a list, those of a folder with code by the modules' names."""
+    shrunk = config.get("shrunk")
+    heads = shrunk.get("heads") if isinstance(shrunk, Mapping) else None
+    if isinstance(heads, Mapping) and _is_count(heads.get(prefix)):
+        return {"shrunk.heads": heads[prefix]}
+    match levels:
+        case [("encoder" | "decoder") as part, "layers", number, name] if number.isdecimal():
+            names = {"self_attn": "decoder_self_heads", "cross_attn": "decoder_cross_heads"}
+            key = "encoder_heads" if part == "encoder" else names.get(name, "")
+            value = config.get(key)
+            if isinstance(value, list | tuple) and int(number) < len(value):
+                return {key: value[int(number)]} if _is_count(value[int(number)]) else {}
+    return {}
 
 
 def _of_openmmlab(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, int]:

@@ -44,6 +44,7 @@ GROUPS = {
         "swap": "commands.swap.swap",
         "graft": "commands.graft.graft",
         "convert": "commands.convert.convert",
+        "shrink": "commands.shrink.shrink",
     },
     "Evaluate": {
         "eval": "commands.eval.evaluate",

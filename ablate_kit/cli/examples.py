@@ -68,6 +68,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate convert notebook.pth -o model.safetensors",
         "ablate convert mmdet_detr.pth --to transformers -o folder",
     ),
+    "shrink": (
+        "ablate shrink model.safetensors --drop heads.ablation.json -o smaller.safetensors",
+        "ablate shrink detr_folder --from runs/heads --free -o detr_smaller",
+    ),
     "eval": (
         "ablate eval model.pth --voc VOCdevkit --split 2007:test -o runs/report",
         "ablate eval a.pth b.pth --annotations val.json --images val2017 --margin 0.005",

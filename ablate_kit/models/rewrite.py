@@ -136,14 +136,14 @@ def write_content(
     settings: Mapping[str, Any],
 ) -> None:
     """Writes a safetensors file with its receipt: from what, by which command and settings."""
-    _write(content, destination, _note(checkpoint, verb, settings))
+    write_noted(content, destination, note_for(checkpoint, verb, settings))
 
 
 def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = False) -> Conversion:
     """Writes a checkpoint under our names, or the notebooks'; the suffix says in which format."""
     done = converted(checkpoint, to_legacy=to_legacy, tensors_only=destination.suffix != ".pth")
     settings = {"to_legacy": to_legacy, "format": FORMATS[destination.suffix]}
-    _write_conversion(done, destination, _note(checkpoint, "convert", settings))
+    _write_conversion(done, destination, note_for(checkpoint, "convert", settings))
     return done
 
 
@@ -151,7 +151,7 @@ def bridge(checkpoint: Checkpoint, destination: Path) -> Bridge:
     """Writes a checkpoint of MMDetection as a Hugging Face folder."""
     conversion = to_transformers(checkpoint)
     settings = {"to_legacy": False, "format": "transformers"}
-    conversion.write(destination, _note(checkpoint, "convert", settings))
+    conversion.write(destination, note_for(checkpoint, "convert", settings))
     return conversion
 
 
@@ -220,10 +220,11 @@ def _remade(
                 settings["map"],
                 skip_mismatched=settings["skip_mismatched"],
             )
-        yield partial(_write, content)
+        yield partial(write_noted, content)
 
 
-def _note(checkpoint: Checkpoint, verb: str, settings: Mapping[str, Any]) -> Note:
+def note_for(checkpoint: Checkpoint, verb: str, settings: Mapping[str, Any]) -> Note:
+    """The receipt of what an operation makes of a checkpoint, from the digest of that."""
     base = digest_of_archive(checkpoint.archive)
     made_by = {**versions(drawn=False), "torch": torch.__version__}
 
@@ -243,7 +244,8 @@ def _note(checkpoint: Checkpoint, verb: str, settings: Mapping[str, Any]) -> Not
     return note
 
 
-def _write(content: Content, destination: Path, note: Note) -> None:
+def write_noted(content: Content, destination: Path, note: Note) -> None:
+    """Writes a safetensors file with the receipt that ``note`` gives."""
     head, order = safetensors_head(content.layout, content.metadata)
     place = Place(head)
     start = at = len(place.embedded(note(None)))
@@ -262,7 +264,7 @@ def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
     if done.content is None:
         metadata = weights_metadata(done.config, done.classes)
         state = done.state
-        _write(Content(layout_of(state), metadata, state.__getitem__), destination, note)
+        write_noted(Content(layout_of(state), metadata, state.__getitem__), destination, note)
         return
     path = receipt_path(destination, folder=False, verb="convert")
     if path.exists():

@@ -279,6 +279,13 @@ class Ledger:
         path = self.folder / "notes.json"
         return _checked(_NOTES, _read_json(path), str(path)) if path.exists() else []
 
+    def ablations(self) -> dict[str, Ablation]:
+        """Those of finished variants, by key; those of other checkpoints' tensors are none."""
+        rows = read_rows(
+            self.folder / "ledger.jsonl", lambda row: (row["key"], row["ablation"]), "a ledger"
+        )
+        return {key: Ablation.from_dict(values) for key, values in rows if values}
+
     def close(
         self,
         ablations: Sequence[Ablation | Variant],

@@ -20,12 +20,13 @@ class SelfAttention(nn.Module):
     ``out_proj.weight``.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, head_channels: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
-        self.out_proj = nn.Linear(channels, channels)
+        width = heads * (head_channels or channels // heads)
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, channels))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, channels)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -49,15 +50,23 @@ class DeformableAttention(nn.Module):
     that the normalized query enters the stream as well; its checkpoints are trained with it.
     """
 
-    def __init__(self, channels: int, heads: int, points: int, dropout: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        points: int,
+        dropout: float,
+        head_channels: int | None = None,
+    ) -> None:
         super().__init__()
+        width = heads * (head_channels or channels // heads)
         self.heads = heads
         self.points = points
         samples = heads * LEVELS * points
         self.sampling_offsets = nn.Linear(channels, 2 * samples)
         self.attention_weights = nn.Linear(channels, samples)
-        self.value_proj = xavier_linear(channels, channels)
-        self.output_proj = xavier_linear(channels, channels)
+        self.value_proj = xavier_linear(channels, width)
+        self.output_proj = xavier_linear(width, channels)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
@@ -93,12 +102,13 @@ class DeformableAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """SwiGLU: fc2(silu(gate) * linear), with [linear | gate] = fc1(x) of width 4 C."""
+    """SwiGLU: fc2(silu(gate) * linear), with [linear | gate] = fc1(x); 2 C units by default."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.fc1 = xavier_linear(channels, 4 * channels)
-        self.fc2 = xavier_linear(2 * channels, channels)
+        hidden = 2 * channels if hidden is None else hidden
+        self.fc1 = xavier_linear(channels, 2 * hidden)
+        self.fc2 = xavier_linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         linear, gate = self.fc1(x).chunk(2, dim=-1)

@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         self.down2 = Down(c4, c5, config)
         self.pgi3 = PGI(c5, c4, config) if 3 in config.pgi else None
         self.stage3 = nn.ModuleList(
-            AttentionBlock(c5, rate, config) for rate in rates[n0 + n1 + n2 :]
+            AttentionBlock(c5, rate, config, i) for i, rate in enumerate(rates[n0 + n1 + n2 :])
         )
         self.down3 = Down(c5, c6, config)
         self.dense_heads = nn.ModuleList(

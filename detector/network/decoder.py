@@ -17,19 +17,33 @@ NUDGE = 1e-4  # share of the mean refinement added to the stream
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, config: HybridConfig, points: int, refine_scale: float) -> None:
+    """Layer ``index``; a branch of which the config says that its size is 0 is not there."""
+
+    def __init__(
+        self, config: HybridConfig, points: int, refine_scale: float, index: int = 0
+    ) -> None:
         super().__init__()
-        d = config.d_model
+        d, of_head = config.d_model, config.d_model // config.heads
+        self_heads, cross_heads, hidden = (
+            config.layer_sizes(f"decoder_{name}")[index]
+            for name in ("self_heads", "cross_heads", "hidden")
+        )
         self.refine_scale = refine_scale
-        self.norm1 = nn.LayerNorm(d)
-        self.self_attn = SelfAttention(d, config.heads)
-        self.scale1 = LayerScale(d, LAYER_SCALE)
-        self.norm2 = nn.LayerNorm(d)
-        self.cross_attn = DeformableAttention(d, config.heads, points, config.deformable_dropout)
-        self.scale2 = LayerScale(d, LAYER_SCALE)
-        self.norm3 = nn.LayerNorm(d)
-        self.ffn = GatedFeedForward(d)
-        self.scale3 = LayerScale(d, LAYER_SCALE)
+        self.self_attn = self.cross_attn = self.ffn = None
+        if self_heads:
+            self.norm1 = nn.LayerNorm(d)
+            self.self_attn = SelfAttention(d, self_heads, of_head)
+            self.scale1 = LayerScale(d, LAYER_SCALE)
+        if cross_heads:
+            self.norm2 = nn.LayerNorm(d)
+            self.cross_attn = DeformableAttention(
+                d, cross_heads, points, config.deformable_dropout, of_head
+            )
+            self.scale2 = LayerScale(d, LAYER_SCALE)
+        if hidden:
+            self.norm3 = nn.LayerNorm(d)
+            self.ffn = GatedFeedForward(d, hidden)
+            self.scale3 = LayerScale(d, LAYER_SCALE)
         self.refine1 = xavier_linear(d, d)
         self.refine2 = xavier_linear(d, 2)
         self.drop_path = DropPath(config.transformer_drop_path)
@@ -44,10 +58,13 @@ class DecoderLayer(nn.Module):
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The queries' new content and their moved reference points."""
-        x = x + self.drop_path(self.scale1(self.self_attn(self.norm1(x), attention_mask)))
-        attended = self.cross_attn(self.norm2(x), position, memory, shapes, reference)
-        x = x + self.drop_path(self.scale2(attended))
-        x = x + self.drop_path(self.scale3(self.ffn(self.norm3(x))))
+        if self.self_attn is not None:
+            x = x + self.drop_path(self.scale1(self.self_attn(self.norm1(x), attention_mask)))
+        if self.cross_attn is not None:
+            attended = self.cross_attn(self.norm2(x), position, memory, shapes, reference)
+            x = x + self.drop_path(self.scale2(attended))
+        if self.ffn is not None:
+            x = x + self.drop_path(self.scale3(self.ffn(self.norm3(x))))
         return self._refined(x, reference)
 
     @without_autocast
@@ -57,15 +74,21 @@ class DecoderLayer(nn.Module):
         return x + NUDGE * move.mean(dim=-1, keepdim=True), reference
 
 
+def refine_scales(config: HybridConfig) -> tuple[float, ...]:
+    """How far each layer moves the references."""
+    if config.decoder_refine is not None:
+        return config.decoder_refine
+    return tuple(torch.linspace(*REFINE_SCALES, config.decoder_layers, device="cpu").tolist())
+
+
 class Decoder(nn.Module):
     """``decoder_layers`` layers; returns content and reference after each of them."""
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()
-        scales = torch.linspace(*REFINE_SCALES, config.decoder_layers).tolist()
+        sizes = zip(config.points, refine_scales(config), strict=True)
         self.layers = nn.ModuleList(
-            DecoderLayer(config, points, scale)
-            for points, scale in zip(config.points, scales, strict=True)
+            DecoderLayer(config, points, scale, i) for i, (points, scale) in enumerate(sizes)
         )
 
     def forward(

@@ -13,17 +13,24 @@ LAYER_SCALE = 0.4
 
 
 class EncoderLayer(nn.Module):
-    def __init__(self, config: HybridConfig, drop_path: float) -> None:
+    """Layer ``index``; a branch of which the config says that its size is 0 is not there."""
+
+    def __init__(self, config: HybridConfig, drop_path: float, index: int = 0) -> None:
         super().__init__()
         d = config.d_model
-        self.norm1 = nn.LayerNorm(d)
-        self.self_attn = DeformableAttention(
-            d, config.heads, config.encoder_points, config.deformable_dropout
-        )
-        self.scale1 = LayerScale(d, LAYER_SCALE)
-        self.norm2 = nn.LayerNorm(d)
-        self.ffn = GatedFeedForward(d)
-        self.scale2 = LayerScale(d, LAYER_SCALE)
+        heads = config.layer_sizes("encoder_heads")[index]
+        hidden = config.layer_sizes("encoder_hidden")[index]
+        self.self_attn = self.ffn = None
+        if heads:
+            self.norm1 = nn.LayerNorm(d)
+            self.self_attn = DeformableAttention(
+                d, heads, config.encoder_points, config.deformable_dropout, d // config.heads
+            )
+            self.scale1 = LayerScale(d, LAYER_SCALE)
+        if hidden:
+            self.norm2 = nn.LayerNorm(d)
+            self.ffn = GatedFeedForward(d, hidden)
+            self.scale2 = LayerScale(d, LAYER_SCALE)
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -33,10 +40,13 @@ class EncoderLayer(nn.Module):
         shapes: Sequence[tuple[int, int]],
         reference: Tensor,
     ) -> Tensor:
-        query = self.norm1(x)
-        attended = self.self_attn(query, position, query, shapes, reference)
-        x = x + self.drop_path(self.scale1(attended))
-        return x + self.drop_path(self.scale2(self.ffn(self.norm2(x))))
+        if self.self_attn is not None:
+            query = self.norm1(x)
+            attended = self.self_attn(query, position, query, shapes, reference)
+            x = x + self.drop_path(self.scale1(attended))
+        if self.ffn is not None:
+            x = x + self.drop_path(self.scale2(self.ffn(self.norm2(x))))
+        return x
 
 
 class Encoder(nn.Module):
@@ -44,8 +54,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()
-        rates = torch.linspace(0, config.transformer_drop_path, config.encoder_layers).tolist()
-        self.layers = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
+        highest, count = config.transformer_drop_path, config.encoder_layers
+        rates = torch.linspace(0, highest, count, device="cpu").tolist()  # numbers on any device
+        self.layers = nn.ModuleList(EncoderLayer(config, rate, i) for i, rate in enumerate(rates))
 
     def forward(
         self,

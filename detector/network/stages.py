@@ -119,12 +119,17 @@ class AttentionBlock(nn.Module):
     thesis: the identity path is doubled.
     """
 
-    def __init__(self, channels: int, drop_path: float, config: HybridConfig) -> None:
+    def __init__(
+        self, channels: int, drop_path: float, config: HybridConfig, index: int = 0
+    ) -> None:
         super().__init__()
+        sizes = config.layer_sizes("stage3_heads"), config.layer_sizes("stage3_hidden")
+        own = list(zip(*sizes, strict=True))[2 * index * config.attention_depth :]
+        first, second = own[: config.attention_depth], own[config.attention_depth :]
         self.proj = conv(channels, channels, 1)
         self.norm = make_norm(config.norm, channels)
-        self.attention1 = AttentionStage(channels, config.attention_heads, 0.0, config)
-        self.attention2 = AttentionStage(channels, config.attention_heads, 0.0, config)
+        self.attention1 = AttentionStage(channels, config.attention_heads, 0.0, config, first)
+        self.attention2 = AttentionStage(channels, config.attention_heads, 0.0, config, second)
         self.drop_path = DropPath(drop_path)
         self.channel_attention = ChannelAttention(channels)
 

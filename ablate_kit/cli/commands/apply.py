@@ -37,6 +37,14 @@ def apply(
                 say_lines(plan(opened, {output: content.ablation}))
                 return
             recreate(opened, content, output)
+        elif content.operation == "shrink":
+            from ablate_kit.shrinking import shrink as smaller
+
+            if dry_run:
+                check_base(opened, content)
+                say("dry run: nothing written; ablate shrink would be repeated")
+                return
+            smaller.recreate(opened, content, output)
         else:
             from ablate_kit.models import rewrite
 

@@ -35,6 +35,11 @@ def verify(
     if receipt.ablation:
         with open_checkpoint(checkpoint, receipt.weights or None) as opened:
             checks = list(verified(opened, receipt, base))
+    elif receipt.operation == "shrink":
+        from ablate_kit.shrinking.shrink import verify_smaller
+
+        with open_checkpoint(checkpoint) as opened:
+            checks = [*verified(opened, receipt), verify_smaller(receipt, base)]
     else:
         from ablate_kit.models.rewrite import verify_rewrite
 

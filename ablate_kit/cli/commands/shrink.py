@@ -1,0 +1,265 @@
+"""``ablate shrink``: a checkpoint without what an ablation zeroes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ablate_kit.cli.dataset_options import (
+    Annotations,
+    Devkit,
+    Difficult,
+    ImageFolder,
+    Limit,
+    Orientation,
+    Shapes,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
+from ablate_kit.cli.statistics_options import Margin, statistics
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.costs.measure import Cost
+    from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.uncertainty.comparison import Comparison
+    from ablate_kit.models.adapter import Adapter
+    from ablate_kit.shrinking.shrink import Shrunk
+    from detector.data.dataset import Dataset
+
+_SHOWN = 12  # structures that are listed
+
+
+def shrink(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Of the hybrid detector, or a Hugging Face folder.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
+    drop: Annotated[
+        list[Path] | None,
+        typer.Option(help="An ablation as JSON, or what carries its receipt. Several are joined."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--from", help="A sweep or study, with --free.")
+    ] = None,
+    free: Annotated[
+        bool, typer.Option("--free", help="Take out all that the run found to be free.")
+    ] = False,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="What cannot be taken out stays, as zeros.")
+    ] = False,
+    annotations: Annotations = None,
+    images: ImageFolder = None,
+    voc: Devkit = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    difficult: Difficult = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Shapes = False,
+    limit: Limit = None,
+    margin: Margin = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure latency and memory, too: half a minute.")
+    ] = False,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.shrinking.shrink import plan
+    from ablate_kit.shrinking.shrink import shrink as shrunk
+
+    if bool(drop) == bool(run) or free != bool(run):
+        raise UserError("give --drop with an ablation, or --from RUN with --free")
+    if margin is not None and not (run or _asked(annotations, images, voc, yolo, shapes)):
+        raise UserError("--margin goes with --from, or with images to evaluate on")
+    if output.exists():
+        raise UserError(f"{output} exists; choose another place or remove it")
+    dataset = None
+    if _asked(annotations, images, voc, yolo, shapes):
+        dataset = open_dataset(
+            images_given(
+                *(annotations, images, voc, split, difficult, shapes, limit),
+                exif=exif,
+                voc_classes=voc_classes,
+                yolo=yolo,
+                yolo_root=yolo_root,
+            )
+        )
+    elif any(one is not None for one in (split, yolo_root, difficult, exif, voc_classes, limit)):
+        raise UserError("options of images go with images: --annotations, --voc, --yolo, --shapes")
+    with open_checkpoint(checkpoint, weights) as opened:
+        trust = trust_remote_code
+        adapter = open_adapter(opened, model, trust_remote_code=trust, class_names=class_names)
+        kept: dict[str, str] = {}
+        if run:
+            ablation, kept, own = _free(opened, adapter, run, margin, as_json)
+            dataset = dataset or own
+        else:
+            ablation = _joined(drop or [])
+        leave = leave or bool(run)
+        if dry_run:
+            made = plan(opened, adapter, ablation, leave=leave)
+            say_lines(_listed(made.reduction.structures, made.left_over, made.settings))
+            say("dry run: nothing written, nothing compared")
+            return
+        done = shrunk(
+            opened, ablation, output, leave=leave, adapter=adapter, dataset=dataset, model=model,
+            trust_remote_code=trust,
+        )  # fmt: skip
+    if not as_json:
+        say_lines(_listed(done.structures, done.left_over, done.settings))
+        say(f"outputs differ from the ablated model's by up to {done.agreement}")
+    with open_checkpoint(output) as smaller:
+        other = open_adapter(smaller, model, trust_remote_code=trust, class_names=class_names)
+        costs = _costs(adapter, other, checkpoint, output, dataset, latency)
+        compared = _compared(adapter, other, dataset, margin) if dataset else None
+    if as_json:
+        print_json(_document(output, done, kept, costs, compared))
+        return
+    _say_costs(costs)
+    if compared:
+        _say_comparison(*compared)
+    say(f"written to {output}")
+
+
+def _asked(*given: object) -> bool:
+    return any(given)
+
+
+def _joined(paths: Sequence[Path]) -> "Ablation":
+    from ablate_kit.shrinking.variants import joined, read_ablation
+
+    return joined([read_ablation(path) for path in paths])
+
+
+def _free(
+    opened: Any, adapter: "Adapter", run: Path, margin: float | None, quiet: bool
+) -> "tuple[Ablation, dict[str, str], Dataset | None]":
+    """All that a run found to be free, at once; what of it stays; and the run's images."""
+    from ablate_kit.shrinking.free_parts import free_parts
+    from ablate_kit.shrinking.variants import free_variants, run_images
+
+    free = free_variants(run, margin)
+    found = free_parts(opened, adapter, free, run)
+    dataset = None
+    try:
+        dataset = run_images(run)
+    except UserError as reason:
+        warn([f"the joint cut is not evaluated: {reason}"])
+    if not quiet:
+        say(
+            f"{len(free.ablations)} of {free.tested} variants are free within {free.margin:g} AP; "
+            f"{len(found.taken)} can be taken out"
+        )
+        for name, why in found.kept.items():
+            say(f"  {name} stays: {why}")
+    return found.ablation, dict(found.kept), dataset
+
+
+def _listed(structures: Sequence[Any], left_over: Any, settings: Any) -> str:
+    lines = [f"taken out: {one}" for one in structures[:_SHOWN]]
+    if len(structures) > _SHOWN:
+        lines.append(f"... and {len(structures) - _SHOWN} more")
+    if left_over:
+        count = sum(left_over.values())
+        lines.append(f"still there, as zeros: {count:,} elements of {len(left_over)} tensors")
+    lines += [f"{name}: {_plain(value)}" for name, value in settings.items()]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    return (
+        [round(one, 4) if isinstance(one, float) else one for one in value]
+        if isinstance(value, tuple)
+        else value
+    )
+
+
+def _costs(
+    adapter: "Adapter",
+    smaller: "Adapter",
+    before: Path,
+    after: Path,
+    dataset: "Dataset | None",
+    latency: bool,
+) -> "list[Cost]":
+    from ablate_kit.costs.measure import cost_of, file_bytes, measure
+    from ablate_kit.shrinking.equality import images_of
+    from detector.zoo import shipped
+
+    image, both = images_of(dataset)[0], (adapter, smaller)
+    files = (shipped(before), after)
+    if latency:
+        return measure([lambda _: adapter, lambda _: smaller], image, files=files)
+    return [
+        replace(cost_of(one, image), file_bytes=file_bytes(place))
+        for one, place in zip(both, files, strict=True)
+    ]
+
+
+def _say_costs(costs: "list[Cost]") -> None:
+    from ablate_kit.reports.cost_table import cost_table
+
+    say_lines(cost_table(costs[0], costs[1]).text())
+
+
+def _compared(
+    adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", margin: float | None
+) -> "tuple[list[Result], Comparison]":
+    from ablate_kit.models.own_objects import looked_at_for
+    from ablate_kit.shrinking.against_original import against_original
+
+    seen = looked_at_for(dataset, adapter.classes)
+    return against_original(adapter, smaller, seen, statistics(margin, None))
+
+
+def _say_comparison(results: "list[Result]", compared: "Comparison") -> None:
+    from ablate_kit.reports import tables
+
+    printed = tables.for_terminal(results, compared)
+    say_lines("\n\n".join(table.text() for table in printed))
+
+
+def _document(
+    output: Path,
+    done: "Shrunk",
+    kept: dict[str, str],
+    costs: "list[Cost]",
+    compared: "tuple[list[Result], Comparison] | None",
+) -> dict[str, Any]:
+    change: dict[str, Any] | None = None
+    if compared:
+        results, comparison = compared
+        change = {"AP": [one.evaluation.overall["AP"] for one in results]}
+        change |= {"change": comparison.changes[0]["AP"].to_dict()} if comparison.changes else {}
+    return {
+        "path": str(output),
+        "taken_out": [str(one) for one in done.structures],
+        "kept": kept,
+        "left_over": dict(done.left_over),
+        "settings": dict(done.settings),
+        "difference": done.agreement.largest,
+        "images": done.agreement.images,
+        "random_images": done.agreement.random,
+        "cost": [costs[0].to_dict(), costs[1].to_dict(costs[0] if costs[0].latency else None)],
+        "AP": change,
+    }

@@ -1,0 +1,47 @@
+"""The smaller model's numbers beside the original's: AP with the interval of its change."""
+
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
+from ablate_kit.sweeps.variant import Variant
+from detector.data.dataset import Dataset
+
+NAMES = ("original", "smaller")
+
+
+def against_original(
+    original: Adapter,
+    smaller: Adapter,
+    dataset: Dataset,
+    statistics: Statistics,
+    *,
+    batch_size: int = 8,
+    progress: Progress = UNWATCHED,
+) -> tuple[list[Result], Comparison]:
+    """Both on all images, held against each other. Images without labels take the original's
+    boxes."""
+    first = sweep(
+        original,
+        dataset,
+        [],
+        baseline=Variant(NAMES[0], "checkpoint"),
+        batch_size=batch_size,
+        cluster=statistics.cluster,
+        progress=progress,
+    )
+    (before,) = first.results
+    second = sweep(
+        smaller,
+        dataset,
+        [],
+        baseline=Variant(NAMES[1], "checkpoint"),
+        truth=first.truth,
+        threshold=before.evaluation.thresholds.calibration,
+        batch_size=batch_size,
+        cluster=statistics.cluster,
+        progress=progress,
+    )
+    results = [before, *second.results]
+    return results, compare(first.truth, results, statistics)

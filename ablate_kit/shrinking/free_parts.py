@@ -1,0 +1,58 @@
+"""Which of a run's free variants a smaller model can be without, and all of those at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.framework_registry import anatomy_of
+from ablate_kit.shrinking.shrink import reduce
+from ablate_kit.shrinking.variants import FreeVariants, joined
+from ablate_kit.shrinking.zeroed import zeroed
+
+
+@dataclass(frozen=True)
+class FreeParts:
+    """``ablation`` is all that can be taken out, at once; ``kept`` says why another variant that is
+    free stays, by its name."""
+
+    ablation: Ablation
+    taken: tuple[str, ...]
+    kept: Mapping[str, str]
+
+
+def free_parts(
+    checkpoint: Checkpoint, adapter: Adapter, free: FreeVariants, run: Path
+) -> FreeParts:
+    """Joins what can be taken out; raises ``UserError`` where nothing can."""
+    taken: list[Ablation] = []
+    kept: dict[str, str] = {}
+    for one in free.ablations:
+        try:
+            _check(checkpoint, adapter, one)
+            joined([*taken, one])
+            taken.append(one)
+        except UserError as error:
+            kept[one.name] = str(error)
+    if not taken:
+        name, why = next(iter(kept.items()))
+        raise UserError(
+            f"none of the {len(kept)} free variants of {run} can be taken out; {name}: {why}"
+        )
+    names = tuple(one.name for one in taken)
+    return FreeParts(joined(taken, f"free-parts-of-{run.name}"), names, kept)
+
+
+def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None:
+    """Raises ``UserError`` for what zeroes more, or less, than parts that can be taken out."""
+    gone = zeroed(ablation, checkpoint.tensors)
+    reduction = reduce(checkpoint, adapter, gone, anatomy_of(checkpoint))
+    left = reduction.left_over(gone)
+    if not reduction.structures:
+        raise UserError("it zeroes no whole head, hidden unit, query, branch or layer")
+    if left:
+        name, count = next(iter(left.items()))
+        raise UserError(f"{count:,} elements of {name} would still be there")

@@ -1,0 +1,74 @@
+"""What of each tensor is gone: a value that is built up structure by structure, then applied."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ablate_kit.ablations.attention import TensorLike
+from ablate_kit.shrinking.structures import Structure
+from ablate_kit.shrinking.zeroed import Zeroed
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Reduction:
+    """
+    Attributes:
+        structures: what is taken out.
+        gone: for each tensor and axis, the indices that are taken out.
+        dropped: tensors that are gone as a whole.
+        renamed: new names of tensors, where layers before them are gone.
+        heads: how many are left of each attention module that loses some, by its prefix.
+        settings: of the hybrid detector's configuration, what is known to be other than before.
+    """
+
+    structures: list[Structure] = field(default_factory=list)
+    gone: dict[str, dict[int, set[int]]] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
+    heads: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def take(self, tensor: str, axis: int, indices: Iterable[int]) -> None:
+        self.gone.setdefault(tensor, {}).setdefault(axis, set()).update(indices)
+
+    def drop(self, prefix: str, tensors: Iterable[str]) -> None:
+        """All tensors of a module."""
+        self.dropped |= {one for one in tensors if one == prefix or one.startswith(f"{prefix}.")}
+
+    def shapes(self, tensors: Mapping[str, TensorLike]) -> dict[str, Shape]:
+        """Of all tensors that are left, under their new names."""
+        return {
+            self.renamed.get(name, name): self._shape(name, tuple(info.shape))
+            for name, info in tensors.items()
+            if name not in self.dropped
+        }
+
+    def _shape(self, name: str, shape: Shape) -> Shape:
+        gone = self.gone.get(name, {})
+        return tuple(size - len(gone.get(axis, ())) for axis, size in enumerate(shape))
+
+    def applied(self, name: str, tensor: torch.Tensor, zeroed: Zeroed) -> torch.Tensor:
+        """The tensor as the ablation leaves it, without what is gone."""
+        if name in zeroed.masks:
+            tensor = tensor.masked_fill(torch.from_numpy(zeroed.masks[name]), 0.0)
+        for axis, indices in self.gone.get(name, {}).items():
+            kept = [i for i in range(tensor.shape[axis]) if i not in indices]
+            tensor = tensor.index_select(axis, torch.tensor(kept, dtype=torch.long))
+        return tensor.contiguous()
+
+    def left_over(self, zeroed: Zeroed) -> dict[str, int]:
+        """How many elements of each tensor become zero and are still there."""
+        found = {}
+        for name, mask in zeroed.masks.items():
+            if name in self.dropped:
+                continue
+            rest = mask.copy()
+            for axis, indices in self.gone.get(name, {}).items():
+                rest[(slice(None),) * axis + (sorted(indices),)] = False
+            if count := int(np.count_nonzero(rest)):
+                found[name] = count
+        return found

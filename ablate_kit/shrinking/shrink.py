@@ -1,0 +1,187 @@
+"""``ablate shrink``: a checkpoint without what an ablation zeroes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.receipt import Receipt
+from ablate_kit.ablations.variant_files import check_base, check_suffix, note_as_told
+from ablate_kit.ablations.verify_receipt import Check, original
+from ablate_kit.anatomy.anatomy import Anatomy
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.framework_registry import anatomy_of
+from ablate_kit.models.frameworks.hybrid import HybridAdapter, config_and_names
+from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.open import open_adapter
+from ablate_kit.models.rewrite import note_for, write_noted
+from ablate_kit.shrinking.equality import Agreement, agreement
+from ablate_kit.shrinking.heads import take_heads
+from ablate_kit.shrinking.hidden_units import take_hidden_units
+from ablate_kit.shrinking.hybrid_file import content_of
+from ablate_kit.shrinking.hybrid_parts import take_parts
+from ablate_kit.shrinking.queries import take_queries
+from ablate_kit.shrinking.reduction import Reduction
+from ablate_kit.shrinking.structures import Structure
+from ablate_kit.shrinking.transformers_folder import smaller_folder
+from ablate_kit.shrinking.zeroed import Zeroed, zeroed
+from detector.data.dataset import Dataset
+
+SHRINK = "shrink"
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What was written.
+
+    Attributes:
+        structures: what is taken out.
+        left_over: elements by tensor that are zero and still there.
+        settings: of the configuration that are other than before.
+    """
+
+    structures: tuple[Structure, ...]
+    left_over: Mapping[str, int]
+    settings: Mapping[str, Any]
+    agreement: Agreement
+
+
+def shrink(
+    checkpoint: Checkpoint,
+    ablation: Ablation,
+    destination: Path,
+    *,
+    leave: bool = False,
+    adapter: Adapter | None = None,
+    dataset: Dataset | None = None,
+    model: str | None = None,
+    trust_remote_code: bool = False,
+) -> Shrunk:
+    """Writes the checkpoint without what ``ablation`` zeroes, after a look at what it computes.
+
+    Args:
+        leave: what cannot be taken out stays, as zeros; by default that is refused.
+        adapter: the original, where it is open already.
+        dataset: images on which outputs are compared; random ones by default.
+
+    Raises:
+        UserError: nothing is zeroed that can be taken out, or more than that; no configuration
+            describes what is left; or its outputs are others. Nothing is written then.
+    """
+    adapter = adapter or open_adapter(checkpoint, model, trust_remote_code=trust_remote_code)
+    made = plan(checkpoint, adapter, ablation, leave=leave)
+    check_suffix(made.form, destination)
+    if destination.exists():
+        raise UserError(f"{destination} exists; choose another place or remove it")
+    settings = {"ablation": ablation.to_dict(), "leave": leave}
+    note = note_for(checkpoint, SHRINK, settings)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".ablate-", dir=destination.parent) as place:
+        written = Path(place, destination.name)
+        made.write(written, note)
+        with open_checkpoint(written) as smaller:
+            opened = open_adapter(smaller, model, trust_remote_code=trust_remote_code)
+            agreed = agreement(adapter, ablation, opened, dataset)
+        written.rename(destination)
+    return Shrunk(tuple(made.reduction.structures), made.left_over, made.settings, agreed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is taken out, and how the rest is written; ``form`` is that of what is written."""
+
+    reduction: Reduction
+    left_over: Mapping[str, int]
+    settings: Mapping[str, Any]
+    form: Any
+    write: Any
+
+
+def plan(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation, *, leave: bool) -> Plan:
+    """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
+    gone = zeroed(ablation, checkpoint.tensors)
+    reduction = reduce(checkpoint, adapter, gone, anatomy_of(checkpoint))
+    left_over = reduction.left_over(gone)
+    if not reduction.structures:
+        raise UserError(_nothing(ablation, left_over))
+    if left_over and not leave:
+        raise UserError(_left(ablation, left_over))
+    if isinstance(adapter, HybridAdapter):
+        content, smaller = content_of(checkpoint, reduction, gone)
+        before = config_and_names(checkpoint)[0].to_dict()
+        settings = {k: v for k, v in smaller.to_dict().items() if v != before[k]}
+        write = partial(write_noted, content)
+        return Plan(reduction, left_over, settings, "safetensors", write)
+    if isinstance(adapter, TransformersAdapter):
+        folder = smaller_folder(checkpoint, adapter, reduction, gone)
+        return Plan(reduction, left_over, folder.changes, "folder", folder.write)
+    raise UserError(
+        f"{checkpoint.path} is of a framework whose models cannot be built smaller here; those of "
+        "the hybrid detector and Hugging Face folders can"
+    )
+
+
+def reduce(checkpoint: Checkpoint, adapter: Adapter, gone: Zeroed, anatomy: Anatomy) -> Reduction:
+    """All that can be taken out of a model of which ``gone`` is zero."""
+    tensors, reduction = checkpoint.tensors, Reduction()
+    if isinstance(adapter, HybridAdapter):
+        take_parts(reduction, gone, tensors, adapter.module.config)
+    modules = attentions(
+        tensors, checkpoint.settings, modules=checkpoint.modules_above, anatomy=anatomy
+    )
+    take_heads(reduction, gone, modules)
+    take_hidden_units(reduction, gone, tensors)
+    take_queries(reduction, gone, tensors)
+    return reduction
+
+
+def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> None:
+    """Writes what the ``receipt`` of a smaller copy tells of, bit for bit, with its receipt.
+
+    Raises ``UserError`` where ``checkpoint`` is not what it was made from, and where the copy comes
+    out different, which is then removed.
+    """
+    check_base(checkpoint, receipt)
+    made = plan(
+        checkpoint,
+        open_adapter(checkpoint),
+        Ablation.from_dict(receipt.settings["ablation"]),
+        leave=receipt.settings["leave"],
+    )
+    check_suffix(made.form, destination)
+    if destination.exists():
+        raise UserError(f"{destination} exists; choose another place or remove it")
+    made.write(destination, note_as_told(receipt))
+
+
+def verify_smaller(receipt: Receipt, base: Path | None = None) -> Check:
+    """Whether the original, without what the receipt says, gives the same bytes."""
+    return original(receipt, base, recreate)
+
+
+def _nothing(ablation: Ablation, left_over: Mapping[str, int]) -> str:
+    name = next(iter(left_over), None)
+    shown = f"; {_counted(left_over)}" if name else ""
+    return (
+        f'"{ablation.name}" zeroes no whole head, hidden unit, query, branch or layer that could '
+        f"be taken out{shown}"
+    )
+
+
+def _left(ablation: Ablation, left_over: Mapping[str, int]) -> str:
+    return (
+        f'not all that "{ablation.name}" zeroes can be taken out: {_counted(left_over)} would '
+        "still be there. --leave keeps them, as zeros"
+    )
+
+
+def _counted(left_over: Mapping[str, int]) -> str:
+    parts = [f"{count:,} elements of {name}" for name, count in left_over.items()]
+    more = f" and of {len(parts) - 3} more tensors" if len(parts) > 3 else ""
+    return f"{', '.join(parts[:3])}{more}"

@@ -1,0 +1,74 @@
+"""What can be taken out of a model, as values: heads, hidden units, queries, branches, layers."""
+
+from dataclasses import dataclass
+
+from ablate_kit.ablations.name_patterns import spans
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention heads of one module, of which it had ``of``."""
+
+    module: str
+    numbers: tuple[int, ...]
+    of: int
+
+    def __str__(self) -> str:
+        return f"{_some(self.numbers, 'head')} of {self.module} (of {self.of})"
+
+
+@dataclass(frozen=True)
+class HiddenUnits:
+    """Units between the layers of a feed-forward branch."""
+
+    module: str
+    numbers: tuple[int, ...]
+    of: int
+
+    def __str__(self) -> str:
+        count = len(self.numbers)
+        return f"{count} hidden unit{'s' * (count > 1)} of {self.module} (of {self.of})"
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Output channels of a convolution, with all that is coupled to them."""
+
+    module: str
+    numbers: tuple[int, ...]
+    of: int
+
+    def __str__(self) -> str:
+        count = len(self.numbers)
+        return f"{count} channel{'s' * (count > 1)} of {self.module} (of {self.of})"
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Object queries, by their rows in the tables."""
+
+    numbers: tuple[int, ...]
+    of: int
+
+    def __str__(self) -> str:
+        shown = spans(self.numbers) if len(self.numbers) < 9 else str(len(self.numbers))
+        word = "query" if len(self.numbers) == 1 else "queries"
+        return f"{word} {shown} (of {self.of})"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module that adds nothing: a residual branch, a block, a whole layer."""
+
+    module: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.module}"
+
+
+Structure = Heads | HiddenUnits | Channels | Queries | Part
+
+
+def _some(numbers: tuple[int, ...], word: str) -> str:
+    return f"{word}{'s' * (len(numbers) > 1)} {spans(numbers)}"

@@ -1,0 +1,144 @@
+"""A Hugging Face model with parts taken out: its configuration, and the folder that holds both."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablate_kit import text as safe
+from ablate_kit.ablations.receipt import OPERATIONS, receipt_path
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.checkpoints.edit.folder_copies import copy_others
+from ablate_kit.checkpoints.edit.patched_copy import Note
+from ablate_kit.errors import UserError
+from ablate_kit.models.frameworks.hf_folder import without_hub
+from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings
+from ablate_kit.shrinking.reduction import Reduction
+from ablate_kit.shrinking.zeroed import Zeroed
+from detector.checkpoint import save_tensors
+from detector.disk.atomic import new_folder
+
+_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class SmallerFolder:
+    """A folder to be."""
+
+    checkpoint: Checkpoint
+    reduction: Reduction
+    zeroed: Zeroed
+    config: Mapping[str, Any]
+    changes: Mapping[str, int | float]  # settings of the configuration, for people to read
+
+    def write(self, destination: Path, note: Note) -> None:
+        """Writes the folder: weights, configuration, receipt, and all else that the original
+        has."""
+        checkpoint = self.checkpoint
+        folder = checkpoint.folder
+        assert folder is not None  # noqa: S101 - ``smaller_folder`` refuses others
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(destination) as place:
+            copy_others(folder, place, list(checkpoint.archive.sources))
+            for verb in OPERATIONS:  # the original's own receipt is not this one's
+                receipt_path(place, folder=True, verb=verb).unlink(missing_ok=True)
+            tensors = {
+                self.reduction.renamed.get(name, name): self.reduction.applied(
+                    name, checkpoint.read(name), self.zeroed
+                )
+                for name in checkpoint.tensors
+                if name not in self.reduction.dropped
+            }
+            save_tensors(place / _WEIGHTS, tensors, {"format": "pt"})
+            text = safe.to_json(self.config, 2) + "\n"
+            (place / "config.json").write_text(text, encoding="utf-8")
+            receipt = receipt_path(place, folder=True, verb="shrink")
+            receipt.write_text(note(sha256(place / _WEIGHTS)), encoding="utf-8")
+
+
+def smaller_folder(
+    checkpoint: Checkpoint, adapter: TransformersAdapter, reduction: Reduction, zeroed: Zeroed
+) -> SmallerFolder:
+    """The folder of the smaller model.
+
+    Raises ``UserError`` where the checkpoint is none, or where no configuration of the architecture
+    describes what is left.
+    """
+    if checkpoint.folder is None:
+        raise UserError(
+            f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "
+            "holds both"
+        )
+    kind, config = type(adapter.module), adapter.module.config
+    wanted = _wanted(checkpoint, adapter, reduction)
+    values = config.to_dict()
+    found = settings_for(values, wanted, lambda trial: _shapes(kind, config, trial))
+    if found.wrong:
+        raise UserError(_obstacle(found, wanted))
+    read = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    shown = {".".join(map(str, path)): value for path, value in found.changes.items()}
+    return SmallerFolder(checkpoint, reduction, zeroed, _with(read, values, found.changes), shown)
+
+
+def _with(
+    read: Mapping[str, Any], values: Mapping[str, Any], changes: Mapping[Any, int | float]
+) -> dict[str, Any]:
+    """The file's configuration with the changes; lists that it leaves out come whole."""
+    started = dict(read)
+    for path in changes:
+        if path[0] not in started and len(path) > 1:
+            started[path[0]] = values[path[0]]
+    return with_settings(started, changes)
+
+
+def _wanted(
+    checkpoint: Checkpoint, adapter: TransformersAdapter, reduction: Reduction
+) -> dict[str, Shape]:
+    """The shapes of the live model's tensors that the smaller one has."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.module.state_dict().items()}
+    live = adapter.live_names()
+    left = reduction.shapes(checkpoint.tensors)
+    for name in (*reduction.gone, *reduction.dropped):
+        if not live.get(name):
+            raise UserError(
+                f"{name} is not a tensor of the model as it is: the library makes others of it "
+                "when it loads, so nothing can be taken out of it"
+            )
+        for there in live[name]:
+            if name in reduction.dropped:
+                shapes.pop(there, None)
+            else:
+                shapes[there] = left[name]
+    return shapes
+
+
+def _shapes(kind: Any, config: Any, values: Mapping[str, Any]) -> dict[str, Shape] | None:
+    """Of a model of this configuration; None where there is none."""
+    try:
+        with warnings.catch_warnings(), without_hub(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            trial = type(config).from_dict(dict(values))
+            return {name: tuple(one.shape) for name, one in kind(trial).state_dict().items()}
+    except Exception:  # whatever a library raises for settings that do not go together
+        return None
+
+
+def _obstacle(found: Found, wanted: Mapping[str, Shape]) -> str:
+    if found.obstacle:
+        one = found.obstacle
+        return (
+            f"no configuration describes what is left: with {one.setting} {one.value}, "
+            f"{one.tensor} would have shape {one.would_be} and has {one.wanted}; take as much out "
+            "of every module that this setting is for"
+        )
+    name = found.wrong[0]
+    return (
+        f"no setting of the configuration makes {name} of shape {wanted.get(name)}: this "
+        "architecture has no such smaller model"
+    )

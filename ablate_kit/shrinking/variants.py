@@ -1,0 +1,117 @@
+"""What is to be taken out: ablations from files, receipts and runs."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.receipt import read_receipt
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.first_images import truth_of_first
+from ablate_kit.metrics.raced_results import compare_raced
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.sweeps.api import images_of
+from ablate_kit.sweeps.ledger import Ledger
+from detector.data.dataset import Dataset
+from detector.disk.bounded import SETTINGS, read_bounded
+
+
+@dataclass(frozen=True)
+class FreeVariants:
+    """The ablations of a run that are free; ``tested`` is how many it has."""
+
+    ablations: tuple[Ablation, ...]
+    tested: int
+    margin: float
+
+
+def read_ablation(path: Path) -> Ablation:
+    """An ablation as JSON, a receipt, or a checkpoint that carries one."""
+    text = _text(path)
+    values = None
+    if text is not None:
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise UserError(
+                f"{path} is not valid JSON; expected an ablation or a receipt"
+            ) from None
+    if isinstance(values, dict) and "edits" in values:
+        try:
+            return Ablation.from_dict(values)
+        except UserError as error:
+            raise UserError(f"{path} is {error}") from None
+    receipt = read_receipt(path)
+    if receipt.ablation is None:
+        raise UserError(f"{path} is the receipt of ablate {receipt.operation}, not of an ablation")
+    return receipt.ablation
+
+
+def _text(path: Path) -> str | None:
+    """Of a text; None of a folder and of what is not UTF-8."""
+    if path.is_dir():
+        return None
+    try:
+        content = read_bounded(path, SETTINGS)
+    except UserError:
+        return None  # larger than any ablation: a checkpoint, perhaps
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        text = content.decode()
+    except ValueError:
+        return None
+    return None if "\0" in text else text
+
+
+def free_variants(run: Path, margin: float | None = None) -> FreeVariants:
+    """The ablations of a finished sweep or study whose verdict is free.
+
+    Raises ``UserError`` where the run is not finished, or none is.
+    """
+    ledger = Ledger.existing(run)
+    if not ledger.finished:
+        raise UserError(f"{run} is not finished; run it again, and it resumes")
+    results = ledger.results()
+    asked = ledger.manifest().statistics
+    asked = asked if margin is None else replace(asked, margin=margin)
+    compared = _compared(ledger, results, asked)
+    known = ledger.ablations()
+    tested = [
+        (one, change["AP"].verdict)
+        for one, change in zip(results[1:], compared.changes, strict=True)
+        if not one.is_control
+    ]
+    free = [one.key for one, verdict in tested if verdict and verdict.outcome == "free"]
+    names = {one.key: one.name for one, _ in tested}
+    found = [known[key] for key in dict.fromkeys(free) if key in known]
+    if not found:
+        raise UserError(
+            f"none of the {len(tested)} variants of {run} is free within {asked.margin:g} AP: "
+            f"{', '.join(list(names.values())[:3])}{' ...' if len(names) > 3 else ''}"
+        )
+    return FreeVariants(tuple(found), len(tested), asked.margin)
+
+
+def _compared(ledger: Ledger, results: Sequence[Result], statistics: Statistics) -> Comparison:
+    truth, race = ledger.truth(), ledger.manifest().race
+    if race is None:
+        return compare(truth, results, statistics)
+    return compare_raced(truth_of_first(truth, results[0].images), results, race.looks, statistics)
+
+
+def run_images(run: Path) -> Dataset:
+    """The images that a run was made on; ``UserError`` where they are gone or others."""
+    return images_of(Ledger.existing(run))
+
+
+def joined(ablations: Iterable[Ablation], name: str = "") -> Ablation:
+    """All of them at once."""
+    one = reduce(lambda a, b: a | b, ablations)
+    if not name:
+        return one
+    return Ablation(name, one.kind, one.edits, one.live)

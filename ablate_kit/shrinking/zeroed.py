@@ -1,0 +1,110 @@
+"""Which elements of a checkpoint an ablation makes zero, and which rows it takes away."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed
+from ablate_kit.ablations.attention import TensorLike
+from ablate_kit.errors import UserError, did_you_mean
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Zeroed:
+    """``masks`` are true where an element becomes zero, for each tensor that is touched; ``rows``
+    are those of tables of queries that are taken away."""
+
+    masks: Mapping[str, Mask]
+    rows: Mapping[str, tuple[int, ...]]
+
+    def whole(self, *tensors: str) -> bool:
+        """Whether every element of all these tensors becomes zero."""
+        return all(name in self.masks and bool(self.masks[name].all()) for name in tensors)
+
+    def along(self, tensor: str, axis: int) -> set[int]:
+        """The indices on ``axis`` whose elements all become zero."""
+        if tensor not in self.masks:
+            return set()
+        mask = self.masks[tensor]
+        others = tuple(i for i in range(mask.ndim) if i != axis)
+        return set(np.flatnonzero(mask.all(axis=others)).tolist())
+
+    def inputs(self, weight: str) -> set[int]:
+        """The columns of a layer's weight that become zero: what comes in there plays no part."""
+        return self.along(weight, 1)
+
+    def outputs(self, weight: str, bias: str | None) -> set[int]:
+        """The rows of a layer that become zero with their bias: its output there is zero."""
+        rows = self.along(weight, 0)
+        return rows if bias is None else rows & self.along(bias, 0)
+
+
+def zeroed(ablation: Ablation, tensors: Mapping[str, TensorLike]) -> Zeroed:
+    """What an ablation of a checkpoint with these ``tensors`` makes zero.
+
+    Raises ``UserError`` where it does something else to a tensor: then nothing is gone that a
+    smaller model could be without.
+    """
+    masks: dict[str, Mask] = {}
+    for edit in ablation.edits:
+        _check(edit, ablation.name, tensors)
+        shape = tuple(tensors[edit.tensor].shape)
+        mask = masks.setdefault(edit.tensor, np.zeros(shape, dtype=bool))
+        if isinstance(edit.region, Blocks):
+            leading = (slice(None),) * edit.region.axis
+            for start, stop in edit.region.ranges:
+                mask[(*leading, slice(start, stop))] = True
+        else:
+            mask[...] = True
+    return Zeroed(masks, dict(_rows(ablation, tensors)))
+
+
+def _rows(
+    ablation: Ablation, tensors: Mapping[str, TensorLike]
+) -> Iterable[tuple[str, tuple[int, ...]]]:
+    for one in ablation.live:
+        if not isinstance(one, Removed):
+            raise UserError(
+                f'"{ablation.name}" takes what comes into {one.tensor} from other images: there is '
+                "nothing to remove"
+            )
+        _check_there(one.tensor, ablation.name, tensors)
+        count = tensors[one.tensor].shape[0]
+        outside = [row for row in one.rows if not 0 <= row < count]
+        if outside:
+            raise UserError(f"{one.tensor} has no row {outside[0]}; it has {count}")
+        yield one.tensor, tuple(sorted(set(one.rows)))
+
+
+def _check(edit: Edit, name: str, tensors: Mapping[str, TensorLike]) -> None:
+    _check_there(edit.tensor, name, tensors)
+    if isinstance(edit.region, Random):
+        raise UserError(
+            f'"{name}" zeroes single elements of {edit.tensor}, drawn at random: no unit, head or '
+            "layer is gone that a smaller model could be without"
+        )
+    if not edit.constant or edit.values is not None or edit.value != 0:
+        what = "other values" if edit.constant else "scaled or noisy"
+        raise UserError(
+            f'"{name}" makes elements of {edit.tensor} {what}, not zero: a smaller model cannot be '
+            "without them"
+        )
+    shape = tuple(tensors[edit.tensor].shape)
+    if isinstance(edit.region, Blocks):
+        axis, ranges = edit.region.axis, edit.region.ranges
+        if not 0 <= axis < len(shape) or any(
+            not 0 <= start < stop <= shape[axis] for start, stop in ranges
+        ):
+            raise UserError(f"{edit.tensor} of shape {shape} has no {edit.region}")
+
+
+def _check_there(tensor: str, name: str, tensors: Mapping[str, TensorLike]) -> None:
+    if tensor not in tensors:
+        raise UserError(
+            f'"{name}" is about a tensor "{tensor}", which the checkpoint does not have'
+            f"{did_you_mean(tensor, tensors)}"
+        )

@@ -1,0 +1,121 @@
+"""``ablate shrink`` from the command line: what it writes, says and refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.checkpoints import open_checkpoint
+
+Run = Callable[..., str]
+SHIPPED = "builtin:shapes_tiny"
+
+
+@pytest.fixture
+def without_heads(tmp_path: Path, run: Run) -> Path:
+    """A copy without two heads, of whose receipt the smaller model is made."""
+    run("heads", SHIPPED, "decoder.layers.0.self_attn", "--heads", "0,3", "-o", tmp_path / "cut")
+    (found,) = (tmp_path / "cut").iterdir()
+    return found
+
+
+def test_a_receipt_becomes_a_smaller_file(
+    without_heads: Path, tmp_path: Path, run: Run, fails: Run
+) -> None:
+    smaller = tmp_path / "smaller.safetensors"
+    told = run("shrink", SHIPPED, "--drop", without_heads, "-o", smaller, "--shapes", "--limit", 12)
+    assert "taken out: heads 0,3 of decoder.layers.0.self_attn (of 4)" in told
+    assert "decoder_self_heads: [2, 4, 4]" in told
+    assert "on 8 images\n" in told
+    assert "parameters" in told
+    assert "\nsmaller " in told
+    # What it says of itself is true, and it can be made again.
+    assert "original  ok " in run("verify", smaller)
+    again = tmp_path / "again.safetensors"
+    run("apply", SHIPPED, smaller, "-o", again)
+    assert again.read_bytes() == smaller.read_bytes()
+    assert "48x48 float32 -> 48x24 float32" in fails("diff", SHIPPED, smaller)
+    # As one made of the JSON alone is, which is an ablation without a receipt.
+    with open_checkpoint(without_heads) as opened:
+        receipt = json.loads(opened.archive.metadata["ablate_kit.receipt"])
+    plain = tmp_path / "variant.json"
+    plain.write_text(json.dumps(receipt["ablation"]))
+    other = tmp_path / "other.safetensors"
+    found = json.loads(run("shrink", SHIPPED, "--drop", plain, "-o", other, "--json"))
+    assert other.read_bytes() == smaller.read_bytes()
+    assert found["settings"] == {"decoder_self_heads": [2, 4, 4]}
+    assert found["random_images"]
+    assert found["cost"][1]["parameters"] == found["cost"][0]["parameters"] - 24 * (3 * 49 + 48)
+
+
+def test_a_dry_run_writes_nothing(without_heads: Path, tmp_path: Path, run: Run) -> None:
+    smaller = tmp_path / "smaller.safetensors"
+    told = run("shrink", SHIPPED, "--drop", without_heads, "-o", smaller, "--dry-run")
+    assert "taken out: heads 0,3" in told
+    assert not smaller.exists()
+
+
+def test_what_a_run_found_to_be_free_is_taken_out_at_once(
+    tmp_path: Path, run: Run, refuse: Run
+) -> None:
+    recipe = tmp_path / "sweep.yaml"
+    recipe.write_text(
+        f"""
+model: {{checkpoint: "{SHIPPED}"}}
+data: {{kind: shapes, limit: 12}}
+ablations:
+  - {{kind: heads-chosen, pattern: decoder.layers.0.cross_attn, heads: [0]}}
+  - {{kind: heads-chosen, pattern: decoder.layers.0.cross_attn, heads: [1]}}
+  - {{kind: units, pattern: heads.main.class_head.bias, percent: [12]}}
+"""
+    )
+    folder = tmp_path / "run"
+    run("sweep", recipe, "-o", folder)
+    smaller = tmp_path / "smaller.safetensors"
+    # Within so wide a margin everything is free, and a random unit is no part.
+    told = run("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0.9", "-o", smaller)
+    assert "3 of 3 variants are free within 0.9 AP; 2 can be taken out" in told
+    assert "drawn at random" in told
+    assert "taken out: heads 0-1 of decoder.layers.0.cross_attn (of 4)" in told
+    assert "smaller" in told
+    assert "original  ok " in run("verify", smaller)
+    line = refuse(
+        *("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0", "-o", tmp_path / "x")
+    )
+    assert "none of the 3 variants of" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give --drop with an ablation, or --from RUN with --free"),
+        (["--from", "run"], "give --drop with an ablation, or --from RUN with --free"),
+        (["--drop", "CUT", "--free"], "give --drop with an ablation, or --from RUN with --free"),
+        (["--drop", "CUT", "--limit", "3"], "options of images go with images"),
+        (["--drop", "CUT", "--margin", "0.1"], "--margin goes with --from, or with images"),
+        (["--drop", "missing.json"], "cannot read missing.json"),
+        (["--drop", "CUT", "-o", "CUT"], "exists; choose another place"),
+        (["--drop", "CUT", "-o", "x.pth"], "would be a safetensors file"),
+        (["--from", "CUT", "--free"], "is no sweep"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    words: list[str], message: str, without_heads: Path, tmp_path: Path, refuse: Run
+) -> None:
+    words = [str(without_heads) if word == "CUT" else word for word in words]
+    if "-o" not in words:
+        words += ["-o", str(tmp_path / "x.safetensors")]
+    assert message in refuse("shrink", SHIPPED, *words)
+
+
+def test_what_is_no_ablation_is_refused(tmp_path: Path, refuse: Run) -> None:
+    path, output = tmp_path / "cut.json", tmp_path / "x.safetensors"
+    for text, message in (
+        ("no json", "is not valid JSON"),
+        ('{"edits": [1]}', "is not an ablation"),
+        ("[]", "is not a receipt"),
+        ("{}", "is not a receipt"),
+    ):
+        path.write_text(text)
+        assert message in refuse("shrink", SHIPPED, "--drop", path, "-o", output)

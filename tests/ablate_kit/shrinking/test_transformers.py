@@ -1,0 +1,98 @@
+"""Hugging Face's detectors without units and queries: the smaller folder loads in the library."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablate_kit.ablations.ablation import Removed
+from ablate_kit.ablations.receipt import receipt_of
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.shrinking.shrink import Shrunk, shrink
+
+from .conftest import cut, heads, hidden
+
+transformers = pytest.importorskip("transformers")
+Smaller = Callable[..., tuple[Path, Shrunk]]
+Folders = Callable[[str], Path]
+ARCHITECTURES = ("detr", "deformable_detr", "rt_detr_v2", "d_fine")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_units_of_all_layers_are_a_setting(name: str, folders: Folders, smaller: Smaller) -> None:
+    folder = folders(name)
+    edits = hidden(folder, "model.decoder.layers.", [1, 2, 40])
+    written, done = smaller(folder, cut(edits))
+    assert done.settings == {"decoder_ffn_dim": 61}
+    before, after = (json.loads((one / "config.json").read_text()) for one in (folder, written))
+    assert after == before | {"decoder_ffn_dim": 61}
+    model = transformers.AutoModelForObjectDetection.from_pretrained(written)
+    units = [m.out_features for n, m in model.named_modules() if _is_first(n)]
+    assert units == [61, 61]
+
+
+def _is_first(name: str) -> bool:
+    return name.startswith("model.decoder.layers.") and name.endswith(("fc1", "mlp.layers.0"))
+
+
+def test_another_number_of_units_in_each_layer_is_refused(folders: Folders, tmp_path: Path) -> None:
+    folder = folders("detr")
+    edits = hidden(folder, "model.decoder.layers.0", [1, 2, 40])
+    message = "with decoder_ffn_dim 61, model.decoder.layers.1.* would have shape"
+    with open_checkpoint(folder) as opened, pytest.raises(UserError, match=message):
+        shrink(opened, cut(edits), tmp_path / "smaller")
+    assert not list(tmp_path.iterdir())
+
+
+def test_queries_of_a_table(folders: Folders, smaller: Smaller) -> None:
+    table = "model.query_position_embeddings.weight"
+    _, done = smaller(folders("detr"), cut([], [Removed(table, (0, 9))]))
+    assert done.settings == {"num_queries": 8}
+
+
+def test_heads_are_refused_where_their_width_follows_from_their_number(
+    folders: Folders, tmp_path: Path
+) -> None:
+    folder = folders("detr")
+    edits = heads(folder, "model.decoder.layers.*.self_attn", [1])
+    with open_checkpoint(folder) as opened, pytest.raises(UserError, match="no configuration"):
+        shrink(opened, cut(edits), tmp_path / "smaller")
+
+
+def test_the_folder_keeps_what_else_is_in_it_and_has_a_receipt_of_its_own(
+    folders: Folders, tmp_path: Path, smaller: Smaller
+) -> None:
+    import shutil
+
+    folder = tmp_path / "original"
+    shutil.copytree(folders("detr"), folder)
+    (folder / "README.md").write_text("mine")
+    (folder / "ablation.json").write_text("{}")  # of what it was made from
+    written, _ = smaller(folder, cut(hidden(folder, "model.encoder.layers.", [0])))
+    assert (written / "README.md").read_text() == "mine"
+    assert (written / "preprocessor_config.json").exists()
+    assert not (written / "ablation.json").exists()
+    with open_checkpoint(written) as opened:
+        receipt = receipt_of(opened)
+    assert receipt is not None
+    assert receipt.operation == "shrink"
+
+
+def test_a_file_without_its_folder_is_refused(folders: Folders, tmp_path: Path) -> None:
+    folder = folders("detr")
+    file = folder / "model.safetensors"
+    edits = hidden(folder, "model.decoder.layers.", [1])
+    with open_checkpoint(file) as opened, pytest.raises(UserError, match="give the folder"):
+        shrink(opened, cut(edits), tmp_path / "smaller", model=f"transformers:{folder}")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Any:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with torch.random.fork_rng():
+        yield
