@@ -1,6 +1,5 @@
 """The unmodified model and all its variants on one batch after the other."""
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.batches import Group
 from ablate_kit.models.batches import groups as groups_of
 from ablate_kit.models.detect import device_of, inference
+from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.plan import BASELINE, Delta, MemoryChunk, Plan, Step, plan
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
@@ -25,7 +25,6 @@ from ablate_kit.sweeps.execution.unmodified import Once, UnmodifiedPasses
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
-CHECKED = 16  # of so many forward passes of the unmodified model, a variant is checked again on one
 
 UNSTEADY = "it computes something else every time it runs"
 
@@ -35,10 +34,10 @@ Advance = Callable[[str, int], None]
 class VariantExecutor:
     """Runs batches within a ``with`` block: the unmodified model first, then variants.
 
-    On its first batch every variant also runs in full, and one whose replay differs in any bit is
-    run in full from then on. ``notes`` says so. Later on one of them, drawn, runs in full now and
-    then, since libraries may choose another kernel for a batch than for the last. What was learned
-    of the model serves all variants that come later, those of the next round of a search included.
+    Some variants also run in full (``FullChecks``), and one whose replay differs in any bit is run
+    in full from then on. ``notes`` says so. One of all, drawn, does so now and then: libraries may
+    choose another kernel for a batch than for the last. What was learned of the model serves all
+    variants that come later, those of the next round of a search included.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class VariantExecutor:
         self._live_names = adapter.live_names()
         self._replay = Replay(adapter.module) if replay else None
         self._memory = memory
-        self._verify = verify
+        self._checks = FullChecks(enabled=verify)
         self._limit = max_detections
         self._deterministic = deterministic
         self._draws = Draws()
@@ -71,8 +70,6 @@ class VariantExecutor:
         self._traced: tuple[int, Trace] | None = None  # with the elements of its input
         self._plans: dict[tuple[str, ...], tuple[int, Plan]] = {}
         self._deltas: dict[str, Delta] = {}
-        self._verified: set[str] = set()
-        self._count = 0  # of forward passes of the unmodified model
         self._full: set[str] = set()  # variants that replay cannot do
         self._stack = ExitStack()
 
@@ -105,7 +102,7 @@ class VariantExecutor:
                     own = results[k * count : (k + 1) * count]
                     found[number + 1] |= zip(group.positions, own, strict=True)
                     advance(names[number + 1], count)
-        self._verified |= {variant.digest for variant in variants}
+        self._checks.done(variants)
         return [[one[i] for i in range(len(prepared))] for one in found]
 
     @property
@@ -136,7 +133,9 @@ class VariantExecutor:
         made = self._plan(group, variants)
         traced, self._reference = self._reference, None
         reference = (traced[1],) if traced and traced[0] is group else None
-        once = Once(run, group, self._drawn(variants), reference)
+        # Where recordings are kept, full runs may begin with one: but for this variant's.
+        drawn = self._checks.drawn(variants, now=self._unmodified.kept)
+        once = Once(run, group, drawn, reference)
         done: set[int] = set()
         if self._replay and made:
             for part in made.parts:
@@ -161,15 +160,6 @@ class VariantExecutor:
         if self._state is None:
             self._state = self._adapter.module.state_dict(keep_vars=True)
         return self._state
-
-    def _drawn(self, variants: Sequence[Variant]) -> str:
-        """The digest of the variant that is to be checked again in this pass; empty: none."""
-        self._count += 1
-        # Where recordings are kept, full runs may begin with one: but for this variant's.
-        due = self._count % CHECKED == 0 or (self._unmodified.kept and self._count == 1)
-        if not self._verify or not due or not variants:
-            return ""
-        return random.Random(str(self._count)).choice(variants).digest
 
     def _plan(self, group: Group, variants: Sequence[Variant]) -> Plan | None:
         """How these variants run; made anew for images larger than those it was made for, and
@@ -373,9 +363,11 @@ class VariantExecutor:
         """The outputs of one variant, and its trace where others build on it; None where replay
         cannot do it.
 
-        ``whole``: a pass to hold a replay against, on the variant's first batch.
+        ``whole``: a pass to hold a replay against, where nothing vouches for it yet.
         """
-        first = self._verify and variant.digest not in self._verified
+        keys = frozenset(self._delta(variant)), frozenset(changed)
+        alike = (variant.kind, *keys, step.base == BASELINE, bool(step.keep))
+        first = self._checks.unknown(variant)
         run = once.run
         if variant.digest == once.again:
             whole = run
@@ -384,7 +376,7 @@ class VariantExecutor:
                 outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
             else:
                 outputs = replay.replay(run, base, changed)
-            checked = first or variant.digest == once.again
+            checked = variant.digest == once.again or self._checks.first(variant, alike)
             differs = checked and not identical(outputs, full := whole())
             # Run once more only where it matters whose doing it is.
             repeats = not differs or identical(whole(), full)
@@ -394,14 +386,16 @@ class VariantExecutor:
             self._full.add(variant.digest)
             self._note(f"{variant.name} runs in full: it cannot be replayed ({_told(error)})")
             return None
+        if checked:
+            self._checks.note(variant, alike, equal=not differs)
         if differs:
             self._full.add(variant.digest)
             what = "its replay differs from the full run"
             self._note(f"{variant.name} runs in full: {what if repeats else UNSTEADY}")
             if not first:
                 self._note(
-                    f"{variant.name} was replayed like the full run on its first batch, and not on "
-                    "a later one: what lies between was not checked; compare with --no-replay"
+                    f"{variant.name} was found to differ on a batch that is not its first: what "
+                    "lies between was not checked; compare with --no-replay"
                 )
             return (full,)
         return (outputs,)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ablate_kit.sweeps.execution.executor
+import ablate_kit.sweeps.execution.full_checks
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.execution.trace import CachedOutput, CallId, MemoryActivations
@@ -263,17 +264,47 @@ class RarelyReading(Remembering):
 
 
 def test_a_variant_is_checked_again_on_later_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablate_kit.sweeps.execution.executor, "CHECKED", 2)
+    monkeypatch.setattr(ablate_kit.sweeps.execution.full_checks, "AGAIN", 2)
     torch.manual_seed(0)
     batches = [-torch.rand(4, 6), *(torch.rand(4, 6) for _ in range(9))]
     ablations = [zero("part.linear.weight"), zero("last.bias", name="late")]
     notes, replayed, full = both(RarelyReading(), ablations, batches)
     assert notes == [
         "late runs in full: its replay differs from the full run",
-        "late was replayed like the full run on its first batch, and not on a later one: what lies "
-        "between was not checked; compare with --no-replay",
+        "late was found to differ on a batch that is not its first: what lies between was not "
+        "checked; compare with --no-replay",
     ]
     assert same(replayed[-3:], full[-3:])
+
+
+def test_some_of_those_that_change_the_same_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = Deep()
+    rows = [
+        Ablation(f"row{i}", "test", (Edit("layers.3.weight", Blocks(0, ((i, i + 1),))),))
+        for i in range(6)
+    ]
+    toy, variants = Toy(module), [Variant.of(one) for one in (*rows, zero("layers.3.bias"))]
+    calls = []
+    for verify in (False, True):
+        with VariantExecutor(toy, verify=verify) as passes:
+            Counting.calls = 0
+            passes.run([toy.prepare(inputs()[0])], variants)
+            calls.append(Counting.calls)
+    # Three of the six rows, and the bias, which is another tensor: four passes of four layers.
+    assert calls[1] - calls[0] == 4 * 4
+    checks = FullChecks(enabled=True)
+    asked = [(one, checks.first(one, "rows")) for one in variants[:6]]
+    assert all(due for _, due in asked)
+    for one in variants[:3]:
+        checks.note(one, "rows", equal=True)
+    assert not any(checks.first(one, "rows") for one in variants[:6])
+    checks.done(variants)
+    checks.note(variants[4], "rows", equal=False)  # which a drawn check found
+    assert [checks.first(one, "rows") for one in variants[:6]] == [False] * 3 + [True, False, True]
+    monkeypatch.setattr(ablate_kit.sweeps.execution.full_checks, "AGAIN", 1)
+    drawn = {checks.drawn(variants[:6]) for _ in range(20)}
+    assert drawn == {variants[3].digest, variants[5].digest}  # those that never were
 
 
 def test_what_is_drawn_is_drawn_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
