@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
-PACKAGES := ablate_kit detector tests benchmarks
+PACKAGES := ablate_kit detector tests benchmarks pages
 
-.PHONY: demo test lint bench gpu fuzz clean
+.PHONY: demo docs test lint bench gpu fuzz clean
 
 demo: $(RUNTIME)
 	rm -rf runs/demo
@@ -25,6 +25,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/mypy
+
+# The documentation as a site, in runs/site; a warning is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/ops.py
@@ -44,6 +48,10 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@echo "installing ablate-kit[eval] into $(VENV): PyTorch, SciPy, Matplotlib, pandas; about 300 MB to fetch, 1.1 GB on disk"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --no-compile -e ".[eval]"
+	@touch $@
+
+$(VENV)/.docs: $(RUNTIME)
+	$(PIP) --quiet -e ".[docs]"
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt Makefile

@@ -18,7 +18,7 @@ def diff(first: str | PathLike[str], second: str | PathLike[str], *, by: str = "
     Raises:
         UserError: one of them is no checkpoint.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> from detector.zoo import SHAPES_TINY
         >>> ak.diff(SHAPES_TINY, SHAPES_TINY, by="digests").differs

@@ -145,7 +145,7 @@ def sweep(
         UserError: ablations of one name that differ, a folder that holds something else, or an
             ablation that does not fit the model.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> from detector.zoo import SHAPES_TINY
         >>> model = ak.load(SHAPES_TINY)
@@ -206,7 +206,7 @@ def evaluate(
 
     What may not be meant, such as classes that the model does not have, is a ``UserWarning``.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> from detector.zoo import SHAPES_TINY
         >>> result = ak.evaluate(ak.load(SHAPES_TINY), ak.shapes(limit=4))
@@ -244,7 +244,7 @@ def score(
     Raises:
         UserError: not a file of detections, or of other images.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> ak.score("results.json", ak.coco("instances.json", "val2017"))  # doctest: +SKIP
     """
@@ -282,7 +282,7 @@ def run_recipe(
     Raises:
         UserError: the recipe, or what it names, is not as it should be.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> ak.run_recipe("recipes/sweep/shapes_tiny.yaml", "runs/heads")  # doctest: +SKIP
     """

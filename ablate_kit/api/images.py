@@ -58,7 +58,7 @@ def coco(
     Raises:
         UserError: a file is missing or not what it should be; it is named.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> ak.coco("instances_val2017.json", "val2017", limit=100)  # doctest: +SKIP
     """
@@ -92,7 +92,7 @@ def voc(
     Raises:
         UserError: a file is missing or not what it should be; it is named.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> ak.voc("VOCdevkit", "2007:val")  # doctest: +SKIP
     """
@@ -127,7 +127,7 @@ def yolo(
     Raises:
         UserError: a file is missing or not what it should be; it is named.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> ak.yolo("data.yaml", "test")  # doctest: +SKIP
     """
@@ -154,7 +154,7 @@ def images(folder: Path, *, limit: int | None = None, exif: str = "ignore") -> I
     Raises:
         UserError: there are none.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> ak.images("photographs", limit=200)  # doctest: +SKIP
     """
@@ -164,7 +164,7 @@ def images(folder: Path, *, limit: int | None = None, exif: str = "ignore") -> I
 def shapes(limit: int | None = None) -> Images:
     """The built-in synthetic validation images: 200, the same bytes on every machine.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> len(ak.shapes(limit=20))
         20

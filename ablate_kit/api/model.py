@@ -76,7 +76,7 @@ class Model:
             UserError: an unknown kind or key, or the model has no such part; the nearest name is
                 given.
 
-        Example:
+        Examples:
             >>> import ablate_kit as ak
             >>> from detector.zoo import SHAPES_TINY
             >>> cuts = ak.load(SHAPES_TINY).ablations("component", patterns=["backbone.csi"])
@@ -132,7 +132,7 @@ class Model:
     def without(self, ablation: Ablation) -> Iterator[nn.Module]:
         """``module`` with an ablation, and with its exact bytes of before after the block.
 
-        Example:
+        Examples:
             >>> import ablate_kit as ak
             >>> from detector.zoo import SHAPES_TINY
             >>> model = ak.load(SHAPES_TINY)
@@ -189,7 +189,7 @@ def load(
     Raises:
         UserError: no such file, a framework that cannot be told, or weights that do not fit.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> from detector.zoo import SHAPES_TINY
         >>> model = ak.load(SHAPES_TINY)

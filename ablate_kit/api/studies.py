@@ -37,7 +37,7 @@ def study(
     Raises:
         UserError: a budget that cannot be read, or a folder that holds something else.
 
-    Example:
+    Examples:
         >>> import ablate_kit as ak
         >>> model = ak.load("builtin:shapes_tiny")
         >>> found = ak.study(model, ak.shapes(), budget="2m", output="runs/s")  # doctest: +SKIP

@@ -1,6 +1,6 @@
 """Everything that models cost, measured side by side.
 
-Example:
+Examples:
     before, after = measure([lambda device: original, lambda device: smaller], image)
     print(cost_table(before, after).text())  # of reports.cost_table
 """

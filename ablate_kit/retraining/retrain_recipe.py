@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
+from ablate_kit.shipped import recipe_file
 from detector.disk.lines import key_of
 from detector.training.recipes.recipe_file import (
     Count,
@@ -21,6 +22,7 @@ from detector.training.recipes.recipe_file import (
 )
 from detector.training.recipes.train_recipe import TrainRecipe, load_recipe
 from detector.training.seeds import Seed
+from detector.zoo import BUILTIN
 
 
 class Arm(Section):
@@ -37,7 +39,7 @@ class Arm(Section):
 class RetrainRecipe(Section):
     """A study: arms times seeds of one training recipe, held against the first arm."""
 
-    base: str  # a training recipe, found from this file's folder
+    base: str  # a training recipe, found from this file's folder, or builtin:NAME
     set: dict[str, Any] = {}  # changes to it, for all arms
     seeds: Annotated[list[Seed], Field(min_length=1)] = [1, 2, 3]
     weights: Literal["last", "best"] = "last"
@@ -113,7 +115,7 @@ def _run(
     seeded = Override("training.seed", seed, given.where(("seeds",)))
     changes: list[str | Override] = [*common, *overrides, *own, seeded]
     try:
-        recipe = load_recipe(path.parent / study.base, changes)
+        recipe = load_recipe(recipe_file(_base(path, study.base), "train"), changes)
         # A mistake in the model shows now; how many classes the data has does not matter to it.
         recipe.config([str(i) for i in range(recipe.model.get("num_classes", 1))])
     except UserError as error:
@@ -137,3 +139,7 @@ def _run(
 
 def _first_key(override: str) -> str:
     return override.partition("=")[0].partition(".")[0]
+
+
+def _base(study: Path, base: str) -> Path:
+    return Path(base) if base.startswith(BUILTIN) else study.parent / base

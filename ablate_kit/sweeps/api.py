@@ -1,6 +1,6 @@
 """A recipe's sweep from Python: what it would cost, and the whole run.
 
-Example:
+Examples:
     recipe = load_sweep(Path("recipe.yaml"))
     with open_sweep(recipe) as sweep:
         print(sweep.cost(memory=2 << 30).share)

@@ -131,7 +131,7 @@ def test_the_extras_bring_what_they_are_said_to_bring(repository: Path) -> None:
             )
         return found
 
-    assert set(declared) == {*extras.EXTRAS, "all", "dev"}
+    assert set(declared) == {*extras.EXTRAS, "all", "dev", "docs"}
     for extra, modules in extras.EXTRAS.items():
         assert brought(extra) == set(modules), extra
     compiled = brought("kernels") | brought("mmdet")

@@ -59,6 +59,13 @@ def test_runs_are_arms_times_seeds_with_a_key_each(tmp_path: Path) -> None:
     assert runs[1].recipe.model["csi"] is False
 
 
+def test_a_study_of_a_shipped_recipe(tmp_path: Path) -> None:
+    _, runs = load_retraining(study_file(tmp_path, base="builtin:shapes_tiny"))
+    assert runs[0].recipe.model["d_model"] == 48
+    with pytest.raises(UserError, match='no built-in recipe "shapes_tyny"; did you mean'):
+        load_retraining(study_file(tmp_path, base="builtin:shapes_tyny"))
+
+
 def test_overrides_change_the_study_or_every_arm(tmp_path: Path) -> None:
     path = study_file(tmp_path)
     _, before = load_retraining(path)
