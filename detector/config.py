@@ -83,6 +83,7 @@ class HybridConfig:
 
     # Layers of sizes of their own, one number per layer, as a network that was shrunk has them.
     # None: all layers are alike. 0: the layer has no such branch.
+    neck_blocks: tuple[int, ...] | None = None  # 1 or 0; of each repeat 3 down, then 4 up
     stage3_heads: tuple[int, ...] | None = None  # of attention_heads; block by block
     stage3_hidden: tuple[int, ...] | None = None  # units of the MLPs
     encoder_heads: tuple[int, ...] | None = None  # of heads, each as wide as before
@@ -263,6 +264,7 @@ def _validate(c: HybridConfig) -> None:
 
 
 _LAYER_SIZES: dict[str, Callable[[HybridConfig], tuple[int, int]]] = {
+    "neck_blocks": lambda c: (7 * c.neck_repeats, 1),
     "stage3_heads": lambda c: (2 * c.depths[3] * c.attention_depth, c.attention_heads),
     "stage3_hidden": lambda c: (
         2 * c.depths[3] * c.attention_depth,
@@ -289,6 +291,8 @@ def _validate_layers(c: HybridConfig) -> None:
             raise UserError(f"{name} has {len(values)} entries for {layers} layers")
         if not all(0 <= value < math.inf for value in values):
             raise UserError(f"{name} is {list(values)}; expected 0 or more of each layer")
+        if name == "neck_blocks" and max(values) > 1:
+            raise UserError(f"neck_blocks is {list(values)}; expected 1, or 0 for no block")
 
 
 def _validate_stage2(c: HybridConfig) -> None:

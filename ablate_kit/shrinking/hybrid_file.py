@@ -78,7 +78,14 @@ def _sizes(
     def all_of(layers: list[str], name: str, divisor: int = 1) -> tuple[int, ...]:
         return tuple(width(f"{layer}.{name}.weight") // divisor for layer in layers)
 
+    neck = [
+        f"neck.repeats.{repeat}.{blocks}.{i}"
+        for repeat in range(config.neck_repeats)
+        for blocks, count in (("top_blocks", 3), ("bottom_blocks", 4))
+        for i in range(count)
+    ]
     return {
+        "neck_blocks": tuple(int(f"{block}.scale.weight" in shapes) for block in neck),
         "stage3_heads": all_of(stage3, "attn.proj", of_stage3),
         "stage3_hidden": all_of(stage3, "mlp.fc2"),
         "encoder_heads": all_of(encoder, "self_attn.output_proj", of_head),

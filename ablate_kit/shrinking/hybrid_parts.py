@@ -17,6 +17,8 @@ BRANCHES = {
     r"backbone\.stage3\.\d+\.attention[12]\.layers\.\d+": ("attn", "mlp"),
 }
 
+NECK_BLOCK = r"neck\.repeats\.\d+\.(?:top|bottom)_blocks\.\d+"
+
 
 def take_parts(
     reduction: Reduction,
@@ -28,6 +30,7 @@ def take_parts(
     _take_branches(reduction, zeroed, tensors)
     for stage in (0, 1, 2):
         _take_blocks(reduction, zeroed, tensors, config, stage)
+    _take_neck_blocks(reduction, zeroed, tensors)
     _take_modules(reduction, zeroed, tensors, config)
     _take_encoder_layers(reduction, tensors, config)
     _take_decoder_layers(reduction, zeroed, tensors, config)
@@ -88,6 +91,18 @@ def _take_blocks(
     depths = list(reduction.settings.get("depths", config.depths))  # type: ignore[call-overload]
     depths[stage] -= len(gone)
     reduction.settings["depths"] = tuple(depths)
+
+
+def _take_neck_blocks(
+    reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, TensorLike]
+) -> None:
+    for name in tensors:
+        match = re.fullmatch(rf"({NECK_BLOCK})\.scale\.weight", name)
+        if match and (
+            zeroed.whole(name) or zeroed.whole(f"{match[1]}.norm.weight", f"{match[1]}.norm.bias")
+        ):
+            reduction.drop(match[1], tensors)
+            reduction.structures.append(Part(match[1], "block"))
 
 
 def _take_modules(

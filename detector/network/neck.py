@@ -1,6 +1,7 @@
 """A light BiFPN: top-down and bottom-up passes that fuse maps with spatial weights."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ FUSE_FLOOR, FUSE_EPS = 0.02, 5e-4
 GRADIENT_BOOST = 0.1  # of p3, in training
 LATE_DROP_PATH = 0.01  # of every repeat but the first
 RESIDUAL_SCALE, EDGE_SCALE, KEEP_SCALE = 0.6, 0.03, 0.10
+STEPS = (2, 2, 2, 2, 2, 3, 2)  # maps that are fused in each: three top-down, four bottom-up
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 
@@ -42,8 +44,10 @@ class Neck(nn.Module):
         )
         self.upsample = nn.ModuleList(UpSample(d, config) for _ in range(3))
         self.keep = nn.ModuleList(LayerScale(d, KEEP_SCALE) for _ in range(3))
+        blocks, each = config.layer_sizes("neck_blocks"), len(STEPS)
         self.repeats = nn.ModuleList(
-            Repeat(d, LATE_DROP_PATH if r else 0.0) for r in range(config.neck_repeats)
+            Repeat(d, LATE_DROP_PATH if r else 0.0, blocks[r * each : (r + 1) * each])
+            for r in range(config.neck_repeats)
         )
 
     def forward(self, maps: Maps) -> Maps:
@@ -60,14 +64,16 @@ class Repeat(nn.Module):
     """One top-down and one bottom-up pass.
 
     The three top-down steps make p5, p4, p3; the four bottom-up steps make p3, p4, p5, p6.
+    ``blocks`` says for each of them whether it has a residual block.
     """
 
-    def __init__(self, channels: int, drop_path: float) -> None:
+    def __init__(self, channels: int, drop_path: float, blocks: Sequence[int]) -> None:
         super().__init__()
-        self.top_fuse = nn.ModuleList(SpatialFuse(inputs) for inputs in (2, 2, 2))
-        self.top_blocks = nn.ModuleList(Residual(channels, drop_path) for _ in range(3))
-        self.bottom_fuse = nn.ModuleList(SpatialFuse(inputs) for inputs in (2, 2, 3, 2))
-        self.bottom_blocks = nn.ModuleList(Residual(channels, drop_path) for _ in range(4))
+        top, bottom = blocks[:3], blocks[3:]
+        self.top_fuse = nn.ModuleList(SpatialFuse(inputs) for inputs in STEPS[:3])
+        self.top_blocks = nn.ModuleList(_block(channels, drop_path, one) for one in top)
+        self.bottom_fuse = nn.ModuleList(SpatialFuse(inputs) for inputs in STEPS[3:])
+        self.bottom_blocks = nn.ModuleList(_block(channels, drop_path, one) for one in bottom)
 
     def forward(
         self, maps: Maps, upsample: nn.ModuleList, keep: nn.ModuleList, first: bool
@@ -130,6 +136,10 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.scale(F.silu(self.norm(self.conv(x)))))
+
+
+def _block(channels: int, drop_path: float, there: int) -> nn.Module:
+    return Residual(channels, drop_path) if there else nn.Identity()
 
 
 class UpSample(nn.Module):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
     from detector.network.model import HybridDetector
+    from detector.training.recipes.train_recipe import TrainRecipe
     from detector.training.trainer import Trainer
 
 
@@ -48,16 +49,18 @@ def train(
     from detector.stopping import keeping
     from detector.training.detection_task import detection_trainer
     from detector.training.distributed import init_process_group, local_device
-    from detector.training.recipes.train_recipe import load_recipe
+    from detector.training.recipes.train_recipe import INIT, load_recipe
 
     recipe = recipe_file(recipe, "train")
     if init and resume:
         raise UserError("--init begins a run and --resume continues one; give one of them")
     loaded = load_recipe(recipe, settings or [])
+    folder = output or Path("runs") / name_of(recipe)
+    if loaded.model.get("preset") == INIT:
+        loaded = _with_network(loaded, init, folder / "recipe.yaml" if resume else None)
     own_device = local_device(device)
     check_device(own_device)
     training, validation = loaded.data.datasets()
-    folder = output or Path("runs") / name_of(recipe)
     with init_process_group(own_device) as distributed:
         count, seed = loaded.training.evaluate_train, loaded.training.seed
         learned = sample(training, count, seed) if count else None
@@ -96,6 +99,26 @@ def train(
                 say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
             else:
                 say(f"last weights: {best} (the validation images gave no mAP to choose the best)")
+
+
+def _with_network(recipe: "TrainRecipe", init: Path | None, resumed: Path | None) -> "TrainRecipe":
+    """The recipe with a checkpoint's network in place of a preset, or that of the run that is
+    resumed, as its own recipe has it."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.errors import UserError
+    from ablate_kit.models.frameworks.hybrid import config_and_names, is_hybrid
+    from detector.training.recipes.train_recipe import load_recipe
+
+    if resumed:
+        return recipe.model_copy(update={"model": load_recipe(resumed).model})
+    if init is None:
+        return recipe  # which says what it lacks
+    with open_checkpoint(init) as checkpoint:
+        if not is_hybrid(checkpoint):
+            raise UserError(f"{checkpoint} is not a hybrid detector")
+        config = config_and_names(checkpoint)[0].to_dict()
+    own = {name: value for name, value in recipe.model.items() if name != "preset"}
+    return recipe.model_copy(update={"model": config | own})
 
 
 @contextmanager

@@ -24,6 +24,9 @@ from detector.training.recipes.recipe_file import (
     validated,
 )
 
+INIT = "init"
+"""The preset that is the network of the checkpoint that training starts from."""
+
 
 class Training(LoopOptions):
     """The loop's settings, and what a detector's training has beside them."""
@@ -67,7 +70,10 @@ class Training(LoopOptions):
 
 
 class TrainRecipe(Section):
-    """A whole run. ``model`` holds ``preset`` and any setting of ``HybridConfig``."""
+    """A whole run. ``model`` holds ``preset`` and any setting of ``HybridConfig``.
+
+    The preset ``INIT`` is filled in before: with the network of a checkpoint.
+    """
 
     model: dict[str, Any]
     data: Annotated[VocData | CocoData | YoloData | ShapesData, Field(discriminator="kind")]
@@ -76,6 +82,11 @@ class TrainRecipe(Section):
     def config(self, classes: Sequence[str]) -> HybridConfig:
         """The model's config for this number of classes."""
         changes = {"num_classes": len(classes)} | self.model
+        if changes.get("preset") == INIT:
+            raise UserError(
+                f'model.preset "{INIT}" is the network of the checkpoint that ablate train --init '
+                "starts from; give --init"
+            )
         base = preset(changes.pop("preset", "thesis"))
         if changes["num_classes"] != len(classes):
             given = changes["num_classes"]

@@ -76,6 +76,12 @@ PARTS: dict[str, tuple[Make, dict[str, Any]]] = {
         lambda path: whole(path, "backbone.stage1.0", "backbone.stage2.0.norm"),
         {"depths": (1, 0, 1, 1)},
     ),
+    "blocks of the neck": (
+        lambda path: whole(
+            path, "neck.repeats.0.top_blocks.1", "neck.repeats.0.bottom_blocks.3.scale.weight"
+        ),
+        {"neck_blocks": (1, 0, 1, 1, 1, 1, 0)},
+    ),
     "modules": (
         lambda path: whole(path, "backbone.csi", "backbone.pgi2"),
         {"csi": False, "pgi": (1, 3)},
@@ -148,8 +154,8 @@ REFUSED: dict[str, tuple[Make | Ablation, str]] = {
     "scaled": (cut([Edit("level_embed", factor=0.5)]), "level_embed scaled or noisy"),
     "another model's": (cut([Edit("level_embedding")]), 'did you mean "level_embed"'),
     "outside": (cut([Edit("level_embed", Blocks(0, ((3, 9),)))]), "has no Blocks"),
-    "a branch of the neck": (
-        lambda path: whole(path, "neck.repeats.0.top_blocks.0"),
+    "a level of the neck": (
+        lambda path: whole(path, "neck.inputs.0"),
         "zeroes no whole head, hidden unit, query, branch or layer",
     ),
     "queries that are zeroed and still there": (

@@ -21,6 +21,9 @@ training:
 """
 
 
+OF_CHECKPOINT = "shapes_tiny_smaller"  # a recipe whose network is that of --init
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
@@ -198,10 +201,20 @@ def test_the_recipes_of_the_project_are_valid(repository: Path) -> None:
     paths = sorted((repository / "recipes" / "train").glob("*.yaml"))
     assert paths
     for path in paths:
-        assert load_recipe(path).config(["a"] * 20).num_classes == 20, path
+        assert load_recipe(path).training.epochs, path
 
 
-@pytest.mark.parametrize("path", sorted(Path("recipes/train").glob("*.yaml")), ids=str)
+def test_the_network_of_a_checkpoint_is_not_known_without_it(repository: Path) -> None:
+    recipe = load_recipe(repository / "recipes" / "train" / f"{OF_CHECKPOINT}.yaml")
+    with pytest.raises(UserError, match="ablate train --init"):
+        recipe.config(["a"] * 8)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(one for one in Path("recipes/train").glob("*.yaml") if one.stem != OF_CHECKPOINT),
+    ids=str,
+)
 def test_the_recipes_that_come_along_can_be_built(path: Path) -> None:
     config = load_recipe(path).config([f"class {i}" for i in range(20)])
     variants = {
