@@ -23,6 +23,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "imagenet": (*_EVAL, "datasets"),
     "ray": (*_EVAL, "ray"),
     "tensorboard": (*_EVAL, "tensorboard"),
+    "wandb": (*_EVAL, "wandb"),
+    "mlflow": (*_EVAL, "mlflow", "alembic", "sqlalchemy"),
     "fast": (*_SCORE, "numba"),
     "parquet": (*_SCORE, "pyarrow"),
     "kernels": (*_EVAL, "natten", "DCNv4"),

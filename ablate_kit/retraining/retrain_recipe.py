@@ -124,7 +124,7 @@ def _run(
     if pretrained is not None and not pretrained.is_file():
         raise UserError(f"arm {arm.name}: no file {pretrained}")
     # Neither says anything about the weights that come of it.
-    settings = recipe.model_dump(mode="json", exclude={"training": {"workers", "tensorboard"}})
+    settings = recipe.model_dump(mode="json", exclude={"training": {"workers", "log"}})
     # By its earlier name, so that the keys of finished runs stay the same.
     settings["training"]["recompute"] = settings["training"].pop("activation_checkpointing")
     parts = {

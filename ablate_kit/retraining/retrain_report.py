@@ -70,7 +70,7 @@ def _figure(outcomes: Sequence[RunResult]) -> Any:
     changes.locator_params(axis="x", nbins=4)
     changes.axvline(0, color="black", linewidth=1)
     changes.set_yticks(range(len(others)), list(map(safe.label, others)))
-    changes.set_ylim(len(others) - 0.5, -0.5)
+    changes.set_ylim(max(len(others), 1) - 0.5, -0.5)  # also of the first arm alone
     epochs = max(len(one.history["epoch"]) for one in outcomes)
     for panel in (losses, scores):
         panel.set_xlabel("epoch")

@@ -147,7 +147,7 @@ class Classification:
         settings = self.recipe.resolved()
         movable = {
             ("training", name)
-            for name in ("workers", "save_every", "log_every", "tensorboard", "skip_limit")
+            for name in ("workers", "save_every", "log_every", "log", "skip_limit")
         }
         if settings["data"]["kind"] == "folder":
             movable |= {("data", "train"), ("data", "val")}

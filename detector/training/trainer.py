@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Trainer:
         self.state = RunState()
         self._kept: tuple[int, int] | None = None  # the epochs and batches in latest.pth
         self.skipped_steps = SkippedStepTracker(distributed)
-        self.files = RunFiles(output, tensorboard=options.tensorboard and distributed.is_main)
+        self.files = RunFiles(output, log=options.log if distributed.is_main else ())
         self.sampler = EpochSampler(
             len(task.items),
             seed=options.seed,
@@ -114,7 +114,12 @@ class Trainer:
                 files.start(self.recipe.resolved(), self.origin, self.step if resume else None)
                 if not resume:
                     self.task.write_config(files.folder)
-            with current_device(self.device), self.precision.float32_mode(), self._kernels():
+            with (
+                closing(files),
+                current_device(self.device),
+                self.precision.float32_mode(),
+                self._kernels(),
+            ):
                 while not self.state.is_over(self.options):
                     self._epoch(progress)
         return self.task.exported(files.folder)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say
 
@@ -21,6 +22,7 @@ def pretrain(
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/pretrain/RECIPE.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    log: Log = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
@@ -33,7 +35,7 @@ def pretrain(
     from detector.training.recipes.pretrain_recipe import load_pretrain_recipe
 
     recipe = recipe_file(recipe, "pretrain")
-    loaded = load_pretrain_recipe(recipe, settings or [])
+    loaded = load_pretrain_recipe(recipe, with_log(settings, log))
     own_device = local_device(device)
     check_device(own_device)
     folder = output or Path("runs/pretrain") / name_of(recipe)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, say_lines, this_command
 
@@ -24,11 +25,13 @@ def retrain(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the study; runs/RECIPE.")
     ] = None,
+    log: Log = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
 ) -> None:
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
     from ablate_kit.models.device import check_device
+    from ablate_kit.reports.logged import log_table
     from ablate_kit.retraining.retrain_recipe import load_retraining
     from ablate_kit.retraining.retrain_report import FILES, write_report
     from ablate_kit.retraining.runs import finished, retrain_all
@@ -39,7 +42,7 @@ def retrain(
     from detector.training.distributed import refuse_several
 
     recipe = recipe_file(recipe, "retrain")
-    study, runs = load_retraining(recipe, settings or [])
+    study, runs = load_retraining(recipe, with_log(settings, log))
     folder = output or Path("runs") / name_of(recipe)
     refuse_several("ablate retrain")
     check_device(device)
@@ -71,6 +74,7 @@ def retrain(
             tell=_tell,
         )
         write_report(outcomes, folder)
+        log_table(runs[0].recipe.training.log, folder, "arms", summary_table(outcomes))
     say_lines(summary_table(outcomes).text())
     say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
 

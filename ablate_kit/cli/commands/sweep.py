@@ -22,6 +22,7 @@ from ablate_kit.cli.dataset_options import (
     YoloYaml,
     images_given,
 )
+from ablate_kit.cli.log_option import Log
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
@@ -92,6 +93,7 @@ def sweep(
         int | None,
         typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1),
     ] = None,
+    log: Log = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1): a process each.")
     ] = "cpu",
@@ -129,6 +131,7 @@ def sweep(
 
     From a recipe, or of a checkpoint: ablate sweep model.pth --heads all --shapes
     """
+    from ablate_kit.reports.logged import log_sweep
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.about import About
     from ablate_kit.sweeps.api import Placement, open_sweep
@@ -136,9 +139,11 @@ def sweep(
     from ablate_kit.sweeps.recipe import ModelSection, RaceSection, load_sweep
     from ablate_kit.sweeps.recipe_text import recipe_text
     from ablate_kit.sweeps.run import Progress
+    from detector.loggers.open_loggers import named_loggers
     from detector.stopping import keeping
     from detector.training.recipes.recipe_file import Override
 
+    loggers = [] if log is None else named_loggers(log)
     changed = (
         ("model.framework", model, "--model"),
         ("evaluation.margin", margin, "--margin"),
@@ -209,6 +214,7 @@ def sweep(
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
         table = write_sweep_report(ledger, opened.dataset, top=top)
+        log_sweep(loggers, folder)
         say_lines(table.text())
         say_where(folder)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say, say_how_to_resume, warn
 
@@ -38,6 +39,7 @@ def train(
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Diagnose what learns: RUN/gradients, each epoch.")
     ] = False,
+    log: Log = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
@@ -54,7 +56,7 @@ def train(
     recipe = recipe_file(recipe, "train")
     if init and resume:
         raise UserError("--init begins a run and --resume continues one; give one of them")
-    loaded = load_recipe(recipe, settings or [])
+    loaded = load_recipe(recipe, with_log(settings, log))
     folder = output or Path("runs") / name_of(recipe)
     if loaded.model.get("preset") == INIT:
         loaded = _with_network(loaded, init, folder / "recipe.yaml" if resume else None)

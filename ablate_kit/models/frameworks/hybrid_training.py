@@ -22,7 +22,7 @@ class HybridTraining:
     """
 
     def __init__(self, recipe: TrainRecipe, dataset: Dataset, device: str = "cpu") -> None:
-        quiet = recipe.training.model_copy(update={"tensorboard": False})
+        quiet = recipe.training.model_copy(update={"log": []})
         recipe = recipe.model_copy(update={"training": quiet})
         # It writes nothing before it runs.
         self.trainer = detection_trainer(recipe, dataset, Path(), device=device)

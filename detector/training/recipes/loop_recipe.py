@@ -1,9 +1,10 @@
 """The settings of the training loop, whatever is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from detector.loggers.open_loggers import LoggerName
 from detector.training.recipes.recipe_file import (
     Count,
     Natural,
@@ -38,8 +39,22 @@ class LoopOptions(Section):
     stop_after: Natural = 0  # evaluations without a better one; 0: never
     save_every: Natural | None = 0  # optimizer steps between saves within an epoch; 0: none
     log_every: Count = 10  # optimizer steps
-    tensorboard: bool = False  # the log for TensorBoard, too
+    log: list[LoggerName] = []  # where the log goes besides the run's folder
     skip_limit: Natural = 10  # steps whose gradient is NaN or infinite, and which are skipped
     workers: Natural = 0
     seed: Seed = 42
     freeze: list[str] = []  # modules (or patterns) that keep their weights, as in evaluation
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed_log(cls, values: Any) -> Any:
+        """Recipes from before there were several loggers."""
+        if not isinstance(values, dict) or "tensorboard" not in values:
+            return values
+        values = dict(values)
+        asked = values.pop("tensorboard")
+        if "log" in values:
+            raise ValueError("tensorboard: true is the old form of log: [tensorboard]; give one")
+        if not isinstance(asked, bool):
+            raise ValueError("tensorboard is the old form of log: [tensorboard]; expected that")
+        return values | {"log": ["tensorboard"] if asked else []}

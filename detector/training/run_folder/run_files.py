@@ -1,7 +1,7 @@
 """The folder of a training run: checkpoints, history, log and curves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from detector.checkpoint import (
     save_checkpoint,
 )
 from detector.disk.atomic import new_text, remove_temporaries
-from detector.extras import missing
+from detector.loggers.open_loggers import LoggerName, Loggers, check_loggers, open_loggers
 from detector.training.run_folder.training_curves import draw_curves
 from detector.yaml_values import write_yaml
 
@@ -22,11 +22,12 @@ History = dict[str, list[float | None]]
 class RunFiles:
     """Writes everything about a run; every file is whole at any moment, the log up to a line."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, *, log: Sequence[LoggerName] = ()) -> None:
+        check_loggers(log)
         self.folder = folder
         self.latest = folder / "latest.pth"
         self.log, self.skipped = folder / "log.jsonl", folder / "skipped.jsonl"
-        self._board = _board(folder) if tensorboard else None
+        self._names, self._loggers = log, Loggers()
 
     def start(
         self, recipe: Mapping[str, Any], origin: Mapping[str, str], resumed_at: int | None
@@ -42,6 +43,11 @@ class RunFiles:
         self._cut(self.log, resumed_at or 0)
         if self.skipped.exists():
             self._cut(self.skipped, resumed_at or 0)
+        self._loggers = open_loggers(self._names, self.folder, recipe, resumed_at)
+
+    def close(self) -> None:
+        """No more is written."""
+        self._loggers.close()
 
     def _cut(self, path: Path, step: int) -> None:
         """What was written after the checkpoint that the run goes on from will come again."""
@@ -61,20 +67,15 @@ class RunFiles:
         text = json.dumps(history, indent=2)
         new_text(self.folder / "history.json", text, overwrite=True)
         draw_curves(history, self.folder / "curves.png")
-        if self._board is not None:
-            for name, values in history.items():
-                if name != "epoch" and values[-1] is not None:
-                    self._board.add_scalar(f"epoch/{name}", values[-1], len(values))
-            self._board.flush()
+        last = {f"epoch/{name}": row[-1] for name, row in history.items() if name != "epoch"}
+        self._loggers.scalars(_given(last), len(history["epoch"]), "epoch")
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One line of the log."""
         with self.log.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        if self._board is not None:
-            for name, value in record.items():
-                if name not in ("step", "epoch") and value is not None:
-                    self._board.add_scalar(name, value, record["step"])
+        values = {name: value for name, value in record.items() if name not in ("step", "epoch")}
+        self._loggers.scalars(_given(values), record["step"], "step")
 
     def add_skipped(self, record: Mapping[str, Any]) -> None:
         """A batch that gave no usable gradient."""
@@ -90,9 +91,5 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise missing("training.tensorboard", "tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"))
+def _given(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}

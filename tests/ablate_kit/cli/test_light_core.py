@@ -34,7 +34,7 @@ for command in sys.stdin.read().splitlines():
         print(stop.code or 0, command, file=sys.stderr)
 """
 # Modules by the name of the distribution that has them, where that is another.
-MODULES = {"pillow": "PIL"}
+MODULES = {"pillow": "PIL", "mlflow-skinny": "mlflow"}
 
 
 def light(tmp_path: Path, program: str, commands: str = "") -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -617,15 +616,10 @@ def test_a_log_for_tensorboard_holds_what_the_others_do(tmp_path: Path) -> None:
     for name in ("loss/loss", "lr", "norm/all", "clipped/all", "memory_gb"):
         written = [(event.step, event.value) for event in events.Scalars(name)]
         assert written == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in log]
+    assert "  log:\n  - tensorboard\n" in (tmp_path / "recipe.yaml").read_text()
     history = json.loads((tmp_path / "history.json").read_text())
     written = [(event.step, event.value) for event in events.Scalars("epoch/train_loss")]
     assert written == [
         (epoch, pytest.approx(loss, rel=1e-6))
         for epoch, loss in zip(history["epoch"], history["train_loss"], strict=True)
     ]
-
-
-def test_tensorboards_package_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r"training\.tensorboard needs .*\[tensorboard\]"):
-        trainer(tmp_path, tensorboard=True)
