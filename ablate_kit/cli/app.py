@@ -51,6 +51,7 @@ GROUPS = {
         "score": "commands.score.score",
         "predict": "commands.predict.predict",
         "patch": "commands.patch.patch",
+        "knobs": "commands.knobs.knobs",
         "demo": "commands.demo.demo",
     },
     "Sweep": {

@@ -89,6 +89,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate patch epoch40.pth epoch50.pth --annotations val.json --images val2017",
         "ablate patch model.pth initial.pth --voc VOCdevkit --split 2007:test --depth 2",
     ),
+    "knobs": (
+        "ablate knobs model.pth --depth --annotations val.json --images val2017 -o runs/knobs",
+        "ablate knobs model.pth --queries 200,100 --size 512,384 --voc VOCdevkit --split 2007:test",
+    ),
     "demo": ("ablate demo", "ablate demo -o runs/demo"),
     "study": (
         "ablate study model.pth --annotations val.json --images val2017 --budget 10m",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ablate_kit.costs.latency import USUAL, Latency, Rounds, take_turns
-from ablate_kit.costs.one_pass import one_pass
+from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
 from detector.data.dataset import Pixels
@@ -36,7 +36,7 @@ class Cost:
         size: (height, width) of the image that the network was given.
         latency: of a pass on a batch: the network alone, in full float32, warm. Images are prepared
             before and detections decoded after.
-        peak_bytes: of a pass, as ``one_pass.OnePass`` has it.
+        peak_bytes: of a pass, as ``one_pass.peak_bytes`` has it.
         file_bytes: of the checkpoint; None where there is none.
     """
 
@@ -99,7 +99,7 @@ def measure(
                 given = [_batch(one, image, batch, device) for one in adapters]
                 runs = [partial(one.forward, x) for one, x in zip(adapters, given, strict=True)]
                 for i, (one, run) in enumerate(zip(adapters, runs, strict=True)):
-                    peak[i][device, batch] = one_pass(run, one.module, given[i]).peak_bytes
+                    peak[i][device, batch] = peak_bytes(run, one.module, given[i])
                 for i, taken in enumerate(take_turns(runs, rounds, _waiting(device))):
                     latency[i][device, batch] = taken
     return [
@@ -129,9 +129,11 @@ def file_bytes(place: Path) -> int:
 def _whole(adapter: Adapter, image: Pixels) -> tuple[int, int, tuple[int, int]]:
     inputs = dict(adapter.prepare(image).inputs)
     largest = max((one for one in inputs.values() if one.ndim == 4), key=lambda one: one.numel())
-    counted = one_pass(partial(adapter.forward, inputs), adapter.module, inputs)
-    parameters = sum(one.numel() for one in adapter.module.parameters())
-    return parameters, counted.flops, (int(largest.shape[2]), int(largest.shape[3]))
+    flops = flops_of(partial(adapter.forward, inputs), adapter.module)
+    # Two parameters may be one tensor.
+    learned = {(one.data_ptr(), one.shape): one.numel() for one in adapter.module.parameters()}
+    parameters = sum(learned.values())
+    return parameters, flops, (int(largest.shape[2]), int(largest.shape[3]))
 
 
 def _batch(adapter: Adapter, image: Pixels, count: int, device: str) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,42 +29,33 @@ def _attention_flops(
 _FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
-@dataclass(frozen=True)
-class OnePass:
-    """Of a pass on one batch.
-
-    Attributes:
-        flops: as ``COUNTED`` says.
-        peak_bytes: of weights, inputs, and all tensors that are alive at once. On a GPU that is
-            what PyTorch allocates; elsewhere what its operators return, without their scratch.
-    """
-
-    flops: int
-    peak_bytes: int
+def flops_of(run: Callable[[], Any], module: nn.Module) -> int:
+    """Floating point operations while ``run`` runs ``module``, as ``COUNTED`` says."""
+    flops = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with _frozen(module), flops:
+        run()
+    return int(flops.get_total_flops())
 
 
-def one_pass(run: Callable[[], Any], module: nn.Module, inputs: Mapping[str, Tensor]) -> OnePass:
-    """Counts while ``run`` runs ``module`` on ``inputs``, once."""
+def peak_bytes(run: Callable[[], Any], module: nn.Module, inputs: Mapping[str, Tensor]) -> int:
+    """The most bytes at once while ``run`` runs ``module``: of weights, inputs, and all tensors
+    that are alive. On a GPU that is what PyTorch allocates; elsewhere what its operators return,
+    without their scratch."""
     device = next((one.device for one in module.parameters()), torch.device("cpu"))
     # A network on a GPU is given its inputs there, whatever they were copied from.
     held = [*module.parameters(), *module.buffers(), *(x.to(device) for x in inputs.values())]
     storages = [one.untyped_storage() for one in held]
     standing = sum({one._cdata: one.nbytes() for one in storages}.values())
-    flops = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     if device.type != "cuda":
-        with _frozen(module), flops, _LiveBytes(held) as live:
+        with _LiveBytes(held) as live:
             run()
-        return OnePass(flops.get_total_flops(), standing + live.peak)
-    with _frozen(module), flops:
-        run()
+        return standing + live.peak
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     run()
     torch.cuda.synchronize(device)
-    return OnePass(
-        flops.get_total_flops(), standing + torch.cuda.max_memory_allocated(device) - before
-    )
+    return standing + torch.cuda.max_memory_allocated(device) - before
 
 
 @contextmanager

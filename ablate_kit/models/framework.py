@@ -10,6 +10,7 @@ from ablate_kit.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
+    from ablate_kit.models.knobs import Knobs
     from ablate_kit.models.training import Training
     from detector.data.dataset import Dataset
 
@@ -50,6 +51,7 @@ class Framework:
             They are read, and not run.
         training: of an adapter that ``open`` gave, on a data set, by options (``batch_size``,
             ``lr``, ``seed``) and a device; None where no training is known.
+        knobs: of an adapter that ``open`` gave; None where none are known.
         anatomy: where its models keep their parts, for the kinds of ablations.
     """
 
@@ -58,4 +60,5 @@ class Framework:
     recognizes: Callable[[Checkpoint], bool] = _never
     files: Callable[[str], list[Path]] = _none
     training: "Train | None" = None
+    knobs: "Callable[[Any], Knobs] | None" = None
     anatomy: Anatomy = USUAL

@@ -69,8 +69,9 @@ def noun(variants: Sequence[Result]) -> str:
     def all_have(factor: str) -> bool:
         return all(factor in one.factors and "draw" not in one.factors for one in variants)
 
-    if all(one.kind == "modules" for one in variants):
-        return "modules"
+    for kind, name in (("modules", "modules"), ("knob", "settings")):
+        if all(one.kind == kind for one in variants):
+            return name
     return next((name for factor, name in _ONE_BY_ONE.items() if all_have(factor)), "variants")
 
 

@@ -51,8 +51,8 @@ def query_tables(
     if not chosen:
         raise UserError(
             f"no tensor of {where} is a table of object queries: a model that selects its queries "
-            "among the encoder's tokens has no weight for any of them. Give a pattern if it has "
-            "tables under other names"
+            "among the encoder's tokens has no weight for any of them (ablate knobs --queries says "
+            "how few it needs). Give a pattern if it has tables under other names"
         )
     scheme = scheme_of(tensors)
     config = scheme.settings(tensors) if scheme else config or {}
@@ -60,7 +60,10 @@ def query_tables(
         int(config.get(key) or 0) for key in ("proposal_queries", "peak_queries", "grid_queries")
     )
     if selected or any(config.get(key) is True for key in ("two_stage", "as_two_stage")):
-        raise UserError(f"{where} selects its queries by the image: a row is not one query there")
+        raise UserError(
+            f"{where} selects its queries by the image: a row is not one query there; how few it "
+            "needs, ablate knobs --queries says"
+        )
     rows = {name: tensors[name].shape[0] if tensors[name].shape else 0 for name in chosen}
     if len(set(rows.values())) != 1:
         listed = ", ".join(f"{name} {count}" for name, count in rows.items())

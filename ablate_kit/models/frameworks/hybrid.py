@@ -19,6 +19,7 @@ from detector.network.decode import decode
 from detector.network.model import HybridDetector, Predictions
 
 if TYPE_CHECKING:
+    from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs
     from ablate_kit.models.frameworks.hybrid_training import HybridTraining
 
 
@@ -146,8 +147,15 @@ def _training(
     return from_checkpoint(adapter, dataset, options, device)
 
 
+def _knobs(adapter: HybridAdapter) -> "HybridKnobs":
+    from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs  # it imports this file
+
+    return HybridKnobs(adapter)
+
+
 FRAMEWORK = Framework(
     _opened,
     recognizes=lambda checkpoint: checkpoint.folder is None and is_hybrid(checkpoint),
     training=_training,
+    knobs=_knobs,
 )

@@ -28,6 +28,7 @@ from detector.extras import missing
 from detector.fetch import fetched
 
 if TYPE_CHECKING:
+    from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
     from ablate_kit.models.frameworks.transformers_training import TransformersTraining
 
 
@@ -302,10 +303,19 @@ def _training(
     return TransformersTraining(adapter, dataset, device=device, **options)
 
 
+def _knobs(adapter: TransformersAdapter) -> "TransformersKnobs":
+    from ablate_kit.models.frameworks.transformers_knobs import (
+        TransformersKnobs,
+    )  # it imports this file
+
+    return TransformersKnobs(adapter)
+
+
 FRAMEWORK = Framework(
     _opened,
     takes="[:FOLDER]",
     recognizes=lambda checkpoint: checkpoint.folder is not None,
     files=_files,
     training=_training,
+    knobs=_knobs,
 )

@@ -13,7 +13,7 @@ from torch import nn
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.latency import Latency, Rounds, take_turns
 from ablate_kit.costs.measure import cost_of, file_bytes, measure
-from ablate_kit.costs.one_pass import one_pass
+from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
@@ -51,20 +51,20 @@ class Detector:
         return []
 
 
-def flops_of(module: nn.Module, *shape: int) -> int:
+def counted(module: nn.Module, *shape: int) -> int:
     x = torch.zeros(shape)
     with inference(module):
-        return one_pass(lambda: module(x), module, {"x": x}).flops
+        return flops_of(lambda: module(x), module)
 
 
 def test_linear_flops_are_two_for_each_weight_and_row() -> None:
-    assert flops_of(nn.Linear(7, 11), 5, 7) == 2 * 5 * 7 * 11
+    assert counted(nn.Linear(7, 11), 5, 7) == 2 * 5 * 7 * 11
 
 
 def test_convolution_flops_are_two_for_each_weight_and_place() -> None:
     # Of 12x8, padded to 14x8, a kernel of 5x3 fits on 10x6 places.
     module = nn.Conv2d(6, 4, (5, 3), padding=(1, 0), groups=2)
-    assert flops_of(module, 2, 6, 12, 8) == 2 * 2 * (10 * 6) * (4 * 3 * 5 * 3)
+    assert counted(module, 2, 6, 12, 8) == 2 * 2 * (10 * 6) * (4 * 3 * 5 * 3)
 
 
 def test_attention_flops_are_those_of_its_products() -> None:
@@ -74,7 +74,7 @@ def test_attention_flops_are_those_of_its_products() -> None:
 
     tokens, d = 10, 16
     projections, products = 4 * tokens * d * d, 2 * tokens * tokens * d
-    assert flops_of(Self(d, 4, batch_first=True).eval(), 1, tokens, d) == 2 * (
+    assert counted(Self(d, 4, batch_first=True).eval(), 1, tokens, d) == 2 * (
         projections + products
     )
 
@@ -90,7 +90,7 @@ def test_a_parameter_that_is_handed_to_a_module_is_counted_and_stays_as_it_is() 
             return out
 
     table = Table()
-    assert flops_of(table, 1) == 2 * 3 * 4 * 2
+    assert counted(table, 1) == 2 * 3 * 4 * 2
     assert all(one.requires_grad for one in table.parameters())
 
 
@@ -99,8 +99,8 @@ def test_peak_memory_is_that_of_the_two_largest_neighbors_and_the_weights() -> N
     weights = 10 * 100 + 100 + 100 * 50 + 50 + 50 + 1
     x = torch.zeros(64, 10)
     with torch.no_grad():
-        found = one_pass(lambda: module(x), module, {"x": x})
-    assert found.peak_bytes == 4 * (weights + 64 * 10 + 64 * 100 + 64 * 50)
+        found = peak_bytes(lambda: module(x), module, {"x": x})
+    assert found == 4 * (weights + 64 * 10 + 64 * 100 + 64 * 50)
 
 
 def test_views_take_no_memory() -> None:
@@ -109,7 +109,7 @@ def test_views_take_no_memory() -> None:
             return (x.view(-1).view(2, 8) + 1).t()
 
     x = torch.zeros(16)
-    assert one_pass(lambda: Views()(x), Views(), {"x": x}).peak_bytes == 4 * (16 + 16)
+    assert peak_bytes(lambda: Views()(x), Views(), {"x": x}) == 4 * (16 + 16)
 
 
 def test_shared_parameters_count_once() -> None:

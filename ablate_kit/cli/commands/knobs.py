@@ -1,0 +1,222 @@
+"""``ablate knobs``: decoder depth, number of queries and input size, without new weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.dataset_options import (
+    Annotations,
+    Devkit,
+    Difficult,
+    ImageFolder,
+    Limit,
+    Orientation,
+    Shapes,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+    images_given,
+    open_dataset,
+)
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.origin import origin, source
+from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resamples, statistics
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.knobs.settings import Asked
+    from ablate_kit.models.adapter import Adapter
+    from ablate_kit.models.knobs import Knobs
+
+
+def knobs(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Of the hybrid detector, or a Hugging Face folder.")
+    ],
+    depth: Annotated[
+        bool, typer.Option("--depth", help="Leave the decoder after each of its layers.")
+    ] = False,
+    queries: Annotated[
+        str | None, typer.Option(help="Numbers of object queries, such as 300,200,100.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Sides of the network's input, such as 640,512,384.")
+    ] = None,
+    annotations: Annotations = None,
+    images: ImageFolder = None,
+    voc: Devkit = None,
+    split: Split = None,
+    yolo: YoloYaml = None,
+    yolo_root: YoloRoot = None,
+    difficult: Difficult = None,
+    exif: Orientation = None,
+    voc_classes: VocClasses = None,
+    shapes: Shapes = False,
+    limit: Limit = None,
+    model: Model = None,
+    class_names: ClassNames = None,
+    trust_remote_code: Trust = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None,
+    score_threshold: Annotated[
+        float,
+        typer.Option(
+            help="Of the F1 at a fixed threshold; without labels, from which boxes of the detector "
+            "as it is stand for objects.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.5,
+    max_detections: Annotated[
+        int,
+        typer.Option(
+            help="Of a class that count in an image, and of an image that are kept.", min=11
+        ),
+    ] = 100,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where AP is measured.")] = (
+        "cpu"
+    ),
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            help="In which all settings are timed once; 0: none. By default 10 to 50, and some 15 "
+            "seconds, for each batch size, on the CPU and on a GPU.",
+            min=0,
+        ),
+    ] = None,
+    resamples: Resamples = 2000,
+    margin: Margin = None,
+    adjust: Adjusted = None,
+    cluster: Cluster = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for page, tables, figure, JSON.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results and costs as JSON.")
+    ] = False,
+) -> None:
+    """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.digest import digest_of_archive
+    from ablate_kit.costs.latency import USUAL, Rounds
+    from ablate_kit.costs.measure import BATCHES, devices_here
+    from ablate_kit.knobs.run import cost_of_settings, evaluate_settings
+    from ablate_kit.knobs.settings import Asked
+    from ablate_kit.metrics.uncertainty.comparison import compare
+    from ablate_kit.models.classes import unmatched_classes
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.framework_registry import choose
+    from ablate_kit.models.own_objects import looked_at_for
+    from ablate_kit.models.truth import crowded
+    from ablate_kit.reports.folder import check_free
+    from ablate_kit.reports.knobs_folder import write_knobs_report
+    from ablate_kit.reports.knobs_table import knobs_table
+    from ablate_kit.reports.results_file import Source, results_document
+    from detector.data.dataset import check_scorable
+
+    asked = Asked(depth, _whole("--queries", queries), _whole("--size", size))
+    _check(asked)
+    chosen_statistics = statistics(margin, adjust, resamples=resamples, cluster=cluster)
+    if output:
+        check_free(output)
+    check_device(device)
+    given = images_given(
+        *(annotations, images, voc, split, difficult, shapes, limit),
+        exif=exif,
+        voc_classes=voc_classes,
+        yolo=yolo,
+        yolo_root=yolo_root,
+    )
+    dataset = open_dataset(given)
+    check_scorable(dataset)
+
+    with open_checkpoint(checkpoint, weights) as file:
+        chosen = choose(file, model)
+        turned = chosen.framework.knobs
+        if turned is None:
+            raise UserError(
+                f"{checkpoint} is of {chosen.model}, of which no knobs are known; expected the "
+                "hybrid detector or a Hugging Face model"
+            )
+        digest = digest_of_archive(file.archive)
+
+    def opened(where: str) -> "tuple[Adapter, Knobs]":
+        from ablate_kit.models.open import open_adapter
+
+        with open_checkpoint(checkpoint, weights) as file:
+            adapter = open_adapter(
+                file,
+                model,
+                trust_remote_code=trust_remote_code,
+                device=where,
+                class_names=class_names,
+            )
+        assert turned is not None  # noqa: S101 - seen above
+        return adapter, turned(adapter)
+
+    adapter, own = opened(device)
+    settings = asked.settings(own)
+    dataset = looked_at_for(dataset, adapter.classes)
+    warn(unmatched_classes(adapter.classes, dataset.classes))
+    with progress() as bars:
+        bar = bars.add_task("", total=len(dataset) * (len(settings) + 1))
+        done = evaluate_settings(
+            adapter,
+            own,
+            settings,
+            dataset,
+            name=name_of(checkpoint),
+            fixed_threshold=score_threshold,
+            max_detections=max_detections,
+            cluster=cluster,
+            batch_size=batch_size,
+            advance=lambda count: bars.update(bar, advance=count),
+        )
+    warn([*done.notes, *crowded(done.truth)])
+    found = compare(done.truth, done.results, chosen_statistics)
+    costs = cost_of_settings(
+        lambda where: (adapter, own) if where == device else opened(where),
+        settings,
+        dataset,
+        devices=(device,) if rounds == 0 else tuple(dict.fromkeys((*devices_here(), device))),
+        batches=() if rounds == 0 else BATCHES,
+        rounds=Rounds(rounds, rounds, warm_up=min(rounds, 3)) if rounds else USUAL,
+    )
+    sources = [Source("checkpoint", str(checkpoint), digest)]
+    if annotations:
+        sources.append(source("annotations", annotations))
+    read = origin(sources, given.model_dump(mode="json"), chosen.model)
+    if output:
+        write_knobs_report(output, done.results, found, costs, read, done.notes)
+    if as_json:
+        document = results_document(done.results, found, read)
+        names = [one.name for one in done.results]
+        told = [one.to_dict(costs[0]) for one in costs]
+        print_json({"results": document, "costs": dict(zip(names, told, strict=True))})
+        return
+    say_lines(knobs_table(done.results, found, costs).text())
+    if output:
+        say(
+            f"written to {output}: report.html, knobs.csv, costs.json, results.json, tables, figure"
+        )
+
+
+def _whole(option: str, text: str | None) -> tuple[int, ...]:
+    """(300, 200) for "300,200"."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**31 for part in parts):
+        raise UserError(f'cannot read {option} "{text}"; expected numbers such as 300,200,100')
+    return tuple(map(int, parts))
+
+
+def _check(asked: "Asked") -> None:
+    if not (asked.depth or asked.queries or asked.size):
+        raise UserError("which knob is to be turned? Give --depth, --queries 200,100 or --size 512")

@@ -1,0 +1,123 @@
+"""Accuracy and cost of a detector in each of several settings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ablate_kit.costs.latency import USUAL, Rounds
+from ablate_kit.costs.measure import BATCHES, Cost, measure
+from ablate_kit.knobs.detect_settings import detect_settings
+from ablate_kit.knobs.settings import UNCHANGED, Setting
+from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
+from ablate_kit.metrics.result import Result
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.detect import inference
+from ablate_kit.models.knobs import Knobs
+from ablate_kit.models.own_objects import own_objects
+from ablate_kit.models.truth import ground_truth
+from detector.data.dataset import Dataset, is_labelled
+
+KIND = "knob"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The detector as it is, then in each setting."""
+
+    results: list[Result]
+    truth: GroundTruth
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate_settings(
+    adapter: Adapter,
+    knobs: Knobs,
+    settings: Sequence[Setting],
+    dataset: Dataset,
+    *,
+    name: str = UNCHANGED,
+    fixed_threshold: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
+    cluster: str | None = None,
+    batch_size: int = 8,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Evaluated:
+    """Every metric of every setting, on the images of a data set.
+
+    Args:
+        name: of the detector as it is.
+        advance: told how many passes, each of one setting over one image, are done.
+    """
+    truth = ground_truth(dataset, max_detections, cluster)
+    same_size = [one for one in settings if one.knob != "size"]
+    others = [one for one in settings if one.knob == "size"]
+    families = [[adapter, *(knobs.configured(one.knob, one.value) for one in same_size)]]
+    families += [[knobs.configured(one.knob, one.value)] for one in others]
+    _check(families, dataset)
+    found, notes = detect_settings(
+        knobs, families, dataset, batch_size=batch_size, limit=max_detections, advance=advance
+    )
+    (own, *of_same), *of_others = found
+    detections: dict[Setting, Detections] = dict(zip(same_size, of_same, strict=True))
+    detections |= {one: each for one, (each,) in zip(others, of_others, strict=True)}
+    if not is_labelled(dataset):
+        truth = own_objects(truth, own, fixed_threshold)
+    first = Result.of(
+        name, "unmodified", truth, own, threshold=None, fixed_threshold=fixed_threshold
+    )
+    threshold = first.evaluation.thresholds.calibration
+    results = [first]
+    for one in settings:
+        scored = Result.of(
+            one.name, KIND, truth, detections[one],
+            threshold=threshold, fixed_threshold=fixed_threshold,
+        )  # fmt: skip
+        factors = {"knob": one.knob, "setting": one.value}
+        results.append(
+            Result(scored.name, KIND, scored.evaluation, scored.key, scored.load, factors)
+        )
+    known = (knobs.note(one.knob, one.value) for one in settings)
+    return Evaluated(results, truth, [*notes, *(one for one in known if one)])
+
+
+def _check(families: Sequence[Sequence[Adapter]], dataset: Dataset) -> None:
+    """Raises ``UserError`` for a setting that does not run, before the others run for long."""
+    image = dataset.image(0)
+    for family in families:
+        with inference(family[0].module):
+            inputs = family[0].prepare(image).inputs
+            for one in family:
+                one.forward(inputs)
+
+
+def cost_of_settings(
+    opened: Callable[[str], tuple[Adapter, Knobs]],
+    settings: Sequence[Setting],
+    dataset: Dataset,
+    *,
+    devices: Sequence[str] = ("cpu",),
+    batches: Sequence[int] = BATCHES,
+    rounds: Rounds = USUAL,
+) -> list[Cost]:
+    """Of the detector as it is, then of each setting, on the first image; all take turns.
+
+    Args:
+        opened: the detector on a device.
+    """
+    kept: dict[str, tuple[Adapter, Knobs]] = {}
+
+    def on(device: str) -> tuple[Adapter, Knobs]:
+        if device not in kept:
+            kept.clear()  # the memory of one device at a time
+            kept[device] = opened(device)
+        return kept[device]
+
+    def in_setting(one: Setting) -> Callable[[str], Adapter]:
+        return lambda device: on(device)[1].configured(one.knob, one.value)
+
+    return measure(
+        [lambda device: on(device)[0], *map(in_setting, settings)],
+        dataset.image(0),
+        devices=devices,
+        batches=batches,
+        rounds=rounds,
+    )

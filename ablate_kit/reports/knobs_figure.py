@@ -1,0 +1,69 @@
+"""Accuracy against cost of a detector's settings, as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablate_kit import text as safe
+from ablate_kit.costs.measure import Cost
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.reports.comparison_figure import COLORS
+from ablate_kit.reports.knobs_table import pareto, price_name, prices
+
+
+def knobs_figure(
+    results: Sequence[Result], found: Comparison, costs: Sequence[Cost], path: Path
+) -> None:
+    """AP over what each setting costs, a line per knob, with 95 % intervals; the Pareto front is a
+    line below them.
+
+    Writes PNG or SVG, by the suffix of ``path``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    aps = [one.evaluation.overall["AP"] for one in results]
+    price = prices(costs)
+    own, now = aps[0], price[0][0]
+    best = sorted(
+        (price[i][0], ap)
+        for i, (ap, on) in enumerate(zip(aps, pareto(results, costs), strict=True))
+        if on and ap is not None
+    )
+    if len(best) > 1:
+        x, y = zip(*best, strict=True)
+        panel.plot(
+            x, y, drawstyle="steps-post", color="0.75", linewidth=4, label="Pareto front", zorder=1
+        )
+    knobs = list(dict.fromkeys(str(one.factors["knob"]) for one in results[1:]))
+    for knob, color in zip(knobs, COLORS, strict=False):
+        rows = [i for i, one in enumerate(results) if one.factors.get("knob") == knob]
+        drawn = [(i, price[i], ap) for i in rows if (ap := aps[i]) is not None]
+        line = sorted([(p[0], ap) for _, p, ap in drawn] + ([] if own is None else [(now, own)]))
+        panel.plot(*zip(*line, strict=True), color=color, linewidth=1, zorder=2)
+        for number, (i, (at, low, high), ap) in enumerate(drawn):
+            label = safe.label(knob) if number == 0 else None
+            panel.plot(at, ap, "o", color=color, markersize=6, label=label, zorder=3)
+            panel.hlines(ap, low, high, color=color, linewidth=1.5, zorder=3)
+            change = found.changes[i - 1]["AP"] if found.changes else None
+            if own is not None and change and change.low is not None and change.high is not None:
+                panel.vlines(at, own + change.low, own + change.high, color=color, linewidth=1.5)
+            panel.annotate(
+                str(results[i].factors["setting"]),
+                (at, ap),
+                xytext=(5, -12),
+                textcoords="offset points",
+                fontsize=9,
+                color=color,
+            )
+    if own is not None:
+        panel.plot(now, own, "s", color="black", label=safe.label(results[0].name), zorder=4)
+    panel.set_xlabel(price_name(costs) + (" (95 % interval)" if costs[0].latency else ""))
+    panel.set_ylabel("AP" + (" (95 % interval of the change)" if found.changes else ""))
+    panel.grid(color="0.9")
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(knobs) + 2, frameon=False)
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

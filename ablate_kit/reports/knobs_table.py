@@ -1,0 +1,104 @@
+"""A detector in several settings: what each costs in accuracy, and what it saves."""
+
+from collections.abc import Sequence
+
+from ablate_kit import text as safe
+from ablate_kit.costs.measure import Cost, Setup
+from ablate_kit.costs.one_pass import COUNTED
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.reports.answer import answer, word
+from ablate_kit.reports.cost_table import LATENCY, milliseconds, ratio_text
+from ablate_kit.reports.pareto import front
+from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.tables import interval_note
+
+ON_FRONT = "front"
+
+
+def knobs_table(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) -> Table:
+    """A row per setting, after the detector as it is; AP alone of the metrics."""
+    best = pareto(results, costs)
+    setups = list(costs[0].latency)
+    rows = []
+    for i, (result, cost) in enumerate(zip(results, costs, strict=True)):
+        change = found.changes[i - 1]["AP"] if i and found.changes else None
+        cells = ["", "", ""]
+        if change is not None:
+            star = "*" if change.significant else " "
+            half = half_width(change.low, change.high)
+            cells = [number(change.change, "+.4f"), half + star, word(change.verdict)]
+        rows.append(
+            (
+                result.name,
+                number(result.evaluation.overall["AP"]),
+                *cells,
+                f"{cost.parameters:,}",
+                f"{cost.flops / 1e9:.3f}",
+                *(cell for setup in setups for cell in _latency(cost, costs[0], setup, i)),
+                ON_FRONT if best[i] else "",
+            )
+        )
+    header = (
+        "setting",
+        *("AP", "Δ AP", "±", "verdict"),
+        *("parameters", "GFLOPs"),
+        *(
+            text
+            for device, batch in setups
+            for text in (f"{device}, batch {batch}", f"ratio {device} {batch}")
+        ),
+        "Pareto",
+    )
+    return Table(_title(results, found, costs), header, tuple(rows), ("setting", "verdict"))
+
+
+def pareto(results: Sequence[Result], costs: Sequence[Cost]) -> list[bool]:
+    """Which settings no other one beats in AP and in what is drawn against it."""
+    gains = [one.evaluation.overall["AP"] for one in results]
+    return front(gains, [one[0] for one in prices(costs)])
+
+
+def prices(costs: Sequence[Cost]) -> list[tuple[float, float, float]]:
+    """What a setting costs: its latency as a multiple of the detector's own, with the interval, at
+    the first device and batch size; or without a clock its FLOPs."""
+    first = costs[0]
+    if not first.latency:
+        shares = [one.flops / first.flops for one in costs]
+        return [(share, share, share) for share in shares]
+    setup = next(iter(first.latency))
+    ratios = [one.latency[setup].against(first.latency[setup]) for one in costs]
+    return [(one.value, one.low, one.high) for one in ratios]
+
+
+def price_name(costs: Sequence[Cost]) -> str:
+    if not costs[0].latency:
+        return "FLOPs, as a share of the detector's own"
+    device, batch = next(iter(costs[0].latency))
+    return f"latency on {device}, batch {batch}, as a multiple of the detector's own"
+
+
+def _latency(cost: Cost, first: Cost, setup: Setup, row: int) -> tuple[str, str]:
+    taken = cost.latency[setup]
+    text = f"{milliseconds(taken.median)} ({taken.p95 * 1000:.2f})"
+    return text, ratio_text(taken.against(first.latency[setup])) if row else ""
+
+
+def _title(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) -> str:
+    lines = []
+    if found.changes:
+        lines += [answer(results, found.changes)]
+    counts = results[0].evaluation.counts
+    lines += [
+        f"{safe.line(results[0].name)}: {counts['images']} images, {counts['ground_truths']} "
+        "objects; one knob turned, the others left"
+    ]
+    if found.changes:
+        lines += [interval_note(results, found.changes, found.statistics.adjust)]
+    lines += [f"FLOPs {COUNTED}"]
+    if costs[0].latency:
+        lines += [f"{LATENCY}; in brackets after a median: the 95th percentile"]
+    lines += [
+        f"{ON_FRONT}: no other setting has as high an AP at a lower price: {price_name(costs)}"
+    ]
+    return "\n".join(line for line in lines if line)
