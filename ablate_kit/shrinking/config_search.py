@@ -29,9 +29,11 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Found:
-    """``changes`` are settings by their paths; ``obstacle`` is None where they suffice."""
+    """``changes`` are settings by their paths, ``shapes`` those that they give, and ``wrong`` the
+    names of tensors that are otherwise then; ``obstacle`` is None where there are none."""
 
     changes: Mapping[Path, int | float]
+    shapes: Shapes
     wrong: tuple[str, ...]
     obstacle: Obstacle | None
 
@@ -50,10 +52,11 @@ def settings_for(
         raise UserError("the model cannot be built from its own configuration")
     changed, changes = deepcopy(dict(config)), {}
     obstacle: Obstacle | None = None
-    for path, value in _candidates(config, current, wanted):
+    hopeless: set[tuple[int, int]] = set()
+    for size, path, value in _candidates(config, current, wanted):
         if not _wrong(current, wanted):
             break
-        if path in changes:
+        if path in changes or size in hopeless:
             continue
         trial = deepcopy(changed)
         _set(trial, path, value)
@@ -66,11 +69,15 @@ def settings_for(
             continue
         if not harmed:
             changed, current, changes[path] = trial, shapes, value
-        elif obstacle is None and len(harmed) < len(moved) and harmed[0] in wanted:
+        elif len(harmed) < len(moved) and harmed[0] in wanted:
+            # This is the setting of these tensors: others would be guesses.
             name = harmed[0]
-            obstacle = Obstacle(_text(path), value, name, wanted[name], shapes.get(name))
+            obstacle = obstacle or Obstacle(
+                _text(path), value, name, wanted[name], shapes.get(name)
+            )
+            hopeless.add(size)
     wrong = tuple(_wrong(current, wanted))
-    return Found(changes, wrong, obstacle if wrong else None)
+    return Found(changes, current, wrong, obstacle if wrong else None)
 
 
 def with_settings(config: Mapping[str, Any], changes: Mapping[Path, int | float]) -> dict[str, Any]:
@@ -83,8 +90,9 @@ def with_settings(config: Mapping[str, Any], changes: Mapping[Path, int | float]
 
 def _candidates(
     config: Mapping[str, Any], current: Shapes, wanted: Shapes
-) -> Iterator[tuple[Path, int | float]]:
-    """Settings to try, with their new values: those first that are the size which changes."""
+) -> Iterator[tuple[tuple[int, int], Path, int | float]]:
+    """Settings to try, for which change of a size, with their new values: those first that are
+    that size."""
     ratios: dict[tuple[int, int], None] = {}
     for name in _wrong(current, wanted):
         if name in current and name in wanted and len(current[name]) == len(wanted[name]):
@@ -92,13 +100,13 @@ def _candidates(
             ratios |= {(before, after): None for before, after in pairs if before != after}
     numbers = list(_numbers(config, ()))
     for before, after in ratios:
-        yield from ((path, after) for path, number in numbers if number == before)
+        yield from (((before, after), path, after) for path, number in numbers if number == before)
     for before, after in ratios:
         for path, number in numbers:
             if isinstance(number, float):
-                yield path, number * after / before
+                yield (before, after), path, number * after / before
             elif 1 < number != before and before % number == 0 and number * after % before == 0:
-                yield path, number * after // before
+                yield (before, after), path, number * after // before
 
 
 def _numbers(value: Any, path: Path) -> Iterator[tuple[Path, int | float]]:

@@ -34,7 +34,7 @@ def take_heads(reduction: Reduction, zeroed: Zeroed, attentions: Iterable[Attent
         if heads:
             _take(reduction, module, heads)
             reduction.structures.append(Heads(module.prefix, tuple(heads), module.heads))
-            reduction.heads[module.prefix] = module.heads - len(heads)
+            reduction.heads[module.prefix] = module.heads - len(heads), names
 
 
 def _without_part(module: Attention, zeroed: Zeroed) -> set[int]:

@@ -21,7 +21,8 @@ class Reduction:
         gone: for each tensor and axis, the indices that are taken out.
         dropped: tensors that are gone as a whole.
         renamed: new names of tensors, where layers before them are gone.
-        heads: how many are left of each attention module that loses some, by its prefix.
+        heads: how many are left of each attention module that loses some, by its prefix, and the
+            names of its tensors.
         settings: of the hybrid detector's configuration, what is known to be other than before.
     """
 
@@ -29,7 +30,7 @@ class Reduction:
     gone: dict[str, dict[int, set[int]]] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
-    heads: dict[str, int] = field(default_factory=dict)
+    heads: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
 
     def take(self, tensor: str, axis: int, indices: Iterable[int]) -> None:

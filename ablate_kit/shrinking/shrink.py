@@ -44,12 +44,14 @@ class Shrunk:
         structures: what is taken out.
         left_over: elements by tensor that are zero and still there.
         settings: of the configuration that are other than before.
+        own_code: whether it is a folder with code, which loads with trust in that.
     """
 
     structures: tuple[Structure, ...]
     left_over: Mapping[str, int]
     settings: Mapping[str, Any]
     agreement: Agreement
+    own_code: bool = False
 
 
 def shrink(
@@ -58,6 +60,7 @@ def shrink(
     destination: Path,
     *,
     leave: bool = False,
+    with_code: bool = False,
     adapter: Adapter | None = None,
     dataset: Dataset | None = None,
     model: str | None = None,
@@ -67,6 +70,7 @@ def shrink(
 
     Args:
         leave: what cannot be taken out stays, as zeros; by default that is refused.
+        with_code: a Hugging Face folder may get code for sizes that no setting describes.
         adapter: the original, where it is open already.
         dataset: images on which outputs are compared; random ones by default.
 
@@ -75,35 +79,46 @@ def shrink(
             describes what is left; or its outputs are others. Nothing is written then.
     """
     adapter = adapter or open_adapter(checkpoint, model, trust_remote_code=trust_remote_code)
-    made = plan(checkpoint, adapter, ablation, leave=leave)
+    made = plan(checkpoint, adapter, ablation, leave=leave, with_code=with_code)
     check_suffix(made.form, destination)
     if destination.exists():
         raise UserError(f"{destination} exists; choose another place or remove it")
-    settings = {"ablation": ablation.to_dict(), "leave": leave}
+    settings = {"ablation": ablation.to_dict(), "leave": leave, "with_code": with_code}
     note = note_for(checkpoint, SHRINK, settings)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".ablate-", dir=destination.parent) as place:
         written = Path(place, destination.name)
         made.write(written, note)
         with open_checkpoint(written) as smaller:
-            opened = open_adapter(smaller, model, trust_remote_code=trust_remote_code)
+            trust = trust_remote_code or made.own_code
+            opened = open_adapter(smaller, model, trust_remote_code=trust)
             agreed = agreement(adapter, ablation, opened, dataset)
         written.rename(destination)
-    return Shrunk(tuple(made.reduction.structures), made.left_over, made.settings, agreed)
+    parts = tuple(made.reduction.structures)
+    return Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is taken out, and how the rest is written; ``form`` is that of what is written."""
+    """What is taken out, and how the rest is written; ``form`` is that of what is written, and
+    ``own_code`` says whether there is code in it that is ours."""
 
     reduction: Reduction
     left_over: Mapping[str, int]
     settings: Mapping[str, Any]
     form: Any
     write: Any
+    own_code: bool = False
 
 
-def plan(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation, *, leave: bool) -> Plan:
+def plan(
+    checkpoint: Checkpoint,
+    adapter: Adapter,
+    ablation: Ablation,
+    *,
+    leave: bool,
+    with_code: bool = False,
+) -> Plan:
     """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
     gone = zeroed(ablation, checkpoint.tensors)
     reduction = reduce(checkpoint, adapter, gone, anatomy_of(checkpoint))
@@ -119,8 +134,8 @@ def plan(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation, *, leave:
         write = partial(write_noted, content)
         return Plan(reduction, left_over, settings, "safetensors", write)
     if isinstance(adapter, TransformersAdapter):
-        folder = smaller_folder(checkpoint, adapter, reduction, gone)
-        return Plan(reduction, left_over, folder.changes, "folder", folder.write)
+        folder = smaller_folder(checkpoint, adapter, reduction, gone, with_code=with_code)
+        return Plan(reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code))
     raise UserError(
         f"{checkpoint.path} is of a framework whose models cannot be built smaller here; those of "
         "the hybrid detector and Hugging Face folders can"
@@ -153,6 +168,7 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
         open_adapter(checkpoint),
         Ablation.from_dict(receipt.settings["ablation"]),
         leave=receipt.settings["leave"],
+        with_code=receipt.settings["with_code"],
     )
     check_suffix(made.form, destination)
     if destination.exists():

@@ -18,6 +18,7 @@ from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.shrinking.code_folder import MODULE, code_for
 from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings
 from ablate_kit.shrinking.reduction import Reduction
 from ablate_kit.shrinking.zeroed import Zeroed
@@ -25,6 +26,10 @@ from detector.checkpoint import save_tensors
 from detector.disk.atomic import new_folder
 
 _WEIGHTS = "model.safetensors"
+_WITH_CODE = (
+    "Give --with-code for a folder with code that sets sizes module by module, which loads with "
+    "--trust-remote-code"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class SmallerFolder:
     reduction: Reduction
     zeroed: Zeroed
     config: Mapping[str, Any]
-    changes: Mapping[str, int | float]  # settings of the configuration, for people to read
+    changes: Mapping[str, Any]  # settings of the configuration, for people to read
+    code: str = ""  # of a folder that needs some
 
     def write(self, destination: Path, note: Note) -> None:
         """Writes the folder: weights, configuration, receipt, and all else that the original
@@ -56,6 +62,8 @@ class SmallerFolder:
                 if name not in self.reduction.dropped
             }
             save_tensors(place / _WEIGHTS, tensors, {"format": "pt"})
+            if self.code:
+                (place / f"{MODULE}.py").write_text(self.code, encoding="utf-8")
             text = safe.to_json(self.config, 2) + "\n"
             (place / "config.json").write_text(text, encoding="utf-8")
             receipt = receipt_path(place, folder=True, verb="shrink")
@@ -63,9 +71,14 @@ class SmallerFolder:
 
 
 def smaller_folder(
-    checkpoint: Checkpoint, adapter: TransformersAdapter, reduction: Reduction, zeroed: Zeroed
+    checkpoint: Checkpoint,
+    adapter: TransformersAdapter,
+    reduction: Reduction,
+    zeroed: Zeroed,
+    *,
+    with_code: bool = False,
 ) -> SmallerFolder:
-    """The folder of the smaller model.
+    """The folder of the smaller model; ``with_code``: with code for what no setting describes.
 
     Raises ``UserError`` where the checkpoint is none, or where no configuration of the architecture
     describes what is left.
@@ -77,13 +90,49 @@ def smaller_folder(
         )
     kind, config = type(adapter.module), adapter.module.config
     wanted = _wanted(checkpoint, adapter, reduction)
+    heads = _live_heads(adapter, reduction)
+    if heads and not with_code:
+        raise UserError(_heads(heads))
     values = config.to_dict()
-    found = settings_for(values, wanted, lambda trial: _shapes(kind, config, trial))
-    if found.wrong:
+    # A setting may give the shapes of fewer heads and mean fewer points or wider heads.
+    own = {name for _, names in heads.values() for name in names}
+    state = adapter.module.state_dict()
+    by_settings = {
+        name: tuple(state[name].shape) if name in own else shape for name, shape in wanted.items()
+    }
+    found = settings_for(values, by_settings, lambda trial: _shapes(kind, config, trial))
+    if found.wrong and not with_code:
         raise UserError(_obstacle(found, wanted))
+    code = code_for(adapter.module, found.shapes, wanted, heads) if found.wrong or heads else None
     read = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     shown = {".".join(map(str, path)): value for path, value in found.changes.items()}
-    return SmallerFolder(checkpoint, reduction, zeroed, _with(read, values, found.changes), shown)
+    smaller = _with(read, values, found.changes)
+    if code is None:
+        return SmallerFolder(checkpoint, reduction, zeroed, smaller, shown)
+    count = len(code.settings["shrunk"]["sizes"])
+    told: dict[str, Any] = {**shown, "sizes of their own": f"{count} tensors, in {MODULE}.py"}
+    smaller |= code.settings
+    return SmallerFolder(checkpoint, reduction, zeroed, smaller, told, code.text)
+
+
+def _live_heads(
+    adapter: TransformersAdapter, reduction: Reduction
+) -> dict[str, tuple[int, list[str]]]:
+    """How many heads are left of each module, and the live names of its tensors."""
+    live = adapter.live_names()
+    return {
+        prefix: (left, [one for name in names for one in live.get(name, ())])
+        for prefix, (left, names) in reduction.heads.items()
+    }
+
+
+def _heads(heads: Mapping[str, tuple[int, list[str]]]) -> str:
+    prefix, (left, _) = next(iter(heads.items()))
+    more = f" (and {len(heads) - 1} modules more)" if len(heads) > 1 else ""
+    return (
+        f"{prefix}{more} would have {left} heads: this architecture makes a head as wide as the "
+        f"model over the number of heads, so that fewer would be wider. {_WITH_CODE}"
+    )
 
 
 def _with(
@@ -135,10 +184,10 @@ def _obstacle(found: Found, wanted: Mapping[str, Shape]) -> str:
         return (
             f"no configuration describes what is left: with {one.setting} {one.value}, "
             f"{one.tensor} would have shape {one.would_be} and has {one.wanted}; take as much out "
-            "of every module that this setting is for"
+            f"of every module that this setting is for. {_WITH_CODE}"
         )
     name = found.wrong[0]
     return (
         f"no setting of the configuration makes {name} of shape {wanted.get(name)}: this "
-        "architecture has no such smaller model"
+        f"architecture has no such smaller model. {_WITH_CODE}"
     )

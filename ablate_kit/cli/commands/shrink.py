@@ -57,6 +57,13 @@ def shrink(
     leave: Annotated[
         bool, typer.Option("--leave", help="What cannot be taken out stays, as zeros.")
     ] = False,
+    with_code: Annotated[
+        bool,
+        typer.Option(
+            "--with-code",
+            help="A Hugging Face folder may get code for sizes that no setting describes.",
+        ),
+    ] = False,
     annotations: Annotations = None,
     images: ImageFolder = None,
     voc: Devkit = None,
@@ -117,18 +124,19 @@ def shrink(
             ablation = _joined(drop or [])
         leave = leave or bool(run)
         if dry_run:
-            made = plan(opened, adapter, ablation, leave=leave)
+            made = plan(opened, adapter, ablation, leave=leave, with_code=with_code)
             say_lines(_listed(made.reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
         done = shrunk(
-            opened, ablation, output, leave=leave, adapter=adapter, dataset=dataset, model=model,
-            trust_remote_code=trust,
+            opened, ablation, output, leave=leave, with_code=with_code, adapter=adapter,
+            dataset=dataset, model=model, trust_remote_code=trust,
         )  # fmt: skip
     if not as_json:
         say_lines(_listed(done.structures, done.left_over, done.settings))
         say(f"outputs differ from the ablated model's by up to {done.agreement}")
     with open_checkpoint(output) as smaller:
+        trust = trust or done.own_code
         other = open_adapter(smaller, model, trust_remote_code=trust, class_names=class_names)
         costs = _costs(adapter, other, checkpoint, output, dataset, latency)
         compared = _compared(adapter, other, dataset, margin) if dataset else None
@@ -138,7 +146,8 @@ def shrink(
     _say_costs(costs)
     if compared:
         _say_comparison(*compared)
-    say(f"written to {output}")
+    code = ", with code of its own: it loads with --trust-remote-code" if done.own_code else ""
+    say(f"written to {output}{code}")
 
 
 def _asked(*given: object) -> bool:

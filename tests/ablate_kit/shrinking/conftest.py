@@ -55,14 +55,18 @@ def hidden(path: Path, part: str, units: Iterable[int]) -> list[Edit]:
 def smaller(tmp_path: Path) -> Callable[..., tuple[Path, Shrunk]]:
     """Shrinks a checkpoint, and looks that the ablation matters and the rest loads."""
 
-    def make(path: Path, ablation: Ablation, *, leave: bool = False) -> tuple[Path, Shrunk]:
+    def make(
+        path: Path, ablation: Ablation, *, leave: bool = False, with_code: bool = False
+    ) -> tuple[Path, Shrunk]:
         written = tmp_path / f"smaller{path.suffix}"
         with open_checkpoint(path) as opened:
             adapter = open_adapter(opened)
-            done = shrink(opened, ablation, written, leave=leave, adapter=adapter)
+            done = shrink(
+                opened, ablation, written, leave=leave, with_code=with_code, adapter=adapter
+            )
             before = outputs(adapter)
         with open_checkpoint(written) as opened:
-            after = outputs(open_adapter(opened))
+            after = outputs(open_adapter(opened, trust_remote_code=with_code))
         pairs = list(zip(before, after, strict=True))
         assert any(a.shape != b.shape or (a - b).abs().max() > 1e-4 for a, b in pairs)
         assert done.agreement.largest <= 1e-5

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from ablate_kit.ablations.ablation import Removed
+from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.shrinking.shrink import Shrunk, shrink
+from ablate_kit.shrinking.shrink import Shrunk, recreate, shrink
 
 from .conftest import cut, heads, hidden
 
@@ -59,8 +60,52 @@ def test_heads_are_refused_where_their_width_follows_from_their_number(
 ) -> None:
     folder = folders("detr")
     edits = heads(folder, "model.decoder.layers.*.self_attn", [1])
-    with open_checkpoint(folder) as opened, pytest.raises(UserError, match="no configuration"):
+    message = "would have 3 heads: this architecture makes a head as wide as the model over"
+    with open_checkpoint(folder) as opened, pytest.raises(UserError, match=message):
         shrink(opened, cut(edits), tmp_path / "smaller")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("detr", "model.*.layers.*.*attn"),
+        ("deformable_detr", "model.encoder.layers.0.self_attn"),
+        ("rt_detr_v2", "model.decoder.layers.*.encoder_attn"),
+    ],
+)
+def test_a_folder_with_code_has_any_number_of_heads_and_units_in_each_layer(
+    name: str, pattern: str, folders: Folders, smaller: Smaller, tmp_path: Path
+) -> None:
+    folder = folders(name)
+    chosen = [*heads(folder, pattern, [1, 2]), *hidden(folder, "model.decoder.layers.1", [3])]
+    written, done = smaller(folder, cut(chosen), with_code=True)
+    assert done.own_code
+    assert "sizes of their own" in done.settings
+    model = transformers.AutoModelForObjectDetection.from_pretrained(
+        written, trust_remote_code=True
+    )
+    assert type(model).__name__.startswith("Shrunk")
+    # Whose heads are counted module by module, and which can be made again from the receipt.
+    with open_checkpoint(written) as opened:
+        counts = {one.heads for one in attentions(opened.tensors, opened.settings)}
+        receipt = receipt_of(opened)
+    assert counts <= {2, 4}
+    assert 2 in counts
+    assert receipt is not None
+    with open_checkpoint(folder) as opened:
+        recreate(opened, receipt, tmp_path / "again")
+    for file in ("model.safetensors", "config.json", "modeling_shrunk.py", "shrink.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (written / file).read_bytes()
+
+
+def test_heads_that_sample_without_a_projection_are_refused(
+    folders: Folders, tmp_path: Path
+) -> None:
+    folder = folders("d_fine")
+    edits = heads(folder, "model.decoder.layers.0.encoder_attn", [0])
+    with open_checkpoint(folder) as opened, pytest.raises(UserError, match="other values"):
+        shrink(opened, cut(edits), tmp_path / "smaller", with_code=True)
 
 
 def test_the_folder_keeps_what_else_is_in_it_and_has_a_receipt_of_its_own(
