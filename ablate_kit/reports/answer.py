@@ -104,10 +104,10 @@ def _of_two(first: str, second: str, change: Change, unit: str) -> str:
 
 
 def _by(change: Change) -> str:
-    size = f"AP {change.change:+.4f}"
+    size = f"AP {change.change:+z.4f}"
     if change.low is None or change.high is None:
         return size
-    return f"{size}, 95 % interval {change.low:+.4f} to {change.high:+.4f}"
+    return f"{size}, 95 % interval {change.low:+z.4f} to {change.high:+z.4f}"
 
 
 def _needed(verdict: Verdict, unit: str) -> str:

@@ -27,7 +27,7 @@ def knobs_table(results: Sequence[Result], found: Comparison, costs: Sequence[Co
         if change is not None:
             star = "*" if change.significant else " "
             half = half_width(change.low, change.high)
-            cells = [number(change.change, "+.4f"), half + star, word(change.verdict)]
+            cells = [number(change.change, "+z.4f"), half + star, word(change.verdict)]
         rows.append(
             (
                 result.name,

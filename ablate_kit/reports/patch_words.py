@@ -45,7 +45,7 @@ def account(
     if total.change is None or total.low is None or total.high is None:
         return [f"how {donor} changes AP against {first} cannot be told on these images"]
     half = (total.high - total.low) / 2
-    told = [f"{donor} changes AP by {total.change:+.4f} ± {half:.4f} against {first}"]
+    told = [f"{donor} changes AP by {total.change:+z.4f} ± {half:.4f} against {first}"]
     if not total.significant:
         told[0] += ": not significantly, so that there is nothing to account for"
     alone = [(one.name, row) for one, row in found.values() if "module" in one.factors]
@@ -54,7 +54,7 @@ def account(
     starred.sort(key=lambda one: -abs(one[1].change or 0.0))
     if starred:
         named = ", ".join(
-            f"{safe.line(name)} {row.change:+.4f}{_share(row, total)}"
+            f"{safe.line(name)} {row.change:+z.4f}{_share(row, total)}"
             for name, row in starred[:NAMED]
         )
         more = f" and {len(starred) - NAMED} more" if len(starred) > NAMED else ""
@@ -63,12 +63,12 @@ def account(
         told.append(f"none of its {len(alone)} modules changes AP significantly when put in alone")
     if together is not None and together.change is not None and known:
         total_alone = sum(row.change or 0.0 for _, row in known)
-        rest = f"all at once they bring {together.change:+.4f} beyond that"
+        rest = f"all at once they bring {together.change:+z.4f} beyond that"
         if together.significant:
             rest += ", significantly: the modules depend on each other"
         else:
             rest += ", not significantly"
-        told.append(f"one by one its modules sum to {total_alone:+.4f}; {rest}")
+        told.append(f"one by one its modules sum to {total_alone:+z.4f}; {rest}")
     return told
 
 

@@ -58,7 +58,8 @@ def _latex_row(cells: tuple[str, ...]) -> str:
     return " & ".join(safe.latex(cell.strip()) for cell in cells) + r" \\"
 
 
-def number(value: float | None, form: str = ".4f") -> str:
+def number(value: float | None, form: str = "z.4f") -> str:
+    """``-`` for none; what rounds to zero has no minus."""
     return "-" if value is None else format(value, form)
 
 

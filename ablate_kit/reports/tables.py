@@ -136,7 +136,7 @@ def comparison(
                 for metric in metrics
                 for cell in (
                     number(result.evaluation.overall[metric.key]),
-                    number(_change(changes, results, i, metric.key), "+.4f") if i else "",
+                    number(_change(changes, results, i, metric.key), "+z.4f") if i else "",
                     *(_interval(changes, i, metric.key) if changes else ()),
                 )
             ),
@@ -241,7 +241,7 @@ def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
             f"{before.evaluation.per_class[name]['support']:g}",
             number(before.evaluation.per_class[name]["AP"]),
             number(change.value),
-            number(change.change, "+.4f"),
+            number(change.change, "+z.4f"),
             *_half(change, "*" if change.significant else " "),
         )
         for name, change in classes

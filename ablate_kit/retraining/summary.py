@@ -126,4 +126,4 @@ def _mean(arm: dict[int, RunResult], metric: str) -> str:
 
 def _change(found: Difference) -> str:
     spread = "" if found.half is None else f" ± {number(found.half)}"
-    return number(found.mean, "+.4f") + spread
+    return number(found.mean, "+z.4f") + spread

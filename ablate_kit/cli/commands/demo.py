@@ -59,7 +59,7 @@ def demo(
     say_lines(f"{tables.comparison(results, found.changes).text()}\n")
     worst = min(results[1:], key=lambda one: one.evaluation.overall["AP"] or 0.0)
     change = (worst.evaluation.overall["AP"] or 0.0) - (results[0].evaluation.overall["AP"] or 0.0)
-    say(f"the costliest cut is {worst.name}: AP {change:+.4f} against {BASELINE}")
+    say(f"the costliest cut is {worst.name}: AP {change:+z.4f} against {BASELINE}")
     say(f"table, per-class numbers and figure: {output}")
 
 

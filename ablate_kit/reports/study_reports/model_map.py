@@ -54,7 +54,7 @@ def _box(
     if change is None and not any(_is_cut(study, inside, ap, i) for i in children):
         children = []  # nothing inside was cut: one box says so
     inner = Markup().join(_box(study, inside, ap, i) for i in children)
-    number_told = f"{change.change:+.3f} AP" if change and change.change is not None else one.state
+    number_told = f"{change.change:+z.3f} AP" if change and change.change is not None else one.state
     return Markup(
         '<div class="part {}" title="{}"><span><b>{}</b> <small>{}</small></span>{}</div>'
     ).format(

@@ -84,10 +84,10 @@ def _with(one: NotedPart, change: Change) -> str:
 
 
 def _by(change: Change) -> str:
-    told = f"AP {change.change:+.4f}"
+    told = f"AP {change.change:+z.4f}"
     if change.low is None or change.high is None:
         return told
-    return f"{told}, {change.low:+.4f} to {change.high:+.4f}"
+    return f"{told}, {change.low:+z.4f} to {change.high:+z.4f}"
 
 
 def _outcome(change: Change) -> str:
@@ -279,8 +279,8 @@ def _controls(found: Findings) -> Sentence | None:
     head = min(b for _, b in differ)
     return Sentence(
         f"Beside {len(differ)} heads as many random elements of the same tensors were cut: the "
-        f"costliest of these random cuts changes AP by {least:+.4f}, the costliest of the heads by "
-        f"{head:+.4f}.",
+        f"costliest of these random cuts changes AP by {least:+z.4f}, the costliest of the heads "
+        f"by {head:+z.4f}.",
         tuple(name for pair in pairs for name in pair),
     )
 

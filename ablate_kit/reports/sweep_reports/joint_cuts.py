@@ -88,7 +88,7 @@ def sentence(found: Sequence[Joint]) -> str:
         rows.sort(key=lambda one: -abs(one.interaction["AP"].change or 0.0))
         if rows:
             named = "; ".join(
-                f"{' and '.join(one.members)} ({one.interaction['AP'].change:+.4f} AP)"
+                f"{' and '.join(one.members)} ({one.interaction['AP'].change:+z.4f} AP)"
                 for one in rows[:TOLD]
             )
             more = f"; {len(rows) - TOLD} more" if len(rows) > TOLD else ""
@@ -108,9 +108,9 @@ def table(found: Sequence[Joint]) -> Table:
         cells.append(
             (
                 " + ".join(one.members),
-                number(one.sum_of_members["AP"], "+.4f"),
-                number(one.change["AP"], "+.4f"),
-                number(ap.change, "+.4f"),
+                number(one.sum_of_members["AP"], "+z.4f"),
+                number(one.change["AP"], "+z.4f"),
+                number(ap.change, "+z.4f"),
                 half_width(ap.low, ap.high) + star,
                 one.sort,
             )

@@ -45,7 +45,7 @@ def table(rows: Sequence[Row]) -> Table:
             label,
             against,
             str(found["AP"].repeats),
-            number(found["AP"].change, "+.4f"),
+            number(found["AP"].change, "+z.4f"),
             half_width(found["AP"].low, found["AP"].high)
             + ("*" if p is not None and p < 1 - LEVEL else " "),
             number(found["AP"].error_images),

@@ -92,8 +92,8 @@ def table(found: Sequence[Shapley]) -> Table:
     cells = tuple(
         (
             one.part,
-            number(one.alone["AP"], "+.4f"),
-            number(one.values["AP"].change, "+.4f"),
+            number(one.alone["AP"], "+z.4f"),
+            number(one.values["AP"].change, "+z.4f"),
             half_width(one.values["AP"].low, one.values["AP"].high)
             + ("*" if p is not None and p < 1 - LEVEL else " "),
             number(one.values["AP"].error_images),
@@ -105,7 +105,7 @@ def table(found: Sequence[Shapley]) -> Table:
     draws = found[0].values["AP"].repeats
     title = (
         f"Shapley values of {len(found)} parts, by {2 * draws} permutations in pairs with their "
-        f"reverses; they sum to {total:+.4f} AP, the change of cutting all of them at once. ±: "
+        f"reverses; they sum to {total:+z.4f} AP, the change of cutting all of them at once. ±: "
         "half of the 95 % interval over images and permutations; errors of both: standard error "
         f"by images, Monte Carlo error; *: p < 0.05 after Holm's adjustment for {len(found)} parts"
     )

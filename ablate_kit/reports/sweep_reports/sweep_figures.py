@@ -220,7 +220,7 @@ def heat_map(
             if np.isfinite(value):
                 # Not quite white and black: those follow the reader's theme on the page.
                 color = "#fefefe" if abs(value) > 0.6 * bound else "#010101"
-                text = f"{100 * value:+.1f}"
+                text = f"{100 * value:+z.1f}"
                 panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, ax=panel, label=label + (" (cells: x 100)" if numbers else ""))
     return figure
