@@ -63,6 +63,7 @@ from ablate_kit.sweeps.run import (
 )
 from ablate_kit.sweeps.scheduler import Batches, BatchResult
 from ablate_kit.sweeps.scores import Scores
+from ablate_kit.sweeps.screening import screen, screened
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on, shuffled
 from detector.training.recipes.data_sections import OneSet, images_noted
@@ -224,7 +225,11 @@ class OpenSweep:
         Raises:
             UserError: the folder holds another sweep, or something else.
         """
-        return Ledger(folder, self._inputs(workers))
+        found = Ledger(folder, self._inputs(workers))
+        known = screened(folder) if self.recipe.screen else None
+        if known:
+            self.ablations = known.chosen(self.ablations)
+        return found
 
     def done(self, ledger: Ledger) -> tuple[bool, str]:
         """Whether anything is done, and how much, in words."""
@@ -252,7 +257,19 @@ class OpenSweep:
         Raises:
             UserError: a file changed on disk meanwhile, or a worker found another one.
         """
-        evaluation = self.recipe.evaluation
+        evaluation, section = self.recipe.evaluation, self.recipe.screen
+        if section and screened(ledger.folder) is None:
+            progress.begin(min(section.images, len(self.dataset)))
+            found = screen(
+                self.adapter,
+                self.dataset,
+                self.ablations,
+                section,
+                evaluation.score_threshold,
+                progress.advance,
+            )
+            found.keep(ledger.folder)
+            self.ablations = found.chosen(self.ablations)
         truth, labelled = begun(
             ledger,
             ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster),
@@ -332,6 +349,8 @@ class OpenSweep:
             found["race"] = (
                 f"{looks}; margin {told.margin:g}; {told.resamples} resamples, seed {told.seed}"
             )
+        if self.recipe.screen:
+            found["screen"] = self.recipe.screen.model_dump()
         return found
 
     def _rounds(

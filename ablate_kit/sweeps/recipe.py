@@ -73,6 +73,13 @@ class RaceSection(Section):
     seed: Natural = 0  # of the order of the images
 
 
+class ScreenSection(Section):
+    keep: Count = 20  # with the largest estimates, which are evaluated
+    sample: Natural = 20  # drawn from all and evaluated, to hold estimates against
+    images: Count = 64  # that estimates are means over
+    seed: Natural = 0  # of these images, and of the sample
+
+
 class SweepRecipe(Section):
     """A whole sweep."""
 
@@ -85,6 +92,7 @@ class SweepRecipe(Section):
     ablations: Annotated[list[Line], Field(min_length=1)]
     evaluation: EvaluationSettings = EvaluationSettings()
     race: RaceSection | None = None  # variants stop when they are decided
+    screen: ScreenSection | None = None  # only those are evaluated that may matter
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many
 
     def dataset(self) -> Dataset:
@@ -102,6 +110,8 @@ class SweepRecipe(Section):
 
         One that two lines make has the factors of both.
         """
+        if self.screen:
+            self._check_screen()
         found: dict[str, Ablation] = {}
         for ablation in self._all(source):
             known = found.setdefault(ablation.name, ablation)
@@ -113,6 +123,16 @@ class SweepRecipe(Section):
                 both = {**ablation.factors, **known.factors}
                 found[known.name] = replace(known, factors=both)
         return list(found.values())
+
+    def _check_screen(self) -> None:
+        if self.race:
+            raise UserError("screen and race do not go together; leave one of them out")
+        for line in self.ablations:
+            if isinstance(line, Combination | HeadsGreedy):
+                raise UserError(
+                    f"screen chooses among single ablations, which {getattr(line, 'kind', '')} "
+                    "joins; give those that a screened run has found to a recipe of their own"
+                )
 
     def _all(self, source: KindContext) -> Iterable[Ablation]:
         shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ablate_kit.sweeps.api import Cost, Search
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.race import Look
+    from ablate_kit.sweeps.recipe import ScreenSection
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -132,6 +133,7 @@ def sweep(
     From a recipe, or of a checkpoint: ablate sweep model.pth --heads all --shapes
     """
     from ablate_kit.reports.logged import log_sweep
+    from ablate_kit.reports.sweep_reports import screening_table
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.about import About
     from ablate_kit.sweeps.api import Placement, open_sweep
@@ -139,6 +141,7 @@ def sweep(
     from ablate_kit.sweeps.recipe import ModelSection, RaceSection, load_sweep
     from ablate_kit.sweeps.recipe_text import recipe_text
     from ablate_kit.sweeps.run import Progress
+    from ablate_kit.sweeps.screening import screened
     from detector.loggers.open_loggers import named_loggers
     from detector.stopping import keeping
     from detector.training.recipes.recipe_file import Override
@@ -186,16 +189,23 @@ def sweep(
             open_sweep(plan, placement, threads=threads or Ledger.threads(folder))
         )
         warn(opened.notes)
+        if write and plan.screen:
+            raise UserError("--write writes every variant, and screen evaluates some; to write "
+                            "them, leave screen out")  # fmt: skip
         if write and opened.ablations:
             _write(opened.checkpoint, opened.ablations, write, dry_run)
         if dry_run:
             _say_cost(opened.cost(options.memory), len(opened.ablations), len(opened.dataset))
+            if plan.screen:
+                say(_screen_plan(plan.screen, len(opened.ablations)))
             if looks := opened.looks():
                 say(f"a race: {looks}, each of which may stop at any of them")
             return
         ledger = opened.ledger(folder, workers)
         ledger.describe(recipe_text(plan))
         About.of(plan, this_command()).keep(folder)
+        if plan.screen and screened(folder) is None:
+            say(_screen_plan(plan.screen, len(opened.ablations)))
         say(f"{len(opened.ablations)} variants on {len(opened.dataset)} images: {folder}")
         begun, told = opened.done(ledger)
         if begun:
@@ -216,6 +226,12 @@ def sweep(
         table = write_sweep_report(ledger, opened.dataset, top=top)
         log_sweep(loggers, folder)
         say_lines(table.text())
+        if known := screened(folder):
+            told, poor = screening_table.sentence(known, ledger.results(), plan.evaluation.margin)
+            if poor:
+                warn([told])
+            else:
+                say(told)
         say_where(folder)
 
 
@@ -256,6 +272,13 @@ def _options(
     if cache is not None:
         RecordingCache(cache, room).check()
     return RunOptions(replay, memory * 2**20, workers, cache, room)
+
+
+def _screen_plan(section: "ScreenSection", count: int) -> str:
+    return (
+        f"{count} ablations are screened by gradients on {section.images} images; the "
+        f"{section.keep} with the largest estimates and {section.sample} drawn are evaluated"
+    )
 
 
 def _say_look(look: "Look") -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from ablate_kit.metrics.headline import KEYS, Key
+from ablate_kit.metrics.headline import DRAWN, KEYS, Key
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
@@ -93,9 +93,20 @@ def sentence(found: Sequence[Joint]) -> str:
             )
             more = f"; {len(rows) - TOLD} more" if len(rows) > TOLD else ""
             told.append(f"{len(rows)} {sort}: {meaning}: {named}{more}")
+    others = ", ".join(
+        f"in {other.label} {count}"
+        for other in DRAWN
+        if other.key != "AP"
+        and (count := sum(one.interaction[other.key].significant for one in found))
+    )
+    if others:
+        others = f"; significant {others}"
     if not told:
-        return f"none of {len(found)} joint cuts differs significantly from the sum of its members"
-    return f"of {len(found)} joint cuts " + ". ".join(told)
+        return (
+            f"none of {len(found)} joint cuts differs significantly in AP from the sum of its "
+            f"members{others}"
+        )
+    return f"of {len(found)} joint cuts {'. '.join(told)}{others}"
 
 
 def table(found: Sequence[Joint]) -> Table:

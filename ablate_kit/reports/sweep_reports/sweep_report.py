@@ -20,7 +20,13 @@ from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import Findings, Sentence, sentences
-from ablate_kit.reports.sweep_reports import joint_cuts, race_notes, repeats_table, shapley_table
+from ablate_kit.reports.sweep_reports import (
+    joint_cuts,
+    race_notes,
+    repeats_table,
+    screening_table,
+    shapley_table,
+)
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
     costliest_of_each_kind,
@@ -36,6 +42,7 @@ from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.screening import screened
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 
@@ -54,9 +61,9 @@ def write_sweep_report(
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
     precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
     ``joint.csv`` what joint cuts change beyond the sum of their members, ``shapley.csv`` Shapley
-    values, ``displacement.csv`` how boxes moved and ``examples.csv`` what is lost on the ``count``
-    photographs shown, which need the ``dataset``; all of them as Parquet, too, where pyarrow is
-    installed. ``statistics``: other than the run's.
+    values, ``screen.csv`` estimates of what was screened, ``displacement.csv`` how boxes moved and
+    ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
+    all of them as Parquet, too, where pyarrow is installed. ``statistics``: other than the run's.
     """
     results = ledger.results()
     truth = ledger.truth()
@@ -79,6 +86,7 @@ def write_sweep_report(
         repeated = repeats_table.repeats(*of_samples)
         joint = joint_cuts.joint_cuts(*of_samples, statistics.adjust)
         shapley = shapley_table.shapley_values(*of_samples)
+    screening = screened(ledger.folder)
     seen = looks.images[0] if looks else len(truth.image_ids)
     truth_seen = truth_of_first(truth, seen)
     moved = _moved(truth_seen, [until(one, seen) for one in results], threshold)
@@ -106,6 +114,10 @@ def write_sweep_report(
             write_records(place / "shapley", shapley_table.records(shapley))
             text = shapley_table.table(shapley).markdown()
             (place / "shapley.md").write_text(text, encoding="utf-8")
+        if screening:
+            write_records(place / "screen", screening_table.records(screening, results))
+            text = screening_table.table(screening, results, statistics.margin).markdown()
+            (place / "screen.md").write_text(text, encoding="utf-8")
         pictures = []
         drawn = [
             *figures(results, overall, by_class, curves=looks is None),
@@ -130,6 +142,10 @@ def write_sweep_report(
                 place, truth_seen, dataset, until(results[0], seen), shown[:count]
             )
         shown_tables = {"All variants": table}
+        if screening:
+            shown_tables["Screened by gradients"] = screening_table.table(
+                screening, results, statistics.margin
+            )
         if joint:
             shown_tables["Joint cuts and their members"] = joint_cuts.table(joint)
         if shapley:

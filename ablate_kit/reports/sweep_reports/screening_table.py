@@ -1,0 +1,85 @@
+"""What screening estimated, beside what was evaluated exactly."""
+
+from collections.abc import Sequence
+
+from ablate_kit.metrics.result import Result
+from ablate_kit.reports.records import Records
+from ablate_kit.reports.table import Table, number
+from ablate_kit.sweeps.screening import GOOD, Screened, agreement
+
+SHOWN = 40  # rows of the table; all are in screen.csv
+
+
+def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple[str, bool]:
+    """How many were screened and how far to trust it, and whether that is not far.
+
+    ``results``: the unmodified model's, then each variant's.
+    """
+    told = agreement(found, _changes(results), margin)
+    text = (
+        f"{len(found.estimates)} ablations were screened by gradients on {found.images} images; "
+        f"the {len(found.kept)} with the largest estimates and {len(found.drawn)} drawn from all "
+        f"were evaluated. Of {told.others} drawn that were not kept, {told.missed} lose more than "
+        f"{margin:g} AP. "
+    )
+    if told.correlation is None:
+        text += f"{told.variants} variants do not tell how well estimates rank them"
+    else:
+        text += (
+            "Spearman's rank correlation of estimates and exact losses of AP is "
+            f"{told.correlation:.2f} on the {told.variants} evaluated"
+        )
+    if told.poor:
+        text += (
+            f". DO NOT RELY ON THE SCREENING: below {GOOD:g}, costly ablations may be among those "
+            "that were not evaluated; give a larger keep, or leave screen out"
+        )
+    return text, told.poor
+
+
+def table(found: Screened, results: Sequence[Result], margin: float) -> Table:
+    """The largest estimates first."""
+    changes = _changes(results)
+    ranked = sorted(found.estimates, key=lambda name: -found.estimates[name])
+    drawn = set(found.drawn)
+    rows = [
+        (
+            str(rank),
+            name,
+            f"{found.estimates[name]:.3g}",
+            number(changes[name], "+.4f"),
+            "yes" if name in drawn else "",
+        )
+        for rank, name in enumerate(ranked, start=1)
+        if name in changes
+    ]
+    title, _ = sentence(found, results, margin)
+    if len(rows) > SHOWN:
+        title += f". The {SHOWN} largest estimates of {len(rows)} that were evaluated"
+    header = ("rank", "variant", "estimate", "Δ AP", "drawn")
+    return Table(title, header, tuple(rows[:SHOWN]), ("variant", "drawn"))
+
+
+def records(found: Screened, results: Sequence[Result]) -> Records:
+    """Every estimate, with the exact change of AP where there is one."""
+    changes = _changes(results)
+    ranked = sorted(found.estimates, key=lambda name: -found.estimates[name])
+    kept, drawn = set(found.kept), set(found.drawn)
+    return Records(
+        ("rank", "variant", "estimate", "kept", "drawn", "AP_change"),
+        [
+            (rank, name, found.estimates[name], int(name in kept), int(name in drawn),
+             changes.get(name))
+            for rank, name in enumerate(ranked, start=1)
+        ],
+    )  # fmt: skip
+
+
+def _changes(results: Sequence[Result]) -> dict[str, float | None]:
+    """Of AP, by variant."""
+    before = results[0].evaluation.overall["AP"]
+    return {
+        one.name: None if after is None or before is None else after - before
+        for one in results[1:]
+        for after in (one.evaluation.overall["AP"],)
+    }
