@@ -49,10 +49,12 @@ def free_parts(
 def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None:
     """Raises ``UserError`` for what zeroes more, or less, than parts that can be taken out."""
     gone = zeroed(ablation, checkpoint.tensors)
-    reduction = reduce(checkpoint, adapter, gone, anatomy_of(checkpoint))
+    reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
     left = reduction.left_over(gone)
     if not reduction.structures:
-        raise UserError("it zeroes no whole head, hidden unit, query, branch or layer")
+        why = "it zeroes no whole head, hidden unit, query, branch, layer or channel"
+        raise UserError(reduction.why_not or why)
     if left:
         name, count = next(iter(left.items()))
-        raise UserError(f"{count:,} elements of {name} would still be there")
+        why = f"{count:,} elements of {name} would still be there"
+        raise UserError(reduction.why_not or why)

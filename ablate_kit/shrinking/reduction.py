@@ -23,6 +23,7 @@ class Reduction:
         renamed: new names of tensors, where layers before them are gone.
         heads: how many are left of each attention module that loses some, by its prefix, and the
             names of its tensors.
+        why_not: why channels of convolutions stay, where they do.
         settings: of the hybrid detector's configuration, what is known to be other than before.
     """
 
@@ -31,6 +32,7 @@ class Reduction:
     dropped: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
     heads: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    why_not: str = ""
     settings: dict[str, object] = field(default_factory=dict)
 
     def take(self, tensor: str, axis: int, indices: Iterable[int]) -> None:
@@ -39,6 +41,13 @@ class Reduction:
     def drop(self, prefix: str, tensors: Iterable[str]) -> None:
         """All tensors of a module."""
         self.dropped |= {one for one in tensors if one == prefix or one.startswith(f"{prefix}.")}
+
+    def absorb(self, other: "Reduction") -> None:
+        """What the other takes out of tensors, too."""
+        self.structures += other.structures
+        for tensor, axes in other.gone.items():
+            for axis, indices in axes.items():
+                self.take(tensor, axis, indices)
 
     def shapes(self, tensors: Mapping[str, TensorLike]) -> dict[str, Shape]:
         """Of all tensors that are left, under their new names."""

@@ -21,6 +21,7 @@ from ablate_kit.models.frameworks.hybrid import HybridAdapter, config_and_names
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import note_for, write_noted
+from ablate_kit.shrinking.channels import take_channels
 from ablate_kit.shrinking.equality import Agreement, agreement
 from ablate_kit.shrinking.heads import take_heads
 from ablate_kit.shrinking.hidden_units import take_hidden_units
@@ -121,12 +122,12 @@ def plan(
 ) -> Plan:
     """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
     gone = zeroed(ablation, checkpoint.tensors)
-    reduction = reduce(checkpoint, adapter, gone, anatomy_of(checkpoint))
+    reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
     left_over = reduction.left_over(gone)
     if not reduction.structures:
-        raise UserError(_nothing(ablation, left_over))
+        raise UserError(reduction.why_not or _nothing(ablation, left_over))
     if left_over and not leave:
-        raise UserError(_left(ablation, left_over))
+        raise UserError(reduction.why_not or _left(ablation, left_over))
     if isinstance(adapter, HybridAdapter):
         content, smaller = content_of(checkpoint, reduction, gone)
         before = config_and_names(checkpoint)[0].to_dict()
@@ -142,8 +143,10 @@ def plan(
     )
 
 
-def reduce(checkpoint: Checkpoint, adapter: Adapter, gone: Zeroed, anatomy: Anatomy) -> Reduction:
-    """All that can be taken out of a model of which ``gone`` is zero."""
+def reduce(
+    checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation, gone: Zeroed, anatomy: Anatomy
+) -> Reduction:
+    """All that can be taken out of a model of which ``ablation`` makes ``gone`` zero."""
     tensors, reduction = checkpoint.tensors, Reduction()
     if isinstance(adapter, HybridAdapter):
         take_parts(reduction, gone, tensors, adapter.module.config)
@@ -153,6 +156,10 @@ def reduce(checkpoint: Checkpoint, adapter: Adapter, gone: Zeroed, anatomy: Anat
     take_heads(reduction, gone, modules)
     take_hidden_units(reduction, gone, tensors)
     take_queries(reduction, gone, tensors)
+    try:
+        take_channels(reduction, gone, ablation, adapter)
+    except UserError as error:
+        reduction.why_not = str(error)
     return reduction
 
 
@@ -185,8 +192,8 @@ def _nothing(ablation: Ablation, left_over: Mapping[str, int]) -> str:
     name = next(iter(left_over), None)
     shown = f"; {_counted(left_over)}" if name else ""
     return (
-        f'"{ablation.name}" zeroes no whole head, hidden unit, query, branch or layer that could '
-        f"be taken out{shown}"
+        f'"{ablation.name}" zeroes no whole head, hidden unit, query, branch, layer or channel '
+        f"that could be taken out{shown}"
     )
 
 

@@ -47,6 +47,10 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, object], int, Mapping[str, object]]] =
         {"pattern": "heads", "percent": [10.0]}, 1,
         {"target": "heads", "keep_percent": 10.0, "repeat_of": "heads-keep10pct", "draw": 0},
     ),
+    "hidden-units": (
+        {"pattern": "decoder.layers.*.ffn", "percent": [10.0, 25.0]}, 2,
+        {"target": "decoder.layers.all.ffn", "percent": 25.0},
+    ),
     "component": ({"patterns": ["neck", "heads"], "name": "both"}, 1, {"target": "both"}),
     "modules": ({"patterns": ["decoder.layers.*.ffn"]}, 3,
                 {"module": "decoder.layers.2.ffn", "layer": 2}),

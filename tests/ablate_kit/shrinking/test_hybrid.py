@@ -156,7 +156,11 @@ REFUSED: dict[str, tuple[Make | Ablation, str]] = {
     "outside": (cut([Edit("level_embed", Blocks(0, ((3, 9),)))]), "has no Blocks"),
     "a level of the neck": (
         lambda path: whole(path, "neck.inputs.0"),
-        "zeroes no whole head, hidden unit, query, branch or layer",
+        "neck.inputs.0.conv would have no channel left of 32",
+    ),
+    "a module that is no part": (
+        lambda path: whole(path, "backbone.stem.norm"),
+        "zeroes no whole head, hidden unit, query, branch, layer or channel",
     ),
     "queries that are zeroed and still there": (
         cut([Edit("queries.content", Blocks(0, ((1, 2),)))]),
