@@ -58,6 +58,7 @@ GROUPS = {
         "study": "commands.study.study",
         "sweep": "commands.sweep.sweep",
         "report": "commands.report.report",
+        "export": "commands.export.export",
         "cache": "commands.cache.cache",
         "schema": "commands.schema.schema",
     },

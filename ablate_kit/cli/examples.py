@@ -102,6 +102,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate sweep recipes/sweep/shapes_tiny.yaml --set data.limit=50 -o runs/heads",
         "ablate sweep model.pth --heads all --layers all --shapes -o runs/common",
     ),
+    "export": (
+        "ablate export runs/heads -o coco",
+        "ablate export runs/heads --variants 'decoder.*' -o coco",
+    ),
     "cache": ("ablate cache runs/cache", "ablate cache runs/cache --clear"),
     "report": ("ablate report runs/heads", "ablate report runs/heads --margin 0.005 --top 20"),
     "train": (

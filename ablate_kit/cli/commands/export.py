@@ -1,0 +1,40 @@
+"""``ablate export``: a sweep's detections for other tools."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import say, warn
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    variants: Annotated[
+        str, typer.Option(help="Which variants, such as 'decoder.*'; the unmodified model is one.")
+    ] = "*",
+) -> None:
+    """Write a sweep's annotations and detections as COCO files, one for each variant."""
+    from ablate_kit.errors import UserError, did_you_mean
+    from ablate_kit.reports.coco_export import export_coco
+    from ablate_kit.sweeps.api import images_of
+    from ablate_kit.sweeps.ledger import Ledger
+
+    ledger = Ledger.existing(run)
+    if not ledger.finished:
+        raise UserError(f"{run} is not finished; run ablate sweep again, and it resumes")
+    found = ledger.results()
+    chosen = [one for one in found if fnmatchcase(one.name, variants)]
+    if not chosen:
+        near = did_you_mean(variants, [one.name for one in found])
+        raise UserError(f'no variant of {run} matches "{variants}"{near}')
+    dataset = None
+    try:
+        dataset = images_of(ledger)
+    except UserError as reason:
+        warn([f"images without file names: {reason}"])
+    paths = export_coco(ledger, chosen, output, dataset)
+    many = len(chosen) > 1
+    say(f"written to {output}: {paths[0].name}, {len(chosen)} file{'s' * many} of COCO results")
