@@ -1,7 +1,7 @@
 """What a study would cut, in which order, on how many images, and what that costs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ablate_kit.ablations.kinds.kind import KindContext
@@ -62,6 +62,16 @@ class Outline:
 
         wanted = max(min(FEWEST, most(1, 2 * _SHARE)), most(COARSE, _SHARE))
         return max(1, min(self.total, wanted))
+
+    def on(self, images: int) -> "Outline":
+        """The same with means over no more images than there will be."""
+        fewer = []
+        for one in self.candidates:
+            line = dict(one.cut.line)
+            if "images" in line:
+                line["images"] = min(line["images"], images)
+            fewer.append(replace(one, cut=replace(one.cut, line=line)))
+        return replace(self, candidates=tuple(fewer))
 
     def cost(self, chosen: Sequence[Candidate], images: int) -> float:
         """Seconds of the unmodified model and of these cuts on so many images."""

@@ -159,7 +159,11 @@ class Study:
             before = set(self._notes.rounds[self._done])
             return [i for i in queue if self._outline.candidates[i].cut.variant in before]
         candidates = self._outline.candidates
-        order = sorted(queue, key=lambda i: (candidates[i].depth > 0, candidates[i].share, i))
+        # Shares are measured: a budget in passes is to choose the same on every machine.
+        timed = self._budget.passes is None
+        order = sorted(
+            queue, key=lambda i: (candidates[i].depth > 0, candidates[i].share if timed else 0, i)
+        )
         chosen: list[int] = []
         for i in order:
             names = [candidates[j].cut.variant for j in (*chosen, i)]

@@ -153,7 +153,7 @@ def open_study(
         if not made_outline.candidates:
             raise UserError(f"{checkpoint} has no parts that could be told apart")
         images = earlier.images if earlier else made_outline.images(budget)
-        total = made_outline.total
+        made_outline, total = made_outline.on(images), made_outline.total
         section = data if images == total else data.model_copy(update={"sample": images})
         first.on(section)
         parts = [
