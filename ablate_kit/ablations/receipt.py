@@ -30,7 +30,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "skip_mismatched": bool,
     },
     "convert": {"to_legacy": bool, "format": str},
-    "shrink": {"ablation": dict, "leave": bool, "with_code": bool},
+    "shrink": {"ablation": dict, "leave": bool, "with_code": bool, "depth": int, "queries": int},
 }
 OPERATIONS = (CUT, *_SETTINGS)
 """What the receipts of these must say, and as what; lists are of texts."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +40,17 @@ class Agreement:
 
 
 def agreement(
-    original: Adapter, ablation: Ablation, smaller: Adapter, dataset: Dataset | None
+    original: Adapter, ablation: Ablation | None, smaller: Adapter, dataset: Dataset | None
 ) -> Agreement:
-    """How far the smaller model's outputs are from those of the original under the ablation.
+    """How far the smaller model's outputs are from those of the original under the ablation, if
+    there is one.
 
     Raises ``UserError`` where that is further than rounding goes: it is not the same model.
     """
     images = images_of(dataset)
     largest = 0.0
     for group in groups([original.prepare(image) for image in images]):
-        with inference(original.module), applied(original.module, ablation, original.live_names()):
+        with inference(original.module), _ablated(original, ablation):
             expected = dict(_tensors(original.forward(group.inputs)))
         with inference(smaller.module):
             found = dict(_tensors(smaller.forward(group.inputs)))
@@ -61,6 +63,12 @@ def agreement(
             f"{result}; rounding would be up to {TOLERANCE:g}"
         )
     return result
+
+
+def _ablated(adapter: Adapter, ablation: Ablation | None) -> AbstractContextManager[None]:
+    if ablation is None:
+        return nullcontext()
+    return applied(adapter.module, ablation, adapter.live_names())
 
 
 def images_of(dataset: Dataset | None) -> Sequence[Pixels]:

@@ -11,7 +11,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.receipt import Receipt
 from ablate_kit.ablations.variant_files import check_base, check_suffix, note_as_told
-from ablate_kit.ablations.verify_receipt import Check, original
+from ablate_kit.ablations.verify_receipt import Check, exists, original
 from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
@@ -22,6 +22,7 @@ from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
+from ablate_kit.shrinking.configured import Configured, configured, write_configured
 from ablate_kit.shrinking.equality import Agreement, agreement
 from ablate_kit.shrinking.heads import take_heads
 from ablate_kit.shrinking.hidden_units import take_hidden_units
@@ -57,9 +58,11 @@ class Shrunk:
 
 def shrink(
     checkpoint: Checkpoint,
-    ablation: Ablation,
+    ablation: Ablation | None,
     destination: Path,
     *,
+    depth: int | None = None,
+    queries: int | None = None,
     leave: bool = False,
     with_code: bool = False,
     adapter: Adapter | None = None,
@@ -70,6 +73,7 @@ def shrink(
     """Writes the checkpoint without what ``ablation`` zeroes, after a look at what it computes.
 
     Args:
+        depth, queries: in place of an ablation, how many decoder layers and queries are left.
         leave: what cannot be taken out stays, as zeros; by default that is refused.
         with_code: a Hugging Face folder may get code for sizes that no setting describes.
         adapter: the original, where it is open already.
@@ -80,11 +84,22 @@ def shrink(
             describes what is left; or its outputs are others. Nothing is written then.
     """
     adapter = adapter or open_adapter(checkpoint, model, trust_remote_code=trust_remote_code)
-    made = plan(checkpoint, adapter, ablation, leave=leave, with_code=with_code)
+    reference = adapter
+    if ablation is None:
+        chosen = configured(checkpoint, adapter, depth, queries, model)
+        made, reference = _plan_of(checkpoint, chosen), chosen.adapter
+    else:
+        made = plan(checkpoint, adapter, ablation, leave=leave, with_code=with_code)
     check_suffix(made.form, destination)
     if destination.exists():
         raise UserError(f"{destination} exists; choose another place or remove it")
-    settings = {"ablation": ablation.to_dict(), "leave": leave, "with_code": with_code}
+    settings = {
+        "ablation": ablation.to_dict() if ablation else {},
+        "leave": leave,
+        "with_code": with_code,
+        "depth": depth or 0,
+        "queries": queries or 0,
+    }
     note = note_for(checkpoint, SHRINK, settings)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".ablate-", dir=destination.parent) as place:
@@ -93,7 +108,7 @@ def shrink(
         with open_checkpoint(written) as smaller:
             trust = trust_remote_code or made.own_code
             opened = open_adapter(smaller, model, trust_remote_code=trust)
-            agreed = agreement(adapter, ablation, opened, dataset)
+            agreed = agreement(reference, ablation, opened, dataset)
         written.rename(destination)
     parts = tuple(made.reduction.structures)
     return Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)
@@ -143,6 +158,24 @@ def plan(
     )
 
 
+def plan_configured(
+    checkpoint: Checkpoint,
+    adapter: Adapter,
+    depth: int | None,
+    queries: int | None,
+    model: str | None = None,
+) -> Plan:
+    """What ``shrink`` would write of a detector that is configured so."""
+    return _plan_of(checkpoint, configured(checkpoint, adapter, depth, queries, model))
+
+
+def _plan_of(checkpoint: Checkpoint, made: Configured) -> Plan:
+    form = "safetensors" if isinstance(made.adapter, HybridAdapter) else "folder"
+    reduction = Reduction(structures=list(made.turned))
+    write = partial(write_configured, checkpoint, made)
+    return Plan(reduction, {}, made.settings, form, write)
+
+
 def reduce(
     checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation, gone: Zeroed, anatomy: Anatomy
 ) -> Reduction:
@@ -170,13 +203,18 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
     out different, which is then removed.
     """
     check_base(checkpoint, receipt)
-    made = plan(
-        checkpoint,
-        open_adapter(checkpoint),
-        Ablation.from_dict(receipt.settings["ablation"]),
-        leave=receipt.settings["leave"],
-        with_code=receipt.settings["with_code"],
-    )
+    settings, adapter = receipt.settings, open_adapter(checkpoint)
+    if settings["ablation"]:
+        made = plan(
+            checkpoint,
+            adapter,
+            Ablation.from_dict(settings["ablation"]),
+            leave=settings["leave"],
+            with_code=settings["with_code"],
+        )
+    else:
+        counts = settings["depth"] or None, settings["queries"] or None
+        made = _plan_of(checkpoint, configured(checkpoint, adapter, *counts))
     check_suffix(made.form, destination)
     if destination.exists():
         raise UserError(f"{destination} exists; choose another place or remove it")
@@ -184,7 +222,15 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
 
 
 def verify_smaller(receipt: Receipt, base: Path | None = None) -> Check:
-    """Whether the original, without what the receipt says, gives the same bytes."""
+    """Whether the original, without what the receipt says, gives the same bytes; unknown where the
+    original does not open here, as one that runs its own code."""
+    path = base or Path(receipt.base_path)
+    if exists(str(path)):
+        try:
+            with open_checkpoint(path, receipt.weights or None) as opened:
+                open_adapter(opened)
+        except UserError as error:
+            return Check("original", None, f"not made again: {error}")
     return original(receipt, base, recreate)
 
 

@@ -67,7 +67,20 @@ class Part:
         return f"{self.what} {self.module}"
 
 
-Structure = Heads | HiddenUnits | Channels | Queries | Part
+@dataclass(frozen=True)
+class Turned:
+    """A knob that is set lower: decoder layers or queries."""
+
+    knob: str
+    value: int
+    before: int
+
+    def __str__(self) -> str:
+        what = "decoder layers" if self.knob == "depth" else "queries"
+        return f"{self.before - self.value} of {self.before} {what}"
+
+
+Structure = Heads | HiddenUnits | Channels | Queries | Part | Turned
 
 
 def _some(numbers: tuple[int, ...], word: str) -> str:

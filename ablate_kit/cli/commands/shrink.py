@@ -54,6 +54,10 @@ def shrink(
     free: Annotated[
         bool, typer.Option("--free", help="Take out all that the run found to be free.")
     ] = False,
+    depth: Annotated[
+        int | None, typer.Option(help="Only so many decoder layers: the first ones.", min=1)
+    ] = None,
+    queries: Annotated[int | None, typer.Option(help="Only so many object queries.", min=1)] = None,
     leave: Annotated[
         bool, typer.Option("--leave", help="What cannot be taken out stays, as zeros.")
     ] = False,
@@ -91,11 +95,16 @@ def shrink(
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.open import open_adapter
-    from ablate_kit.shrinking.shrink import plan
+    from ablate_kit.shrinking.shrink import plan, plan_configured
     from ablate_kit.shrinking.shrink import shrink as shrunk
 
-    if bool(drop) == bool(run) or free != bool(run):
-        raise UserError("give --drop with an ablation, or --from RUN with --free")
+    fewer = depth is not None or queries is not None
+    if sum((bool(drop), bool(run), fewer)) != 1 or free != bool(run):
+        raise UserError(
+            "give --drop with an ablation, or --from RUN with --free, or --depth or --queries"
+        )
+    if fewer and (leave or with_code):
+        raise UserError("--leave and --with-code go with --drop and --from")
     if margin is not None and not (run or _asked(annotations, images, voc, yolo, shapes)):
         raise UserError("--margin goes with --from, or with images to evaluate on")
     if output.exists():
@@ -117,24 +126,30 @@ def shrink(
         trust = trust_remote_code
         adapter = open_adapter(opened, model, trust_remote_code=trust, class_names=class_names)
         kept: dict[str, str] = {}
+        ablation: Ablation | None = None
         if run:
             ablation, kept, own = _free(opened, adapter, run, margin, as_json)
             dataset = dataset or own
-        else:
-            ablation = _joined(drop or [])
+        elif drop:
+            ablation = _joined(drop)
         leave = leave or bool(run)
         if dry_run:
-            made = plan(opened, adapter, ablation, leave=leave, with_code=with_code)
+            if ablation is None:
+                made = plan_configured(opened, adapter, depth, queries, model)
+            else:
+                made = plan(opened, adapter, ablation, leave=leave, with_code=with_code)
             say_lines(_listed(made.reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
         done = shrunk(
-            opened, ablation, output, leave=leave, with_code=with_code, adapter=adapter,
-            dataset=dataset, model=model, trust_remote_code=trust,
+            opened, ablation, output, depth=depth, queries=queries, leave=leave,
+            with_code=with_code, adapter=adapter, dataset=dataset, model=model,
+            trust_remote_code=trust,
         )  # fmt: skip
     if not as_json:
         say_lines(_listed(done.structures, done.left_over, done.settings))
-        say(f"outputs differ from the ablated model's by up to {done.agreement}")
+        reference = "model that is configured so" if ablation is None else "ablated model"
+        say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     with open_checkpoint(output) as smaller:
         trust = trust or done.own_code
         other = open_adapter(smaller, model, trust_remote_code=trust, class_names=class_names)

@@ -56,6 +56,15 @@ def test_a_dry_run_writes_nothing(without_heads: Path, tmp_path: Path, run: Run)
     assert not smaller.exists()
 
 
+def test_fewer_layers(tmp_path: Path, run: Run) -> None:
+    smaller = tmp_path / "smaller.safetensors"
+    told = run("shrink", SHIPPED, "--depth", 2, "-o", smaller, "--dry-run")
+    assert "taken out: 1 of 3 decoder layers\ndecoder_layers: 2" in told
+    told = run("shrink", SHIPPED, "--depth", 2, "-o", smaller)
+    assert "outputs differ from those of the model that is configured so by up to" in told
+    assert "original  ok " in run("verify", smaller)
+
+
 def test_what_a_run_found_to_be_free_is_taken_out_at_once(
     tmp_path: Path, run: Run, refuse: Run
 ) -> None:
@@ -92,6 +101,9 @@ ablations:
         ([], "give --drop with an ablation, or --from RUN with --free"),
         (["--from", "run"], "give --drop with an ablation, or --from RUN with --free"),
         (["--drop", "CUT", "--free"], "give --drop with an ablation, or --from RUN with --free"),
+        (["--drop", "CUT", "--depth", "1"], "or --depth or --queries"),
+        (["--depth", "1", "--leave"], "--leave and --with-code go with --drop and --from"),
+        (["--depth", "3"], "depth is 3; the detector has 3, expected fewer"),
         (["--drop", "CUT", "--limit", "3"], "options of images go with images"),
         (["--drop", "CUT", "--margin", "0.1"], "--margin goes with --from, or with images"),
         (["--drop", "missing.json"], "cannot read missing.json"),

@@ -1,0 +1,107 @@
+"""A detector with fewer decoder layers or queries, as it would have been configured, as a file.
+
+What ``ablate knobs`` evaluates. It takes no ablation: of post-norm layers no zero makes one that
+hands on its input, but the layers before it are a detector, too.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate_kit import text as safe
+from ablate_kit.ablations.receipt import OPERATIONS, receipt_path
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.digest import sha256
+from ablate_kit.checkpoints.edit.folder_copies import copy_others
+from ablate_kit.checkpoints.edit.patched_copy import Note
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.knobs import Knob
+from ablate_kit.models.rewrite import Content, write_noted
+from ablate_kit.shrinking.structures import Turned
+from detector.checkpoint import layout_of, save_tensors, weights_metadata
+from detector.disk.atomic import new_folder
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The detector so, in memory, and what was turned; ``settings`` are those that changed."""
+
+    adapter: Adapter
+    turned: tuple[Turned, ...]
+    settings: Mapping[str, Any]
+
+
+def configured(
+    checkpoint: Checkpoint,
+    adapter: Adapter,
+    depth: int | None,
+    queries: int | None,
+    model: str | None = None,
+) -> Configured:
+    """The detector with so many decoder layers and queries.
+
+    Raises ``UserError`` where it has no such knob, or not so many.
+    """
+    turn = choose(checkpoint, model).framework.knobs
+    if turn is None:
+        raise UserError(f"{checkpoint} is of a framework of which no knobs are known")
+    turned = []
+    found = adapter
+    wanted: tuple[tuple[Knob, int | None], ...] = (("depth", depth), ("queries", queries))
+    for knob, value in wanted:
+        if value is None:
+            continue
+        knobs = turn(found)
+        now = knobs.now(knob)
+        if not 1 <= value < now:
+            raise UserError(f"{knob} is {value}; the detector has {now}, expected fewer")
+        found = knobs.configured(knob, value)
+        turned.append(Turned(knob, value, now))
+    before, after = _settings(adapter), _settings(found)
+    changed = {name: value for name, value in after.items() if before.get(name) != value}
+    return Configured(found, tuple(turned), changed)
+
+
+def write_configured(
+    checkpoint: Checkpoint, made: Configured, destination: Path, note: Note
+) -> None:
+    """Writes the detector as the original is written: a file, or a folder with all else that is in
+    the original's."""
+    adapter = made.adapter
+    if isinstance(adapter, HybridAdapter):
+        state = adapter.module.state_dict()
+        metadata = weights_metadata(adapter.module.config.to_json(), adapter.classes)
+        write_noted(Content(layout_of(state), metadata, state.__getitem__), destination, note)
+        return
+    assert isinstance(adapter, TransformersAdapter)  # noqa: S101 - ``configured`` refuses others
+    if checkpoint.folder is None:
+        raise UserError(
+            f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "
+            "holds both"
+        )
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(destination) as place:
+        copy_others(checkpoint.folder, place, list(checkpoint.archive.sources))
+        for verb in OPERATIONS:
+            receipt_path(place, folder=True, verb=verb).unlink(missing_ok=True)
+        # All names of tensors that modules share, too: the library cannot share the heads of a
+        # single layer, so the configuration says that none are.
+        weights = place / "model.safetensors"
+        save_tensors(weights, adapter.module.state_dict(), {"format": "pt"})
+        config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+        text = safe.to_json(config | dict(made.settings), 2) + "\n"
+        (place / "config.json").write_text(text, encoding="utf-8")
+        receipt = receipt_path(place, folder=True, verb="shrink")
+        receipt.write_text(note(sha256(weights)), encoding="utf-8")
+
+
+def _settings(adapter: Adapter) -> dict[str, Any]:
+    config = getattr(adapter.module, "config", None)
+    values = config.to_dict() if config is not None else {}
+    return {name: value for name, value in values.items() if not name.startswith("_")}

@@ -1,0 +1,86 @@
+"""Detectors with fewer decoder layers and queries, as files that can be made again."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate_kit.ablations.receipt import receipt_of
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.open import open_adapter
+from ablate_kit.shrinking.shrink import recreate, shrink, verify_smaller
+
+from .conftest import outputs
+
+Folders = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("name", ["hybrid", "rt_detr_v2"])
+def test_the_file_computes_what_an_early_exit_does(
+    name: str, folders: Folders, hybrid: Path, tmp_path: Path
+) -> None:
+    original = hybrid if name == "hybrid" else folders(name)
+    written, again = (tmp_path / f"{one}{original.suffix}" for one in ("smaller", "again"))
+    with open_checkpoint(original) as opened:
+        adapter = open_adapter(opened)
+        turn = choose(opened).framework.knobs
+        assert turn is not None
+        expected = outputs(turn(adapter).configured("depth", 1))
+        done = shrink(opened, None, written, depth=1, adapter=adapter)
+    assert done.settings["decoder_layers"] == 1
+    with open_checkpoint(written) as opened:
+        found = outputs(open_adapter(opened))
+        receipt = receipt_of(opened)
+        assert not any(one.startswith("model.decoder.layers.1.") for one in opened.tensors)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    assert receipt is not None
+    with open_checkpoint(original) as opened:
+        recreate(opened, receipt, again)
+    assert verify_smaller(receipt, original).passed
+    first, second = (
+        one if one.is_file() else one / "model.safetensors" for one in (written, again)
+    )
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_layers_and_queries_at_once(hybrid: Path, tmp_path: Path) -> None:
+    with open_checkpoint(hybrid) as opened:
+        done = shrink(opened, None, tmp_path / "x.safetensors", depth=2, queries=5)
+    assert [str(one) for one in done.structures] == ["1 of 3 decoder layers", "7 of 12 queries"]
+    assert done.settings["queries"] == 5
+
+
+@pytest.mark.parametrize(
+    ("depth", "queries", "message"),
+    [
+        (3, None, "depth is 3; the detector has 3, expected fewer"),
+        (None, 100, "queries is 100; the detector has 12, expected fewer"),
+    ],
+)
+def test_more_than_there_are_is_refused(
+    depth: int | None, queries: int | None, message: str, hybrid: Path, tmp_path: Path
+) -> None:
+    with open_checkpoint(hybrid) as opened, pytest.raises(UserError, match=message):
+        shrink(opened, None, tmp_path / "x.safetensors", depth=depth, queries=queries)
+
+
+def test_what_cannot_be_opened_is_not_called_wrong(
+    hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a folder that runs its own code, which nobody has said to be trusted."""
+    with open_checkpoint(hybrid) as opened:
+        shrink(opened, None, tmp_path / "x.safetensors", queries=5)
+    with open_checkpoint(tmp_path / "x.safetensors") as opened:
+        receipt = receipt_of(opened)
+    assert receipt is not None
+
+    def untrusted(*_: object) -> None:
+        raise UserError("it runs its own code")
+
+    monkeypatch.setattr("ablate_kit.shrinking.shrink.open_adapter", untrusted)
+    check = verify_smaller(receipt)
+    assert (check.passed, check.detail) == (None, "not made again: it runs its own code")
