@@ -11,6 +11,7 @@ target          what is cut where that is not one module: a pattern, several ten
 percent         share of heads or elements that is cut; ``keep_percent``: that stays
 noise_percent   of the deviation of a tensor
 count, of       heads removed, of how many; ``step`` of how many steps, in which ``order``
+dropped, added  parts cut at once, of which these were not in the cut before; ``elements``: how many
 keep            heads of each module that stay
 layers, mode    how many layers are cut, in which order; ``part``: of each layer
 level, point    of the feature pyramid, of its sampling points; ``share``: where their weight goes
@@ -33,6 +34,7 @@ from typing import Any
 Factor = str | int | float
 Factors = Mapping[str, Factor]
 
+SIZE = "elements"
 _DIGITS = 9  # of a number that a name holds
 
 

@@ -22,6 +22,26 @@ def random_controls(
 
     Raises ``UserError`` for an ablation of whole tensors, of which there is only one of its size.
     """
+    counts = elements_cut(ablation, shapes)
+    if draws and all(count == math.prod(shapes[name]) for name, count in counts.items()):
+        raise UserError(
+            f"{ablation.name} changes whole tensors: a random cut of the same size is the same "
+            "cut; leave out null_cuts"
+        )
+    seed = int(ablation.digest[:12], 16)
+    return [
+        Ablation(
+            f"{ablation.name}-control{draw}",
+            "control",
+            tuple(Edit(name, Random(count, seed, draw)) for name, count in counts.items()),
+            factors={"control_of": ablation.name, "draw": draw},
+        )
+        for draw in range(draws)
+    ]
+
+
+def elements_cut(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """How many elements of each tensor an ablation cuts; rows and columns count as above."""
     counts: dict[str, int] = {}
     for edit in ablation.edits:
         if edit.values is None:  # what holds a mean is added, not taken away
@@ -33,22 +53,4 @@ def random_controls(
         axis = 0 if isinstance(one, Removed) else 1
         count = Blocks(axis, ((0, width),)).count(shapes[one.tensor])
         counts[one.tensor] = counts.get(one.tensor, 0) + count
-    sizes = {name: math.prod(shapes[name]) for name in counts}
-    if draws and all(counts[name] >= sizes[name] for name in counts):
-        raise UserError(
-            f"{ablation.name} changes whole tensors: a random cut of the same size is the same "
-            "cut; leave out null_cuts"
-        )
-    seed = int(ablation.digest[:12], 16)
-    return [
-        Ablation(
-            f"{ablation.name}-control{draw}",
-            "control",
-            tuple(
-                Edit(name, Random(min(count, sizes[name]), seed, draw))
-                for name, count in counts.items()
-            ),
-            factors={"control_of": ablation.name, "draw": draw},
-        )
-        for draw in range(draws)
-    ]
+    return {name: min(count, math.prod(shapes[name])) for name, count in counts.items()}

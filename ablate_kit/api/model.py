@@ -13,6 +13,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
+from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.variant_files import variant_paths, write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -84,8 +85,8 @@ class Model:
             ['backbone.csi']
         """
         chosen = parse_kind({"kind": kind, **settings})
-        if isinstance(chosen, HeadsGreedy):
-            raise UserError("heads-greedy decides from numbers what comes next: sweep a recipe")
+        if isinstance(chosen, HeadsGreedy | Ranked):
+            raise UserError(f"{kind} decides from numbers what comes next: sweep a recipe")
         return self._made(chosen, images)
 
     def heads(self, pattern: str, *, num_heads: int | None = None) -> list[Ablation]:

@@ -8,8 +8,8 @@ Examples:
     print(outcome.ledger.results()[0].evaluation.overall["AP"])
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.factors import SIZE
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy, Removal
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.resample import check_batches
-from ablate_kit.ablations.random_controls import random_controls
+from ablate_kit.ablations.random_controls import elements_cut, random_controls
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.result import is_control
@@ -55,9 +56,7 @@ from ablate_kit.sweeps.run import (
     UNWATCHED,
     Evaluating,
     Progress,
-    baseline_first,
     begun,
-    one_round,
     run_rounds,
     run_scheduler,
 )
@@ -108,6 +107,7 @@ class Cost:
         parts: how often the unmodified model runs on a batch.
         notes: what cannot be replayed.
         searches: rounds and variants of each greedy search, which come on top.
+        joint: cuts of more and more ranked parts, which come on top.
     """
 
     rows: Sequence[tuple[str, str, str, float]]
@@ -115,6 +115,7 @@ class Cost:
     parts: int
     notes: Sequence[str]
     searches: Sequence[tuple[int, int]]
+    joint: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class SweepRun:
 
     ledger: Ledger
     searches: Sequence[Search] = ()
-    removed: Sequence[Ablation] = ()  # by the searches, step by step, with random controls
+    removed: Sequence[Ablation] = ()  # by searches and rankings, step by step, with controls
     notes: Sequence[str] = ()
 
 
@@ -207,8 +208,10 @@ class OpenSweep:
         with VariantExecutor(self.adapter, memory=memory) as passes:
             made = passes.look([self.adapter.prepare(self.dataset.image(0))], variants)
         searches = [line.size(self.source) for line in self.recipe.searches]
+        named = {one.name: one for one in self.ablations if not is_control(one.kind, one.factors)}
+        joint = sum(line.count(named) for line in self.recipe.rankings)
         if made is None or passes.trace is None:
-            return Cost([], 1.0, 1, passes.notes, searches)
+            return Cost([], 1.0, 1, passes.notes, searches, joint)
         found = shares(passes.trace, made)
         names = {i: one.name for i, one in enumerate(variants)} | {BASELINE: UNMODIFIED.name}
         rows = []
@@ -217,7 +220,7 @@ class OpenSweep:
             rows.append((one.name, where, names.get(base, "-") if base is not None else "-", share))
         total = sum(share for *_, share in rows) + len(made.parts)
         share = total / (len(variants) + 1)
-        return Cost(rows, share, len(made.parts), passes.notes, searches)
+        return Cost(rows, share, len(made.parts), passes.notes, searches, joint)
 
     def ledger(self, folder: Path, workers: int = 2) -> Ledger:
         """The run of this sweep in a folder, or a new one; hold ``Ledger.locked(folder)``.
@@ -356,10 +359,20 @@ class OpenSweep:
     def _rounds(
         self, searches: list[Search], removed: list[Ablation], *, first: bool
     ) -> Evaluating:
-        """The ablations of the recipe, each round of each search, and what the searches removed."""
+        """The ablations of the recipe, each round of each search, and what searches and rankings
+        removed."""
         begun = [(line, line.rounds(self.source)) for line in self.recipe.searches]
-        variants = [UNMODIFIED, *map(Variant.of, self.ablations)]
-        yield from baseline_first(variants) if first else one_round(variants)
+        if first:
+            yield [UNMODIFIED]
+        numbers = yield [UNMODIFIED, *map(Variant.of, self.ablations)]
+        shapes = {name: info.shape for name, info in self.checkpoint.tensors.items()}
+        made = {one.name: one for one in self.ablations if not is_control(one.kind, one.factors)}
+        for ranking in self.recipe.rankings:
+            values = {
+                one.digest: numbers[one.digest].overall.get(ranking.metric) for one in made.values()
+            }
+            for cut in ranking.combine(made, values):
+                removed += [_sized(cut, shapes), *_controls(cut, shapes, ranking.null_cuts)]
         for line, rounds in begun:
             tried = next(rounds)
             while True:
@@ -370,12 +383,11 @@ class OpenSweep:
                 except StopIteration as end:
                     searches.append((line, list(end.value)))
                     break
-        if searches:
-            shapes = {name: info.shape for name, info in self.checkpoint.tensors.items()}
-            for line, steps in searches:
-                for step in steps:
-                    controls = random_controls(step.ablation, shapes, line.null_cuts)
-                    removed += [step.ablation, *controls]
+        for line, steps in searches:
+            for step in steps:
+                cut = step.ablation
+                removed += [_sized(cut, shapes), *_controls(cut, shapes, line.null_cuts)]
+        if removed:
             yield [Variant.of(one) for one in removed]
 
     def _pool(
@@ -399,6 +411,18 @@ class OpenSweep:
         if self.placement.ray:
             return cluster(spec, self.placement.ray)
         return processes(spec, self.placement.devices)
+
+
+def _sized(cut: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> Ablation:
+    """With how much it cuts, for curves over that."""
+    return replace(cut, factors={**cut.factors, SIZE: sum(elements_cut(cut, shapes).values())})
+
+
+def _controls(cut: Ablation, shapes: Mapping[str, tuple[int, ...]], draws: int) -> list[Ablation]:
+    """None where there is no other cut of the same size: after hours that is no reason to stop."""
+    with suppress(UserError):
+        return random_controls(cut, shapes, draws)
+    return []
 
 
 @contextmanager

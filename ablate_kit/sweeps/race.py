@@ -65,8 +65,11 @@ def schedule(batches: Batches, first: int, growth: float, variants: int) -> Look
 
 def check_race(recipe: SweepRecipe, labelled: bool, truth: GroundTruth) -> None:
     """Raises ``UserError`` for what a race cannot decide."""
+    one_by_one = "a race decides about ablations one by one"
     if recipe.searches:
-        raise UserError("a race decides about ablations one by one; heads-greedy is a search")
+        raise UserError(f"{one_by_one}; heads-greedy is a search")
+    if recipe.rankings:
+        raise UserError(f"{one_by_one}; ranked needs the numbers of all of them")
     if recipe.evaluation.adjust != "family":
         raise UserError("a race keeps the chance of any wrong verdict: adjust must be family")
     if not labelled:

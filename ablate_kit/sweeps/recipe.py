@@ -14,6 +14,7 @@ from ablate_kit.ablations.kinds.combination import Combination
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
+from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.clusters import is_file
@@ -102,8 +103,13 @@ class SweepRecipe(Section):
 
     @property
     def searches(self) -> list[HeadsGreedy]:
-        """The lines whose ablations depend on the numbers of others."""
+        """The lines whose every round depends on the numbers of the one before."""
         return [line for line in self.ablations if isinstance(line, HeadsGreedy)]
+
+    @property
+    def rankings(self) -> list[Ranked]:
+        """The lines that depend on the numbers of all others."""
+        return [line for line in self.ablations if isinstance(line, Ranked)]
 
     def make(self, source: KindContext) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ.
@@ -128,7 +134,7 @@ class SweepRecipe(Section):
         if self.race:
             raise UserError("screen and race do not go together; leave one of them out")
         for line in self.ablations:
-            if isinstance(line, Combination | HeadsGreedy):
+            if isinstance(line, Combination | HeadsGreedy | Ranked):
                 raise UserError(
                     f"screen chooses among single ablations, which {getattr(line, 'kind', '')} "
                     "joins; give those that a screened run has found to a recipe of their own"
@@ -145,10 +151,12 @@ class SweepRecipe(Section):
                 yield ablation
                 yield from random_controls(ablation, shapes, line.null_cuts)
         for number, line in enumerate(self.ablations):
-            if not isinstance(line, Combination):
+            if not isinstance(line, Combination | Ranked):
                 continue
             total += line.count(known) * (1 + line.null_cuts)
             self._check(number, total)
+            if isinstance(line, Ranked):
+                continue
             for joint in line.combine(known):
                 known.setdefault(joint.name, joint)  # which a later line may join
                 yield joint

@@ -10,6 +10,7 @@ from ablate_kit.ablations.kinds import (
     means,
     pairs,
     queries,
+    ranked,
     resample,
     residual_branches,
     retain,
@@ -48,6 +49,7 @@ BUILT_IN_KINDS: tuple[type[Kind], ...] = (
     together.Together,
     pairs.Pairs,
     shapley.Shapley,
+    ranked.Ranked,
 )
 
 KINDS: Registry[type[Kind]] = Registry(

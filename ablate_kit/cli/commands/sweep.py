@@ -327,3 +327,5 @@ def _say_cost(cost: "Cost", variants: int, images: int) -> None:
         )
     for rounds, tries in cost.searches:
         say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")
+    if cost.joint:
+        say(f"joint cuts of what is missed least come on top: {cost.joint}")

@@ -58,7 +58,7 @@ def joint_cuts(
     chosen = []
     for one in results[1:]:
         names = members_of(one)
-        if len(names) < 2 or one.is_control or one.kind == "shapley":
+        if len(names) < 2 or one.is_control or one.kind in ("shapley", "ranked"):
             continue
         if all(name in by_name for name in names):
             chosen.append((one, names))

@@ -21,6 +21,7 @@ from ablate_kit.reports.results_file import Origin, Source, results_document, re
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import Findings, Sentence, sentences
 from ablate_kit.reports.sweep_reports import (
+    dropped_curve,
     joint_cuts,
     race_notes,
     repeats_table,
@@ -61,9 +62,10 @@ def write_sweep_report(
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
     precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
     ``joint.csv`` what joint cuts change beyond the sum of their members, ``shapley.csv`` Shapley
-    values, ``screen.csv`` estimates of what was screened, ``displacement.csv`` how boxes moved and
-    ``examples.csv`` what is lost on the ``count`` photographs shown, which need the ``dataset``;
-    all of them as Parquet, too, where pyarrow is installed. ``statistics``: other than the run's.
+    values, ``screen.csv`` estimates of what was screened, ``dropped.csv`` curves over how much is
+    dropped, ``displacement.csv`` how boxes moved and ``examples.csv`` what is lost on the ``count``
+    photographs shown, which need the ``dataset``; all of them as Parquet, too, where pyarrow is
+    installed. ``statistics``: other than the run's.
     """
     results = ledger.results()
     truth = ledger.truth()
@@ -87,6 +89,7 @@ def write_sweep_report(
         joint = joint_cuts.joint_cuts(*of_samples, statistics.adjust)
         shapley = shapley_table.shapley_values(*of_samples)
     screening = screened(ledger.folder)
+    dropped = dropped_curve.curves(results, overall)
     seen = looks.images[0] if looks else len(truth.image_ids)
     truth_seen = truth_of_first(truth, seen)
     moved = _moved(truth_seen, [until(one, seen) for one in results], threshold)
@@ -118,8 +121,13 @@ def write_sweep_report(
             write_records(place / "screen", screening_table.records(screening, results))
             text = screening_table.table(screening, results, statistics.margin).markdown()
             (place / "screen.md").write_text(text, encoding="utf-8")
+        if dropped:
+            write_records(place / "dropped", dropped_curve.records(dropped))
+            text = dropped_curve.table(dropped).markdown()
+            (place / "dropped.md").write_text(text, encoding="utf-8")
         pictures = []
         drawn = [
+            *([("dropped", *dropped_curve.figure(dropped))] if dropped else []),
             *figures(results, overall, by_class, curves=looks is None),
             *(("joint", *one) for one in (joint_cuts.figure(joint),) if one),
             *([("shapley", *shapley_table.figure(shapley))] if shapley else []),
@@ -146,6 +154,8 @@ def write_sweep_report(
             shown_tables["Screened by gradients"] = screening_table.table(
                 screening, results, statistics.margin
             )
+        if dropped:
+            shown_tables["More and more dropped"] = dropped_curve.table(dropped)
         if joint:
             shown_tables["Joint cuts and their members"] = joint_cuts.table(joint)
         if shapley:

@@ -53,7 +53,7 @@ class WorkerSpec:
 
 def prepared_bytes(recipe: SweepRecipe) -> int:
     """Of images that are kept from one round of a search to the next."""
-    return PREPARED if recipe.searches else 0
+    return PREPARED if recipe.searches or recipe.rankings else 0
 
 
 class Worker:

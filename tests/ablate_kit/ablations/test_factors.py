@@ -101,7 +101,12 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, object], int, Mapping[str, object]]] =
 }  # fmt: skip
 ELSEWHERE = {
     *("levels", "heads-greedy", "dissect-heads"),  # not of the small model that is used here
-    *("joined", "pairs", "shapley"),  # of what other lines make: kinds/test_combination.py
+    *(
+        "joined",
+        "pairs",
+        "shapley",
+        "ranked",
+    ),  # of what others make: kinds/
 }
 
 

@@ -220,6 +220,15 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
             {"ablations": [{"kind": "heads-greedy", "pattern": "decoder.layers.*.self_attn"}]},
             "heads-greedy is a search",
         ),
+        (
+            {
+                "ablations": [
+                    {"kind": "heads", "pattern": "decoder.layers.*.self_attn"},
+                    {"kind": "ranked"},
+                ]
+            },
+            "needs the numbers of all",
+        ),
     ],
 )
 def test_what_a_race_cannot_decide(tmp_path: Path, more: dict[str, Any], told: str) -> None:

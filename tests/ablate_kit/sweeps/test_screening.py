@@ -213,6 +213,7 @@ def test_only_what_may_matter_is_evaluated(tmp_path: Path) -> None:
     [
         ({"race": {}}, "screen and race do not go together"),
         ({"ablations": [*RECIPE["ablations"], {"kind": "pairs"}]}, "which pairs joins"),
+        ({"ablations": [*RECIPE["ablations"], {"kind": "ranked"}]}, "which ranked joins"),
         (
             {"ablations": [{"kind": "heads-greedy", "pattern": "**"}]},
             "which heads-greedy joins",

@@ -1,0 +1,94 @@
+"""Curves over how much is dropped, out of a real sweep."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.reports.sweep_reports.dropped_curve import curves, sentence, table
+from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
+from ablate_kit.sweeps import api
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipe import SweepRecipe
+from detector.zoo import SHAPES_TINY
+
+HEADS = "decoder.layers.*.self_attn"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[api.SweepRun, Path]:
+    recipe = SweepRecipe.model_validate(
+        {
+            "model": {"checkpoint": str(SHAPES_TINY)},
+            "data": {"kind": "shapes", "limit": 24},
+            "ablations": [
+                {"kind": "heads", "pattern": HEADS},
+                {"kind": "ranked", "points": 4, "null_cuts": 1},
+                {"kind": "heads-greedy", "pattern": "decoder.layers.2.self_attn", "steps": 1},
+            ],
+            "evaluation": {"resamples": 200},
+        }
+    )
+    folder = tmp_path_factory.mktemp("ranked") / "run"
+    done = api.run(recipe, folder)
+    write_sweep_report(done.ledger)
+    return done, folder
+
+
+def test_the_order_is_that_of_the_run_and_every_point_is_a_variant(
+    sweep: tuple[api.SweepRun, Path],
+) -> None:
+    done, folder = sweep
+    results = {one.name: one for one in done.ledger.results()}
+    alone = {
+        name: one.evaluation.overall["AP"] for name, one in results.items() if one.kind == "heads"
+    }
+    order = sorted(alone, key=lambda name: -(alone[name] or 0.0))
+    made: dict[str, Ablation] = {one.name: one for one in done.removed}
+    points = [one for one in made.values() if one.kind == "ranked"]
+    assert [one.factors["dropped"] for one in points] == [1, 5, 8, 12]
+    assert " ".join(str(one.factors["added"]) for one in points).split() == order
+    known = Ledger.existing(folder).ablations()
+    for one in points:
+        result = results[one.name]
+        assert known[result.key].digest == one.digest
+        # Columns of an output projection: 12 of them to a head, of 48 rows.
+        assert result.factors["elements"] == int(one.factors["dropped"]) * 12 * 48
+    assert results["all-ranked-1of12"].evaluation.overall == results[order[0]].evaluation.overall
+    assert "all-ranked-1of12-control0" in results
+    assert "all-ranked-12of12-control0" not in results  # there is no other cut of that size
+
+
+def test_the_report_has_the_curve(sweep: tuple[api.SweepRun, Path]) -> None:
+    done, folder = sweep
+    report = folder / "report"
+    with (report / "dropped.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == [
+        "unmodified",
+        *(f"all-ranked-{n}of12" for n in (1, 5, 8, 12)),
+        "decoder.layers.2.self_attn-greedy-1of4-r0",
+    ]
+    assert [int(row["elements"]) for row in rows] == [0, 576, 2880, 4608, 6912, 576]
+    for row in rows:
+        others = [
+            one for one in rows
+            if float(one["AP"]) >= float(row["AP"]) and int(one["elements"]) >= int(row["elements"])
+            and (one["AP"], one["elements"]) != (row["AP"], row["elements"])
+        ]  # fmt: skip
+        assert int(row["pareto"]) == (not others)
+    page = (report / "report.html").read_text()
+    assert "More and more dropped" in page
+    assert "each point a joint cut that was evaluated itself" in page
+    assert (report / "dropped.png").stat().st_size > 5000
+    found = curves(done.ledger.results(), [])
+    assert [one.on_front for one in found] == [bool(int(row["pareto"])) for row in rows]
+    assert sentence(found) == "no joint cut is free, however little it drops"  # without verdicts
+    assert table(found).rows[2][1] == "5 of 12"
+
+
+def test_a_sweep_without_such_cuts_has_no_curve(sweep: tuple[api.SweepRun, Path]) -> None:
+    plain = [one for one in sweep[0].ledger.results() if one.kind in ("unmodified", "heads")]
+    assert len(plain) == 13
+    assert curves(plain, []) == []
