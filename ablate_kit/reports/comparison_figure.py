@@ -31,7 +31,7 @@ def comparison_figure(
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"cannot draw {path.name}; expected a name ending in .png, .pdf or .svg")
     kinds = list(dict.fromkeys(result.kind for result in results[1:]))
-    figure = Figure(figsize=(11, 1.6 + 0.26 * len(results)), layout="constrained")
+    figure = Figure(figsize=(9, 1.6 + 0.26 * len(results)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(DRAWN), sharey=True)
     for panel, metric in zip(panels, DRAWN, strict=True):
@@ -53,7 +53,7 @@ def comparison_figure(
                 panel.hlines(y, baseline, x, color=color, linewidth=0.8, alpha=0.6)
                 for i in y if changes else ():
                     _interval(panel, baseline, changes[i - 1][key], i, color)
-        panel.set_xlabel(metric.axis + (", 95 % interval of the change" if changes else ""))
+        panel.set_xlabel(metric.axis + ("\n95 % interval of the change" if changes else ""))
         panel.locator_params(axis="x", nbins=4)
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)

@@ -18,7 +18,7 @@ def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 4)
     # Scores are shares in most detectors, but not in all.

@@ -41,7 +41,7 @@ def _figure(outcomes: Sequence[RunResult]) -> Any:
 
     arms = by_arm(outcomes)
     baseline_name, baseline = next(iter(arms.items()))
-    figure = Figure(figsize=(12, 1.6 + max(2.6, 0.3 * len(arms))), layout="constrained")
+    figure = Figure(figsize=(9, 1.6 + max(2.6, 0.3 * len(arms))), layout="constrained")
     FigureCanvasAgg(figure)
     losses, scores, changes = figure.subplots(1, 3)
     colors = dict(zip(arms, COLORS * len(arms), strict=False))
@@ -51,9 +51,9 @@ def _figure(outcomes: Sequence[RunResult]) -> Any:
             x, y = _curve(arm, key)
             look = {"color": colors[name], "linestyle": styles[name]}
             panel.plot(x, y, label=safe.label(name), marker="o", markersize=3, **look)
-    losses.set_title("training loss", loc="left")
-    scores.set_title("mAP on the validation images", loc="left")
-    changes.set_title(f"ΔAP against {safe.label(baseline_name)}", loc="left")
+    losses.set_title("training loss", loc="left", fontsize=10)
+    scores.set_title("mAP on the validation images", loc="left", fontsize=10)
+    changes.set_title(f"ΔAP against {safe.label(baseline_name)}", loc="left", fontsize=10)
     others = [name for name in arms if name != baseline_name]
     for row, name in enumerate(others):
         arm = arms[name]

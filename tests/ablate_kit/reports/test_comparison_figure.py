@@ -34,7 +34,7 @@ def test_the_figure_shows_intervals_where_there_are_any(tmp_path: Path) -> None:
     changes = [dict.fromkeys(KEYS, one) for one in (known, unknown)]
     comparison_figure(results, tmp_path / "without.svg")
     comparison_figure(results, tmp_path / "with.svg", changes)
-    told = "AP, 95 % interval of the change"
+    told = "95 % interval of the change"
     assert told in texts(tmp_path / "with.svg")
     assert told not in texts(tmp_path / "without.svg")
     lines = [
