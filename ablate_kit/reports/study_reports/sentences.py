@@ -109,18 +109,21 @@ def _carries(found: Findings, value: float, images: int) -> Sentence:
             f"On {images} images without labels, every AP is a distance from the unmodified model, "
             "whose own boxes stand for objects."
         )
+    total = sum(one.depth == 0 for one in found.study.parts)
+    parts, these = f"its {total} top-level parts", ""
+    if len(top) < total:
+        parts, these = f"the {len(top)} that were cut", f" of {parts}"
     if not costs:
         return Sentence(
-            f"{start} None of its {len(top)} top-level parts is known to cost more than "
-            f"{found.study.margin:g} AP.",
+            f"{start} None of {parts}{these} is known to cost more than {found.study.margin:g} AP.",
             tuple(one.variant for one in top),
         )
     named = "; ".join(_with(one, ap[one.variant]) for one in costs[:NAMED])
-    all_of = len(costs) == len(top)
-    count = f"All of its {len(top)}" if all_of else f"{len(costs)} of its {len(top)}"
+    count = "All" if len(costs) == len(top) else str(len(costs))
+    verb = "costs" if count == "1" else "cost"
     return Sentence(
-        f"{start} {count} top-level parts cost more than {found.study.margin:g} AP, most of all "
-        f"{named}.",
+        f"{start} {count} of {parts}{these} {verb} more than {found.study.margin:g} AP, most of "
+        f"all {named}.",
         tuple(one.variant for one in costs),
     )
 

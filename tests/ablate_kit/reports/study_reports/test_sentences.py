@@ -104,6 +104,13 @@ def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     assert "lose" not in text
 
 
+def test_parts_that_no_budget_was_left_for_are_not_counted_as_cut() -> None:
+    parts = [*PARTS[:2], part("decoder", state="not afforded")]
+    rows = {name: ROWS[name] for name in ("backbone", "neck")}
+    text = "\n".join(one.text for one in sentences(findings(rows, parts)))
+    assert "All of the 2 that were cut of its 3 top-level parts cost more than 0.01 AP" in text
+
+
 def test_of_a_model_that_finds_nothing_nothing_is_said() -> None:
     (only,) = sentences(findings(ROWS, PARTS, ap=0.004))
     assert only.text.startswith("Nothing can be said of this model's parts")
