@@ -14,10 +14,11 @@ from ablate_kit.errors import UserError
 from ablate_kit.shrinking.config_search import Shapes
 
 MODULE = "modeling_shrunk"
+_AUTO = "AutoModelForObjectDetection"
 _COUNTS = ("num_heads", "n_heads", "num_attention_heads", "num_head")
 _WIDTHS = ("d_model", "embed_dim", "all_head_size")
 
-_CODE = '''"""{base} of transformers with modules of other sizes, as ablate shrink wrote it.
+_CODE = '''"""{base} with modules of other sizes, as ablate shrink wrote it.
 
 config.json lists them under "shrunk": "sizes" are shapes of tensors by their names, "attributes"
 are numbers that modules know of themselves, and "heads" are for tools that read the checkpoint.
@@ -25,7 +26,8 @@ are numbers that modules know of themselves, and "heads" are for tools that read
 
 import torch
 from torch import nn
-from transformers import {base}
+
+{imported}
 
 
 class Shrunk{base}({base}):
@@ -71,6 +73,7 @@ def code_for(
     current: Shapes,
     wanted: Shapes,
     heads: Mapping[str, tuple[int, Sequence[str]]],
+    auto_map: Mapping[str, Any],
 ) -> Code:
     """Code for a model whose tensors have the ``wanted`` shapes where its configuration gives the
     ``current`` ones.
@@ -79,15 +82,12 @@ def code_for(
         module: the model as it was.
         heads: how many are left of each attention module, by its prefix in the checkpoint, and the
             live names of its tensors.
+        auto_map: of the configuration, where the folder has code of its own already.
 
     Raises ``UserError`` where a module cannot be of another size.
     """
     base = type(module)
-    if not base.__module__.startswith("transformers."):
-        raise UserError(
-            f"{base.__name__} is no class of transformers but code of the folder's own; code that "
-            "gives it other sizes would have to change that"
-        )
+    imported = _import_of(base, auto_map)
     sizes = {name: list(shape) for name, shape in wanted.items() if shape != current.get(name)}
     for name in sizes:
         _check(name, module, current)
@@ -105,17 +105,30 @@ def code_for(
     name = f"Shrunk{base.__name__}"
     settings = {
         "architectures": [name],
-        "auto_map": {"AutoModelForObjectDetection": f"{MODULE}.{name}"},
+        "auto_map": {**auto_map, _AUTO: f"{MODULE}.{name}"},
         "shrunk": shrunk,
     }
-    return Code(_CODE.format(base=base.__name__), settings)
+    return Code(_CODE.format(base=base.__name__, imported=imported), settings)
+
+
+def _import_of(base: type, auto_map: Mapping[str, Any]) -> str:
+    """Where the class is from: the library, or a file of the folder."""
+    if base.__module__.startswith("transformers."):
+        return f"from transformers import {base.__name__}"
+    file, _, name = str(auto_map.get(_AUTO, "")).rpartition(".")
+    if name != base.__name__ or not file.isidentifier() or file == MODULE:
+        raise UserError(
+            f"{base.__name__} is neither a class of transformers nor one that a file of the folder "
+            "defines under its own name, so that no code can give it other sizes"
+        )
+    return f"from .{file} import {name}"
 
 
 def _check(name: str, model: nn.Module, current: Shapes) -> None:
-    path = name.rpartition(".")[0]
-    owner = model.get_submodule(path)
     if name not in current:
         raise UserError(f"the model of this configuration has no {name}")
+    path = name.rpartition(".")[0]
+    owner = model.get_submodule(path)
     if isinstance(owner, nn.LayerNorm | nn.GroupNorm):
         raise UserError(
             f"{path} normalizes over its channels: without some of them the others would come out "

@@ -105,7 +105,11 @@ def _candidates(
         for path, number in numbers:
             if isinstance(number, float):
                 yield (before, after), path, number * after / before
-            elif 1 < number != before and before % number == 0 and number * after % before == 0:
+            elif (
+                1 < number != before
+                and 0 in (before % number, number % before)
+                and number * after % before == 0
+            ):
                 yield (before, after), path, number * after // before
 
 

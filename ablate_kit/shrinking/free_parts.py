@@ -16,11 +16,11 @@ from ablate_kit.shrinking.zeroed import zeroed
 
 @dataclass(frozen=True)
 class FreeParts:
-    """``ablation`` is all that can be taken out, at once; ``kept`` says why another variant that is
-    free stays, by its name."""
+    """``taken`` can be taken out, and ``ablation`` is all of them at once; ``kept`` says why
+    another variant that is free stays, by its name."""
 
     ablation: Ablation
-    taken: tuple[str, ...]
+    taken: tuple[Ablation, ...]
     kept: Mapping[str, str]
 
 
@@ -42,8 +42,7 @@ def free_parts(
         raise UserError(
             f"none of the {len(kept)} free variants of {run} can be taken out; {name}: {why}"
         )
-    names = tuple(one.name for one in taken)
-    return FreeParts(joined(taken, f"free-parts-of-{run.name}"), names, kept)
+    return FreeParts(joined(taken, f"free-parts-of-{run.name}"), tuple(taken), kept)
 
 
 def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None:

@@ -103,8 +103,11 @@ def smaller_folder(
     found = settings_for(values, by_settings, lambda trial: _shapes(kind, config, trial))
     if found.wrong and not with_code:
         raise UserError(_obstacle(found, wanted))
-    code = code_for(adapter.module, found.shapes, wanted, heads) if found.wrong or heads else None
     read = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    code = None
+    if found.wrong or heads:
+        auto_map = read.get("auto_map") or {}
+        code = code_for(adapter.module, found.shapes, wanted, heads, auto_map)
     shown = {".".join(map(str, path)): value for path, value in found.changes.items()}
     smaller = _with(read, values, found.changes)
     if code is None:

@@ -22,7 +22,8 @@ from detector.disk.bounded import SETTINGS, read_bounded
 
 @dataclass(frozen=True)
 class FreeVariants:
-    """The ablations of a run that are free; ``tested`` is how many it has."""
+    """The ablations of a run that are free, those first that change AP most for the better;
+    ``tested`` is how many it has."""
 
     ablations: tuple[Ablation, ...]
     tested: int
@@ -82,11 +83,12 @@ def free_variants(run: Path, margin: float | None = None) -> FreeVariants:
     compared = _compared(ledger, results, asked)
     known = ledger.ablations()
     tested = [
-        (one, change["AP"].verdict)
+        (one, change["AP"])
         for one, change in zip(results[1:], compared.changes, strict=True)
         if not one.is_control
     ]
-    free = [one.key for one, verdict in tested if verdict and verdict.outcome == "free"]
+    ranked = sorted(tested, key=lambda pair: -(pair[1].change or 0.0))
+    free = [one.key for one, ap in ranked if ap.verdict and ap.verdict.outcome == "free"]
     names = {one.key: one.name for one, _ in tested}
     found = [known[key] for key in dict.fromkeys(free) if key in known]
     if not found:

@@ -54,6 +54,13 @@ def shrink(
     free: Annotated[
         bool, typer.Option("--free", help="Take out all that the run found to be free.")
     ] = False,
+    largest: Annotated[
+        bool,
+        typer.Option(
+            "--largest",
+            help="Of what is free, the most that is free at once: joint cuts are evaluated.",
+        ),
+    ] = False,
     depth: Annotated[
         int | None, typer.Option(help="Only so many decoder layers: the first ones.", min=1)
     ] = None,
@@ -103,6 +110,8 @@ def shrink(
         raise UserError(
             "give --drop with an ablation, or --from RUN with --free, or --depth or --queries"
         )
+    if largest and not run:
+        raise UserError("--largest goes with --from RUN --free")
     if fewer and (leave or with_code):
         raise UserError("--leave and --with-code go with --drop and --from")
     if margin is not None and not (run or _asked(annotations, images, voc, yolo, shapes)):
@@ -128,8 +137,10 @@ def shrink(
         kept: dict[str, str] = {}
         ablation: Ablation | None = None
         if run:
-            ablation, kept, own = _free(opened, adapter, run, margin, as_json)
+            parts, ablation, kept, own = _free(opened, adapter, run, margin, as_json)
             dataset = dataset or own
+            if largest:
+                ablation = _largest(adapter, dataset, parts, margin, as_json)
         elif drop:
             ablation = _joined(drop)
         leave = leave or bool(run)
@@ -177,8 +188,9 @@ def _joined(paths: Sequence[Path]) -> "Ablation":
 
 def _free(
     opened: Any, adapter: "Adapter", run: Path, margin: float | None, quiet: bool
-) -> "tuple[Ablation, dict[str, str], Dataset | None]":
-    """All that a run found to be free, at once; what of it stays; and the run's images."""
+) -> "tuple[Sequence[Ablation], Ablation, dict[str, str], Dataset | None]":
+    """What a run found to be free and can go, and all of it at once; what stays; and the run's
+    images."""
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
 
@@ -196,7 +208,31 @@ def _free(
         )
         for name, why in found.kept.items():
             say(f"  {name} stays: {why}")
-    return found.ablation, dict(found.kept), dataset
+    return found.taken, found.ablation, dict(found.kept), dataset
+
+
+def _largest(
+    adapter: "Adapter",
+    dataset: "Dataset | None",
+    parts: "Sequence[Ablation]",
+    margin: float | None,
+    quiet: bool,
+) -> "Ablation":
+    """Of the joint cuts of more and more parts, the largest that is free."""
+    from ablate_kit.models.own_objects import looked_at_for
+    from ablate_kit.reports import tables
+    from ablate_kit.shrinking.joint_cuts import joint_cuts
+
+    if dataset is None:
+        raise UserError("--largest evaluates joint cuts, and there are no images to do it on")
+    seen = looked_at_for(dataset, adapter.classes)
+    found = joint_cuts(adapter, seen, parts, statistics(margin, None))
+    if not quiet:
+        say_lines(tables.comparison(found.results, found.compared.changes).text())
+    place = found.largest
+    if not quiet:
+        say(f"the largest joint cut that is free: {found.counts[place]} of {len(parts)} parts")
+    return found.cuts[place]
 
 
 def _listed(structures: Sequence[Any], left_over: Any, settings: Any) -> str:

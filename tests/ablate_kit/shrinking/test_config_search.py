@@ -40,6 +40,14 @@ def test_a_ratio_and_a_size_in_a_list_of_a_part() -> None:
     assert CONFIG["part"] == {"sizes": [4, 8]}
 
 
+def test_a_setting_that_is_twice_the_size() -> None:
+    def halved(config: Mapping[str, Any]) -> Shapes:
+        return {"gate": (config["both"] // 2, 3)}
+
+    found = settings_for({"both": 160, "other": 7}, {"gate": (60, 3)}, halved)
+    assert (found.changes, found.wrong) == ({("both",): 120}, ())
+
+
 def test_what_stands_in_the_way_is_told() -> None:
     wanted = (build(CONFIG) or {}) | {"0.in": (30, 8), "0.out": (8, 30)}
     found = settings_for(CONFIG, wanted, build)

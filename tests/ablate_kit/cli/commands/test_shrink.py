@@ -89,6 +89,10 @@ ablations:
     assert "taken out: heads 0-1 of decoder.layers.0.cross_attn (of 4)" in told
     assert "smaller" in told
     assert "original  ok " in run("verify", smaller)
+    words = ("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0.9", "--largest")
+    told = run(*words, "-o", tmp_path / "largest.safetensors")
+    assert "the largest joint cut that is free: 2 of 2 parts" in told
+    assert (tmp_path / "largest.safetensors").stat().st_size == smaller.stat().st_size
     line = refuse(
         *("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0", "-o", tmp_path / "x")
     )
@@ -102,6 +106,7 @@ ablations:
         (["--from", "run"], "give --drop with an ablation, or --from RUN with --free"),
         (["--drop", "CUT", "--free"], "give --drop with an ablation, or --from RUN with --free"),
         (["--drop", "CUT", "--depth", "1"], "or --depth or --queries"),
+        (["--depth", "1", "--largest"], "--largest goes with --from RUN --free"),
         (["--depth", "1", "--leave"], "--leave and --with-code go with --drop and --from"),
         (["--depth", "3"], "depth is 3; the detector has 3, expected fewer"),
         (["--drop", "CUT", "--limit", "3"], "options of images go with images"),

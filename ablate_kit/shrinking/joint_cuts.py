@@ -1,0 +1,68 @@
+"""How much can go at once: joint cuts of more and more parts, each of them evaluated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.shrinking.variants import joined
+from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
+from ablate_kit.sweeps.variant import Variant
+from detector.data.dataset import Dataset
+
+MOST = 16
+"""Joint cuts that are evaluated; of more parts, so many counts of them, evenly apart."""
+
+
+@dataclass(frozen=True)
+class JointCuts:
+    """``cuts`` are of the first 1, 2, 3 ... parts; ``results`` begin with the unmodified model."""
+
+    cuts: tuple[Ablation, ...]
+    counts: tuple[int, ...]
+    results: Sequence[Result]
+    compared: Comparison
+
+    @property
+    def largest(self) -> int:
+        """Of ``cuts``, the place of the largest that is free; ``UserError`` where none is."""
+        verdicts = [change["AP"].verdict for change in self.compared.changes]
+        free = [i for i, one in enumerate(verdicts) if one is not None and one.outcome == "free"]
+        if not free:
+            raise UserError(
+                f"none of {len(self.cuts)} joint cuts of 1 to {self.counts[-1]} free parts is seen "
+                f"to be free within {self.compared.statistics.margin:g} AP on these images: more "
+                "images, or a wider --margin, would tell"
+            )
+        return free[-1]
+
+
+def joint_cuts(
+    adapter: Adapter,
+    dataset: Dataset,
+    parts: Sequence[Ablation],
+    statistics: Statistics,
+    *,
+    progress: Progress = UNWATCHED,
+) -> JointCuts:
+    """Evaluates the first part, the first two, and so on; p-values are adjusted over all."""
+    counts = _counts(len(parts))
+    cuts = tuple(joined(parts[:count], f"first-{count}-of-{len(parts)}") for count in counts)
+    done = sweep(
+        adapter,
+        dataset,
+        [Variant.of(one) for one in cuts],
+        cluster=statistics.cluster,
+        progress=progress,
+    )
+    compared = compare(done.truth, done.results, statistics)
+    return JointCuts(cuts, counts, done.results, compared)
+
+
+def _counts(parts: int) -> tuple[int, ...]:
+    points = min(parts, MOST)
+    return tuple(dict.fromkeys(round(parts * i / points) for i in range(1, points + 1)))
