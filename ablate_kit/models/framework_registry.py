@@ -56,7 +56,8 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     raise UserError(
         f"{checkpoint.path} is not a hybrid detector, nor of another framework that is recognized; "
         "if it belongs to a Hugging Face model, give --model transformers:FOLDER with the folder "
-        f"of its config, and for any other detector --model {OWN} with a function that builds it "
+        "of its config; for official files of DETR, RT-DETR, D-FINE, DEIM, YOLOX and the like "
+        f"--model libreyolo; for any other detector --model {OWN} with a function that builds it "
         f"(docs/your-own-detector.md){''.join(broken)}"
     )
 

@@ -1,7 +1,7 @@
 """LibreYOLO's detectors, and official files of theirs: ``--model libreyolo[:FAMILY[:SIZE]]``.
 
-Family and size are told by the names and shapes of the tensors, where LibreYOLO can tell them. No
-file is recognized without ``--model``: those of many tools have these names.
+A file that LibreYOLO has written says so, with family, size and class names. Of others, official
+ones among them, which need ``--model``, names and shapes of the tensors tell family and size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,9 @@ def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
     registry = _registry()
     state = checkpoint.state_dict()
     family, _, size = request.place.partition(":")
+    written = checkpoint.archive.metadata if _wrote(checkpoint) else {}
+    if not family:
+        family, size = (str(written.get(key, "")) for key in ("model_family", "size"))
     kind = _family(registry, family) if family else _recognized(registry, state, checkpoint)
     size = size or _told(kind, "detect_size", state) or ""
     if size not in kind.INPUT_SIZES:
@@ -59,12 +62,29 @@ def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
     ratios: dict[Size, float] = {}
     return wrap(
         made.model,
-        classes=[str(made.names[number]) for number in range(made.nb_classes)],
+        classes=_class_names(made, written.get("names")),
         prepare=partial(_prepare, made, ratios),
         decode=partial(_decode, made, ratios),
         names=names,
         device=request.device,
     )
+
+
+def _wrote(checkpoint: Checkpoint) -> bool:
+    """Whether LibreYOLO has written the file."""
+    known = checkpoint.archive.metadata
+    return all(isinstance(known.get(key), str) for key in ("libreyolo_version", "model_family"))
+
+
+def _class_names(made: Any, told: Any) -> list[str]:
+    """Those that the file tells, where it does, or the package's own."""
+    known = told if isinstance(told, Mapping) and len(told) == made.nb_classes else made.names
+    by_number = {int(number): str(name) for number, name in known.items() if _is_number(number)}
+    return [by_number.get(number, f"class_{number}") for number in range(made.nb_classes)]
+
+
+def _is_number(key: Any) -> bool:
+    return isinstance(key, int) or (isinstance(key, str) and key.isdecimal() and len(key) < 9)
 
 
 def renamed(stored: State, live: State) -> dict[str, str]:
@@ -173,4 +193,4 @@ def _said(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-FRAMEWORK = Framework(open=_open, takes="[:FAMILY[:SIZE]]")
+FRAMEWORK = Framework(open=_open, takes="[:FAMILY[:SIZE]]", recognizes=_wrote)

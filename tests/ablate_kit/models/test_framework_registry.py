@@ -217,3 +217,16 @@ def test_layouts_and_heads_of_a_frameworks_own() -> None:
     assert attentions(tensors, {"n": 2}) == []
     (found,) = attentions(tensors, {"n": 2}, anatomy=anatomy)
     assert found.remove([1]) == (Edit("a.out.weight", Blocks(1, ((2, 4),))),)
+
+
+def test_what_libreyolo_has_written_is_recognized(tmp_path: Path) -> None:
+    told = {"libreyolo_version": "1.6.0", "model_family": "yolox", "size": "n"}
+    torch.save({"model": {"head.weight": torch.zeros(2)}, **told}, tmp_path / "written.pt")
+    with open_checkpoint(tmp_path / "written.pt") as checkpoint:
+        assert choose(checkpoint).model == "libreyolo"
+    torch.save({"model": {"head.weight": torch.zeros(2)}, "size": "n"}, tmp_path / "other.pt")
+    with (
+        open_checkpoint(tmp_path / "other.pt") as checkpoint,
+        pytest.raises(UserError, match="the like --model libreyolo"),
+    ):
+        choose(checkpoint)

@@ -97,6 +97,22 @@ def test_libreyolo_detects_what_libreyolo_detects(yolox: tuple[Any, Path]) -> No
         opened(path, "libreyolo:yolox:huge")
 
 
+def test_what_libreyolo_has_written_needs_no_word(yolox: tuple[Any, Path], tmp_path: Path) -> None:
+    from libreyolo.utils.serialization import wrap_libreyolo_checkpoint
+
+    made, path = yolox
+    names = {number: f"thing {number}" for number in range(80)}
+    written = wrap_libreyolo_checkpoint(
+        made.model.state_dict(), model_family="yolox", size="n", task="detect", nc=80, names=names
+    )
+    torch.save(written, tmp_path / "written.pt")
+    with open_checkpoint(tmp_path / "written.pt") as checkpoint:
+        adapter = open_adapter(checkpoint)
+    assert adapter.classes[:2] == ("thing 0", "thing 1")
+    (one,), (other,) = detect(adapter, [image()]), detect(opened(path, "libreyolo"), [image()])
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
 @pytest.mark.parametrize("model", ["torchvision", "libreyolo"])
 def test_replay_gives_what_full_passes_give(
     model: str, yolox: tuple[Any, Path], tmp_path: Path
