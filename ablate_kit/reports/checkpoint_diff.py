@@ -25,9 +25,13 @@ def text(
         lines += [f"  {old} -> {new}" for old, new in _renamings(diff.renamed)]
     if diff.layout:
         lines.append(f"of another shape or type: {len(diff.layout)}")
-        for pattern, names in grouped(diff.layout).items():
-            a, b = first[names[0]], second[names[0]]
-            lines.append(f"  {_counted(pattern, names)}  {_described(a)} -> {_described(b)}")
+        alike: dict[str, list[str]] = {}  # what one line tells of several is true of each
+        for name in diff.layout:
+            change = f"{_described(first[name])} -> {_described(second[name])}"
+            alike.setdefault(change, []).append(name)
+        for change, of_it in alike.items():
+            for pattern, names in grouped(of_it).items():
+                lines.append(f"  {_counted(pattern, names)}  {change}")
     if diff.changed and not diff.values:
         lines += _listed("of other values", diff.changed, first)
     if diff.values:

@@ -52,6 +52,16 @@ def read_ablation(path: Path) -> Ablation:
     return receipt.ablation
 
 
+def read_ablations(path: Path) -> list[Ablation]:
+    """``read_ablation`` of a file or a variant's folder, or of all in a folder of variants."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return [read_ablation(path)]
+    inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    if not inside:
+        raise UserError(f"{path} is an empty folder; expected variants")
+    return [read_ablation(one) for one in inside]
+
+
 def _text(path: Path) -> str | None:
     """Of a text; None of a folder and of what is not UTF-8."""
     if path.is_dir():

@@ -46,7 +46,9 @@ def shrink(
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
     drop: Annotated[
         list[Path] | None,
-        typer.Option(help="An ablation as JSON, or what carries its receipt. Several are joined."),
+        typer.Option(
+            help="An ablation as JSON, what carries its receipt, or a folder of such, joined."
+        ),
     ] = None,
     run: Annotated[
         Path | None, typer.Option("--from", help="A sweep or study, with --free.")
@@ -181,9 +183,9 @@ def _asked(*given: object) -> bool:
 
 
 def _joined(paths: Sequence[Path]) -> "Ablation":
-    from ablate_kit.shrinking.variants import joined, read_ablation
+    from ablate_kit.shrinking.variants import joined, read_ablations
 
-    return joined([read_ablation(path) for path in paths])
+    return joined([one for path in paths for one in read_ablations(path)])
 
 
 def _free(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from ablate_kit.ablations.ablation import Blocks, Edit
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.open import open_adapter
 from ablate_kit.shrinking.shrink import Shrunk, shrink
 
 from .conftest import cut
@@ -106,10 +107,12 @@ def test_past_a_depthwise_convolution(lively: Folders, smaller: Smaller, tmp_pat
     block = f"{HGNET}.2.blocks.0.layers.0"
     pointwise, depthwise = (f"{block}.conv{i}.normalization" for i in (1, 2))
     folder = lively("d_fine")
-    with open_checkpoint(folder) as opened, pytest.raises(UserError, match="or a norm after it"):
-        shrink(opened, cut(silenced([2], pointwise)), tmp_path / "x")
-    with open_checkpoint(folder) as opened, pytest.raises(UserError, match="before it treats"):
-        shrink(opened, cut(silenced([2], depthwise)), tmp_path / "x")
+    with open_checkpoint(folder) as opened:
+        adapter = open_adapter(opened)
+        for norm, message in ((pointwise, "or a norm after it"), (depthwise, "before it treats")):
+            one = cut(silenced([2], norm))
+            with pytest.raises(UserError, match=message):
+                shrink(opened, one, tmp_path / "x", adapter=adapter)
     written, done = smaller(folder, cut(silenced([2, 9], pointwise, depthwise)))
     assert done.settings == {"backbone_config.stage_mid_channels.2": 14}
     found = shapes(written, f"{block}.")

@@ -93,6 +93,8 @@ def test_a_folder_with_code_has_any_number_of_heads_and_units_in_each_layer(
     assert counts <= {2, 4}
     assert 2 in counts
     assert receipt is not None
+    if name != "detr":  # which is enough, and takes less time
+        return
     with open_checkpoint(folder) as opened:
         recreate(opened, receipt, tmp_path / "again")
     for file in ("model.safetensors", "config.json", "modeling_shrunk.py", "shrink.json"):

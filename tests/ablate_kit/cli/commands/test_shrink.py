@@ -111,6 +111,7 @@ ablations:
         (["--depth", "3"], "depth is 3; the detector has 3, expected fewer"),
         (["--drop", "CUT", "--limit", "3"], "options of images go with images"),
         (["--drop", "CUT", "--margin", "0.1"], "--margin goes with --from, or with images"),
+        (["--drop", "EMPTY"], "is an empty folder; expected variants"),
         (["--drop", "missing.json"], "cannot read missing.json"),
         (["--drop", "CUT", "-o", "CUT"], "exists; choose another place"),
         (["--drop", "CUT", "-o", "x.pth"], "would be a safetensors file"),
@@ -120,7 +121,9 @@ ablations:
 def test_what_cannot_be_meant_is_refused(
     words: list[str], message: str, without_heads: Path, tmp_path: Path, refuse: Run
 ) -> None:
-    words = [str(without_heads) if word == "CUT" else word for word in words]
+    (tmp_path / "empty").mkdir()
+    given = {"CUT": str(without_heads), "EMPTY": str(tmp_path / "empty")}
+    words = [given.get(word, word) for word in words]
     if "-o" not in words:
         words += ["-o", str(tmp_path / "x.safetensors")]
     assert message in refuse("shrink", SHIPPED, *words)
@@ -136,3 +139,15 @@ def test_what_is_no_ablation_is_refused(tmp_path: Path, refuse: Run) -> None:
     ):
         path.write_text(text)
         assert message in refuse("shrink", SHIPPED, "--drop", path, "-o", output)
+
+
+def test_the_difference_of_layers_of_unlike_sizes_is_told_of_each(
+    tmp_path: Path, run: Run, fails: Run
+) -> None:
+    for layer, heads in ((0, "0"), (1, "0,1")):
+        part = f"decoder.layers.{layer}.self_attn"
+        run("heads", SHIPPED, part, "--heads", heads, "-o", tmp_path / "cut")
+    run("shrink", SHIPPED, "--drop", tmp_path / "cut", "-o", tmp_path / "smaller.safetensors")
+    told = fails("diff", SHIPPED, tmp_path / "smaller.safetensors")
+    assert "layers.0.self_attn.out_proj.weight  48x48 float32 -> 48x36 float32" in told
+    assert "layers.1.self_attn.out_proj.weight  48x48 float32 -> 48x24 float32" in told
