@@ -132,22 +132,28 @@ def _inside(found: Findings) -> list[Sentence]:
     """What costs most of what was looked into, for parts and for heads."""
     ap = found.ap()
     told = []
-    for noun, heads in (("parts inside of these", False), ("attention heads", True)):
+    nouns = (
+        ("part inside of these", "parts inside of these", False),
+        ("attention head", "attention heads", True),
+    )
+    for one_of_them, many, heads in nouns:
         parts = [one for one in found.cut() if one.depth and (one.head is not None) == heads]
         costs = _ranked(parts, ap, "costs")
         if not parts:
             continue
+        noun = one_of_them if len(parts) == 1 else many
+        were = "was" if len(parts) == 1 else "were"
         if costs:
             named = "; ".join(_with(one, ap[one.variant]) for one in costs[:NAMED])
             most = f"{named}" if len(costs) <= NAMED else f"most of all {named}"
             text = (
-                f"Of {len(parts)} {noun} that were cut one by one, {len(costs)} "
+                f"Of {len(parts)} {noun} that {were} cut one by one, {len(costs)} "
                 f"cost{'s' if len(costs) == 1 else ''} more than {found.study.margin:g} AP: {most}."
             )
         else:
             text = (
-                f"None of {len(parts)} {noun} that were cut one by one is known to cost more than "
-                f"{found.study.margin:g} AP."
+                f"None of {len(parts)} {noun} that {were} cut one by one is known to cost more "
+                f"than {found.study.margin:g} AP."
             )
         told.append(Sentence(text, tuple(one.variant for one in costs[:NAMED])))
     return told

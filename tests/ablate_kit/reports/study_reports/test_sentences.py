@@ -81,7 +81,7 @@ def test_every_sentence_rests_on_verdicts() -> None:
     assert "AP of 0.5000 on 40 images. 2 of its 3 top-level parts cost more than 0.01 AP" in text
     assert "most of all backbone (AP -0.4800, -0.5000 to -0.4600); neck (AP -0.1000" in text
     assert "-0.0800, set to zero)" in text
-    assert "None of 1 attention heads that were cut one by one is known to cost more" in text
+    assert "None of 1 attention head that was cut one by one is known to cost more" in text
     assert "2 are free alone, within 0.01 AP: decoder.0, decoder.0 head 1." in text
     assert (
         "Cut at once, 2 parts that looked free alone: together they are not free (AP -0.2000"
