@@ -9,11 +9,12 @@ the models do between their modules; and what no other network has computed is c
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_flatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,16 @@ class _Value:
 class _Call:
     arguments: tuple[_Value, ...]
     form: TreeSpec
-    outputs: tuple[_Value, ...]
-    result: Any
+    outputs: tuple[_Value, ...]  # the result, and what lists that were given hold after the call
+    outputs_form: TreeSpec
+
+    def repeated(self, lists: list[list[Any]]) -> Any:
+        """The result, in a container of its own, as whoever was given an earlier one may have
+        changed it; what the call does to the lists that it is given is done to these."""
+        result, after = tree_unflatten([one.leaf for one in self.outputs], self.outputs_form)
+        for given, content in zip(lists, after, strict=True):
+            given[:] = content
+        return result
 
     def answers(self, leaves: list[Any], form: TreeSpec) -> bool:
         return (
@@ -66,7 +75,8 @@ class ReusedCalls:
 
     def forget(self) -> None:
         """Before other images."""
-        self._calls.clear()
+        for known in self._calls.values():
+            known.clear()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -84,33 +94,49 @@ class ReusedCalls:
         Two modules are the same where their class and their weights are, in memory.
         """
         replaced = []
-        for module in modules:
-            weights = tuple(x.data_ptr() for x in (*module.parameters(), *module.buffers()))
-            if weights and "forward" not in vars(module):
-                key = type(module), weights
-                module.forward = self._kept(key, module.forward)
-                replaced.append(module)
         try:
+            for module in modules:
+                own = _own(module)
+                if own and "forward" not in vars(module):
+                    module.forward = self._kept((type(module), own), module.forward)
+                    replaced.append(module)
             yield
         finally:
             for module in replaced:
                 del module.forward
 
     def _kept(self, key: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
+        known = self._calls.setdefault(key, [])
+
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._paused:
                 return forward(*args, **kwargs)
             leaves, form = tree_flatten((args, kwargs))
-            known = self._calls.setdefault(key, [])
+            lists = [one for one in (*args, *kwargs.values()) if isinstance(one, list)]
             for one in known:
                 if one.answers(leaves, form):
                     self.spared += 1
-                    return one.result
+                    return one.repeated(lists)
             arguments = tuple(map(_Value.of, leaves))
             result = forward(*args, **kwargs)
             self.made += 1
-            outputs = tuple(map(_Value.of, tree_flatten(result)[0]))
-            known.append(_Call(arguments, form, outputs, result))
+            found, outputs_form = tree_flatten((result, lists))
+            known.append(_Call(arguments, form, tuple(map(_Value.of, found)), outputs_form))
             return result
 
         return call
+
+
+def _own(module: nn.Module) -> tuple[Any, ...]:
+    """What a module computes with: its weights, by where they are, and what it computed ahead from
+    its configuration, by its values."""
+    weights = module.state_dict(keep_vars=True).values()
+    saved = {id(one) for one in weights}
+    places = {(one.data_ptr(), tuple(one.shape), one.stride()) for one in weights}
+    ahead = [one for one in module.buffers() if id(one) not in saved]
+    return (*sorted(places), *map(_digest, ahead))
+
+
+def _digest(tensor: Tensor) -> bytes:
+    shape = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+    return sha256(shape + tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).digest()

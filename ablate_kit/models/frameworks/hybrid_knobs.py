@@ -58,7 +58,10 @@ class HybridKnobs:
     def reusable(self, adapter: Adapter) -> Sequence[nn.Module]:
         module = adapter.module
         assert isinstance(module, HybridDetector)  # noqa: S101 - one of ``configured``
-        return [module.backbone, module.neck, module.encoder, *module.decoder.layers]
+        return [
+            *(module.backbone, module.neck, module.encoder, module.queries),
+            *module.decoder.layers,
+        ]
 
     def _weights(self, config: HybridConfig) -> dict[str, Tensor]:
         found = self._adapter.module.state_dict()

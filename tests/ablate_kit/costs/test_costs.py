@@ -155,6 +155,21 @@ def test_models_take_turns_and_ratios_are_of_one_round() -> None:
     assert (ratio.low, ratio.high) == pytest.approx((0.25, 0.25), abs=0.0006)
 
 
+def test_the_interval_of_a_ratio_covers_it_on_a_machine_that_drifts() -> None:
+    generator = np.random.Generator(np.random.Philox(7))
+    trials, rounds, held = 200, 20, 0
+    for _ in range(trials):
+        machine = np.exp(np.cumsum(generator.normal(0, 0.05, rounds)))
+        slow, fast = (
+            Latency(tuple(pace * machine * generator.lognormal(0, 0.05, rounds)))
+            for pace in (1.0, 0.8)
+        )
+        found = fast.against(slow)
+        held += found.low <= 0.8 <= found.high
+    # 190 are expected; fewer than 178 in one of 10,000 samples.
+    assert 178 <= held <= 199
+
+
 def test_measuring_ends_after_its_time_but_not_before_the_fewest_rounds() -> None:
     def count(work: float) -> int:
         clock = Clock()

@@ -98,6 +98,56 @@ def test_another_argument_is_another_call() -> None:
     assert (calls.made, calls.spared) == (2, 1)
 
 
+def test_lists_that_are_changed_after_a_call_or_by_it_do_no_harm() -> None:
+    class Maps(nn.Linear):
+        def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+            return [super().forward(x)]
+
+    class Appends(nn.Linear):
+        def forward(self, maps: list[Tensor]) -> Tensor:  # type: ignore[override]
+            maps.append(super().forward(maps[0]))
+            return maps[-1]
+
+    maps, appends = Maps(3, 3), Appends(3, 3)
+    calls, x = ReusedCalls(), torch.ones(2, 3)
+    with torch.no_grad(), calls.within([maps, appends]):
+        found = maps(x)
+        appends(found)
+        assert len(found) == 2
+        again = maps(x)
+        assert len(again) == 1
+        assert calls.spared == 1
+        appends(again)
+        assert calls.spared == 2
+        assert torch.equal(again[1], found[1])
+
+
+def test_what_a_module_computes_ahead_tells_it_apart_by_value() -> None:
+    class Scaled(nn.Linear):
+        def __init__(self, by: float) -> None:
+            super().__init__(3, 3)
+            self.register_buffer("by", torch.tensor(by), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.by
+
+    table, fewer = nn.Embedding(4, 3), nn.Embedding(2, 3)
+    fewer.weight = nn.Parameter(table.weight[:2], requires_grad=False)  # in the same place
+    one, same, other = Scaled(1.0), Scaled(1.0), Scaled(2.0)
+    for copy in (same, other):
+        copy.load_state_dict(one.state_dict(), assign=True)
+    calls, x = ReusedCalls(), torch.ones(2, 3)
+    with torch.no_grad(), calls.within([table, fewer, one, same, other]):
+        table(torch.tensor([1]))
+        fewer(torch.tensor([1]))
+        assert calls.spared == 0
+        expected = one(x)
+        assert torch.equal(same(x), expected)
+        assert calls.spared == 1
+        assert torch.equal(other(x), 2 * expected)
+        assert calls.spared == 1
+
+
 @pytest.mark.parametrize("name", ["hybrid", "detr", "deformable_detr", "rt_detr_v2", "d_fine"])
 def test_all_depths_take_the_operations_of_one_pass(folders: Folders, name: str) -> None:
     adapter, knobs = opened(SHAPES_TINY if name == "hybrid" else folders(name))
