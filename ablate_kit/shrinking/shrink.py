@@ -109,6 +109,8 @@ def shrink(
             trust = trust_remote_code or made.own_code
             opened = open_adapter(smaller, model, trust_remote_code=trust)
             agreed = agreement(reference, ablation, opened, dataset)
+        if destination.exists():  # by now
+            raise UserError(f"{destination} exists; choose another place or remove it")
         written.rename(destination)
     parts = tuple(made.reduction.structures)
     return Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.receipt import read_receipt
+from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.raced_results import compare_raced
@@ -15,6 +16,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.api import images_of
+from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
 from detector.disk.bounded import SETTINGS, read_bounded
@@ -79,12 +81,15 @@ def _text(path: Path) -> str | None:
     return None if "\0" in text else text
 
 
-def free_variants(run: Path, margin: float | None = None) -> FreeVariants:
-    """The ablations of a finished sweep or study whose verdict is free.
+def free_variants(run: Path, checkpoint: Checkpoint, margin: float | None = None) -> FreeVariants:
+    """The ablations of a finished sweep or study of ``checkpoint`` whose verdict is free.
 
-    Raises ``UserError`` where the run is not finished, or none is.
+    Raises ``UserError`` where the run is not finished, is of another checkpoint, or none is.
     """
     ledger = Ledger.existing(run)
+    of = ledger.inputs.get("checkpoint"), ledger.inputs.get("weights")
+    if of != (checkpoint_digest(checkpoint), checkpoint.place):
+        raise UserError(f"{run} is a run of another checkpoint than {checkpoint}")
     if not ledger.finished:
         raise UserError(f"{run} is not finished; run it again, and it resumes")
     results = ledger.results()

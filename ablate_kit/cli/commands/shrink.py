@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
-    from ablate_kit.shrinking.shrink import Shrunk
     from detector.data.dataset import Dataset
-
-_SHOWN = 12  # structures that are listed
 
 
 def shrink(
@@ -104,6 +101,7 @@ def shrink(
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.open import open_adapter
+    from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.shrink import plan, plan_configured
     from ablate_kit.shrinking.shrink import shrink as shrunk
 
@@ -151,7 +149,7 @@ def shrink(
                 made = plan_configured(opened, adapter, depth, queries, model)
             else:
                 made = plan(opened, adapter, ablation, leave=leave, with_code=with_code)
-            say_lines(_listed(made.reduction.structures, made.left_over, made.settings))
+            say_lines(listed(made.reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
         done = shrunk(
@@ -160,7 +158,7 @@ def shrink(
             trust_remote_code=trust,
         )  # fmt: skip
     if not as_json:
-        say_lines(_listed(done.structures, done.left_over, done.settings))
+        say_lines(listed(done.structures, done.left_over, done.settings))
         reference = "model that is configured so" if ablation is None else "ablated model"
         say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     with open_checkpoint(output) as smaller:
@@ -169,7 +167,7 @@ def shrink(
         costs = _costs(adapter, other, checkpoint, output, dataset, latency)
         compared = _compared(adapter, other, dataset, margin) if dataset else None
     if as_json:
-        print_json(_document(output, done, kept, costs, compared))
+        print_json(document(output, done, kept, costs, compared))
         return
     _say_costs(costs)
     if compared:
@@ -196,7 +194,7 @@ def _free(
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
 
-    free = free_variants(run, margin)
+    free = free_variants(run, opened, margin)
     found = free_parts(opened, adapter, free, run)
     dataset = None
     try:
@@ -235,25 +233,6 @@ def _largest(
     if not quiet:
         say(f"the largest joint cut that is free: {found.counts[place]} of {len(parts)} parts")
     return found.cuts[place]
-
-
-def _listed(structures: Sequence[Any], left_over: Any, settings: Any) -> str:
-    lines = [f"taken out: {one}" for one in structures[:_SHOWN]]
-    if len(structures) > _SHOWN:
-        lines.append(f"... and {len(structures) - _SHOWN} more")
-    if left_over:
-        count = sum(left_over.values())
-        lines.append(f"still there, as zeros: {count:,} elements of {len(left_over)} tensors")
-    lines += [f"{name}: {_plain(value)}" for name, value in settings.items()]
-    return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    return (
-        [round(one, 4) if isinstance(one, float) else one for one in value]
-        if isinstance(value, tuple)
-        else value
-    )
 
 
 def _costs(
@@ -299,29 +278,3 @@ def _say_comparison(results: "list[Result]", compared: "Comparison") -> None:
 
     printed = tables.for_terminal(results, compared)
     say_lines("\n\n".join(table.text() for table in printed))
-
-
-def _document(
-    output: Path,
-    done: "Shrunk",
-    kept: dict[str, str],
-    costs: "list[Cost]",
-    compared: "tuple[list[Result], Comparison] | None",
-) -> dict[str, Any]:
-    change: dict[str, Any] | None = None
-    if compared:
-        results, comparison = compared
-        change = {"AP": [one.evaluation.overall["AP"] for one in results]}
-        change |= {"change": comparison.changes[0]["AP"].to_dict()} if comparison.changes else {}
-    return {
-        "path": str(output),
-        "taken_out": [str(one) for one in done.structures],
-        "kept": kept,
-        "left_over": dict(done.left_over),
-        "settings": dict(done.settings),
-        "difference": done.agreement.largest,
-        "images": done.agreement.images,
-        "random_images": done.agreement.random,
-        "cost": [costs[0].to_dict(), costs[1].to_dict(costs[0] if costs[0].latency else None)],
-        "AP": change,
-    }

@@ -89,6 +89,8 @@ ablations:
     assert "taken out: heads 0-1 of decoder.layers.0.cross_attn (of 4)" in told
     assert "smaller" in told
     assert "original  ok " in run("verify", smaller)
+    line = refuse("shrink", smaller, "--from", folder, "--free", "-o", tmp_path / "x.safetensors")
+    assert "is a run of another checkpoint than" in line
     words = ("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0.9", "--largest")
     told = run(*words, "-o", tmp_path / "largest.safetensors")
     assert "the largest joint cut that is free: 2 of 2 parts" in told

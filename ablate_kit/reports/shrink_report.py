@@ -1,0 +1,63 @@
+"""What ``ablate shrink`` did, in lines and as plain values."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablate_kit.costs.measure import Cost
+    from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.uncertainty.comparison import Comparison
+    from ablate_kit.shrinking.shrink import Shrunk
+    from ablate_kit.shrinking.structures import Structure
+
+_SHOWN = 12  # structures that are listed
+
+
+def document(
+    output: Path,
+    done: "Shrunk",
+    kept: dict[str, str],
+    costs: "list[Cost]",
+    compared: "tuple[list[Result], Comparison] | None",
+) -> dict[str, Any]:
+    """All of it, as plain values."""
+    change: dict[str, Any] | None = None
+    if compared:
+        results, comparison = compared
+        change = {"AP": [one.evaluation.overall["AP"] for one in results]}
+        change |= {"change": comparison.changes[0]["AP"].to_dict()} if comparison.changes else {}
+    return {
+        "path": str(output),
+        "taken_out": [str(one) for one in done.structures],
+        "kept": kept,
+        "left_over": dict(done.left_over),
+        "settings": dict(done.settings),
+        "difference": done.agreement.largest,
+        "images": done.agreement.images,
+        "random_images": done.agreement.random,
+        "cost": [costs[0].to_dict(), costs[1].to_dict(costs[0] if costs[0].latency else None)],
+        "AP": change,
+    }
+
+
+def listed(
+    structures: Sequence["Structure"], left_over: Mapping[str, int], settings: Mapping[str, Any]
+) -> str:
+    """What is taken out, what is left of it as zeros, and the settings that are others now."""
+    lines = [f"taken out: {one}" for one in structures[:_SHOWN]]
+    if len(structures) > _SHOWN:
+        lines.append(f"... and {len(structures) - _SHOWN} more")
+    if left_over:
+        count = sum(left_over.values())
+        lines.append(f"still there, as zeros: {count:,} elements of {len(left_over)} tensors")
+    lines += [f"{name}: {_plain(value)}" for name, value in settings.items()]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    return (
+        [round(one, 4) if isinstance(one, float) else one for one in value]
+        if isinstance(value, tuple)
+        else value
+    )
