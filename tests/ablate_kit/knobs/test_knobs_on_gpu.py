@@ -1,0 +1,57 @@
+"""Settings of a detector on a GPU: what they share is the same there, and all costs are measured."""
+
+import pytest
+import torch
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.costs.latency import Rounds
+from ablate_kit.knobs.detect_settings import detect_settings
+from ablate_kit.knobs.run import cost_of_settings
+from ablate_kit.knobs.settings import Asked
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.detect import detect_all
+from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.knobs import Knobs
+from ablate_kit.models.open import open_adapter
+from detector.data.shapes import Shapes
+from detector.zoo import SHAPES_TINY
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def opened(device: str) -> tuple[Adapter, Knobs]:
+    with open_checkpoint(SHAPES_TINY) as checkpoint:
+        turned = choose(checkpoint).framework.knobs
+        assert turned is not None
+        adapter = open_adapter(checkpoint, device=device)
+    return adapter, turned(adapter)
+
+
+def test_settings_on_a_gpu_find_what_each_finds_alone() -> None:
+    adapter, knobs = opened("cuda")
+    settings = Asked(depth=True, queries=[20]).settings(knobs)
+    family = [adapter, *(knobs.configured(one.knob, one.value) for one in settings)]
+    dataset = Shapes(4)
+    (found,), notes = detect_settings(knobs, [family], dataset, batch_size=2)
+    assert notes == []
+    for one, those in zip(family, found, strict=True):
+        assert those.scores.tobytes() == detect_all(one, dataset, batch_size=2).scores.tobytes()
+
+
+def test_costs_on_a_gpu_beside_those_of_the_cpu() -> None:
+    adapter, knobs = opened("cpu")
+    settings = Asked(depth=True).settings(knobs)
+    rounds = Rounds(least=2, most=2, warm_up=1)
+    whole, early, _ = cost_of_settings(
+        opened, settings, Shapes(1), devices=("cpu", "cuda"), rounds=rounds
+    )
+    weights = sum(4 * one.numel() for one in adapter.module.parameters())
+    for cost in (whole, early):
+        assert set(cost.latency) == {(d, b) for d in ("cpu", "cuda") for b in (1, 8)}
+        assert all(one.median > 0 for one in cost.latency.values())
+        assert cost.peak_bytes["cuda", 8] > cost.peak_bytes["cuda", 1]
+    assert whole.peak_bytes["cuda", 1] > weights
+    assert early.parameters < whole.parameters
