@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed
-from ablate_kit.ablations.attention import TensorLike
+from ablate_kit.ablations.attention import OFF_MAP, OFF_MAP_HALF, TensorLike
 from ablate_kit.errors import UserError, did_you_mean
 
 Mask = npt.NDArray[np.bool_]
@@ -86,6 +86,11 @@ def _check(edit: Edit, name: str, tensors: Mapping[str, TensorLike]) -> None:
         raise UserError(
             f'"{name}" zeroes single elements of {edit.tensor}, drawn at random: no unit, head or '
             "layer is gone that a smaller model could be without"
+        )
+    if edit.tensor.endswith("sampling_offsets.bias") and edit.value in (OFF_MAP, OFF_MAP_HALF):
+        raise UserError(
+            f'"{name}" moves the sampling points of heads off the map ({edit.tensor}): they sample '
+            "without a projection, so each owns channels of the map, and those stay"
         )
     if not edit.constant or edit.values is not None or edit.value != 0:
         what = "other values" if edit.constant else "scaled or noisy"
