@@ -47,7 +47,7 @@ NOTHING = Detections.concatenate([])
 
 def test_every_number_is_listed_in_the_table():
     result = evaluate(*corpus(0))
-    rows = re.findall(r"^    (\w[\w ]*?)  +(yes|no|only) ", Evaluation.__doc__, re.MULTILINE)
+    rows = re.findall(r"^ *(\w[\w ]*?)  +(yes|no|only) ", Evaluation.__doc__, re.MULTILINE)
     overall = [key for keys, where in rows for key in keys.split() if where != "only"]
     measures = {one.key for one in MEASURES}  # which are of images without labels alone
     assert measures <= set(overall)
