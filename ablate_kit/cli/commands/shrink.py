@@ -29,7 +29,7 @@ from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
-    from ablate_kit.costs.measure import Cost
+    from ablate_kit.costs.measure import Cost, Opener
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
@@ -104,6 +104,7 @@ def shrink(
     from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.shrink import plan, plan_configured
     from ablate_kit.shrinking.shrink import shrink as shrunk
+    from detector.zoo import shipped
 
     fewer = depth is not None or queries is not None
     if sum((bool(drop), bool(run), fewer)) != 1 or free != bool(run):
@@ -164,7 +165,18 @@ def shrink(
     with open_checkpoint(output) as smaller:
         trust = trust or done.own_code
         other = open_adapter(smaller, model, trust_remote_code=trust, class_names=class_names)
-        costs = _costs(adapter, other, checkpoint, output, dataset, latency)
+
+        def on(device: str, path: Path, known: "Adapter", weights: str | None = None) -> "Adapter":
+            if device == "cpu":
+                return known
+            with open_checkpoint(path, weights) as again:
+                return open_adapter(again, model, trust_remote_code=trust, device=device)
+
+        openers = (
+            lambda device: on(device, checkpoint, adapter, weights),
+            lambda device: on(device, output, other),
+        )
+        costs = _costs(openers, (shipped(checkpoint), output), dataset, latency)
         compared = _compared(adapter, other, dataset, margin) if dataset else None
     if as_json:
         print_json(document(output, done, kept, costs, compared))
@@ -236,24 +248,21 @@ def _largest(
 
 
 def _costs(
-    adapter: "Adapter",
-    smaller: "Adapter",
-    before: Path,
-    after: Path,
+    openers: "Sequence[Opener]",
+    files: Sequence[Path],
     dataset: "Dataset | None",
     latency: bool,
 ) -> "list[Cost]":
-    from ablate_kit.costs.measure import cost_of, file_bytes, measure
+    """Of both; latency and memory on the CPU, and on a GPU where there is one."""
+    from ablate_kit.costs.measure import cost_of, devices_here, file_bytes, measure
     from ablate_kit.shrinking.equality import images_of
-    from detector.zoo import shipped
 
-    image, both = images_of(dataset)[0], (adapter, smaller)
-    files = (shipped(before), after)
+    image = images_of(dataset)[0]
     if latency:
-        return measure([lambda _: adapter, lambda _: smaller], image, files=files)
+        return measure(openers, image, files=files, devices=devices_here())
     return [
-        replace(cost_of(one, image), file_bytes=file_bytes(place))
-        for one, place in zip(both, files, strict=True)
+        replace(cost_of(opened("cpu"), image), file_bytes=file_bytes(place))
+        for opened, place in zip(openers, files, strict=True)
     ]
 
 
