@@ -19,7 +19,8 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
     text = (
         f"{len(found.estimates)} ablations were screened by gradients on {found.images} images; "
         f"the {len(found.kept)} with the largest estimates and {len(found.drawn)} drawn from all "
-        f"were evaluated. Of {told.others} drawn that were not kept, {told.missed} lose more than "
+        f"were evaluated. Of {told.others} drawn that were not kept, {told.missed} "
+        f"lose{'s' * (told.missed == 1)} more than "
         f"{margin:g} AP. "
     )
     if told.correlation is None:
