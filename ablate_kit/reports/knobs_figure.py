@@ -10,6 +10,8 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.knobs_table import pareto, price_name, prices
 
+_MOST = 2**31  # layers or queries: a detector has no more than it has
+
 
 def knobs_figure(
     results: Sequence[Result], found: Comparison, costs: Sequence[Cost], path: Path
@@ -42,8 +44,14 @@ def knobs_figure(
     for knob, color in zip(knobs, COLORS, strict=False):
         rows = [i for i, one in enumerate(results) if one.factors.get("knob") == knob]
         drawn = [(i, price[i], ap) for i in rows if (ap := aps[i]) is not None]
-        line = sorted([(p[0], ap) for _, p, ap in drawn] + ([] if own is None else [(now, own)]))
-        panel.plot(*zip(*line, strict=True), color=color, linewidth=1, zorder=2)
+        # In the order of the settings, of which the detector's own is one.
+        line = [(int(results[i].factors["setting"]), p[0], ap) for i, p, ap in drawn]
+        if own is not None:
+            line.append((min(costs[0].size) if knob == "size" else _MOST, now, own))
+        line.sort()
+        panel.plot(
+            [x for _, x, _ in line], [y for *_, y in line], color=color, linewidth=1, zorder=2
+        )
         for number, (i, (at, low, high), ap) in enumerate(drawn):
             label = safe.label(knob) if number == 0 else None
             panel.plot(at, ap, "o", color=color, markersize=6, label=label, zorder=3)
@@ -65,5 +73,6 @@ def knobs_figure(
     panel.set_ylabel("AP" + (" (95 % interval of the change)" if found.changes else ""))
     panel.grid(color="0.9")
     panel.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(knobs) + 2, frameon=False)
+    if any(one is not None for one in aps):
+        figure.legend(loc="outside upper center", ncols=len(knobs) + 2, frameon=False)
     figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

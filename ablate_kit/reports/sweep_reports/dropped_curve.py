@@ -177,7 +177,8 @@ def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
     panel.set_ylabel("AP")
     panel.grid(color="0.9")
     panel.spines[["top", "right"]].set_visible(False)
-    drawn.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
+    if any(one.ap is not None for one in found):
+        drawn.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     caption = (
         "AP as more and more is dropped, each point a joint cut that was evaluated itself, with "
         "the 95 % interval of its change."

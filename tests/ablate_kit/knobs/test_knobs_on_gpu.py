@@ -1,4 +1,4 @@
-"""Settings of a detector on a GPU: what they share is the same there, and all costs are measured."""
+"""Settings of a detector on a GPU: what they share is the same there, and costs are measured."""
 
 import pytest
 import torch

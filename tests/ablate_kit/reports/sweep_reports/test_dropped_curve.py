@@ -1,12 +1,13 @@
 """Curves over how much is dropped, out of a real sweep."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.reports.sweep_reports.dropped_curve import curves, sentence, table
+from ablate_kit.reports.sweep_reports.dropped_curve import curves, figure, sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.ledger import Ledger
@@ -86,6 +87,10 @@ def test_the_report_has_the_curve(sweep: tuple[api.SweepRun, Path]) -> None:
     assert [one.on_front for one in found] == [bool(int(row["pareto"])) for row in rows]
     assert sentence(found) == "no joint cut is free, however little it drops"  # without verdicts
     assert table(found).rows[2][1] == "5 of 12"
+    nothing = [replace(one, ap=None, on_front=False) for one in found]  # on images without objects
+    caption, drawn = figure(nothing)
+    assert caption
+    assert not drawn.axes[0].lines
 
 
 def test_a_sweep_without_such_cuts_has_no_curve(sweep: tuple[api.SweepRun, Path]) -> None:
