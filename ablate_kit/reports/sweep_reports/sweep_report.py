@@ -224,7 +224,7 @@ def _photographs(
     pictures, rows = [], []
     for number, one in enumerate(examples(truth, dataset, baseline, variants), start=1):
         file = place / f"example{number}.jpg"
-        one.picture.save(file, quality=85)
+        one.picture.save(file, quality=65, optimize=True)
         rows.append([file.name, one.variant, one.image_id, one.file_name, one.lost, one.gained])
         caption = (
             f"{one.variant}: {one.lost} objects of this image are lost and {one.gained} gained "
