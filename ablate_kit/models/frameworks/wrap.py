@@ -188,7 +188,8 @@ def _check_units(found: ImageDetections, size: Size) -> None:
             "from 0 to 1"
         )
     x0, y0, x1, y1 = found.boxes.T
-    inverted = int(((x1 < x0) | (y1 < y0)).sum())
+    # By less than half a pixel, an untrained network's boxes may.
+    inverted = int(((x1 < x0 - 0.5) | (y1 < y0 - 0.5)).sum())
     if inverted > len(found.boxes) / 2:
         first = ", ".join(f"{value:.4g}" for value in found.boxes[0])
         raise UserError(
