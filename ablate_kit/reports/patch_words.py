@@ -1,14 +1,14 @@
 """Which modules make the difference between two checkpoints, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
+from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.donor_variants import DONOR
+from ablate_kit.sweeps.donor_variants import DONOR, KIND
 
 NAMED = 3  # modules that the sentence names
 
@@ -18,17 +18,32 @@ def interplay(truth: GroundTruth, results: Sequence[Result], asked: Statistics) 
 
     ``results``: of the first checkpoint, then of the variants of ``donor_variants.patches``.
     """
-    whole = next(one for one in results if one.name == DONOR)
-    alone = [one for one in results if "module" in one.factors]
-    if not alone or not asked.resamples:
+    if not asked.resamples:
         return None
     bootstrap = Bootstrap(truth, asked.resamples, asked.seed)
     threshold = results[0].evaluation.thresholds.calibration
-    baseline, joint, *own = (
-        bootstrap.samples(one.detections, threshold, per_class=False)
-        for one in (results[0], whole, *alone)
-    )
-    return interactions(baseline, [joint], [own])[0]["AP"]
+    samples = {
+        one.name: bootstrap.samples(one.detections, threshold, per_class=False)
+        for one in results
+        if one is results[0] or one.kind == KIND
+    }
+    return interplay_of(results, samples[results[0].name], samples)
+
+
+def interplay_of(
+    results: Sequence[Result], baseline: Samples, samples: Mapping[str, Samples]
+) -> Change | None:
+    """The same from samples, by the names of the results."""
+    alone = [one.name for one in results if one.kind == KIND and "module" in one.factors]
+    if not alone:
+        return None
+    own = [samples[name] for name in alone]
+    return interactions(baseline, [samples[DONOR]], [own])[0]["AP"]
+
+
+def has_donor(results: Sequence[Result]) -> bool:
+    """Whether a run puts modules of another checkpoint in."""
+    return any(one.kind == KIND and one.name == DONOR for one in results)
 
 
 def account(
@@ -48,7 +63,11 @@ def account(
     told = [f"{donor} changes AP by {total.change:+z.4f} ± {half:.4f} against {first}"]
     if not total.significant:
         told[0] += ": not significantly, so that there is nothing to account for"
-    alone = [(one.name, row) for one, row in found.values() if "module" in one.factors]
+    alone = [
+        (one.name, row)
+        for one, row in found.values()
+        if one.kind == KIND and "module" in one.factors
+    ]
     known = [(name, row) for name, row in alone if row.change is not None]
     starred = [(name, row) for name, row in known if row.significant]
     starred.sort(key=lambda one: -abs(one[1].change or 0.0))

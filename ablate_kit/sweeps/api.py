@@ -21,6 +21,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import SIZE
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy, Removal
 from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.patch import Patch
 from ablate_kit.ablations.kinds.resample import check_batches
 from ablate_kit.ablations.random_controls import elements_cut, random_controls
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
@@ -44,10 +45,11 @@ from ablate_kit.sweeps.backends.worker import (
     WorkerSpec,
     prepared_bytes,
 )
+from ablate_kit.sweeps.donor_variants import donated
 from ablate_kit.sweeps.engine import Pool
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import BASELINE, shares
-from ablate_kit.sweeps.fingerprint import fingerprint_of
+from ablate_kit.sweeps.fingerprint import checkpoint_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.race import Race, check_race, schedule
 from ablate_kit.sweeps.recipe import SweepRecipe
@@ -141,8 +143,10 @@ class OpenSweep:
     checkpoint: Checkpoint
     given: Adapter | None = None  # the model, where it is open already
     ablations: list[Ablation] = field(init=False)
+    donated: list[Variant] = field(init=False, default_factory=list)  # with a donor's tensors
     dataset: Dataset = field(init=False)
     notes: list[str] = field(init=False)
+    _donor: dict[str, str] = field(init=False, default_factory=dict)  # of its fingerprint
 
     def __post_init__(self) -> None:
         references: list[ReferenceImages] = []
@@ -175,8 +179,38 @@ class OpenSweep:
         truth = ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster)
         if self.recipe.race:
             check_race(self.recipe, is_labelled(self.dataset), truth)
+        if self.recipe.patch:
+            self._patch(self.recipe.patch)
         self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
         check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All that are known before any is evaluated."""
+        return [*map(Variant.of, self.ablations), *self.donated]
+
+    def _patch(self, line: Patch) -> None:
+        if not self.placement.here:
+            raise UserError("a donor's tensors stay in one process: give --device one device")
+        if not is_labelled(self.dataset):
+            raise UserError("patch needs labels: the donor may be better than the model")
+        model = self.recipe.model
+        with open_checkpoint(Path(line.donor), line.donor_weights or model.weights) as donor:
+            other = open_adapter(
+                donor,
+                model.framework,
+                trust_remote_code=self.placement.trust_remote_code,
+                device=self._device,
+                class_names=model.class_names,
+            )
+            self.donated = donated(self.adapter, other, line.depth, line.alpha, model.checkpoint)
+            both = {one.name for one in self.ablations} & {one.name for one in self.donated}
+            if both:
+                raise UserError(
+                    f'a module of the donor and another line are both named "{min(both)}"; give '
+                    "the donor a recipe of its own"
+                )
+            self._donor = {"donor": checkpoint_digest(donor), "donor_weights": donor.place}
 
     def on(self, data: OneSet) -> None:
         """From here on, with other images of the same data set."""
@@ -204,7 +238,7 @@ class OpenSweep:
 
     def cost(self, memory: float) -> Cost:
         """By one pass over the first image; ``memory`` as in ``RunOptions``."""
-        variants = [Variant.of(one) for one in self.ablations]
+        variants = self.variants
         with VariantExecutor(self.adapter, memory=memory) as passes:
             made = passes.look([self.adapter.prepare(self.dataset.image(0))], variants)
         searches = [line.size(self.source) for line in self.recipe.searches]
@@ -236,7 +270,7 @@ class OpenSweep:
 
     def done(self, ledger: Ledger) -> tuple[bool, str]:
         """Whether anything is done, and how much, in words."""
-        variants = [Variant.of(one) for one in self.ablations]
+        variants = self.variants
         named, _ = ledger.done(variants, self.batches)
         finished, batches = ledger.done([UNMODIFIED, *variants], self.batches)
         progress = f"{named} of {len(variants)} variants"
@@ -309,7 +343,7 @@ class OpenSweep:
         with self._pool(ledger, options, progress) as pool:
             if looks:
                 race = Race(
-                    [Variant.of(one) for one in self.ablations],
+                    self.variants,
                     truth,
                     self.batches,
                     ledger,
@@ -328,7 +362,7 @@ class OpenSweep:
         model = self.recipe.model.model_dump(mode="json")
         order = self.recipe.race.seed if self.recipe.race else None
         close = (evaluation.statistics, data, model, looks, order)
-        ledger.close([*self.ablations, *removed], *close)
+        ledger.close([*self.ablations, *self.donated, *removed], *close)
         return SweepRun(ledger, searches, removed, [*ledger.notes(), *notes])
 
     def looks(self) -> Looks | None:
@@ -336,7 +370,7 @@ class OpenSweep:
         race = self.recipe.race
         if race is None:
             return None
-        tested = {one.digest for one in self.ablations if not is_control(one.kind, one.factors)}
+        tested = {one.digest for one in self.variants if not is_control(one.kind, one.factors)}
         return schedule(self.batches, race.first, race.growth, len(tested))
 
     @property
@@ -352,6 +386,7 @@ class OpenSweep:
             found["race"] = (
                 f"{looks}; margin {told.margin:g}; {told.resamples} resamples, seed {told.seed}"
             )
+        found |= self._donor
         if self.recipe.screen:
             found["screen"] = self.recipe.screen.model_dump()
         return found
@@ -364,7 +399,7 @@ class OpenSweep:
         begun = [(line, line.rounds(self.source)) for line in self.recipe.searches]
         if first:
             yield [UNMODIFIED]
-        numbers = yield [UNMODIFIED, *map(Variant.of, self.ablations)]
+        numbers = yield [UNMODIFIED, *self.variants]
         shapes = {name: info.shape for name, info in self.checkpoint.tensors.items()}
         made = {one.name: one for one in self.ablations if not is_control(one.kind, one.factors)}
         for ranking in self.recipe.rankings:

@@ -6,12 +6,32 @@ import torch
 
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.checkpoint_variants import different_tensors
 from ablate_kit.sweeps.variant import Variant
 
 KIND = "patch"
 DONOR = "donor"  # the variant that is the other checkpoint whole
 
 Tensors = Mapping[str, torch.Tensor]
+
+
+def donated(
+    model: Adapter, donor: Adapter, depth: int | None, alphas: Sequence[float], where: str
+) -> list[Variant]:
+    """``patches`` of two open models, the modules in the order of ``module_groups``.
+
+    Raises ``UserError`` for models that differ in more than values; ``where``: the first is from.
+    """
+    if not model.same_model(donor):
+        raise UserError(
+            f"the donor is no {where} with other weights: the models differ; ablate diff tells in "
+            "what"
+        )
+    taken = different_tensors(model, donor)
+    state = model.module.state_dict()
+    groups = module_groups([name for name in state if name in taken], depth)
+    return patches(state, taken, groups, alphas)
 
 
 def module_groups(names: Sequence[str], depth: int | None = None) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from ablate_kit.ablations.kinds.combination import Combination
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
+from ablate_kit.ablations.kinds.patch import Patch
 from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.errors import UserError
@@ -26,7 +27,14 @@ from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
 from detector.data.dataset import Dataset, shuffled
 from detector.training.recipes.data_sections import ImagesSection
-from detector.training.recipes.recipe_file import Given, Override, Section, read_recipe, validated
+from detector.training.recipes.recipe_file import (
+    Given,
+    Override,
+    Section,
+    read_recipe,
+    validated,
+)
+from detector.yaml_values import Path as Place
 from detector.zoo import BUILTIN
 
 if TYPE_CHECKING:
@@ -111,6 +119,11 @@ class SweepRecipe(Section):
         """The lines that depend on the numbers of all others."""
         return [line for line in self.ablations if isinstance(line, Ranked)]
 
+    @property
+    def patch(self) -> Patch | None:
+        """The line whose variants hold another checkpoint's tensors."""
+        return next((line for line in self.ablations if isinstance(line, Patch)), None)
+
     def make(self, source: KindContext) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ.
 
@@ -118,6 +131,8 @@ class SweepRecipe(Section):
         """
         if self.screen:
             self._check_screen()
+        if sum(isinstance(line, Patch) for line in self.ablations) > 1:
+            raise UserError("two lines are of kind patch; give each donor a recipe of its own")
         found: dict[str, Ablation] = {}
         for ablation in self._all(source):
             known = found.setdefault(ablation.name, ablation)
@@ -215,24 +230,32 @@ def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRec
 
 def _find_from(recipe: Path, given: Given) -> None:
     """Puts the recipe's folder before the files that it names itself."""
-    for section, keys in _FILES.items():
-        values = given.values.get(section) or {}
-        for key in keys if isinstance(values, dict) else ():
-            place, named = given.where((section, key)), values.get(key)
-            if not isinstance(named, str) or not place.startswith(f"{recipe}:"):
-                continue
-            if key == "cluster" and not is_file(named):
-                continue
-            framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
-            if not name or name.startswith(BUILTIN) or framework == own_code.NAME:
-                continue
-            found = recipe.parent / name
-            if not found.exists() and Path(name).exists():
-                raise UserError(
-                    f"{place}: no {found}: a recipe's files are found from its own folder. To mean "
-                    f"{name} from here, give --set {section}.{key}={named}"
-                )
-            values[key] = f"{framework}{colon}{found}"
+    places: list[tuple[Place, Any, str]] = [
+        ((section,), given.values.get(section), key)
+        for section, keys in _FILES.items()
+        for key in keys
+    ]
+    lines = given.values.get("ablations")
+    for number, line in enumerate(lines if isinstance(lines, list) else ()):
+        places.append((("ablations", number), line, "donor"))
+    for at, values, key in places:
+        named = values.get(key) if isinstance(values, dict) else None
+        place = given.where((*at, key))
+        if not isinstance(named, str) or not place.startswith(f"{recipe}:"):
+            continue
+        if key == "cluster" and not is_file(named):
+            continue
+        framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
+        if not name or name.startswith(BUILTIN) or framework == own_code.NAME:
+            continue
+        found = recipe.parent / name
+        if not found.exists() and Path(name).exists():
+            setting = ".".join(map(str, (*at, key)))
+            raise UserError(
+                f"{place}: no {found}: a recipe's files are found from its own folder. To mean "
+                f"{name} from here, give --set {setting}={named}"
+            )
+        values[key] = f"{framework}{colon}{found}"
 
 
 class _OneLine(Section):

@@ -32,6 +32,10 @@ def recipe_text(recipe: SweepRecipe, comment: str = "") -> str:
     if recipe.reference:
         files = _section(recipe.reference, IMAGE_FILES)
         told["reference"] = {"kind": recipe.reference.kind, **files}
+    if recipe.race:
+        told["race"] = _section(recipe.race)
+    if recipe.screen:
+        told["screen"] = _section(recipe.screen)
     told["ablations"] = [_line(rule) for rule in recipe.ablations]
     clusters = recipe.evaluation.cluster
     evaluation = _section(recipe.evaluation, ("cluster",) if clusters and is_file(clusters) else ())
@@ -58,5 +62,9 @@ def _line(rule: Kind) -> dict[str, Any]:
     defaults = {one.name: one.default for one in fields(rule) if one.name != "kind"}
     return {
         "kind": own.pop("kind"),
-        **{key: value for key, value in own.items() if value != defaults[key]},
+        **{
+            key: _absolute(value) if key == "donor" else value
+            for key, value in own.items()
+            if value != defaults[key]
+        },
     }

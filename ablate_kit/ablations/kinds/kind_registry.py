@@ -9,6 +9,7 @@ from ablate_kit.ablations.kinds import (
     layers,
     means,
     pairs,
+    patch,
     queries,
     ranked,
     resample,
@@ -50,6 +51,7 @@ BUILT_IN_KINDS: tuple[type[Kind], ...] = (
     pairs.Pairs,
     shapley.Shapley,
     ranked.Ranked,
+    patch.Patch,
 )
 
 KINDS: Registry[type[Kind]] = Registry(

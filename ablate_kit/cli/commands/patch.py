@@ -20,7 +20,6 @@ from ablate_kit.cli.dataset_options import (
     YoloRoot,
     YoloYaml,
     images_given,
-    open_dataset,
 )
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
@@ -75,92 +74,70 @@ def patch(
     ] = None,
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
-    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.ablations.kinds.patch import Patch
     from ablate_kit.metrics.result import changes_of
-    from ablate_kit.models.classes import unmatched_classes
-    from ablate_kit.models.device import check_device, thread_count
-    from ablate_kit.models.open import open_adapter
-    from ablate_kit.models.truth import crowded
     from ablate_kit.reports.patch_words import account, interplay
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.about import About
+    from ablate_kit.sweeps.api import Placement, open_sweep
     from ablate_kit.sweeps.backends.worker import RunOptions
-    from ablate_kit.sweeps.checkpoint_variants import different_tensors
-    from ablate_kit.sweeps.donor_variants import module_groups, patches
-    from ablate_kit.sweeps.fingerprint import checkpoint_digest, fingerprint_of
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection, SweepRecipe
-    from ablate_kit.sweeps.run import Progress, sweep
-    from ablate_kit.sweeps.scheduler import Batches
-    from detector.data.dataset import check_scorable, is_labelled
+    from ablate_kit.sweeps.recipe_text import recipe_text
+    from ablate_kit.sweeps.run import Progress
+    from detector.stopping import keeping
 
     names = names_of([first, donor], "a checkpoint")
     asked = statistics(margin, adjust, resamples=resamples)
     if not asked.resamples:
         raise UserError("--resamples is 0: then nothing tells a difference from chance")
-    points = _numbers(alpha)
-    check_device(device)
-    section = images_given(
+    line = Patch(donor=str(donor), donor_weights=donor_weights, depth=depth, alpha=_numbers(alpha))
+    data = images_given(
         *(annotations, images, voc, split, difficult, shapes, limit),
         exif=exif, voc_classes=voc_classes, yolo=yolo, yolo_root=yolo_root,
     )  # fmt: skip
-    dataset = open_dataset(section)
-    check_scorable(dataset)
-    if not is_labelled(dataset):
-        raise UserError("ablate patch needs labels: the donor may be better than the first")
+    recipe = SweepRecipe(
+        model=ModelSection(
+            checkpoint=str(first), framework=model, weights=weights, class_names=class_names
+        ),
+        data=data,
+        ablations=[line],
+        evaluation=EvaluationSettings(
+            batch_size=batch_size,
+            resamples=asked.resamples,
+            margin=asked.margin,
+            adjust=asked.adjust,
+        ),
+    )
+    placement = Placement((device,), trust_remote_code=trust_remote_code)
     folder = output or Path("runs/patch")
     with ExitStack() as stack:
         stack.enter_context(Ledger.locked(folder))
-        stack.enter_context(thread_count(Ledger.threads(folder)))
-        about = ModelSection(
-            checkpoint=str(first), framework=model, weights=weights, class_names=class_names
-        )
-        settings = EvaluationSettings(
-            batch_size=batch_size, margin=asked.margin, adjust=asked.adjust
-        )
-        recipe = SweepRecipe.model_construct(model=about, data=section, evaluation=settings)
-        opened = []
-        for path, which in ((first, weights), (donor, donor_weights or weights)):
-            checkpoint = stack.enter_context(open_checkpoint(path, which))
-            adapter = open_adapter(
-                checkpoint, model, trust_remote_code=trust_remote_code, device=device,
-                class_names=class_names,
-            )  # fmt: skip
-            opened.append((checkpoint, adapter))
-        (here, target), (there, other) = opened
-        if not target.same_model(other):
-            raise UserError(
-                f"{names[1]} is no {names[0]} with other weights: the models differ; ablate diff "
-                f"{first} {donor} tells in what"
-            )
-        warn(unmatched_classes(target.classes, dataset.classes))
-        taken = different_tensors(target, other)
-        state = target.module.state_dict()
-        groups = module_groups([name for name in state if name in taken], depth)
-        variants = patches(state, taken, groups, points)
-        inputs = fingerprint_of(recipe, here, dataset, device)
-        inputs |= {"donor": checkpoint_digest(there), "donor_weights": there.place}
-        ledger = Ledger(folder, inputs)
+        opened = stack.enter_context(open_sweep(recipe, placement, threads=Ledger.threads(folder)))
+        warn(opened.notes)
+        ledger = opened.ledger(folder)
+        ledger.describe(recipe_text(recipe))
         About.of(recipe, this_command()).keep(folder)
-        say(f"{len(groups)} modules differ, {len(variants)} variants on {len(dataset)} images: "
-            f"{folder}")  # fmt: skip
+        differ = next((one.factors["of"] for one in opened.donated if "of" in one.factors), 1)
+        many = f"{differ} module{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
+        count, images_of_it = len(opened.donated), len(opened.dataset)
+        say(f"{many}, {count} variants on {images_of_it} images: {folder}")
+        stack.enter_context(
+            keeping(lambda: f"{folder} keeps what is done; to resume: {this_command()}")
+        )
         with progress() as bars:
-            watch = Told(bars, Batches(len(dataset), batch_size))
-            done = sweep(
-                target,
-                dataset,
-                variants,
-                store=ledger,
-                batch_size=batch_size,
-                options=RunOptions(replay=not no_replay),
-                progress=Progress(begin=watch.begin, advance=watch.advance),
+            watch = Told(bars, opened.batches)
+            outcome = opened.run(
+                ledger,
+                RunOptions(replay=not no_replay),
+                Progress(begin=watch.begin, advance=watch.advance),
             )
-        ledger.close(variants, asked, section.model_dump(mode="json"))
-        warn([*crowded(done.truth), *done.notes])
-        changes = changes_of(done.truth, done.results, asked)
-        together = interplay(done.truth, done.results, asked)
-        table = write_sweep_report(ledger, dataset, top=top)
-        say_lines("\n".join(account(names[0], names[1], done.results, changes, together)))
+        warn(outcome.notes)
+        truth, results = ledger.truth(), ledger.results()
+        changes = changes_of(truth, results, asked)
+        together = interplay(truth, results, asked)
+        table = write_sweep_report(ledger, opened.dataset, top=top)
+        say_lines("\n".join(account(names[0], names[1], results, changes, together)))
         say_lines(table.text())
         say_where(folder)
 
@@ -170,6 +147,4 @@ def _numbers(given: str) -> list[float]:
         found = [float(one) for one in given.split(",") if one.strip()]
     except ValueError:
         raise UserError(f'--alpha is "{given}"; expected numbers such as 0.5,1.5') from None
-    if any(not -10 <= one <= 10 for one in found):
-        raise UserError(f"--alpha is {given}; expected numbers from -10 to 10")
     return list(dict.fromkeys(found))

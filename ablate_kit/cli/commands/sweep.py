@@ -195,7 +195,7 @@ def sweep(
         if write and opened.ablations:
             _write(opened.checkpoint, opened.ablations, write, dry_run)
         if dry_run:
-            _say_cost(opened.cost(options.memory), len(opened.ablations), len(opened.dataset))
+            _say_cost(opened.cost(options.memory), len(opened.variants), len(opened.dataset))
             if plan.screen:
                 say(_screen_plan(plan.screen, len(opened.ablations)))
             if looks := opened.looks():
@@ -206,7 +206,7 @@ def sweep(
         About.of(plan, this_command()).keep(folder)
         if plan.screen and screened(folder) is None:
             say(_screen_plan(plan.screen, len(opened.ablations)))
-        say(f"{len(opened.ablations)} variants on {len(opened.dataset)} images: {folder}")
+        say(f"{len(opened.variants)} variants on {len(opened.dataset)} images: {folder}")
         begun, told = opened.done(ledger)
         if begun:
             say(f"resuming: {told} are done")

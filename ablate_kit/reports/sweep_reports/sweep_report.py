@@ -16,6 +16,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
+from ablate_kit.reports.patch_words import account, has_donor, interplay_of
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
 from ablate_kit.reports.study_reports.model_map import model_map
@@ -179,12 +180,22 @@ def _of_study(
     """What a study says, also as ``sentences.md``, and its map; nothing of a plain sweep."""
     study = noted(ledger.folder)
     if study is None:
-        return [], None
+        return _of_donor(results, compared), None
     found = Findings(study, results, compared)
     told = sentences(found)
     text = "".join(f"* {safe.line(one.text)}\n" for one in told)
     (place / "sentences.md").write_text(text, encoding="utf-8")
     return told, model_map(study, found.ap())
+
+
+def _of_donor(results: Sequence[Result], compared: Comparison) -> list[Sentence]:
+    """Which modules of another checkpoint make the difference, where there is one."""
+    if not has_donor(results) or compared.baseline is None:
+        return []
+    samples = {one.name: own for one, own in zip(results[1:], compared.samples, strict=True)}
+    together = interplay_of(results, compared.baseline, samples)
+    told = account("the model", "the donor", results, compared.changes, together)
+    return [Sentence(f"{line[0].upper()}{line[1:]}.", ()) for line in told]
 
 
 def left_out(ledger: Ledger) -> list[str]:

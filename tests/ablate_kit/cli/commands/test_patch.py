@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -113,3 +114,51 @@ def test_what_cannot_be_patched_is_refused_in_a_line(
         ((SHAPES_TINY, SHAPES_TINY, "--shapes"), "given twice"),
     ):
         assert told in refuse("patch", *arguments, "-o", tmp_path / "out")
+
+
+def test_a_recipe_s_line_puts_a_donor_in(
+    run: Run, refuse: Run, donor: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "patch.yaml"
+    recipe.write_text(
+        "model: {checkpoint: builtin:shapes_tiny}\n"
+        "data: {kind: shapes, limit: 3}\n"
+        "ablations:\n"
+        "  - {kind: patch, donor: donor.safetensors, depth: 1, alpha: [0.5]}\n"
+        "  - {kind: heads-chosen, pattern: decoder.layers.0.self_attn, heads: [1]}\n"
+        "evaluation: {resamples: 50}\n",
+        encoding="utf-8",
+    )
+    plan = run("sweep", recipe, "--dry-run")
+    assert "9 variants on 3 images" in plan
+    printed = run("sweep", recipe, "-o", tmp_path / "sweep")
+    assert "9 variants on 3 images" in printed
+    line = ("--shapes", "--limit", 3, "--resamples", 50, "--depth", 1, "--alpha", "0.5")
+    run("patch", SHAPES_TINY, donor, *line, "-o", tmp_path / "patch")
+    swept, patched = (
+        {one.name: one for one in Ledger.existing(tmp_path / name).results()}
+        for name in ("sweep", "patch")
+    )
+    assert len(swept.keys() - patched.keys()) == 1
+    for name, one in patched.items():
+        assert np.array_equal(one.detections.boxes, swept[name].detections.boxes), name
+    page = (tmp_path / "patch/report/report.html").read_text(encoding="utf-8")
+    assert "One by one its modules sum to" in page
+    # The run of the command can be repeated from the recipe that it keeps.
+    again = run("sweep", tmp_path / "patch/recipe.yaml", "-o", tmp_path / "again")
+    assert "8 variants on 3 images" in again
+    assert "one process" in refuse("sweep", recipe, "--device", "cpu,cpu", "-o", tmp_path / "two")
+    assert "recipe of its own" in refuse(
+        "sweep", recipe, "--dry-run", "--set",
+        "ablations=[{kind: patch, donor: a.pth}, {kind: patch, donor: b.pth}]",
+    )  # fmt: skip
+    without = "ablations=[{kind: patch, donor: none.pth}]"
+    assert "none.pth" in refuse("sweep", recipe, "--dry-run", "--set", without)
+    lines = f"{{kind: patch, donor: {donor}, depth: 1}}, {{kind: modules, patterns: [neck]}}"
+    assert 'both named "neck"' in refuse(
+        "sweep", recipe, "--dry-run", "--set", f"ablations=[{lines}]"
+    )
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "photographs" / "one.png")
+    images = f"data={{kind: images, images: {tmp_path / 'photographs'}}}"
+    assert "patch needs labels" in refuse("sweep", recipe, "--dry-run", "--set", images)
