@@ -179,7 +179,11 @@ def _free(found: Findings) -> Sentence:
 def _together(found: Findings) -> list[Sentence]:
     ap = found.ap()
     told = []
-    joint = [(name, members) for name, members in found.study.together.items() if name in ap]
+    every = [(name, members) for name, members in found.study.together.items() if name in ap]
+    # Of parts of them the most that are free, or the fewest if none are.
+    fewer = sorted(every[1:], key=lambda one: len(one[1]))
+    free = [one for one in fewer if _outcome(ap[one[0]]) == "free"]
+    joint = [*every[:1], *(free[-1:] or fewer[:1])]
     for number, (name, members) in enumerate(joint):
         change = ap[name]
         what = f"{len(members)} parts that looked free alone" if not number else (

@@ -95,6 +95,28 @@ def test_every_sentence_rests_on_verdicts() -> None:
     assert {row for one in told for row in one.rows} <= ROWS.keys()
 
 
+def test_of_joint_cuts_of_fewer_parts_the_largest_that_is_free_is_told() -> None:
+    names = ["a", "b", "c", "d"]
+    rows = {name: change(0.0, "free") for name in names} | {
+        "all-free-together": change(-0.2, "costs"),
+        "2-of-free-together": change(0.001, "free"),
+        "3-of-free-together": change(0.002, "free"),
+    }
+    joint = {
+        "all-free-together": names,
+        "2-of-free-together": names[:2],
+        "3-of-free-together": names[:3],
+    }
+    parts = [part(name) for name in names]
+    text = "\n".join(one.text for one in sentences(findings(rows, parts, together=joint)))
+    assert "Cut at once, the 3 of them that cost least alone: they are free together" in text
+    assert "the 2 of them" not in text
+    rows["3-of-free-together"] = rows["2-of-free-together"] = change(-0.1, "costs")
+    text = "\n".join(one.text for one in sentences(findings(rows, parts, together=joint)))
+    assert "Cut at once, the 2 of them that cost least alone: together they are not free" in text
+    assert "the 3 of them" not in text
+
+
 def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     rows = {name: change(-0.3, "undecided") for name in ("backbone", "neck", "decoder")}
     text = "\n".join(one.text for one in sentences(findings(rows, PARTS[:3])))
