@@ -48,7 +48,7 @@ def table(found: Screened, results: Sequence[Result], margin: float) -> Table:
             str(rank),
             name,
             f"{found.estimates[name]:.3g}",
-            number(changes[name], "+.4f"),
+            number(changes[name], "+z.4f"),
             "yes" if name in drawn else "",
         )
         for rank, name in enumerate(ranked, start=1)
