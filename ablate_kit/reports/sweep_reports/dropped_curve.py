@@ -106,7 +106,7 @@ def table(found: Sequence[Dropped]) -> Table:
         cells = ("", "", "")
         if change is not None:
             half = half_width(change.low, change.high) + ("*" if change.significant else " ")
-            cells = (number(change.change, "+.4f"), half, word(change.verdict))
+            cells = (number(change.change, "+z.4f"), half, word(change.verdict))
         rows.append(
             (
                 one.name,
