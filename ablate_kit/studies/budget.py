@@ -30,9 +30,11 @@ def parse_budget(text: str) -> Budget:
     Raises ``UserError`` for anything else.
     """
     match = _TEXT.fullmatch(text.strip())
-    if match is None or float(match["number"]) == 0:
+    if match is None:
         shown = text[:60]
         raise UserError(f'cannot read the budget "{shown}"; expected 60s, 10m, 2h or 500 passes')
+    if float(match["number"]) == 0:
+        raise UserError(f'a budget of "{text[:60]}" is none; expected more, such as 60s or 10m')
     if match["unit"].startswith("pass"):
         return Budget(passes=int(float(match["number"])))
     return Budget(seconds=float(match["number"]) * _UNITS[match["unit"]])

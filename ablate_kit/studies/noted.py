@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.stored_detections import write
 
 FILE = "plan.json"
+INSIDE_FREE = "inside a free part"  # of one that was free by itself when its turn came
 
 
 class _Noted(BaseModel):
@@ -29,7 +30,7 @@ class NotedPart(_Noted):
     parent: int | None = None
     how: str
     variant: str
-    state: str = "waiting"  # cut; inside a free part; not afforded; waiting
+    state: str = "waiting"  # cut; INSIDE_FREE; not afforded; waiting
 
 
 class Noted(_Noted):

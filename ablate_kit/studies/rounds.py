@@ -22,7 +22,7 @@ from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
 from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.budget_plan import Outline
-from ablate_kit.studies.noted import Noted
+from ablate_kit.studies.noted import INSIDE_FREE, Noted
 from ablate_kit.sweeps.run import Evaluating
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -182,7 +182,7 @@ class Study:
         if outcome != "free":
             return children
         for i in self._all_inside(number):
-            self._notes.parts[i].state = "inside a free part"
+            self._notes.parts[i].state = INSIDE_FREE
         return []
 
     def _all_inside(self, number: int) -> list[int]:

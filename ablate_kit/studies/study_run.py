@@ -82,7 +82,8 @@ class OpenStudy:
         )
         opened.ablations = study.evaluated  # which grows with the rounds
         outcome = opened.run(ledger, options, progress, study.rounds())
-        ledger.describe(recipe_text(self._recipe(cuts)))
+        if self.notes.rounds:
+            ledger.describe(recipe_text(self._recipe(cuts)))
         return outcome
 
     def _recipe(self, cuts: Sequence[Cut]) -> SweepRecipe:

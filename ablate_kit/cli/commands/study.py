@@ -115,7 +115,9 @@ def study(
         write_sweep_report(outcome.ledger, opened.sweep.dataset)
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")
         say_lines(f"\n{said}")
-        say(f"the same again: ablate sweep {folder / 'recipe.yaml'}")
+        if opened.notes.rounds:
+            trust = " --trust-remote-code" * trust_remote_code
+            say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
         say_where(folder)
 
 

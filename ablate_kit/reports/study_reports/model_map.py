@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.studies.noted import Noted, NotedPart
+from ablate_kit.studies.noted import INSIDE_FREE, Noted, NotedPart
 from ablate_kit.text import line
 
 STYLE = Markup("""<style>
@@ -54,7 +54,9 @@ def _box(
     if change is None and not any(_is_cut(study, inside, ap, i) for i in children):
         children = []  # nothing inside was cut: one box says so
     inner = Markup().join(_box(study, inside, ap, i) for i in children)
-    number_told = f"{change.change:+z.3f} AP" if change and change.change is not None else one.state
+    # What steered the study are verdicts one by one; the report's are adjusted for all of them.
+    state = "inside what looked free" if one.state == INSIDE_FREE else one.state
+    number_told = f"{change.change:+z.3f} AP" if change and change.change is not None else state
     return Markup(
         '<div class="part {}" title="{}"><span><b>{}</b> <small>{}</small></span>{}</div>'
     ).format(

@@ -12,7 +12,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Verdict, roughly
 from ablate_kit.reports.answer import without_labels
-from ablate_kit.studies.noted import Noted, NotedPart
+from ablate_kit.studies.noted import INSIDE_FREE, Noted, NotedPart
 
 NAMED = 4  # parts that one sentence names
 ALIVE = 0.1  # share of the AP that must be left for the losses of classes to say something
@@ -63,7 +63,7 @@ def sentences(found: Findings) -> list[Sentence]:
     told = [
         _carries(found, ap, images),
         *_inside(found),
-        _free(found),
+        _free(found) if found.cut() else None,
         *_together(found),
         *_compensation(found, ap),
         *_classes(found, ap),
@@ -102,6 +102,11 @@ def _ranked(parts: Iterable[NotedPart], ap: Mapping[str, Change], outcome: str) 
 def _carries(found: Findings, value: float, images: int) -> Sentence:
     ap = found.ap()
     top = [one for one in found.cut() if one.depth == 0]
+    if not top:
+        return Sentence(
+            f"Nothing was cut: a budget of {found.study.budget} is not enough for one of its "
+            f"{sum(one.depth == 0 for one in found.study.parts)} top-level parts."
+        )
     costs = _ranked(top, ap, "costs")
     start = f"Unmodified, the detector has an AP of {value:.4f} on {images} images."
     if without_labels(found.results):
@@ -167,12 +172,36 @@ def _free(found: Findings) -> Sentence:
             f"No part is shown to be free: for none does the whole interval lie within "
             f"{found.study.margin:g} AP of no change, with as many questions asked."
         )
-    names = ", ".join(title(one) for one in free[::-1][: 2 * NAMED])
+    names = ", ".join(
+        f"{title(one)}{' (set to zero)' if one.how == 'zero' else ''}"
+        for one in free[::-1][: 2 * NAMED]
+    )
     more = f" and {len(free) - 2 * NAMED} more" if len(free) > 2 * NAMED else ""
     return Sentence(
         f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
-        f"{found.study.margin:g} AP: {names}{more}.",
+        f"{found.study.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}",
         tuple(one.variant for one in free),
+    )
+
+
+def _not_in_f1(found: Findings, free: Sequence[NotedPart]) -> str:
+    """Which of them change where scores lie, so that another threshold would be needed."""
+    f1 = {
+        one.name: row.get("f1_calibrated")
+        for one, row in zip(found.results[1:], found.compared.changes, strict=True)
+    }
+    losing = [
+        (one, change)
+        for one in free
+        if (change := f1.get(one.variant)) and change.significant and (change.change or 0.0) < 0
+    ]
+    if not losing:
+        return ""
+    losing.sort(key=lambda pair: pair[1].change or 0.0)
+    named = "; ".join(f"{title(one)} (F1 {x.change:+z.4f})" for one, x in losing[:NAMED])
+    more = f" and {len(losing) - NAMED} more" if len(losing) > NAMED else ""
+    return (
+        f" At the unmodified model's score threshold F1 falls significantly without {named}{more}."
     )
 
 
@@ -266,10 +295,14 @@ def _classes(found: Findings, value: float) -> list[Sentence]:
             continue
         lost.sort(key=lambda pair: pair[1].change or 0.0)
         named = "; ".join(f"{name} ({_by(x)})" for name, x in lost[:3])
+        classes = len(found.compared.classes)
+        most = f"most of all {named}" if len(lost) > 3 else named
+        verb, itself = ("loses", "itself") if len(lost) == 1 else ("lose", "themselves")
+        rest = " Of the others these images do not tell." if len(lost) < classes else ""
         return [
             Sentence(
-                f"Without {title(one)}, {len(lost)} of {len(found.compared.classes)} classes lose "
-                f"significantly; most of all {named}.",
+                f"Without {title(one)}, {len(lost)} of {classes} classes {verb} significantly by "
+                f"{itself}: {most}.{rest}",
                 (one.variant,),
             )
         ]
@@ -316,15 +349,15 @@ def _undecided(found: Findings) -> Sentence | None:
 def _left_out(found: Findings) -> Sentence | None:
     study = found.study
     missing = [one for one in study.parts if one.state == "not afforded"]
-    inside = sum(one.state == "inside a free part" for one in study.parts)
+    inside = sum(one.state == INSIDE_FREE for one in study.parts)
     if not missing:
         return None
     named = ", ".join(title(one) for one in missing[:NAMED])
     more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
     some = f" on {study.images} of {study.total} images" if study.images < study.total else ""
-    free = f"; {inside} more lie inside of free parts" if inside else ""
+    free = f"; {inside} more lie inside of parts that looked free" if inside else ""
     return Sentence(
         f"The budget of {study.budget}{some} did not reach {len(missing)} "
         f"cut{'s' * (len(missing) > 1)}: "
-        f"{named}{more}{free}. A larger budget would."
+        f"{named}{more}{free}. A larger budget would, in a folder of its own."
     )

@@ -88,7 +88,7 @@ def test_every_sentence_rests_on_verdicts() -> None:
         in text
     )
     # Of the costliest that leaves anything: the class whose loss is significant, and no other.
-    assert "Without neck, 1 of 2 classes lose significantly; most of all cat (AP -0.3000" in text
+    assert "Without neck, 1 of 2 classes loses significantly by itself: cat (AP -0.3000" in text
     assert "dog" not in text
     assert "1 of 5 cuts is undecided; about 340 more images would decide them" in text
     assert "The budget of 10m on 40 of 100 images did not reach 1 cut: decoder.1." in text
@@ -124,6 +124,23 @@ def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     assert "No part is shown to be free" in text
     assert "3 of 3 cuts are undecided." in text
     assert "lose" not in text
+
+
+def test_what_is_free_in_ap_and_not_in_f1_is_said_to_be() -> None:
+    parts = [part("neck"), part("levels", how="zero")]
+    rows = {"neck": change(-0.2, "costs"), "levels": change(0.0, "free")}
+    found = findings(rows, parts)
+    lower = [{**row, "f1_calibrated": change(-0.17, "costs")} for row in found.compared.changes]
+    found = replace(found, compared=replace(found.compared, changes=lower))
+    text = "\n".join(one.text for one in sentences(found))
+    assert "1 is free alone, within 0.01 AP: levels (set to zero). At the unmodified" in text
+    assert "F1 falls significantly without levels (F1 -0.1700)." in text
+
+
+def test_a_study_that_could_cut_nothing_says_so() -> None:
+    parts = [part("neck", state="not afforded")]
+    (first, *_) = sentences(findings({}, parts))
+    assert first.text.startswith("Nothing was cut: a budget of 10m is not enough for one of its 1")
 
 
 def test_parts_that_no_budget_was_left_for_are_not_counted_as_cut() -> None:
