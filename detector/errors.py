@@ -7,6 +7,7 @@ memory that runs out are told like a mistake, by the command line.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -23,3 +24,9 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 
     near = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def no_folder(path: Path, expected: str) -> UserError:
+    """That a folder is not there, or that a file is: two options may be swapped."""
+    what = "a file, no folder" if path.is_file() else "no such folder"
+    return UserError(f"{path}: {what}; {expected}")

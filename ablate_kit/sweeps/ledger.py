@@ -347,7 +347,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _no_sweep(folder: Path) -> UserError:
-    return UserError(f"{folder} exists and is no sweep; choose another folder or remove it")
+    return UserError(f"{folder} exists and is no sweep or study; choose another folder")
 
 
 def _inputs_in(path: Path) -> dict[str, Any]:

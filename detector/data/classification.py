@@ -10,7 +10,7 @@ from PIL import Image
 from detector.data.dataset import Pixels
 from detector.data.image_files import decode, to_rgb
 from detector.data.shapes import Shapes
-from detector.errors import UserError, did_you_mean
+from detector.errors import UserError, did_you_mean, no_folder
 from detector.extras import missing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -45,7 +45,7 @@ class ImageFolders:
     def __init__(self, root: str | Path, classes: Sequence[str] | None = None) -> None:
         root = Path(root)
         if not root.is_dir():
-            raise UserError(f"{root}: no such folder; expected one folder per class in it")
+            raise no_folder(root, "expected one folder per class in it")
         found = sorted(path.name for path in root.iterdir() if path.is_dir())
         if not found:
             raise UserError(f"{root}: holds no folders; expected one per class")

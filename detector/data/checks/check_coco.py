@@ -9,7 +9,7 @@ from detector.data.checks.dataset_check import Entry, Object, Problem
 from detector.data.formats.fields import Difficult, shown
 from detector.data.formats.instances import read_instances
 from detector.data.image_files import Exif, check_exif
-from detector.errors import UserError
+from detector.errors import no_folder
 
 
 class CocoSource:
@@ -24,7 +24,7 @@ class CocoSource:
     ) -> None:
         check_exif(exif)
         if not image_folder.is_dir():
-            raise UserError(f"{image_folder}: no such folder; expected images")
+            raise no_folder(image_folder, "expected images")
         self.name = f"COCO {annotation_file.name}"
         self.problems: list[Problem] = []
         self._exif = exif

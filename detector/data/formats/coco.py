@@ -9,7 +9,7 @@ from detector.data.dataset import Annotations, Integers, Pixels
 from detector.data.formats.fields import Difficult
 from detector.data.formats.instances import read_instances
 from detector.data.image_files import Exif, check_exif, read_image, stored_image
-from detector.errors import UserError
+from detector.errors import UserError, no_folder
 
 
 class Coco:
@@ -36,7 +36,7 @@ class Coco:
         path = Path(annotation_file)
         self._folder = Path(image_folder)
         if not self._folder.is_dir():
-            raise UserError(f"{self._folder}: no such folder; expected the images of {path}")
+            raise no_folder(self._folder, f"expected the images of {path}")
         self._found = found = read_instances(path, difficult, with_files=True)
         self.classes, self.category_ids = found.classes, found.category_ids
         self.notes = found.notes

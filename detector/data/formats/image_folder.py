@@ -16,7 +16,7 @@ from detector.data.image_files import (
     read_image,
     stored_image,
 )
-from detector.errors import UserError
+from detector.errors import UserError, no_folder
 
 
 class ImageFolder:
@@ -34,7 +34,7 @@ class ImageFolder:
         check_exif(exif)
         self._exif, self._folder = exif, Path(folder)
         if not self._folder.is_dir():
-            raise UserError(f"{folder}: no such folder; expected images")
+            raise no_folder(self._folder, "expected images")
         self._names = images_below(self._folder, self._folder)
         if not self._names:
             raise UserError(f"{folder}: no images in it; expected files of {', '.join(SUFFIXES)}")

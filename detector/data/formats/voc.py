@@ -21,7 +21,7 @@ from detector.data.image_files import (
     stored_image,
 )
 from detector.disk.bounded import SETTINGS, read_bounded
-from detector.errors import UserError, did_you_mean
+from detector.errors import UserError, did_you_mean, no_folder
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -160,7 +160,7 @@ def year_folder(root: Path, year: str) -> Path:
         if folder.is_dir():
             return folder
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; expected VOCdevkit, with VOC{year} in it")
+        raise no_folder(root, f"expected VOCdevkit, with VOC{year} in it")
     within = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
     present = sorted(path.name for path in within.iterdir())[:8]
     raise UserError(
@@ -244,7 +244,7 @@ def _names(files: Iterable[Path]) -> set[str]:
 def _split_file(folder: Path, split: str) -> Path:
     lists = folder / "ImageSets" / "Main"
     if not lists.is_dir():
-        raise UserError(f"{lists}: no such folder; a VOC year keeps its splits there")
+        raise no_folder(lists, "a VOC year keeps its splits there")
     names = sorted(path.stem for path in lists.glob("*.txt"))
     if split not in names:
         raise UserError(f'no split "{split}" in {lists}{did_you_mean(split, names)}')

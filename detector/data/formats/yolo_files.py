@@ -16,7 +16,7 @@ from detector.data.formats.fields import shown, whole
 from detector.data.formats.image_folder import images_below
 from detector.data.image_files import SUFFIXES
 from detector.disk.bounded import read_bounded
-from detector.errors import UserError, did_you_mean
+from detector.errors import UserError, did_you_mean, no_folder
 from detector.yaml_values import LARGEST, YamlError, read_yaml
 
 SPLITS = ("train", "val", "test")
@@ -180,7 +180,7 @@ def _root(
     """The data set's folder, and a note where it is not the one that the file names."""
     if given is not None:
         if not given.is_dir():
-            raise UserError(f"{given}: no such folder; expected the data set of {path}")
+            raise no_folder(given, f"expected the data set of {path}")
         return given, ()
     here = path.parent
     if named is None:

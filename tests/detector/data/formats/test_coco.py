@@ -226,3 +226,5 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
         Coco(tmp_path / "gone.json", tmp_path)
     with pytest.raises(UserError, match=r"gone: no such folder; expected the images of"):
         Coco(write(tmp_path, TINY), tmp_path / "gone")
+    with pytest.raises(UserError, match="a file, no folder; expected the images of"):
+        Coco(write(tmp_path, TINY), write(tmp_path, TINY))
