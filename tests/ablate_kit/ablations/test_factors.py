@@ -106,6 +106,7 @@ ELSEWHERE = {
         "pairs",
         "shapley",
         "ranked",
+        "patch",  # whose variants hold tensors of another checkpoint
     ),  # of what others make: kinds/
 }
 
