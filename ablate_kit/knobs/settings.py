@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.knobs import KNOBS, Knob, Knobs
+from ablate_kit.models.model_knobs import KNOBS, Knob, Knobs
 
 UNCHANGED = "unchanged"
 

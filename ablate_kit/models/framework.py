@@ -10,7 +10,7 @@ from ablate_kit.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
-    from ablate_kit.models.knobs import Knobs
+    from ablate_kit.models.model_knobs import Knobs
     from ablate_kit.models.training import Training
     from detector.data.dataset import Dataset
 

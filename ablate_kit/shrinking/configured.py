@@ -21,7 +21,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
-from ablate_kit.models.knobs import Knob
+from ablate_kit.models.model_knobs import Knob
 from ablate_kit.models.rewrite import Content, write_noted
 from ablate_kit.shrinking.structures import Turned
 from detector.checkpoint import layout_of, save_tensors, weights_metadata

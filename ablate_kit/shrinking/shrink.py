@@ -24,12 +24,12 @@ from ablate_kit.models.rewrite import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
 from ablate_kit.shrinking.configured import Configured, configured, write_configured
 from ablate_kit.shrinking.equality import Agreement, agreement
-from ablate_kit.shrinking.heads import take_heads
-from ablate_kit.shrinking.hidden_units import take_hidden_units
 from ablate_kit.shrinking.hybrid_file import content_of
 from ablate_kit.shrinking.hybrid_parts import take_parts
-from ablate_kit.shrinking.queries import take_queries
 from ablate_kit.shrinking.reduction import Reduction
+from ablate_kit.shrinking.remove_heads import take_heads
+from ablate_kit.shrinking.remove_hidden_units import take_hidden_units
+from ablate_kit.shrinking.remove_queries import take_queries
 from ablate_kit.shrinking.structures import Structure
 from ablate_kit.shrinking.transformers_folder import smaller_folder
 from ablate_kit.shrinking.zeroed import Zeroed, zeroed

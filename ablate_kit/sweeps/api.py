@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import SIZE
+from ablate_kit.ablations.kinds.donor_modules import Patch
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy, Removal
 from ablate_kit.ablations.kinds.kind import KindContext
-from ablate_kit.ablations.kinds.patch import Patch
 from ablate_kit.ablations.kinds.resample import check_batches
 from ablate_kit.ablations.random_controls import elements_cut, random_controls
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint

@@ -11,10 +11,10 @@ from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.combination import Combination
+from ablate_kit.ablations.kinds.donor_modules import Patch
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
-from ablate_kit.ablations.kinds.patch import Patch
 from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.errors import UserError

@@ -2,6 +2,7 @@
 
 from ablate_kit.ablations.kinds import (
     components,
+    donor_modules,
     feature_levels,
     greedy_heads,
     heads,
@@ -9,7 +10,6 @@ from ablate_kit.ablations.kinds import (
     layers,
     means,
     pairs,
-    patch,
     queries,
     ranked,
     resample,
@@ -51,7 +51,7 @@ BUILT_IN_KINDS: tuple[type[Kind], ...] = (
     pairs.Pairs,
     shapley.Shapley,
     ranked.Ranked,
-    patch.Patch,
+    donor_modules.Patch,
 )
 
 KINDS: Registry[type[Kind]] = Registry(

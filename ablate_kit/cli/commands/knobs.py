@@ -30,7 +30,7 @@ from ablate_kit.errors import UserError
 if TYPE_CHECKING:
     from ablate_kit.knobs.settings import Asked
     from ablate_kit.models.adapter import Adapter
-    from ablate_kit.models.knobs import Knobs
+    from ablate_kit.models.model_knobs import Knobs
 
 
 def knobs(
@@ -106,7 +106,7 @@ def knobs(
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.costs.latency import USUAL, Rounds
     from ablate_kit.costs.measure import BATCHES, devices_here
-    from ablate_kit.knobs.run import cost_of_settings, evaluate_settings
+    from ablate_kit.knobs.knob_run import cost_of_settings, evaluate_settings
     from ablate_kit.knobs.settings import Asked
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.classes import unmatched_classes

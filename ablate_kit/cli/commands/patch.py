@@ -74,7 +74,7 @@ def patch(
     ] = None,
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
-    from ablate_kit.ablations.kinds.patch import Patch
+    from ablate_kit.ablations.kinds.donor_modules import Patch
     from ablate_kit.metrics.result import changes_of
     from ablate_kit.reports.patch_words import account, interplay
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report

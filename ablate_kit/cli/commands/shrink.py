@@ -233,7 +233,7 @@ def _largest(
     """Of the joint cuts of more and more parts, the largest that is free."""
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.reports import tables
-    from ablate_kit.shrinking.joint_cuts import joint_cuts
+    from ablate_kit.shrinking.largest_joint_cut import joint_cuts
 
     if dataset is None:
         raise UserError("--largest evaluates joint cuts, and there are no images to do it on")

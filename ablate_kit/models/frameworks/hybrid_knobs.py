@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks.hybrid import HybridAdapter
-from ablate_kit.models.knobs import Knob, untrained
+from ablate_kit.models.model_knobs import Knob, untrained
 from detector.config import LAYER_SIZES, HybridConfig
 from detector.network.decoder import refine_scales
 from detector.network.model import HybridDetector

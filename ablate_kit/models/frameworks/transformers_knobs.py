@@ -13,7 +13,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.forward import describe_error
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.transformers import TransformersAdapter, _import, _quiet
-from ablate_kit.models.knobs import Knob, untrained
+from ablate_kit.models.model_knobs import Knob, untrained
 
 # Of a model that is built for one size: what it computes ahead.
 _FIXED_SIZES = ("anchor_image_size", "eval_size")

@@ -6,12 +6,12 @@ import torch
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.latency import Rounds
 from ablate_kit.knobs.detect_settings import detect_settings
-from ablate_kit.knobs.run import cost_of_settings
+from ablate_kit.knobs.knob_run import cost_of_settings
 from ablate_kit.knobs.settings import Asked
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect_all
 from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.knobs import Knobs
+from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY

@@ -16,7 +16,7 @@ from ablate_kit.knobs.settings import Asked, Setting
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect_all, inference
 from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.knobs import Knobs
+from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY

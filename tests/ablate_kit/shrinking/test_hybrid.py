@@ -186,7 +186,7 @@ def test_nothing_is_written_of_a_model_with_other_outputs(
     hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a structure that is not what it was taken for."""
-    monkeypatch.setattr("ablate_kit.shrinking.heads._without_part", lambda *_: {0})
+    monkeypatch.setattr("ablate_kit.shrinking.remove_heads._without_part", lambda *_: {0})
     zeroed = cut(heads(hybrid, "decoder.layers.0.self_attn", [1]))
     with open_checkpoint(hybrid) as opened, pytest.raises(UserError, match="outputs differ"):
         shrink(opened, zeroed, tmp_path / "smaller.safetensors", leave=True)

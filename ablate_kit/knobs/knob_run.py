@@ -11,7 +11,7 @@ from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTrut
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
-from ablate_kit.models.knobs import Knobs
+from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.own_objects import own_objects
 from ablate_kit.models.truth import ground_truth
 from detector.data.dataset import Dataset, is_labelled
