@@ -369,4 +369,5 @@ def test_a_cut_takes_little_memory(tmp_path: Path, command: list[str]) -> None:
         [sys.executable, "-c", PEAK, verb, base, *rest, "-o", tmp_path / "v"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert int(done.stdout.split()[-1]) < 20_000 + 60_000
+    # The interpreter and two of the four tensors; pages that the system maps come and go.
+    assert int(done.stdout.split()[-1]) < 2 * 20_000 + 50_000
