@@ -143,6 +143,11 @@ class SweepRecipe(Section):
             if known is not ablation:
                 both = {**ablation.factors, **known.factors}
                 found[known.name] = replace(known, factors=both)
+        if self.screen and not any(one.edits and not one.live for one in found.values()):
+            raise UserError(
+                f"none of the {len(found)} ablations changes a weight, by which screen estimates "
+                "them; leave screen out"
+            )
         return list(found.values())
 
     def _check_screen(self) -> None:

@@ -22,8 +22,10 @@ def demo(
     """Look into a small trained detector, cut its parts, and say what they do."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.reports.tree import sizes, tree
+    from ablate_kit.studies.budget import parse_budget
     from detector.zoo import BUILTIN, SHAPES_TINY
 
+    parse_budget(budget)  # a mistake is told before anything is shown
     with open_checkpoint(SHAPES_TINY) as checkpoint:
         name = SHAPES_TINY.relative_to(SHAPES_TINY.parents[3])
         say(f"{name}: {len(checkpoint.tensors)} tensors, {sizes(checkpoint.tensors)}")

@@ -215,6 +215,10 @@ def test_only_what_may_matter_is_evaluated(tmp_path: Path) -> None:
         ({"ablations": [*RECIPE["ablations"], {"kind": "pairs"}]}, "which pairs joins"),
         ({"ablations": [*RECIPE["ablations"], {"kind": "ranked"}]}, "which ranked joins"),
         (
+            {"ablations": [{"kind": "queries", "queries": [0]}]},
+            "none of the 1 ablations changes a weight",
+        ),
+        (
             {"ablations": [{"kind": "heads-greedy", "pattern": "**"}]},
             "which heads-greedy joins",
         ),
@@ -225,6 +229,7 @@ def test_what_does_not_go_with_screening_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=told):
         run(SweepRecipe.model_validate(RECIPE | extra), tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # nothing is begun
 
 
 def estimated(values: dict[str, float], kept: list[str], drawn: list[str]) -> Screened:
