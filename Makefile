@@ -9,7 +9,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
-PACKAGES := ablate_kit detector tests benchmarks pages
 
 .PHONY: demo docs test lint bench gpu fuzz clean
 
@@ -22,8 +21,8 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP)
-	$(BIN)/ruff check $(PACKAGES)
-	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The documentation as a site, in runs/site; a warning is an error.

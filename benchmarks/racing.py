@@ -22,9 +22,10 @@ from PIL import Image, ImageOps
 from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.sweeps import api
+from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.race import Look
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
 
 
@@ -106,7 +107,7 @@ def _run(
         counts = {kind: stopped.count(kind) for kind in sorted(set(stopped))}
         print(f"  look at {look.images}: {counts}, {look.left} left", flush=True)
 
-    placement = api.Placement(trust_remote_code=options.trust_remote_code)
+    placement = Placement(trust_remote_code=options.trust_remote_code)
     outcome = api.run(recipe, options.out / name, placement, progress=Progress(look=told))
     return outcome.ledger, time.perf_counter() - start
 

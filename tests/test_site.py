@@ -73,7 +73,7 @@ def test_an_editor_accepts_the_shipped_recipes(repository: Path, form: Form) -> 
 def test_the_example_of_an_editors_hint_is_a_recipe(tmp_path: Path) -> None:
     (example,) = [one for one in recipe_reference().split("```") if one.startswith("yaml\n")]
     recipe = yaml.safe_load(example.removeprefix("yaml\n"))
-    made = ablate_kit.sweeps.recipe.SweepRecipe.model_validate(recipe)
+    made = ablate_kit.sweeps.recipes.sweep_recipe.SweepRecipe.model_validate(recipe)
     assert made.ablations[0].kind == "heads"
 
 

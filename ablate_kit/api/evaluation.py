@@ -31,11 +31,12 @@ from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps import api
+from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipe import EvaluationSettings as Settings
-from ablate_kit.sweeps.recipe import SweepRecipe, load_sweep
+from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings as Settings
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.variant import Variant
@@ -287,7 +288,7 @@ def run_recipe(
         >>> ak.run_recipe("recipes/sweep/shapes_tiny.yaml", "runs/heads")  # doctest: +SKIP
     """
     plan = load_sweep(Path(recipe), list(settings))
-    placement = api.Placement(trust_remote_code=trust_remote_code)
+    placement = Placement(trust_remote_code=trust_remote_code)
     outcome = api.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
     results, truth = ledger.results(), ledger.truth()

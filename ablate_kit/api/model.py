@@ -20,8 +20,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.recipe import ModelSection, parse_kind
-from ablate_kit.sweeps.reference_images import ReferenceImages as Reference
+from ablate_kit.sweeps.recipes.reference_images import ReferenceImages as Reference
+from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, parse_kind
 
 if TYPE_CHECKING:
     from ablate_kit.api.images import Images

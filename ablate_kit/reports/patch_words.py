@@ -8,7 +8,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.donor_variants import DONOR, KIND
+from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 
 NAMED = 3  # modules that the sentence names
 

@@ -15,8 +15,8 @@ from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.api import images_of
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
+from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
 from detector.disk.bounded import SETTINGS, read_bounded

@@ -12,7 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
 from ablate_kit.studies.structure import Part, first_uses, structure, traced
-from ablate_kit.sweeps.recipe import ModelSection, SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe
 from detector.training.recipes.data_sections import OneSet
 from detector.training.recipes.recipe_file import Override, given_recipe, validated
 

@@ -16,7 +16,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.studies.common import general
 from ablate_kit.studies.probe import Silenced
 from ablate_kit.studies.structure import Part
-from ablate_kit.sweeps.recipe import parse_kind
+from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
 
 How = Literal["removed", "mean", "zero"]
 Line = dict[str, Any]  # of a recipe

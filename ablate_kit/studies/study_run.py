@@ -16,11 +16,12 @@ from ablate_kit.studies.cuts import Cut, lines_of, made
 from ablate_kit.studies.noted import Noted, NotedPart, noted
 from ablate_kit.studies.rounds import Judge, Study
 from ablate_kit.sweeps.about import About
-from ablate_kit.sweeps.api import OpenSweep, Placement, SweepRun
+from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection, SweepRecipe
-from ablate_kit.sweeps.recipe_text import recipe_text
+from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
+from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, ModelSection, SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from detector.training.recipes.data_sections import OneSet
 from detector.training.recipes.recipe_file import given_recipe, validated

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ablate_kit import __version__
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import write
 from detector.training.recipes.data_sections import OneSet
 

@@ -17,7 +17,7 @@ from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.dataset import Dataset
 
 

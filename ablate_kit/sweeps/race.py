@@ -24,7 +24,7 @@ from ablate_kit.metrics.uncertainty.raced import decided
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work, split
 from ablate_kit.sweeps.store import Store
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant

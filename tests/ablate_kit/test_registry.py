@@ -110,7 +110,7 @@ from pathlib import Path
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.recipe import load_sweep
+from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 
 recipe, checkpoint = map(Path, sys.argv[1:])
 with open_checkpoint(checkpoint) as opened:

@@ -239,7 +239,7 @@ def look_at_image(path: Path) -> None:
 
 
 def look_at_sweep(path: Path) -> None:
-    from ablate_kit.sweeps.recipe import load_sweep
+    from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 
     load_sweep(path)
 
@@ -443,7 +443,7 @@ def main() -> int:
         fuzz = Fuzz(told.seed, Path(place), told.keep)
         import ablate_kit.cli.app
         import ablate_kit.metrics.evaluate
-        import ablate_kit.sweeps.recipe  # noqa: F401
+        import ablate_kit.sweeps.recipes.sweep_recipe  # noqa: F401
 
         fuzz.check_whole()
         # Commands take much longer: up to half of the time is theirs.

@@ -10,7 +10,7 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.retraining.retrain_recipe import load_retraining
-from ablate_kit.sweeps.recipe import load_sweep
+from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 from detector.training.recipes.pretrain_recipe import load_pretrain_recipe
 from detector.training.recipes.train_recipe import load_recipe
 

@@ -16,7 +16,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
-from ablate_kit.sweeps.api import images_of
+from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 

@@ -19,7 +19,7 @@ def export(
     """Write a sweep's annotations and detections as COCO files, one for each variant."""
     from ablate_kit.errors import UserError, did_you_mean
     from ablate_kit.reports.coco_export import export_coco
-    from ablate_kit.sweeps.api import images_of
+    from ablate_kit.sweeps.images_of_run import images_of
     from ablate_kit.sweeps.ledger import Ledger
 
     ledger = Ledger.existing(run)

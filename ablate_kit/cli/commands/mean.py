@@ -62,7 +62,7 @@ def mean(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.framework_registry import anatomy_of
     from ablate_kit.models.open import open_adapter
-    from ablate_kit.sweeps.reference_images import ReferenceImages
+    from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")

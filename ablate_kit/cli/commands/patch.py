@@ -79,11 +79,12 @@ def patch(
     from ablate_kit.reports.patch_words import account, interplay
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.about import About
-    from ablate_kit.sweeps.api import Placement, open_sweep
+    from ablate_kit.sweeps.api import open_sweep
+    from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection, SweepRecipe
-    from ablate_kit.sweeps.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, ModelSection, SweepRecipe
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
 

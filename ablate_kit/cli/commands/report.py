@@ -21,7 +21,7 @@ def report(
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     from ablate_kit.errors import UserError
     from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
-    from ablate_kit.sweeps.api import images_of
+    from ablate_kit.sweeps.images_of_run import images_of
     from ablate_kit.sweeps.ledger import Ledger
 
     ledger = Ledger.existing(run)

@@ -33,7 +33,7 @@ def schema_of(form: Form) -> Mapping[str, Any]:
 
             return of_results()
         case Form.SWEEP:
-            from ablate_kit.sweeps.recipe import SweepRecipe
+            from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
             return SweepRecipe.model_json_schema()
         case Form.TRAIN:

@@ -67,9 +67,9 @@ def study(
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.budget import parse_budget
     from ablate_kit.studies.study_run import open_study
-    from ablate_kit.sweeps.api import Placement
+    from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipe import EvaluationSettings, ModelSection
+    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, ModelSection
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
 

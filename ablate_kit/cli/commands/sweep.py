@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
-    from ablate_kit.sweeps.api import Cost, Search
     from ablate_kit.sweeps.backends.worker import RunOptions
+    from ablate_kit.sweeps.pass_cost import PassCost
     from ablate_kit.sweeps.race import Look
-    from ablate_kit.sweeps.recipe import ScreenSection
+    from ablate_kit.sweeps.recipes.recipe_rounds import Search
+    from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -136,12 +137,13 @@ def sweep(
     from ablate_kit.reports.sweep_reports import screening_table
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.about import About
-    from ablate_kit.sweeps.api import Placement, open_sweep
+    from ablate_kit.sweeps.api import open_sweep
+    from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipe import ModelSection, RaceSection, load_sweep
-    from ablate_kit.sweeps.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.screening import screened
+    from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, RaceSection, load_sweep
     from ablate_kit.sweeps.run import Progress
-    from ablate_kit.sweeps.screening import screened
     from detector.loggers.open_loggers import named_loggers
     from detector.stopping import keeping
     from detector.training.recipes.recipe_file import Override
@@ -311,7 +313,7 @@ def _write(
     warn(f"not written: {why}" for why in copies.impossible.values())
 
 
-def _say_cost(cost: "Cost", variants: int, images: int) -> None:
+def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
     from ablate_kit.reports.table import Table
 
     warn(cost.notes)

@@ -44,7 +44,7 @@ from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.screening import screened
+from ablate_kit.sweeps.recipes.screening import screened
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 

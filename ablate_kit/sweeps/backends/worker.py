@@ -19,7 +19,7 @@ from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
 from ablate_kit.sweeps.fingerprint import environment_of
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
 from detector.data.dataset import Dataset, subset
 

@@ -12,8 +12,8 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.recipe import SweepRecipe
-from ablate_kit.sweeps.reference_images import ReferenceImages
+from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 

@@ -9,7 +9,7 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.shipped import RECIPES
-from ablate_kit.sweeps.recipe import load_sweep
+from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 from detector.zoo import SHAPES_TINY
 
 Run = Callable[..., str]

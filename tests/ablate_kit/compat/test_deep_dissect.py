@@ -16,7 +16,7 @@ from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.compat.deep_dissect.published_cuts import component, heads, progressive, single
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.recipe import load_sweep
+from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 
 SELF = "encoder.layers.{layer}.self_attn.attn.in_proj_weight"
 CROSS = "decoder.layers.{layer}.cross_attn.attn.in_proj_weight"

@@ -23,7 +23,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.fingerprint import environment_of
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.formats.coco import Coco
 
 TOY = '''

@@ -10,7 +10,7 @@ import torch
 
 from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
 CODE = """
 import torch

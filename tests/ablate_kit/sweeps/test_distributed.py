@@ -11,8 +11,9 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.reports.results_file import timeless
-from ablate_kit.sweeps.api import Placement, open_sweep
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.api import open_sweep
+from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
 pytest.importorskip("ray", reason='needs ray: install "ablate-kit[ray]"')
 

@@ -16,9 +16,10 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.engine import Report, run
+from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.race import Look, Race, schedule
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
 from ablate_kit.sweeps.store import MemoryStore
@@ -207,7 +208,7 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert of_image["image_id"].nunique() == 24
     noted = json.loads((tmp_path / "whole/study.json").read_text())["race"]
     assert noted == {"images": [24, 48], "variants": 3, "order": 0}
-    assert len(api.images_of(whole.ledger)) == 48
+    assert len(images_of(whole.ledger)) == 48
     with pytest.raises(UserError, match="another race"):
         api.run(recipe(race={"first": 30}), tmp_path / "whole")
 

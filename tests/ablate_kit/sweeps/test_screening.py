@@ -21,8 +21,8 @@ from ablate_kit.models.frameworks.wrap import wrap
 from ablate_kit.reports.sweep_reports.screening_table import sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps.api import run
-from ablate_kit.sweeps.recipe import ScreenSection, SweepRecipe
-from ablate_kit.sweeps.screening import FILE, Screened, agreement, screen, screened
+from ablate_kit.sweeps.recipes.screening import FILE, Screened, agreement, screen, screened
+from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection, SweepRecipe
 from detector.data.dataset import Annotations, Dataset, subset
 from detector.training.recipes.data_sections import ShapesImages
 

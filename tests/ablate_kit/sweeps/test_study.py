@@ -11,11 +11,12 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.device import thread_count
-from ablate_kit.sweeps.api import Placement, open_sweep
+from ablate_kit.sweeps.api import open_sweep
+from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.execution.trace import Identities
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 

@@ -20,7 +20,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes

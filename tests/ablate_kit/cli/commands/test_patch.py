@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.donor_variants import module_groups, patches
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.donor_variants import module_groups, patches
 from detector.zoo import SHAPES_TINY
 
 Run = Callable[..., str]

@@ -421,7 +421,7 @@ def test_a_folder_that_is_no_sweep_is_left_alone(refuse: Run, recipe: Path, tmp_
 
 
 def test_the_shipped_recipes_are_recipes(repository: Path) -> None:
-    from ablate_kit.sweeps.recipe import load_sweep
+    from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 
     paths = sorted((repository / "recipes" / "sweep").glob("*.yaml"))
     assert len(paths) >= 4

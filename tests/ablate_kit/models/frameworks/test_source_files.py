@@ -6,7 +6,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.framework_registry import FRAMEWORKS
 from ablate_kit.models.frameworks.source_files import configurations, python_files
 from ablate_kit.sweeps.fingerprint import environment_of
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
 
 def test_a_configuration_and_what_it_is_based_on(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.reference_images import ReferenceImages
+from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from detector.data.shapes import Shapes
 
 pytest.importorskip("transformers")

@@ -11,14 +11,15 @@ from ablate_kit.reports.sweep_reports.dropped_curve import curves, figure, sente
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipe import SweepRecipe
+from ablate_kit.sweeps.open_sweep import SweepRun
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.zoo import SHAPES_TINY
 
 HEADS = "decoder.layers.*.self_attn"
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[api.SweepRun, Path]:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, Path]:
     recipe = SweepRecipe.model_validate(
         {
             "model": {"checkpoint": str(SHAPES_TINY)},
@@ -38,7 +39,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[api.SweepRun, Path]
 
 
 def test_the_order_is_that_of_the_run_and_every_point_is_a_variant(
-    sweep: tuple[api.SweepRun, Path],
+    sweep: tuple[SweepRun, Path],
 ) -> None:
     done, folder = sweep
     results = {one.name: one for one in done.ledger.results()}
@@ -61,7 +62,7 @@ def test_the_order_is_that_of_the_run_and_every_point_is_a_variant(
     assert "all-ranked-12of12-control0" not in results  # there is no other cut of that size
 
 
-def test_the_report_has_the_curve(sweep: tuple[api.SweepRun, Path]) -> None:
+def test_the_report_has_the_curve(sweep: tuple[SweepRun, Path]) -> None:
     done, folder = sweep
     report = folder / "report"
     with (report / "dropped.csv").open() as file:
@@ -93,7 +94,7 @@ def test_the_report_has_the_curve(sweep: tuple[api.SweepRun, Path]) -> None:
     assert not drawn.axes[0].lines
 
 
-def test_a_sweep_without_such_cuts_has_no_curve(sweep: tuple[api.SweepRun, Path]) -> None:
+def test_a_sweep_without_such_cuts_has_no_curve(sweep: tuple[SweepRun, Path]) -> None:
     plain = [one for one in sweep[0].ledger.results() if one.kind in ("unmodified", "heads")]
     assert len(plain) == 13
     assert curves(plain, []) == []

@@ -34,7 +34,7 @@ from ablate_kit.models.classes import match_classes
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.models.followed_scores import Followed, followed
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.sweeps.recipe import ScreenSection
+from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
 from ablate_kit.sweeps.stored_detections import write
 from detector.data.dataset import Dataset, is_labelled, sample, subset
 

@@ -1,13 +1,19 @@
 """Modules of another checkpoint put into a model: one by one, more and more, and in between."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
 from ablate_kit.ablations.factors import Factors
+from ablate_kit.ablations.kinds.donor_modules import Patch
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.checkpoint_variants import different_tensors
+from ablate_kit.sweeps.fingerprint import checkpoint_digest
+from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection
 from ablate_kit.sweeps.variant import Variant
 
 KIND = "patch"
@@ -17,21 +23,31 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 def donated(
-    model: Adapter, donor: Adapter, depth: int | None, alphas: Sequence[float], where: str
-) -> list[Variant]:
-    """``patches`` of two open models, the modules in the order of ``module_groups``.
+    line: Patch, model: Adapter, section: ModelSection, device: str, *, trust_remote_code: bool
+) -> tuple[list[Variant], dict[str, str]]:
+    """``patches`` of a recipe's donor into its model, the modules in the order of
+    ``module_groups``; and what a fingerprint takes of the donor.
 
-    Raises ``UserError`` for models that differ in more than values; ``where``: the first is from.
+    Raises ``UserError`` for models that differ in more than values.
     """
-    if not model.same_model(donor):
-        raise UserError(
-            f"the donor is no {where} with other weights: the models differ; ablate diff tells in "
-            "what"
+    with open_checkpoint(Path(line.donor), line.donor_weights or section.weights) as checkpoint:
+        donor = open_adapter(
+            checkpoint,
+            section.framework,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            class_names=section.class_names,
         )
-    taken = different_tensors(model, donor)
-    state = model.module.state_dict()
-    groups = module_groups([name for name in state if name in taken], depth)
-    return patches(state, taken, groups, alphas)
+        if not model.same_model(donor):
+            raise UserError(
+                f"the donor is no {section.checkpoint} with other weights: the models differ; "
+                "ablate diff tells in what"
+            )
+        taken = different_tensors(model, donor)
+        state = model.module.state_dict()
+        groups = module_groups([name for name in state if name in taken], line.depth)
+        known = {"donor": checkpoint_digest(checkpoint), "donor_weights": checkpoint.place}
+        return patches(state, taken, groups, line.alpha), known
 
 
 def module_groups(names: Sequence[str], depth: int | None = None) -> dict[str, list[str]]:

@@ -1,0 +1,343 @@
+"""A sweep whose parts are open: its variants, its cost, its folder, and the run itself."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.kinds.donor_modules import Patch
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.resample import check_batches
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.result import is_control
+from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.classes import unmatched_classes
+from ablate_kit.models.framework_registry import anatomy_of
+from ablate_kit.models.open import open_adapter
+from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.truth import crowded, ground_truth
+from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.backends.process_backend import processes
+from ablate_kit.sweeps.backends.ray_backend import cluster
+from ablate_kit.sweeps.backends.worker import (
+    DEFAULTS,
+    Here,
+    RunOptions,
+    Worker,
+    WorkerSpec,
+    prepared_bytes,
+)
+from ablate_kit.sweeps.engine import Pool
+from ablate_kit.sweeps.fingerprint import fingerprint_of
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.pass_cost import PassCost, pass_cost
+from ablate_kit.sweeps.race import Race, check_race, schedule
+from ablate_kit.sweeps.recipes.donor_variants import donated
+from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
+from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
+from ablate_kit.sweeps.recipes.screening import screen, screened
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.run import (
+    UNWATCHED,
+    Evaluating,
+    Progress,
+    begun,
+    run_rounds,
+    run_scheduler,
+)
+from ablate_kit.sweeps.scheduler import Batches, BatchResult
+from ablate_kit.sweeps.scores import Scores
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
+from detector.training.recipes.data_sections import OneSet
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A sweep that has ended; every number is in its ledger."""
+
+    ledger: Ledger
+    searches: Sequence[Search] = ()
+    removed: Sequence[Ablation] = ()  # by searches and rankings, step by step, with controls
+    notes: Sequence[str] = ()
+
+
+@dataclass
+class OpenSweep:
+    """A recipe whose checkpoint, images and ablations are there.
+
+    Attributes:
+        notes: what of the data set is read otherwise than it is written, or not known to the model.
+    """
+
+    recipe: SweepRecipe
+    placement: Placement
+    checkpoint: Checkpoint
+    given: Adapter | None = None  # the model, where it is open already
+    ablations: list[Ablation] = field(init=False)
+    donated: list[Variant] = field(init=False, default_factory=list)  # with a donor's tensors
+    dataset: Dataset = field(init=False)
+    notes: list[str] = field(init=False)
+    _donor: dict[str, str] = field(init=False, default_factory=dict)  # of its fingerprint
+
+    def __post_init__(self) -> None:
+        references: list[ReferenceImages] = []
+
+        def reference() -> ReferenceImages:
+            if references:
+                return references[0]
+            images = (self.recipe.reference or self.recipe.data).dataset()
+            # On what the variants will run: means of another device differ in their last bits.
+            device = self.placement.devices[0]
+            adapter = self.adapter if self._device == device else self._opened(device)
+            references.append(ReferenceImages(adapter, images, self.recipe.evaluation.batch_size))
+            return references[0]
+
+        self.source = KindContext(
+            self.checkpoint,
+            reference,
+            lambda: self.adapter,
+            anatomy_of(self.checkpoint, self.recipe.model.framework),
+        )
+        self.ablations = self.recipe.make(self.source)  # mistakes show before a model is made
+        if self.recipe.reference and not references:
+            raise UserError("reference is set, and no line takes a mean over its images")
+        references.clear()  # the memory that a model took on a GPU is the workers'
+        adapter = self.adapter
+        self.dataset = looked_at_for(self.recipe.dataset(), adapter.classes)
+        check_scorable(self.dataset)
+        missing = unmatched_classes(adapter.classes, self.dataset.classes)
+        evaluation = self.recipe.evaluation
+        truth = ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster)
+        if self.recipe.race:
+            check_race(self.recipe, is_labelled(self.dataset), truth)
+        if self.recipe.patch:
+            self._patch(self.recipe.patch)
+        self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
+        check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All that are known before any is evaluated."""
+        return [*map(Variant.of, self.ablations), *self.donated]
+
+    def _patch(self, line: Patch) -> None:
+        if not self.placement.here:
+            raise UserError("a donor's tensors stay in one process: give --device one device")
+        if not is_labelled(self.dataset):
+            raise UserError("patch needs labels: the donor may be better than the model")
+        self.donated, self._donor = donated(
+            line,
+            self.adapter,
+            self.recipe.model,
+            self._device,
+            trust_remote_code=self.placement.trust_remote_code,
+        )
+        both = {one.name for one in self.ablations} & {one.name for one in self.donated}
+        if both:
+            raise UserError(
+                f'a module of the donor and another line are both named "{min(both)}"; give '
+                "the donor a recipe of its own"
+            )
+
+    def on(self, data: OneSet) -> None:
+        """From here on, with other images of the same data set."""
+        self.recipe = self.recipe.model_copy(update={"data": data})
+        self.dataset = looked_at_for(data.dataset(), self.adapter.classes)
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The model in this process."""
+        return self.given or self._opened(self._device)
+
+    @property
+    def _device(self) -> str:
+        """Of the model in this process, which other processes leave idle."""
+        return self.placement.devices[0] if self.placement.here else "cpu"
+
+    def _opened(self, device: str) -> Adapter:
+        return open_adapter(
+            self.checkpoint,
+            self.recipe.model.framework,
+            trust_remote_code=self.placement.trust_remote_code,
+            device=device,
+            class_names=self.recipe.model.class_names,
+        )
+
+    def cost(self, memory: float) -> PassCost:
+        """By one pass over the first image; ``memory`` as in ``RunOptions``."""
+        image = self.adapter.prepare(self.dataset.image(0))
+        found = pass_cost(self.adapter, image, self.variants, memory)
+        named = {one.name: one for one in self.ablations if not is_control(one.kind, one.factors)}
+        return replace(
+            found,
+            searches=[line.size(self.source) for line in self.recipe.searches],
+            joint=sum(line.count(named) for line in self.recipe.rankings),
+        )
+
+    def ledger(self, folder: Path, workers: int = 2) -> Ledger:
+        """The run of this sweep in a folder, or a new one; hold ``Ledger.locked(folder)``.
+
+        Raises:
+            UserError: the folder holds another sweep, or something else.
+        """
+        found = Ledger(folder, self._inputs(workers))
+        known = screened(folder) if self.recipe.screen else None
+        if known:
+            self.ablations = known.chosen(self.ablations)
+        return found
+
+    def done(self, ledger: Ledger) -> tuple[bool, str]:
+        """Whether anything is done, and how much, in words."""
+        variants = self.variants
+        named, _ = ledger.done(variants, self.batches)
+        finished, batches = ledger.done([UNMODIFIED, *variants], self.batches)
+        progress = f"{named} of {len(variants)} variants"
+        if finished < len({one.digest for one in variants}) + 1:
+            progress += f" and {batches} of {len(self.batches)} batches of images for the others"
+            return bool(finished or batches), progress
+        return True, progress
+
+    def run(
+        self,
+        ledger: Ledger,
+        options: RunOptions = DEFAULTS,
+        progress: Progress = UNWATCHED,
+        chosen: Evaluating | None = None,
+    ) -> SweepRun:
+        """Finishes every variant that the ledger lacks.
+
+        ``chosen`` rounds run in place of the recipe's; the run is then about what ``ablations``
+        holds when they have ended.
+
+        Raises:
+            UserError: a file changed on disk meanwhile, or a worker found another one.
+        """
+        evaluation, section = self.recipe.evaluation, self.recipe.screen
+        if section and screened(ledger.folder) is None:
+            progress.begin(min(section.images, len(self.dataset)))
+            found = screen(
+                self.adapter,
+                self.dataset,
+                self.ablations,
+                section,
+                evaluation.score_threshold,
+                progress.advance,
+            )
+            found.keep(ledger.folder)
+            self.ablations = found.chosen(self.ablations)
+        truth, labelled = begun(
+            ledger,
+            ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster),
+            is_labelled(self.dataset),
+        )
+
+        def unchanged() -> None:
+            now = self._inputs(options.workers)
+            for name in ("checkpoint", "configuration", "data"):
+                if now[name] != ledger.inputs[name]:
+                    raise UserError(
+                        f"the {name} changed on disk while the sweep ran; give the command again "
+                        "with another folder"
+                    )
+
+        scores = Scores(
+            ledger,
+            truth,
+            self.batches,
+            fixed_threshold=evaluation.score_threshold,
+            check=unchanged,
+            labelled=labelled,
+        )
+        planned = RecipeRounds(self.recipe, self.source)
+
+        def take(result: BatchResult) -> None:
+            if not self.placement.here:  # which tells its variants one by one
+                images = len(self.batches.span(result.batch))
+                progress.advance(f"batch {result.batch + 1}", images * len(result.found))
+
+        rounds = chosen or planned.rounds(self.variants, self.ablations, first=not labelled)
+        looks = None if chosen else self.looks()
+        with self._pool(ledger, options, progress) as pool:
+            if looks:
+                race = Race(
+                    self.variants,
+                    truth,
+                    self.batches,
+                    ledger,
+                    looks,
+                    evaluation.statistics,
+                    fixed_threshold=evaluation.score_threshold,
+                    check=unchanged,
+                    workers=len(pool.workers()),
+                    begin=lambda works: progress.begin(self.batches.passes(works)),
+                    watch=progress.look,
+                )
+                notes = run_scheduler(race, ledger, pool, take)
+            else:
+                notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
+        data = self.recipe.data.model_dump(mode="json")
+        model = self.recipe.model.model_dump(mode="json")
+        order = self.recipe.race.seed if self.recipe.race else None
+        close = (evaluation.statistics, data, model, looks, order)
+        ledger.close([*self.ablations, *self.donated, *planned.removed], *close)
+        return SweepRun(ledger, planned.searches, planned.removed, [*ledger.notes(), *notes])
+
+    def looks(self) -> Looks | None:
+        """Of a race: after how many images it looks, to decide about how many ablations."""
+        race = self.recipe.race
+        if race is None:
+            return None
+        tested = {one.digest for one in self.variants if not is_control(one.kind, one.factors)}
+        return schedule(self.batches, race.first, race.growth, len(tested))
+
+    @property
+    def batches(self) -> Batches:
+        """Its images, so many at a time."""
+        return Batches(len(self.dataset), self.recipe.evaluation.batch_size)
+
+    def _inputs(self, workers: int) -> dict[str, Any]:
+        device = self.placement.devices[0]
+        found = fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, workers)
+        looks, told = self.looks(), self.recipe.evaluation.statistics
+        if looks:  # by which variants stop where they do
+            found["race"] = (
+                f"{looks}; margin {told.margin:g}; {told.resamples} resamples, seed {told.seed}"
+            )
+        found |= self._donor
+        if self.recipe.screen:
+            found["screen"] = self.recipe.screen.model_dump()
+        return found
+
+    def _pool(
+        self, ledger: Ledger, options: RunOptions, progress: Progress
+    ) -> AbstractContextManager[Pool]:
+        if self.placement.here:
+            keep = prepared_bytes(self.recipe)
+            limit = self.recipe.evaluation.max_detections
+            fuse = self.recipe.evaluation.fuse
+            worker = Worker(
+                self.adapter, self.dataset, self.batches, options, keep, limit, fuse=fuse
+            )
+            return _here(worker, progress)
+        spec = WorkerSpec(
+            self.recipe,
+            ledger.inputs,
+            self.placement.devices[0],
+            self.placement.trust_remote_code,
+            options,
+        )
+        if self.placement.ray:
+            return cluster(spec, self.placement.ray)
+        return processes(spec, self.placement.devices)
+
+
+@contextmanager
+def _here(worker: Worker, progress: Progress) -> Iterator[Here]:
+    with worker:
+        yield Here(worker, progress.advance)

@@ -1,0 +1,48 @@
+"""What the forward passes of a sweep cost, before they are run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.sweeps.execution.executor import VariantExecutor
+from ablate_kit.sweeps.execution.plan import BASELINE, shares
+from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """Forward passes as shares of a pass of the unmodified model.
+
+    Attributes:
+        rows: of each variant: its name, where it restarts, on top of which variant, its share.
+        share: of all passes against running each in full, after the first batch.
+        parts: how often the unmodified model runs on a batch.
+        notes: what cannot be replayed.
+        searches: rounds and variants of each greedy search, which come on top.
+        joint: cuts of more and more ranked parts, which come on top.
+    """
+
+    rows: Sequence[tuple[str, str, str, float]]
+    share: float
+    parts: int
+    notes: Sequence[str]
+    searches: Sequence[tuple[int, int]] = ()
+    joint: int = 0
+
+
+def pass_cost(
+    adapter: Adapter, image: Prepared, variants: Sequence[Variant], memory: float
+) -> PassCost:
+    """By one pass over an image; ``memory`` as in ``RunOptions``."""
+    with VariantExecutor(adapter, memory=memory) as passes:
+        made = passes.look([image], variants)
+    if made is None or passes.trace is None:
+        return PassCost([], 1.0, 1, passes.notes)
+    found = shares(passes.trace, made)
+    names = {i: one.name for i, one in enumerate(variants)} | {BASELINE: UNMODIFIED.name}
+    rows = []
+    for i, one in enumerate(variants):
+        where, base, share = found.get(i, ("the start", None, 1.0))
+        rows.append((one.name, where, names.get(base, "-") if base is not None else "-", share))
+    total = sum(share for *_, share in rows) + len(made.parts)
+    return PassCost(rows, total / (len(variants) + 1), len(made.parts), passes.notes)
