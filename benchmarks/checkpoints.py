@@ -94,11 +94,12 @@ COPY = """
 import sys, time
 from pathlib import Path
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.edit.patched_copy import Patch, write_patched
+from ablate_kit.checkpoints.edit.elements import ElementPatch
+from ablate_kit.checkpoints.edit.patched_copy import write_patched
 start = time.perf_counter()
 with open_checkpoint(Path(sys.argv[1])) as opened:
     info = opened.tensor("transformer.decoder.layers.0.self_attn.in_proj_weight")
-    write_patched(opened.archive, [Patch(info.name, bytes(4))], Path(sys.argv[2]))
+    write_patched(opened.archive, [ElementPatch(info.name, bytes(4))], Path(sys.argv[2]))
 print(time.perf_counter() - start)
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.costs.latency import Rounds, take_turns
+from ablate_kit.costs.latency import TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of
 from ablate_kit.knobs.reused_calls import ReusedCalls
 from ablate_kit.models.detect import inference
@@ -64,7 +64,9 @@ def main() -> None:
                     one.forward(inputs)  # noqa: B023 - called within the loop
                 calls.forget()
 
-            whole, together = take_turns([alone, every], Rounds(given.rounds, given.rounds), wait)
+            whole, together = take_turns(
+                [alone, every], TimingRounds(given.rounds, given.rounds), wait
+            )
             ratio = together.against(whole)
             counted = flops_of(every, adapter.module) / flops_of(alone, adapter.module)
             print(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed, Whole
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
-from ablate_kit.checkpoints.edit.patched_copy import Patch
+from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _why_live(ablation: Ablation) -> str:
     return "it takes what runs through the model from other images"
 
 
-def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Patch]:
+def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[ElementPatch]:
     """What an ablation changes in the file of ``checkpoint``, for ``write_patched``.
 
     One at a time, because drawn elements are listed one by one. Raises ``UserError`` like
@@ -124,15 +124,15 @@ def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Patch]:
         match edit.region:
             case Whole():
                 (values,) = parts(edit, info.shape)
-                yield Patch(info.name, encoded(values, info))
+                yield ElementPatch(info.name, encoded(values, info))
             case Blocks(axis, ranges):
                 leading = (slice(None),) * axis
                 for (start, stop), values in zip(ranges, parts(edit, info.shape), strict=True):
                     block = (*leading, slice(start, stop))
-                    yield Patch(info.name, encoded(values, info), block)
+                    yield ElementPatch(info.name, encoded(values, info), block)
             case Random() as region:
                 for index in region.parts(edit.tensor, info.shape):
-                    yield Patch(info.name, encoded(edit.value, info), index)
+                    yield ElementPatch(info.name, encoded(edit.value, info), index)
 
 
 def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -14,7 +14,7 @@ from ablate_kit.checkpoints.formats.shards import is_index, read_index
 from ablate_kit.checkpoints.formats.torch_legacy import read_torch_legacy
 from ablate_kit.checkpoints.formats.torch_zip import read_torch_zip
 from ablate_kit.checkpoints.pickle.unresolved import show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.errors import CheckpointError, did_you_mean
 from detector.zoo import shipped
@@ -51,7 +51,7 @@ class Archive:
     def __init__(
         self,
         path: Path,
-        sources: Iterable[Source],
+        sources: Iterable[FileSource],
         file_format: Format,
         tensors: Iterable[TensorInfo],
         metadata: Mapping[Any, Any],
@@ -64,7 +64,7 @@ class Archive:
         self.format: Format = file_format
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(by_name)
         self.metadata: Mapping[Any, Any] = metadata
-        self.sources: Mapping[Path, Source] = {source.path: source for source in sources}
+        self.sources: Mapping[Path, FileSource] = {source.path: source for source in sources}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -121,7 +121,7 @@ def open_archive(path: Path) -> Archive:
 
 
 def _open_file(path: Path) -> Archive:
-    source = Source(path)
+    source = FileSource(path)
     try:
         head = source.read(0, min(HEAD, source.size))
         file_format = format_of(head)

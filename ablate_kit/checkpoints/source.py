@@ -11,7 +11,7 @@ from ablate_kit.errors import CheckpointError
 _AHEAD = 4096
 
 
-class Source:
+class FileSource:
     """Positional, thread-safe and fork-safe reads of one regular file.
 
     Reads, not a memory map: a file that is cut short while it is open then gives an error line and

@@ -17,7 +17,7 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Rounds:
+class TimingRounds:
     """How long to measure: until ``most`` rounds or ``seconds`` have gone, but ``least`` rounds.
 
     ``warm_up`` passes of each model come before, which are not timed.
@@ -29,7 +29,7 @@ class Rounds:
     warm_up: int = 3
 
 
-USUAL = Rounds()
+USUAL = TimingRounds()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Latency:
 
 def take_turns(
     runs: Sequence[Callable[[], Any]],
-    rounds: Rounds = USUAL,
+    rounds: TimingRounds = USUAL,
     wait: Callable[[], Any] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:

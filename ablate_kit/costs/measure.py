@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ablate_kit.costs.latency import USUAL, Latency, Rounds, take_turns
+from ablate_kit.costs.latency import USUAL, Latency, TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
@@ -76,7 +76,7 @@ def measure(
     files: Sequence[Path | None] = (),
     devices: Sequence[str] = ("cpu",),
     batches: Sequence[int] = BATCHES,
-    rounds: Rounds = USUAL,
+    rounds: TimingRounds = USUAL,
 ) -> list[Cost]:
     """The cost of each of several models, of which the first is the original.
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ablate_kit.costs.latency import USUAL, Rounds
+from ablate_kit.costs.latency import USUAL, TimingRounds
 from ablate_kit.costs.measure import BATCHES, Cost, measure
 from ablate_kit.knobs.detect_settings import detect_settings
-from ablate_kit.knobs.settings import UNCHANGED, Setting
+from ablate_kit.knobs.knob_settings import UNCHANGED, Setting
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
@@ -96,7 +96,7 @@ def cost_of_settings(
     *,
     devices: Sequence[str] = ("cpu",),
     batches: Sequence[int] = BATCHES,
-    rounds: Rounds = USUAL,
+    rounds: TimingRounds = USUAL,
 ) -> list[Cost]:
     """Of the detector as it is, then of each setting, on the first image; all take turns.
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.matching import Matches, Outcome, Pairs
+from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def calibrate(matches: Matches) -> float:
 
 
 def f1_matched_pairs(
-    ground_truth: GroundTruth, detections: Detections, pairs: Pairs
+    ground_truth: GroundTruth, detections: Detections, pairs: BoxPairs
 ) -> MatchedPairsF1:
     """Whether the boxes of each pair agree on the class; ``pairs`` of ``published_pairs``."""
     classes = len(ground_truth.classes)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.matching import Pairs
+from ablate_kit.metrics.matching import BoxPairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class MatchedGiou:
 
 
 def published_giou(
-    ground_truth: GroundTruth, detections: Detections, pairs: Pairs
+    ground_truth: GroundTruth, detections: Detections, pairs: BoxPairs
 ) -> PublishedGiou:
     """The published means; ``pairs`` of ``published_pairs``."""
     classes = len(ground_truth.classes)
@@ -63,7 +63,7 @@ def published_giou(
     )
 
 
-def matched_giou(ground_truth: GroundTruth, pairs: Pairs) -> MatchedGiou:
+def matched_giou(ground_truth: GroundTruth, pairs: BoxPairs) -> MatchedGiou:
     """GIoU with and without misses; ``pairs`` of ``hungarian_pairs`` without ignored regions."""
     classes = len(ground_truth.classes)
     label = ground_truth.labels[pairs.truth]

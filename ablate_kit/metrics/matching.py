@@ -50,7 +50,7 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class BoxPairs:
     """One-to-one pairs of ground truths and detections, by image.
 
     Attributes:
@@ -165,7 +165,7 @@ def hungarian_pairs(
     *,
     include_ignored: bool = False,
     precision: DTypeLike = np.float64,
-) -> Pairs:
+) -> BoxPairs:
     """Per image, the one-to-one pairs of boxes with the largest sum of GIoU; classes play no part.
 
     An image with g ground truths and d detections gives min(g, d) pairs, however poor.
@@ -196,12 +196,12 @@ def hungarian_pairs(
         pairs.append((row + rows.start, column + columns.start, gain[row, column]))
     if not pairs:
         none = np.zeros(0, dtype=np.int64)
-        return Pairs(none, none, np.zeros(0))
+        return BoxPairs(none, none, np.zeros(0))
     row, column, gain = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    return Pairs(truth[row], found[column], gain.astype(np.float64))
+    return BoxPairs(truth[row], found[column], gain.astype(np.float64))
 
 
-def published_pairs(ground_truth: GroundTruth, detections: Detections) -> Pairs:
+def published_pairs(ground_truth: GroundTruth, detections: Detections) -> BoxPairs:
     """The pairs of the published Deep Dissect protocol: crowds and every score take part.
 
     GIoU is computed in single precision, as its code does; in double precision its numbers come out

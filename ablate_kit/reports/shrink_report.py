@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ablate_kit.costs.measure import Cost
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
-    from ablate_kit.shrinking.shrink import Shrunk
+    from ablate_kit.shrinking.smaller_checkpoint import Shrunk
     from ablate_kit.shrinking.structures import Structure
 
 _SHOWN = 12  # structures that are listed

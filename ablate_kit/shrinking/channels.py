@@ -22,7 +22,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.reduction import Reduction
-from ablate_kit.shrinking.structures import Channels
+from ablate_kit.shrinking.structures import RemovedChannels
 from ablate_kit.shrinking.zeroed import Zeroed
 
 _PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
@@ -80,7 +80,7 @@ def take_channels(
     for name, channels in silenced.items():
         shown = _file(files, f"{sources.get(name, name)}.weight").removesuffix(".weight")
         count = _count(adapter.module.get_submodule(name))
-        found.structures.append(Channels(shown, tuple(sorted(channels)), count))
+        found.structures.append(RemovedChannels(shown, tuple(sorted(channels)), count))
     reduction.absorb(found)
 
 

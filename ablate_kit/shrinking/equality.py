@@ -26,7 +26,7 @@ _RANDOM_SIZE = (240, 320, 3)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class OutputAgreement:
     """The greatest difference of any output, each divided by its size where that is more than 1."""
 
     largest: float
@@ -41,7 +41,7 @@ class Agreement:
 
 def agreement(
     original: Adapter, ablation: Ablation | None, smaller: Adapter, dataset: Dataset | None
-) -> Agreement:
+) -> OutputAgreement:
     """How far the smaller model's outputs are from those of the original under the ablation, if
     there is one.
 
@@ -56,7 +56,7 @@ def agreement(
             found = dict(_tensors(smaller.forward(group.inputs)))
         for name, value in expected.items():
             largest = max(largest, _difference(name, value, found))
-    result = Agreement(largest, len(images), dataset is None)
+    result = OutputAgreement(largest, len(images), dataset is None)
     if not largest <= TOLERANCE:
         raise UserError(
             f"nothing is written: the smaller model's outputs differ from the ablated one's by "

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.shrinking.reduction import Reduction
-from ablate_kit.shrinking.structures import Part
+from ablate_kit.shrinking.structures import RemovedModule
 from ablate_kit.shrinking.zeroed import Zeroed
 from detector.config import HybridConfig
 from detector.network.decoder import refine_scales
@@ -54,7 +54,7 @@ def _take_branches(reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, T
             if silent:
                 for name in (module, scale, f"{layer}.norm{number}"):
                     reduction.drop(name, tensors)
-                reduction.structures.append(Part(module, "branch"))
+                reduction.structures.append(RemovedModule(module, "branch"))
 
 
 def _layers(tensors: Mapping[str, TensorLike]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -86,7 +86,7 @@ def _take_blocks(
         return
     for i in gone:
         reduction.drop(f"backbone.stage{stage}.{i}", tensors)
-        reduction.structures.append(Part(f"backbone.stage{stage}.{i}", "block"))
+        reduction.structures.append(RemovedModule(f"backbone.stage{stage}.{i}", "block"))
     _renumber(reduction, tensors, f"backbone.stage{stage}", gone)
     depths = list(reduction.settings.get("depths", config.depths))  # type: ignore[call-overload]
     depths[stage] -= len(gone)
@@ -102,7 +102,7 @@ def _take_neck_blocks(
             zeroed.whole(name) or zeroed.whole(f"{match[1]}.norm.weight", f"{match[1]}.norm.bias")
         ):
             reduction.drop(match[1], tensors)
-            reduction.structures.append(Part(match[1], "block"))
+            reduction.structures.append(RemovedModule(match[1], "block"))
 
 
 def _take_modules(
@@ -113,7 +113,7 @@ def _take_modules(
 ) -> None:
     if config.csi and zeroed.whole("backbone.csi.norm.weight", "backbone.csi.norm.bias"):
         reduction.drop("backbone.csi", tensors)
-        reduction.structures.append(Part("backbone.csi", "module"))
+        reduction.structures.append(RemovedModule("backbone.csi", "module"))
         reduction.settings["csi"] = False
     left = []
     for stage in config.pgi:
@@ -122,7 +122,7 @@ def _take_modules(
                  for end in ("weight", "bias"))  # fmt: skip
         if zeroed.whole(*norms):
             reduction.drop(module, tensors)
-            reduction.structures.append(Part(module, "module"))
+            reduction.structures.append(RemovedModule(module, "module"))
         else:
             left.append(stage)
     if tuple(left) != config.pgi:
@@ -191,9 +191,9 @@ def _say_layers(reduction: Reduction, base: str, gone: Collection[int]) -> None:
         reduction.structures = [
             one
             for one in reduction.structures
-            if not (isinstance(one, Part) and one.module.startswith(f"{layer}."))
+            if not (isinstance(one, RemovedModule) and one.module.startswith(f"{layer}."))
         ]
-        reduction.structures.append(Part(layer, "layer"))
+        reduction.structures.append(RemovedModule(layer, "layer"))
 
 
 def _left(prefix: str, tensors: Mapping[str, TensorLike], dropped: Collection[str]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.errors import UserError
 from ablate_kit.shrinking.reduction import Reduction
-from ablate_kit.shrinking.structures import Heads
+from ablate_kit.shrinking.structures import RemovedHeads
 from ablate_kit.shrinking.zeroed import Zeroed
 
 # Tensors that have something of each head, by the axis it is on.
@@ -33,7 +33,7 @@ def take_heads(reduction: Reduction, zeroed: Zeroed, attentions: Iterable[Attent
         heads = heads[1:] if len(heads) == module.heads else heads
         if heads:
             _take(reduction, module, heads)
-            reduction.structures.append(Heads(module.prefix, tuple(heads), module.heads))
+            reduction.structures.append(RemovedHeads(module.prefix, tuple(heads), module.heads))
             reduction.heads[module.prefix] = module.heads - len(heads), names
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.anatomy.feed_forwards import FeedForward, feed_forwards
 from ablate_kit.shrinking.reduction import Reduction
-from ablate_kit.shrinking.structures import HiddenUnits
+from ablate_kit.shrinking.structures import RemovedUnits
 from ablate_kit.shrinking.zeroed import Zeroed
 
 
@@ -30,7 +30,7 @@ def take_hidden_units(
             reduction.take(weight, 0, rows)
             if (bias := _bias(weight, tensors)) is not None:
                 reduction.take(bias, 0, rows)
-        reduction.structures.append(HiddenUnits(branch.module, tuple(units), branch.units))
+        reduction.structures.append(RemovedUnits(branch.module, tuple(units), branch.units))
 
 
 def _without_part(

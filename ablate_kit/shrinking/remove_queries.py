@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.errors import UserError
 from ablate_kit.shrinking.reduction import Reduction
-from ablate_kit.shrinking.structures import Queries
+from ablate_kit.shrinking.structures import RemovedQueries
 from ablate_kit.shrinking.zeroed import Zeroed
 
 
@@ -20,4 +20,4 @@ def take_queries(reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, Ten
         reduction.take(table, 0, rows)
     if zeroed.rows:
         table, rows = next(iter(zeroed.rows.items()))
-        reduction.structures.append(Queries(rows, tensors[table].shape[0]))
+        reduction.structures.append(RemovedQueries(rows, tensors[table].shape[0]))

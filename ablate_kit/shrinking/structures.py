@@ -6,7 +6,7 @@ from ablate_kit.ablations.name_patterns import spans
 
 
 @dataclass(frozen=True)
-class Heads:
+class RemovedHeads:
     """Attention heads of one module, of which it had ``of``."""
 
     module: str
@@ -18,7 +18,7 @@ class Heads:
 
 
 @dataclass(frozen=True)
-class HiddenUnits:
+class RemovedUnits:
     """Units between the layers of a feed-forward branch."""
 
     module: str
@@ -31,7 +31,7 @@ class HiddenUnits:
 
 
 @dataclass(frozen=True)
-class Channels:
+class RemovedChannels:
     """Output channels of a convolution, with all that is coupled to them."""
 
     module: str
@@ -44,7 +44,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Queries:
+class RemovedQueries:
     """Object queries, by their rows in the tables."""
 
     numbers: tuple[int, ...]
@@ -57,7 +57,7 @@ class Queries:
 
 
 @dataclass(frozen=True)
-class Part:
+class RemovedModule:
     """A module that adds nothing: a residual branch, a block, a whole layer."""
 
     module: str
@@ -80,7 +80,7 @@ class Turned:
         return f"{self.before - self.value} of {self.before} {what}"
 
 
-Structure = Heads | HiddenUnits | Channels | Queries | Part | Turned
+Structure = RemovedHeads | RemovedUnits | RemovedChannels | RemovedQueries | RemovedModule | Turned
 
 
 def _some(numbers: tuple[int, ...], word: str) -> str:

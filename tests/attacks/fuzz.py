@@ -179,7 +179,8 @@ def look(path: Path) -> None:
     from ablate_kit.ablations.receipt import receipt_of
     from ablate_kit.checkpoints import open_checkpoint, show
     from ablate_kit.checkpoints.compare import digest_of_tensor
-    from ablate_kit.checkpoints.edit.patched_copy import Patch, copy_folder_patched, write_patched
+    from ablate_kit.checkpoints.edit.elements import ElementPatch
+    from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
     from ablate_kit.checkpoints.tied_copies import tied_copies
     from ablate_kit.reports.metadata_outline import outline
 
@@ -193,7 +194,8 @@ def look(path: Path) -> None:
         tied_copies(checkpoint, checkpoint.tensors)
         with contextlib.suppress(UserError):
             receipt_of(checkpoint)
-        changes = [Patch(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()]
+        tensors = checkpoint.tensors.values()
+        changes = [ElementPatch(one.name, bytes(one.itemsize)) for one in tensors]
         copy = path.parent / "written"
         if checkpoint.folder:
             copy_folder_patched(

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
 from ablate_kit.checkpoints.compare import digest_of_tensor
-from ablate_kit.checkpoints.edit.patched_copy import Patch, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.elements import ElementPatch
+from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
 from ablate_kit.checkpoints.stats import stats
 from ablate_kit.errors import UserError
 from ablate_kit.reports.metadata_outline import outline
@@ -96,7 +97,9 @@ def test_nothing_but_our_error_comes_out(
             digest_of_tensor(checkpoint, name)
             stats(checkpoint.archive, info)
             checkpoint.read(name)
-        changes = [Patch(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()]
+        changes = [
+            ElementPatch(one.name, bytes(one.itemsize)) for one in checkpoint.tensors.values()
+        ]
         if checkpoint.folder:
             copy_folder_patched(checkpoint, changes, folder.with_name(f"{folder.name}-copy"))
         else:

@@ -20,7 +20,7 @@ _WINDOW = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
+class ElementPatch:
     """New values for some elements of one tensor of an archive.
 
     ``index`` selects elements: None for all; forward slices, from the first axis on; or integer
@@ -49,7 +49,7 @@ def flat_bytes(tensor: "torch.Tensor") -> "torch.Tensor":
     return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
-def write_elements(fd: int, info: TensorInfo, change: Patch) -> None:
+def write_elements(fd: int, info: TensorInfo, change: ElementPatch) -> None:
     """Overwrite what ``change`` selects of tensor ``info`` in the file open at ``fd``.
 
     Changes the selected elements' bytes and no others. Raises ``CheckpointError`` for an index or

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ablate_kit.checkpoints.formats.safetensors_file import parsed_header
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.errors import CheckpointError
 
 KEY = "ablate_kit.receipt"
@@ -21,7 +21,7 @@ BLOCK = 4096  # bytes that file systems share as a whole
 _METADATA = re.compile(rb'(?<!\\)"__metadata__"\s*:\s*\{')
 
 
-def head_of(source: Source) -> bytes:
+def head_of(source: FileSource) -> bytes:
     """The first part of a safetensors file: all before the tensors."""
     return source.read(0, 8 + int.from_bytes(source.read(0, 8), "little"))
 
@@ -64,7 +64,7 @@ def embedded(head: bytes, text: str) -> bytes:
     return Place(head).embedded(text)
 
 
-def place_in(source: Source) -> Place | None:
+def place_in(source: FileSource) -> Place | None:
     """The place in an open file, without the text that it may have; found once."""
     if source not in _PLACES:
         try:
@@ -74,7 +74,7 @@ def place_in(source: Source) -> Place | None:
     return _PLACES[source]
 
 
-_PLACES: WeakKeyDictionary[Source, Place | None] = WeakKeyDictionary()
+_PLACES: WeakKeyDictionary[FileSource, Place | None] = WeakKeyDictionary()
 
 
 def stripped(head: bytes) -> bytes:

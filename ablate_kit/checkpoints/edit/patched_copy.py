@@ -4,7 +4,7 @@ Example: a copy of ``best.pth`` in which the first 32 rows of a weight are zero.
 
     with open_checkpoint(Path("best.pth")) as checkpoint:
         weight = checkpoint.tensor("decoder.layers.0.self_attn.in_proj_weight")
-        rows = Patch(weight.name, bytes(weight.itemsize), (slice(0, 32),))
+        rows = ElementPatch(weight.name, bytes(weight.itemsize), (slice(0, 32),))
         write_patched(checkpoint.archive, [rows], Path("ablated.pth"))
 """
 
@@ -19,15 +19,17 @@ from pathlib import Path
 
 from ablate_kit.checkpoints.archive import Archive
 from ablate_kit.checkpoints.digest import digest_behind, digest_of
-from ablate_kit.checkpoints.edit.elements import Patch, bytes_of, write_elements, write_through
+from ablate_kit.checkpoints.edit.elements import (
+    ElementPatch,
+    write_elements,
+    write_through,
+)
 from ablate_kit.checkpoints.edit.embedded_text import BLOCK, head_of, place_in, stripped
 from ablate_kit.checkpoints.edit.folder_copies import copy_others
 from ablate_kit.checkpoints.tensors import Storage
 from ablate_kit.checkpoints.weights import Checkpoint
 from ablate_kit.errors import CheckpointError
 from detector.disk.atomic import new_file, new_folder, new_text
-
-__all__ = ["Note", "Patch", "bytes_of", "copy_folder_patched", "write_patched"]
 
 _CHUNK = 1 << 20
 
@@ -38,7 +40,7 @@ Note = Callable[[str | None], str]
 
 def write_patched(
     archive: Archive,
-    changes: Iterable[Patch],
+    changes: Iterable[ElementPatch],
     destination: Path,
     *,
     overwrite: bool = False,
@@ -79,7 +81,7 @@ def write_patched(
 
 def copy_folder_patched(
     checkpoint: Checkpoint,
-    changes: Iterable[Patch],
+    changes: Iterable[ElementPatch],
     destination: Path,
     *,
     overwrite: bool = False,
@@ -120,7 +122,7 @@ def copy_folder_patched(
                 new_text(temporary / note_name, text, overwrite=True)
 
 
-def _write_noted(archive: Archive, changes: Iterable[Patch], fd: int, note: Note) -> None:
+def _write_noted(archive: Archive, changes: Iterable[ElementPatch], fd: int, note: Note) -> None:
     """Write a safetensors file with ``changes`` and a receipt in its metadata to ``fd``."""
     source = archive.sources[archive.path]
     old = head_of(source)
@@ -142,7 +144,7 @@ def _write_noted(archive: Archive, changes: Iterable[Patch], fd: int, note: Note
     write_through(fd, 0, memoryview(place.embedded(note(digest))), start)
 
 
-def _write_copy(archive: Archive, changes: Iterable[Patch], fds: Mapping[Path, int]) -> None:
+def _write_copy(archive: Archive, changes: Iterable[ElementPatch], fds: Mapping[Path, int]) -> None:
     """Write the archive's files with ``changes`` to the open files ``fds``, by their paths."""
     for path, source in archive.sources.items():
         _copy_bytes(source.fileno(), fds[path], 0, source.size)

@@ -12,7 +12,7 @@ from ablate_kit.checkpoints.pickle.pickle_machine import Places
 from ablate_kit.checkpoints.pickle.replace_values import replaced
 from ablate_kit.checkpoints.pickle.torch_tensors import named_tensors, unreadable
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo, TensorView, is_possible, row_major
 from ablate_kit.errors import CheckpointError
 
@@ -23,7 +23,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def read_numpy_pickle(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]:
+def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]]:
     """The named arrays and the tree of plain data, as ``read_tree`` gives them."""
     stream = source.read(0, source.size)
     places: Places = {}
@@ -54,7 +54,7 @@ def read_numpy_pickle(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]
     return tensors, tree if isinstance(tree, dict) else {"": tree}
 
 
-def _view(source: Source, state: tuple[Any, ...], places: Places) -> TensorView | None:
+def _view(source: FileSource, state: tuple[Any, ...], places: Places) -> TensorView | None:
     """Of an array's state: ``(version, shape, dtype, is_fortran, bytes)``."""
     match state:
         case (

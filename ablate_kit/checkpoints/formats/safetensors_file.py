@@ -13,7 +13,7 @@ from typing import Any
 
 from ablate_kit.checkpoints.dtypes import ITEM_SIZES, SAFETENSORS_CODES
 from ablate_kit.checkpoints.pickle.unresolved import show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo, is_possible, row_major
 from ablate_kit.errors import CheckpointError
 
@@ -21,7 +21,7 @@ _LONGEST_HEADER = 100_000_000
 _SPACED_KEY = re.compile(rb'"\s+:')
 
 
-def read_safetensors(source: Source) -> tuple[list[TensorInfo], dict[str, str]]:
+def read_safetensors(source: FileSource) -> tuple[list[TensorInfo], dict[str, str]]:
     """The tensors in the header's order, and its ``__metadata__``."""
     header, start = _header(source)
     metadata = header.pop("__metadata__", {})
@@ -44,7 +44,7 @@ def read_safetensors(source: Source) -> tuple[list[TensorInfo], dict[str, str]]:
     return tensors, metadata
 
 
-def _header(source: Source) -> tuple[dict[str, Any], int]:
+def _header(source: FileSource) -> tuple[dict[str, Any], int]:
     """The parsed header, and the file position of the first tensor."""
     length = int.from_bytes(source.read(0, 8), "little")
     if length > _LONGEST_HEADER:
@@ -85,7 +85,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _tensor(source: Source, name: str, entry: Any, start: int) -> TensorInfo:
+def _tensor(source: FileSource, name: str, entry: Any, start: int) -> TensorInfo:
     try:
         code, listed, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = (*listed, begin, end)
@@ -125,5 +125,5 @@ def _layout(shape: tuple[int, ...], dtype: str) -> tuple[tuple[int, ...], int | 
     return row_major(shape), math.prod(shape) * ITEM_SIZES[dtype]
 
 
-def _invalid(source: Source, what: str) -> CheckpointError:
+def _invalid(source: FileSource, what: str) -> CheckpointError:
     return CheckpointError(f"{source.path} is not a valid safetensors file: {what}")

@@ -13,7 +13,7 @@ from typing import Any
 from ablate_kit.checkpoints.edit.folder_copies import followed
 from ablate_kit.checkpoints.formats.safetensors_file import unique_keys
 from ablate_kit.checkpoints.pickle.unresolved import show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.errors import CheckpointError
 
@@ -62,7 +62,7 @@ def is_index(path: Path) -> bool:
 
 def read_index(path: Path) -> Index:
     """The index at ``path``. It may name files of its own folder only."""
-    source = Source(path)
+    source = FileSource(path)
     try:
         if source.size > _LONGEST_INDEX:
             raise CheckpointError(f"{path} has {source.size} bytes; an index has fewer")

@@ -11,7 +11,7 @@ from ablate_kit.checkpoints.dtypes import ITEM_SIZES, QUANTIZED_STORAGES, TORCH_
 from ablate_kit.checkpoints.pickle.interpret import UnfinishedError, interpret
 from ablate_kit.checkpoints.pickle.torch_tensors import StorageView, read_tree, unreadable
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import CheckpointError
 
@@ -21,7 +21,7 @@ _PROTOCOL = 1001
 _FIRST_WINDOW = 1 << 18
 
 
-def read_torch_legacy(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]:
+def read_torch_legacy(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]]:
     """The named tensors and the tree of plain data, as ``read_tree`` gives them."""
     stream, start, described, keys, end = _pickles(source)
     located = _located(source, described, keys, end)
@@ -29,7 +29,7 @@ def read_torch_legacy(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]
     return read_tree(source, stream, start, storages.find)
 
 
-def _pickles(source: Source) -> tuple[bytes, int, "_Described", list[Any], int]:
+def _pickles(source: FileSource) -> tuple[bytes, int, "_Described", list[Any], int]:
     """The first bytes of the file with all its pickles; where the saved object starts, which
     storages it describes, the list of their keys, and where that ends.
 
@@ -82,7 +82,7 @@ class _Described(dict[str, tuple[str, int]]):
 
 
 def _located(
-    source: Source, described: _Described, keys: list[Any], end: int
+    source: FileSource, described: _Described, keys: list[Any], end: int
 ) -> dict[str, Storage]:
     """The storages in the file by their keys; the first one's length is at ``end``."""
     located: dict[str, Storage] = {}
@@ -153,5 +153,5 @@ def _spelled(key: Any) -> str:
     raise CheckpointError(f"it refers to storage {show(key, 60)}, which is no key")
 
 
-def _damaged(source: Source, what: str) -> CheckpointError:
+def _damaged(source: FileSource, what: str) -> CheckpointError:
     return CheckpointError(f"{source.path} is a damaged or truncated legacy torch file: {what}")

@@ -10,12 +10,12 @@ from ablate_kit.checkpoints.dtypes import ITEM_SIZES, TORCH_STORAGES
 from ablate_kit.checkpoints.formats.zip_records import ZipRecord, torchscript, zip_records
 from ablate_kit.checkpoints.pickle.torch_tensors import StorageView, read_tree
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import CheckpointError
 
 
-def read_torch_zip(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]:
+def read_torch_zip(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]]:
     """The named tensors and the tree of plain data of a torch zip file.
 
     Both as ``read_tree`` gives them.
@@ -28,7 +28,7 @@ def read_torch_zip(source: Source) -> tuple[list[TensorInfo], dict[Any, Any]]:
     return read_tree(source, stream, 0, storages.find)
 
 
-def _prefix(source: Source, records: dict[str, ZipRecord]) -> str:
+def _prefix(source: FileSource, records: dict[str, ZipRecord]) -> str:
     """``"NAME/"`` of a file that holds a checkpoint."""
     found = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1:
@@ -48,7 +48,7 @@ def _prefix(source: Source, records: dict[str, ZipRecord]) -> str:
 class _Storages:
     """The storages that a pickle's persistent ids refer to."""
 
-    def __init__(self, source: Source, records: dict[str, ZipRecord], prefix: str) -> None:
+    def __init__(self, source: FileSource, records: dict[str, ZipRecord], prefix: str) -> None:
         self._source = source
         self._records = records
         self._prefix = prefix

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ablate_kit.checkpoints.pickle.unresolved import show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.errors import CheckpointError
 
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -57,7 +57,7 @@ class _Entry:
     header: int
 
 
-def zip_records(source: Source) -> dict[str, ZipRecord]:
+def zip_records(source: FileSource) -> dict[str, ZipRecord]:
     """All records of the zip archive ``source``, by name, in the order they lie in the file."""
     start, size, count = _central_directory(source)
     entries = sorted(_entries(source, start, size), key=lambda entry: entry.header)
@@ -74,7 +74,7 @@ def zip_records(source: Source) -> dict[str, ZipRecord]:
     return records
 
 
-def _central_directory(source: Source) -> tuple[int, int, int]:
+def _central_directory(source: FileSource) -> tuple[int, int, int]:
     """Offset, size and number of entries."""
     length = min(source.size, _END.size + _LONGEST_COMMENT)
     tail = source.read(source.size - length, length)
@@ -107,14 +107,14 @@ def _central_directory(source: Source) -> tuple[int, int, int]:
     return start, size, count
 
 
-def torchscript(source: Source) -> CheckpointError:
+def torchscript(source: FileSource) -> CheckpointError:
     return CheckpointError(
         f"{source.path} is a TorchScript program, not a checkpoint; save its state_dict() with "
         "torch.save"
     )
 
 
-def _entries(source: Source, start: int, size: int) -> Iterator[_Entry]:
+def _entries(source: FileSource, start: int, size: int) -> Iterator[_Entry]:
     directory = source.read(start, size)
     at = 0
     while at < size:
@@ -147,7 +147,7 @@ def _entries(source: Source, start: int, size: int) -> Iterator[_Entry]:
 
 
 def _with_zip64(
-    source: Source, extra: bytes, nbytes: int, packed: int, header: int, disk: int
+    source: FileSource, extra: bytes, nbytes: int, packed: int, header: int, disk: int
 ) -> tuple[int, int, int, int]:
     """The four fields, with those that do not fit their place taken from the extra field."""
     fields = [nbytes, packed, header, disk]
@@ -172,7 +172,7 @@ def _with_zip64(
     raise _damaged(source, "a zip64 size is missing")
 
 
-def _record(source: Source, read: _Read, entry: _Entry, end: int) -> ZipRecord:
+def _record(source: FileSource, read: _Read, entry: _Entry, end: int) -> ZipRecord:
     """The record of ``entry``, which must lie before ``end`` with all that belongs to it."""
     name = _text(entry.name, entry.flags)
     if entry.header + _LOCAL.size > end:
@@ -197,7 +197,9 @@ def _record(source: Source, read: _Read, entry: _Entry, end: int) -> ZipRecord:
     return ZipRecord(name, offset, entry.nbytes, tuple(checksums))
 
 
-def _descriptor(source: Source, read: _Read, entry: _Entry, at: int, end: int, name: str) -> int:
+def _descriptor(
+    source: FileSource, read: _Read, entry: _Entry, at: int, end: int, name: str
+) -> int:
     """Position of the CRC-32 in the data descriptor at ``at``; its magic number is optional."""
     data = read(at, min(8, end - at))
     crc = struct.pack("<L", entry.crc)
@@ -212,5 +214,5 @@ def _text(name: bytes, flags: int) -> str:
     return name.decode("utf-8" if flags & _UTF_8 else "cp437", "replace")
 
 
-def _damaged(source: Source, what: str) -> CheckpointError:
+def _damaged(source: FileSource, what: str) -> CheckpointError:
     return CheckpointError(f"{source.path} is a damaged or truncated zip archive: {what}")

@@ -16,7 +16,7 @@ from ablate_kit.checkpoints.pickle.constructors import PLAIN, Constructor
 from ablate_kit.checkpoints.pickle.interpret import interpret
 from ablate_kit.checkpoints.pickle.replace_values import replaced
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import TensorInfo, TensorView, is_possible, reach
 from ablate_kit.checkpoints.values import read_bits
 from ablate_kit.errors import CheckpointError
@@ -34,7 +34,7 @@ def read_plain(path: Path) -> Any:
     Raises:
         CheckpointError: neither; or a safetensors file.
     """
-    source = Source(path)
+    source = FileSource(path)
     try:
         head = source.read(0, min(HEAD, source.size))
         if format_of(head) not in (None, "numpy-pickle"):

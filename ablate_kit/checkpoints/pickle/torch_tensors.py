@@ -8,7 +8,7 @@ from ablate_kit.checkpoints.pickle.constructors import PLAIN
 from ablate_kit.checkpoints.pickle.interpret import interpret
 from ablate_kit.checkpoints.pickle.nested_tensors import named_views
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo, TensorView, is_possible, reach
 from ablate_kit.errors import CheckpointError
 
@@ -33,7 +33,7 @@ class StorageView:
 
 
 def read_tree(
-    source: Source, stream: bytes, start: int, persistent: Callable[[Any], Any]
+    source: FileSource, stream: bytes, start: int, persistent: Callable[[Any], Any]
 ) -> tuple[list[TensorInfo], dict[Any, Any]]:
     """The named tensors and the plain data of the pickle at ``start`` of ``stream``.
 
@@ -59,7 +59,7 @@ def named_tensors(tree: Any, length: int) -> list[TensorInfo]:
     ]
 
 
-def unreadable(source: Source, error: CheckpointError) -> CheckpointError:
+def unreadable(source: FileSource, error: CheckpointError) -> CheckpointError:
     """``error``, which says what is wrong with a pickle, with the file's name before it."""
     return CheckpointError(f"{source.path} cannot be read as a checkpoint: {error}")
 

@@ -38,13 +38,13 @@ def apply(
                 return
             recreate(opened, content, output)
         elif content.operation == "shrink":
-            from ablate_kit.shrinking import shrink as smaller
+            from ablate_kit.shrinking import smaller_checkpoint
 
             if dry_run:
                 check_base(opened, content)
                 say("dry run: nothing written; ablate shrink would be repeated")
                 return
-            smaller.recreate(opened, content, output)
+            smaller_checkpoint.recreate(opened, content, output)
         else:
             from ablate_kit.models import rewrite
 

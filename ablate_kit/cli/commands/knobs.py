@@ -28,7 +28,7 @@ from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resampl
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from ablate_kit.knobs.settings import Asked
+    from ablate_kit.knobs.knob_settings import Asked
     from ablate_kit.models.adapter import Adapter
     from ablate_kit.models.model_knobs import Knobs
 
@@ -104,10 +104,10 @@ def knobs(
     """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
-    from ablate_kit.costs.latency import USUAL, Rounds
+    from ablate_kit.costs.latency import USUAL, TimingRounds
     from ablate_kit.costs.measure import BATCHES, devices_here
     from ablate_kit.knobs.knob_run import cost_of_settings, evaluate_settings
-    from ablate_kit.knobs.settings import Asked
+    from ablate_kit.knobs.knob_settings import Asked
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
@@ -186,7 +186,7 @@ def knobs(
         dataset,
         devices=(device,) if rounds == 0 else tuple(dict.fromkeys((*devices_here(), device))),
         batches=() if rounds == 0 else BATCHES,
-        rounds=Rounds(rounds, rounds, warm_up=min(rounds, 3)) if rounds else USUAL,
+        rounds=TimingRounds(rounds, rounds, warm_up=min(rounds, 3)) if rounds else USUAL,
     )
     sources = [Source("checkpoint", str(checkpoint), digest)]
     if annotations:

@@ -102,8 +102,8 @@ def shrink(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.shrink_report import document, listed
-    from ablate_kit.shrinking.shrink import plan, plan_configured
-    from ablate_kit.shrinking.shrink import shrink as shrunk
+    from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
+    from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
     from detector.zoo import shipped
 
     fewer = depth is not None or queries is not None

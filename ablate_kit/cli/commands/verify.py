@@ -36,7 +36,7 @@ def verify(
         with open_checkpoint(checkpoint, receipt.weights or None) as opened:
             checks = list(verified(opened, receipt, base))
     elif receipt.operation == "shrink":
-        from ablate_kit.shrinking.shrink import verify_smaller
+        from ablate_kit.shrinking.smaller_checkpoint import verify_smaller
 
         with open_checkpoint(checkpoint) as opened:
             checks = [*verified(opened, receipt), verify_smaller(receipt, base)]

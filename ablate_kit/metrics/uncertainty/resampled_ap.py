@@ -89,7 +89,7 @@ class ResampledPrecision:
         seen = self._weight(np.searchsorted(rows, np.arange(rows[-1] + 1)), image[upto], len(rows))
         np.cumsum(seen, axis=0, out=seen)
         drawn = weights[image[rows]]
-        levels = Levels(positives)
+        levels = RecallLevels(positives)
         for i, (hits, outcome) in enumerate(zip(hit[:, rows], outcomes[:, upto], strict=True)):
             own = np.flatnonzero(hits)
             if not len(own):
@@ -116,7 +116,7 @@ class ResampledPrecision:
         upto = rows[-1] + 1
         ignored = bits @ (outcomes[:, :upto] == Outcome.IGNORED)
         others = np.flatnonzero(ignored)
-        levels = Levels(positives)
+        levels = RecallLevels(positives)
         odd = np.full((len(self._blocks), _BLOCK), -1)
         of_block, column = np.divmod(levels.odd, _BLOCK)
         odd[of_block, np.arange(len(column)) - np.searchsorted(of_block, of_block)] = column
@@ -172,7 +172,7 @@ def _blocked(values: Floats, rest: float) -> Floats:
     return found.reshape(blocks, _BLOCK)
 
 
-class Levels:
+class RecallLevels:
     """COCO's recall levels, and the area under a precision curve that they sample, by resample."""
 
     def __init__(self, positives: Floats) -> None:

@@ -28,7 +28,7 @@ class NameRule:
 
 
 @dataclass(frozen=True)
-class Origin:
+class TensorOrigin:
     """Part number ``part`` of ``parts`` equal ones of the rows of a tensor."""
 
     source: str
@@ -160,13 +160,13 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
     )
 
 
-def origins(names: Iterable[str], rules: Iterable[NameRule]) -> dict[str, Origin]:
+def origins(names: Iterable[str], rules: Iterable[NameRule]) -> dict[str, TensorOrigin]:
     """For each tensor of the Hugging Face model, where it comes from.
 
     Raises ``UserError`` for a name that no rule places, and where two would go to one place.
     """
     compiled = [(_pattern(rule.source), rule) for rule in rules]
-    found: dict[str, Origin] = {}
+    found: dict[str, TensorOrigin] = {}
     for name in names:
         if is_dropped(name):
             continue
@@ -179,7 +179,7 @@ def origins(names: Iterable[str], rules: Iterable[NameRule]) -> dict[str, Origin
             place = _filled(target, values)
             if place in found and not rule.tied:
                 raise UserError(f'"{name}" and "{found[place].source}" would both be "{place}"')
-            found[place] = Origin(name, part, len(rule.targets))
+            found[place] = TensorOrigin(name, part, len(rule.targets))
     return found
 
 

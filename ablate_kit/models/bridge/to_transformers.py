@@ -17,7 +17,7 @@ from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.architecture import Architecture, architecture
 from ablate_kit.models.bridge.processor import processor, test_pipeline
-from ablate_kit.models.bridge.tensor_names import Origin, is_dropped, origins
+from ablate_kit.models.bridge.tensor_names import TensorOrigin, is_dropped, origins
 from detector.disk.atomic import new_folder
 
 NAMES = "mmdetection_names.json"
@@ -34,7 +34,7 @@ class Bridge:
     checkpoint: Checkpoint
     model: Architecture
     processor: Mapping[str, Any]
-    placed: Mapping[str, Origin]
+    placed: Mapping[str, TensorOrigin]
     dropped: tuple[str, ...]
     tied: tuple[str, ...]
 
@@ -82,7 +82,7 @@ def to_transformers(checkpoint: Checkpoint) -> Bridge:
     )
 
 
-def _tensors(checkpoint: Checkpoint, placed: Mapping[str, Origin]) -> dict[str, torch.Tensor]:
+def _tensors(checkpoint: Checkpoint, placed: Mapping[str, TensorOrigin]) -> dict[str, torch.Tensor]:
     found = {}
     for name, one in placed.items():
         rows = checkpoint.tensor(one.source).shape[0]

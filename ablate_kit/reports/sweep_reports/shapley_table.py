@@ -24,7 +24,7 @@ DRAWN = 40  # parts in the figure
 
 
 @dataclass(frozen=True)
-class Shapley:
+class ShapleyValue:
     """One part: what it changes on average over the orders, and when it is cut alone."""
 
     part: str
@@ -34,7 +34,7 @@ class Shapley:
 
 def shapley_values(
     results: Sequence[Result], baseline: Samples, samples: Sequence[Samples]
-) -> list[Shapley]:
+) -> list[ShapleyValue]:
     """Of every part that the run's permutations cut; none where it has no whole permutation.
 
     A draw is a permutation together with its reverse: draws are independent of each other, so that
@@ -79,11 +79,11 @@ def shapley_values(
         alone = {
             key: sampled[part].overall[key].value - baseline.overall[key].value for key in KEYS
         }
-        found.append(Shapley(part, values, alone))
+        found.append(ShapleyValue(part, values, alone))
     return found
 
 
-def table(found: Sequence[Shapley]) -> Table:
+def table(found: Sequence[ShapleyValue]) -> Table:
     """AP, what costs most first."""
     adjusted = holm([one.values["AP"].p for one in found])
     rows = sorted(
@@ -113,7 +113,7 @@ def table(found: Sequence[Shapley]) -> Table:
     return Table(title, header, cells, ("part",))
 
 
-def records(found: Sequence[Shapley]) -> Records:
+def records(found: Sequence[ShapleyValue]) -> Records:
     """Every metric at full precision."""
     header = ("part", "metric", "alone", *(field.name for field in fields(Combined)))
     return Records(
@@ -126,7 +126,7 @@ def records(found: Sequence[Shapley]) -> Records:
     )
 
 
-def figure(found: Sequence[Shapley]) -> tuple[str, Figure]:
+def figure(found: Sequence[ShapleyValue]) -> tuple[str, Figure]:
     """Each part's value with its interval, beside what it changes alone."""
     rows = sorted(found, key=lambda one: one.values["AP"].change or 0.0)[:DRAWN]
     drawn = canvas(6.8, 1.2 + 0.22 * len(rows))

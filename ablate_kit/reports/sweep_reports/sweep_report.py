@@ -83,7 +83,7 @@ def write_sweep_report(
     table = tables.comparison(results, overall, adjust=statistics.adjust, looks=looks)
     repeated: list[repeats_table.Row] = []
     joint: list[joint_cuts.Joint] = []
-    shapley: list[shapley_table.Shapley] = []
+    shapley: list[shapley_table.ShapleyValue] = []
     if compared.baseline:
         of_samples = results, compared.baseline, compared.samples
         repeated = repeats_table.repeats(*of_samples)

@@ -83,7 +83,7 @@ def screened(folder: Path) -> Screened | None:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class EstimateAgreement:
     """How estimates rank what was evaluated exactly: were they of no use, the kept ones would be
     like those that were drawn.
 
@@ -105,7 +105,9 @@ class Agreement:
         return self.correlation is None or self.correlation < GOOD
 
 
-def agreement(found: Screened, changes: Mapping[str, float | None], margin: float) -> Agreement:
+def agreement(
+    found: Screened, changes: Mapping[str, float | None], margin: float
+) -> EstimateAgreement:
     """``changes``: of AP, by variant."""
     losses = {
         name: -change
@@ -116,9 +118,9 @@ def agreement(found: Screened, changes: Mapping[str, float | None], margin: floa
     missed = sum(loss > margin for loss in others)
     estimated, exact = [found.estimates[name] for name in losses], list(losses.values())
     if len(losses) < 4 or len(set(estimated)) < 2 or len(set(exact)) < 2:
-        return Agreement(len(losses), None, len(others), missed)
+        return EstimateAgreement(len(losses), None, len(others), missed)
     correlation = float(spearmanr(estimated, exact).statistic)
-    return Agreement(len(losses), correlation, len(others), missed)
+    return EstimateAgreement(len(losses), correlation, len(others), missed)
 
 
 def screen(

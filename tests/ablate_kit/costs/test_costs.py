@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.costs.latency import Latency, Rounds, take_turns
+from ablate_kit.costs.latency import Latency, TimingRounds, take_turns
 from ablate_kit.costs.measure import cost_of, file_bytes, measure
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import ImageDetections, Prepared
@@ -22,7 +22,7 @@ from detector.data.dataset import Pixels
 from detector.zoo import SHAPES_TINY
 
 IMAGE = np.zeros((24, 32, 3), dtype=np.uint8)
-QUICK = Rounds(least=2, most=2, warm_up=1)
+QUICK = TimingRounds(least=2, most=2, warm_up=1)
 
 
 class Detector:
@@ -140,7 +140,7 @@ def test_models_take_turns_and_ratios_are_of_one_round() -> None:
     clock = Clock()
     slow, fast = take_turns(
         [lambda: clock.run("slow", 4.0), lambda: clock.run("fast", 1.0)],
-        Rounds(least=40, most=40, warm_up=2),
+        TimingRounds(least=40, most=40, warm_up=2),
         clock=clock,
     )
     rounds = [clock.order[i : i + 2] for i in range(4, len(clock.order), 2)]
@@ -174,7 +174,7 @@ def test_measuring_ends_after_its_time_but_not_before_the_fewest_rounds() -> Non
     def count(work: float) -> int:
         clock = Clock()
         (found,) = take_turns(
-            [lambda: clock.run("", work)], Rounds(least=3, most=50, seconds=10.5), clock=clock
+            [lambda: clock.run("", work)], TimingRounds(least=3, most=50, seconds=10.5), clock=clock
         )
         return len(found.seconds)
 

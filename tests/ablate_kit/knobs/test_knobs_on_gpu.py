@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.costs.latency import Rounds
+from ablate_kit.costs.latency import TimingRounds
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_run import cost_of_settings
-from ablate_kit.knobs.settings import Asked
+from ablate_kit.knobs.knob_settings import Asked
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect_all
 from ablate_kit.models.framework_registry import choose
@@ -44,7 +44,7 @@ def test_settings_on_a_gpu_find_what_each_finds_alone() -> None:
 def test_costs_on_a_gpu_beside_those_of_the_cpu() -> None:
     adapter, knobs = opened("cpu")
     settings = Asked(depth=True).settings(knobs)
-    rounds = Rounds(least=2, most=2, warm_up=1)
+    rounds = TimingRounds(least=2, most=2, warm_up=1)
     whole, early, _ = cost_of_settings(
         opened, settings, Shapes(1), devices=("cpu", "cuda"), rounds=rounds
     )

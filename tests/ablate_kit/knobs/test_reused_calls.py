@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.one_pass import flops_of
 from ablate_kit.knobs.detect_settings import detect_settings
+from ablate_kit.knobs.knob_settings import Asked, Setting
 from ablate_kit.knobs.reused_calls import ReusedCalls
-from ablate_kit.knobs.settings import Asked, Setting
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect_all, inference
 from ablate_kit.models.framework_registry import choose

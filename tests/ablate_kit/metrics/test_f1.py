@@ -3,7 +3,7 @@ import pytest
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.f1 import calibrate, f1_at, f1_matched_pairs
-from ablate_kit.metrics.matching import Matches, Outcome, Pairs
+from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome
 
 CLASSES = 4
 
@@ -129,7 +129,7 @@ def paired(true_labels, found_labels, classes=CLASSES, unpaired=()):
     found = Detections(
         np.zeros(p, dtype=int), np.zeros((p, 4)), np.zeros(p), np.array(found_labels, dtype=int)
     )
-    return truth, found, Pairs(np.arange(p), np.arange(p), np.zeros(p))
+    return truth, found, BoxPairs(np.arange(p), np.arange(p), np.zeros(p))
 
 
 def naive_weighted_f1(true, found):

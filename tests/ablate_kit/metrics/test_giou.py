@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.giou import matched_giou, published_giou
-from ablate_kit.metrics.matching import Pairs
+from ablate_kit.metrics.matching import BoxPairs
 
 CLASSES = 3
 
@@ -33,7 +33,7 @@ def detections(labels):
 
 
 def pairs(truth, giou):
-    return Pairs(np.array(truth, int), np.arange(len(truth)), np.array(giou, float))
+    return BoxPairs(np.array(truth, int), np.arange(len(truth)), np.array(giou, float))
 
 
 def test_published_per_class_mean_sees_only_pairs_of_one_class():

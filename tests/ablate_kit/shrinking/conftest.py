@@ -15,7 +15,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
 from ablate_kit.shrinking.equality import images_of
-from ablate_kit.shrinking.shrink import Shrunk, shrink
+from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
 
 def outputs(adapter: Adapter) -> tuple[torch.Tensor, ...]:

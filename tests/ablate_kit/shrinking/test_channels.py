@@ -13,7 +13,7 @@ from ablate_kit.ablations.ablation import Blocks, Edit
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.open import open_adapter
-from ablate_kit.shrinking.shrink import Shrunk, shrink
+from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
 from .conftest import cut
 

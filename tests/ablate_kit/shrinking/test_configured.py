@@ -11,7 +11,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.open import open_adapter
-from ablate_kit.shrinking.shrink import recreate, shrink, verify_smaller
+from ablate_kit.shrinking.smaller_checkpoint import recreate, shrink, verify_smaller
 
 from .conftest import outputs
 
@@ -81,6 +81,6 @@ def test_what_cannot_be_opened_is_not_called_wrong(
     def untrusted(*_: object) -> None:
         raise UserError("it runs its own code")
 
-    monkeypatch.setattr("ablate_kit.shrinking.shrink.open_adapter", untrusted)
+    monkeypatch.setattr("ablate_kit.shrinking.smaller_checkpoint.open_adapter", untrusted)
     check = verify_smaller(receipt)
     assert (check.passed, check.detail) == (None, "not made again: it runs its own code")

@@ -10,7 +10,7 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Remove
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hybrid import config_and_names
-from ablate_kit.shrinking.shrink import Shrunk, shrink
+from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
 from .conftest import cut, heads, hidden, whole
 

@@ -13,7 +13,7 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.shrinking.shrink import Shrunk, recreate, shrink
+from ablate_kit.shrinking.smaller_checkpoint import Shrunk, recreate, shrink
 
 from .conftest import cut, heads, hidden
 

@@ -11,8 +11,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive
+from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.edit.embedded_text import BLOCK, KEY, embedded, head_of, stripped
-from ablate_kit.checkpoints.edit.patched_copy import Patch, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import write_patched
 
 names = st.text(max_size=8).filter(lambda name: name != "__metadata__")
 tables = st.none() | st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3)
@@ -84,7 +85,7 @@ def test_a_copy_with_a_receipt_is_the_plain_copy_and_its_receipt(tmp_path: Path)
         told.append(digest)
         return digest or "0" * 64
 
-    change = Patch("w2", bytes(4), (slice(3, 5), slice(7, 9)))
+    change = ElementPatch("w2", bytes(4), (slice(3, 5), slice(7, 9)))
     with open_archive(source) as archive:
         write_patched(archive, [change], plain)
         write_patched(archive, [change], noted, note=note)

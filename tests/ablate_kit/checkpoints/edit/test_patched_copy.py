@@ -14,16 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.patched_copy import (
-    Patch,
-    bytes_of,
-    copy_folder_patched,
-    write_patched,
-)
+from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
+from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
 
 
-def patched(source: Path, *changes: Patch) -> Path:
+def patched(source: Path, *changes: ElementPatch) -> Path:
     target = source.with_name("patched.pth")
     with open_archive(source) as archive:
         write_patched(archive, changes, target, overwrite=True)
@@ -79,7 +75,7 @@ def test_all_values_of_a_tensor_of_a_torch_file(saved: Path, name: str) -> None:
     old = at(torch.load(saved, weights_only=True), name).detach()
     new = old.reshape(-1)[torch.arange(old.numel()).flip(0)].reshape(old.shape)
     new = new if old.numel() > 1 else torch.tensor(-8.0)
-    target = patched(saved, Patch(name, bytes_of(new)))
+    target = patched(saved, ElementPatch(name, bytes_of(new)))
     assert bytes_of(at(torch.load(target, weights_only=True), name)) == bytes_of(new)
     assert_only_these_bytes_differ(saved, target, own_bytes(saved, name))
     with zipfile.ZipFile(target) as archive:
@@ -90,7 +86,7 @@ def test_all_values_of_a_tensor_of_a_torch_file(saved: Path, name: str) -> None:
 def test_one_value_for_all_elements(saved: Path, name: str) -> None:
     with open_archive(saved) as archive:
         zero = bytes(archive.tensors[name].itemsize)
-    target = patched(saved, Patch(name, zero))
+    target = patched(saved, ElementPatch(name, zero))
     assert not at(torch.load(target, weights_only=True), name).to(torch.complex128).any()
     assert_only_these_bytes_differ(saved, target, own_bytes(saved, name))
 
@@ -127,7 +123,7 @@ def test_any_selection_becomes_what_numpy_makes_of_it(
         selected = expected[index]
         values = -1 - np.arange(selected.size, dtype=np.float32).reshape(selected.shape)
         expected[index] = values
-    target = patched(source, Patch("t", np.ascontiguousarray(values), index))
+    target = patched(source, ElementPatch("t", np.ascontiguousarray(values), index))
     assert np.array_equal(torch.load(target, weights_only=True)["t"].numpy(), expected)
     assert_only_these_bytes_differ(source, target, own_bytes(source, "t"))
 
@@ -137,7 +133,7 @@ def test_slabs_of_a_large_strided_tensor_meet(tmp_path: Path) -> None:
     base = torch.arange(3_000_000, dtype=torch.int32).reshape(1500, 2000)
     torch.save({"t": base.t()[:, ::2]}, source)
     new = -torch.arange(1_500_000, dtype=torch.int32).reshape(2000, 750)
-    target = patched(source, Patch("t", bytes_of(new)))
+    target = patched(source, ElementPatch("t", bytes_of(new)))
     loaded = torch.load(target, weights_only=True)["t"]
     assert torch.equal(loaded, new)
     skipped = torch.as_strided(loaded, (2000, 750), (1, 4000), 2000)
@@ -149,24 +145,24 @@ def test_scattered_elements_of_a_large_tensor(tmp_path: Path) -> None:
     torch.save({"t": torch.zeros(1_000_000, dtype=torch.int32)}, source)
     index = np.random.default_rng(3).choice(1_000_000, 500, replace=False)
     values = np.arange(1, 501, dtype=np.int32)
-    target = patched(source, Patch("t", values, index))
+    target = patched(source, ElementPatch("t", values, index))
     expected = np.zeros(1_000_000, np.int32)
     expected[index] = values
     assert np.array_equal(torch.load(target, weights_only=True)["t"].numpy(), expected)
-    ones = Patch("t", np.ones(1, np.int32), index)
+    ones = ElementPatch("t", np.ones(1, np.int32), index)
     assert torch.load(patched(source, ones), weights_only=True)["t"].sum() == 500
 
 
 def test_the_later_of_two_values_wins(saved: Path) -> None:
-    twice = Patch("float32", np.array([1, 2], np.float32), np.array([5, 5]))
-    again = Patch("float32", np.array([3], np.float32), (slice(0, 1), slice(0, 1)))
+    twice = ElementPatch("float32", np.array([1, 2], np.float32), np.array([5, 5]))
+    again = ElementPatch("float32", np.array([3], np.float32), (slice(0, 1), slice(0, 1)))
     values = torch.load(patched(saved, twice, again), weights_only=True)["float32"]
     assert values.flatten()[5] == 2
     assert values[0, 0] == 3
 
 
 def test_tied_tensors_change_together(saved: Path) -> None:
-    loaded = torch.load(patched(saved, Patch("tied.0", bytes(4))), weights_only=True)
+    loaded = torch.load(patched(saved, ElementPatch("tied.0", bytes(4))), weights_only=True)
     assert not loaded["tied"][2].any()
     assert not loaded["transposed"].any()
     assert loaded["float32"].any()
@@ -174,13 +170,13 @@ def test_tied_tensors_change_together(saved: Path) -> None:
 
 def test_an_expanded_tensor_becomes_one_value_or_nothing(saved: Path) -> None:
     one = np.ones(1, np.float32)
-    loaded = torch.load(patched(saved, Patch("expanded", one)), weights_only=True)
+    loaded = torch.load(patched(saved, ElementPatch("expanded", one)), weights_only=True)
     assert (loaded["expanded"] == 1).all()
     for change in (
-        Patch("expanded", np.ones(12, np.float32)),
-        Patch("expanded", one, np.array([0])),
-        Patch("expanded", one, (slice(0, 1),)),
-        Patch("windows", one),
+        ElementPatch("expanded", np.ones(12, np.float32)),
+        ElementPatch("expanded", one, np.array([0])),
+        ElementPatch("expanded", one, (slice(0, 1),)),
+        ElementPatch("windows", one),
     ):
         with pytest.raises(CheckpointError, match="share bytes"):
             patched(saved, change)
@@ -189,10 +185,10 @@ def test_an_expanded_tensor_becomes_one_value_or_nothing(saved: Path) -> None:
 def test_empty_tensors_and_selections_change_nothing(saved: Path) -> None:
     target = patched(
         saved,
-        Patch("empty", b""),
-        Patch("empty", bytes(4)),
-        Patch("float32", b"", np.array([], int)),
-        Patch("float32", b"", (slice(3, 3),)),
+        ElementPatch("empty", b""),
+        ElementPatch("empty", bytes(4)),
+        ElementPatch("float32", b"", np.array([], int)),
+        ElementPatch("float32", b"", (slice(3, 3),)),
     )
     assert target.read_bytes() == saved.read_bytes()
 
@@ -200,28 +196,34 @@ def test_empty_tensors_and_selections_change_nothing(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (Patch("flaot32", bytes(4)), 'no tensor "flaot32" .* did you mean "float32"'),
-        (Patch("float32", b""), "12 float32 elements .* need 48 bytes, or 4 .* 0 are given"),
-        (Patch("float32", bytes(5)), "5 are given"),
-        (Patch("float32", bytes(52)), "52 are given"),
-        (Patch("float32", bytes(8), np.array([1, 2, 3])), "8 are given"),
-        (Patch("float32", bytes(4), np.array([12])), "elements 0 to 11; selected are 12 to 12"),
-        (Patch("float32", bytes(4), np.array([-1])), "selected are -1 to -1"),
-        (Patch("float32", bytes(4), np.array([0.5])), "one axis of integers, not by 1 of float64"),
-        (Patch("float32", bytes(4), np.array([[1]])), "one axis of integers, not by 2"),
-        (Patch("float32", bytes(4), np.array([True])), "one axis of integers"),
-        (Patch("float32", bytes(4), (slice(None),) * 3), "has 2 axes; slices for 3"),
-        (Patch("float32", bytes(4), (slice(None, None, -1),)), "does not step forward"),
-        (Patch("empty", bytes(5)), "5 are given"),
-        (Patch("empty", bytes(4), np.array([0])), "selected are 0 to 0"),
-        (Patch("sliced", bytes(4), np.array([12])), "elements 0 to 11"),
+        (ElementPatch("flaot32", bytes(4)), 'no tensor "flaot32" .* did you mean "float32"'),
+        (ElementPatch("float32", b""), "12 float32 elements .* need 48 bytes, or 4 .* 0 are given"),
+        (ElementPatch("float32", bytes(5)), "5 are given"),
+        (ElementPatch("float32", bytes(52)), "52 are given"),
+        (ElementPatch("float32", bytes(8), np.array([1, 2, 3])), "8 are given"),
+        (
+            ElementPatch("float32", bytes(4), np.array([12])),
+            "elements 0 to 11; selected are 12 to 12",
+        ),
+        (ElementPatch("float32", bytes(4), np.array([-1])), "selected are -1 to -1"),
+        (
+            ElementPatch("float32", bytes(4), np.array([0.5])),
+            "one axis of integers, not by 1 of float64",
+        ),
+        (ElementPatch("float32", bytes(4), np.array([[1]])), "one axis of integers, not by 2"),
+        (ElementPatch("float32", bytes(4), np.array([True])), "one axis of integers"),
+        (ElementPatch("float32", bytes(4), (slice(None),) * 3), "has 2 axes; slices for 3"),
+        (ElementPatch("float32", bytes(4), (slice(None, None, -1),)), "does not step forward"),
+        (ElementPatch("empty", bytes(5)), "5 are given"),
+        (ElementPatch("empty", bytes(4), np.array([0])), "selected are 0 to 0"),
+        (ElementPatch("sliced", bytes(4), np.array([12])), "elements 0 to 11"),
     ],
 )
 def test_changes_that_do_not_fit_leave_nothing_behind(
-    saved: Path, change: Patch, words: str
+    saved: Path, change: ElementPatch, words: str
 ) -> None:
     with open_archive(saved) as archive:
-        good = Patch("float64", bytes(8))
+        good = ElementPatch("float64", bytes(8))
         with pytest.raises(CheckpointError, match=words):
             write_patched(archive, [good, change], saved.with_name("new.pth"))
     assert [file.name for file in saved.parent.iterdir()] == [saved.name]
@@ -233,7 +235,7 @@ def test_safetensors_files_change_likewise(tmp_path: Path) -> None:
     save_file(tensors, source, {"note": "kept"})
     with open_checkpoint(source) as checkpoint:
         name = checkpoint.tensors["a"].name
-        write_patched(checkpoint.archive, [Patch(name, bytes(4), (slice(1, 2),))], target)
+        write_patched(checkpoint.archive, [ElementPatch(name, bytes(4), (slice(1, 2),))], target)
     loaded = load_file(target)
     assert loaded["a"].tolist() == [[0, 1, 2], [0, 0, 0]]
     assert torch.equal(loaded["b"], tensors["b"])
@@ -244,7 +246,7 @@ def test_opaque_objects_survive(shared: Path, tmp_path: Path) -> None:
     source, target = shared / "models" / "mmengine_runner_toy.pth", tmp_path / "new.pth"
     name = "state_dict.backbone.conv1.weight"
     with open_archive(source) as archive:
-        write_patched(archive, [Patch(name, bytes(4))], target)
+        write_patched(archive, [ElementPatch(name, bytes(4))], target)
     with open_archive(target) as archive:
         assert not archive.read(name).any()
     assert_only_these_bytes_differ(source, target, own_bytes(source, name))
@@ -255,9 +257,9 @@ def test_opaque_objects_survive(shared: Path, tmp_path: Path) -> None:
 def test_changes_are_drawn_one_at_a_time(saved: Path) -> None:
     with open_archive(saved) as archive:
 
-        def halved() -> Iterator[Patch]:
+        def halved() -> Iterator[ElementPatch]:
             for name in ("float32", "bfloat16", "float64"):
-                yield Patch(name, bytes_of(archive.read(name) / 2))
+                yield ElementPatch(name, bytes_of(archive.read(name) / 2))
 
         target = saved.with_name("new.pth")
         write_patched(archive, halved(), target)
@@ -269,8 +271,8 @@ class StopError(Exception):
     """Something that goes wrong while changes are made."""
 
 
-def failing(*_: Any) -> Iterator[Patch]:
-    yield Patch("float32", bytes(4))
+def failing(*_: Any) -> Iterator[ElementPatch]:
+    yield ElementPatch("float32", bytes(4))
     raise StopError
 
 
@@ -346,7 +348,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_copied_with_its_weights_changed(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     with open_checkpoint(folder) as checkpoint:
-        copy_folder_patched(checkpoint, [Patch("w", bytes(4), (slice(1),))], target)
+        copy_folder_patched(checkpoint, [ElementPatch("w", bytes(4), (slice(1),))], target)
     files = sorted(str(file.relative_to(target)) for file in target.rglob("*") if file.is_file())
     assert files == ["code/modeling.py", "config.json", "model.safetensors"]
     assert load_file(target / "model.safetensors")["w"].tolist() == [[0, 0], [1, 1]]
@@ -399,7 +401,7 @@ def test_a_folder_is_replaced_as_a_whole_and_only_when_asked(folder: Path, tmp_p
         with pytest.raises(UserError, match="exists; it is replaced only with overwrite"):
             copy_folder_patched(checkpoint, [], target)
         with pytest.raises(CheckpointError, match="no tensor"):
-            copy_folder_patched(checkpoint, [Patch("x", b"")], target, overwrite=True)
+            copy_folder_patched(checkpoint, [ElementPatch("x", b"")], target, overwrite=True)
         assert [path.name for path in target.iterdir()] == ["old.txt"]
         copy_folder_patched(checkpoint, [], target, overwrite=True)
     assert not (target / "old.txt").exists()
@@ -424,7 +426,7 @@ def test_a_real_folder_loses_one_head_and_keeps_the_rest(shared: Path, tmp_path:
     with open_checkpoint(source) as checkpoint:
         key = next(key for key in checkpoint.tensors if key.endswith("self_attn.o_proj.weight"))
         columns = (slice(None), slice(8, 16))
-        copy_folder_patched(checkpoint, [Patch(key, bytes(4), columns)], target)
+        copy_folder_patched(checkpoint, [ElementPatch(key, bytes(4), columns)], target)
     old = load_file(source / "model.safetensors")
     new = load_file(target / "model.safetensors")
     old[key][:, 8:16] = 0

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.patched_copy import Patch, write_patched
+from ablate_kit.checkpoints.edit.elements import ElementPatch
+from ablate_kit.checkpoints.edit.patched_copy import write_patched
 from ablate_kit.checkpoints.values import read_bits
 
 
@@ -41,7 +42,7 @@ def test_arrays_are_tensors(tmp_path: Path, protocol: int) -> None:
         assert checkpoint.archive.metadata["__author__"] == "somebody"
         write_patched(
             checkpoint.archive,
-            [Patch("model.head.bias", np.ones(7, np.float32))],
+            [ElementPatch("model.head.bias", np.ones(7, np.float32))],
             tmp_path / "cut.pkl",
         )
     changed = np.load(tmp_path / "cut.pkl", allow_pickle=True)["model"]

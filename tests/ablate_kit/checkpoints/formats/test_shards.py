@@ -11,12 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.patched_copy import (
-    Patch,
-    bytes_of,
-    copy_folder_patched,
-    write_patched,
-)
+from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
+from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = {f"layers.{i}.weight": torch.arange(4.0) + 10 * i for i in range(4)}
@@ -74,7 +70,7 @@ def test_an_edited_copy_is_a_folder_that_differs_in_one_shard(tmp_path: Path, ki
     with open_checkpoint(folder) as checkpoint:
         name = checkpoint.tensor("layers.3.weight").name
         new = torch.tensor([9.0, 8.0])
-        change = Patch(name, bytes_of(new), (slice(1, 3),))
+        change = ElementPatch(name, bytes_of(new), (slice(1, 3),))
         copy_folder_patched(
             checkpoint, [change], target, note=lambda _: "hello", note_name="note.txt"
         )

@@ -21,7 +21,8 @@ from ablate_kit.checkpoints import (
     open_checkpoint,
     show,
 )
-from ablate_kit.checkpoints.edit.patched_copy import Patch, bytes_of, write_patched
+from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
+from ablate_kit.checkpoints.edit.patched_copy import write_patched
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -96,7 +97,7 @@ def test_an_edit_changes_the_tensor_and_nothing_else(legacy: Path, name: str) ->
     new = before[name].flip(0)
     target = legacy.with_name("patched.pth")
     with open_archive(legacy) as archive:
-        write_patched(archive, [Patch(name, bytes_of(new))], target)
+        write_patched(archive, [ElementPatch(name, bytes_of(new))], target)
         info = archive.tensors[name]
         start, stop = info.offset, info.offset + info.span
     old, changed = legacy.read_bytes(), target.read_bytes()
@@ -125,7 +126,7 @@ def test_the_real_training_run_holds_the_tensors_of_its_zip_twin(
         assert isinstance(loss, UnresolvedObject)
         assert loss.name == "mmengine.logging.history_buffer.HistoryBuffer"
         name = legacy.tensors["backbone.conv1.weight"].name
-        write_patched(legacy.archive, [Patch(name, bytes(4))], tmp_path / "cut.pth")
+        write_patched(legacy.archive, [ElementPatch(name, bytes(4))], tmp_path / "cut.pth")
     cut = load_with_stand_ins(tmp_path / "cut.pth")
     original = load_with_stand_ins(path)
     assert not cut["state_dict"]["backbone.conv1.weight"].any()

@@ -10,7 +10,7 @@ import torch
 
 from ablate_kit.checkpoints import CheckpointError
 from ablate_kit.checkpoints.formats.zip_records import zip_records
-from ablate_kit.checkpoints.source import Source
+from ablate_kit.checkpoints.source import FileSource
 
 CENTRAL = b"PK\x01\x02"
 END = b"PK\x05\x06"
@@ -28,7 +28,7 @@ def refused(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "file.zip"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=words):
-        zip_records(Source(path))
+        zip_records(FileSource(path))
 
 
 @pytest.mark.parametrize("writer", ["torch", "zipfile", "stream"])
@@ -57,7 +57,7 @@ def test_records_and_checksums_are_where_zipfile_finds_them(tmp_path: Path, writ
         path.write_bytes(stream.getvalue())
 
     content = path.read_bytes()
-    found = zip_records(Source(path))
+    found = zip_records(FileSource(path))
     with zipfile.ZipFile(path) as archive:
         assert list(found) == archive.namelist()
         for entry in archive.infolist():
@@ -164,7 +164,7 @@ def test_large_archives_keep_their_sizes_in_the_extra_field(tmp_path: Path) -> N
     end = content.index(END)
     content[end + 12 : end + 16] = struct.pack("<L", end - central)
     path.write_bytes(content)
-    record_found = zip_records(Source(path))["a"]
+    record_found = zip_records(FileSource(path))["a"]
     assert content[record_found.offset : record_found.offset + record_found.nbytes] == b"data"
     with zipfile.ZipFile(path) as archive:
         assert archive.read("a") == b"data"

@@ -23,7 +23,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
 from ablate_kit.shrinking.configured import Configured, configured, write_configured
-from ablate_kit.shrinking.equality import Agreement, agreement
+from ablate_kit.shrinking.equality import OutputAgreement, agreement
 from ablate_kit.shrinking.hybrid_file import content_of
 from ablate_kit.shrinking.hybrid_parts import take_parts
 from ablate_kit.shrinking.reduction import Reduction
@@ -52,7 +52,7 @@ class Shrunk:
     structures: tuple[Structure, ...]
     left_over: Mapping[str, int]
     settings: Mapping[str, Any]
-    agreement: Agreement
+    agreement: OutputAgreement
     own_code: bool = False
 
 
@@ -117,7 +117,7 @@ def shrink(
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShrinkPlan:
     """What is taken out, and how the rest is written; ``form`` is that of what is written, and
     ``own_code`` says whether there is code in it that is ours."""
 
@@ -136,7 +136,7 @@ def plan(
     *,
     leave: bool,
     with_code: bool = False,
-) -> Plan:
+) -> ShrinkPlan:
     """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
     gone = zeroed(ablation, checkpoint.tensors)
     reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
@@ -150,10 +150,12 @@ def plan(
         before = config_and_names(checkpoint)[0].to_dict()
         settings = {k: v for k, v in smaller.to_dict().items() if v != before[k]}
         write = partial(write_noted, content)
-        return Plan(reduction, left_over, settings, "safetensors", write)
+        return ShrinkPlan(reduction, left_over, settings, "safetensors", write)
     if isinstance(adapter, TransformersAdapter):
         folder = smaller_folder(checkpoint, adapter, reduction, gone, with_code=with_code)
-        return Plan(reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code))
+        return ShrinkPlan(
+            reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
+        )
     raise UserError(
         f"{checkpoint.path} is of a framework whose models cannot be built smaller here; those of "
         "the hybrid detector and Hugging Face folders can"
@@ -166,16 +168,16 @@ def plan_configured(
     depth: int | None,
     queries: int | None,
     model: str | None = None,
-) -> Plan:
+) -> ShrinkPlan:
     """What ``shrink`` would write of a detector that is configured so."""
     return _plan_of(checkpoint, configured(checkpoint, adapter, depth, queries, model))
 
 
-def _plan_of(checkpoint: Checkpoint, made: Configured) -> Plan:
+def _plan_of(checkpoint: Checkpoint, made: Configured) -> ShrinkPlan:
     form = "safetensors" if isinstance(made.adapter, HybridAdapter) else "folder"
     reduction = Reduction(structures=list(made.turned))
     write = partial(write_configured, checkpoint, made)
-    return Plan(reduction, {}, made.settings, form, write)
+    return ShrinkPlan(reduction, {}, made.settings, form, write)
 
 
 def reduce(
