@@ -16,7 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "score": _SCORE,
     "eval": _EVAL,
     "train": _EVAL,
-    "transformers": (*_EVAL, "transformers"),
+    "transformers": (*_EVAL, "transformers", "huggingface_hub"),
     "mmdet": (*_EVAL, "mmdet", "mmengine", "mmcv"),
     "torchvision": (*_EVAL, "torchvision"),
     "libreyolo": (*_EVAL, "libreyolo"),

@@ -16,6 +16,7 @@ from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.variant_files import variant_paths, write_variants
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.hub import downloads, with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
@@ -175,17 +176,20 @@ def load(
     device: str = "cpu",
     trust_remote_code: bool = False,
     class_names: str | PathLike[str] | None = None,
+    allow_download: bool = False,
 ) -> Model:
     """A detector with the weights of a checkpoint.
 
     Args:
-        path: a file, or a Hugging Face folder. It is read as data: nothing in it is run.
+        path: a file, a Hugging Face folder, or ``hf:OWNER/NAME`` of the hub. It is read as data:
+            nothing in it is run.
         model: the framework, as ``--model``: ``hybrid``, ``transformers[:FOLDER]`` ...; by default
             recognized by the checkpoint.
         weights: which of the file's, if it holds several.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...
         trust_remote_code: may a folder's or configuration's own code be run?
         class_names: file of names for the model's classes, one per line.
+        allow_download: may what is not in the hub's cache be downloaded?
 
     Raises:
         UserError: no such file, a framework that cannot be told, or weights that do not fit.
@@ -197,9 +201,11 @@ def load(
         >>> len(model.heads("decoder.layers.*.self_attn"))
         12
     """
-    where = Path(path)
     names = None if class_names is None else Path(class_names)
-    with open_checkpoint(where, weights) as checkpoint:
+    with (
+        downloads(allowed=allow_download),
+        open_checkpoint(where := Path(with_commit(fspath(path))), weights) as checkpoint,
+    ):
         adapter = open_adapter(
             checkpoint,
             model,

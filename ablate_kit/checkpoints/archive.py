@@ -10,25 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 from ablate_kit.checkpoints.formats.detect_format import HEAD, Format, format_of, looks_like
 from ablate_kit.checkpoints.formats.numpy_pickle import read_numpy_pickle
 from ablate_kit.checkpoints.formats.safetensors_file import read_safetensors
-from ablate_kit.checkpoints.formats.shards import is_index, read_index
+from ablate_kit.checkpoints.formats.shards import WEIGHT_FILES, is_index, read_index
 from ablate_kit.checkpoints.formats.torch_legacy import read_torch_legacy
 from ablate_kit.checkpoints.formats.torch_zip import read_torch_zip
+from ablate_kit.checkpoints.located import located
 from ablate_kit.checkpoints.pickle.unresolved import show
 from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.errors import CheckpointError, did_you_mean
-from detector.zoo import shipped
 
 if TYPE_CHECKING:
     import torch
 
-# As transformers looks for them.
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _READERS = {
     "safetensors": read_safetensors,
     "torch-zip": read_torch_zip,
@@ -113,10 +106,11 @@ def open_archive(path: Path) -> Archive:
     """Open a safetensors or torch file, or the weights of a Hugging Face folder.
 
     The file's content decides what it is, not its suffix; a ``*.index.json`` opens the shards that
-    it lists, and ``builtin:shapes_tiny`` names the file that is shipped. Raises ``CheckpointError``
+    it lists, ``builtin:shapes_tiny`` names the file that is shipped, ``hf:OWNER/NAME`` a
+    repository of the hub. Raises ``CheckpointError``
     for anything else, naming what the file seems to be.
     """
-    path = weights_file(shipped(Path(path)))
+    path = weights_file(located(Path(path)))
     return _open_shards(path) if is_index(path) else _open_file(path)
 
 
@@ -175,9 +169,9 @@ def weights_file(path: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"cannot open {path}: {error.strerror}") from None
     indexes = sorted(name for name in names if is_index(Path(name)))
-    for name in (*_WEIGHT_FILES, *indexes):
+    for name in (*WEIGHT_FILES, *indexes):
         if name in names:
             return path / name
     raise CheckpointError(
-        f"{path} is a folder without {', '.join(_WEIGHT_FILES[:-1])} or {_WEIGHT_FILES[-1]}"
+        f"{path} is a folder without {', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}"
     )

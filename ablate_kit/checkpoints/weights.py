@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ablate_kit.checkpoints.archive import Archive, open_archive
+from ablate_kit.checkpoints.located import located
 from ablate_kit.checkpoints.model_settings import arguments, classes, config
 from ablate_kit.checkpoints.pickle.saved_modules import SavedModule, modules_above
 from ablate_kit.checkpoints.pickle.unresolved import show
@@ -17,7 +18,6 @@ from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED, unsupported
 from ablate_kit.checkpoints.weight_sets import WeightSet, weight_sets
 from ablate_kit.errors import CheckpointError, did_you_mean
-from detector.zoo import shipped
 
 if TYPE_CHECKING:
     import torch
@@ -157,10 +157,11 @@ class Checkpoint:
 def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
     """Open the checkpoint at ``path``: its usual weight set, or the one at place ``weights``.
 
-    ``builtin:shapes_tiny`` names the one that is shipped. Raises ``CheckpointError`` if the file is
+    ``builtin:shapes_tiny`` names the one that is shipped, ``hf:OWNER/NAME`` a repository of the
+    hub (``checkpoints/hub.py``). Raises ``CheckpointError`` if the file is
     none, holds no weights, or has no set of that name.
     """
-    path = shipped(Path(path))
+    path = located(Path(path))
     archive = open_archive(path)
     if archive.format == "sharded":
         path = archive.path.parent

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ablate_kit.checkpoints.hub import hub_id, is_hub_id
 from ablate_kit.errors import UserError
 from detector.zoo import BUILTIN
 
@@ -15,9 +16,11 @@ _PACKED = (".gz",)
 
 def name_of(path: Path) -> str:
     """A file's name without its suffix, ``.json.gz`` being one; a folder's whole name; of what is
-    shipped its own."""
+    shipped or on the hub its own."""
     if str(path).startswith(BUILTIN):
         return str(path).removeprefix(BUILTIN)
+    if is_hub_id(path):
+        return hub_id(path).name
     path = _absolute(path)
     name = path.name or str(path)
     if path.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.device import thread_count
@@ -134,6 +135,7 @@ def open_study(
     began = monotonic()
     placement = placement or Placement()
     placement.check()
+    model = model.model_copy(update={"checkpoint": with_commit(model.checkpoint)})
     with (
         thread_count(Ledger.threads(folder) if folder else None),
         open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint,

@@ -36,6 +36,7 @@ def open_sweep(
         UserError: something of it is not there, or does not fit together.
     """
     placement.check()
+    recipe = recipe.with_commits()
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))
         model = recipe.model

@@ -11,12 +11,14 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive, sha256
+from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.truth import ground_truth
+from ablate_kit.sweeps.ledger import HUB
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.dataset import Dataset
 
@@ -37,10 +39,12 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
     kind = torch.device(device).type
     named, limit = recipe.model.class_names, recipe.evaluation.max_detections
     chosen = choose(checkpoint, recipe.model.framework)
+    hub = recipe.model.checkpoint
     return {
         # What is as it always is leaves no trace, so that runs of before can be continued.
         **({"class_names": ", ".join(read_class_names(named))} if named else {}),
         **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
+        **({HUB: hub} if is_hub_id(hub) else {}),
         **({"fuse": True} if recipe.evaluation.fuse else {}),
         **({"gpu_libraries": gpu_libraries()} if kind == "cuda" else {}),
         "checkpoint": checkpoint_digest(checkpoint),

@@ -41,6 +41,7 @@ from pydantic import (
 from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import Factors
+from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
@@ -68,6 +69,7 @@ _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _LIMIT: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=FEWEST_DETECTIONS)] | None)
 _THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
 
+HUB = "hub"  # the key of the inputs that names a repository with its commit
 _AT_ONCE = 32  # variants whose detections are gathered in one pass over the batches' files
 
 Checked = TypeVar("Checked")
@@ -327,6 +329,12 @@ class Ledger:
         return _checked(TypeAdapter(Manifest), _read_json(path), str(path))
 
     def _refuse_changed(self, before: Mapping[str, Any]) -> None:
+        then, now = str(before.get(HUB)), str(self.inputs.get(HUB))
+        if is_hub_id(then) and is_hub_id(now) and then != now:
+            raise UserError(
+                f"{self.folder} is a sweep of {then}, and the checkpoint is {now} now; give {then} "
+                "to go on, or choose another folder"
+            )
         for name in sorted({*before, *self.inputs}):
             if before.get(name) != self.inputs.get(name):
                 raise UserError(

@@ -17,6 +17,13 @@ from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.errors import CheckpointError
 
+# The weights of a folder, as transformers looks for them.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 _SUFFIX = ".index.json"
 _LONGEST_INDEX = 100_000_000
 

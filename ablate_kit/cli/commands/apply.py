@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, say, say_lines
 from ablate_kit.errors import UserError
 
@@ -19,6 +20,7 @@ def apply(
         Path | None, typer.Option("--from", help="A graft's other file; by default where it was.")
     ] = None,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Recreate a variant from the original and its receipt, bit for bit."""
     from ablate_kit.ablations.receipt import read_receipt

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, check_new_file, say
 from ablate_kit.errors import UserError
 
@@ -35,6 +36,7 @@ def convert(
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Rewrite a checkpoint under our names, the thesis notebooks', or Hugging Face's."""
     if to and to_legacy:

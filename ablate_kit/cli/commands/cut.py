@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, numbers, print_json, say, say_lines, warn
 from ablate_kit.errors import UserError
 
@@ -46,6 +47,7 @@ def units(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Set a random share of a tensor's elements to zero."""
     from ablate_kit.ablations.kinds import units as units_rule
@@ -88,6 +90,7 @@ def heads(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Remove attention heads: exactly these, and nothing else of the module."""
     from ablate_kit.ablations.attention import select_attentions
@@ -130,6 +133,7 @@ def component(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Set whole tensors to zero, all in one variant."""
     from ablate_kit.ablations.kinds.zeros import component as component_rule
@@ -163,6 +167,7 @@ def layers(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Remove the same part of more and more layers."""
     from ablate_kit.ablations.kinds import layers as layers_rule

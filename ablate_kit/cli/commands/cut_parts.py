@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, write_all
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
 
@@ -36,6 +37,7 @@ def queries(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Set the embeddings of object queries to zero; a sweep can also remove a query."""
     from ablate_kit.ablations.kinds.queries import Queries
@@ -61,6 +63,7 @@ def levels(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Let a level of the feature pyramid bring in nothing, one by one."""
     from ablate_kit.ablations.kinds.feature_levels import Levels
@@ -92,6 +95,7 @@ def points(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Remove sampling points of deformable attention, or all points on a level."""
     from ablate_kit.ablations.kinds.sampling_points import PointLevels, Points
@@ -128,6 +132,7 @@ def skip(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Let residual branches add nothing: the layer hands on what came in."""
     from ablate_kit.ablations.kinds.residual_branches import Skip

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say_lines
 from ablate_kit.errors import UserError
 
@@ -40,6 +41,7 @@ def diff(
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the difference as JSON.")
     ] = False,
+    allow_download: Download = False,
 ) -> None:
     """Compare two checkpoints. Exit code 1 if they differ, 0 if not."""
     from ablate_kit.ablations.name_patterns import Pattern

@@ -15,6 +15,7 @@ from ablate_kit.cli.dataset_options import (
     images_given,
     open_dataset,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
@@ -86,11 +87,13 @@ def evaluate(
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    allow_download: Download = False,
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
+    from ablate_kit.checkpoints.hub import with_commit
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.classes import unmatched_classes
@@ -139,7 +142,8 @@ def evaluate(
         for path, name in zip(checkpoints, names, strict=True):
             with open_checkpoint(path, weights) as file:
                 ablation = made_by(file)
-                sources.append(Source("checkpoint", str(path), digest_of_archive(file.archive)))
+                digest = digest_of_archive(file.archive)
+                sources.append(Source("checkpoint", with_commit(path), digest))
                 frameworks.add(choose(file, model).model)
                 adapter = open_adapter(
                     file,

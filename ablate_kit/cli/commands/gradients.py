@@ -15,6 +15,7 @@ from ablate_kit.cli.dataset_options import (
     images_given,
     open_dataset,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
@@ -72,6 +73,7 @@ def gradients(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    allow_download: Download = False,
 ) -> None:
     """Train briefly and tell which parameters learn, which do not, and why."""
     from ablate_kit.gradients.monitor import GradientMonitor

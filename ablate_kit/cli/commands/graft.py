@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit import text as safe
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def graft(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Load pretrained backbone and neck (or other parts), with a report of every tensor."""
     from ablate_kit.checkpoints import open_checkpoint

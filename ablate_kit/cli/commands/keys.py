@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 
@@ -38,6 +39,7 @@ def keys(
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
+    allow_download: Download = False,
 ) -> None:
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
     from ablate_kit.ablations.name_patterns import select

@@ -20,6 +20,7 @@ from ablate_kit.cli.dataset_options import (
     images_given,
     open_dataset,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.origin import origin, source
@@ -100,10 +101,12 @@ def knobs(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results and costs as JSON.")
     ] = False,
+    allow_download: Download = False,
 ) -> None:
     """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
+    from ablate_kit.checkpoints.hub import with_commit
     from ablate_kit.costs.latency import USUAL, TimingRounds
     from ablate_kit.costs.measure import BATCHES, devices_here
     from ablate_kit.knobs.knob_run import cost_of_settings, evaluate_settings
@@ -188,7 +191,7 @@ def knobs(
         batches=() if rounds == 0 else BATCHES,
         rounds=TimingRounds(rounds, rounds, warm_up=min(rounds, 3)) if rounds else USUAL,
     )
-    sources = [Source("checkpoint", str(checkpoint), digest)]
+    sources = [Source("checkpoint", with_commit(checkpoint), digest)]
     if annotations:
         sources.append(source("annotations", annotations))
     read = origin(sources, given.model_dump(mode="json"), chosen.model)

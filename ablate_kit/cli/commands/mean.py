@@ -16,6 +16,7 @@ from ablate_kit.cli.dataset_options import (
     images_given,
     open_dataset,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import Model, Trust
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
@@ -55,6 +56,7 @@ def mean(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Replace heads or channels by their mean over images: it is folded into biases."""
     from ablate_kit.ablations.kinds.kind import KindContext

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit import text as safe
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 
@@ -17,6 +18,7 @@ def meta(
     receipt: Annotated[
         bool, typer.Option("--receipt", help="Print only the receipt, for ablate apply.")
     ] = False,
+    allow_download: Download = False,
 ) -> None:
     """Show format, weight sets and everything else in the file. Nothing in it is run."""
     from ablate_kit.checkpoints import open_archive, weight_sets

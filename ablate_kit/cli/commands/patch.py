@@ -21,6 +21,7 @@ from ablate_kit.cli.dataset_options import (
     YoloYaml,
     images_given,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
@@ -72,6 +73,7 @@ def patch(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/patch.")
     ] = None,
+    allow_download: Download = False,
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
     from ablate_kit.ablations.kinds.donor_modules import Patch
@@ -117,8 +119,8 @@ def patch(
         opened = stack.enter_context(open_sweep(recipe, placement, threads=Ledger.threads(folder)))
         warn(opened.notes)
         ledger = opened.ledger(folder)
-        ledger.describe(recipe_text(recipe))
-        About.of(recipe, this_command()).keep(folder)
+        ledger.describe(recipe_text(opened.recipe))
+        About.of(opened.recipe, this_command()).keep(folder)
         differ = next((one.factors["of"] for one in opened.donated if "of" in one.factors), 1)
         many = f"{differ} module{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
         count, images_of_it = len(opened.donated), len(opened.dataset)

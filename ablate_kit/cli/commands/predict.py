@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ablate_kit.cli.dataset_options import Orientation
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import progress, say, warn, write_json
@@ -35,6 +36,7 @@ def predict(
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the files, if they hold several.")
     ] = None,
+    allow_download: Download = False,
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     from ablate_kit.checkpoints import open_checkpoint

@@ -22,6 +22,7 @@ from ablate_kit.cli.dataset_options import (
     images_given,
     open_dataset,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin, statistics
@@ -97,14 +98,15 @@ def shrink(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.located import located
     from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
-    from detector.zoo import shipped
 
     fewer = depth is not None or queries is not None
     if sum((bool(drop), bool(run), fewer)) != 1 or free != bool(run):
@@ -176,7 +178,7 @@ def shrink(
             lambda device: on(device, checkpoint, adapter, weights),
             lambda device: on(device, output, other),
         )
-        costs = _costs(openers, (shipped(checkpoint), output), dataset, latency)
+        costs = _costs(openers, (located(checkpoint), output), dataset, latency)
         compared = _compared(adapter, other, dataset, margin) if dataset else None
     if as_json:
         print_json(document(output, done, kept, costs, compared))

@@ -21,6 +21,7 @@ from ablate_kit.cli.dataset_options import (
     YoloYaml,
     images_given,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
@@ -61,6 +62,7 @@ def study(
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     trust_remote_code: Trust = False,
+    allow_download: Download = False,
 ) -> None:
     """What matters in a detector: cut its parts, coarse to fine within a budget, and say it."""
     from ablate_kit.metrics.uncertainty.verdict import MARGIN

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def swap(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
     from ablate_kit.checkpoints import open_checkpoint

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import (
     Annotations,
@@ -22,6 +23,7 @@ from ablate_kit.cli.dataset_options import (
     YoloYaml,
     images_given,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.log_option import Log
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.cli.naming import name_of
@@ -128,6 +130,7 @@ def sweep(
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the file, if it holds several.")
     ] = None,
+    allow_download: Download = False,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped.
 
@@ -204,8 +207,8 @@ def sweep(
                 say(f"a race: {looks}, each of which may stop at any of them")
             return
         ledger = opened.ledger(folder, workers)
-        ledger.describe(recipe_text(plan))
-        About.of(plan, this_command()).keep(folder)
+        ledger.describe(recipe_text(opened.recipe))
+        About.of(opened.recipe, this_command()).keep(folder)
         if plan.screen and screened(folder) is None:
             say(_screen_plan(plan.screen, len(opened.ablations)))
         say(f"{len(opened.variants)} variants on {len(opened.dataset)} images: {folder}")
@@ -243,7 +246,7 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
     if of_checkpoint and is_recipe:
         raise UserError(f"{source} is a recipe, which says itself what is cut; --heads, --layers "
                         "and --modules go with a checkpoint")  # fmt: skip
-    weights = source.is_dir() or source.suffix in _WEIGHTS
+    weights = source.is_dir() or source.suffix in _WEIGHTS or is_hub_id(source)
     if not of_checkpoint and weights:
         raise UserError(f"{source} is no recipe; what of this checkpoint is to be cut? Give "
                         "--heads all, --layers all or --modules all")  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say, say_how_to_resume, warn
@@ -41,6 +42,7 @@ def train(
     ] = False,
     log: Log = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    allow_download: Download = False,
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
     from ablate_kit.errors import UserError

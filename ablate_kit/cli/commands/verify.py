@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say
 from ablate_kit.errors import UserError
 
@@ -20,6 +21,7 @@ def verify(
         Path | None, typer.Option("--from", help="A graft's other file; by default where it was.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    allow_download: Download = False,
 ) -> None:
     """Hold a changed copy against its receipt; exit code 1 if it is not what that says."""
     from ablate_kit.ablations.receipt import receipt_of

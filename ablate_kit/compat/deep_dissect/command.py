@@ -14,6 +14,7 @@ from ablate_kit.cli.commands.cut import (
     Weights,
     write_all,
 )
+from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, numbers
 from ablate_kit.errors import UserError
 
@@ -39,6 +40,7 @@ def dissect(
     weights: Weights = None,
     as_json: Json = False,
     dry_run: DryRun = False,
+    allow_download: Download = False,
 ) -> None:
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
     from ablate_kit.ablations.name_patterns import parse_spans

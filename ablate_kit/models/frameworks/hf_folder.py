@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.forward import LONGEST
 from detector.disk.bounded import SETTINGS, read_bounded
@@ -37,6 +38,7 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
             f"{folder} runs its own code ({shown}); read it, then add "
             "--trust-remote-code to run it. Inspecting and cutting need no such trust"
         )
+    download_code(folder, [one for one in code if "--" not in one])
     elsewhere = next((one for one in code if "--" in one), None)
     if elsewhere:
         raise UserError(

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
@@ -277,7 +278,7 @@ def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) ->
 
 
 def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
-    folder = Path(request.place) if request.place else checkpoint.folder
+    folder = located(Path(request.place)) if request.place else checkpoint.folder
     if folder is None:
         raise UserError(
             f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
@@ -289,9 +290,9 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
 
 def _files(place: str) -> list[Path]:
     """The configuration and code in a folder."""
-    if not place or not Path(place).is_dir():
+    if not place or not (folder := located(Path(place))).is_dir():
         return []
-    files = sorted(Path(place).iterdir())
+    files = sorted(folder.iterdir())
     return [one for one in files if one.suffix in (".json", ".py") and one.is_file()]
 
 

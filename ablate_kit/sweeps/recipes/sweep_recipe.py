@@ -17,6 +17,7 @@ from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.random_controls import random_controls
+from ablate_kit.checkpoints.hub import PREFIX, with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.clusters import is_file
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
@@ -123,6 +124,16 @@ class SweepRecipe(Section):
     def patch(self) -> Patch | None:
         """The line whose variants hold another checkpoint's tensors."""
         return next((line for line in self.ablations if isinstance(line, Patch)), None)
+
+    def with_commits(self) -> "SweepRecipe":
+        """The same with the commits that names of the hub stand for now."""
+        named = self.model.checkpoint
+        lines = [
+            replace(line, donor=with_commit(line.donor)) if isinstance(line, Patch) else line
+            for line in self.ablations
+        ]
+        model = self.model.model_copy(update={"checkpoint": with_commit(named)})
+        return self.model_copy(update={"model": model, "ablations": lines})
 
     def make(self, source: KindContext) -> list[Ablation]:
         """All ablations, each once; refuses two of one name that differ.
@@ -251,7 +262,7 @@ def _find_from(recipe: Path, given: Given) -> None:
         if key == "cluster" and not is_file(named):
             continue
         framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
-        if not name or name.startswith(BUILTIN) or framework == own_code.NAME:
+        if not name or name.startswith((BUILTIN, PREFIX)) or framework == own_code.NAME:
             continue
         found = recipe.parent / name
         if not found.exists() and Path(name).exists():

@@ -1,0 +1,287 @@
+"""``hf:OWNER/NAME[@REVISION]``: a repository of the Hugging Face hub in place of a path.
+
+What was downloaded before is used without a word to the hub, which alone is asked where downloading
+was allowed. A revision is looked up once and kept, so that a name goes on to mean the same files.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate_kit import text as safe
+from ablate_kit.checkpoints.formats.shards import WEIGHT_FILES, is_index, read_index
+from ablate_kit.errors import CheckpointError, UserError
+from detector.disk.atomic import new_text
+from detector.extras import missing
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+PREFIX = "hf:"
+SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+
+# The hub's own rules; what fits them is no path to elsewhere.
+_NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+_REVISION = re.compile(
+    r"(?!.*(?:\.\.|//|/\.|\.lock))[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9_])?"
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_allowed = False
+_tell: Callable[[str], None] = lambda _: None  # noqa: E731 - replaced as a whole
+_found: dict[str, Path] = {}  # what was said once holds as long as the process
+
+
+@dataclass(frozen=True)
+class HubId:
+    """A repository, and a branch, tag or commit of it."""
+
+    repository: str
+    revision: str = ""
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.repository}{'@' if self.revision else ''}{self.revision}"
+
+    @property
+    def name(self) -> str:
+        """Without its owner, with a commit cut short."""
+        short = self.revision[:12] if _COMMIT.fullmatch(self.revision) else self.revision
+        return f"{self.repository.partition('/')[2]}{'@' if short else ''}{short}"
+
+
+def is_hub_id(path: str | Path) -> bool:
+    return str(path).startswith(PREFIX)
+
+
+def hub_id(path: str | Path) -> HubId:
+    """Raises ``UserError`` for what names no repository."""
+    repository, at, revision = str(path).removeprefix(PREFIX).partition("@")
+    owner, _, name = repository.partition("/")
+    good = _NAME.fullmatch(owner) and _NAME.fullmatch(name)
+    if not good or (at and not _REVISION.fullmatch(revision)):
+        raise UserError(
+            f'"{safe.line(str(path))[:120]}" names no repository of the hub; expected '
+            "hf:OWNER/NAME, or hf:OWNER/NAME@REVISION with a branch, tag or commit"
+        )
+    return HubId(repository, revision)
+
+
+def allow_downloads(allowed: bool) -> None:
+    """Whether what is not in the cache may be downloaded from here on."""
+    global _allowed
+    _allowed = allowed
+
+
+@contextmanager
+def downloads(*, allowed: bool) -> Iterator[None]:
+    """Whether they are, within a block."""
+    global _allowed
+    before, _allowed = _allowed, allowed or _allowed
+    try:
+        yield
+    finally:
+        _allowed = before
+
+
+def tell_with(tell: Callable[[str], None]) -> None:
+    """Who is told which commit a name stands for."""
+    global _tell
+    _tell = tell
+
+
+def downloaded(path: Path) -> Path:
+    """The folder in the cache that ``hf:OWNER/NAME`` stands for; of any other path itself.
+
+    Raises ``UserError`` for a malformed name, and where files are missing that may or can not be
+    downloaded.
+    """
+    if not is_hub_id(path):
+        return path
+    asked = hub_id(path)
+    if str(asked) not in _found:
+        _found[str(asked)] = _folder(asked)
+    return _found[str(asked)]
+
+
+def with_commit(path: str | Path) -> str:
+    """The same with the commit that it stands for; of any other path itself."""
+    if not is_hub_id(path):
+        return str(path)
+    return str(HubId(hub_id(path).repository, downloaded(Path(path)).name))
+
+
+def download_code(folder: Path, names: Sequence[str]) -> None:
+    """All Python files of the repository that a folder of the cache is of, if ``names`` are not
+    there; call it where running them is allowed. Any other folder stays as it is."""
+    asked = _id_of(folder)
+    if asked is None or all((folder / name).exists() for name in names):
+        return
+    _refuse_unless_allowed(f"{asked}: its code ({', '.join(names)[:80]})")
+    info = _listed(asked)
+    code = [name for name in _files(info) if name.endswith(".py")]
+    _download(asked, asked.revision, code)
+
+
+def _id_of(folder: Path) -> HubId | None:
+    repository = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    owner, _, name = repository.removeprefix("models--").partition("--")
+    return HubId(f"{owner}/{name}", folder.name) if owner and name else None
+
+
+def _folder(asked: HubId) -> Path:
+    with _client(asked) as library:
+        held = _in_cache(asked, library.constants.HF_HUB_CACHE)
+    settled = held is not None and any((held / name).exists() for name in SETTINGS[1:])
+    if held and (settled or not _allowed):
+        _tell(f"{asked} is commit {held.name}, which was downloaded before: {held}")
+        return held
+    _refuse_unless_allowed(str(asked))
+    exact = HubId(asked.repository, held.name) if held else asked
+    info = _listed(exact)
+    wanted = _wanted(asked, info)
+    folder = _download(exact, str(info.sha), wanted)
+    if not _has_weights(folder):
+        raise UserError(f"{asked}: the download is not whole; give the command again")
+    sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
+    size = sum(sizes[name] for name in wanted) / 1e6
+    files = f"{len(wanted)} file{'s' * (len(wanted) != 1)}"
+    _tell(f"{asked} is commit {folder.name}: {files}, {size:,.1f} MB, in {folder}")
+    return folder
+
+
+def _in_cache(asked: HubId, cache: str) -> Path | None:
+    """The folder of a revision that was downloaded whole."""
+    place = _place(asked, cache)
+    commit = asked.revision or "main"
+    if not _COMMIT.fullmatch(commit):
+        try:
+            commit = (place / "refs" / commit).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+    folder = place / "snapshots" / commit
+    return folder if _COMMIT.fullmatch(commit) and _has_weights(folder) else None
+
+
+def _place(asked: HubId, cache: str) -> Path:
+    """As the hub's library keeps a repository."""
+    return Path(cache) / f"models--{asked.repository.replace('/', '--')}"
+
+
+def _has_weights(folder: Path) -> bool:
+    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if found is None or not is_index(found):
+        return found is not None
+    try:
+        return all(one.is_file() for one in read_index(found).shards)
+    except CheckpointError:  # a shard that is missing, or what opening it will say
+        return False
+
+
+def _refuse_unless_allowed(what: str) -> None:
+    if not _allowed:
+        raise UserError(
+            f"{what} was not downloaded before; add --allow-download to fetch it from the hub"
+        )
+
+
+def _listed(asked: HubId) -> "ModelInfo":
+    with _client(asked) as library:
+        found = library.HfApi().model_info(
+            asked.repository, revision=asked.revision or None, files_metadata=True, timeout=30
+        )
+    if not _COMMIT.fullmatch(found.sha or ""):  # it names a folder of the cache
+        raise UserError(f"{asked}: the hub answers with no commit")
+    return found
+
+
+def _files(info: "ModelInfo") -> list[str]:
+    """Of the repository's top folder; those with a name that a pattern could mean otherwise are
+    not asked for."""
+    names = (one.rfilename for one in info.siblings or ())
+    return [name for name in names if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)]
+
+
+def _wanted(asked: HubId, info: "ModelInfo") -> list[str]:
+    """The settings, and the weights that would be opened in such a folder."""
+    names = _files(info)
+    weights = next((name for name in WEIGHT_FILES if name in names), None)
+    if weights is None:
+        others = ", ".join(names[:6]) or "no files"
+        raise UserError(f"{asked} has no {' or '.join(WEIGHT_FILES[::2])}; it has {others}")
+    chosen = [name for name in SETTINGS if name in names] + [weights]
+    if is_index(Path(weights)):
+        stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
+        chosen += [name for name in names if re.fullmatch(rf"{stem}-.+\.{suffix}", name)]
+    return chosen
+
+
+def _download(asked: HubId, commit: str, names: list[str]) -> Path:
+    with _client(asked) as library:
+        folder = library.snapshot_download(asked.repository, revision=commit, allow_patterns=names)
+        if not _COMMIT.fullmatch(asked.revision):  # a branch or a tag, which is looked up once
+            branch = asked.revision or "main"
+            ref = _place(asked, library.constants.HF_HUB_CACHE) / "refs" / branch
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            new_text(ref, commit, overwrite=True)
+    return Path(folder)
+
+
+@contextmanager
+def _client(asked: HubId) -> Iterator[Any]:
+    """The hub's library; whatever it raises as one line."""
+    try:
+        import huggingface_hub as library
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
+    except ImportError:
+        raise missing(str(asked), "huggingface_hub", "transformers") from None
+    quiet = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
+    try:
+        if quiet:  # a log needs no bars
+            disable_progress_bars()
+        yield library
+    except (UserError, MemoryError):
+        raise
+    # Any class: besides its own errors come those of the library that it speaks HTTP with.
+    except Exception as error:
+        raise UserError(f"{asked}: {_reason(asked, error)}") from error
+    finally:
+        if quiet:
+            enable_progress_bars()
+
+
+def _reason(asked: HubId, error: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)  # type: ignore[arg-type]
+    hub = constants.ENDPOINT
+
+    def is_a(*classes: type[Exception]) -> bool:
+        return any(isinstance(one, classes) for one in chain)
+
+    if is_a(errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so that nothing is downloaded; unset it"
+    if is_a(errors.GatedRepoError):
+        return (
+            f"access is granted to those who ask for it at {hub}/{asked.repository}; once it is, "
+            "log in with hf auth login, or set HF_TOKEN"
+        )
+    if is_a(errors.RevisionNotFoundError):
+        return f'the repository has no revision "{asked.revision or "main"}"'
+    if is_a(errors.RepositoryNotFoundError):
+        return f"{hub} has no such repository, or it is private (hf auth login, or HF_TOKEN)"
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}"
+    first = next((line for one in chain[::-1] for line in str(one).splitlines() if line), "")
+    return f"cannot download from {hub}: {first or type(error).__name__}"[:280]
