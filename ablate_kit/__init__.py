@@ -57,7 +57,7 @@ _HOMES = {
     "SweepResult": "api.evaluation",
     "UserError": "errors",
     "coco": "api.images",
-    "diff": "api.comparison",
+    "diff": "api.checkpoint_diff",
     "evaluate": "api.evaluation",
     "images": "api.images",
     "load": "api.model",
