@@ -1,24 +1,27 @@
 """What a study would cut, in which order, on how many images, and what that costs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import groups
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.cuts import Cut, Cutter
+from ablate_kit.studies.pace import Load, Pace
 from ablate_kit.studies.probe import probe
 from ablate_kit.studies.structure import Part, first_uses, structure, traced
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
+from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
 from detector.data.dataset import Dataset
 
 COARSE = 2  # levels of parts that must fit into a budget, on however few images
 FEWEST = 24  # images
 _SHARE = 0.5  # of the budget, for the coarse levels
-_OVERHEAD = 1.4  # of passes over what a trace tells: decoding, checks of replay, scoring
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Candidate:
     Attributes:
         parent: the number of the candidate that it is inside of; None at the top.
         share: of a full forward pass that it takes, at most.
+        made_of: variants that make up this one when they are cut at once.
     """
 
     cut: Cut
@@ -36,6 +40,7 @@ class Candidate:
     depth: int
     parent: int | None
     share: float
+    made_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,16 @@ class Outline:
         return replace(self, candidates=tuple(fewer))
 
     def cost(self, chosen: Sequence[Candidate], images: int) -> float:
-        """Seconds of the unmodified model and of these cuts on so many images."""
+        """Seconds of the unmodified model and of these cuts on so many images, as long as nothing
+        was measured."""
         shares = {one.cut.variant: one.share for one in chosen}
-        return images * self.seconds * (1 + sum(shares.values())) * _OVERHEAD
+        return Pace().seconds(self.load([*shares.values()], images))
+
+    def load(self, shares: Sequence[float], images: int, *, alone: bool = True) -> Load:
+        """Of cuts that take such shares of a pass, in a round; ``alone``: the unmodified model,
+        which each round begins with, is for them."""
+        passes = int(alone) + sum(shares)
+        return Load(images * self.seconds * passes, images * (int(alone) + len(shares)))
 
     def levels(self) -> Iterator[tuple[int, list[Candidate]]]:
         for depth in range(1 + max((one.depth for one in self.candidates), default=-1)):
@@ -94,32 +106,78 @@ def outline(source: KindContext, adapter: Adapter, dataset: Dataset) -> Outline:
         needed = {cutter.live_module(one) for one in parts.walk() if cutter.needs_probe(one)}
         silenced = probe(adapter, prepared, seen[1], needed - {""})
         cutter = Cutter(source, adapter, silenced, len(dataset))
-    found: list[Candidate] = []
-    trace = seen[1] if seen else None
+    finder = _Finder(source, cutter, seen[1] if seen else None)
     for part in parts.children:
-        _add(found, part, cutter, trace, 0, None)
-    return Outline(tuple(found), _timed(adapter, dataset), len(dataset))
+        finder.add(part, 0, None)
+    return Outline(_pieced(finder.found), _timed(adapter, dataset), len(dataset))
 
 
-def _add(
-    found: list[Candidate],
-    part: Part,
-    cutter: Cutter,
-    trace: Trace | None,
-    depth: int,
-    parent: int | None,
-) -> None:
-    number = len(found)
-    share = _share(trace, part.begins)
-    cut = cutter.cut(part)
-    found.append(Candidate(cut, part.kind, part.elements, depth, parent, share))
-    for child in part.children:
-        _add(found, child, cutter, trace, depth + 1, number)
-    if part.kind == "attention" and part.heads > 1:
-        found += [
-            Candidate(head, "head", part.elements // part.heads, depth + 1, number, share)
-            for head in cutter.heads(part)
-        ]
+class _Finder:
+    """Lists the cuts of parts, each before those inside of it; what is cut alike is one cut."""
+
+    def __init__(self, source: KindContext, cutter: Cutter, trace: Trace | None) -> None:
+        self._source = source
+        self._cutter = cutter
+        self._trace = trace
+        self._known: dict[Hashable, Cut] = {}
+        self.found: list[Candidate] = []
+
+    def add(self, part: Part, depth: int, parent: int | None) -> None:
+        number = len(self.found)
+        share = _share(self._trace, part.begins)
+        cut = self._cutter.cut(part)
+        same = self._known.setdefault(self._does(cut), cut)
+        if same is not cut:
+            if part.children and parent is not None:  # a shell around what is cut: one name for it
+                for child in part.children:
+                    self.add(child, depth, parent)
+                return
+            cut = replace(same, part=part.name)
+        self.found.append(Candidate(cut, part.kind, part.elements, depth, parent, share))
+        for child in part.children:
+            self.add(child, depth + 1, number)
+        if part.kind == "attention" and part.heads > 1:
+            self.found += [
+                Candidate(head, "head", part.elements // part.heads, depth + 1, number, share)
+                for head in self._cutter.heads(part)
+            ]
+
+    def _does(self, cut: Cut) -> Hashable:
+        """Equal for cuts that do the same, whatever they are called; a mean is known by its line,
+        as only a run over images tells it."""
+        if cut.how != "mean":
+            with suppress(UserError):
+                (made,) = parse_kind(dict(cut.line)).make(self._source)
+                return made.digest
+        line = {key: value for key, value in cut.line.items() if key != "name"}
+        return str(sorted(line.items()))
+
+
+def _pieced(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The same, each with what it is made of."""
+    inside: dict[int | None, list[int]] = {}
+    for number, one in enumerate(found):
+        inside.setdefault(one.parent, []).append(number)
+
+    def pieces(number: int, kind: str, whole: set[str]) -> Iterator[Cut]:
+        for i in inside.get(number, ()):
+            cut = found[i].cut
+            own = set(cut.line.get("patterns", ()))
+            if cut.line["kind"] == kind and own and own < whole:
+                yield cut
+            else:
+                yield from pieces(i, kind, whole)
+
+    made = []
+    for number, one in enumerate(found):
+        whole = set(one.cut.line.get("patterns", ()))
+        within = list(pieces(number, str(one.cut.line["kind"]), whole)) if len(whole) > 1 else []
+        counts = sum(len(set(cut.line["patterns"])) for cut in within)
+        exact = {name for cut in within for name in cut.line["patterns"]} == whole
+        if exact and counts == len(whole):  # each in one of them
+            one = replace(one, made_of=tuple(cut.variant for cut in within))
+        made.append(one)
+    return tuple(made)
 
 
 def _share(trace: Trace | None, begins: float) -> float:
@@ -144,26 +202,32 @@ def _timed(adapter: Adapter, dataset: Dataset) -> float:
     return best / len(some)
 
 
-def affordable(
-    made: Outline, budget: Budget, images: int
-) -> tuple[list[Candidate], list[Candidate]]:
-    """What fits into a budget if everything turns out to be worth a closer look, and the rest."""
+def in_turn(candidates: Sequence[Candidate], some: Iterable[int], *, timed: bool) -> list[int]:
+    """The numbers of candidates in the order in which they are to be cut: the coarse levels, then
+    what is cheapest.
+
+    Args:
+        timed: what is cheap follows from measured times; a budget in passes is to choose the same
+            on every machine.
+    """
+
+    def key(i: int) -> tuple[float, ...]:
+        one = candidates[i]
+        return min(one.depth, COARSE), one.share if timed else one.depth, i
+
+    return sorted(some, key=key)
+
+
+def affordable(made: Outline, budget: Budget, images: int) -> list[Candidate]:
+    """What fits into a budget if everything turns out to be worth a closer look."""
+    candidates = made.candidates
     fits: list[Candidate] = []
-    rest: list[Candidate] = []
-    for _, level in made.levels():
-        for one in level:
-            tried = [*fits, one]
-            if budget.passes is not None:
-                inside = images * (1 + len({x.cut.variant for x in tried})) <= budget.passes
-            else:
-                inside = made.cost(tried, images) <= (budget.seconds or 0.0)
-            (fits if inside and not rest else rest).append(one)
-    return fits, rest
-
-
-def with_parents(candidates: Sequence[Candidate]) -> Mapping[int, list[int]]:
-    """The numbers of the candidates inside each; of those at the top under -1."""
-    found: dict[int, list[int]] = {}
-    for number, one in enumerate(candidates):
-        found.setdefault(-1 if one.parent is None else one.parent, []).append(number)
-    return found
+    for i in in_turn(candidates, range(len(candidates)), timed=budget.passes is None):
+        tried = [*fits, candidates[i]]
+        if budget.passes is not None:
+            inside = images * (1 + len({x.cut.variant for x in tried})) <= budget.passes
+        else:
+            inside = made.cost(tried, images) <= (budget.seconds or 0.0)
+        if inside:
+            fits = tried
+    return fits

@@ -152,6 +152,16 @@ class Cutter:
                    {"kind": "component", "patterns": patterns, "name": name})  # fmt: skip
 
 
+def zeroed(cut: Cut) -> Cut | None:
+    """The same place set to zero in place of its mean; None of what is no mean."""
+    if cut.how != "mean":
+        return None
+    line: Line = {"kind": "channels", "patterns": cut.line.get("patterns"), "together": True}
+    if cut.head is not None:
+        line = {"kind": "heads", "pattern": cut.part}
+    return Cut(cut.part, "zero", cut.variant.removesuffix("-mean"), line, cut.head)
+
+
 def _common(paths: Sequence[Sequence[str]]) -> list[str]:
     alike = takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False))
     return [level[0] for level in alike]

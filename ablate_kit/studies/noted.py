@@ -12,7 +12,12 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.stored_detections import write
 
 FILE = "plan.json"
+
+# States of a part:
+WAITING = "waiting"
+CUT = "cut"
 INSIDE_FREE = "inside a free part"  # of one that was free by itself when its turn came
+NOT_AFFORDED = "not afforded"
 
 
 class _Noted(BaseModel):
@@ -20,7 +25,11 @@ class _Noted(BaseModel):
 
 
 class NotedPart(_Noted):
-    """One cut of the outline, as ``Candidate``; ``state``: of the cut."""
+    """One cut of the outline, as ``Candidate``; ``state``: of the cut.
+
+    Attributes:
+        made_of: variants that make up this one when they are cut at once.
+    """
 
     part: str
     head: int | None = None
@@ -30,7 +39,8 @@ class NotedPart(_Noted):
     parent: int | None = None
     how: str
     variant: str
-    state: str = "waiting"  # cut; INSIDE_FREE; not afforded; waiting
+    state: str = WAITING
+    made_of: list[str] = []
 
 
 class Noted(_Noted):
@@ -39,10 +49,13 @@ class Noted(_Noted):
     Attributes:
         rounds: the variants of each round, as they were chosen.
         spent: seconds, up to the last round that is done.
-        free: the variants that were cut together: those found free, without parts of each other.
-        together: for each joint cut its name and its members.
+        together: for each joint cut its name and its members: parts found free, none inside of
+            another.
         controls: variants that have a random control.
+        zeros: variants that set to zero what others, by name, set to its mean.
         stopped: why nothing more was cut; empty where everything was.
+        ended: the budget that it came to its end with; empty where it was stopped.
+        needed: the budget that is enough for all that was not afforded, at most.
     """
 
     budget: str
@@ -54,7 +67,10 @@ class Noted(_Noted):
     spent: float = 0.0
     together: dict[str, list[str]] = {}
     controls: list[str] = []
+    zeros: dict[str, str] = {}
     stopped: str = ""
+    ended: str = ""
+    needed: str = ""
 
     def keep(self, folder: Path) -> None:
         write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())

@@ -1,82 +1,54 @@
 """Which cuts come next: the top-level parts, then what is inside of those that matter or may.
 
 A generator of rounds for the one engine (``sweeps.scheduler.Rounds``). A part that is found free is
-not looked into: what is inside of it is free together. The verdicts here only steer; those that a
-report gives are adjusted for everything that was asked.
+not looked into: what is inside of it is free together. When nothing more fits, all that is free is
+cut at once; what was kept for that and not needed goes to further parts.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import Protocol
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.random_controls import random_controls
-from ablate_kit.ablations.union import joined
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
-from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
 from ablate_kit.studies.budget import Budget
-from ablate_kit.studies.budget_plan import Outline
-from ablate_kit.studies.noted import INSIDE_FREE, Noted
+from ablate_kit.studies.budget_plan import COARSE, Outline, in_turn
+from ablate_kit.studies.joint import TOGETHER, control, control_name, fewer, of_all, union
+from ablate_kit.studies.noted import CUT, INSIDE_FREE, NOT_AFFORDED, WAITING, Noted, NotedPart
+from ablate_kit.studies.pace import Load, Pace
 from ablate_kit.sweeps.run import Evaluating
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
-TOGETHER = "all-free-together"
-_RESAMPLES = 200  # of verdicts that only steer
 _CONTROLLED = 4  # heads that get a random control
-_LAST = 3  # joint cuts that time is kept for
-_ROUND = 0.5  # of the time that is left, for one round at most
+_ZEROED = 3  # parts whose mean gets zero beside it
+_BESIDE = 0.1  # of what is left, for these at most
+_ROUND = 0.5  # of what is left, for one round at most: its verdicts are to choose the next one
+_LITTLE = 0.15  # of a budget: when no more is left, one round takes it all
+_ALIVE = 0.1  # share of the AP that a part must leave for zero beside its mean to tell anything
 
 
-@dataclass
-class Judge:
-    """Verdicts on variants that have run, each by itself."""
+class Verdicts(Protocol):
+    """As ``judge.Judge``."""
 
-    truth: Callable[[], GroundTruth]
-    results: Callable[[Sequence[Variant]], Sequence[Result]]
-    margin: float
-    found: dict[str, tuple[float, Outcome]] = field(default_factory=dict)
-    _bootstrap: Bootstrap | None = None
-    _baseline: Samples | None = None
+    @property
+    def found(self) -> Mapping[str, tuple[float, Outcome]]: ...
 
-    def judge(self, variants: Iterable[Variant]) -> None:
-        first = self.results([UNMODIFIED])[0]
-        calibration = first.evaluation.thresholds.calibration
-        if self._bootstrap is None:
-            self._bootstrap = Bootstrap(self.truth(), _RESAMPLES)
-        if self._baseline is None:
-            self._baseline = self._bootstrap.samples(first.detections, calibration, per_class=False)
-        for one in variants:
-            if one.name in self.found or not one.digest:
-                continue
-            (result,) = self.results([one])
-            samples = self._bootstrap.samples(result.detections, calibration, per_class=False)
-            difference = samples.overall["AP"] - self._baseline.overall["AP"]
-            test = held_against_chance(difference)
-            outcome: Outcome = "undecided"
-            if test is not None:
-                low, high = test.change - test.half, test.change + test.half
-                if high < -self.margin:
-                    outcome = "costs"
-                elif low > self.margin:
-                    outcome = "gains"
-                elif -self.margin < low and high < self.margin:
-                    outcome = "free"
-            self.found[one.name] = float(difference.value), outcome
+    def judge(self, variants: Iterable[Variant]) -> None: ...
 
 
 class Study:
     """Chooses the rounds of one study, and notes them.
 
     Args:
-        made: the ablation of each candidate, by name.
+        made: the ablation of each candidate, and of each that stands beside one, by name.
+        zeros: for parts whose cut is a mean, by its name, that of the same set to zero.
         shapes: of the checkpoint's tensors, for random controls.
         keep: called whenever something is to be noted.
+        began: when the clock's budget did.
+        report: seconds of the report on so many variants, where judging one takes so long.
+        clock: seconds that pass.
     """
 
     def __init__(
@@ -85,24 +57,31 @@ class Study:
         budget: Budget,
         notes: Noted,
         made: Mapping[str, Ablation],
+        zeros: Mapping[str, str],
         shapes: Mapping[str, tuple[int, ...]],
-        judge: Judge,
+        judge: Verdicts,
         keep: Callable[[], None],
         *,
         began: float,
-        reserve: float = 0.0,
+        report: Callable[[int, float | None], float] = lambda _, __: 0.0,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._outline = outline
         self._budget = budget
         self._notes = notes
         self._made = dict(made)
+        self._zeros = zeros
         self._shapes = shapes
         self._judge = judge
         self._keep = keep
         self._began = began - notes.spent
-        self._reserve = reserve  # seconds for the report
-        self._slow = 1.0  # how much longer a round took than was predicted
-        self._done = 0  # rounds that an earlier call noted and this one has repeated
+        self._report = report
+        self._clock = clock
+        self._pace = Pace()
+        self._shares = {one.cut.variant: one.share for one in reversed(outline.candidates)}
+        self._judging = 0.0  # seconds
+        self._baseline = 0.0  # AP of the unmodified model
+        self._verified: set[str] = set()  # what was free when all of it was last cut at once
         self.evaluated: list[Ablation] = []
 
     def rounds(self) -> Evaluating:
@@ -111,107 +90,115 @@ class Study:
             self._notes.stopped = "the unmodified model finds next to nothing"
             self._keep()
             return
-        queue = [i for i, one in enumerate(self._outline.candidates) if one.depth == 0]
-        while queue:
-            chosen = self._chosen(queue)
-            if not chosen:
-                break
-            yield from self._run([self._outline.candidates[i].cut.variant for i in chosen])
-            for i in chosen:
-                self._notes.parts[i].state = "cut"
-            inner = [i for one in chosen for i in self._inside(one)]
-            queue = [*inner, *(i for i in queue if i not in chosen)]
+        for part in self._notes.parts:
+            part.state = WAITING
+        for names in list(self._notes.rounds):  # of an earlier call
+            yield from self._run(names, noted=True)
+        while self._notes.ended != str(self._budget) and (names := self._next()):
+            self._notes.rounds.append(names)
+            self._keep()
+            yield from self._run(names)
         self._mark_the_rest()
-        yield from self._controls()
-        yield from self._together()
         self._keep()
 
     def _finds_nothing(self, numbers: Mapping[str, Evaluation]) -> bool:
         ap = numbers[UNMODIFIED.digest].overall["AP"]
+        self._baseline = ap or 0.0
         return ap is None or ap < NEXT_TO_NOTHING
 
-    def _run(self, names: Sequence[str], extra: Mapping[str, Ablation] | None = None) -> Evaluating:
-        """One round, and what it tells; the first of them repeat what an earlier call noted."""
-        self._made |= dict(extra or {})
-        names = list(dict.fromkeys(names))
-        if self._done >= len(self._notes.rounds):
-            self._notes.rounds.append(names)
-            self._keep()
-        self._done += 1
-        self.evaluated += [self._made[name] for name in names if not self._known(name)]
-        began = monotonic()
-        variants = [Variant.of(self._made[name]) for name in names]
+    def _run(self, names: Sequence[str], *, noted: bool = False) -> Evaluating:
+        """One round, and what it tells; how long one took that an earlier call began tells
+        nothing."""
+        began = self._clock()
+        load = self._load(names)
+        known = {one.name for one in self.evaluated}
+        variants = [Variant.of(self._ablation(name)) for name in names]
+        self.evaluated += [self._made[name] for name in names if name not in known]
+        if any(name.startswith(TOGETHER) for name in names):
+            self._verified = set(self._free())
         yield [UNMODIFIED, *variants]
+        ran = self._clock()
         self._judge.judge(variants)
-        took, thought = monotonic() - began, self._seconds(names)
-        if thought > 0 and took > 0.5:
-            self._slow = max(0.3, min(5.0, took / thought))
-        self._notes.spent = monotonic() - self._began
-        self._keep()
+        self._judging += self._clock() - ran
+        for i, part in enumerate(self._notes.parts):
+            if part.variant in names:
+                part.state = CUT
+                if self._outcome(part) == "free":
+                    self._set_inside(i, INSIDE_FREE)
+        if not noted:
+            self._pace.learn(load, self._clock() - began)
+            self._notes.spent = self._clock() - self._began
+            self._keep()
 
-    def _known(self, name: str) -> bool:
-        return any(one.name == name for one in self.evaluated)
+    def _ablation(self, name: str) -> Ablation:
+        """By the name that a round has it under."""
+        if name not in self._made:
+            members = self._notes.together.get(name, [])
+            found, _ = union(name, members, self._made, len(members))
+            for one in self._notes.controls:
+                if control_name(one) == name:
+                    found = control(self._made[one], self._shapes)
+            if found is None:
+                raise UserError(
+                    f'the study notes a cut "{name}" that these parts do not have; choose another '
+                    "folder"
+                )
+            self._made[name] = found
+        return self._made[name]
 
-    def _chosen(self, queue: Sequence[int]) -> list[int]:
-        """As many of these as fit, the cheapest to run first; or those of a round that was chosen
-        before."""
-        if self._done < len(self._notes.rounds):
-            before = set(self._notes.rounds[self._done])
-            return [i for i in queue if self._outline.candidates[i].cut.variant in before]
-        candidates = self._outline.candidates
-        # Shares are measured: a budget in passes is to choose the same on every machine.
-        timed = self._budget.passes is None
-        order = sorted(
-            queue, key=lambda i: (candidates[i].depth > 0, candidates[i].share if timed else 0, i)
+    def _next(self) -> list[str]:
+        """The variants of the next round; none where nothing that is left can be afforded."""
+        return (
+            self._parts(COARSE)
+            or self._parts(beside=self._zeros_beside())
+            or self._controls()
+            or self._together()
         )
-        chosen: list[int] = []
-        for i in order:
-            names = [candidates[j].cut.variant for j in (*chosen, i)]
-            if not self._affords(names):
-                self._notes.stopped = f"the budget of {self._budget}"
-                break
-            if chosen and not self._affords(names, part=_ROUND):
-                break  # how long these take tells how much more there is time for
-            chosen.append(i)
-        return sorted(chosen)
 
-    def _inside(self, number: int) -> list[int]:
-        """What of a part is to be looked at next: nothing of a free one."""
-        children = [i for i, one in enumerate(self._notes.parts) if one.parent == number]
-        _, outcome = self._judge.found[self._notes.parts[number].variant]
-        if outcome != "free":
-            return children
-        for i in self._all_inside(number):
-            self._notes.parts[i].state = INSIDE_FREE
-        return []
+    def _parts(self, levels: int | None = None, beside: Sequence[str] = ()) -> list[str]:
+        """As many as fit, in their turn; a cheaper one where a dear one does not. ``beside``: what
+        runs with them in any case."""
+        waiting = [
+            number
+            for number, one in enumerate(self._notes.parts)
+            if one.state == WAITING
+            and (one.parent is None or self._notes.parts[one.parent].state == CUT)
+            and (levels is None or one.depth < levels)
+        ]
+        timed = self._budget.passes is None
+        chosen = list(beside)
+        part = _ROUND if self._left() > _LITTLE * (self._budget.seconds or 0.0) else 1.0
+        for i in in_turn(self._outline.candidates, waiting, timed=timed):
+            names = list(dict.fromkeys([*chosen, self._notes.parts[i].variant]))
+            if self._affords(names, part if chosen else 1.0):
+                chosen = names
+        order = {one.variant: i for i, one in reversed(list(enumerate(self._notes.parts)))}
+        return sorted(chosen, key=lambda name: order.get(name, len(order)))
 
-    def _all_inside(self, number: int) -> list[int]:
-        children = [i for i, one in enumerate(self._notes.parts) if one.parent == number]
-        return [j for i in children for j in (i, *self._all_inside(i))]
+    def _zeros_beside(self) -> list[str]:
+        """Zero for those parts whose mean costs most and leaves something of the detector."""
+        if self._notes.zeros:
+            return []
+        found = {
+            one.variant: self._judge.found[one.variant][0]
+            for one in self._notes.parts
+            if one.variant in self._zeros and self._outcome(one) == "costs"
+        }
+        enough = -(1 - _ALIVE) * self._baseline
+        ranked = sorted(found, key=lambda name: (found[name] < enough, found[name]))
+        chosen: list[str] = []
+        for name in ranked[:_ZEROED]:
+            zero = self._zeros[name]
+            self._shares[zero] = self._shares[name]
+            if self._affords([*chosen, zero]) and self._is_little([*chosen, zero]):
+                chosen.append(zero)
+                self._notes.zeros[zero] = name
+        return chosen
 
-    def _mark_the_rest(self) -> None:
-        for one in self._notes.parts:
-            if one.state == "waiting":
-                one.state = "not afforded"
-
-    def _affords(self, names: Sequence[str], kept: int = _LAST, part: float = 1.0) -> bool:
-        """Whether these fit into ``part`` of what is left of the budget, beside ``kept`` joint
-        cuts; passes, which are known beforehand, need no parts."""
-        if self._budget.passes is not None:
-            used = 1 + len({name for group in self._notes.rounds for name in group})
-            new = len(set(names))
-            return self._notes.images * (used + new + kept) <= self._budget.passes
-        left = (self._budget.seconds or 0.0) - (monotonic() - self._began) - self._reserve
-        last = kept * self._notes.images * self._outline.seconds
-        return self._slow * (self._seconds(names) + last) <= part * left
-
-    def _seconds(self, names: Sequence[str]) -> float:
-        wanted = set(names)
-        chosen = [one for one in self._outline.candidates if one.cut.variant in wanted]
-        return self._outline.cost(chosen, self._notes.images)
-
-    def _controls(self) -> Evaluating:
+    def _controls(self) -> list[str]:
         """Random cuts of the same size beside the heads that cost most and least."""
+        if self._notes.controls:
+            return []
         heads = {
             one.variant: self._judge.found[one.variant][0]
             for one in self._notes.parts
@@ -219,61 +206,130 @@ class Study:
         }
         ranked = sorted(heads, key=lambda name: heads[name])
         half = _CONTROLLED // 2
-        wanted = self._notes.controls or list(dict.fromkeys([*ranked[:half], *ranked[-half:]]))
-        extra: dict[str, Ablation] = {}
-        for name in wanted:
-            with suppress(UserError):  # of whole tensors there is no other cut of the same size
-                (control,) = random_controls(self._made[name], self._shapes, 1)
-                extra[control.name] = control
-        if extra and (self._done < len(self._notes.rounds) or self._affords(list(extra))):
-            self._notes.controls = [name for name in wanted if f"{name}-control0" in extra]
-            yield from self._run(list(extra), extra)
+        chosen: list[str] = []
+        for name in dict.fromkeys([*ranked[:half], *ranked[-half:]]):
+            extra = control_name(name)
+            self._shares[extra] = self._shares[name]
+            if control(self._made[name], self._shapes) and self._affords([*chosen, extra]):
+                chosen.append(extra)
+                self._notes.controls.append(name)
+        return chosen
 
-    def _together(self) -> Evaluating:
+    def _together(self) -> list[str]:
         """Everything that is free, at once; where that is not free, parts of it."""
         free = self._free()
-        if len(free) < 2:
-            return
-        sizes = {TOGETHER: len(free)}
-        yield from self._join(free, sizes)
-        if self._judge.found.get(TOGETHER, (0.0, "free"))[1] == "free" or len(free) < 4:
-            return
-        fewer = {f"{share}-of-free-together": share for share in self._fewer(len(free))}
-        yield from self._join(free, fewer)
+        before = of_all(self._notes.together)
+        name = TOGETHER if not before else f"{TOGETHER}-{len(before) + 1}"
+        whole, members = union(name, free, self._made, len(free))
+        if whole is None:
+            return []
+        if set(free) != self._verified:
+            # That what is free is free together is verified whatever the budget says.
+            self._note_joint(whole, members)
+            return [name]
+        if self._judge.found[before[-1]][1] == "free" or len(free) < 4:
+            return []
+        chosen: list[str] = []
+        number = f"-{len(before)}" if len(before) > 1 else ""
+        for size in fewer(len(free)):
+            some, members = union(f"{size}-of-free-together{number}", free, self._made, size)
+            if some is None or some.name in self._notes.together:
+                continue
+            self._shares[some.name] = self._share(members)
+            if self._affords([*chosen, some.name], kept=0):
+                chosen.append(some.name)
+                self._note_joint(some, members)
+        return chosen
 
-    @staticmethod
-    def _fewer(count: int) -> list[int]:
-        return sorted({count * part // 4 for part in (1, 2, 3)} - {0, 1})
-
-    def _join(self, free: Sequence[str], sizes: Mapping[str, int]) -> Evaluating:
-        extra: dict[str, Ablation] = {}
-        for name, size in sizes.items():
-            members: list[str] = []
-            union: Ablation | None = None
-            for one in free:
-                if len(members) == size:
-                    break
-                with suppress(UserError):  # two that say different things of one element
-                    union = joined(union, self._made[one]) if union else self._made[one]
-                    members.append(one)
-            if union is not None and len(members) > 1:
-                extra[name] = replace(union, name=name)
-                self._notes.together[name] = members
-        stored = self._done < len(self._notes.rounds)
-        # That what is free is free together is verified whatever the budget says.
-        if extra and (TOGETHER in extra or stored or self._affords(list(extra), kept=0)):
-            yield from self._run(list(extra), extra)
-        else:
-            for name in extra:
-                del self._notes.together[name]
+    def _note_joint(self, whole: Ablation, members: Sequence[str]) -> None:
+        self._made[whole.name] = whole
+        self._notes.together[whole.name] = list(members)
+        self._shares[whole.name] = self._share(members)
 
     def _free(self) -> list[str]:
         """The variants of free parts, none inside of another; the least costly first."""
-        free = {
-            i
-            for i, one in enumerate(self._notes.parts)
-            if self._judge.found.get(one.variant, (0.0, None))[1] == "free"
-        }
+        free = {i for i, one in enumerate(self._notes.parts) if self._outcome(one) == "free"}
         outer = [self._notes.parts[i] for i in free if self._notes.parts[i].parent not in free]
         names = dict.fromkeys(one.variant for one in outer)
-        return sorted(names, key=lambda name: -self._judge.found[name][0])
+        return sorted(names, key=lambda name: (-self._judge.found[name][0], name))
+
+    def _outcome(self, part: NotedPart) -> Outcome | None:
+        return self._judge.found.get(part.variant, (0.0, None))[1]
+
+    def _set_inside(self, number: int, state: str) -> None:
+        for i, one in enumerate(self._notes.parts):
+            if one.parent == number:
+                one.state = state
+                self._set_inside(i, state)
+
+    def _affords(self, names: Sequence[str], part: float = 1.0, kept: int | None = None) -> bool:
+        """Whether these fit into ``part`` of what is left, beside ``kept`` joint cuts: those that
+        are to be made of what is free then."""
+        last = self._last(names) if kept is None else [self._share(names)] * kept
+        if self._budget.passes is not None:
+            asked = (self._passed() + len(set(names)) + len(last)) * self._notes.images
+            return asked <= self._budget.passes  # known beforehand: no parts
+        left = self._left(len(names) + len(last))
+        asked_for = self._pace.seconds(self._load(names))
+        if last:
+            asked_for += self._pace.seconds(self._load_of(last))
+        return asked_for <= part * left
+
+    def _is_little(self, names: Sequence[str]) -> bool:
+        """Whether these take few of what is left, run with others."""
+        if self._budget.passes is not None:
+            left = self._budget.passes - self._passed() * self._notes.images
+            return len(names) * self._notes.images <= _BESIDE * left
+        own = self._outline.load([self._share([x]) for x in names], self._notes.images, alone=False)
+        return self._pace.seconds(own) <= _BESIDE * self._left(len(names))
+
+    def _last(self, names: Sequence[str]) -> list[float]:
+        """Shares of the joint cuts that follow if these are found free."""
+        free = self._free()
+        parts = [name for name in names if name in self._made]
+        if len(free) + len(parts) < 2:
+            return []
+        count = 1 if len(free) < 4 or set(free) == self._verified else 2
+        return [self._share([*free, *parts])] * count
+
+    def _share(self, names: Iterable[str]) -> float:
+        """Of a pass that a joint cut of these takes: from where the first of them restarts."""
+        return max((self._shares.get(name, 1.0) for name in names), default=0.0)
+
+    def _left(self, more: int = 0) -> float:
+        """Seconds, beside the report on what has run and so many more."""
+        judged = len(self._judge.found)
+        each = self._judging / judged if judged else None
+        spent = self._clock() - self._began
+        report = self._report(len(self.evaluated) + more, each)
+        return (self._budget.seconds or 0.0) - spent - report
+
+    def _passed(self) -> int:
+        """Passes over the images that are spent."""
+        return 1 + len({name for group in self._notes.rounds for name in group})
+
+    def _load(self, names: Iterable[str]) -> Load:
+        return self._load_of([self._shares.get(name, 1.0) for name in dict.fromkeys(names)])
+
+    def _load_of(self, shares: Sequence[float]) -> Load:
+        return self._outline.load(shares, self._notes.images)
+
+    def _mark_the_rest(self) -> None:
+        left = [one for one in self._notes.parts if one.state == WAITING]
+        for one in left:
+            one.state = NOT_AFFORDED
+        if self._notes.ended == str(self._budget):
+            return  # as it was: nothing was measured anew
+        self._notes.ended, self._notes.needed = str(self._budget), ""
+        self._notes.stopped = ""
+        if not left:
+            return
+        self._notes.stopped = f"the budget of {self._budget}"
+        names = list(dict.fromkeys(one.variant for one in left))
+        if self._budget.passes is not None:
+            whole = Budget(passes=(self._passed() + len(names) + 2) * self._notes.images)
+        else:
+            more = self._pace.seconds(self._load([*names, TOGETHER]))
+            left_now = self._left(len(names) + 1)
+            whole = Budget(seconds=(self._budget.seconds or 0.0) - left_now + more)
+        self._notes.needed = str(whole.rounded_up())

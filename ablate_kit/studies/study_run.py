@@ -11,11 +11,12 @@ from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.device import thread_count
-from ablate_kit.studies.budget import Budget
+from ablate_kit.studies.budget import Budget, parse_budget
 from ablate_kit.studies.budget_plan import Outline, outline
-from ablate_kit.studies.cuts import Cut, lines_of, made
+from ablate_kit.studies.cuts import Cut, lines_of, made, zeroed
+from ablate_kit.studies.judge import Judge
 from ablate_kit.studies.noted import Noted, NotedPart, noted
-from ablate_kit.studies.rounds import Judge, Study
+from ablate_kit.studies.rounds import Study
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
@@ -27,8 +28,10 @@ from ablate_kit.sweeps.run import UNWATCHED, Progress
 from detector.training.recipes.data_sections import OneSet
 from detector.training.recipes.recipe_file import given_recipe, validated
 
-REPORT_SHARE = 0.12  # of a budget in time that the report takes, at most so many seconds:
-REPORT_SECONDS = 30.0
+_REPORT = 4.0  # seconds of a report with nothing in it
+_REPORT_EACH = 1.7  # of the time that judging a variant while the study runs takes: its row
+_REPORT_SHARE = 0.12  # of a budget, for the report, as long as nothing was judged
+_REPORT_MOST = 30.0  # seconds, in this case
 
 
 @dataclass
@@ -71,16 +74,18 @@ class OpenStudy:
         cuts = [one.cut for one in self.outline.candidates]
         checkpoint = opened.checkpoint
         statistics = opened.recipe.evaluation.statistics
+        beside = {one.variant: zero for one in cuts if (zero := zeroed(one))}
         study = Study(
             self.outline,
             self.budget,
             self.notes,
-            made(cuts, opened.source),
+            made([*cuts, *beside.values()], opened.source),
+            {name: zero.variant for name, zero in beside.items()},
             {name: info.shape for name, info in checkpoint.tensors.items()},
             Judge(ledger.truth, ledger.results, statistics.margin),
             lambda: self.notes.keep(folder),
             began=self.began,
-            reserve=min(REPORT_SECONDS, REPORT_SHARE * (self.budget.seconds or 0.0)),
+            report=self._report,
         )
         opened.ablations = study.evaluated  # which grows with the rounds
         outcome = opened.run(ledger, options, progress, study.rounds())
@@ -88,10 +93,17 @@ class OpenStudy:
             ledger.describe(recipe_text(self._recipe(cuts)))
         return outcome
 
+    def _report(self, variants: int, judging: float | None) -> float:
+        """Seconds of the report on so many variants, of which judging one takes so long."""
+        if judging is None:
+            return min(_REPORT_MOST, _REPORT_SHARE * (self.budget.seconds or 0.0))
+        return _REPORT + _REPORT_EACH * judging * variants
+
     def _recipe(self, cuts: Sequence[Cut]) -> SweepRecipe:
         """That of what was cut, in the order in which it was."""
         order = [name for group in self.notes.rounds for name in group]
         by_name = {cut.variant: cut for cut in reversed(cuts)}
+        by_name |= {zero.variant: zero for one in cuts if (zero := zeroed(one))}
         chosen = [by_name[name] for name in order if name in by_name]
         beside = [cut for cut in chosen if cut.variant in self.notes.controls]
         lines = lines_of(chosen, beside)
@@ -135,6 +147,7 @@ def open_study(
     began = monotonic()
     placement = placement or Placement()
     placement.check()
+    earlier = _earlier(folder, budget, evaluation.margin) if folder else None
     model = model.model_copy(update={"checkpoint": with_commit(model.checkpoint)})
     with (
         thread_count(Ledger.threads(folder) if folder else None),
@@ -147,19 +160,16 @@ def open_study(
         first = OpenSweep(whole, placement, checkpoint, adapter)
         for note in first.notes:
             tell(note)
-        earlier = noted(folder) if folder else None
-        if earlier and (earlier.budget, earlier.margin) != (str(budget), evaluation.margin):
-            raise UserError(
-                f"{folder} is a study with a budget of {earlier.budget} and a margin of "
-                f"{earlier.margin:g}; choose another folder, or give these"
-            )
+        if folder and earlier:
+            first.on(_drawn(data, earlier.images, len(first.dataset)))
+            first.ledger(folder)  # of the same model and images, or refused before all is planned
+            first.on(data)
         made_outline = outline(first.source, first.adapter, first.dataset)
         if not made_outline.candidates:
             raise UserError(f"{checkpoint} has no parts that could be told apart")
         images = earlier.images if earlier else made_outline.images(budget)
         made_outline, total = made_outline.on(images), made_outline.total
-        section = data if images == total else data.model_copy(update={"sample": images})
-        first.on(section)
+        first.on(_drawn(data, images, total))
         parts = [
             NotedPart(
                 part=one.cut.part,
@@ -170,10 +180,47 @@ def open_study(
                 parent=one.parent,
                 how=one.cut.how,
                 variant=one.cut.variant,
+                made_of=list(one.made_of),
             )
             for one in made_outline.candidates
         ]
         new = Noted(
             budget=str(budget), images=images, total=total, margin=evaluation.margin, parts=parts
         )
+        if earlier:
+            if [one.variant for one in earlier.parts] != [one.variant for one in parts]:
+                raise UserError(
+                    f"{folder} is a study by another version, which told parts apart otherwise; "
+                    "choose another folder"
+                )
+            earlier.budget = str(budget)
         yield OpenStudy(first, made_outline, budget, images, earlier or new, began)
+
+
+def _drawn(data: OneSet, images: int, total: int) -> OneSet:
+    """So many of a data set's images."""
+    return data if images == total else data.model_copy(update={"sample": images})
+
+
+def _earlier(folder: Path, budget: Budget, margin: float) -> Noted | None:
+    """The study that a folder holds, to go on with; None where nothing is begun.
+
+    Raises ``UserError`` where it holds something else, or one that cannot go on so.
+    """
+    earlier = noted(folder)
+    if earlier is None:
+        if (folder / "ledger.jsonl").exists():
+            raise UserError(f"{folder} is a sweep and no study; choose another folder")
+        return None
+    if earlier.margin != margin:
+        raise UserError(
+            f"{folder} is a study with a margin of {earlier.margin:g}; choose another folder, or "
+            f"give --margin {earlier.margin:g}"
+        )
+    before = parse_budget(earlier.budget)
+    if not budget.covers(before):
+        raise UserError(
+            f"{folder} is a study with a budget of {earlier.budget}; give that or more, or choose "
+            "another folder"
+        )
+    return earlier

@@ -150,9 +150,10 @@ class Ledger:
     def locked(folder: Path) -> Iterator[None]:
         """Keeps others out of a folder that is written to, and clears away what killed ones left.
 
-        Raises ``UserError`` where another process is at work in it.
+        Raises ``UserError`` where another process is at work in it, or it holds something else.
         """
-        if folder.exists() and not folder.is_dir():
+        begun = (folder / "inputs.json").exists()
+        if folder.exists() and not begun and not _is_empty(folder):
             raise _no_sweep(folder)
         with lock.locked(folder):
             for place in (folder, folder / "partial", folder / "detections"):

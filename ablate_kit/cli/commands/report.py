@@ -41,8 +41,8 @@ def report(
     say_where(run)
 
 
-def say_where(run: Path) -> None:
-    """Where the report of a sweep is."""
+def say_where(run: Path, conclusion: str = "") -> None:
+    """Where the report of a sweep is, and what it comes to."""
     for name, what in (
         ("joint.md", "joint cuts against the sum of their members"),
         ("shapley.md", "Shapley values"),
@@ -50,4 +50,6 @@ def say_where(run: Path) -> None:
     ):
         if (run / "report" / name).exists():
             say(f"{what}: {run / 'report' / name}")
+    if conclusion:
+        say(conclusion)
     say(f"report: {run / 'report' / 'report.html'}")

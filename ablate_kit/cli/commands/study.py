@@ -105,7 +105,7 @@ def study(
         if dry_run:
             return
         if opened.again:
-            say(f"resuming: {len(opened.notes.rounds)} rounds are chosen already")
+            say(f"going on: {len(opened.notes.rounds)} rounds are chosen already")
         stack.enter_context(
             keeping(lambda: f"{folder} keeps what is done; to resume: {this_command()}")
         )
@@ -115,12 +115,13 @@ def study(
             outcome = opened.run(folder, this_command(), progress=watched)
         warn(outcome.notes)
         write_sweep_report(outcome.ledger, opened.sweep.dataset)
-        said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")
-        say_lines(f"\n{said}")
+        said = (folder / "report" / "sentences.md").read_text(encoding="utf-8").splitlines()
+        short, *rest = said
+        say_lines("\n" + "".join(f"{line}\n" for line in rest))
         if opened.notes.rounds:
             trust = " --trust-remote-code" * trust_remote_code
             say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
-        say_where(folder)
+        say_where(folder, short.removeprefix("* "))
 
 
 def _say_plan(opened: "OpenStudy", whole: bool) -> None:
@@ -129,9 +130,15 @@ def _say_plan(opened: "OpenStudy", whole: bool) -> None:
     from ablate_kit.studies.budget_plan import affordable
 
     made = opened.outline
-    fits, rest = affordable(made, opened.budget, opened.images)
+    fits = affordable(made, opened.budget, opened.images)
+    count = len({one.cut.variant for one in made.candidates})
     rows = []
-    for depth, level in made.levels():
+    seen: set[str] = set()
+    for depth, every in made.levels():
+        level = [one for one in every if one.cut.variant not in seen]  # alike cuts are one
+        seen |= {one.cut.variant for one in level}
+        if not level:
+            continue
         heads = sum(one.cut.head is not None for one in level)
         hows = [one.cut.how for one in level]
         inside = sum(one in fits for one in level)
@@ -147,11 +154,11 @@ def _say_plan(opened: "OpenStudy", whole: bool) -> None:
         )
     header = ("what", "parts", "heads", "removed", "mean", "zero", "at most", "fit")
     title = (
-        f"{len(made.candidates)} cuts on {opened.images} of {made.total} images; budget "
+        f"{count} cuts on {opened.images} of {made.total} images; budget "
         f"{opened.budget}; {made.seconds * 1000:.0f} ms for an image"
     )
     say_lines(Table(title, header, tuple(rows), ("what",)).text())
-    if rest:
+    if len(fits) < len(made.candidates):
         say("inside of parts that are found free nothing is cut, which makes room for the rest")
     if whole:
         cells = [

@@ -27,6 +27,11 @@ _KEY = (
     ("#0072b2", "better without it"),
     ("#9a9a9a", "undecided"),
 )
+_HOW = Markup(
+    '<p class="key soft">removed: it hands on what comes in, or gives nothing. mean: it gives its '
+    "mean over some images, whatever the image. zero: its weights are zero, which it may never "
+    "have met; the last resort.</p>"
+)
 
 
 def model_map(study: Noted, ap: Mapping[str, Change]) -> Markup:
@@ -39,8 +44,8 @@ def model_map(study: Noted, ap: Mapping[str, Change]) -> Markup:
         Markup('<span style="border-color: {}">{}</span>').format(color, word)
         for color, word in _KEY
     )
-    return Markup('{}<div class="map">{}</div><p class="key soft">{}dashed: not cut</p>').format(
-        STYLE, boxes, key
+    return Markup('{}<div class="map">{}</div><p class="key soft">{}dashed: not cut</p>{}').format(
+        STYLE, boxes, key, _HOW
     )
 
 
@@ -56,7 +61,11 @@ def _box(
     inner = Markup().join(_box(study, inside, ap, i) for i in children)
     # What steered the study are verdicts one by one; the report's are adjusted for all of them.
     state = "inside what looked free" if one.state == INSIDE_FREE else one.state
-    number_told = f"{change.change:+z.3f} AP" if change and change.change is not None else state
+    number_told = state
+    if change and change.change is not None:
+        number_told = f"{change.change:+z.3f} AP, {one.how}{_zero(study, ap, one)}"
+        if one.parent is not None and study.parts[one.parent].variant == one.variant:
+            number_told = "the same cut as around it"
     return Markup(
         '<div class="part {}" title="{}"><span><b>{}</b> <small>{}</small></span>{}</div>'
     ).format(
@@ -66,6 +75,13 @@ def _box(
         number_told,
         Markup("<div>{}</div>").format(inner) if inner else "",
     )
+
+
+def _zero(study: Noted, ap: Mapping[str, Change], one: NotedPart) -> str:
+    """What the same part changes at zero, where that was cut beside its mean."""
+    found = [ap[zero].change for zero, mean in study.zeros.items()
+             if mean == one.variant and zero in ap]  # fmt: skip
+    return f"; {found[0]:+z.3f}, zero" if found and found[0] is not None else ""
 
 
 def _is_cut(

@@ -12,9 +12,12 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Verdict, roughly
 from ablate_kit.reports.answer import without_labels
-from ablate_kit.studies.noted import INSIDE_FREE, Noted, NotedPart
+from ablate_kit.reports.study_reports.left_out import left_out, title
+from ablate_kit.studies.joint import of_all
+from ablate_kit.studies.noted import NOT_AFFORDED, Noted, NotedPart
 
 NAMED = 4  # parts that one sentence names
+HOW = {"zero": "set to zero"}  # in words; "removed" and "mean" stand for themselves
 ALIVE = 0.1  # share of the AP that must be left for the losses of classes to say something
 
 
@@ -61,26 +64,54 @@ def sentences(found: Findings) -> list[Sentence]:
             )
         ]
     told = [
+        _in_short(found),
         _carries(found, ap, images),
         *_inside(found),
+        _zeros(found),
         _free(found) if found.cut() else None,
         *_together(found),
         *_compensation(found, ap),
         *_classes(found, ap),
         _controls(found),
         _undecided(found),
-        _left_out(found),
+        _left_out(found.study),
     ]
     return [one for one in told if one is not None]
 
 
-def title(one: NotedPart) -> str:
-    return one.part if one.head is None else f"{one.part} head {one.head}"
+def _in_short(found: Findings) -> Sentence | None:
+    """The conclusion, for who reads nothing else."""
+    cut, ap = found.cut(), found.ap()
+    if not cut:
+        return None
+    costs, free = (_ranked(cut, ap, outcome) for outcome in ("costs", "free"))
+    counts = [f"{len(costs)} cost{'s' * (len(costs) == 1)} more than {found.study.margin:g} AP"]
+    if costs:
+        counts[0] += f", most of all {title(costs[0])}"
+    together = ""
+    whole = [name for name in of_all(found.study.together) if name in ap][-1:]
+    if whole:
+        together = {"free": ", alone and together", "costs": " alone, not together"}.get(
+            _outcome(ap[whole[0]]), " alone, together undecided"
+        )
+    counts.append(f"{len(free)} {'is' if len(free) == 1 else 'are'} free{together}")
+    gains = _ranked(cut, ap, "gains")
+    if gains:
+        counts.append(f"without {len(gains)} the detector is better")
+    left = len(cut) - len(costs) - len(free) - len(gains)
+    if left:
+        counts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
+    missing = len({one.variant for one in found.study.parts if one.state == NOT_AFFORDED})
+    reached = f", {missing} more not reached" if missing else ""
+    return Sentence(f"In short: of {len(cut)} cuts{reached}, {'; '.join(counts)}.")
 
 
 def _with(one: NotedPart, change: Change) -> str:
-    zero = ", set to zero" if one.how == "zero" else ""
-    return f"{title(one)} ({_by(change)}{zero})"
+    return f"{title(one)} ({_how(one)}: {_by(change)})"
+
+
+def _how(one: NotedPart) -> str:
+    return HOW.get(one.how, one.how)
 
 
 def _by(change: Change) -> str:
@@ -114,7 +145,7 @@ def _carries(found: Findings, value: float, images: int) -> Sentence:
             f"On {images} images without labels, every AP is a distance from the unmodified model, "
             "whose own boxes stand for objects."
         )
-    total = sum(one.depth == 0 for one in found.study.parts)
+    total = len({one.variant for one in found.study.parts if one.depth == 0})
     parts, these = f"its {total} top-level parts", ""
     if len(top) < total:
         parts, these = f"the {len(top)} that were cut", f" of {parts}"
@@ -172,10 +203,7 @@ def _free(found: Findings) -> Sentence:
             f"No part is shown to be free: for none does the whole interval lie within "
             f"{found.study.margin:g} AP of no change, with as many questions asked."
         )
-    names = ", ".join(
-        f"{title(one)}{' (set to zero)' if one.how == 'zero' else ''}"
-        for one in free[::-1][: 2 * NAMED]
-    )
+    names = ", ".join(f"{title(one)} ({_how(one)})" for one in free[::-1][: 2 * NAMED])
     more = f" and {len(free) - 2 * NAMED} more" if len(free) > 2 * NAMED else ""
     return Sentence(
         f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
@@ -208,15 +236,20 @@ def _not_in_f1(found: Findings, free: Sequence[NotedPart]) -> str:
 def _together(found: Findings) -> list[Sentence]:
     ap = found.ap()
     told = []
-    every = [(name, members) for name, members in found.study.together.items() if name in ap]
+    every = {name: members for name, members in found.study.together.items() if name in ap}
+    whole = of_all(every)[-1:]  # where there are several, later ones hold what was found free since
     # Of parts of them the most that are free, or the fewest if none are.
-    fewer = sorted(every[1:], key=lambda one: len(one[1]))
-    free = [one for one in fewer if _outcome(ap[one[0]]) == "free"]
-    joint = [*every[:1], *(free[-1:] or fewer[:1])]
-    for number, (name, members) in enumerate(joint):
+    fewer = [
+        name
+        for name, members in every.items()
+        if name not in of_all(every) and whole and set(members) <= set(every[whole[0]])
+    ]
+    fewer.sort(key=lambda name: len(every[name]))
+    free = [name for name in fewer if _outcome(ap[name]) == "free"]
+    for number, name in enumerate([*whole, *(free[-1:] or fewer[:1])]):
         change = ap[name]
-        what = f"{len(members)} parts that looked free alone" if not number else (
-            f"the {len(members)} of them that cost least alone"
+        what = f"{len(every[name])} parts that looked free alone" if not number else (
+            f"the {len(every[name])} of them that cost least alone"
         )  # fmt: skip
         outcome = _outcome(change)
         says = {
@@ -228,38 +261,75 @@ def _together(found: Findings) -> list[Sentence]:
     return told
 
 
-def _compensation(found: Findings, value: float) -> list[Sentence]:
-    """Joint cuts, and parts against what is inside of them, held against the sum of singles."""
+def _zeros(found: Findings) -> Sentence | None:
+    """Zero beside the mean, for the parts for which both were cut."""
+    ap = found.ap()
+    pairs = [
+        (one, next(x for x in found.cut() if x.variant == mean))
+        for one, mean in found.study.zeros.items()
+        if one in ap and any(x.variant == mean for x in found.cut())
+    ]
+    if not pairs:
+        return None
+    told = "; ".join(
+        f"{title(part)} (mean: AP {ap[part.variant].change:+z.4f}, zero: {_by(ap[zero])})"
+        for zero, part in pairs
+    )
+    rows = _beyond(found, [(zero, [part.variant]) for zero, part in pairs])
+    differ = [
+        title(part)
+        for (_, part), row in zip(pairs, rows, strict=True)
+        if row is not None and row.significant
+    ]
+    says = (
+        f"The two differ significantly for {', '.join(differ)}: the verdict rests on the mean."
+        if differ
+        else "Nowhere do the two differ significantly."
+    )
+    return Sentence(
+        f"Of {len(pairs)} part{'s' * (len(pairs) > 1)} the mean was cut and, beside it, zero: "
+        f"{told}. {says}",
+        tuple(x for zero, part in pairs for x in (part.variant, zero)),
+    )
+
+
+def _beyond(found: Findings, asked: Sequence[tuple[str, Sequence[str]]]) -> list[Change | None]:
+    """By how much each variant changes AP beyond the sum of what others change it by."""
     compared = found.compared
     if compared.baseline is None:
-        return []
+        return [None] * len(asked)
     pairs = zip(found.results[1:], compared.samples, strict=True)
     by_name = {one.name: samples for one, samples in pairs}
+    rows = interactions(
+        compared.baseline,
+        [by_name[name] for name, _ in asked],
+        [[by_name[one] for one in members] for _, members in asked],
+        compared.statistics.adjust,
+    )
+    return [row["AP"] for row in rows]
+
+
+def _compensation(found: Findings, value: float) -> list[Sentence]:
+    """Joint cuts, and parts against what they are made of, held against the sum of singles."""
+    ap = found.ap()
     asked: list[tuple[str, str, list[str]]] = [
         (f"the {len(members)} parts cut at once", name, members)
         for name, members in found.study.together.items()
-        if name in by_name and all(one in by_name for one in members)
+        if name in ap and all(one in ap for one in members)
     ]
-    for number, one in enumerate(found.study.parts):
-        inner = [x for x in found.study.parts if x.parent == number and x.head is None]
-        members = list(dict.fromkeys(x.variant for x in inner))
-        skipped = all(x.how == "removed" and x.variant in by_name for x in [one, *inner])
-        if len(members) > 1 and skipped and one.variant not in members and one.head is None:
-            asked.append((f"the {len(members)} parts of {title(one)}", one.variant, members))
+    asked += [
+        (f"the {len(one.made_of)} parts of {title(one)}", one.variant, one.made_of)
+        for one in found.cut()
+        if one.made_of and all(x in ap for x in one.made_of)
+    ]
     if not asked:
         return []
-    rows = interactions(
-        compared.baseline,
-        [by_name[name] for _, name, _ in asked],
-        [[by_name[one] for one in members] for _, _, members in asked],
-        compared.statistics.adjust,
-    )
     told = []
-    for (what, name, members), row in zip(asked, rows, strict=True):
-        change = row["AP"]
-        if not change.significant or change.change is None:
+    rows = _beyond(found, [(name, members) for _, name, members in asked])
+    for (what, name, members), change in zip(asked, rows, strict=True):
+        if change is None or not change.significant or change.change is None:
             continue
-        alone = sum(by_name[one].overall["AP"].value - value for one in members)
+        alone = sum(ap[one].change or 0.0 for one in members)
         if change.change > 0 and alone < -value:
             continue  # more than all cannot be lost: that says nothing of the parts
         if change.change < 0:
@@ -340,24 +410,32 @@ def _undecided(found: Findings) -> Sentence | None:
     needed = [one.more for one in verdicts if one.more is not None]
     told = f"{len(left)} of {len(found.cut())} cuts {'is' if len(left) == 1 else 'are'} undecided"
     if needed:
-        which = "them" if len(needed) == len(left) else f"{len(needed)} of them"
-        images = f"{roughly(max(needed)):,}"
-        told += f"; about {images} more images would decide {which}, if they are what they seem"
+        told += _would_decide(found, needed, len(left))
     return Sentence(f"{told}.", tuple(one.variant for one in left))
 
 
-def _left_out(found: Findings) -> Sentence | None:
+def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str:
+    """Which of them images would decide that there are, and which none would."""
     study = found.study
-    missing = [one for one in study.parts if one.state == "not afforded"]
-    inside = sum(one.state == INSIDE_FREE for one in study.parts)
-    if not missing:
-        return None
-    named = ", ".join(title(one) for one in missing[:NAMED])
-    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    some = f" on {study.images} of {study.total} images" if study.images < study.total else ""
-    free = f"; {inside} more lie inside of parts that looked free" if inside else ""
-    return Sentence(
-        f"The budget of {study.budget}{some} did not reach {len(missing)} "
-        f"cut{'s' * (len(missing) > 1)}: "
-        f"{named}{more}{free}. A larger budget would, in a folder of its own."
-    )
+    there = study.total - study.images
+    some = [one for one in needed if one <= there]
+    beyond = [one for one in needed if one > there]
+    told = ""
+    if some:
+        which = "them" if len(some) == undecided else f"{len(some)} of them"
+        told = (
+            f"; about {roughly(max(some)):,} more images, of {there:,} that were not used, would "
+            f"decide {which}, if they are what they seem"
+        )
+    if beyond:
+        which = "them" if len(beyond) == undecided else f"{len(beyond)} of them"
+        told += (
+            f"; these {study.total:,} images cannot decide {which}: that would take about "
+            f"{roughly(study.images + max(beyond)):,}, if they are what they seem"
+        )
+    return told
+
+
+def _left_out(study: Noted) -> Sentence | None:
+    told = left_out(study)
+    return Sentence(told) if told else None

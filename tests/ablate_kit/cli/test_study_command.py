@@ -70,6 +70,9 @@ def test_a_study_of_the_shipped_detector(
     assert set(found) == cut | {"unmodified"}
     assert "* Unmodified, the detector has an AP of" in out
     assert "did not reach" in out
+    *_, short, where = out.splitlines()
+    assert short.startswith("In short: of ")
+    assert where == f"report: {folder / 'report' / 'report.html'}"
     page = (folder / "report" / "report.html").read_text()
     assert page.index("Unmodified, the detector") < page.index('class="map"') < page.index("<svg")
     assert page.count('class="part ') > 9
@@ -79,18 +82,49 @@ def test_a_study_of_the_shipped_detector(
 
 def test_of_random_weights_nothing_is_said(run: Run, hybrid: Path, tmp_path: Path) -> None:
     out = run("study", hybrid, "--shapes", "--limit", "3", "--budget", "2h", "-o", tmp_path / "run")
-    said = [line for line in out.splitlines() if line.startswith("* ")]
-    assert len(said) == 1
-    assert said[0].startswith("* Nothing can be said of this model's parts")
+    assert not [line for line in out.splitlines() if line.startswith("* ")]
+    assert out.count("Nothing can be said of this model's parts") == 1
     assert set(numbers(tmp_path / "run")) == {"unmodified"}
 
 
-def test_another_budget_is_another_study(
-    run: Run, refuse_any: Run, hybrid: Path, tmp_path: Path
+def test_a_larger_budget_goes_on_in_the_same_folder(run: Run, refuse: Run, tmp_path: Path) -> None:
+    options = ("study", "builtin:shapes_tiny", "--shapes", "--limit", "2", "-o", tmp_path / "run")
+    run(*options, "--budget", "16 passes")
+    before, first = numbers(tmp_path / "run"), noted(tmp_path / "run")
+    out = run(*options, "--budget", "30 passes")
+    after, second = numbers(tmp_path / "run"), noted(tmp_path / "run")
+    assert first is not None
+    assert second is not None
+    assert "going on" in out
+    assert len(before) < len(after) <= 15
+    assert before == {name: after[name] for name in before}
+    assert second.rounds[: len(first.rounds)] == first.rounds
+    assert second.budget == "30 image passes"
+    told = refuse(*options, "--budget", "16 passes")
+    assert "is a study with a budget of 30 image passes; give that or more" in told
+    assert "give that or more" in refuse(*options, "--budget", "5m")
+    assert "give --margin 0.01" in refuse(*options, "--budget", "40 passes", "--margin", "0.02")
+    refused = refuse(*options, "--budget", "40 passes", "--limit", "3")
+    assert "is a sweep of another data" in refused
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_anything_is_planned(
+    run: Run, refuse: Run, hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("study", hybrid, "--shapes", "--limit", "2", "-o", tmp_path / "run")
-    run(*options, "--budget", "50 passes")
-    assert "is a study with a budget of 50 image passes" in refuse_any(*options, "--budget", "5m")
+    from ablate_kit.studies import study_run
+
+    monkeypatch.setattr(study_run, "outline", lambda *_: pytest.fail("planned"))
+    options = ("study", hybrid, "--shapes", "--limit", "2", "-o")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    for name in ("file", "folder"):
+        assert "exists and is no sweep or study" in refuse(*options, tmp_path / name)
+    assert [one.name for one in (tmp_path / "folder").iterdir()] == ["mine.txt"]
+    sweep = tmp_path / "sweep"
+    run("sweep", hybrid, "--heads", "decoder.layers.0.self_attn", "--shapes", "--limit", "1",
+        "-o", sweep)  # fmt: skip
+    assert "is a sweep and no study" in refuse(*options, sweep)
 
 
 def test_from_python(hybrid: Path, tmp_path: Path) -> None:

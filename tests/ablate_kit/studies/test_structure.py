@@ -12,7 +12,8 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.open import open_adapter
-from ablate_kit.studies.cuts import Cutter, lines_of, made
+from ablate_kit.studies.budget_plan import outline
+from ablate_kit.studies.cuts import Cut, Cutter, lines_of, made, zeroed
 from ablate_kit.studies.probe import probe
 from ablate_kit.studies.structure import Part, first_uses, structure, traced
 from detector.data.shapes import Shapes
@@ -125,3 +126,32 @@ def test_a_convolutional_network_of_one_s_own(tmp_path: Path) -> None:
     assert list(parts) == ["stem", "body", "body.0", "body.1", "head"]
     assert how == {"stem": "mean", "body": "removed", "body.0": "removed", "body.1": "removed",
                    "head": "mean"}  # fmt: skip
+
+
+def test_what_is_cut_alike_is_one_cut_under_the_outer_name(hf: Callable[[str], Path]) -> None:
+    """All that the decoder's cut skips is in its list of layers: no cut of its own."""
+    with open_checkpoint(hf("deformable_detr")) as checkpoint:
+        adapter = open_adapter(checkpoint)
+        source = KindContext(checkpoint, live=lambda: adapter)
+        found = outline(source, adapter, Shapes(2, seed=1, size=96)).candidates
+    names = [one.cut.part for one in found]
+    assert "model.decoder" in names
+    assert "model.decoder.layers" not in names
+    decoder = found[names.index("model.decoder")]
+    layers = [f"model.decoder.layers.{i}-skip" for i in range(2)]
+    assert list(decoder.made_of) == layers
+    inner = [one for one in found if one.parent == names.index("model.decoder")]
+    assert set(layers) <= {one.cut.variant for one in inner}
+    digests = {}
+    alone = [one.cut for one in found if one.cut.how != "mean"]
+    for name, one in made(alone, source).items():
+        assert digests.setdefault(one.digest, name) == name
+
+
+def test_a_head_at_zero_stands_beside_its_mean() -> None:
+    line = {"kind": "heads-mean", "pattern": "a.attn", "images": 4}
+    head = Cut("a.attn", "mean", "a.attn-head2-mean", line, 2)
+    zero = zeroed(head)
+    assert zero is not None
+    assert (zero.how, zero.variant, zero.line["kind"]) == ("zero", "a.attn-head2", "heads")
+    assert zeroed(zero) is None

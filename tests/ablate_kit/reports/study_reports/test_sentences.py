@@ -9,6 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
+from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import Findings, sentences
 from ablate_kit.studies.noted import Noted, NotedPart
@@ -79,10 +80,14 @@ def test_every_sentence_rests_on_verdicts() -> None:
     told = sentences(findings(ROWS, PARTS, together=joint))
     text = "\n".join(one.text for one in told)
     assert "AP of 0.5000 on 40 images. 2 of its 3 top-level parts cost more than 0.01 AP" in text
-    assert "most of all backbone (AP -0.4800, -0.5000 to -0.4600); neck (AP -0.1000" in text
-    assert "-0.0800, set to zero)" in text
+    assert "most of all backbone (removed: AP -0.4800, -0.5000 to -0.4600); neck (set to" in text
+    assert "neck (set to zero: AP -0.1000, -0.1200 to -0.0800)" in text
+    assert told[0].text == (
+        "In short: of 5 cuts, 1 more not reached, 2 cost more than 0.01 AP, most of all backbone; "
+        "2 are free alone, not together; 1 is undecided."
+    )
     assert "None of 1 attention head that was cut one by one is known to cost more" in text
-    assert "2 are free alone, within 0.01 AP: decoder.0, decoder.0 head 1." in text
+    assert "free alone, within 0.01 AP: decoder.0 (removed), decoder.0 head 1 (removed)." in text
     assert (
         "Cut at once, 2 parts that looked free alone: together they are not free (AP -0.2000"
         in text
@@ -90,7 +95,7 @@ def test_every_sentence_rests_on_verdicts() -> None:
     # Of the costliest that leaves anything: the class whose loss is significant, and no other.
     assert "Without neck, 1 of 2 classes loses significantly by itself: cat (AP -0.3000" in text
     assert "dog" not in text
-    assert "1 of 5 cuts is undecided; about 340 more images would decide them" in text
+    assert "1 of 5 cuts is undecided; these 100 images cannot decide them: that would take" in text
     assert "The budget of 10m on 40 of 100 images did not reach 1 cut: decoder.1." in text
     assert {row for one in told for row in one.rows} <= ROWS.keys()
 
@@ -139,7 +144,7 @@ def test_what_is_free_in_ap_and_not_in_f1_is_said_to_be() -> None:
 
 def test_a_study_that_could_cut_nothing_says_so() -> None:
     parts = [part("neck", state="not afforded")]
-    (first, *_) = sentences(findings({}, parts))
+    first = sentences(findings({}, parts))[0]
     assert first.text.startswith("Nothing was cut: a budget of 10m is not enough for one of its 1")
 
 
@@ -167,3 +172,77 @@ def test_the_map_has_a_box_for_each_part_in_their_order() -> None:
     counts = {kind: page.count(f'class="part {kind}"') for kind in
               ("costs", "free", "undecided", "uncut")}  # fmt: skip
     assert counts == {"costs": 2, "free": 2, "undecided": 1, "uncut": 2}
+
+
+def test_images_that_would_decide_are_those_that_there_are() -> None:
+    parts = [part(name) for name in ("a", "b", "c", "d")]
+    rows = {
+        "a": change(-0.01, "undecided", 55),
+        "b": change(-0.01, "undecided", 60),
+        "c": change(-0.01, "undecided", 61),
+        "d": change(-0.01, "undecided"),
+    }
+    text = "\n".join(one.text for one in sentences(findings(rows, parts)))
+    assert (
+        "4 of 4 cuts are undecided; about 60 more images, of 60 that were not used, would decide 2 "
+        "of them, if they are what they seem; these 100 images cannot decide 1 of them: that would "
+        "take about 110, if they are what they seem."
+    ) in text
+
+
+def test_what_was_not_reached_is_told_by_kind_with_the_budget_for_it() -> None:
+    waiting = {"state": "not afforded"}
+    parts = [
+        part("backbone"),
+        *(part(f"backbone.{i}", 1, 0, kind="block", **waiting) for i in range(3)),
+        part("backbone.neck", 1, 0, kind="group", **waiting),
+        part("decoder", **waiting),
+        *(
+            part("decoder.0", 1, 5, head=i, kind="head", variant=f"head{i}", **waiting)
+            for i in range(8)
+        ),
+        part("decoder.last", 1, 5, variant="head7", **waiting),  # cut alike: one cut
+        part("backbone.shell", 1, 0, variant="backbone"),
+        part("neck", state="cut"),
+        part("neck.0", 1, 16, state="inside a free part"),
+    ]
+    told = left_out(findings({}, parts, needed="7m").study)
+    assert told == (
+        "The budget of 10m on 40 of 100 images did not reach 13 cuts: 3 blocks and 1 other part of "
+        "backbone; 1 layer at the top; 8 heads of decoder; 1 more lie inside of parts that looked "
+        "free. At most 7m would be enough for all: the same command with --budget 7m goes on from "
+        "here."
+    )
+    assert left_out(findings({}, parts[:1]).study) == ""
+    told = left_out(findings({}, parts, needed="5,000 image passes").study)
+    assert "with --budget '5,000 image passes' goes on" in told
+
+
+def test_zero_stands_beside_the_mean() -> None:
+    parts = [part("neck", how="mean", variant="neck-mean"), part("decoder")]
+    rows = {
+        "neck-mean": change(-0.1, "costs"),
+        "neck": change(-0.3, "costs"),
+        "decoder": change(-0.2, "costs"),
+    }
+    found = findings(rows, parts, zeros={"neck": "neck-mean"})
+    (told,) = (one for one in sentences(found) if "beside it, zero" in one.text)
+    assert "neck (mean: AP -0.1000, zero: AP -0.3000, -0.3200 to -0.2800)" in told.text
+    assert told.rows == ("neck-mean", "neck")
+    page = str(model_map(found.study, found.ap()))
+    assert "-0.100 AP, mean; -0.300, zero" in page
+    assert "-0.200 AP, removed" in page
+
+
+def test_a_later_joint_cut_of_all_that_is_free_is_the_one_that_is_told() -> None:
+    names = ["a", "b", "c"]
+    rows = {name: change(0.0, "free") for name in names} | {
+        "all-free-together": change(-0.2, "costs"),
+        "all-free-together-2": change(0.001, "free"),
+    }
+    joint = {"all-free-together": names[:2], "all-free-together-2": names}
+    found = findings(rows, [part(name) for name in names], together=joint)
+    text = "\n".join(one.text for one in sentences(found))
+    assert "Cut at once, 3 parts that looked free alone: they are free together" in text
+    assert "2 parts that looked free" not in text
+    assert "3 are free, alone and together" in text
