@@ -128,9 +128,9 @@ def test_a_convolutional_network_of_one_s_own(tmp_path: Path) -> None:
                    "head": "mean"}  # fmt: skip
 
 
-def test_what_is_cut_alike_is_one_cut_under_the_outer_name(hf: Callable[[str], Path]) -> None:
+def test_what_is_cut_alike_is_one_cut_under_the_outer_name(folders: Callable[[str], Path]) -> None:
     """All that the decoder's cut skips is in its list of layers: no cut of its own."""
-    with open_checkpoint(hf("deformable_detr")) as checkpoint:
+    with open_checkpoint(folders("deformable_detr")) as checkpoint:
         adapter = open_adapter(checkpoint)
         source = KindContext(checkpoint, live=lambda: adapter)
         found = outline(source, adapter, Shapes(2, seed=1, size=96)).candidates
@@ -142,7 +142,7 @@ def test_what_is_cut_alike_is_one_cut_under_the_outer_name(hf: Callable[[str], P
     assert list(decoder.made_of) == layers
     inner = [one for one in found if one.parent == names.index("model.decoder")]
     assert set(layers) <= {one.cut.variant for one in inner}
-    digests = {}
+    digests: dict[str, str] = {}
     alone = [one.cut for one in found if one.cut.how != "mean"]
     for name, one in made(alone, source).items():
         assert digests.setdefault(one.digest, name) == name

@@ -37,7 +37,13 @@ def change(by: float, outcome: Outcome | None, more: int | None = None) -> Chang
 
 
 def part(name: str, depth: int = 0, parent: int | None = None, **values: Any) -> NotedPart:
-    given = {"kind": "layer", "elements": 8, "how": "removed", "variant": name, "state": "cut"}
+    given: dict[str, Any] = {
+        "kind": "layer",
+        "elements": 8,
+        "how": "removed",
+        "variant": name,
+        "state": "cut",
+    }
     return NotedPart(part=name, depth=depth, parent=parent, **(given | values))
 
 
@@ -191,7 +197,7 @@ def test_images_that_would_decide_are_those_that_there_are() -> None:
 
 
 def test_what_was_not_reached_is_told_by_kind_with_the_budget_for_it() -> None:
-    waiting = {"state": "not afforded"}
+    waiting: dict[str, Any] = {"state": "not afforded"}
     parts = [
         part("backbone"),
         *(part(f"backbone.{i}", 1, 0, kind="block", **waiting) for i in range(3)),
