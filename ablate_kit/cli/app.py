@@ -21,6 +21,10 @@ from detector.disk import bounded
 # Where each command is, from ``ablate_kit.cli`` on, in the groups and the order of the help: a
 # function, or the ``app`` of a group.
 GROUPS = {
+    "Begin here": {
+        "study": "commands.study.study",
+        "demo": "commands.demo.demo",
+    },
     "Look inside": {
         "keys": "commands.keys.keys",
         "meta": "commands.meta.meta",
@@ -52,10 +56,8 @@ GROUPS = {
         "predict": "commands.predict.predict",
         "patch": "commands.patch.patch",
         "knobs": "commands.knobs.knobs",
-        "demo": "commands.demo.demo",
     },
     "Sweep": {
-        "study": "commands.study.study",
         "sweep": "commands.sweep.sweep",
         "report": "commands.report.report",
         "export": "commands.export.export",

@@ -2,6 +2,7 @@
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "ablate": (
+        "ablate study model.pth --annotations val.json --images val2017",
         "ablate keys model.pth 'decoder.**'",
         "ablate sweep model.pth --heads all --annotations val.json --images val2017",
     ),
@@ -99,6 +100,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("ablate demo", "ablate demo -o runs/demo"),
     "study": (
         "ablate study model.pth --annotations val.json --images val2017 --budget 10m",
+        "ablate study detr_folder --images photographs --budget 5m -o runs/unlabeled",
         "ablate study builtin:shapes_tiny --shapes --budget 60s",
     ),
     "sweep": (

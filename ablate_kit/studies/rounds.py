@@ -79,6 +79,7 @@ class Study:
         self._clock = clock
         self._pace = Pace()
         self._shares = {one.cut.variant: one.share for one in reversed(outline.candidates)}
+        self._of_parts = frozenset(self._shares)  # by these variants
         self._judging = 0.0  # seconds
         self._baseline = 0.0  # AP of the unmodified model
         self._verified: set[str] = set()  # what was free when all of it was last cut at once
@@ -264,7 +265,7 @@ class Study:
 
     def _affords(self, names: Sequence[str], part: float = 1.0, kept: int | None = None) -> bool:
         """Whether these fit into ``part`` of what is left, beside ``kept`` joint cuts: those that
-        are to be made of what is free then."""
+        are to be made of what is free then, and random controls."""
         last = self._last(names) if kept is None else [self._share(names)] * kept
         if self._budget.passes is not None:
             asked = (self._passed() + len(set(names)) + len(last)) * self._notes.images
@@ -284,13 +285,21 @@ class Study:
         return self._pace.seconds(own) <= _BESIDE * self._left(len(names))
 
     def _last(self, names: Sequence[str]) -> list[float]:
-        """Shares of the joint cuts that follow if these are found free."""
+        """Shares of the controls, and of the joint cuts that follow if these are found free."""
         free = self._free()
-        parts = [name for name in names if name in self._made]
-        if len(free) + len(parts) < 2:
-            return []
+        parts = [name for name in names if name in self._of_parts]
         count = 1 if len(free) < 4 or set(free) == self._verified else 2
-        return [self._share([*free, *parts])] * count
+        if len(free) + len(parts) < 2:
+            count = 0
+        return [*self._last_controls(names), *[self._share([*free, *parts])] * count]
+
+    def _last_controls(self, names: Sequence[str]) -> list[float]:
+        """Shares of the random controls that follow; none where they are what is asked for."""
+        cut = {one.variant for one in self._notes.parts if one.head is not None
+               and (one.state == CUT or one.variant in names)}  # fmt: skip
+        if self._notes.controls or any(name == control_name(one) for one in cut for name in names):
+            return []
+        return [self._share([name]) for name in sorted(cut)[:_CONTROLLED]]
 
     def _share(self, names: Iterable[str]) -> float:
         """Of a pass that a joint cut of these takes: from where the first of them restarts."""

@@ -86,15 +86,17 @@ def _in_short(found: Findings) -> Sentence | None:
         return None
     costs, free = (_ranked(cut, ap, outcome) for outcome in ("costs", "free"))
     counts = [f"{len(costs)} cost{'s' * (len(costs) == 1)} more than {found.study.margin:g} AP"]
+    outer = sorted(costs, key=lambda one: one.depth > 0)  # where all is lost, by the whole part
     if costs:
-        counts[0] += f", most of all {title(costs[0])}"
+        counts[0] += f", most of all {title(outer[0])}"
     together = ""
     whole = [name for name in of_all(found.study.together) if name in ap][-1:]
     if whole:
         together = {"free": ", alone and together", "costs": " alone, not together"}.get(
             _outcome(ap[whole[0]]), " alone, together undecided"
         )
-    counts.append(f"{len(free)} {'is' if len(free) == 1 else 'are'} free{together}")
+    named = f" ({', '.join(map(title, free[::-1]))})" if 0 < len(free) <= NAMED else ""
+    counts.append(f"{len(free)} {'is' if len(free) == 1 else 'are'} free{together}{named}")
     gains = _ranked(cut, ap, "gains")
     if gains:
         counts.append(f"without {len(gains)} the detector is better")
@@ -425,7 +427,7 @@ def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str
         which = "them" if len(some) == undecided else f"{len(some)} of them"
         told = (
             f"; about {roughly(max(some)):,} more images, of {there:,} that were not used, would "
-            f"decide {which}, if they are what they seem"
+            f"decide {which}, if they are what they seem: a larger budget in a new folder"
         )
     if beyond:
         which = "them" if len(beyond) == undecided else f"{len(beyond)} of them"

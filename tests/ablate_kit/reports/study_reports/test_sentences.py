@@ -90,7 +90,7 @@ def test_every_sentence_rests_on_verdicts() -> None:
     assert "neck (set to zero: AP -0.1000, -0.1200 to -0.0800)" in text
     assert told[0].text == (
         "In short: of 5 cuts, 1 more not reached, 2 cost more than 0.01 AP, most of all backbone; "
-        "2 are free alone, not together; 1 is undecided."
+        "2 are free alone, not together (decoder.0, decoder.0 head 1); 1 is undecided."
     )
     assert "None of 1 attention head that was cut one by one is known to cost more" in text
     assert "free alone, within 0.01 AP: decoder.0 (removed), decoder.0 head 1 (removed)." in text
@@ -191,8 +191,9 @@ def test_images_that_would_decide_are_those_that_there_are() -> None:
     text = "\n".join(one.text for one in sentences(findings(rows, parts)))
     assert (
         "4 of 4 cuts are undecided; about 60 more images, of 60 that were not used, would decide 2 "
-        "of them, if they are what they seem; these 100 images cannot decide 1 of them: that would "
-        "take about 110, if they are what they seem."
+        "of them, if they are what they seem: a larger budget in a new "
+        "folder; these 100 images cannot decide 1 of them: that would take about "
+        "110, if they are what they seem."
     ) in text
 
 
