@@ -53,12 +53,11 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             broken.append(f"; {framework}")
         elif framework.recognizes(checkpoint):
             return Chosen(name, framework)
+    # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
-        f"{checkpoint.path} is not a hybrid detector, nor of another framework that is recognized; "
-        "if it belongs to a Hugging Face model, give --model transformers:FOLDER with the folder "
-        "of its config; for official files of DETR, RT-DETR, D-FINE, DEIM, YOLOX and the like "
-        f"--model libreyolo; for any other detector --model {OWN} with a function that builds it "
-        f"(docs/your-own-detector.md){''.join(broken)}"
+        f"{checkpoint.path} is of no framework that is recognized; give --model "
+        "transformers:FOLDER (with its config), libreyolo (official files of DETR, D-FINE, YOLOX "
+        f"...) or {OWN} (docs/your-own-detector.md){''.join(broken)}"
     )
 
 

@@ -195,7 +195,7 @@ def test_what_is_expected_is_said(toy: Path) -> None:
 
 def test_a_broken_adapter_is_told_where_nothing_else_fits(toy: Path, tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    message = r'is not a hybrid.*; "broken" of adapters is not there'
+    message = r'is of no framework.*; "broken" of adapters is not there'
     with open_checkpoint(tmp_path / "other.pth") as opened, pytest.raises(UserError, match=message):
         open_adapter(opened)
 
