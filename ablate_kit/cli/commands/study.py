@@ -45,7 +45,11 @@ def study(
     shapes: Shapes = False,
     limit: Limit = None,
     budget: Annotated[
-        str, typer.Option(help="60s, 10m, 2h, or image passes: '5000 passes'.")
+        str,
+        typer.Option(
+            help="60s, 10m, 2h, or image passes: '5000 passes'. A larger one goes on in the folder "
+            "of a study that has ended."
+        ),
     ] = "10m",
     margin: Margin = None,
     output: Annotated[

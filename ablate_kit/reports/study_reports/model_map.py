@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.studies.noted import INSIDE_FREE, Noted, NotedPart
+from ablate_kit.studies.noted import INSIDE_FREE, NOT_AFFORDED, Noted, NotedPart
 from ablate_kit.text import line
 
 STYLE = Markup("""<style>
@@ -27,6 +27,7 @@ _KEY = (
     ("#0072b2", "better without it"),
     ("#9a9a9a", "undecided"),
 )
+_STATES = {INSIDE_FREE: "inside what looked free", NOT_AFFORDED: "not reached"}
 _HOW = Markup(
     '<p class="key soft">removed: it hands on what comes in, or gives nothing. mean: it gives its '
     "mean over some images, whatever the image. zero: its weights are zero, which it may never "
@@ -60,7 +61,7 @@ def _box(
         children = []  # nothing inside was cut: one box says so
     inner = Markup().join(_box(study, inside, ap, i) for i in children)
     # What steered the study are verdicts one by one; the report's are adjusted for all of them.
-    state = "inside what looked free" if one.state == INSIDE_FREE else one.state
+    state = _STATES.get(one.state, one.state)
     number_told = state
     if change and change.change is not None:
         number_told = f"{change.change:+z.3f} AP, {one.how}{_zero(study, ap, one)}"

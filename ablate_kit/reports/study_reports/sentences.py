@@ -424,18 +424,24 @@ def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str
     beyond = [one for one in needed if one > there]
     told = ""
     if some:
-        which = "them" if len(some) == undecided else f"{len(some)} of them"
+        which = _which(len(some), undecided)
         told = (
             f"; about {roughly(max(some)):,} more images, of {there:,} that were not used, would "
             f"decide {which}, if they are what they seem: a larger budget in a new folder"
         )
     if beyond:
-        which = "them" if len(beyond) == undecided else f"{len(beyond)} of them"
+        which = _which(len(beyond), undecided)
         told += (
             f"; these {study.total:,} images cannot decide {which}: that would take about "
             f"{roughly(study.images + max(beyond)):,}, if they are what they seem"
         )
     return told
+
+
+def _which(count: int, of: int) -> str:
+    if count < of:
+        return f"{count} of them"
+    return "it" if of == 1 else "them"
 
 
 def _left_out(study: Noted) -> Sentence | None:

@@ -101,7 +101,7 @@ def test_every_sentence_rests_on_verdicts() -> None:
     # Of the costliest that leaves anything: the class whose loss is significant, and no other.
     assert "Without neck, 1 of 2 classes loses significantly by itself: cat (AP -0.3000" in text
     assert "dog" not in text
-    assert "1 of 5 cuts is undecided; these 100 images cannot decide them: that would take" in text
+    assert "1 of 5 cuts is undecided; these 100 images cannot decide it: that would take" in text
     assert "The budget of 10m on 40 of 100 images did not reach 1 cut: decoder.1." in text
     assert {row for one in told for row in one.rows} <= ROWS.keys()
 
