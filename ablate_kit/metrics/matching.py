@@ -83,7 +83,7 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
 
 def greedy_matches_at(
     ground_truth: GroundTruth, detections: Detections, ious: Sequence[float]
-) -> list[Matches]:
+) -> Iterator[Matches]:
     """``greedy_matches`` at several thresholds; boxes are held against each other once."""
     detections.check_against(ground_truth)
     classes = len(ground_truth.classes)
@@ -110,7 +110,6 @@ def greedy_matches_at(
         (area < 0) | (area > _LARGEST_AREA), Outcome.IGNORED, Outcome.FALSE_POSITIVE
     )
     support = np.bincount(ground_truth.labels[~ground_truth.ignore], minlength=classes)
-    found = []
     for iou in ious:
         enough = overlap >= min(iou, 1 - 1e-10)
         truth = np.full(len(detections), -1, dtype=np.int64)
@@ -122,8 +121,7 @@ def greedy_matches_at(
         outcome[matched] = np.where(
             ground_truth.ignore[truth[matched]], Outcome.IGNORED, Outcome.TRUE_POSITIVE
         )
-        found.append(Matches(outcome, truth, scores, detections.labels, support))
-    return found
+        yield Matches(outcome, truth, scores, detections.labels, support)
 
 
 def greedy_pairs(

@@ -26,6 +26,7 @@ from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision, counted
 
 RESAMPLES = 2000
+_DRAWN = 64  # resamples at a time
 GROUPS = 200  # images are left out one by one up to so many, and in so many groups beyond
 
 Floats = NDArray[np.float64]
@@ -91,9 +92,9 @@ class Bootstrap:
         self._unit = np.arange(images) if truth.clusters is None else families(truth)
         self._units = units = int(self._unit.max()) + 1
         # One column each: the data as it is, the resamples, and the data without a group.
-        drawn = np.concatenate(
-            [draws(units, resamples, seed), left_out(units, min(units, GROUPS), seed)], axis=1
-        )
+        groups = min(units, GROUPS)
+        drawn = draws(units, resamples, seed, room=groups)
+        drawn[:, 1 + resamples :] = left_out(units, groups, seed)
         self.weights = drawn if truth.clusters is None else drawn[self._unit]
         self._precision = ResampledPrecision(truth, self.weights)
         self.classes = self._precision.classes  # those with objects, as samples are
@@ -176,13 +177,22 @@ class Bootstrap:
         return counted(np.stack(of_images), self.weights)
 
 
-def draws(images: int, resamples: int, seed: int) -> NDArray[np.unsignedinteger[Any]]:
-    """(images, 1 + resamples): how often each image counts; in the first column, once each."""
+def draws(
+    images: int, resamples: int, seed: int, *, room: int = 0
+) -> NDArray[np.unsignedinteger[Any]]:
+    """(images, 1 + resamples): how often each image counts; in the first column, and in so many
+    more columns as there is to be ``room``, once each."""
     generator = np.random.Generator(np.random.Philox(seed))
-    counts = np.ones((resamples + 1, images), dtype=np.uint16)
-    for row in counts[1:]:
-        row[:] = np.bincount(generator.integers(0, images, images), minlength=images)
-    return counts.T.astype(np.min_scalar_type(counts.max()), order="C")
+    found = np.ones((images, 1 + resamples + room), dtype=np.uint8)
+    for start in range(1, 1 + resamples, _DRAWN):
+        end = min(start + _DRAWN, 1 + resamples)
+        counts = np.empty((end - start, images), dtype=np.uint16)
+        for row in counts:
+            row[:] = np.bincount(generator.integers(0, images, images), minlength=images)
+        if counts.max() > np.iinfo(found.dtype).max:
+            found = found.astype(np.uint16)
+        found[:, start:end] = counts.T
+    return found
 
 
 def left_out(images: int, groups: int, seed: int) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Results held against the first of them: every change with its interval, overall and per class."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from ablate_kit.metrics.detections import GroundTruth
@@ -43,25 +44,32 @@ def compare(
         return replace(NOTHING, statistics=statistics)
     bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
     calibration = results[0].evaluation.thresholds.calibration
-    baseline = bootstrap.samples(results[0].detections, calibration)
+    baseline = Future[Samples]()  # others wait for it only where they are held against it
 
-    def told(result: Result) -> tuple[list[Change], Samples]:
+    def told(result: Result | None) -> tuple[list[Change], Samples]:
+        if result is None:
+            try:
+                baseline.set_result(bootstrap.samples(results[0].detections, calibration))
+            except BaseException as error:
+                baseline.set_exception(error)
+            return [], baseline.result()
         samples = bootstrap.samples(result.detections, calibration)
-        by_its_class = class_changes(baseline, samples, statistics.adjust)
+        by_its_class = class_changes(baseline.result(), samples, statistics.adjust)
         # Those of the classes are the largest part, and not needed again.
         return by_its_class, replace(samples, ap_per_class=())
 
     # Results of one variant under several names share their numbers; keys are those of one run.
     distinct = {id(one.evaluation): one for one in reversed(results[1:])}
-    known = dict(zip(distinct, in_threads(told, distinct.values()), strict=True))
+    (_, before), *others = in_threads(told, [None, *distinct.values()])
+    known = dict(zip(distinct, others, strict=True))
     found = [known[id(one.evaluation)] for one in results[1:]]
     kept = [samples for _, samples in found]
     tested = [not one.is_control for one in results[1:]]
     return Comparison(
-        changes=changes(baseline, kept, tested, statistics.adjust, statistics.margin),
+        changes=changes(before, kept, tested, statistics.adjust, statistics.margin),
         classes=[truth.classes[label] for label in bootstrap.classes],
         by_class=[by_its_class for by_its_class, _ in found],
-        baseline=replace(baseline, ap_per_class=()),
+        baseline=replace(before, ap_per_class=()),
         samples=kept,
         statistics=statistics,
     )

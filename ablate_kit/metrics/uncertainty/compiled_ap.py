@@ -1,7 +1,7 @@
 """The inner loop of resampled average precision, compiled by numba; needs the extra ``fast``.
 
-The same sums in the same order as ``resampled_ap.Levels.area``, hence the same bits, but in one
-pass: a block of resamples stays in the fastest memory from the first detection to the last sum.
+The same sums in the same order as ``resampled_ap.RecallLevels.area``, hence the same bits, but in
+one pass: a block of resamples stays in the fastest memory from the first detection to the last sum.
 """
 
 import numba
@@ -24,7 +24,7 @@ def areas(  # type: ignore[no-untyped-def]
         rows: (rows,) those of the detections that are a hit at any IoU.
         hits: (rows,) a bit for each IoU at which it is.
         others, ignored: the same for those that are ignored at any IoU.
-        positives, scale: (blocks, columns), as of ``Levels``.
+        positives, scale: (blocks, columns), as of ``RecallLevels``.
         odd: (blocks, columns) the columns with levels that hits may reach exactly, then -1.
         above: (101,) the levels that are not reached then.
     """

@@ -32,8 +32,10 @@ class Matched:
 
     @staticmethod
     def of(truth: GroundTruth, found: Detections) -> "Matched":
-        matches = greedy_matches_at(truth, found, IOUS.tolist())
-        outcomes = np.stack([one.outcome for one in matches])
+        outcomes = np.empty((len(IOUS), len(found)), dtype=np.int8)
+        matches = greedy_matches_at(truth, found, IOUS.tolist())  # one at a time in memory
+        for outcome, one in zip(outcomes, matches, strict=True):
+            outcome[:] = one.outcome
         return Matched(found.image, found.labels, found.scores, outcomes)
 
     @staticmethod

@@ -26,6 +26,9 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 _ABOVE = np.arange(101) / 100 < _RECALLS
 
 _BLOCK = 256  # resamples at a time, compiled: their counts of 4,000 images are 1 MB
+_COUNTS = 1 << 23  # counts of resamples at a time, not compiled: 64 MB
+_AT_ONCE = 512  # detections whose counts are added up at a time
+_HITS = 32
 _WORTH = 10**8  # detections times resamples from which on loading numba (1 s) pays
 
 Floats = NDArray[np.float64]
@@ -78,29 +81,30 @@ class ResampledPrecision:
         self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
     ) -> Floats:
         """(ious, samples): summed precision over recall levels, of detections by falling score."""
-        weights = self._floats
-        found = np.zeros((len(outcomes), weights.shape[1]))
+        found = np.zeros((len(outcomes), self._weights.shape[1]))
         hit = outcomes == Outcome.TRUE_POSITIVE
         rows = np.flatnonzero(hit.any(axis=0))
         if not len(rows):
             return found
-        # How many detections there are up to each row; those after the last hit do not matter.
-        upto = slice(0, rows[-1] + 1)
-        seen = self._weight(np.searchsorted(rows, np.arange(rows[-1] + 1)), image[upto], len(rows))
-        np.cumsum(seen, axis=0, out=seen)
-        drawn = weights[image[rows]]
-        levels = RecallLevels(positives)
-        for i, (hits, outcome) in enumerate(zip(hit[:, rows], outcomes[:, upto], strict=True)):
-            own = np.flatnonzero(hits)
-            if not len(own):
-                continue
-            ignored = np.flatnonzero(outcome == Outcome.IGNORED)
-            # Ignored detections after the last hit at this IoU fall off the end.
-            before = np.searchsorted(rows[own], ignored)
-            left_out: dict[int, NDArray[np.integer]] = {
-                step: image[ignored[before == step]] for step in set(before) - {len(own)}
-            }
-            found[i] = levels.area(weights, drawn, own, seen, left_out)
+        image, outcomes = image[: rows[-1] + 1], outcomes[:, : rows[-1] + 1]
+        parts = max(1, len(rows) * found.shape[1] // _COUNTS)
+        step = max(-(-found.shape[1] // parts), _BLOCK)
+        for start in range(0, found.shape[1], step):
+            part = slice(start, start + step)
+            weights = self._weights[:, part]
+            seen, drawn = _seen(weights, image, rows), weights[image[rows]]
+            levels = RecallLevels(positives[part])
+            for area, hits, outcome in zip(found, hit[:, rows], outcomes, strict=True):
+                own = np.flatnonzero(hits)
+                if not len(own):
+                    continue
+                ignored = np.flatnonzero(outcome == Outcome.IGNORED)
+                # Ignored detections after the last hit at this IoU fall off the end.
+                before = np.searchsorted(rows[own], ignored)
+                left_out: dict[int, NDArray[np.integer]] = {
+                    number: image[ignored[before == number]] for number in set(before) - {len(own)}
+                }
+                area[part] = levels.area(weights, drawn, own, seen, left_out)
         return found
 
     def compiled(
@@ -129,10 +133,6 @@ class ResampledPrecision:
         return found.reshape(len(outcomes), -1)[:, :samples].copy()
 
     @cached_property
-    def _floats(self) -> Floats:
-        return self._weights.astype(np.float64)  # which holds all counts exactly
-
-    @cached_property
     def _blocks(self) -> NDArray[np.uint8]:
         """(blocks, images, columns): the counts of some samples side by side."""
         images, samples = self._weights.shape
@@ -142,11 +142,30 @@ class ResampledPrecision:
             block[:, : part.shape[1]] = part
         return found
 
-    def _weight(self, row: NDArray[np.int64], image: NDArray[np.integer], rows: int) -> Floats:
-        """(rows, resamples): how often the images of each row's detections are drawn, summed."""
-        ones = np.ones(len(row))
-        counts = csr_array((ones, (row, image)), shape=(rows, len(self._weights)))
-        return np.asarray(counts @ self._floats)
+
+def _seen(
+    weights: NDArray[np.unsignedinteger[Any]],
+    image: NDArray[np.integer],
+    rows: NDArray[np.integer],
+) -> Floats:
+    """(rows, samples): how many detections there are up to each of some rows; 1 for none."""
+    seen = np.empty((len(rows), weights.shape[1]))
+    ends = rows + 1
+    begins = np.append(0, ends[:-1])
+    total, first = np.zeros(weights.shape[1]), 0
+    while first < len(rows):
+        begin = begins[first]
+        last = max(int(np.searchsorted(ends, begin + _AT_ONCE, side="right")), first + 1)
+        drawn = weights[image[begin : ends[last - 1]]].astype(np.float64)
+        bounds = np.append(begin, ends[first:last]) - begin
+        ones = (np.ones(len(drawn)), np.arange(len(drawn)), bounds)
+        part = seen[first:last]
+        part[:] = csr_array(ones, shape=(len(part), len(drawn))) @ drawn
+        for row in part:
+            row += total
+            total = row
+        first = last
+    return np.maximum(seen, 1, out=seen)  # where there is none, there is no hit either
 
 
 def counted(
@@ -163,6 +182,11 @@ def counted(
         part = slice(start, start + _BLOCK)
         found[:, part] = rows @ weights[:, part].astype(np.float64)
     return found
+
+
+def _drawn(weights: NDArray[np.unsignedinteger[Any]], image: NDArray[np.integer]) -> Floats:
+    """(samples,): how often some images are drawn, summed."""
+    return np.asarray(weights[image].sum(axis=0, dtype=np.float64))
 
 
 def _blocked(values: Floats, rest: float) -> Floats:
@@ -187,8 +211,8 @@ class RecallLevels:
 
     def area(
         self,
-        weights: Floats,
-        drawn: Floats,
+        weights: NDArray[np.unsignedinteger[Any]],
+        drawn: NDArray[np.unsignedinteger[Any]],
         hits: NDArray[np.integer],
         seen: Floats,
         left_out: Mapping[int, NDArray[np.integer]],
@@ -196,7 +220,8 @@ class RecallLevels:
         """(resamples,): the sum over recall levels of the best precision from there on.
 
         From the last hit to the first: what the best precision grows by counts for all levels that
-        are reached by then. One row of resamples at a time stays in the fastest memory.
+        are reached by then. Some hits at a time stay in fast memory. What runs along the hits goes
+        row by row, for NumPy's own sums and maxima along the first axis are slow.
 
         Args:
             weights: (images, resamples), how often each image is drawn.
@@ -205,37 +230,43 @@ class RecallLevels:
             seen: (rows, resamples), detections up to a row, itself included.
             left_out: by the number of the next hit, images of detections that do not count.
         """
-        true = drawn[hits].sum(axis=0)
-        ignored = sum((weights[one].sum(axis=0) for one in left_out.values()), np.zeros_like(true))
-        area, best = np.zeros_like(true), np.zeros_like(true)
-        precision, level, total = (np.empty_like(true) for _ in range(3))
+        size, backwards = drawn.shape[1], hits[::-1]
+        shape = min(_HITS, len(hits)) + 1, size
+        true, best, area = np.empty(shape), np.zeros(shape), np.zeros(size)
+        true[0] = drawn[hits].sum(axis=0, dtype=np.float64)
+        ignored = sum((_drawn(weights, one) for one in left_out.values()), np.zeros(size))
         growths = np.empty((len(hits), len(self.odd)))
-        with np.errstate(invalid="ignore"):  # no detection drawn yet: 0 / 0, which counts as none
-            for i in range(len(hits) - 1, -1, -1):
-                if left_out:
-                    np.subtract(seen[hits[i]], ignored, out=total)
-                    np.divide(true, total, out=precision)
-                    for image in left_out.get(i, ()):
-                        ignored -= weights[image]
-                else:
-                    np.divide(true, seen[hits[i]], out=precision)
-                np.fmax(precision, best, out=precision)
-                np.subtract(precision, best, out=best)
-                # From the last hit, as they are summed; unbuffered.
-                np.take(best, self.odd, out=growths[len(hits) - 1 - i], mode="clip")
-                np.multiply(true, self.scale, out=level)
-                np.floor(level, out=level)
-                level *= best
-                area += level
-                best, precision = precision, best
-                true -= drawn[hits[i]]
-        area += best  # recall 0 is reached from the start
+        for start in range(0, len(hits), _HITS):
+            rows = backwards[start : start + _HITS]
+            count = len(rows)
+            for row, one in enumerate(drawn[rows]):
+                np.subtract(true[row], one, out=true[row + 1])
+            precision = best[1 : count + 1]
+            np.take(seen, rows, axis=0, out=precision, mode="clip")
+            if left_out:
+                for number, row in enumerate(precision, start + 1):
+                    row -= ignored
+                    if (one := left_out.get(len(hits) - number)) is not None:
+                        ignored -= _drawn(weights, one)
+                np.maximum(precision, 1, out=precision)
+            np.divide(true[:count], precision, out=precision)
+            for row in range(count):
+                np.maximum(best[row], best[row + 1], out=best[row + 1])
+            growth = precision - best[:count]
+            growths[start : start + count] = growth[:, self.odd]
+            level = true[:count] * self.scale
+            np.floor(level, out=level)
+            level *= growth
+            level[0] += area
+            area = level.sum(axis=0)  # one after the other
+            true[0], best[0] = true[count], best[count]
+        area += best[0]  # recall 0 is reached from the start
         area[self.odd] -= self._not_reached(drawn[np.ix_(hits, self.odd)], growths)
         return area
 
-    def _not_reached(self, drawn: Floats, growths: Floats) -> Floats:
+    def _not_reached(self, drawn: NDArray[np.unsignedinteger[Any]], growths: Floats) -> Floats:
         """What was counted for levels that hits reach exactly, but do not reach as floats."""
-        true = np.cumsum(drawn, axis=0)[::-1]
+        true = np.cumsum(drawn, axis=0, dtype=np.float64)[::-1]
         level = np.floor(true * self.scale[self.odd])
         exactly = level * self.positives[self.odd] == 100 * true
         exactly &= _ABOVE[level.astype(np.intp)]
