@@ -91,7 +91,7 @@ def _in_short(found: Findings) -> Sentence | None:
         counts[0] += f", most of all {title(outer[0])}"
     together = ""
     whole = [name for name in of_all(found.study.together) if name in ap][-1:]
-    if whole:
+    if whole and len(free) > 1:
         together = {"free": ", alone and together", "costs": " alone, not together"}.get(
             _outcome(ap[whole[0]]), " alone, together undecided"
         )
@@ -395,10 +395,19 @@ def _controls(found: Findings) -> Sentence | None:
         return None
     least = min(a for a, _ in differ)
     head = min(b for _, b in differ)
+    if len(differ) == 1:
+        text = (
+            "Beside one head as many random elements of the same tensors were cut: that changes AP "
+            f"by {least:+z.4f}, the head by {head:+z.4f}."
+        )
+    else:
+        text = (
+            f"Beside {len(differ)} heads as many random elements of the same tensors were cut: the "
+            f"costliest of these random cuts changes AP by {least:+z.4f}, the costliest of the "
+            f"heads by {head:+z.4f}."
+        )
     return Sentence(
-        f"Beside {len(differ)} heads as many random elements of the same tensors were cut: the "
-        f"costliest of these random cuts changes AP by {least:+z.4f}, the costliest of the heads "
-        f"by {head:+z.4f}.",
+        text,
         tuple(name for pair in pairs for name in pair),
     )
 

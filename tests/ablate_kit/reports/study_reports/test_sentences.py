@@ -253,3 +253,24 @@ def test_a_later_joint_cut_of_all_that_is_free_is_the_one_that_is_told() -> None
     assert "Cut at once, 3 parts that looked free alone: they are free together" in text
     assert "2 parts that looked free" not in text
     assert "3 are free, alone and together" in text
+
+
+def test_random_cuts_beside_heads_are_counted() -> None:
+    def told(heads: int) -> str:
+        rows = {f"head{i}": change(-0.1 * (i + 1), "costs") for i in range(heads)}
+        rows |= {f"head{i}-control0": change(-0.03 * (i + 1), None) for i in range(heads)}
+        found = findings(rows, [part("a", head=i, variant=f"head{i}") for i in range(heads)])
+        results = [
+            replace(one, kind="control", factors={"control_of": one.name.removesuffix("-control0")})
+            if "control" in one.name
+            else one
+            for one in found.results
+        ]
+        return "\n".join(one.text for one in sentences(replace(found, results=results)))
+
+    assert "Beside one head as many random elements" in told(1)
+    assert "that changes AP by -0.0300, the head by -0.1000." in told(1)
+    assert (
+        "Beside 2 heads as many random elements of the same tensors were cut: the costliest of "
+        "these random cuts changes AP by -0.0600, the costliest of the heads by -0.2000."
+    ) in told(2)
