@@ -96,7 +96,8 @@ def _in_short(found: Findings) -> Sentence | None:
             _outcome(ap[whole[0]]), " alone, together undecided"
         )
     named = f" ({', '.join(map(title, free[::-1]))})" if 0 < len(free) <= NAMED else ""
-    counts.append(f"{len(free)} {'is' if len(free) == 1 else 'are'} free{together}{named}")
+    says = f"{len(free)} {'is' if len(free) == 1 else 'are'} free{together}{named}"
+    counts.append(says if free else "none is shown to be free")
     gains = _ranked(cut, ap, "gains")
     if gains:
         counts.append(f"without {len(gains)} the detector is better")
