@@ -26,6 +26,9 @@ _ZEROED = 3  # parts whose mean gets zero beside it
 _BESIDE = 0.1  # of what is left, for these at most
 _ROUND = 0.5  # of what is left, for one round at most: its verdicts are to choose the next one
 _LITTLE = 0.15  # of a budget: when no more is left, one round takes it all
+_WORTH = (
+    3.0  # passes of cuts that a round has at least, for the unmodified model's that it begins with
+)
 _ALIVE = 0.1  # share of the AP that a part must leave for zero beside its mean to tell anything
 
 
@@ -169,10 +172,12 @@ class Study:
         timed = self._budget.passes is None
         chosen = list(beside)
         part = _ROUND if self._left() > _LITTLE * (self._budget.seconds or 0.0) else 1.0
+        passes = 0.0
         for i in in_turn(self._outline.candidates, waiting, timed=timed):
             names = list(dict.fromkeys([*chosen, self._notes.parts[i].variant]))
-            if self._affords(names, part if chosen else 1.0):
+            if self._affords(names, part if passes > _WORTH else 1.0):
                 chosen = names
+                passes += self._share(names[-1:])
         order = {one.variant: i for i, one in reversed(list(enumerate(self._notes.parts)))}
         return sorted(chosen, key=lambda name: order.get(name, len(order)))
 

@@ -176,7 +176,7 @@ def test_what_is_kept_for_joint_cuts_and_not_needed_goes_to_further_parts() -> N
 
 def test_cheap_cuts_run_where_a_dear_one_is_not_affordable() -> None:
     parts = [("a", 0, 1.0), ("b", 0, 1.0), ("c", 0, 0.05), ("d", 0, 0.05)]
-    notes, _, _ = study("34s", parts=parts)
+    notes, _, _ = study("24s", parts=parts)
     assert {"c", "d"} <= set(states(notes, "cut"))
     assert "b" in states(notes, "not afforded")
 
