@@ -228,8 +228,12 @@ def test_demo(run: Run, tmp_path: Path) -> None:
     names = set(json.loads(text)["variants"])
     assert {"unmodified", "backbone"} <= names
     said = (tmp_path / "demo" / "report" / "sentences.md").read_text(encoding="utf-8")
-    assert said.startswith("* Unmodified, the detector has an AP of ")
-    assert all(line in printed for line in said.splitlines())
+    short, first, *_ = said.splitlines()
+    assert first.startswith("* Unmodified, the detector has an AP of ")
+    assert all(line in printed for line in said.splitlines()[1:])
+    assert printed.splitlines()[-2:] == [
+        short.removeprefix("* "), f"report: {tmp_path / 'demo' / 'report' / 'report.html'}"
+    ]  # fmt: skip
 
 
 def test_the_help_of_every_command_works(run: Run) -> None:
