@@ -436,7 +436,7 @@ def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str
     if some:
         which = _which(len(some), undecided)
         told = (
-            f"; about {roughly(max(some)):,} more images, of {there:,} that were not used, would "
+            f"; about {min(roughly(max(some)), there):,} more images, of {there:,} that were not used, would "
             f"decide {which}, if they are what they seem: a larger budget in a new folder"
         )
     if beyond:

@@ -185,7 +185,7 @@ def test_images_that_would_decide_are_those_that_there_are() -> None:
     parts = [part(name) for name in ("a", "b", "c", "d")]
     rows = {
         "a": change(-0.01, "undecided", 55),
-        "b": change(-0.01, "undecided", 60),
+        "b": change(-0.01, "undecided", 59),
         "c": change(-0.01, "undecided", 61),
         "d": change(-0.01, "undecided"),
     }
@@ -275,3 +275,10 @@ def test_random_cuts_beside_heads_are_counted() -> None:
         "Beside 2 heads as many random elements of the same tensors were cut: the costliest of "
         "these random cuts changes AP by -0.0600, the costliest of the heads by -0.2000."
     ) in told(2)
+
+
+def test_no_more_images_are_asked_for_than_there_are() -> None:
+    found = findings({"a": change(-0.01, "undecided", 129)}, [part("a")])
+    found = replace(found, study=found.study.model_copy(update={"total": 169}))
+    text = "\n".join(one.text for one in sentences(found))
+    assert "about 129 more images, of 129 that were not used, would decide it" in text
