@@ -85,7 +85,8 @@ def _in_short(found: Findings) -> Sentence | None:
     if not cut:
         return None
     costs, free = (_ranked(cut, ap, outcome) for outcome in ("costs", "free"))
-    counts = [f"{len(costs)} cost{'s' * (len(costs) == 1)} more than {found.study.margin:g} AP"]
+    cost = f"{len(costs)} cost{'s' * (len(costs) == 1)}" if costs else "none is known to cost"
+    counts = [f"{cost} more than {found.study.margin:g} AP"]
     outer = sorted(costs, key=lambda one: one.depth > 0)  # where all is lost, by the whole part
     if costs:
         counts[0] += f", most of all {title(outer[0])}"
@@ -435,8 +436,9 @@ def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str
     told = ""
     if some:
         which = _which(len(some), undecided)
+        enough = min(roughly(max(some)), there)
         told = (
-            f"; about {min(roughly(max(some)), there):,} more images, of {there:,} that were not used, would "
+            f"; about {enough:,} more images, of {there:,} that were not used, would "
             f"decide {which}, if they are what they seem: a larger budget in a new folder"
         )
     if beyond:
