@@ -40,6 +40,7 @@ class OpenStudy:
 
     Attributes:
         images: on how many it runs.
+        fitting: on how many it would run if it began anew.
         notes: of an earlier call on the same folder, or new ones.
     """
 
@@ -47,6 +48,7 @@ class OpenStudy:
     outline: Outline
     budget: Budget
     images: int
+    fitting: int
     notes: Noted
     began: float = field(default_factory=monotonic)
 
@@ -167,7 +169,8 @@ def open_study(
         made_outline = outline(first.source, first.adapter, first.dataset)
         if not made_outline.candidates:
             raise UserError(f"{checkpoint} has no parts that could be told apart")
-        images = earlier.images if earlier else made_outline.images(budget)
+        fitting = made_outline.images(budget)
+        images = earlier.images if earlier else fitting
         made_outline, total = made_outline.on(images), made_outline.total
         first.on(_drawn(data, images, total))
         parts = [
@@ -193,8 +196,8 @@ def open_study(
                     f"{folder} is a study by another version, which told parts apart otherwise; "
                     "choose another folder"
                 )
-            earlier.budget = str(budget)
-        yield OpenStudy(first, made_outline, budget, images, earlier or new, began)
+            earlier.budget, earlier.total = str(budget), total
+        yield OpenStudy(first, made_outline, budget, images, fitting, earlier or new, began)
 
 
 def _drawn(data: OneSet, images: int, total: int) -> OneSet:

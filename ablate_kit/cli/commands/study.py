@@ -30,6 +30,8 @@ from ablate_kit.cli.statistics_options import Margin
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy
 
+_FAR_MORE = 1.5  # times the images of a study that goes on
+
 
 def study(
     checkpoint: Annotated[Path, typer.Argument(help="File or folder, or builtin:shapes_tiny.")],
@@ -109,7 +111,13 @@ def study(
         if dry_run:
             return
         if opened.again:
-            say(f"going on: {len(opened.notes.rounds)} rounds are chosen already")
+            others = ""
+            if opened.fitting > _FAR_MORE * opened.images:
+                others = f"; in a new folder this budget would take {opened.fitting:,}"
+            say(
+                f"going on: {len(opened.notes.rounds)} rounds are chosen already, on these "
+                f"{opened.images:,} images{others}"
+            )
         stack.enter_context(
             keeping(lambda: f"{folder} keeps what is done; to resume: {this_command()}")
         )

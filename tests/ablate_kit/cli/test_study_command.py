@@ -88,14 +88,14 @@ def test_of_random_weights_nothing_is_said(run: Run, hybrid: Path, tmp_path: Pat
 
 
 def test_a_larger_budget_goes_on_in_the_same_folder(run: Run, refuse: Run, tmp_path: Path) -> None:
-    options = ("study", "builtin:shapes_tiny", "--shapes", "--limit", "2", "-o", tmp_path / "run")
+    options = ("study", "builtin:shapes_tiny", "--shapes", "--limit", "4", "-o", tmp_path / "run")
     run(*options, "--budget", "16 passes")
     before, first = numbers(tmp_path / "run"), noted(tmp_path / "run")
     out = run(*options, "--budget", "30 passes")
     after, second = numbers(tmp_path / "run"), noted(tmp_path / "run")
     assert first is not None
     assert second is not None
-    assert "going on" in out
+    assert "on these 2 images; in a new folder this budget would take 4" in out
     assert len(before) < len(after) <= 15
     assert before == {name: after[name] for name in before}
     assert second.rounds[: len(first.rounds)] == first.rounds
@@ -104,7 +104,7 @@ def test_a_larger_budget_goes_on_in_the_same_folder(run: Run, refuse: Run, tmp_p
     assert "is a study with a budget of 30 image passes; give that or more" in told
     assert "give that or more" in refuse(*options, "--budget", "5m")
     assert "give --margin 0.01" in refuse(*options, "--budget", "40 passes", "--margin", "0.02")
-    refused = refuse(*options, "--budget", "40 passes", "--limit", "3")
+    refused = refuse(*options, "--budget", "40 passes", "--limit", "1")
     assert "is a sweep of another data" in refused
 
 
