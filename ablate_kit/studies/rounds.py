@@ -233,11 +233,12 @@ class Study:
             # That what is free is free together is verified whatever the budget says.
             self._note_joint(whole, members)
             return [name]
-        if self._judge.found[before[-1]][1] == "free" or len(free) < 4:
+        count = len(self._notes.together[before[-1]])
+        if self._judge.found[before[-1]][1] == "free" or count < 4:
             return []
         chosen: list[str] = []
         number = f"-{len(before)}" if len(before) > 1 else ""
-        for size in fewer(len(free)):
+        for size in fewer(count):
             some, members = union(f"{size}-of-free-together{number}", free, self._made, size)
             if some is None or some.name in self._notes.together:
                 continue

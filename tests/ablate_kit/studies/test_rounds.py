@@ -92,7 +92,7 @@ PARTS = [
 
 def study(
     budget: str, machine: Machine | None = None, notes: Noted | None = None,
-    parts: Sequence[tuple[str, int, float]] = PARTS,
+    parts: Sequence[tuple[str, int, float]] = PARTS, clash: Sequence[str] = (),
 ) -> tuple[Noted, float, Machine]:  # fmt: skip
     """What is noted of a study that has ended, how long it took with its report, and on what."""
     outline = model(parts)
@@ -113,6 +113,8 @@ def study(
         name: Ablation(name, "component", (Edit(name, Blocks(0, ((0, 4),))),))
         for name, _, _ in parts
     }
+    for value, name in enumerate(clash):  # which say different things of the same elements
+        made[name] = Ablation(name, "component", (Edit(parts[0][0], value=float(value)),))
     began = machine.now
     asked: Budget = parse_budget(budget)
     spent = notes.spent
@@ -240,6 +242,16 @@ def test_where_joint_cuts_are_not_free_parts_of_them_are_cut_at_once() -> None:
     together: dict[str, Outcome] = {"all-free-together": "free"}
     notes, _, _ = study("1h", Machine({}, free | together))
     assert list(notes.together) == ["all-free-together"]
+
+
+def test_parts_of_joint_cuts_are_counted_without_those_that_disagree() -> None:
+    clash = [f"decoder.{i}" for i in range(6)]
+    free: dict[str, Outcome] = {f"decoder.{i}": "free" for i in range(10)}
+    notes, _, _ = study("1h", Machine({}, free), clash=clash)
+    sizes = {name: len(members) for name, members in notes.together.items()}
+    assert sizes == {
+        "all-free-together": 5, "2-of-free-together": 2, "3-of-free-together": 3
+    }  # fmt: skip
 
 
 def test_the_pace_is_that_of_the_rounds_that_ran() -> None:
