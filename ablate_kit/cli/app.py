@@ -16,6 +16,7 @@ import typer
 from ablate_kit import __version__
 from ablate_kit.cli import edge
 from ablate_kit.cli.examples import example_text
+from ablate_kit.cli.option_groups import with_groups
 from detector.disk import bounded
 
 # Where each command is, from ``ablate_kit.cli`` on, in the groups and the order of the help: a
@@ -103,7 +104,7 @@ def app(words: Sequence[str]) -> typer.Typer:
                 program.add_typer(found, name=name, rich_help_panel=title)
             else:
                 examples = example_text(name)
-                program.command(name, rich_help_panel=title, epilog=examples)(found)
+                program.command(name, rich_help_panel=title, epilog=examples)(with_groups(found))
     return program
 
 

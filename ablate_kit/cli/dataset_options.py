@@ -1,5 +1,6 @@
 """The options that name a data set."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,46 +17,99 @@ Orientation = Annotated[
     str | None,
     typer.Option("--exif", help="EXIF orientation of images: ignore (default) or apply."),
 ]
+Annotations = Annotated[Path | None, typer.Option(help="COCO JSON.")]
+Devkit = Annotated[Path | None, typer.Option("--voc", help="VOCdevkit folder.")]
+Split = Annotated[
+    str | None, typer.Option(help="VOC split, such as 2007:test; of --yolo: val (default) ...")
+]
 VocClasses = Annotated[
     Path | None,
     typer.Option(help="Class names of the VOC data, one per line; by default told from it."),
-]
-Split = Annotated[
-    str | None, typer.Option(help="VOC split, such as 2007:test; of --yolo: val (default) ...")
 ]
 YoloYaml = Annotated[Path | None, typer.Option("--yolo", help="YOLO's data.yaml.")]
 YoloRoot = Annotated[
     Path | None, typer.Option(help="Folder of the YOLO data; by default as data.yaml says.")
 ]
-Annotations = Annotated[Path | None, typer.Option(help="COCO JSON.")]
-ImageFolder = Annotated[
-    Path | None,
-    typer.Option("--images", help="Image folder of the COCO JSON; alone: images without labels."),
-]
-Devkit = Annotated[Path | None, typer.Option("--voc", help="VOCdevkit folder.")]
 Difficult = Annotated[
     str | None,
     typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
 ]
-Shapes = Annotated[bool, typer.Option("--shapes", help="The built-in data set.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first N images.", min=1)]
 
 
-def images_given(
-    annotations: Path | None,
-    images: Path | None,
-    voc: Path | None,
-    split: str | None,
-    difficult: str | None = None,
-    shapes: bool = False,
-    count: int | None = None,
-    *,
-    exif: str | None = None,
-    voc_classes: Path | None = None,
-    yolo: Path | None = None,
-    yolo_root: Path | None = None,
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """Images in files, with or without annotations."""
+
+    annotations: Annotations = None
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Image folder of the COCO JSON; alone: images without labels."),
+    ] = None
+    voc: Devkit = None
+    split: Split = None
+    yolo: YoloYaml = None
+    yolo_root: YoloRoot = None
+    exif: Orientation = None
+    voc_classes: VocClasses = None
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None
+
+    def named(self) -> bool:
+        """Whether a data set is given."""
+        return any((self.annotations, self.images, self.voc, self.yolo))
+
+    def any(self) -> bool:
+        """Whether any of the options is given."""
+        return any(getattr(self, one.name) != one.default for one in fields(self))
+
+    def given(self) -> "OneSet":
+        """The data set that the options name."""
+        return _one_set(self)
+
+    def open(self) -> "Dataset":
+        """The same, opened, after what its reader has to say of it."""
+        from detector.data.dataset import notes_on
+
+        dataset = self.given().dataset()
+        warn(notes_on(dataset))
+        return dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(ImageFiles):
+    """What a model is run on, where nothing is evaluated."""
+
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False
+
+    def named(self) -> bool:
+        return self.shapes or super().named()
+
+    def given(self) -> "OneSet":
+        return _one_set(self, shapes=self.shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedFiles(ImageFiles):
+    """Annotations of which some may be marked as difficult."""
+
+    difficult: Difficult = None
+
+    def given(self) -> "OneSet":
+        return _one_set(self, self.difficult)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Images):
+    """What a model is evaluated on."""
+
+    difficult: Difficult = None
+
+    def given(self) -> "OneSet":
+        return _one_set(self, self.difficult, shapes=self.shapes)
+
+
+def _one_set(
+    options: ImageFiles, difficult: str | None = None, *, shapes: bool = False
 ) -> "OneSet":
-    """The data set that a command's options name, or its first ``count`` images."""
     from detector.training.recipes.data_sections import (
         CocoImages,
         FolderImages,
@@ -64,6 +118,7 @@ def images_given(
         YoloImages,
     )
 
+    annotations, images, voc, yolo = options.annotations, options.images, options.voc, options.yolo
     if sum((bool(annotations or images), bool(voc), bool(yolo), shapes)) != 1:
         raise UserError(
             "give one data set: --annotations with --images, --voc with --split, --yolo, --shapes, "
@@ -71,46 +126,38 @@ def images_given(
         )
     if annotations and not images:
         raise UserError("--annotations and --images go together")
-    if split and not (voc or yolo):
+    if options.split and not (voc or yolo):
         raise UserError("--split goes with --voc or --yolo")
-    if voc and split is None:
+    if voc and options.split is None:
         raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
-    if shapes and (difficult or exif):
+    if shapes and (difficult or options.exif):
         option = "--difficult" if difficult else "--exif"
         raise UserError(f"{option} has no effect on --shapes; it goes with COCO and VOC data")
     if yolo and difficult:
         raise UserError("--difficult has no effect on --yolo, whose labels mark no object so")
     if images and difficult and not annotations:
         raise UserError("--difficult has no effect on --images alone, where nothing is annotated")
-    if voc_classes and not voc:
+    if options.voc_classes and not voc:
         raise UserError("--voc-classes goes with --voc")
-    if yolo_root and not yolo:
+    if options.yolo_root and not yolo:
         raise UserError("--yolo-root goes with --yolo")
-    treated: dict[str, Any] = {"difficult": difficult or "ignore", "exif": exif or "ignore"}
     # Not validated: the data sets tell what is no way to treat objects or images.
+    treated: dict[str, Any] = {"exif": options.exif or "ignore", "limit": options.limit}
+    marked = treated | {"difficult": difficult or "ignore"}
     if annotations:
         return CocoImages.model_construct(
-            annotations=str(annotations), images=str(images), limit=count, **treated
+            annotations=str(annotations), images=str(images), **marked
         )
     if images:
-        return FolderImages.model_construct(images=str(images), limit=count, exif=treated["exif"])
+        return FolderImages.model_construct(images=str(images), **treated)
     if voc:
-        names = str(voc_classes) if voc_classes else None
+        names = str(options.voc_classes) if options.voc_classes else None
         return VocImages.model_construct(
-            root=str(voc), split=split, classes=names, limit=count, **treated
+            root=str(voc), split=options.split, classes=names, **marked
         )
     if yolo:
-        root = str(yolo_root) if yolo_root else None
+        root = str(options.yolo_root) if options.yolo_root else None
         return YoloImages.model_construct(
-            yaml=str(yolo), split=split or "val", root=root, limit=count, exif=treated["exif"]
+            yaml=str(yolo), split=options.split or "val", root=root, **treated
         )
-    return ShapesImages(limit=count)
-
-
-def open_dataset(given: "OneSet") -> "Dataset":
-    """The data set, after what its reader has to say of it."""
-    from detector.data.dataset import notes_on
-
-    dataset = given.dataset()
-    warn(notes_on(dataset))
-    return dataset
+    return ShapesImages(limit=options.limit)

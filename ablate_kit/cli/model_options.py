@@ -1,20 +1,62 @@
 """The options that say what the model of a checkpoint is."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.download_option import Download
 from ablate_kit.models.framework_registry import OWN, USAGE
+
+if TYPE_CHECKING:
+    from ablate_kit.checkpoints import Checkpoint
+    from ablate_kit.models.adapter import Adapter
+    from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection
 
 Model = Annotated[
     str | None,
     typer.Option("--model", help=f"{USAGE} or {OWN}; told from the checkpoint by default."),
 ]
-ClassNames = Annotated[
-    Path | None,
-    typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
-]
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a checkpoint becomes a detector."""
+
+    model: Model = None
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
+    ] = None
+    trust_remote_code: Trust = False
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of a file that holds several.")
+    ] = None
+    allow_download: Download = False
+
+    def open(self, checkpoint: "Checkpoint", device: str = "cpu") -> "Adapter":
+        """The detector of a checkpoint."""
+        from ablate_kit.models.open import open_adapter
+
+        return open_adapter(
+            checkpoint,
+            self.model,
+            trust_remote_code=self.trust_remote_code,
+            device=device,
+            class_names=self.class_names,
+        )
+
+    def section(self, checkpoint: Path) -> "ModelSection":
+        """The same in a recipe."""
+        from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection
+
+        return ModelSection(
+            checkpoint=str(checkpoint),
+            framework=self.model,
+            weights=self.weights,
+            class_names=self.class_names,
+        )

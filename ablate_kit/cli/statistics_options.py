@@ -1,6 +1,6 @@
 """The options that say how changes are tested, and how much of a table is printed."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.uncertainty.multiplicity import Adjust
     from ablate_kit.metrics.uncertainty.statistics import Statistics
 
-Resamples = Annotated[
-    int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
-]
 Margin = Annotated[
     float | None,
     typer.Option(help="A change of AP below it counts as free; 0.01 by default.", min=0, max=1),
@@ -37,6 +34,22 @@ Top = Annotated[
     int | None,
     typer.Option(help="Print only N rows: what costs most, or of detectors the best.", min=1),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsOptions:
+    """How changes are tested."""
+
+    resamples: Annotated[
+        int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
+    ] = 2000
+    margin: Margin = None
+    adjust: Adjusted = None
+    cluster: Cluster = None
+
+    def statistics(self) -> "Statistics":
+        """The same, with what is usual where nothing is given."""
+        return statistics(self.margin, self.adjust, None, self.resamples, self.cluster)
 
 
 def statistics(

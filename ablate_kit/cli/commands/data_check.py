@@ -1,20 +1,13 @@
 """``ablate data check``: what is in a data set, and what is wrong with it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate_kit import text as safe
-from ablate_kit.cli.dataset_options import (
-    Orientation,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-)
+from ablate_kit.cli.dataset_options import ImageFiles
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
@@ -27,18 +20,11 @@ def check(
     recipe: Annotated[
         Path | None, typer.Argument(help="A training recipe: both of its splits.")
     ] = None,
+    *,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: data.root=VOCdevkit.")
     ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
-    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    data: ImageFiles,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all as JSON, each problem included.")
     ] = False,
@@ -46,16 +32,13 @@ def check(
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""
     from detector.data.checks.dataset_check import compare, examine
 
-    given: dict[str, Any] = {"exif": exif, "voc_classes": voc_classes, "yolo": yolo}
-    sources = _sources(
-        recipe, settings or [], (annotations, images, voc, split), yolo_root=yolo_root, **given
-    )
+    sources = _sources(recipe, settings or [], data)
     for source, _ in sources:
         warn(source.notes)
     reports = []
     with progress() as bars:
         for source, own_limit in sources:
-            count = min(limit or len(source), own_limit or len(source), len(source))
+            count = min(data.limit or len(source), own_limit or len(source), len(source))
             bar = bars.add_task(source.name, total=count)
             reports.append(examine(source, count, lambda bar=bar: bars.advance(bar)))  # type: ignore[misc]
     between = compare(*reports) if len(reports) == 2 else []
@@ -82,8 +65,7 @@ def check(
 def _sources(
     recipe: Path | None,
     settings: list[str],
-    named: tuple[Path | None, Path | None, Path | None, str | None],
-    **given: Any,
+    data: ImageFiles,
 ) -> "list[tuple[CheckedSource, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError
@@ -91,16 +73,16 @@ def _sources(
     from detector.training.recipes.data_sections import FolderImages, ShapesData, ShapesImages
     from detector.training.recipes.train_recipe import load_recipe
 
-    if recipe is not None and any((*named, *given.values())):
+    if recipe is not None and replace(data, limit=None).any():
         raise UserError("give one data set: a recipe, or options such as --voc with --split")
     if settings and recipe is None:
         raise UserError("--set changes a recipe; give one")
     if recipe is not None:
-        data = load_recipe(recipe_file(recipe, "train"), settings).data
-        if isinstance(data, ShapesData):
+        parts = load_recipe(recipe_file(recipe, "train"), settings).data
+        if isinstance(parts, ShapesData):
             raise UserError(f"{recipe} trains on the built-in shapes, which have no files to check")
-        return [(part.source(), part.limit) for part in data.parts()]
-    found = images_given(*named, **given)
+        return [(part.source(), part.limit) for part in parts.parts()]
+    found = replace(data, limit=None).given()
     if isinstance(found, FolderImages):
         raise UserError("--images alone names no annotations to check; give --annotations as well")
     assert not isinstance(found, ShapesImages)  # noqa: S101

@@ -1,19 +1,12 @@
 """``ablate data convert``: a data set in another format."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset_options import (
-    Orientation,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-    open_dataset,
-)
+from ablate_kit.cli.dataset_options import AnnotatedFiles
 from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.errors import UserError
 
@@ -21,22 +14,19 @@ if TYPE_CHECKING:
     from detector.training.recipes.data_sections import OneSet
 
 
-def convert(
-    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
-    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
+@dataclass(frozen=True, kw_only=True)
+class ConvertedImages(AnnotatedFiles):
     difficult: Annotated[
         str | None,
         typer.Option(help="Difficult objects: ignore (default; marked still), keep, drop."),
-    ] = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    ] = None
+
+
+def convert(
+    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    *,
+    data: ConvertedImages,
     split_name: Annotated[
         str | None, typer.Option(help="How the split is called; by default as it is, or val.")
     ] = None,
@@ -54,22 +44,15 @@ def convert(
         raise UserError(f'--to is "{to}"; expected {", ".join(FORMATS)}')
     if output.exists():
         raise UserError(f"{output} exists; choose another folder or remove it")
-    given = images_given(
-        *(annotations, images, voc, split, difficult, False, limit),
-        exif=exif,
-        voc_classes=voc_classes,
-        yolo=yolo,
-        yolo_root=yolo_root,
-    )
-    dataset = open_dataset(given)
-    name = _split_name(split_name, given, to)
-    left = unread_of(dataset, annotations)
+    dataset = data.open()
+    name = _split_name(split_name, data.given(), to)
+    left = unread_of(dataset, data.annotations)
     output.parent.mkdir(parents=True, exist_ok=True)
     with progress() as bars, new_folder(output) as place:
         bar = bars.add_task(to, total=len(dataset))
         notes = write(dataset, to, place, name, link=link, advance=lambda: bars.advance(bar))
     warn([*notes, *left])
-    say(f"{len(dataset):,} images written to {output}; {_how_to_read(to, output, name, exif)}")
+    say(f"{len(dataset):,} images written to {output}; {_how_to_read(to, output, name, data.exif)}")
 
 
 def _split_name(asked: str | None, given: "OneSet", to: str) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.commands.study import study
+from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import say, say_lines
 
 _BUDGET = "2000 passes"  # a minute of two cores; in passes, so that it finds the same everywhere
@@ -30,4 +32,10 @@ def demo(
         name = SHAPES_TINY.relative_to(SHAPES_TINY.parents[3])
         say(f"{name}: {len(checkpoint.tensors)} tensors, {sizes(checkpoint.tensors)}")
         say_lines("\n".join(f"  {line}" for line in tree(checkpoint.tensors, levels=1)) + "\n")
-    study(Path(f"{BUILTIN}shapes_tiny"), shapes=True, budget=budget, output=output)
+    study(
+        Path(f"{BUILTIN}shapes_tiny"),
+        data=DataOptions(shapes=True),
+        model=ModelOptions(),
+        budget=budget,
+        output=output,
+    )

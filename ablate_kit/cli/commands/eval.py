@@ -6,21 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset_options import (
-    Orientation,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-    open_dataset,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resamples, Top, statistics
+from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,25 +27,9 @@ def evaluate(
         list[Path],
         typer.Argument(help="Files or folders; the first is the one others are held against."),
     ],
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Image folder of the COCO JSON; alone: without labels.")
-    ] = None,
-    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    difficult: Annotated[
-        str | None,
-        typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
-    ] = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
-    model: Model = None,
-    class_names: ClassNames = None,
-    trust_remote_code: Trust = False,
-    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
     score_threshold: Annotated[
         float,
         typer.Option(
@@ -72,13 +47,7 @@ def evaluate(
     ] = 100,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the files, if they hold several.")
-    ] = None,
-    resamples: Resamples = 2000,
-    margin: Margin = None,
-    adjust: Adjusted = None,
-    cluster: Cluster = None,
+    tests: StatisticsOptions,
     top: Top = None,
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
@@ -87,7 +56,6 @@ def evaluate(
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
-    allow_download: Download = False,
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     from ablate_kit.ablations.receipt import made_by
@@ -99,7 +67,6 @@ def evaluate(
     from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.framework_registry import choose
-    from ablate_kit.models.open import open_adapter
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.models.truth import crowded
     from ablate_kit.reports import tables
@@ -114,18 +81,11 @@ def evaluate(
     from detector.data.dataset import check_scorable, is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
-    asked = statistics(margin, adjust, resamples=resamples, cluster=cluster)
+    asked = tests.statistics()
     if output:
         check_free(output)
     check_device(device)
-    given = images_given(
-        *(annotations, images, voc, split, difficult, shapes, limit),
-        exif=exif,
-        voc_classes=voc_classes,
-        yolo=yolo,
-        yolo_root=yolo_root,
-    )
-    dataset = open_dataset(given)
+    dataset = data.open()
     check_scorable(dataset)
     if not is_labelled(dataset) and len(names) < 2:
         raise UserError(
@@ -140,18 +100,12 @@ def evaluate(
     def opened() -> "Iterator[tuple[Variant, Adapter]]":
         nonlocal dataset
         for path, name in zip(checkpoints, names, strict=True):
-            with open_checkpoint(path, weights) as file:
+            with open_checkpoint(path, model.weights) as file:
                 ablation = made_by(file)
                 digest = digest_of_archive(file.archive)
                 sources.append(Source("checkpoint", with_commit(path), digest))
-                frameworks.add(choose(file, model).model)
-                adapter = open_adapter(
-                    file,
-                    model,
-                    trust_remote_code=trust_remote_code,
-                    device=device,
-                    class_names=class_names,
-                )
+                frameworks.add(choose(file, model.model).model)
+                adapter = model.open(file, device)
             # Images without labels are looked at for the classes of the first.
             dataset = looked_at_for(dataset, adapter.classes)
             for note in unmatched_classes(adapter.classes, dataset.classes):
@@ -184,7 +138,7 @@ def evaluate(
                     fixed_threshold=score_threshold,
                     batch_size=batch_size,
                     max_detections=max_detections,
-                    cluster=cluster,
+                    cluster=tests.cluster,
                     options=RunOptions(replay=not no_replay),
                     progress=Progress(advance=advance),
                 )
@@ -196,9 +150,9 @@ def evaluate(
         assert truth is not None  # noqa: S101 - there is a first checkpoint
         warn(crowded(truth))
         compared = compare(truth, results, asked)
-        if annotations:
-            sources.append(source("annotations", annotations))
-        where = given.model_dump(mode="json")
+        if data.annotations:
+            sources.append(source("annotations", data.annotations))
+        where = data.given().model_dump(mode="json")
         read = origin(sources, where, ", ".join(sorted(frameworks)))
         if output:
             write_report(

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate_kit.cli.dataset_options import (
-    Orientation,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-    open_dataset,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.dataset_options import Images
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
 
@@ -33,6 +24,7 @@ def gradients(
         Path, typer.Argument(help="A recipe (.yaml) to train from scratch, or a checkpoint.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the reports.")],
+    *,
     iterations: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 2000,
     batch_size: Annotated[
         int | None, typer.Option(help="The recipe's, or 8.", min=1, show_default=False)
@@ -43,22 +35,8 @@ def gradients(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: model.preset=tiny.")
     ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder of the COCO JSON.")] = None,
-    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None,
-    model: Model = None,
-    class_names: ClassNames = None,
-    trust_remote_code: Trust = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    data: Images,
+    model: ModelOptions,
     thresholds: Annotated[
         list[str] | None,
         typer.Option("--threshold", help="vanishing=1e-7, low=1e-5, high=10, change=1e-8 ..."),
@@ -73,7 +51,6 @@ def gradients(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    allow_download: Download = False,
 ) -> None:
     """Train briefly and tell which parameters learn, which do not, and why."""
     from ablate_kit.gradients.monitor import GradientMonitor
@@ -94,43 +71,29 @@ def gradients(
         raise UserError(f"--lr is {lr:g}; expected a number above 0")
     check_device(device)
     dataset = None
-    if annotations or images or voc or split or yolo or shapes:
-        named = images_given(
-            annotations,
-            images,
-            voc,
-            split,
-            None,
-            shapes,
-            limit,
-            exif=exif,
-            voc_classes=voc_classes,
-            yolo=yolo,
-            yolo_root=yolo_root,
-        )  # fmt: skip
-        dataset = open_dataset(named)
+    if data.named():
         from detector.data.dataset import check_learnable
 
+        dataset = data.open()
         check_learnable(dataset)
-    elif exif or voc_classes or yolo_root:
-        raise UserError(
-            "--exif, --voc-classes and --yolo-root go with a data set; a recipe has its own keys"
-        )
-    elif limit:
+    elif data.limit:
         raise UserError("--limit goes with a data set; a recipe has data.train_limit")
+    elif data.any():
+        raise UserError(
+            "--split, --exif, --voc-classes and --yolo-root go with a data set; a recipe has its "
+            "own keys"
+        )
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
     if source.suffix in (".yaml", ".yml"):
-        if model or weights or trust_remote_code or class_names:
+        if model.model or model.weights or model.trust_remote_code or model.class_names:
             options = "--model, --weights, --class-names and --trust-remote-code"
             raise UserError(f"{options} go with a checkpoint")
         training, about = _by_recipe(source, settings or [], given, dataset, device)
     else:
         if settings:
             raise UserError("--set changes a recipe; a checkpoint has none")
-        training, about = _from_checkpoint(
-            source, weights, model, class_names, trust_remote_code, given, dataset, device
-        )
+        training, about = _from_checkpoint(source, model, given, dataset, device)
     about |= {"iterations": iterations, "device": device}
 
     monitor = GradientMonitor(training.model, training.optimizer, thresholds=limits, compat=compat)
@@ -196,17 +159,13 @@ def _by_recipe(
 
 def _from_checkpoint(
     path: Path,
-    weights: str | None,
-    model: str | None,
-    class_names: Path | None,
-    trust_remote_code: bool,
+    model: ModelOptions,
     given: dict[str, Any],
     dataset: "Dataset | None",
     device: str,
 ) -> "tuple[Training, dict[str, Any]]":
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.framework_registry import choose
-    from ablate_kit.models.open import open_adapter
 
     if dataset is None:
         raise UserError(
@@ -214,18 +173,12 @@ def _from_checkpoint(
             "--shapes"
         )
     options = {"batch_size": BATCH_SIZE, "lr": LR, "seed": 42} | given
-    with open_checkpoint(path, weights) as opened:
-        chosen = choose(opened, model)
+    with open_checkpoint(path, model.weights) as opened:
+        chosen = choose(opened, model.model)
         train = chosen.framework.training
         if train is None:
             raise UserError(f"{path}: no training is known for models of {chosen.model}")
-        adapter = open_adapter(
-            opened,
-            model,
-            trust_remote_code=trust_remote_code,
-            device=device,
-            class_names=class_names,
-        )
+        adapter = model.open(opened, device)
     training = train(adapter, dataset, options, device)
     name = type(training.model).__name__
     about = {"model": name, "from": str(path), "images": len(dataset)}

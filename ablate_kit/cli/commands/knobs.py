@@ -5,27 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset_options import (
-    Annotations,
-    Devkit,
-    Difficult,
-    ImageFolder,
-    Limit,
-    Orientation,
-    Shapes,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-    open_dataset,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resamples, statistics
+from ablate_kit.cli.statistics_options import StatisticsOptions
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +23,7 @@ def knobs(
     checkpoint: Annotated[
         Path, typer.Argument(help="Of the hybrid detector, or a Hugging Face folder.")
     ],
+    *,
     depth: Annotated[
         bool, typer.Option("--depth", help="Leave the decoder after each of its layers.")
     ] = False,
@@ -47,23 +33,8 @@ def knobs(
     size: Annotated[
         str | None, typer.Option(help="Sides of the network's input, such as 640,512,384.")
     ] = None,
-    annotations: Annotations = None,
-    images: ImageFolder = None,
-    voc: Devkit = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    difficult: Difficult = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Shapes = False,
-    limit: Limit = None,
-    model: Model = None,
-    class_names: ClassNames = None,
-    trust_remote_code: Trust = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    data: DataOptions,
+    model: ModelOptions,
     score_threshold: Annotated[
         float,
         typer.Option(
@@ -91,17 +62,13 @@ def knobs(
             min=0,
         ),
     ] = None,
-    resamples: Resamples = 2000,
-    margin: Margin = None,
-    adjust: Adjusted = None,
-    cluster: Cluster = None,
+    tests: StatisticsOptions,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for page, tables, figure, JSON.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results and costs as JSON.")
     ] = False,
-    allow_download: Download = False,
 ) -> None:
     """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
     from ablate_kit.checkpoints import open_checkpoint
@@ -125,22 +92,14 @@ def knobs(
 
     asked = Asked(depth, _whole("--queries", queries), _whole("--size", size))
     _check(asked)
-    chosen_statistics = statistics(margin, adjust, resamples=resamples, cluster=cluster)
     if output:
         check_free(output)
     check_device(device)
-    given = images_given(
-        *(annotations, images, voc, split, difficult, shapes, limit),
-        exif=exif,
-        voc_classes=voc_classes,
-        yolo=yolo,
-        yolo_root=yolo_root,
-    )
-    dataset = open_dataset(given)
+    dataset = data.open()
     check_scorable(dataset)
 
-    with open_checkpoint(checkpoint, weights) as file:
-        chosen = choose(file, model)
+    with open_checkpoint(checkpoint, model.weights) as file:
+        chosen = choose(file, model.model)
         turned = chosen.framework.knobs
         if turned is None:
             raise UserError(
@@ -150,16 +109,8 @@ def knobs(
         digest = digest_of_archive(file.archive)
 
     def opened(where: str) -> "tuple[Adapter, Knobs]":
-        from ablate_kit.models.open import open_adapter
-
-        with open_checkpoint(checkpoint, weights) as file:
-            adapter = open_adapter(
-                file,
-                model,
-                trust_remote_code=trust_remote_code,
-                device=where,
-                class_names=class_names,
-            )
+        with open_checkpoint(checkpoint, model.weights) as file:
+            adapter = model.open(file, where)
         assert turned is not None  # noqa: S101 - seen above
         return adapter, turned(adapter)
 
@@ -177,12 +128,12 @@ def knobs(
             name=name_of(checkpoint),
             fixed_threshold=score_threshold,
             max_detections=max_detections,
-            cluster=cluster,
+            cluster=tests.cluster,
             batch_size=batch_size,
             advance=lambda count: bars.update(bar, advance=count),
         )
     warn([*done.notes, *crowded(done.truth)])
-    found = compare(done.truth, done.results, chosen_statistics)
+    found = compare(done.truth, done.results, tests.statistics())
     costs = cost_of_settings(
         lambda where: (adapter, own) if where == device else opened(where),
         settings,
@@ -192,9 +143,9 @@ def knobs(
         rounds=TimingRounds(rounds, rounds, warm_up=min(rounds, 3)) if rounds else USUAL,
     )
     sources = [Source("checkpoint", with_commit(checkpoint), digest)]
-    if annotations:
-        sources.append(source("annotations", annotations))
-    read = origin(sources, given.model_dump(mode="json"), chosen.model)
+    if data.annotations:
+        sources.append(source("annotations", data.annotations))
+    read = origin(sources, data.given().model_dump(mode="json"), chosen.model)
     if output:
         write_knobs_report(output, done.results, found, costs, read, done.notes)
     if as_json:

@@ -1,21 +1,13 @@
 """``ablate mean``: heads and channels replaced by their mean over reference images."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, write_all
 from ablate_kit.cli.commands.cut_parts import NumHeads, spans_of
-from ablate_kit.cli.dataset_options import (
-    Orientation,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-    open_dataset,
-)
+from ablate_kit.cli.dataset_options import Images
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.model_options import Model, Trust
 from ablate_kit.cli.output import DryRun
@@ -25,12 +17,20 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.kinds.kind import Kind
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeanImages(Images):
+    limit: Annotated[
+        int | None, typer.Option(help="How many images the mean is taken over.", min=1)
+    ] = 32
+
+
 def mean(
     checkpoint: SourceArgument,
     pattern: Annotated[
         str, typer.Argument(help="Attention modules; with --channels, modules with a bias.")
     ],
     output: Folder,
+    *,
     heads: Annotated[
         str | None, typer.Option("--heads", help="These heads of every module, one by one: 0,3.")
     ] = None,
@@ -38,18 +38,7 @@ def mean(
     channels: Annotated[
         str | None, typer.Option(help="Output channels of every module, together: 0,3-5.")
     ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Image folder of the COCO JSON; alone: without labels.")
-    ] = None,
-    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False,
-    limit: Annotated[int, typer.Option(help="How many images the mean is taken over.", min=1)] = 32,
+    data: MeanImages,
     model: Model = None,
     trust_remote_code: Trust = False,
     num_heads: NumHeads = None,
@@ -68,20 +57,7 @@ def mean(
 
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
-    given = images_given(
-        annotations,
-        images,
-        voc,
-        split,
-        None,
-        shapes,
-        limit,
-        exif=exif,
-        voc_classes=voc_classes,
-        yolo=yolo,
-        yolo_root=yolo_root,
-    )
-    dataset = open_dataset(given)
+    dataset = data.open()
     kind: Kind
     if channels is None:
         kind = HeadsMean(

@@ -7,42 +7,19 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.commands.report import say_where
-from ablate_kit.cli.dataset_options import (
-    Annotations,
-    Devkit,
-    Difficult,
-    ImageFolder,
-    Limit,
-    Orientation,
-    Shapes,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
-from ablate_kit.cli.statistics_options import Adjusted, Margin, Resamples, Top, statistics
+from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 
 
 def patch(
     first: Annotated[Path, typer.Argument(help="Checkpoint that modules are put into.")],
     donor: Annotated[Path, typer.Argument(help="Checkpoint of the same model: the donor.")],
-    annotations: Annotations = None,
-    images: ImageFolder = None,
-    voc: Devkit = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    difficult: Difficult = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Shapes = False,
-    limit: Limit = None,
+    *,
+    data: DataOptions,
     depth: Annotated[
         int | None,
         typer.Option(help="Levels of a name that make a module; by default the fewest that tell "
@@ -52,20 +29,13 @@ def patch(
         str,
         typer.Option(help="Points of the line from the first (0) to the donor (1) and beyond."),
     ] = "0.25,0.5,0.75,1.25",
-    model: Model = None,
-    class_names: ClassNames = None,
-    trust_remote_code: Trust = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the first, if it holds several.")
-    ] = None,
+    model: ModelOptions,
     donor_weights: Annotated[
         str | None, typer.Option(help="Which weights of the donor; by default as --weights.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    resamples: Resamples = 2000,
-    margin: Margin = None,
-    adjust: Adjusted = None,
+    tests: StatisticsOptions,
     top: Top = None,
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
@@ -73,7 +43,6 @@ def patch(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/patch.")
     ] = None,
-    allow_download: Download = False,
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
     from ablate_kit.ablations.kinds.donor_modules import Patch
@@ -86,33 +55,28 @@ def patch(
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.recipe_text import recipe_text
-    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, ModelSection, SweepRecipe
+    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, SweepRecipe
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
 
     names = names_of([first, donor], "a checkpoint")
-    asked = statistics(margin, adjust, resamples=resamples)
+    asked = tests.statistics()
     if not asked.resamples:
         raise UserError("--resamples is 0: then nothing tells a difference from chance")
     line = Patch(donor=str(donor), donor_weights=donor_weights, depth=depth, alpha=_numbers(alpha))
-    data = images_given(
-        *(annotations, images, voc, split, difficult, shapes, limit),
-        exif=exif, voc_classes=voc_classes, yolo=yolo, yolo_root=yolo_root,
-    )  # fmt: skip
     recipe = SweepRecipe(
-        model=ModelSection(
-            checkpoint=str(first), framework=model, weights=weights, class_names=class_names
-        ),
-        data=data,
+        model=model.section(first),
+        data=data.given(),
         ablations=[line],
         evaluation=EvaluationSettings(
             batch_size=batch_size,
             resamples=asked.resamples,
             margin=asked.margin,
             adjust=asked.adjust,
+            cluster=asked.cluster,
         ),
     )
-    placement = Placement((device,), trust_remote_code=trust_remote_code)
+    placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     folder = output or Path("runs/patch")
     with ExitStack() as stack:
         stack.enter_context(Ledger.locked(folder))

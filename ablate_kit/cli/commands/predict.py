@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ablate_kit.cli.dataset_options import Orientation
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
@@ -22,6 +21,7 @@ def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    *,
     compare: Annotated[
         Path | None, typer.Option(help="A variant, to be drawn beside the checkpoint.")
     ] = None,
@@ -29,20 +29,13 @@ def predict(
         float, typer.Option(help="Draw boxes of at least this score.", min=0, max=1)
     ] = 0.3,
     exif: Orientation = None,
-    model: Model = None,
-    class_names: ClassNames = None,
-    trust_remote_code: Trust = False,
+    model: ModelOptions,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the files, if they hold several.")
-    ] = None,
-    allow_download: Download = False,
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
-    from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.folder import check_free
     from detector.disk.atomic import new_folder
 
@@ -61,14 +54,8 @@ def predict(
     with progress() as bars:
         for path, name in zip(paths, names, strict=True):
             bar = bars.add_task(name, total=len(pixels))
-            with open_checkpoint(path, weights) as opened:
-                adapter = open_adapter(
-                    opened,
-                    model,
-                    trust_remote_code=trust_remote_code,
-                    device=device,
-                    class_names=class_names,
-                )
+            with open_checkpoint(path, model.weights) as opened:
+                adapter = model.open(opened, device)
             found.append([])
             classes.append(adapter.classes)
             for one in pixels:

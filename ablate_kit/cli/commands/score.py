@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.dataset_options import Split, VocClasses, YoloRoot, YoloYaml, images_given
+from ablate_kit.cli.dataset_options import (
+    AnnotatedFiles,
+    Annotations,
+    Devkit,
+    Difficult,
+    Split,
+    VocClasses,
+    YoloRoot,
+    YoloYaml,
+)
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
-from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Resamples, Top, statistics
+from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,15 +38,14 @@ def score(
             "others are held against."
         ),
     ],
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON.")] = None,
-    voc: Annotated[Path | None, typer.Option(help="VOCdevkit folder.")] = None,
+    *,
+    annotations: Annotations = None,
+    voc: Devkit = None,
     split: Split = None,
     yolo: YoloYaml = None,
     yolo_root: YoloRoot = None,
     voc_classes: VocClasses = None,
-    difficult: Annotated[
-        str | None, typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop.")
-    ] = None,
+    difficult: Difficult = None,
     boxes: Annotated[
         str | None, typer.Option(help="xywh (COCO's own) or xyxy, of the JSON files.")
     ] = None,
@@ -64,10 +72,7 @@ def score(
         int,
         typer.Option(help="Of a class that count in an image: for data with more objects.", min=11),
     ] = 100,
-    resamples: Resamples = 2000,
-    margin: Margin = None,
-    adjust: Adjusted = None,
-    cluster: Cluster = None,
+    tests: StatisticsOptions,
     top: Top = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
@@ -89,7 +94,7 @@ def score(
     from ablate_kit.reports.results_file import results_document
 
     names = names_of(detections, "a file of detections")
-    asked = statistics(margin, adjust, resamples=resamples, cluster=cluster)
+    asked = tests.statistics()
     check_protocols(protocol or [])
     ious = decimals(iou, "--iou") if iou else []
     if deep_dissect and not output:
@@ -103,7 +108,7 @@ def score(
         raise UserError(
             f"{annotations or voc or yolo}: {none}, so there is nothing to score against"
         )
-    clusters = clusters_of(cluster, against.files) if cluster else None
+    clusters = clusters_of(asked.cluster, against.files) if asked.cluster else None
     truth = replace(against.truth, max_detections=max_detections, clusters=clusters)
     against = replace(against, truth=truth)
     if class_names and not any(uses_class_names(path) for path in detections):
@@ -196,11 +201,14 @@ def _against(
     from ablate_kit.models.truth import ground_truth
     from detector.data.dataset import notes_on
 
-    dataset = images_given(
-        *(None, None, voc, split, difficult),
-        voc_classes=voc_classes,
+    files_given = AnnotatedFiles(
+        voc=voc,
+        split=split,
         yolo=yolo,
         yolo_root=yolo_root,
-    ).dataset()
+        voc_classes=voc_classes,
+        difficult=difficult,
+    )
+    dataset = files_given.given().dataset()
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
     return AnnotatedImages(ground_truth(dataset), stems(files), notes_on(dataset), files)

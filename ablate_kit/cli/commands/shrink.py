@@ -7,23 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate_kit.cli.dataset_options import (
-    Annotations,
-    Devkit,
-    Difficult,
-    ImageFolder,
-    Limit,
-    Orientation,
-    Shapes,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-    open_dataset,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin, statistics
 from ablate_kit.errors import UserError
@@ -42,6 +27,7 @@ def shrink(
         Path, typer.Argument(help="Of the hybrid detector, or a Hugging Face folder.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
+    *,
     drop: Annotated[
         list[Path] | None,
         typer.Option(
@@ -75,35 +61,18 @@ def shrink(
             help="A Hugging Face folder may get code for sizes that no setting describes.",
         ),
     ] = False,
-    annotations: Annotations = None,
-    images: ImageFolder = None,
-    voc: Devkit = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    difficult: Difficult = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Shapes = False,
-    limit: Limit = None,
+    data: DataOptions,
     margin: Margin = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure latency and memory, too: half a minute.")
     ] = False,
-    model: Model = None,
-    class_names: ClassNames = None,
-    trust_remote_code: Trust = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    model: ModelOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
-    allow_download: Download = False,
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
-    from ablate_kit.models.open import open_adapter
     from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
@@ -117,26 +86,17 @@ def shrink(
         raise UserError("--largest goes with --from RUN --free")
     if fewer and (leave or with_code):
         raise UserError("--leave and --with-code go with --drop and --from")
-    if margin is not None and not (run or _asked(annotations, images, voc, yolo, shapes)):
+    if margin is not None and not (run or data.named()):
         raise UserError("--margin goes with --from, or with images to evaluate on")
     if output.exists():
         raise UserError(f"{output} exists; choose another place or remove it")
     dataset = None
-    if _asked(annotations, images, voc, yolo, shapes):
-        dataset = open_dataset(
-            images_given(
-                *(annotations, images, voc, split, difficult, shapes, limit),
-                exif=exif,
-                voc_classes=voc_classes,
-                yolo=yolo,
-                yolo_root=yolo_root,
-            )
-        )
-    elif any(one is not None for one in (split, yolo_root, difficult, exif, voc_classes, limit)):
+    if data.named():
+        dataset = data.open()
+    elif data.any():
         raise UserError("options of images go with images: --annotations, --voc, --yolo, --shapes")
-    with open_checkpoint(checkpoint, weights) as opened:
-        trust = trust_remote_code
-        adapter = open_adapter(opened, model, trust_remote_code=trust, class_names=class_names)
+    with open_checkpoint(checkpoint, model.weights) as opened:
+        adapter = model.open(opened)
         kept: dict[str, str] = {}
         ablation: Ablation | None = None
         if run:
@@ -149,7 +109,7 @@ def shrink(
         leave = leave or bool(run)
         if dry_run:
             if ablation is None:
-                made = plan_configured(opened, adapter, depth, queries, model)
+                made = plan_configured(opened, adapter, depth, queries, model.model)
             else:
                 made = plan(opened, adapter, ablation, leave=leave, with_code=with_code)
             say_lines(listed(made.reduction.structures, made.left_over, made.settings))
@@ -157,25 +117,26 @@ def shrink(
             return
         done = shrunk(
             opened, ablation, output, depth=depth, queries=queries, leave=leave,
-            with_code=with_code, adapter=adapter, dataset=dataset, model=model,
-            trust_remote_code=trust,
+            with_code=with_code, adapter=adapter, dataset=dataset, model=model.model,
+            trust_remote_code=model.trust_remote_code,
         )  # fmt: skip
     if not as_json:
         say_lines(listed(done.structures, done.left_over, done.settings))
         reference = "model that is configured so" if ablation is None else "ablated model"
         say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     with open_checkpoint(output) as smaller:
-        trust = trust or done.own_code
-        other = open_adapter(smaller, model, trust_remote_code=trust, class_names=class_names)
+        if done.own_code:
+            model = replace(model, trust_remote_code=True)
+        other = model.open(smaller)
 
         def on(device: str, path: Path, known: "Adapter", weights: str | None = None) -> "Adapter":
             if device == "cpu":
                 return known
             with open_checkpoint(path, weights) as again:
-                return open_adapter(again, model, trust_remote_code=trust, device=device)
+                return model.open(again, device)
 
         openers = (
-            lambda device: on(device, checkpoint, adapter, weights),
+            lambda device: on(device, checkpoint, adapter, model.weights),
             lambda device: on(device, output, other),
         )
         costs = _costs(openers, (located(checkpoint), output), dataset, latency)
@@ -188,10 +149,6 @@ def shrink(
         _say_comparison(*compared)
     code = ", with code of its own: it loads with --trust-remote-code" if done.own_code else ""
     say(f"written to {output}{code}")
-
-
-def _asked(*given: object) -> bool:
-    return any(given)
 
 
 def _joined(paths: Sequence[Path]) -> "Ablation":

@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.commands.report import say_where
-from ablate_kit.cli.dataset_options import (
-    Annotations,
-    Devkit,
-    Difficult,
-    ImageFolder,
-    Limit,
-    Orientation,
-    Shapes,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Margin
@@ -35,17 +21,8 @@ _FAR_MORE = 1.5  # times the images of a study that goes on
 
 def study(
     checkpoint: Annotated[Path, typer.Argument(help="File or folder, or builtin:shapes_tiny.")],
-    annotations: Annotations = None,
-    images: ImageFolder = None,
-    voc: Devkit = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    difficult: Difficult = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Shapes = False,
-    limit: Limit = None,
+    *,
+    data: DataOptions,
     budget: Annotated[
         str,
         typer.Option(
@@ -57,18 +34,12 @@ def study(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; runs/CHECKPOINT-study.")
     ] = None,
-    model: Model = None,
-    class_names: ClassNames = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    model: ModelOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    trust_remote_code: Trust = False,
-    allow_download: Download = False,
 ) -> None:
     """What matters in a detector: cut its parts, coarse to fine within a budget, and say it."""
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
@@ -77,32 +48,23 @@ def study(
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, ModelSection
+    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
 
     asked = parse_budget(budget)
-    data = images_given(
-        *(annotations, images, voc, split, difficult, shapes, limit),
-        exif=exif,
-        voc_classes=voc_classes,
-        yolo=yolo,
-        yolo_root=yolo_root,
-    )
-    about = ModelSection(
-        checkpoint=str(checkpoint), framework=model, weights=weights, class_names=class_names
-    )
+    images = data.given()
     evaluation = EvaluationSettings(
         batch_size=batch_size, margin=MARGIN if margin is None else margin
     )
     folder = output or Path("runs") / f"{name_of(checkpoint)}-study"
-    placement = Placement((device,), trust_remote_code=trust_remote_code)
+    placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(Ledger.locked(folder))
         opened = stack.enter_context(
             open_study(
-                about, data, asked, evaluation,
+                model.section(checkpoint), images, asked, evaluation,
                 folder=None if dry_run else folder, placement=placement,
                 tell=lambda note: warn([note]),
             )
@@ -131,7 +93,7 @@ def study(
         short, *rest = said
         say_lines("\n" + "".join(f"{line}\n" for line in rest))
         if opened.notes.rounds:
-            trust = " --trust-remote-code" * trust_remote_code
+            trust = " --trust-remote-code" * model.trust_remote_code
             say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
         say_where(folder, short.removeprefix("* "))
 

@@ -9,23 +9,9 @@ import typer
 
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.cli.commands.report import say_where
-from ablate_kit.cli.dataset_options import (
-    Annotations,
-    Devkit,
-    Difficult,
-    ImageFolder,
-    Limit,
-    Orientation,
-    Shapes,
-    Split,
-    VocClasses,
-    YoloRoot,
-    YoloYaml,
-    images_given,
-)
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.log_option import Log
-from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Top
@@ -56,10 +42,10 @@ def sweep(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; runs/RECIPE by default.")
     ] = None,
+    *,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
     ] = None,
-    model: Model = None,
     margin: Margin = None,
     adjust: Adjusted = None,
     cluster: Cluster = None,
@@ -104,7 +90,6 @@ def sweep(
     ray: Annotated[
         str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
     ] = "",
-    trust_remote_code: Trust = False,
     heads: Annotated[
         list[str] | None, typer.Option(help="Every head: all, or of the modules of a pattern.")
     ] = None,
@@ -115,22 +100,8 @@ def sweep(
     modules: Annotated[
         list[str] | None, typer.Option(help="Every module set to zero: all, or a pattern.")
     ] = None,
-    annotations: Annotations = None,
-    images: ImageFolder = None,
-    voc: Devkit = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    difficult: Difficult = None,
-    exif: Orientation = None,
-    voc_classes: VocClasses = None,
-    shapes: Shapes = False,
-    limit: Limit = None,
-    class_names: ClassNames = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
-    allow_download: Download = False,
+    data: DataOptions,
+    model: ModelOptions,
 ) -> None:
     """Evaluate many ablations in one pass over the data; continues where it was stopped.
 
@@ -145,7 +116,7 @@ def sweep(
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.recipe_text import recipe_text
     from ablate_kit.sweeps.recipes.screening import screened
-    from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, RaceSection, load_sweep
+    from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from ablate_kit.sweeps.run import Progress
     from detector.loggers.open_loggers import named_loggers
     from detector.stopping import keeping
@@ -153,7 +124,7 @@ def sweep(
 
     loggers = [] if log is None else named_loggers(log)
     changed = (
-        ("model.framework", model, "--model"),
+        ("model.framework", model.model, "--model"),
         ("evaluation.margin", margin, "--margin"),
         ("evaluation.adjust", adjust, "--adjust"),
         ("evaluation.cluster", cluster, "--cluster"),
@@ -161,28 +132,21 @@ def sweep(
     )
     chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
     overrides: list[str | Override] = [*(settings or []), *chosen]
-    given = (annotations, images, voc, split, difficult, shapes, limit)
-    others = (yolo_root, exif, voc_classes, class_names, weights)
     asked = (heads or [], layers or [], modules or [])
     of_checkpoint = any(asked)
-    _check(source, of_checkpoint, any((*given, yolo, *others)))
+    _check(source, of_checkpoint, data.any() or bool(model.class_names or model.weights))
     if of_checkpoint:
         from ablate_kit.studies.common import common_recipe
 
-        data = images_given(
-            *given, exif=exif, voc_classes=voc_classes, yolo=yolo, yolo_root=yolo_root
-        )
-        about = ModelSection(
-            checkpoint=str(source), framework=model, weights=weights, class_names=class_names
-        )
         plan = common_recipe(
-            about, data, *asked, overrides=overrides, trust_remote_code=trust_remote_code
-        )
+            model.section(source), data.given(), *asked,
+            overrides=overrides, trust_remote_code=model.trust_remote_code,
+        )  # fmt: skip
     else:
         plan = load_sweep(source, overrides)
     if race and plan.race is None:
         plan = plan.model_copy(update={"race": RaceSection()})
-    placement = Placement(tuple(device.split(",")), ray, trust_remote_code)
+    placement = Placement(tuple(device.split(",")), ray, model.trust_remote_code)
     folder = output or Path("runs") / name_of(source)
     options = _options(
         memory, workers, cache, cache_size, replay=not no_replay, fuse=plan.evaluation.fuse

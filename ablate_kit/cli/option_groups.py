@@ -1,0 +1,48 @@
+"""Options that several commands have, written once.
+
+A parameter of a command that is annotated as a dataclass stands for the fields of that class: each
+is an option of the command, and the command is given them as one value.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+Command = Callable[..., None]
+
+
+def with_groups(command: Command) -> Command:
+    """The command as Typer takes it: all options side by side, where their group stands."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type[Any]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, one in inspect.signature(command).parameters.items():
+        hint = hints[name]
+        if not is_dataclass(hint):
+            parameters.append(one.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        assert isinstance(hint, type)  # noqa: S101 - and no instance of one
+        groups[name] = hint
+        own = get_type_hints(hint, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                option.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=option.default,
+                annotation=own[option.name],
+            )
+            for option in fields(hint)
+        ]
+    if not groups:
+        return command
+
+    def expanded(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{one.name: given.pop(one.name) for one in fields(group)})
+        command(**given)
+
+    expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
+    expanded.__annotations__ = {one.name: one.annotation for one in parameters}
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return expanded

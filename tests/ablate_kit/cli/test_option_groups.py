@@ -1,0 +1,67 @@
+"""Options that commands share: what Typer sees of a group, and what the command is given."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ablate_kit.cli.option_groups import with_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    limit: Annotated[int | None, typer.Option(help="Only the first N.", min=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group(Base):
+    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in ones.")] = False
+
+
+def command(name: str, *, before: int = 1, group: Group, after: str = "z") -> None:
+    """What it does."""
+    typer.echo(f"{name} {before} {group} {after}")
+
+
+def run(*words: str) -> str:
+    app = typer.Typer()
+    app.command()(with_groups(command))
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_options_of_a_group_stand_where_the_group_stands() -> None:
+    names = list(inspect.signature(with_groups(command)).parameters)
+    assert names == ["name", "before", "limit", "shapes", "after"]
+    told = run("--help")
+    assert "What it does." in told
+    assert told.index("--before") < told.index("--limit") < told.index("--shapes")
+    assert "Only the first N." in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("x",), "x 1 Group(limit=None, shapes=False) z"),
+        (("x", "--shapes", "--limit", "3"), "x 1 Group(limit=3, shapes=True) z"),
+    ],
+)
+def test_the_command_is_given_the_group(words: tuple[str, ...], told: str) -> None:
+    assert run(*words).strip() == told
+
+
+def test_a_group_checks_its_options() -> None:
+    app = typer.Typer()
+    app.command()(with_groups(command))
+    assert CliRunner().invoke(app, ["x", "--limit", "0"]).exit_code == 2
+
+
+def test_a_command_without_groups_is_left_alone() -> None:
+    def plain(name: str) -> None:
+        typer.echo(name)
+
+    assert with_groups(plain) is plain
