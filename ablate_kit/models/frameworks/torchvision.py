@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
     from detector.data.image_files import Pixels
 
-_BACKGROUND = "__background__"
 _COCO = 91  # COCO's ids, gaps included, as the published weights have them
 
 
@@ -38,12 +37,12 @@ def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
             f"{checkpoint.path} does not fit torchvision's {name}: {_said(error)}"
         ) from None
     names = _class_names(name, classes)
-    first = 1 if names[0] == _BACKGROUND else 0  # of two stages and SSD, whose 0 is no class
+    first = classes - len(names)  # 1 of two stages and SSD, whose 0 is no class
 
     def decode(outputs: Any, sizes: Sequence[Size]) -> Any:
         return [(one["boxes"], one["scores"], one["labels"] - first) for one in outputs]
 
-    return wrap(net, classes=names[first:], prepare=_prepare, decode=decode, device=request.device)
+    return wrap(net, classes=names, prepare=_prepare, decode=decode, device=request.device)
 
 
 def _prepare(image: "Pixels") -> torch.Tensor:
@@ -88,14 +87,15 @@ def _make(name: str, classes: int) -> nn.Module:
 
 
 def _class_names(name: str, classes: int) -> Sequence[str]:
+    """Without the background, where the model has one."""
     from torchvision.models import get_model_weights
 
-    background = not name.startswith(("fcos", "retinanet"))
-    if classes == _COCO:
-        known = next(iter(get_model_weights(name))).meta["categories"]
-        return [one if background or one != _BACKGROUND else "N/A" for one in known]
-    named = [f"class_{number}" for number in range(classes)]
-    return [_BACKGROUND, *named[1:]] if background else named
+    known = next(iter(get_model_weights(name))).meta["categories"]
+    if len(known) != classes:  # of COCO; of key points, persons alone
+        known = [f"class_{number}" for number in range(classes)]
+    if name.startswith(("fcos", "retinanet")):
+        return ["N/A" if one == "__background__" else one for one in known]
+    return list(known[1:])
 
 
 def _said(error: Exception) -> str:

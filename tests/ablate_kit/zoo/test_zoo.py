@@ -71,6 +71,16 @@ def test_the_number_of_classes_is_that_of_the_weights(tmp_path: Path) -> None:
         opened(path, "torchvision:ssd300")
 
 
+def test_classes_are_those_of_the_published_weights_where_there_are_as_many() -> None:
+    from ablate_kit.models.frameworks.torchvision import _class_names
+
+    assert _class_names("keypointrcnn_resnet50_fpn", 2) == ["person"]
+    assert _class_names("keypointrcnn_resnet50_fpn", 91)[:2] == ["class_1", "class_2"]
+    assert _class_names("maskrcnn_resnet50_fpn", 91)[:2] == ["person", "bicycle"]
+    assert _class_names("fcos_resnet50_fpn", 91)[:2] == ["N/A", "person"]
+    assert _class_names("retinanet_resnet50_fpn", 3) == ["class_0", "class_1", "class_2"]
+
+
 @pytest.fixture
 def yolox(tmp_path: Path) -> tuple[Any, Path]:
     from libreyolo import LibreYOLOX
