@@ -5,9 +5,10 @@
                                 [--margin 0.01] [--out runs/racing] [--trust-remote-code]
 
 First both on the images as they are; every verdict on a change of more than two margins is asserted
-to be the same. Then, with ``--copies``, the race alone on so many changed copies of every image
-(flipped and cropped by lot), for its passes, not for conclusions: copies tell of each other.
-Passes are counted, not timed; seconds are printed beside them.
+to be the same. Then, with ``--copies``, both on so many changed copies of every image (flipped and
+cropped by lot), for passes, not for conclusions: copies tell of each other. Passes are counted, not
+timed; seconds are printed beside them. DEIMv2-Atto and its 24 heads of self-attention on 206
+photographs, and ten copies of each, take a quarter of an hour of two busy cores.
 """
 
 import argparse
@@ -45,16 +46,18 @@ def main() -> None:
     if options.copies:
         place = options.out / "copies"
         annotations = copies(options.annotations, options.images, place, options.copies)
-        _raced(options, annotations, place, f"race-{options.copies}")
+        _same_verdicts(options, annotations, place, f"-{options.copies}")
 
 
-def _same_verdicts(options: argparse.Namespace, annotations: Path, images: Path) -> None:
-    raced = _raced(options, annotations, images, "race")
-    full, seconds = _run(options, annotations, images, "full", race=False)
+def _same_verdicts(
+    options: argparse.Namespace, annotations: Path, images: Path, of: str = ""
+) -> None:
+    raced = _raced(options, annotations, images, f"race{of}")
+    full, seconds = _run(options, annotations, images, f"full{of}", race=False)
     results = full.results()
     whole = compare(full.truth(), results, full.manifest().statistics).changes
     print(f"full run: {len(results) - 1} variants, {seconds:.0f} s")
-    clear = 0
+    clear = differ = 0
     for one, change in zip(results[1:], whole, strict=True):
         known, stopped, outcome = change["AP"], *raced[one.name]
         assert known.verdict
@@ -62,10 +65,12 @@ def _same_verdicts(options: argparse.Namespace, annotations: Path, images: Path)
         large = abs(known.change) > 2 * options.margin
         same = known.verdict.outcome == outcome
         clear += large
+        differ += not same
         print(f"{one.name:44} {known.change:+.4f}  full {known.verdict.outcome:9}  race "
               f"{outcome:9} at {stopped}{'' if same else '  *'}")  # fmt: skip
         assert same or not large, one.name
-    print(f"{clear} changes of more than two margins: the same verdicts")
+    print(f"{clear} changes of more than two margins: the same verdicts; {differ} others differ",
+          flush=True)  # fmt: skip
 
 
 def _raced(
