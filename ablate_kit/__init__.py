@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
-    from ablate_kit.api.checkpoint_diff import diff
+    from ablate_kit.api.differences import diff
     from ablate_kit.api.evaluation import SweepResult, evaluate, run_recipe, score, sweep
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
@@ -57,7 +57,7 @@ _HOMES = {
     "SweepResult": "api.evaluation",
     "UserError": "errors",
     "coco": "api.images",
-    "diff": "api.checkpoint_diff",
+    "diff": "api.differences",
     "evaluate": "api.evaluation",
     "images": "api.images",
     "load": "api.model",
