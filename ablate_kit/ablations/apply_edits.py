@@ -93,6 +93,7 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
     for edit in ablation.edits:
         info = checkpoint.tensor(edit.tensor)
         _check(edit, info.shape)
+        _check_quantized(checkpoint, edit)
         if not info.is_floating:
             raise UserError(f"{edit.tensor} holds {info.dtype}; only floating tensors can be cut")
         if not edit.constant:
@@ -104,6 +105,17 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
             raise UserError(
                 f"elements of {edit.tensor} share bytes; none of them can be drawn alone"
             )
+
+
+def _check_quantized(checkpoint: Checkpoint, edit: Edit) -> None:
+    """Zero is 0.0 in an 8-bit float, whatever it is scaled by; all else depends on the scale."""
+    reason = checkpoint.quantized.get(edit.tensor)
+    scaled_float = checkpoint.tensor(edit.tensor).dtype.startswith("float8")
+    is_zero = edit.constant and edit.values is None and edit.value == 0
+    if reason and not (scaled_float and is_zero):
+        raise UserError(
+            f"{edit.tensor} is {reason}: it cannot be cut; take a checkpoint that is not quantized"
+        )
 
 
 def _why_live(ablation: Ablation) -> str:

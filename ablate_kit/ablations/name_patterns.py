@@ -47,6 +47,7 @@ def select(
     where: str,
     layers: Collection[int] | None = None,
     unsupported: Mapping[str, str] | None = None,
+    listing: bool = False,
 ) -> list[str]:
     """The names that a pattern matches, in their order; never none.
 
@@ -55,16 +56,19 @@ def select(
         names: tensor names.
         where: what holds them, for the error message.
         layers: of ``{layer}`` only these numbers.
-        unsupported: why tensors that are not among the names are not, for the error message.
+        unsupported: why tensors that are not among the names are not; one that the pattern
+            matches is refused.
+        listing: the names are to be listed, and nothing is done to what they name: then only a
+            pattern that matches no others is refused.
     """
     if layers is not None and LAYER not in text:
         raise UserError(f'layers were chosen, but the pattern "{text}" has no {LAYER}')
     pattern = Pattern(text)
-    if text == "**" and names:
+    if text == "**" and names and (listing or not unsupported):
         return list(names)
     found = [match for name in names if (match := pattern.match(name))]
     for name, reason in (unsupported or {}).items():
-        if not found and pattern.match(name):
+        if not (found and listing) and pattern.match(name):
             raise UserError(f'tensor "{name}" in {where} is {reason}: {UNSUPPORTED}')
     if not found:
         raise UserError(f'no tensor matches "{text}" in {where}{_nearest(text, names)}')

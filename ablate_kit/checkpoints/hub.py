@@ -6,7 +6,7 @@ was allowed. A revision is looked up once and kept, so that a name goes on to me
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate_kit import text as safe
 from ablate_kit.checkpoints.formats.shards import WEIGHT_FILES, is_index, read_index
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import CheckpointError, UserError
 from detector.disk.atomic import new_text
 from detector.extras import missing
@@ -32,7 +33,6 @@ _REVISION = re.compile(
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _allowed = False
-_tell: Callable[[str], None] = lambda _: None  # noqa: E731 - replaced as a whole
 _found: dict[str, Path] = {}  # what was said once holds as long as the process
 
 
@@ -87,12 +87,6 @@ def downloads(*, allowed: bool) -> Iterator[None]:
         _allowed = before
 
 
-def tell_with(tell: Callable[[str], None]) -> None:
-    """Who is told which commit a name stands for."""
-    global _tell
-    _tell = tell
-
-
 def downloaded(path: Path) -> Path:
     """The folder in the cache that ``hf:OWNER/NAME`` stands for; of any other path itself.
 
@@ -139,7 +133,7 @@ def _folder(asked: HubId) -> Path:
         held = _in_cache(asked, library.constants.HF_HUB_CACHE)
     settled = held is not None and any((held / name).exists() for name in SETTINGS[1:])
     if held and (settled or not _allowed):
-        _tell(f"{asked} is commit {held.name}, which was downloaded before: {held}")
+        tell(f"{asked} is commit {held.name}, which was downloaded before: {held}")
         return held
     _refuse_unless_allowed(str(asked))
     exact = HubId(asked.repository, held.name) if held else asked
@@ -151,7 +145,7 @@ def _folder(asked: HubId) -> Path:
     sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
     size = sum(sizes[name] for name in wanted) / 1e6
     files = f"{len(wanted)} file{'s' * (len(wanted) != 1)}"
-    _tell(f"{asked} is commit {folder.name}: {files}, {size:,.1f} MB, in {folder}")
+    tell(f"{asked} is commit {folder.name}: {files}, {size:,.1f} MB, in {folder}")
     return folder
 
 

@@ -9,6 +9,8 @@ from ablate_kit.checkpoints.pickle.saved_modules import class_name, is_module
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
 from ablate_kit.checkpoints.tensors import TensorView
 
+_DEEPEST, _MOST = 3, 64  # of lists that are looked into
+
 UNSUPPORTED = "it is more than its bytes, so it can be shown and not be read or cut"
 
 _REASONS = {
@@ -31,16 +33,33 @@ def unsupported(metadata: Mapping[Any, Any], place: str) -> dict[str, str]:
         here: Any = metadata
         if not part and is_module(metadata.get("")):
             here = metadata[""]
-        for key in part.split(".") if part else ():
-            here = here.get(key) if isinstance(here, dict) else None
-        if is_module(here):
-            found |= _in_module(here)
-            continue
-        for name, value in here.items() if isinstance(here, Mapping) else ():
-            if isinstance(value, UnresolvedObject) and isinstance(name, str):
-                reason = _reason(value)
-                if reason:
-                    found[name] = reason
+        keys = part.split(".") if part else []
+        while keys and isinstance(here, dict) and keys[0] in here:
+            here = here[keys.pop(0)]
+        # What is left of the place is what names begin with.
+        start = "".join(f"{key}." for key in keys)
+        inside = _in_module(here) if is_module(here) else _in_table(here)
+        found |= {
+            name.removeprefix(start): reason
+            for name, reason in inside.items()
+            if name.startswith(start)
+        }
+    return found
+
+
+def _in_table(table: Any) -> dict[str, str]:
+    """Also in lists below, where quantized modules of PyTorch keep weight and bias."""
+    found: dict[str, str] = {}
+    if not isinstance(table, Mapping):
+        return found
+    waiting = [(name, value, 0) for name, value in table.items()][::-1]
+    while waiting:
+        name, value, depth = waiting.pop()
+        if isinstance(value, UnresolvedObject):
+            if reason := _reason(value):
+                found[str(name)] = reason
+        elif isinstance(value, list | tuple) and depth < _DEEPEST and isinstance(name, str):
+            waiting += [(name, each, depth + 1) for each in value[:_MOST]]
     return found
 
 
@@ -60,8 +79,12 @@ def _object(value: Any) -> str:
 
 
 def _reason(value: UnresolvedObject) -> str:
+    if (value.module, value.qualname) == ("numpy", "ndarray"):
+        return "an array of NumPy"
     if value.args is None or not value.module.startswith("torch"):
         return ""
+    if value.module == "torch.nn.parameter" and value.qualname.startswith("Uninitialized"):
+        return "a parameter that has no values yet"
     if value.qualname == "_rebuild_from_type_v2" and len(value.args) > 1:
         return f"a tensor of the class {show(value.args[1], 60)}"
     return _REASONS.get(value.qualname, "")

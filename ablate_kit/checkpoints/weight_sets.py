@@ -4,8 +4,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from ablate_kit.checkpoints.archive import Archive
+from ablate_kit.checkpoints.inner_sets import (
+    AVERAGE,
+    COUNTERS,
+    below,
+    held_detector,
+    without_averages,
+)
 from ablate_kit.checkpoints.tensors import TensorInfo
 
 # Keys under which training scripts keep the weights, most usual first.
@@ -22,14 +30,12 @@ _USUAL = (
 )
 # Keys under which a wrapper keeps the weights beside counters of its own.
 _INNER = (*_USUAL, "shadow", "shadow_params")
-_AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged|shadow)(?:$|[_.])")
 _TRAINING_STATE = re.compile(
     r"optim|sched|scaler|criterion|callback|(?:^|_)(?:loss|rng|amp|loops)(?:$|_)", re.IGNORECASE
 )
+_LIGHTNING = "pytorch-lightning_version"
 _PART = re.compile(r"(?P<part>.+)_state_dict")
 _WHOLE = {"model", "network", "net", "module"}
-# What averaging wrappers count beside the ``module.*`` weights they hold.
-_COUNTERS = {"n_averaged", "num_updates", "updates", "steps"}
 # What data parallelism, torch.compile, Lightning, activation checkpointing and FSDP put in front of
 # the keys of the model they wrap. All but the first are no names that a model has for its parts.
 _WRAPPERS = (
@@ -58,7 +64,7 @@ class WeightSet:
     @property
     def is_average(self) -> bool:
         """Whether the names say that these are averaged (EMA) weights."""
-        return _AVERAGE.search(self.place) is not None
+        return AVERAGE.search(self.place) is not None
 
 
 def weight_sets(archive: Archive) -> list[WeightSet]:
@@ -66,12 +72,16 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
 
     The order: the usual keys (``model``, ``state_dict``, ...), the top level, models kept in parts
     (``backbone_state_dict`` and ``neck_state_dict``), other keys, averages. The state of
-    optimizers, schedulers and the like is not listed.
+    optimizers, schedulers and the like is not listed, but for averages that a callback keeps. An
+    average among other tensors is a set of its own, and so is the detector in a module of
+    Lightning's, which is taken before the whole module.
     """
     loose = [info for info in archive.tensors.values() if len(info.path) == 1]
+    if all(_is_training_state(info.name) for info in loose):
+        loose = []
     nested: dict[str, list[TensorInfo]] = {}
     for info in archive.tensors.values():
-        if len(info.path) > 1 and not _TRAINING_STATE.search(info.path[0]):
+        if len(info.path) > 1 and not _of_training(archive.metadata, info.path[0]):
             nested.setdefault(info.path[0], []).append(info)
 
     parts: dict[bool, dict[str, str]] = {False: {}, True: {}}
@@ -79,10 +89,10 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
     for key, infos in nested.items():
         part = _part_name(key)
         if part:
-            parts[_AVERAGE.search(key) is not None][key] = part
-        elif key in _USUAL or _AVERAGE.search(key):
+            parts[AVERAGE.search(key) is not None][key] = part
+        elif key in _USUAL or AVERAGE.search(key):
             usual.append(_set_at(_inner((key,), infos), infos))
-        else:
+        elif not {".".join(info.path[1:]) for info in infos} <= COUNTERS:
             other.append(_set_at(_inner((key,), infos), infos))
     kept_in_parts = [_set_of_parts(names, nested) for _, names in sorted(parts.items()) if names]
 
@@ -90,7 +100,66 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
     if not sets and (loose or len(other) > 1):
         everything = {info.name: info for infos in (loose, *nested.values()) for info in infos}
         sets = [WeightSet("", _unwrapped(everything))]
-    return sorted(sets + other, key=_rank)
+    taken_apart = [each for one in sets for each in _taken_apart(one, archive)]
+    found = sorted(taken_apart + other, key=_rank)
+    return found + _kept_by_callbacks(archive, found[:1])
+
+
+def _taken_apart(one: WeightSet, archive: Archive) -> list[WeightSet]:
+    """A set, before it the detector that it holds, and the averages that lie among its tensors."""
+    rest, averages = without_averages(one.tensors)
+    held = held_detector(rest) if _LIGHTNING in archive.metadata else ""
+    start = f"{one.place}." if one.place else ""
+    found = [WeightSet(one.place, rest)]
+    if held:
+        found.insert(0, WeightSet(f"{start}{held}", _unwrapped(below(rest, held))))
+    for prefix, tensors in averages.items():
+        own = _unwrapped(below(tensors, held)) if held else tensors
+        found.append(WeightSet(f"{start}{prefix}", own))
+    return found
+
+
+def _kept_by_callbacks(archive: Archive, taken: list[WeightSet]) -> list[WeightSet]:
+    """Averages among the state of callbacks: there only tensors named as the weights are some."""
+    places: dict[tuple[str, ...], list[TensorInfo]] = {}
+    for info in archive.tensors.values():
+        if info.path[0] == "callbacks":
+            depth = next((i for i, key in enumerate(info.path[:-1]) if AVERAGE.search(key)), None)
+            if depth is not None:
+                places.setdefault(info.path[: depth + 1], []).append(info)
+    found = []
+    for place, infos in places.items():
+        one = _set_at(_inner(place, infos), infos)
+        if taken and set(one.tensors) == set(taken[0].tensors):
+            found.append(one)
+        elif taken and set(own := below(one.tensors, "model")) == set(taken[0].tensors):
+            found.append(WeightSet(f"{one.place}.model", own))
+    return found
+
+
+def named_set(sets: Iterable[WeightSet], place: str) -> WeightSet | None:
+    """The set at ``place``; of a set's tensors also those whose names begin with the rest of it."""
+    for one in sets:
+        if one.place == place:
+            return one
+    for one in sets:
+        start = f"{one.place}." if one.place else ""
+        inside = below(one.tensors, place.removeprefix(start)) if place.startswith(start) else {}
+        if inside:
+            return WeightSet(place, _unwrapped(inside))
+    return None
+
+
+def _of_training(metadata: Mapping[Any, Any], key: str) -> bool:
+    """Whether what lies under a key is the state of an optimizer and the like."""
+    value = metadata.get(key)
+    is_optimizer = isinstance(value, dict) and "param_groups" in value
+    is_its_state = key == "state" and "param_groups" in metadata
+    return is_optimizer or is_its_state or _TRAINING_STATE.search(key) is not None
+
+
+def _is_training_state(name: str) -> bool:
+    return "." not in name and _TRAINING_STATE.search(name) is not None
 
 
 def _rank(weights: WeightSet) -> tuple[bool, int]:
@@ -110,7 +179,7 @@ def _inner(place: tuple[str, ...], infos: Iterable[TensorInfo]) -> tuple[str, ..
     while True:
         depth = len(place)
         here = [info.path[depth:] for info in infos if info.path[:depth] == place]
-        if any(len(path) == 1 and path[0] not in _COUNTERS for path in here):
+        if any(len(path) == 1 and path[0] not in COUNTERS for path in here):
             return place
         below = {path[0] for path in here if len(path) > 1}
         inner = next((key for key in _INNER if key in below), None)
@@ -123,7 +192,7 @@ def _part_name(key: str) -> str:
     """``"backbone"`` of ``"ema_backbone_state_dict"``; empty where a whole model is named."""
     match = _PART.fullmatch(key)
     words = match["part"].split("_") if match else []
-    words = [word for word in words if not _AVERAGE.fullmatch(word)]
+    words = [word for word in words if not AVERAGE.fullmatch(word)]
     return "" if set(words) <= _WHOLE else "_".join(words)
 
 
@@ -138,7 +207,7 @@ def _set_of_parts(names: Mapping[str, str], nested: Mapping[str, list[TensorInfo
 
 def _unwrapped(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
     """``tensors`` by the keys of the model itself, without those of wrappers around it."""
-    names = {name: name for name in tensors if name not in _COUNTERS}
+    names = {name: name for name in tensors if name not in COUNTERS}
     wrapped = False
     while prefix := next((p for p in _WRAPPERS if names and _all_start(names.values(), p)), None):
         names = {name: own.removeprefix(prefix) for name, own in names.items()}

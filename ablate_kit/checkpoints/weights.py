@@ -14,9 +14,11 @@ from ablate_kit.checkpoints.located import located
 from ablate_kit.checkpoints.model_settings import arguments, classes, config
 from ablate_kit.checkpoints.pickle.saved_modules import SavedModule, modules_above
 from ablate_kit.checkpoints.pickle.unresolved import show
+from ablate_kit.checkpoints.quantized import quantized
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED, unsupported
-from ablate_kit.checkpoints.weight_sets import WeightSet, weight_sets
+from ablate_kit.checkpoints.weight_sets import WeightSet, named_set, weight_sets
 from ablate_kit.errors import CheckpointError, did_you_mean
 
 if TYPE_CHECKING:
@@ -73,7 +75,17 @@ class Checkpoint:
     @property
     def unsupported(self) -> dict[str, str]:
         """The tensors beside ``tensors`` that are more than their bytes, and why."""
-        return unsupported(self.archive.metadata, self.place)
+        found = unsupported(self.archive.metadata, self.place)
+        if not found or not self.tensors or "+" in self.place:
+            return found
+        key, info = next(iter(self.tensors.items()))
+        wrapper = info.name.removeprefix(f"{self.place}." if self.place else "").removesuffix(key)
+        return {name.removeprefix(wrapper): reason for name, reason in found.items()}
+
+    @cached_property
+    def quantized(self) -> dict[str, str]:
+        """Of ``tensors`` those whose numbers mean nothing alone, and why."""
+        return quantized(self.tensors)
 
     def sharing(self, key: str) -> list[str]:
         """The other keys whose tensors have bytes in common with that of ``key``."""
@@ -168,6 +180,8 @@ def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
     try:
         sets = weight_sets(archive)
         chosen = _choose(archive, sets, weights)
+        if weights is None:
+            _tell_of_others(path, chosen, sets)
         return Checkpoint(
             path,
             archive,
@@ -189,9 +203,35 @@ def _choose(archive: Archive, sets: list[WeightSet], weights: str | None) -> Wei
             f"{show(archive.metadata.get('', archive.metadata), 120)}"
         )
     if weights is None:
-        return sets[0]
-    places = {weight_set.place: weight_set for weight_set in sets}
-    if weights not in places:
-        known = ", ".join(f'"{place}" ({len(places[place].tensors)} tensors)' for place in places)
+        return _with_elements(archive, sets[0])
+    found = named_set(sets, weights)
+    if found is None:
+        known = ", ".join(f'"{one.place}" ({len(one.tensors)} tensors)' for one in sets)
         raise CheckpointError(f'no weights "{weights}" in {archive.path}, which holds {known}')
-    return places[weights]
+    return _with_elements(archive, found)
+
+
+def _tell_of_others(path: Path, chosen: WeightSet, sets: list[WeightSet]) -> None:
+    """That the file holds the model several times, such as with its average: programs differ in
+    which they load."""
+    same = [
+        one for one in sets if one is not chosen and one.tensors.keys() == chosen.tensors.keys()
+    ]
+    if same:
+        others = " or ".join(f'"{one.place}"' for one in same)
+        tell(
+            f'{path} holds the model\'s weights {len(same) + 1} times: "{chosen.place}" is taken; '
+            f"--weights chooses {others}"
+        )
+
+
+def _with_elements(archive: Archive, found: WeightSet) -> WeightSet:
+    """``found``; ``CheckpointError`` where it has names alone."""
+    count = len(found.tensors)
+    if count > 1 and not any(info.numel for info in found.tensors.values()):
+        raise CheckpointError(
+            f"{archive.path} holds {count} tensors without elements: the weights were split among "
+            "processes (DeepSpeed ZeRO 3?); expected a file with all of them, as "
+            "zero_to_fp32.py makes it"
+        )
+    return found

@@ -11,8 +11,9 @@ from ablate_kit import text as safe
 def _take(allowed: bool) -> bool:
     """Before any checkpoint is opened; the parameter of the commands is for ``--help``."""
     from ablate_kit.checkpoints import hub
+    from ablate_kit.checkpoints.told import tell_with
 
-    hub.tell_with(lambda note: print(safe.line(note), file=sys.stderr))  # noqa: T201
+    tell_with(lambda note: print(safe.line(note), file=sys.stderr))  # noqa: T201
     hub.allow_downloads(allowed)
     return allowed
 

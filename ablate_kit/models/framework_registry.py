@@ -5,10 +5,11 @@ of the group ``ablate_kit.adapters`` (``toy = toy_detectors:FRAMEWORK``).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.inner_sets import below
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks import own_code
@@ -27,6 +28,7 @@ FRAMEWORKS: Registry[Framework] = Registry("adapters", places=BUILT_IN)
 USAGE = (
     "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py], torchvision:NAME, libreyolo[:FAMILY[:SIZE]]"
 )
+_MOST_BEGINNINGS = 20  # of names, behind which a detector is looked for
 OWN = "python:FILE.py:NAME"
 
 
@@ -53,12 +55,29 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             broken.append(f"; {framework}")
         elif framework.recognizes(checkpoint):
             return Chosen(name, framework)
+    if inside := _recognized_inside(checkpoint):
+        place = f"{checkpoint.place}.{inside}" if checkpoint.place else inside
+        raise UserError(
+            f'{checkpoint} holds a detector under names that begin with "{inside}."; give '
+            f'--weights "{place}"'
+        )
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "
         "transformers:FOLDER (with its config), libreyolo (official files of DETR, D-FINE, YOLOX "
         f"...) or {OWN} (docs/your-own-detector.md){''.join(broken)}"
     )
+
+
+def _recognized_inside(checkpoint: Checkpoint) -> str:
+    """The beginning of names without which a framework would recognize the checkpoint."""
+    beginnings = dict.fromkeys(name.partition(".")[0] for name in checkpoint.tensors)
+    for beginning in list(beginnings)[:_MOST_BEGINNINGS]:
+        inside = replace(checkpoint, tensors=below(checkpoint.tensors, beginning))
+        for _, framework in _frameworks():
+            if not isinstance(framework, UserError) and framework.recognizes(inside):
+                return beginning
+    return ""
 
 
 def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:

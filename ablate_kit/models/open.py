@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import check_class_names, read_class_names
 from ablate_kit.models.framework import Request
 from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.frameworks import own_code
 
 
 def open_adapter(
@@ -32,8 +34,19 @@ def open_adapter(
     """
     names = read_class_names(class_names) if class_names else None
     chosen = choose(checkpoint, model)
+    if not chosen.model.startswith(f"{own_code.NAME}:"):  # one's own code may know how to read them
+        _refuse_quantized(checkpoint)
     adapter = chosen.framework.open(checkpoint, Request(chosen.place, device, trust_remote_code))
     if names:
         check_class_names(names, adapter.classes, str(checkpoint.path))
         adapter.classes = names
     return adapter
+
+
+def _refuse_quantized(checkpoint: Checkpoint) -> None:
+    """A framework would fill its weights with the packed numbers."""
+    for name, reason in checkpoint.quantized.items():
+        raise UserError(
+            f"{checkpoint}: {name} is {reason}; a detector is run with weights that are not "
+            f"quantized (or with your own code: --model {own_code.NAME}:FILE.py:NAME)"
+        )

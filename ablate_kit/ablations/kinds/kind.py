@@ -82,9 +82,12 @@ class KindContext:
         return {module: list(self.checkpoint.distinct(names)) for module, names in found.items()}
 
     def _named(self, pattern: str) -> list[str]:
-        tensors = self.checkpoint.tensors
-        names = select(pattern, tensors, str(self.checkpoint))
-        return [name for name in names if tensors[name].is_floating]
+        checkpoint = self.checkpoint
+        tensors = checkpoint.tensors
+        unsupported = checkpoint.unsupported
+        names = select(pattern, tensors, str(checkpoint), unsupported=unsupported)
+        # A quantized weight is refused, not left as it is.
+        return [n for n in names if tensors[n].is_floating or n in checkpoint.quantized]
 
     def attentions(self, pattern: str, num_heads: int | None) -> list[Attention]:
         """The attention modules that a pattern names."""

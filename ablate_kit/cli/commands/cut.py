@@ -145,7 +145,8 @@ def component(
             name
             for pattern in patterns
             for name in select(pattern, opened.tensors, str(opened), unsupported=opened.unsupported)
-            if opened.tensors[name].is_floating
+            # A quantized weight is refused, not left as it is.
+            if opened.tensors[name].is_floating or name in opened.quantized
         )
         _write(
             opened,

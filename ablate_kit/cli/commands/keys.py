@@ -49,7 +49,9 @@ def keys(
     if levels and form is not Format.TREE:
         raise UserError("--levels is for --format tree")
     with open_checkpoint(checkpoint, weights) as opened:
-        names = select(pattern, opened.tensors, str(opened), unsupported=opened.unsupported)
+        names = select(
+            pattern, opened.tensors, str(opened), unsupported=opened.unsupported, listing=True
+        )
         chosen = {name: opened.tensors[name] for name in names}
         numbers = _stats(opened, chosen) if stats else {}
         if form is Format.JSON:
@@ -69,6 +71,10 @@ def keys(
         broken = [name for name, one in numbers.items() if one.nans or one.infinities]
         if broken:
             say(f"not finite: {', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''}")
+        packed = [name for name in opened.quantized if name in chosen]
+        if packed:
+            more = f", and {len(packed) - 1} more" if len(packed) > 1 else ""
+            say(f"listed, and not cut: {packed[0]} ({opened.quantized[packed[0]]}){more}")
         if opened.unsupported:
             others = ", ".join(f"{name} ({why})" for name, why in opened.unsupported.items())
             say(f"more than their bytes, and not listed: {others}")

@@ -62,7 +62,7 @@ def test_what_is_needed_is_downloaded_and_used_offline_from_then_on(
 
 def test_the_commit_is_told(hub, capsys, monkeypatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(ours, "_tell", told.append)
+    monkeypatch.setattr(ours, "tell", told.append)
     with ours.downloads(allowed=True):
         folder = ours.downloaded(Path(ID))
     forget(monkeypatch)

@@ -1,0 +1,129 @@
+"""Averages among a model's own tensors, and detectors inside of the module that trains them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablate_kit.checkpoints import CheckpointError, open_checkpoint
+from ablate_kit.checkpoints.told import tell_with
+
+W = {"neck.conv.weight": torch.ones(2, 3), "neck.conv_b.bias": torch.zeros(2)}
+E = {name: tensor + 5 for name, tensor in W.items()}
+OPTIMIZER = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+
+
+def below(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def lightning(weights: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"pytorch-lightning_version": "2.4.0", "state_dict": weights, **more}
+
+
+def flat(prefix: str, by: str) -> dict[str, Any]:
+    return {prefix + name.replace(".", by): tensor for name, tensor in E.items()}
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Any:
+    def write(tree: Any) -> Path:
+        torch.save(tree, tmp_path / "file.pth")
+        return tmp_path / "file.pth"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("tree", "average"),
+    [
+        ({"state_dict": W | below("ema_model.module.", E)}, "state_dict.ema_model"),
+        (
+            {"model": W | below("ema.module.", E) | {"ema.n_averaged": torch.tensor(3)}},
+            "model.ema",
+        ),
+        ({"state_dict": W | flat("ema_", "_")}, "state_dict.ema"),  # hooks of mmcv
+        (W | flat("ema_", "_"), "ema"),
+        ({"state_dict": W | flat("model_ema.", "")}, "state_dict.model_ema"),
+        (lightning(below("model.", W) | below("ema_model.module.", E)), "state_dict.ema_model"),
+        (lightning(below("model.", W) | below("ema_model.", E)), "state_dict.ema_model"),
+        (
+            lightning(W, callbacks={"EMA{'decay': 0.9}": {"ema_state_dict": E, "decay": 0.9}}),
+            "callbacks.EMA{'decay': 0.9}.ema_state_dict",
+        ),
+    ],
+)
+def test_an_average_among_other_tensors_is_a_set_of_its_own(
+    save: Any, tree: Any, average: str
+) -> None:
+    notes: list[str] = []
+    tell_with(notes.append)
+    try:
+        with open_checkpoint(save(tree)) as checkpoint:
+            assert list(checkpoint.tensors) == list(W)
+            assert all(torch.equal(checkpoint.read(name), W[name]) for name in W)
+            assert average in [one.place for one in checkpoint.alternatives]
+        assert len(notes) == 1
+        assert average in notes[0]
+        with open_checkpoint(save(tree), weights=average) as checkpoint:
+            assert all(torch.equal(checkpoint.read(name), E[name]) for name in W)
+        assert len(notes) == 1  # nothing is to be said where the weights were chosen
+    finally:
+        tell_with(lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        W | {"ema.conv.weight": torch.ones(5, 3)},  # a part that is called so
+        W | {"ema.conv.weight": torch.ones(2, 3), "ema.other.bias": torch.ones(2)},
+        {"a.b_c": torch.ones(2), "a_b.c": torch.ones(2), "ema_a_b_c": torch.ones(2)},
+    ],
+)
+def test_what_is_no_average_of_all_stays(save: Any, weights: Any) -> None:
+    with open_checkpoint(save({"model": weights})) as checkpoint:
+        assert list(checkpoint.tensors) == list(weights)
+        assert checkpoint.alternatives == ()
+
+
+def test_the_detector_in_a_module_of_lightning(save: Any) -> None:
+    training = {"criterion.empty_weight": torch.ones(3), "val_map.total": torch.ones(1)}
+    path = save(lightning(below("model._orig_mod.", W) | training, optimizer_states=[OPTIMIZER]))
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.place == "state_dict.model"
+        assert list(checkpoint.tensors) == list(W)
+        assert checkpoint.tensors["neck.conv.weight"].name == (
+            "state_dict.model._orig_mod.neck.conv.weight"
+        )
+    with open_checkpoint(path, weights="state_dict") as checkpoint:
+        assert "model.neck.conv.weight" in checkpoint.tensors
+    # A module that is the detector itself.
+    with open_checkpoint(save(lightning(W | {"head.w": torch.ones(1)}))) as checkpoint:
+        assert checkpoint.place == "state_dict"
+
+
+def test_any_beginning_of_names_can_be_chosen(save: Any) -> None:
+    tree = {"state_dict": below("student.", W) | below("teacher.module.", E)}
+    with open_checkpoint(save(tree), weights="state_dict.teacher") as checkpoint:
+        assert list(checkpoint.tensors) == list(W)
+        assert torch.equal(checkpoint.read("neck.conv.weight"), E["neck.conv.weight"])
+    with open_checkpoint(save(below("model.", W)), weights="model.neck") as checkpoint:
+        assert list(checkpoint.tensors) == ["conv.weight", "conv_b.bias"]
+    with pytest.raises(CheckpointError, match=r'no weights "state_dict\.pupil"'):
+        open_checkpoint(save(tree), weights="state_dict.pupil")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [OPTIMIZER, {"opt": OPTIMIZER}, {"epoch": 3, "rng_state": torch.zeros(9, dtype=torch.uint8)}],
+)
+def test_the_state_of_a_training_run_is_no_model(save: Any, tree: Any) -> None:
+    with pytest.raises(CheckpointError, match="no weights that can be read"):
+        open_checkpoint(save(tree))
+
+
+def test_tensors_without_elements_are_no_model(save: Any) -> None:
+    path = save({"module": {name: torch.empty(0) for name in W}, "ds_version": "0.16"})
+    with pytest.raises(CheckpointError, match=r"2 tensors without elements.*zero_to_fp32\.py"):
+        open_checkpoint(path)
