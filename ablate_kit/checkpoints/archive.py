@@ -8,6 +8,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ablate_kit.checkpoints.formats.detect_format import HEAD, Format, format_of, looks_like
+from ablate_kit.checkpoints.formats.folder_contents import folder_words
 from ablate_kit.checkpoints.formats.numpy_pickle import read_numpy_pickle
 from ablate_kit.checkpoints.formats.safetensors_file import read_safetensors
 from ablate_kit.checkpoints.formats.shards import WEIGHT_FILES, is_index, read_index
@@ -122,7 +123,7 @@ def _open_file(path: Path) -> Archive:
         if file_format is None:
             raise CheckpointError(
                 f"{path} is neither a safetensors nor a torch checkpoint: "
-                f"it seems to be {looks_like(head)}"
+                f"it seems to be {looks_like(head, path.name)}"
             )
         with _no_collection():
             return Archive(path, [source], file_format, *_READERS[file_format](source))
@@ -150,6 +151,11 @@ def _open_shards(path: Path) -> Archive:
     shards: dict[Path, Archive] = {}
     try:
         for shard in index.shards:
+            if not shard.exists():
+                raise CheckpointError(
+                    f"{path} lists {shard.name}, which is not beside it; expected all "
+                    f"{len(index.shards)} shards (is the download complete?)"
+                )
             shards[shard] = _open_file(shard)
         tensors = index.located({shard: opened.tensors for shard, opened in shards.items()})
         sources = [source for opened in shards.values() for source in opened.sources.values()]
@@ -173,5 +179,6 @@ def weights_file(path: Path) -> Path:
         if name in names:
             return path / name
     raise CheckpointError(
-        f"{path} is a folder without {', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}"
+        f"{path} is a folder without {' and '.join(WEIGHT_FILES[::2])} (or their index); "
+        f"{folder_words(path, names)}"
     )

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from ablate_kit.errors import CheckpointError
+from ablate_kit.errors import CheckpointError, did_you_mean
 
 _AHEAD = 4096
 
@@ -25,7 +25,7 @@ class FileSource:
             # O_NONBLOCK: opening a named pipe must fail below, not wait for a writer.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot open {path}: {_reason(error)}") from None
+            raise CheckpointError(f"cannot open {path}: {_reason(error)}{_near(path)}") from None
         self._closing = weakref.finalize(self, os.close, self._fd)
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
@@ -88,6 +88,19 @@ class FileSource:
     def close(self) -> None:
         """Close the file; closing twice is allowed."""
         self._closing()
+
+
+def _near(path: Path) -> str:
+    """What may have been meant by the name of a file that is not there."""
+    if str(path) == "-":
+        return "; checkpoints are not read from standard input, name a file"
+    if str(path).startswith("~"):
+        return "; the shell expands ~ only at the beginning of a word without quotes"
+    try:
+        names = [one.name for one in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return ""
+    return "" if path.name in names else did_you_mean(path.name, names)
 
 
 def _reason(error: OSError | ValueError) -> str:

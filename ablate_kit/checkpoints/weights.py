@@ -200,7 +200,7 @@ def _choose(archive: Archive, sets: list[WeightSet], weights: str | None) -> Wei
     if not sets:
         raise CheckpointError(
             f"{archive.path} holds no weights that can be read as tensors; it holds "
-            f"{show(archive.metadata.get('', archive.metadata), 120)}"
+            f"{_instead(archive)}"
         )
     if weights is None:
         return _with_elements(archive, sets[0])
@@ -209,6 +209,18 @@ def _choose(archive: Archive, sets: list[WeightSet], weights: str | None) -> Wei
         known = ", ".join(f'"{one.place}" ({len(one.tensors)} tensors)' for one in sets)
         raise CheckpointError(f'no weights "{weights}" in {archive.path}, which holds {known}')
     return _with_elements(archive, found)
+
+
+def _instead(archive: Archive) -> str:
+    """What an archive holds that has no weights."""
+    metadata = archive.metadata
+    for place in ("", *(key for key in metadata if isinstance(key, str))):
+        for name, reason in unsupported(metadata, place).items():
+            return f"{show(name, 80)}, which is {reason}; load it, and save plain tensors"
+    if archive.tensors:
+        name = next(iter(archive.tensors))
+        return f"the state of a training run alone, such as {show(name, 80)}"
+    return show(metadata.get("", metadata), 120)
 
 
 def _tell_of_others(path: Path, chosen: WeightSet, sets: list[WeightSet]) -> None:

@@ -15,20 +15,44 @@ _STARTS = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras?)",
     b"\x93NUMPY": "a NumPy array",
     b"GGUF": "a GGUF file",
-    b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ\x00": "an xz archive",
-    b"\x28\xb5\x2f\xfd": "a zstandard archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"BZh": "a bzip2 archive; unpack it first",
+    b"\xfd7zXZ\x00": "an xz archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstandard archive; unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive; unpack it first",
+    b"Rar!": "a RAR archive; unpack it first",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file with git lfs pull",
     b"\xef\xbb\xbf": "a text file",
-    b"<!": "a web page (a failed download?)",
-    b"<html": "a web page (a failed download?)",
+    b"%PDF": "a PDF document",
+    b"\x7fELF": "a compiled program",
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
 }
 
+# Of text, without blanks before it.
+_TEXT_STARTS = {
+    b"<?xml": "an XML document (a failed download?)",
+    b"<!": "a web page (a failed download?)",
+    b"<html": "a web page (a failed download?)",
+    b"{": "a JSON file",
+    b"[": "a JSON file",
+}
+# Where bytes do not tell.
+_BY_NAME = {
+    ".onnx": "an ONNX model",
+    ".pb": "a TensorFlow graph",
+    ".index": "a checkpoint of TensorFlow",
+    ".data-00000-of-00001": "a checkpoint of TensorFlow",
+    ".msgpack": "a checkpoint of Flax",
+    ".tflite": "a TensorFlow Lite model",
+    ".engine": "a TensorRT engine",
+    ".trt": "a TensorRT engine",
+    ".mlmodel": "a Core ML model",
+}
+
 _UNKNOWN = "no file format known here"
+
+_LEAST_TEXT, _SHOWN = 8, 40  # letters
 
 HEAD = 512
 """How many bytes tell."""
@@ -52,7 +76,7 @@ def format_of(head: bytes) -> Format | None:
     return "safetensors" if head[8:9] == b"{" and looks_like(head) == _UNKNOWN else None
 
 
-def looks_like(head: bytes) -> str:
+def looks_like(head: bytes, name: str = "") -> str:
     """Words for what a file that is no archive seems to be."""
     if not head.strip(b"\0"):
         return "a file of zeros" if head else "an empty file"
@@ -60,11 +84,26 @@ def looks_like(head: bytes) -> str:
         if head.lower().startswith(start.lower()):
             return words
     if head[257:262] == b"ustar":
-        return "a tar archive (of torch before 0.2, perhaps)"
+        return "a tar archive (of torch before 0.2, or to be unpacked first)"
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
     if head[:1] == b"\x08" and any(word in head for word in (b"onnx", b"pytorch", b"ONNX")):
         return "an ONNX model"
-    if head[:1] in b"{[":
-        return "a JSON file"
-    return _UNKNOWN
+    text = _text(head)
+    for start, words in _TEXT_STARTS.items():
+        if text.lower().encode().startswith(start):
+            return words
+    named = next((words for end, words in _BY_NAME.items() if name.lower().endswith(end)), "")
+    if named:
+        return f"{named}, by its name"
+    first = next(iter(text.splitlines()), "")
+    return f'a text that begins "{first[:_SHOWN]}"' if len(text) >= _LEAST_TEXT else _UNKNOWN
+
+
+def _text(head: bytes) -> str:
+    """The text that a file begins with; empty where these are not letters."""
+    try:
+        text = head.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return ""  # also of a letter that is cut in two
+    return text if all(c.isprintable() or c in "\r\n\t" for c in text) else ""

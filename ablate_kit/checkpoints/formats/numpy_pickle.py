@@ -45,6 +45,10 @@ def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, A
         raise unreadable(source, error) from None
     if not tensors:
         reason = "holds no arrays"
+        if b"_rebuild_tensor" in stream:
+            reason = (
+                "spells tensors in a way of pickle's own: load it, and write it with torch.save"
+            )
         if arrays:
             reason = (
                 "spells its arrays as text, or in another byte order: load it, and write it with "

@@ -4,6 +4,7 @@
 of storage KEY.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ablate_kit.checkpoints.dtypes import ITEM_SIZES, TORCH_STORAGES
@@ -13,6 +14,8 @@ from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
 from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import CheckpointError
+
+_WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl")
 
 
 def read_torch_zip(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]]:
@@ -33,8 +36,7 @@ def _prefix(source: FileSource, records: dict[str, ZipRecord]) -> str:
     found = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1:
         raise CheckpointError(
-            f"{source.path} is a zip archive, but not one of torch.save: it has "
-            f"{len(found) or 'no'} data.pkl"
+            f"{source.path} is a zip archive, but not one of torch.save: {_words(records, found)}"
         )
     prefix = found[0].removesuffix("data.pkl")
     if f"{prefix}constants.pkl" in records:
@@ -43,6 +45,22 @@ def _prefix(source: FileSource, records: dict[str, ZipRecord]) -> str:
     if order is not None and source.read(order.offset, min(order.nbytes, 16)) != b"little":
         raise CheckpointError(f"{source.path} was written on a big-endian machine")
     return prefix
+
+
+def _words(names: Iterable[str], found: list[str]) -> str:
+    """What a zip archive is that holds no checkpoint, or several, and what to do about it."""
+    names = list(names)
+    inner = {name.rpartition("/")[2] for name in names}
+    if inner & {"archive_format", "serialized_exported_program.json", "serialized_state_dict.json"}:
+        return "it is a program of torch.export; save the model's state_dict() with torch.save"
+    if "model.weights.h5" in inner:
+        return "it is a model of Keras"
+    if names and all(name.endswith(".npy") for name in names):
+        return "it holds arrays of NumPy (np.savez); write them with safetensors.numpy.save_file"
+    weights = [name for name in names if name.lower().endswith(_WEIGHTS)]
+    if weights and not found:
+        return f"unpack {show(weights[0], 60)} first"
+    return f"it has {len(found) or 'no'} data.pkl"
 
 
 class _Storages:

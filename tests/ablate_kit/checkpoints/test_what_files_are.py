@@ -1,0 +1,122 @@
+"""What is no checkpoint is named, with the way to the one that was meant."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ablate_kit.checkpoints import CheckpointError, open_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["b.pth", "a.safetensors", "optimizer.bin", "log.txt"], "files: a.safetensors, b.pth$"),
+        (["pytorch_model_fsdp.bin", "random_states_0.pkl"], "files: pytorch_model_fsdp.bin$"),
+        ([f"{n}.pt" for n in "abcdef"], r"a\.pt, b\.pt, c\.pt, d\.pt and 2 more$"),
+        (["model-00001-of-00002.safetensors"], "1 shards, such as .* but no index"),
+        (["__0_0.distcp", ".metadata"], "format_utils dcp_to_torch run FILE.pth"),
+        (["latest", "zero_to_fp32.py"], "DeepSpeed: name mp_rank_00_model_states.pt"),
+        (["config.json"], "it holds config.json$"),
+        ([], "it holds no files$"),
+    ],
+)
+def test_folders_say_what_they_hold(tmp_path: Path, files: list[str], words: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(folder)
+
+
+def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"index\.json lists one\.safetensors, .* 2 shards"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.pth", b"\n <html><body>Sign in</body></html>", "a web page"),
+        ("a.pth", b'<?xml version="1.0"?><Error/>', "an XML document"),
+        (
+            "a.pth",
+            b"Access denied: log in first.\nOr not.",
+            'begins "Access denied: log in first."',
+        ),
+        ("a.pth", b'  {"error": "Not found"}', "a JSON file"),
+        ("a.pth.gz", b"\x1f\x8b\x08", "a gzip archive; unpack it first"),
+        ("a.pth", b"Rar!\x1a\x07", "a RAR archive"),
+        ("m.onnx", b"\x08\x0a:\x10\x00\xff", "an ONNX model, by its name"),
+        ("variables.data-00000-of-00001", b"\x01\xfe\xff", "a checkpoint of TensorFlow"),
+        ("flax_model.msgpack", b"\x81\xa6params\xff", "a checkpoint of Flax"),
+        ("a.pth", b"\xffx", "no file format known here"),
+    ],
+)
+def test_other_files_are_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        (["m/archive_format", "m/models/model.json"], r"a program of torch\.export"),
+        (["config.json", "model.weights.h5"], "a model of Keras"),
+        (["conv.npy"], r"arrays of NumPy \(np\.savez\)"),
+        (["readme.txt", "best.pth"], r"unpack 'best\.pth' first"),
+        (["readme.txt"], r"no data\.pkl"),
+    ],
+)
+def test_other_archives_are_told(tmp_path: Path, records: list[str], words: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        for record in records:
+            archive.writestr(record, b"text")
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"model": {"a.weight": np.ones(3)}}, "'a.weight', which is an array of NumPy; load it"),
+        ({"a": torch.eye(2).to_sparse()}, "'a', which is sparse"),
+        ({"optimizer": {"state": {0: {"step": torch.ones(1)}}}}, "the state of a training run"),
+    ],
+)
+def test_files_without_weights_say_why(tmp_path: Path, tree: Any, words: str) -> None:
+    torch.save(tree, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(tmp_path / "a.pth")
+
+
+def test_tensors_of_a_plain_pickle_are_no_arrays(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"w": torch.ones(2)}))
+    with pytest.raises(CheckpointError, match=r"load it, and write it with torch\.save"):
+        open_checkpoint(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bset.pth", 'did you mean "best.pth"'),
+        ("-", "not read from standard input"),
+        ("~/best.pth", "the shell expands ~"),
+    ],
+)
+def test_a_file_that_is_not_there_has_a_neighbor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    (tmp_path / "best.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(Path(name))
