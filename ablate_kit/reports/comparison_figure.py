@@ -53,7 +53,7 @@ def comparison_figure(
                 panel.hlines(y, baseline, x, color=color, linewidth=0.8, alpha=0.6)
                 for i in y if changes else ():
                     _interval(panel, baseline, changes[i - 1][key], i, color)
-        panel.set_xlabel(metric.axis + ("\n95 % interval of the change" if changes else ""))
+        panel.set_xlabel(metric.axis)
         panel.locator_params(axis="x", nbins=4)
         panel.grid(axis="y", color="0.9")
         panel.spines[["top", "right"]].set_visible(False)
@@ -61,8 +61,11 @@ def comparison_figure(
         range(1, len(results)), [safe.label(result.name) for result in results[1:]]
     )
     panels[0].set_ylim(len(results) - 0.4, 0.4)
+    if changes:
+        figure.supxlabel("95 % interval of the change", fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    columns = min(len(labels), 5)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
     figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
