@@ -9,7 +9,7 @@ from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.metrics.uncertainty.raced import class_changes, raced_changes
+from ablate_kit.metrics.uncertainty.raced import Levels, class_changes, raced_changes
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.statistics import Statistics
@@ -25,6 +25,7 @@ def compare_raced(
     classes = sorted(set(seen.labels[~seen.ignore].tolist()))
     baseline = results[0].detections
     found: dict[str, tuple[dict[str, Change], list[Change]]] = {}
+    left = looks.variants
     for images in sorted({one.images for one in results[1:]}):
         alike = {one.key: one for one in results[1:] if one.images == images}
         first = next(iter(alike.values()))
@@ -33,23 +34,26 @@ def compare_raced(
         own = truth_of_first(truth, images)
         bootstrap = Bootstrap(own, statistics.resamples, statistics.seed)
         before = bootstrap.samples(found_in(baseline, 0, images), calibration)
-        level, last = looks.levels[images], images == looks.images[-1]
+        levels = Levels(looks.level(images), looks.level(images, left))
+        last = images == looks.images[-1]
 
         def of(
             one: Result,
-            bootstrap: Bootstrap = bootstrap, before: Samples = before, level: float = level,
+            bootstrap: Bootstrap = bootstrap, before: Samples = before, levels: Levels = levels,
             last: bool = last,
         ) -> tuple[dict[str, Change], list[Change]]:  # fmt: skip
             after = bootstrap.samples(one.detections, one.evaluation.thresholds.calibration)
             overall = raced_changes(
-                before, after, level, statistics.margin, last=last, tested=not one.is_control
+                before, after, levels, statistics.margin, last=last, tested=not one.is_control
             )
             by_class = dict(
-                zip(bootstrap.classes.tolist(), class_changes(before, after, level), strict=True)
+                zip(bootstrap.classes.tolist(), class_changes(before, after, levels), strict=True)
             )
             return overall, [by_class.get(label, _NOTHING) for label in classes]
 
         found |= zip(alike, in_threads(of, alike.values()), strict=True)
+        verdicts = [found[one.key][0]["AP"].verdict for one in alike.values()]
+        left -= sum(one is not None and one.outcome != "undecided" for one in verdicts)
     return Comparison(
         changes=[found[one.key][0] for one in results[1:]],
         classes=[truth.classes[label] for label in classes],

@@ -281,8 +281,8 @@ def interval_note(
     if looks:
         note = (
             f"a race: {looks}; changes are against the unmodified model on the same images; ±: "
-            "half of the interval of a change; 95 % that all of them hold, of all variants at all "
-            f"looks; *: it leaves out 0; {count}"
+            "half of the interval of a change, as wide as the look asks for a verdict; "
+            f"*: p < 0.05, adjusted for all looks and {count}"
         )
     else:
         note = (

@@ -91,11 +91,12 @@ class NotedRace(_Read):
 
     images: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     variants: int = Field(ge=0)
+    futility: float = Field(default=0, ge=0, lt=1)  # earlier versions gave nothing up
     order: int = Field(ge=0)
 
     @property
     def looks(self) -> Looks:
-        return Looks(tuple(self.images), self.variants)
+        return Looks(tuple(self.images), self.variants, self.futility)
 
 
 class Manifest(_Read):

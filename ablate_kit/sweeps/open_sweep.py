@@ -294,7 +294,7 @@ class OpenSweep:
         if race is None:
             return None
         tested = {one.digest for one in self.variants if not is_control(one.kind, one.factors)}
-        return schedule(self.batches, race.first, race.growth, len(tested))
+        return schedule(self.batches, race.first, race.growth, len(tested), race.futility)
 
     @property
     def batches(self) -> Batches:

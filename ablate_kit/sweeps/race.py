@@ -3,6 +3,7 @@
 Images come in a seeded random order. At each look of a fixed schedule every variant that is left is
 held against the unmodified model on the images so far; what costs, gains or is free by a margin is
 finished there. The error is spent over looks and variants (``metrics.uncertainty.sequential``).
+What all images would hardly decide is given up.
 """
 
 from collections import deque
@@ -17,10 +18,11 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.first_images import found_in, truth_of_first
 from ablate_kit.metrics.parallel import in_threads
-from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.result import Result, is_control
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
+from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
-from ablate_kit.metrics.uncertainty.raced import decided
+from ablate_kit.metrics.uncertainty.raced import Levels, chance_of_verdict, outcome_of
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
@@ -48,7 +50,9 @@ class Look:
 Watch = Callable[[Look], None]
 
 
-def schedule(batches: Batches, first: int, growth: float, variants: int) -> Looks:
+def schedule(
+    batches: Batches, first: int, growth: float, variants: int, futility: float = 0.0
+) -> Looks:
     """Looks after ``first`` images and whenever these have grown by ``growth``, in whole batches.
 
     A look just before the last one, of all images, is left out.
@@ -60,7 +64,7 @@ def schedule(batches: Batches, first: int, growth: float, variants: int) -> Look
         if images < batches.images and images not in found:
             found.append(images)
         target *= growth
-    return Looks((*found, batches.images), variants)
+    return Looks((*found, batches.images), variants, futility)
 
 
 def check_race(recipe: SweepRecipe, labelled: bool, truth: GroundTruth) -> None:
@@ -110,6 +114,9 @@ class Race:
         distinct = {one.digest: one for one in reversed(variants) if one.digest}
         self._variants = list(reversed(distinct.values()))
         self._left = [one for one in self._variants if not store.evaluation(one)]
+        self._finished = [one for one in self._variants if store.evaluation(one)]  # earlier
+        self._tested = {one.digest for one in variants if not is_control(one.kind, one.factors)}
+        self._undecided = looks.variants
         self._truth = truth
         self._batches = batches
         self._store = store
@@ -156,29 +163,48 @@ class Race:
         return -(-images // self._batches.size)
 
     def _look(self, images: int) -> None:
-        level = self._looks.levels[images]
         truth = truth_of_first(self._truth, images)
-        statistics, last = self._statistics, images == self._looks.images[-1]
         for digest, found in self._joined(images):
             self._matched[digest] = [found]
-        bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
+        earlier = [one for one in self._finished if self._seen_by(one) == images]
+        for one, result in zip(earlier, self._store.results(earlier), strict=True):
+            self._matched[one.digest] = [Matched.of(truth, result.detections)]
+        bootstrap = Bootstrap(truth, self._statistics.resamples, self._statistics.seed)
         before = bootstrap.ap(self._matched[UNMODIFIED.digest][0])
-        telling = before.value >= NEXT_TO_NOTHING
 
-        def come_to(one: Variant) -> Outcome:
-            if not telling:
-                return "undecided"
-            after: Sampled = bootstrap.ap(self._matched[one.digest][0])
-            return decided(before, after, level, statistics.margin, last=last)
+        def come_to(one: Variant) -> Outcome | None:
+            after = bootstrap.ap(self._matched[one.digest][0])
+            return self._decided(before, after, images)
 
-        outcomes = dict(
-            zip([one.digest for one in self._left], in_threads(come_to, self._left), strict=True)
-        )
-        stopped = [one for one in self._left if last or outcomes[one.digest] != "undecided"]
-        self._finish(stopped, truth, images)
-        self._left = [one for one in self._left if one not in stopped]
-        told = [(one.name, outcomes[one.digest]) for one in stopped]
-        self._watch(Look(images, told, len(self._left)))
+        every = [*earlier, *self._left]
+        judged = list(zip(every, in_threads(come_to, every), strict=True))
+        stopped = {one.digest: what for one, what in judged if what}
+        self._finish([one for one in self._left if one.digest in stopped], truth, images)
+        self._left = [one for one in self._left if one.digest not in stopped]
+        self._undecided -= sum(stopped[one] != "undecided" for one in self._tested & stopped.keys())
+        told = [(one.name, what) for one, what in judged if what]
+        left = len(self._left) + sum(self._seen_by(one) > images for one in self._finished)
+        self._watch(Look(images, told, left))
+
+    def _decided(self, before: Sampled, after: Sampled, images: int) -> Outcome | None:
+        """What a variant has come to; None where it goes on."""
+        most, margin = self._looks.images[-1], self._statistics.margin
+        last = images == most
+        if before.value < NEXT_TO_NOTHING:
+            return "undecided" if last else None
+        levels = Levels(self._looks.level(images), self._looks.level(images, self._undecided))
+        test = held_against_chance(after - before)
+        outcome = outcome_of(test, levels, margin, last=last)
+        if last or outcome != "undecided":
+            return outcome
+        # At best all others are decided by then.
+        chance = chance_of_verdict(test, images, most, self._looks.level(most, 1), margin)
+        return outcome if chance < self._looks.futility else None
+
+    def _seen_by(self, variant: Variant) -> int:
+        """How many images one that is finished has seen."""
+        numbers = self._store.evaluation(variant)
+        return int(numbers.counts["images"]) if numbers else 0
 
     def _joined(self, images: int) -> list[tuple[str, Matched]]:
         """What each of those that are left detects, matched; only new images are."""
@@ -206,8 +232,7 @@ class Race:
         """The unmodified model has run for as long as any variant."""
         if not self._store.evaluation(UNMODIFIED):
             self._checked()
-            numbers = (self._store.evaluation(one) for one in self._variants)
-            images = max((int(one.counts["images"]) for one in numbers if one), default=self._seen)
+            images = max(map(self._seen_by, self._variants), default=self._seen)
             (found,) = self._store.collect(self._upto(images), [UNMODIFIED])
             truth = truth_of_first(self._truth, images)
             self._store.finish(UNMODIFIED, self._evaluated(UNMODIFIED, truth, found, None), found)

@@ -1,13 +1,13 @@
 """Changes of variants that were looked at again and again, each on the images that it has seen.
 
-Interval, star and verdict hold whenever a variant stopped (``sequential``): the interval is that of
-its last look, as wide as that look's level asks; p is scaled so that 0.05 is that level.
+Stars and verdicts hold whenever a variant stopped (``sequential``). The interval is that of its
+last look, as wide as the verdict asks for; p is scaled so that 0.05 is the level of the look.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import (
@@ -17,11 +17,25 @@ from ablate_kit.metrics.uncertainty.chance import (
     held_against_chance,
 )
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome, Verdict
+from ablate_kit.metrics.uncertainty.verdict import (
+    NEXT_TO_NOTHING,
+    Outcome,
+    Verdict,
+    more_images,
+)
 
 
-def outcome_of(test: AgainstChance | None, level: float, margin: float, *, last: bool) -> Outcome:
-    """What an interval of ``level`` says against a margin.
+@dataclass(frozen=True)
+class Levels:
+    """Of one look: of ``stars``, shared by all variants, and of ``verdicts``, shared by those that
+    no look before has decided. So what is free gives no other variant a star."""
+
+    stars: float
+    verdicts: float
+
+
+def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, last: bool) -> Outcome:
+    """What an interval says against a margin; what costs or gains has a star, too.
 
     Where no image changes at all there is no error to go by. As many as the margin, of a hundred,
     would have shown among enough images; on the last look that is left to whoever reads it.
@@ -29,13 +43,14 @@ def outcome_of(test: AgainstChance | None, level: float, margin: float, *, last:
     if test is None:
         return "undecided"
     images = test.freedom + 1
-    if not test.error and (images < FEWEST if last else (1 - margin) ** images > level):
+    if not test.error and (images < FEWEST if last else (1 - margin) ** images > levels.verdicts):
         return "undecided"
-    half = half_width(test, level)
+    half = half_width(test, levels.verdicts)
     low, high = test.change - half, test.change + half
-    if high < -margin:
+    starred = abs(test.change) > half_width(test, levels.stars)
+    if high < -margin and starred:
         return "costs"
-    if low > margin:
+    if low > margin and starred:
         return "gains"
     return "free" if -margin < low and high < margin else "undecided"
 
@@ -44,15 +59,34 @@ def half_width(test: AgainstChance, level: float) -> float:
     return float(stdtrit(test.freedom, 1 - level / 2)) * test.error
 
 
-def decided(before: Sampled, after: Sampled, level: float, margin: float, *, last: bool) -> Outcome:
-    """Of AP."""
-    return outcome_of(held_against_chance(after - before), level, margin, last=last)
+def chance_of_verdict(
+    test: AgainstChance | None, seen: int, images: int, level: float, margin: float
+) -> float:
+    """How likely the last look decides, by the change so far.
+
+    Predictive power (Spiegelhalter, Freedman and Blackburn 1986) without a prior, normal: the
+    change of all images lies around that of those seen, with the variance that is left to shrink.
+
+    Args:
+        seen, images: so far, and on the last look.
+        level: of the last look.
+    """
+    if test is None or not test.error or seen >= images:
+        return 1.0
+    last = test.error * np.sqrt(seen / images)
+    spread = np.sqrt(test.error**2 - last**2)
+    half = -float(ndtri(level / 2)) * last
+    far, near = margin + half, margin - half
+    found = ndtr((-far - test.change) / spread) + ndtr((test.change - far) / spread)
+    if near > 0:
+        found += ndtr((near - test.change) / spread) - ndtr((-near - test.change) / spread)
+    return float(found)
 
 
 def raced_changes(
     before: Samples,
     after: Samples,
-    level: float,
+    levels: Levels,
     margin: float,
     *,
     last: bool,
@@ -62,40 +96,46 @@ def raced_changes(
     told = before.overall["AP"].value >= NEXT_TO_NOTHING
     found = {}
     for metric, value in after.overall.items():
-        change = _change(value, before.overall[metric], level, tested)
+        change = _change(value, before.overall[metric], levels, tested)
         if metric == "AP" and tested and told:
             change = replace(
-                change, verdict=_verdict(value, before.overall[metric], level, margin, last)
+                change,
+                verdict=_verdict(value, before.overall[metric], levels, margin, last),
             )
         found[metric] = change
     return found
 
 
-def class_changes(before: Samples, after: Samples, level: float) -> list[Change]:
-    """The change of each class's AP, each at the level of the look."""
+def class_changes(before: Samples, after: Samples, levels: Levels) -> list[Change]:
+    """The change of each class's AP, each at the level of the look; the classes share it."""
+    count = max(len(after.ap_per_class), 1)
+    shared = Levels(levels.stars / count, levels.verdicts / count)
     pairs = zip(after.ap_per_class, before.ap_per_class, strict=True)
-    return [
-        _change(one, other, level / max(len(after.ap_per_class), 1), True) for one, other in pairs
-    ]
+    return [_change(one, other, shared, True) for one, other in pairs]
 
 
-def _verdict(value: Sampled, before: Sampled, level: float, margin: float, last: bool) -> Verdict:
+def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, last: bool) -> Verdict:
     test = held_against_chance(value - before)
     if test is None:
         return Verdict("undecided", margin)
-    away = abs(abs(test.change) - margin)
-    p = 2 * float(stdtr(test.freedom, -away / test.error)) if test.error else float(not away)
-    return Verdict(outcome_of(test, level, margin, last=last), margin, _scaled(p, level))
+    side = replace(test, change=abs(abs(test.change) - margin))
+    outcome = outcome_of(test, levels, margin, last=last)
+    p = _scaled(side.p, levels.verdicts)
+    if abs(test.change) > margin:
+        p = max(p, _scaled(test.p, levels.stars))
+    if outcome != "undecided":
+        return Verdict(outcome, margin, p)
+    return Verdict(outcome, margin, p, more_images(side, levels.verdicts, before.images))
 
 
-def _change(value: Sampled, before: Sampled, level: float, tested: bool) -> Change:
+def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Change:
     shown = float(value.value) if np.isfinite(value.value) else None
     difference = value - before
     test = held_against_chance(difference)
     if test is None:
         change = float(difference.value) if np.isfinite(difference.value) else None
         return Change(shown, change, *[None] * 6)
-    half = half_width(test, level)
+    half = half_width(test, levels.verdicts)
     return Change(
         value=shown,
         change=float(test.change),
@@ -103,7 +143,7 @@ def _change(value: Sampled, before: Sampled, level: float, tested: bool) -> Chan
         high=float(test.change) + half,
         error=test.error,
         p=test.p,
-        p_adjusted=_scaled(test.p, level) if tested else None,
+        p_adjusted=_scaled(test.p, levels.stars) if tested else None,
         detectable=None,
     )
 

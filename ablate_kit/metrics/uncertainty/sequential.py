@@ -1,19 +1,18 @@
 """How strict each of several looks at growing data must be, for all of them to err as one would.
 
 Group-sequential testing (Pocock 1977; Lan and DeMets 1983): a chance of error is spent over the
-looks in proportion to the share of the images that has been seen, and each look's bound follows
-from what was spent before, as changes at the looks are values of one Brownian motion. Spent evenly,
-early looks are strict, where few images make standard errors rough, and the last one is little
-stricter than a single test.
+looks as the images come in, and each look's bound follows from what was spent before, as changes at
+the looks are values of one Brownian motion. How much is spent by when is the function of Lan and
+DeMets that makes all looks about equally strict.
 
-Several variants share the error evenly (Bonferroni). So with a probability of 95 % *all* intervals
-of *all* looks hold what they are about, whoever stops when and why: a decision that is made of them
-can be made at any look.
+Several variants share the error (Bonferroni). Once one is decided, its share goes to the others, as
+in Holm's procedure (group-sequential: Maurer and Bretz 2013): those that are left are held against
+the bounds of a race of fewer variants.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -32,21 +31,35 @@ class Looks:
     Attributes:
         images: how many have been seen at each look; the last number is that of all images.
         variants: how many are decided about.
+        futility: the chance of a verdict on the last look below which a variant is given up, even
+            if all others are decided by then.
     """
 
     images: tuple[int, ...]
     variants: int
+    futility: float = 0.0
 
     def __str__(self) -> str:
         seen = ", ".join(f"{one:,}" for one in self.images)
-        return f"looks at {seen} images, for {self.variants} variants"
+        told = f"looks at {seen} images, for {self.variants} variants"
+        if self.futility:
+            told += f", given up below a chance of {self.futility:.0%} of a verdict"
+        return told
 
-    @cached_property
-    def levels(self) -> dict[int, float]:
-        """By the number of images: the two-sided p below which a look decides."""
-        shares = [one / self.images[-1] for one in self.images]
-        error = (1 - LEVEL) / max(self.variants, 1)
-        return dict(zip(self.images, nominal_levels(shares, error), strict=True))
+    def level(self, images: int, left: int | None = None) -> float:
+        """The two-sided p below which the look after so many images decides.
+
+        Args:
+            left: how many variants are not decided yet, given up or not; by default all.
+        """
+        return _levels(self.images, self.variants if left is None else left)[images]
+
+
+@lru_cache(maxsize=256)
+def _levels(images: tuple[int, ...], variants: int) -> dict[int, float]:
+    shares = [one / images[-1] for one in images]
+    error = (1 - LEVEL) / max(variants, 1)
+    return dict(zip(images, nominal_levels(shares, error), strict=True))
 
 
 def nominal_levels(shares: Sequence[float], error: float) -> list[float]:
@@ -61,7 +74,7 @@ def nominal_levels(shares: Sequence[float], error: float) -> list[float]:
     before = spent = 0.0
     for share in shares:
         step = float(np.sqrt(share - before))
-        due = error * share - spent
+        due = error * float(np.log(1 + (np.e - 1) * share)) - spent
         highest = -float(ndtri(due / 4)) * np.sqrt(share)
         bound = float(brentq(_excess, 0.0, highest, args=(place, mass, step, due), xtol=1e-12))
         levels.append(2 * float(ndtr(-bound / np.sqrt(share))))

@@ -89,10 +89,11 @@ def verdicts(
         drawn.append((side_of if told else "undecided", p, side))
     left = [side for outcome, _, side in drawn if outcome == "undecided" and side is not None]
     needed = first_needs(left, adjust)
-    return [
-        Verdict(outcome, margin, p, _more(side, needed, images) if outcome == "undecided" else None)
-        for outcome, p, side in drawn
-    ]
+
+    def more(outcome: Outcome, side: AgainstChance | None) -> int | None:
+        return more_images(side, needed, images) if outcome == "undecided" else None
+
+    return [Verdict(outcome, margin, p, more(outcome, side)) for outcome, p, side in drawn]
 
 
 def sentence(
@@ -141,8 +142,9 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _more(side: AgainstChance | None, needed: float, images: int) -> int | None:
-    """Errors shrink with the root of the number of images."""
+def more_images(side: AgainstChance | None, needed: float, images: int) -> int | None:
+    """How many more would decide a change, by how far it lies from the margin's end (``side``), at
+    the p that is needed: errors shrink with the root of the number of images."""
     if side is None or not side.change or not side.error:
         return None
     away = side.change / side.error

@@ -80,6 +80,8 @@ class EvaluationSettings(Section):
 class RaceSection(Section):
     first: Annotated[int, Field(ge=20)] = 100  # images before the first look
     growth: Annotated[float, Field(gt=1, le=10)] = 1.5  # of the images from look to look
+    # The chance of a verdict by the last image below which a variant is given up.
+    futility: Annotated[float, Field(ge=0, lt=1)] = 0.2
     seed: Natural = 0  # of the order of the images
 
 

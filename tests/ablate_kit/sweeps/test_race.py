@@ -96,14 +96,24 @@ class Faked:
         return Report("one", results)
 
 
+class KilledError(Exception):
+    """The process is gone."""
+
+
 def variant(name: str) -> Variant:
     return Variant(name, "test", Ablation(name, name, (Edit(name),)))
 
 
-def raced(missed: dict[str, float], margin: float) -> tuple[Faked, list[Look], MemoryStore]:
-    batches, store, seen = Batches(IMAGES, SIZE), MemoryStore(), []
+def raced(
+    missed: dict[str, float],
+    margin: float,
+    futility: float = 0.0,
+    store: MemoryStore | None = None,
+    killed_at: int = IMAGES + 1,
+) -> tuple[Faked, list[Look], MemoryStore]:
+    batches, store, seen = Batches(IMAGES, SIZE), store or MemoryStore(), list[Look]()
     variants = [variant(name) for name in missed]
-    looks = schedule(batches, 40, 2.0, len(variants))
+    looks = schedule(batches, 40, 2.0, len(variants), futility)
     race = Race(
         variants,
         TRUTH,
@@ -115,13 +125,19 @@ def raced(missed: dict[str, float], margin: float) -> tuple[Faked, list[Look], M
         watch=seen.append,
     )
     pool = Faked(missed)
-    run(race, pool, store.add)
+
+    def add(result: BatchResult) -> None:
+        if result.batch * SIZE >= killed_at:
+            raise KilledError
+        store.add(result)
+
+    run(race, pool, add)
     assert len(store.results([UNMODIFIED, *variants])) == 1 + len(missed)
     return pool, seen, store
 
 
 def test_what_is_decided_runs_no_further() -> None:
-    pool, looks, store = raced({"most": 0.7, "some": 0.1, "little": 0.01}, 0.04)
+    pool, looks, store = raced({"most": 0.7, "some": 0.1, "little": 0.01}, 0.05)
     assert looks[0].images == 40
     assert [one.images for one in looks] == [40, 80, 160, 240]
     assert looks[0].stopped == [("most", "costs")]
@@ -139,6 +155,40 @@ def test_the_unmodified_model_runs_as_far_as_any_other() -> None:
     numbers = store.evaluation(UNMODIFIED)
     assert numbers is not None
     assert numbers.counts["images"] == 40
+
+
+def test_what_is_decided_leaves_its_share_of_the_error_to_others() -> None:
+    # The same variant, once beside two that are decided early, once beside two like itself.
+    _, looks, _ = raced({"most": 0.7, "some": 0.1, "little": 0.01}, 0.04)
+    assert looks[-1] == Look(160, [("some", "costs")], 0)
+    _, looks, _ = raced({"like": 0.1001, "some": 0.1, "it": 0.1002}, 0.04)
+    assert dict(looks[-1].stopped)["some"] == "undecided"
+
+
+@pytest.mark.parametrize("killed_at", [0, 48, 120])
+def test_a_race_that_goes_on_comes_to_the_same_looks(killed_at: int) -> None:
+    missed = {"most": 0.7, "some": 0.1, "little": 0.01}
+    _, looks, whole = raced(missed, 0.04)
+    store = MemoryStore()
+    with pytest.raises(KilledError):
+        raced(missed, 0.04, store=store, killed_at=killed_at)
+    _, again, _ = raced(missed, 0.04, store=store)
+    assert again == looks
+    for name in missed:
+        assert store.evaluation(variant(name)) == whole.evaluation(variant(name))
+
+
+def test_what_all_images_would_hardly_decide_is_given_up() -> None:
+    missed = {"most": 0.7, "some": 0.1, "little": 0.01}
+    pool, looks, store = raced(missed, 0.06, futility=0.5)
+    assert ("some", "undecided") in looks[1].stopped
+    assert pool.passes["some"] == 80
+    numbers = store.evaluation(variant("some"))
+    assert numbers is not None
+    assert numbers.counts["images"] == 80
+    pool, looks, _ = raced(missed, 0.06)
+    assert pool.passes["some"] == IMAGES
+    assert ("some", "undecided") in looks[-1].stopped
 
 
 def test_nothing_is_free_beside_a_model_that_finds_nothing(
@@ -163,10 +213,6 @@ def recipe(**more: Any) -> SweepRecipe:
     return SweepRecipe.model_validate({**given, **more})
 
 
-class KilledError(Exception):
-    """The process is gone."""
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -184,7 +230,7 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert seen["unmodified"] == 48
     assert table.header[:2] == ("variant", "stopped at")
     assert dict(row[:2] for row in table.rows)["neck.inputs"] == "24"
-    for kills in (70, 150):  # within the first stretch, and after the first look
+    for kills in (70, 110):  # within the first stretch, and after the first look
         folder = tmp_path / str(kills)
         count = [0]
 
@@ -207,7 +253,7 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     of_image = long[(long["variant"] == "neck.inputs") & long["image_id"].notna()]
     assert of_image["image_id"].nunique() == 24
     noted = json.loads((tmp_path / "whole/study.json").read_text())["race"]
-    assert noted == {"images": [24, 48], "variants": 3, "order": 0}
+    assert noted == {"images": [24, 48], "variants": 3, "futility": 0.2, "order": 0}
     assert len(images_of(whole.ledger)) == 48
     with pytest.raises(UserError, match="another race"):
         api.run(recipe(race={"first": 30}), tmp_path / "whole")

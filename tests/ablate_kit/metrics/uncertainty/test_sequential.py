@@ -1,13 +1,15 @@
 """Looks at growing data that altogether err as one test would."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import ndtri
 from scipy.stats import t as student
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
-from ablate_kit.metrics.uncertainty.chance import AgainstChance
-from ablate_kit.metrics.uncertainty.raced import decided, outcome_of
+from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.raced import Levels, chance_of_verdict, outcome_of
 from ablate_kit.metrics.uncertainty.sequential import Looks, nominal_levels
 
 
@@ -16,9 +18,9 @@ def test_one_look_is_one_test() -> None:
 
 
 def test_bounds_are_those_of_the_literature() -> None:
-    # Jennison and Turnbull 2000, error spending with rho = 1, five looks, two-sided 5 %.
+    # Pocock-like spending of Lan and DeMets (1983), five looks, two-sided 5 %.
     bounds = [-ndtri(p / 2) for p in nominal_levels([0.2, 0.4, 0.6, 0.8, 1.0], 0.05)]
-    assert bounds == pytest.approx([2.576, 2.492, 2.411, 2.339, 2.276], abs=2e-3)
+    assert bounds == pytest.approx([2.438, 2.427, 2.410, 2.397, 2.386], abs=1e-3)
 
 
 @pytest.mark.parametrize("shares", [[0.5, 1.0], [0.02, 0.05, 0.1, 0.3, 0.6, 1.0]])
@@ -37,7 +39,8 @@ def test_a_wrong_verdict_in_at_most_one_study_of_twenty(correlation: float) -> N
     rng = np.random.default_rng(1)
     wrong, seen = np.zeros(studies, dtype=bool), 0
     total, squares = (np.zeros((studies, variants)) for _ in range(2))
-    for images, level in looks.levels.items():
+    for images in looks.images:
+        level = looks.level(images)
         shape = (images - seen, studies)
         common, own = rng.standard_t(6, (*shape, 1)), rng.standard_t(6, (*shape, variants))
         values = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
@@ -64,12 +67,35 @@ def test_what_an_interval_says(shift: float, outcome: str) -> None:
     noise = np.random.default_rng(3).normal(0, 0.1, 200)
     before = sampled(np.zeros(200))
     after = sampled(noise - noise.mean() + shift)
-    assert decided(before, after, 0.001, 0.1, last=False) == outcome
+    test = held_against_chance(after - before)
+    assert outcome_of(test, Levels(0.001, 0.001), 0.1, last=False) == outcome
+
+
+@pytest.mark.parametrize("change", [-0.02, -0.013, -0.01, -0.006, 0.0, 0.011])
+@pytest.mark.parametrize("margin", [0.01, 0.002])
+def test_the_chance_of_a_verdict_is_that_of_the_images_to_come(
+    change: float, margin: float
+) -> None:
+    # What is true lies around what was seen; then come the other images, and the last look.
+    seen, images, level, spread = 400, 2000, 0.003, 0.06
+    test = AgainstChance(change, spread / np.sqrt(seen), seen - 1, np.zeros(0))
+    rng = np.random.default_rng(4)
+    true = rng.normal(change, test.error, 20_000)
+    rest = rng.normal(true, spread / np.sqrt(images - seen))
+    last = replace(test, error=spread / np.sqrt(images), freedom=images - 1)
+    outcomes = [
+        outcome_of(replace(last, change=float(one)), Levels(level, level), margin, last=True)
+        for one in (seen * change + (images - seen) * rest) / images
+    ]
+    found = 1 - outcomes.count("undecided") / len(outcomes)
+    assert chance_of_verdict(test, seen, images, level, margin) == pytest.approx(found, abs=0.012)
+    assert chance_of_verdict(test, images, images, level, margin) == 1
 
 
 def test_an_early_look_needs_many_images_that_do_not_change() -> None:
     def of(images: int, *, last: bool) -> str:
-        return outcome_of(AgainstChance(0.0, 0.0, images - 1, np.zeros(5)), 1e-3, 0.01, last=last)
+        nothing = AgainstChance(0.0, 0.0, images - 1, np.zeros(5))
+        return outcome_of(nothing, Levels(1e-3, 1e-3), 0.01, last=last)
 
     assert of(100, last=False) == "undecided"
     assert of(1000, last=False) == "free"
