@@ -53,12 +53,11 @@ def _elements(checkpoint: Checkpoint, receipt: Receipt, ablation: Ablation) -> I
         "selection", same, "the elements that the receipt selects" if same
         else f"other elements are drawn than by {receipt.made_by}",
     )  # fmt: skip
-    wrong = [
-        name
-        for name in dict.fromkeys(edit.tensor for edit in ablation.edits)
-        if not _holds(checkpoint, name, ablation)
-    ]
-    count = len({edit.tensor for edit in ablation.edits})
+    by_tensor: dict[str, list[Edit]] = {}
+    for edit in ablation.edits:
+        by_tensor.setdefault(edit.tensor, []).append(edit)
+    wrong = [name for name, edits in by_tensor.items() if not _holds(checkpoint, name, edits)]
+    count = len(by_tensor)
     yield Check(
         "values", not wrong, f"{count} tensors hold what the ablation sets" if not wrong
         else f"{len(wrong)} of {count} tensors hold other values, such as {wrong[0]}",
@@ -73,18 +72,17 @@ def _bytes(checkpoint: Checkpoint, receipt: Receipt) -> Check:
     return Check("bytes", False, f"SHA-256 {found}, and the receipt says {receipt.output}")
 
 
-def _holds(checkpoint: Checkpoint, name: str, ablation: Ablation) -> bool:
-    """Whether applying the ablation again would change nothing of a tensor."""
+def _holds(checkpoint: Checkpoint, name: str, edits: Sequence[Edit]) -> bool:
+    """Whether its edits, made again, would change nothing of a tensor."""
     info = checkpoint.tensor(name)
     held = np.ascontiguousarray(read_bits(checkpoint.archive, info)).reshape(info.shape)
     again = held.copy()
-    for edit in ablation.edits:
-        if edit.tensor == name:
-            values = [
-                np.frombuffer(encoded(part, info), carrier(info.itemsize))
-                for part in parts(edit, info.shape)
-            ]
-            _set(again, edit, values)
+    for edit in edits:
+        values = [
+            np.frombuffer(encoded(part, info), carrier(info.itemsize))
+            for part in parts(edit, info.shape)
+        ]
+        _set(again, edit, values)
     return np.array_equal(held, again)
 
 

@@ -40,7 +40,7 @@ from ablate_kit.sweeps.race import Race, check_race, schedule
 from ablate_kit.sweeps.recipes.donor_variants import donated
 from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
-from ablate_kit.sweeps.recipes.screening import screen, screened
+from ablate_kit.sweeps.recipes.screening import check_can_screen, screen, screened
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import (
     UNWATCHED,
@@ -120,6 +120,8 @@ class OpenSweep:
             self._patch(self.recipe.patch)
         self.notes = [*notes_on(self.dataset), *missing, *crowded(truth)]
         check_batches(self.ablations, len(self.dataset), self.recipe.evaluation.batch_size)
+        if self.recipe.screen:
+            check_can_screen(adapter, self.dataset)
 
     @property
     def variants(self) -> list[Variant]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.output import say, say_lines, warn
-from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
+from ablate_kit.cli.statistics_options import Top, statistics
 
 
 def report(
@@ -14,8 +14,19 @@ def report(
     examples: Annotated[
         int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
     ] = 6,
-    margin: Margin = None,
-    adjust: Adjusted = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="A change of AP below it counts as free, in this report alone; the run's own by "
+            "default.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    adjust: Annotated[
+        str | None,
+        typer.Option(help="family or fdr, in this report alone; the run's own by default."),
+    ] = None,
     top: Top = None,
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""
@@ -27,7 +38,8 @@ def report(
     ledger = Ledger.existing(run)
     if not ledger.finished:
         raise UserError(f"{run} is not finished; run ablate sweep again, and it resumes")
-    asked = statistics(margin, adjust, ledger.manifest().statistics)
+    own = ledger.manifest().statistics
+    asked = statistics(margin, adjust, own)
     dataset = None
     if examples:
         try:
@@ -38,6 +50,9 @@ def report(
         table = write_sweep_report(ledger, dataset, examples, asked, top)
     warn(left_out(ledger))
     say_lines(table.text())
+    for name in ("margin", "adjust"):
+        if (given := getattr(asked, name)) != (kept := getattr(own, name)):
+            say(f"{name} {given} in this report alone; the run's is {kept}, which the next has")
     say_where(run)
 
 

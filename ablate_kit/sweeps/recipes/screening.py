@@ -10,7 +10,8 @@ image, each with a sign drawn at random, so that what one object gains does not 
 loses. The estimate is the mean over images of its size. It ranks; it does not say how much AP.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +159,33 @@ def screen(
     )
 
 
+def check_can_screen(adapter: Adapter, dataset: Dataset) -> None:
+    """Raises ``UserError`` where scores do not lead back to the weights, by the first image."""
+    state = adapter.module.state_dict(keep_vars=True)
+    floating = [one for one in state.values() if one.is_floating_point()]
+    with _following(adapter, floating):
+        (group,) = groups([adapter.prepare(dataset.image(0))])
+        followed(adapter, group.on(device_of(adapter.module)))
+
+
+@contextmanager
+def _following(adapter: Adapter, weights: Sequence[Tensor]) -> Iterator[None]:
+    """Gradients of these weights alone, within the block."""
+    state = adapter.module.state_dict(keep_vars=True)
+    before = {id(one): one.requires_grad for one in state.values()}
+    try:
+        for one in state.values():
+            one.requires_grad_(requires_grad=False)
+        for one in weights:
+            one.requires_grad_()
+        with inference(adapter.module), torch.enable_grad():
+            yield
+    finally:
+        for one in state.values():
+            if one.is_floating_point():
+                one.requires_grad_(before[id(one)])
+
+
 def _estimates(
     adapter: Adapter,
     images: Dataset,
@@ -169,29 +197,19 @@ def _estimates(
     state = adapter.module.state_dict(keep_vars=True)
     changes = _changes(state, ablations, adapter.live_names())
     weights = [state[name] for name in changes]
-    before = {id(one): one.requires_grad for one in state.values()}
     total = np.zeros(len(ablations))
     labels = match_classes(adapter.classes, images.classes) if is_labelled(images) else None
-    try:
-        for one in state.values():
-            one.requires_grad_(requires_grad=False)
-        for one in weights:
-            one.requires_grad_()
-        with inference(adapter.module), torch.enable_grad():
-            for i in range(len(images)):
-                (group,) = groups([adapter.prepare(images.image(i))])
-                seen = followed(adapter, group.on(device_of(adapter.module)))
-                if labels is None:
-                    counts = seen.found.scores >= score_threshold
-                else:
-                    counts = _found_objects(ground_truth(subset(images, [i])), seen, labels)
-                gradients = _gradients(seen, counts, weights, np.random.default_rng([seed, i]))
-                total += np.abs(_products(changes.values(), gradients, len(ablations)))
-                advance("screening", 1)
-    finally:
-        for one in state.values():
-            if one.is_floating_point():
-                one.requires_grad_(before[id(one)])
+    with _following(adapter, weights):
+        for i in range(len(images)):
+            (group,) = groups([adapter.prepare(images.image(i))])
+            seen = followed(adapter, group.on(device_of(adapter.module)))
+            if labels is None:
+                counts = seen.found.scores >= score_threshold
+            else:
+                counts = _found_objects(ground_truth(subset(images, [i])), seen, labels)
+            gradients = _gradients(seen, counts, weights, np.random.default_rng([seed, i]))
+            total += np.abs(_products(changes.values(), gradients, len(ablations)))
+            advance("screening", 1)
     return {
         one.name: float(value) / len(images) for one, value in zip(ablations, total, strict=True)
     }

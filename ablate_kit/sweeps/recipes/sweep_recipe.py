@@ -1,6 +1,7 @@
 """The YAML file that a sweep is made from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from operator import or_
@@ -186,11 +187,14 @@ class SweepRecipe(Section):
         for number, line in enumerate(self.ablations):
             if not isinstance(line, Combination | Ranked):
                 continue
-            total += line.count(known) * (1 + line.null_cuts)
+            with _in_line(number):
+                total += line.count(known) * (1 + line.null_cuts)
             self._check(number, total)
             if isinstance(line, Ranked):
                 continue
-            for joint in line.combine(known):
+            with _in_line(number):
+                joined = line.combine(known)
+            for joint in joined:
                 known.setdefault(joint.name, joint)  # which a later line may join
                 yield joint
                 yield from random_controls(joint, shapes, line.null_cuts)
@@ -221,6 +225,15 @@ class SweepRecipe(Section):
                 f"ablations.{number}: with this line the recipe makes {total:,} variants, more "
                 f"than max_variants, {self.max_variants:,}; --set max_variants={total} allows them"
             )
+
+
+@contextmanager
+def _in_line(number: int) -> Iterator[None]:
+    """Of a line that speaks of the other lines, an error says which it is itself."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"ablations.{number}: {error}") from None
 
 
 def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRecipe:

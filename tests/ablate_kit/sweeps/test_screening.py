@@ -13,15 +13,23 @@ import ablate_kit as ak
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import groups
 from ablate_kit.models.detect import inference
 from ablate_kit.models.followed_scores import followed
+from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.frameworks.wrap import wrap
 from ablate_kit.reports.sweep_reports.screening_table import sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps.api import run
-from ablate_kit.sweeps.recipes.screening import FILE, Screened, agreement, screen, screened
+from ablate_kit.sweeps.recipes.screening import (
+    FILE,
+    Screened,
+    agreement,
+    check_can_screen,
+    screen,
+    screened,
+)
 from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection, SweepRecipe
 from detector.data.dataset import Annotations, Dataset, subset
 from detector.training.recipes.data_sections import ShapesImages
@@ -170,6 +178,23 @@ def test_scores_that_do_not_come_from_the_weights_are_refused() -> None:
         screen(weighted(hidden), Colors(), channels(), ScreenSection(), 0.5)
 
 
+def test_a_model_that_cannot_be_screened_is_told_before_anything_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = weighted()
+    adapter.module.get_parameter("unused").requires_grad_(requires_grad=False)
+    check_can_screen(adapter, Colors())
+    assert {name: one.requires_grad for name, one in adapter.module.named_parameters()} == {
+        "weight": True,
+        "unused": False,
+    }
+    nothing = ImageDetections(np.ones((1, 4)), np.full(1, 0.5), np.zeros(1, np.int64))
+    monkeypatch.setattr(HybridAdapter, "decode", lambda *_, **__: [nothing])
+    with pytest.raises(UserError, match="gives scores that do not lead back to its weights"):
+        run(SweepRecipe.model_validate(RECIPE), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 RECIPE: dict[str, Any] = {
     "model": {"checkpoint": "builtin:shapes_tiny"},
     "data": {"kind": "shapes", "limit": 8},
@@ -230,6 +255,13 @@ def test_what_does_not_go_with_screening_is_refused(
     with pytest.raises(UserError, match=told):
         run(SweepRecipe.model_validate(RECIPE | extra), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # nothing is begun
+
+
+def test_a_line_that_joins_nothing_says_which_it_is(tmp_path: Path) -> None:
+    lines = [{"kind": "queries", "queries": [0]}, {"kind": "pairs"}]
+    recipe = SweepRecipe.model_validate(RECIPE | {"ablations": lines, "screen": None})
+    with pytest.raises(UserError, match=r"^ablations\.1: the other lines make 1 ablation to be"):
+        run(recipe, tmp_path / "run")
 
 
 def estimated(values: dict[str, float], kept: list[str], drawn: list[str]) -> Screened:

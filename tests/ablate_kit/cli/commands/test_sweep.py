@@ -130,6 +130,10 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     again = run("report", tmp_path / "run")
     assert again.splitlines()[:5] == out.splitlines()[1:6]
     assert contents(tmp_path / "run") == before
+    loose = run("report", tmp_path / "run", "--margin", 0.5, "--examples", 0)
+    assert "margin 0.5 in this report alone; the run's is 0.01, which the next has" in loose
+    assert "alone" not in run("report", tmp_path / "run")
+    assert contents(tmp_path / "run") == before
 
 
 def test_parquet_files_hold_what_the_csv_files_do(run: Run, recipe: Path, tmp_path: Path) -> None:
