@@ -21,6 +21,9 @@ from ablate_kit.device_errors import is_of_device
 from ablate_kit.errors import UserError
 from detector.training.tf32 import tf32
 
+# What a GPU says, later and once for all that runs on it, of an index that is out of range.
+_ASSERT = "device-side assert"
+
 InputHook = Callable[[Tensor], Tensor | None]
 
 
@@ -133,6 +136,12 @@ def _without_rows(module: nn.Module, table: Tensor, removed: Removed) -> Iterato
         for hook in hooks:
             hook.remove()
         table.data = before
+        if _ASSERT in str(error):  # maybe after the pass: a GPU tells late
+            raise UserError(
+                f"the device stopped on an index while {len(kept)} of {count} rows of "
+                f"{removed.tensor} were there: most likely the model asks for all of them, and "
+                "does not run with fewer; --device cpu tells for certain"
+            ) from error
         if not started or is_of_device(error) or not _runs(module, *started[-1]):
             raise  # it is not for want of these rows
         reason = " ".join(str(error.__cause__ or error).split())
