@@ -12,6 +12,7 @@ from ablate_kit.ablations.receipt import CUT, Receipt, cut_settings, own_path, t
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.checkpoints.edit.patched_copy import Note, copy_folder_patched, write_patched
+from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 
@@ -104,7 +105,7 @@ def _write_variant(
 
     def note(output: str | None) -> str:
         receipt = Receipt(
-            str(checkpoint.path),
+            named_by_commit(checkpoint.path),
             base() if output else PLACEHOLDER,
             checkpoint.place,
             CUT,

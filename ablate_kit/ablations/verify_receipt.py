@@ -16,6 +16,7 @@ from ablate_kit.ablations.variant_files import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive, digest_without_receipt
 from ablate_kit.checkpoints.edit.elements import carrier
+from ablate_kit.checkpoints.hub import downloaded, is_hub_id
 from ablate_kit.checkpoints.values import read_bits
 from ablate_kit.errors import UserError
 
@@ -109,14 +110,24 @@ def exists(path: str) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def not_here(path: str, option: str) -> str:
+    """Why nothing is compared with a receipt's file; empty where that is at its place."""
+    if is_hub_id(path):
+        try:
+            downloaded(Path(path))
+        except UserError as error:
+            return f"not here: {error}"
+    elif not exists(path):
+        return f"not here: {path}; give {option} to compare with it"
+    return ""
+
+
 def original(
     receipt: Receipt, base: Path | None, again: Callable[[Checkpoint, Receipt, Path], None]
 ) -> Check:
     """Whether what the receipt tells of, done ``again`` to the original, gives the same bytes."""
-    if base is None and not exists(receipt.base_path):
-        return Check(
-            "original", None, f"not here: {receipt.base_path}; give --base to compare with it"
-        )
+    if base is None and (lacking := not_here(receipt.base_path, "--base")):
+        return Check("original", None, lacking)
     with open_checkpoint(base or Path(receipt.base_path), receipt.weights or None) as opened:
         try:
             check_base(opened, receipt)

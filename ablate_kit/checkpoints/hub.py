@@ -1,4 +1,5 @@
-"""``hf:OWNER/NAME[@REVISION]``: a repository of the Hugging Face hub in place of a path.
+"""``hf:OWNER/NAME[/FILE][@REVISION]``: a repository of the Hugging Face hub, or one file of its top
+folder, in place of a path.
 
 What was downloaded before is used without a word to the hub, which alone is asked where downloading
 was allowed. A revision is looked up once and kept, so that a name goes on to mean the same files.
@@ -8,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ _NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z
 _REVISION = re.compile(
     r"(?!.*(?:\.\.|//|/\.|\.lock))[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9_])?"
 )
+_FILE = re.compile(
+    r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,94}\.(?:safetensors|pth|pt|bin|ckpt|pkl)"
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _allowed = False
@@ -38,19 +42,23 @@ _found: dict[str, Path] = {}  # what was said once holds as long as the process
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository, and a branch, tag or commit of it."""
+    """A repository, a branch, tag or commit of it, and a file where not its usual weights are
+    meant."""
 
     repository: str
     revision: str = ""
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"{PREFIX}{self.repository}{'@' if self.revision else ''}{self.revision}"
+        file = f"/{self.file}" if self.file else ""
+        return f"{PREFIX}{self.repository}{file}{'@' if self.revision else ''}{self.revision}"
 
     @property
     def name(self) -> str:
-        """Without its owner, with a commit cut short."""
+        """Without its owner and a file's suffix, with a commit cut short."""
         short = self.revision[:12] if _COMMIT.fullmatch(self.revision) else self.revision
-        return f"{self.repository.partition('/')[2]}{'@' if short else ''}{short}"
+        file = f"-{Path(self.file).stem}" if self.file else ""
+        return f"{self.repository.partition('/')[2]}{file}{'@' if short else ''}{short}"
 
 
 def is_hub_id(path: str | Path) -> bool:
@@ -59,15 +67,19 @@ def is_hub_id(path: str | Path) -> bool:
 
 def hub_id(path: str | Path) -> HubId:
     """Raises ``UserError`` for what names no repository."""
-    repository, at, revision = str(path).removeprefix(PREFIX).partition("@")
-    owner, _, name = repository.partition("/")
+    place, at, revision = str(path).removeprefix(PREFIX).partition("@")
+    owner, _, rest = place.partition("/")
+    name, slash, file = rest.partition("/")
     good = _NAME.fullmatch(owner) and _NAME.fullmatch(name)
+    if slash and not _FILE.fullmatch(file):
+        good = None
     if not good or (at and not _REVISION.fullmatch(revision)):
         raise UserError(
             f'"{safe.line(str(path))[:120]}" names no repository of the hub; expected '
-            "hf:OWNER/NAME, or hf:OWNER/NAME@REVISION with a branch, tag or commit"
+            "hf:OWNER/NAME, hf:OWNER/NAME@REVISION with a branch, tag or commit, or "
+            "hf:OWNER/NAME/FILE.pth"
         )
-    return HubId(repository, revision)
+    return HubId(f"{owner}/{name}", revision, file)
 
 
 def allow_downloads(allowed: bool) -> None:
@@ -88,7 +100,8 @@ def downloads(*, allowed: bool) -> Iterator[None]:
 
 
 def downloaded(path: Path) -> Path:
-    """The folder in the cache that ``hf:OWNER/NAME`` stands for; of any other path itself.
+    """The folder in the cache that ``hf:OWNER/NAME`` stands for, or the file in it; of any other
+    path itself.
 
     Raises ``UserError`` for a malformed name, and where files are missing that may or can not be
     downloaded.
@@ -98,14 +111,27 @@ def downloaded(path: Path) -> Path:
     asked = hub_id(path)
     if str(asked) not in _found:
         _found[str(asked)] = _folder(asked)
-    return _found[str(asked)]
+    folder = _found[str(asked)]
+    return folder / asked.file if asked.file else folder
 
 
 def with_commit(path: str | Path) -> str:
     """The same with the commit that it stands for; of any other path itself."""
     if not is_hub_id(path):
         return str(path)
-    return str(HubId(hub_id(path).repository, downloaded(Path(path)).name))
+    asked = hub_id(path)
+    found = downloaded(Path(path))
+    return str(replace(asked, revision=(found.parent if asked.file else found).name))
+
+
+def named_by_commit(path: Path) -> str:
+    """A path of the cache as what this process found there: it means the same elsewhere, and the
+    path does not. Of any other path itself."""
+    for text, folder in _found.items():
+        asked = hub_id(text)
+        if path == (folder / asked.file if asked.file else folder):
+            return str(replace(asked, revision=folder.name))
+    return str(path)
 
 
 def download_code(folder: Path, names: Sequence[str]) -> None:
@@ -131,16 +157,18 @@ def _id_of(folder: Path) -> HubId | None:
 def _folder(asked: HubId) -> Path:
     with _client(asked) as library:
         held = _in_cache(asked, library.constants.HF_HUB_CACHE)
-    settled = held is not None and any((held / name).exists() for name in SETTINGS[1:])
+    settled = held is not None and (
+        bool(asked.file) or any((held / name).exists() for name in SETTINGS[1:])
+    )
     if held and (settled or not _allowed):
         tell(f"{asked} is commit {held.name}, which was downloaded before: {held}")
         return held
     _refuse_unless_allowed(str(asked))
-    exact = HubId(asked.repository, held.name) if held else asked
+    exact = replace(asked, revision=held.name) if held else asked
     info = _listed(exact)
     wanted = _wanted(asked, info)
     folder = _download(exact, str(info.sha), wanted)
-    if not _has_weights(folder):
+    if not _has_weights(folder, asked.file):
         raise UserError(f"{asked}: the download is not whole; give the command again")
     sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
     size = sum(sizes[name] for name in wanted) / 1e6
@@ -159,7 +187,7 @@ def _in_cache(asked: HubId, cache: str) -> Path | None:
         except (OSError, ValueError):
             return None
     folder = place / "snapshots" / commit
-    return folder if _COMMIT.fullmatch(commit) and _has_weights(folder) else None
+    return folder if _COMMIT.fullmatch(commit) and _has_weights(folder, asked.file) else None
 
 
 def _place(asked: HubId, cache: str) -> Path:
@@ -167,7 +195,9 @@ def _place(asked: HubId, cache: str) -> Path:
     return Path(cache) / f"models--{asked.repository.replace('/', '--')}"
 
 
-def _has_weights(folder: Path) -> bool:
+def _has_weights(folder: Path, file: str) -> bool:
+    if file:
+        return (folder / file).is_file()
     found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if found is None or not is_index(found):
         return found is not None
@@ -204,10 +234,15 @@ def _files(info: "ModelInfo") -> list[str]:
 def _wanted(asked: HubId, info: "ModelInfo") -> list[str]:
     """The settings, and the weights that would be opened in such a folder."""
     names = _files(info)
+    if asked.file in names:
+        return [asked.file]
     weights = next((name for name in WEIGHT_FILES if name in names), None)
-    if weights is None:
+    if weights is None or asked.file:
         others = ", ".join(names[:6]) or "no files"
-        raise UserError(f"{asked} has no {' or '.join(WEIGHT_FILES[::2])}; it has {others}")
+        named = next((name for name in names if _FILE.fullmatch(name)), "")
+        way = f"; name one, such as {replace(asked, file=named)}" if named else ""
+        wanted = asked.file or " or ".join(WEIGHT_FILES[::2])
+        raise UserError(f"{replace(asked, file='')} has no {wanted}; it has {others}{way}")
     chosen = [name for name in SETTINGS if name in names] + [weights]
     if is_index(Path(weights)):
         stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
@@ -235,11 +270,14 @@ def _client(asked: HubId) -> Iterator[Any]:
             are_progress_bars_disabled,
             disable_progress_bars,
             enable_progress_bars,
+            logging,
         )
     except ImportError:
         raise missing(str(asked), "huggingface_hub", "transformers") from None
+    verbosity = logging.get_verbosity()
     quiet = not (sys.stderr and sys.stderr.isatty()) and not are_progress_bars_disabled()
     try:
+        logging.set_verbosity_error()  # what it goes on without, such as a cache of listings
         if quiet:  # a log needs no bars
             disable_progress_bars()
         yield library
@@ -249,6 +287,7 @@ def _client(asked: HubId) -> Iterator[Any]:
     except Exception as error:
         raise UserError(f"{asked}: {_reason(asked, error)}") from error
     finally:
+        logging.set_verbosity(verbosity)
         if quiet:
             enable_progress_bars()
 

@@ -26,12 +26,13 @@ from ablate_kit.ablations.variant_files import (
     check_suffix,
     note_as_told,
 )
-from ablate_kit.ablations.verify_receipt import Check, exists, original
+from ablate_kit.ablations.verify_receipt import Check, not_here, original
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of, digest_of_archive
 from ablate_kit.checkpoints.edit.elements import bytes_of, write_through
 from ablate_kit.checkpoints.edit.embedded_text import Place
 from ablate_kit.checkpoints.edit.patched_copy import Note
+from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
 from ablate_kit.models.frameworks.hybrid import (
@@ -122,7 +123,7 @@ def grafted(
 def source_of(source: Checkpoint) -> dict[str, str]:
     """How a receipt names the file that a graft took tensors from."""
     return {
-        "path": str(source.path),
+        "path": named_by_commit(source.path),
         "sha256": digest_of_archive(source.archive),
         "weights": source.place,
     }
@@ -176,8 +177,8 @@ def verify_rewrite(receipt: Receipt, base: Path | None = None, source: Path | No
     """Whether the original, written anew as the receipt says, gives the same bytes."""
     if receipt.operation == "graft" and source is None:
         path = receipt.settings["from"]["path"]
-        if not exists(path):
-            return Check("original", None, f"not here: {path}; give --from to compare with it")
+        if lacking := not_here(path, "--from"):
+            return Check("original", None, lacking)
     return original(receipt, base, partial(recreate, source=source))
 
 
@@ -231,7 +232,7 @@ def note_for(checkpoint: Checkpoint, verb: str, settings: Mapping[str, Any]) -> 
     def note(output: str | None) -> str:
         return text_of(
             Receipt(
-                str(checkpoint.path),
+                named_by_commit(checkpoint.path),
                 base,
                 checkpoint.place,
                 verb,

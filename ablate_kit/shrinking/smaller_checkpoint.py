@@ -14,6 +14,7 @@ from ablate_kit.ablations.variant_files import check_base, check_suffix, note_as
 from ablate_kit.ablations.verify_receipt import Check, exists, original
 from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
@@ -229,7 +230,7 @@ def verify_smaller(receipt: Receipt, base: Path | None = None) -> Check:
     """Whether the original, without what the receipt says, gives the same bytes; unknown where the
     original does not open here, as one that runs its own code."""
     path = base or Path(receipt.base_path)
-    if exists(str(path)):
+    if exists(str(path)) or is_hub_id(path):
         try:
             with open_checkpoint(path, receipt.weights or None) as opened:
                 open_adapter(opened)

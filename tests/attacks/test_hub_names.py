@@ -15,6 +15,8 @@ NAMES = [
     "a/b--c", "a--b/c", "a/b..c", "a\\b/c", "a/b\0", "a/b\n", "a b/c", "a/b@", "a/b@../../x",
     "a/b@/etc", "a/b@x/../y", "a/b@x/.y", "a/b@x\0", "a/b@@x", "a/b@x.lock", "~/b",
     "a/b@-x", "-a/b", "a/b-", "http://x/y", "a/b?x=1", "a/b#x", "a/%2e%2e", f"a/{'b' * 97}",
+    "a/b/c.txt", "a/b/.pth", "a/b/../c.pth", "a/b/c..pth", "a/b/c/d.pth", "a/b/c\\d.pth",
+    "a/b/c.pth\0", "a/b/*.pth", "a/b/c.pth\n", "a/b@v1/c.pth@x", f"a/b/{'c' * 97}.pth",
     f"a/b@{'x' * 101}", "datasets/a/b", "ä/b", "a/b​",
 ]  # fmt: skip
 
@@ -47,6 +49,24 @@ def test_no_name_leads_out_of_the_cache(owner: str, name: str, revision: str) ->
     assert ".." not in (place / "refs" / found.revision).parts
 
 
-@pytest.mark.parametrize("name", ["facebook/detr-resnet-50", "a/b@v1.0", "a_b/c.d-e@refs/pr/1"])
+@given(st.text(max_size=30), st.sampled_from(["", ".pth", "/x.bin", "/../x.pth", ".safetensors"]))
+def test_no_file_leads_out_of_its_folder(file: str, suffix: str) -> None:
+    try:
+        found = hub.hub_id(f"hf:a/b/{file}{suffix}")
+    except UserError:
+        return
+    assert (Path("/cache") / found.file).parent == Path("/cache")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "facebook/detr-resnet-50",
+        "a/b@v1.0",
+        "a_b/c.d-e@refs/pr/1",
+        "a/b/c-1.pth",
+        "a/b/c.bin@refs/pr/1",
+    ],
+)
 def test_what_is_one_is_taken_as_it_is(name: str) -> None:
     assert str(hub.hub_id(f"hf:{name}")) == f"hf:{name}"

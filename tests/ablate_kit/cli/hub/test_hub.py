@@ -1,10 +1,13 @@
 """Checkpoints of the hub, by the real client, from a stand-in on this machine."""
 
+import io
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from ablate_kit.checkpoints import hub as ours
 
@@ -119,7 +122,9 @@ def test_shards_and_weights_of_torch_where_there_is_no_safetensors(hub, tmp_path
         assert found == {
             *names, "model.safetensors.index.json", "model-00001-of-00001.safetensors"
         }  # fmt: skip
-        with pytest.raises(ours.UserError, match=r"hf:a/none has no model.*it has best.pth$"):
+        with pytest.raises(
+            ours.UserError, match=r"hf:a/none has no model.*it has best.pth; name one"
+        ):
             ours.downloaded(Path("hf:a/none"))
 
 
@@ -216,3 +221,65 @@ def test_nothing_that_a_hub_answers_becomes_a_path_outside_of_the_cache(
         (folder / "config.json").unlink()
         ours.downloaded(Path(exact))
     assert [one.name for one in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_file_of_the_top_folder_is_a_checkpoint(hub, refused, run, monkeypatch, tmp_path) -> None:
+    weights = io.BytesIO()
+    torch.save({"model": {"a.weight": torch.ones(2)}}, weights)
+    hub.files["a/files"] = {
+        "best.pth": weights.getvalue(),
+        "last.pth": b"",
+        "config.json": b"{}",
+        "sub/other.pth": b"",
+    }
+    line = refused("keys", "hf:a/files", "--allow-download")
+    assert line.endswith("name one, such as hf:a/files/best.pth")
+    line = refused("keys", "hf:a/files/bset.pth", "--allow-download")
+    assert "hf:a/files has no bset.pth; it has best.pth, last.pth, config.json" in line
+    assert "names no repository" in refused("keys", "hf:a/files/sub/other.pth")
+    assert "add --allow-download" in refused("keys", "hf:a/files/best.pth")
+    assert "a.weight" in run("keys", "hf:a/files/best.pth", "--allow-download")
+    assert hub.downloads() == ["best.pth"]
+    forget(monkeypatch)
+    asked = len(hub.asked)
+    copy = tmp_path / "cut.pth"
+    run("component", "hf:a/files/best.pth", "a", "-o", copy)
+    exact = f"hf:a/files/best.pth@{hub.commit('a/files')}"
+    assert json.loads(run("meta", copy, "--receipt"))["base"]["path"] == exact
+    assert ours.with_commit("hf:a/files/best.pth") == exact
+    assert "ok" in run("verify", copy)
+    assert len(hub.asked) == asked
+
+
+def test_a_receipt_names_the_commit_and_not_the_cache(
+    hub, refused, run, monkeypatch, tmp_path
+) -> None:
+    from huggingface_hub import constants
+
+    copy, smaller = tmp_path / "copy", tmp_path / "smaller"
+    module = "model.decoder.layers.0.self_attn"
+    run("heads", ID, module, "--heads", 0, "-o", copy, "--allow-download")
+    (variant,) = copy.iterdir()
+    run("shrink", ID, "--depth", 1, "-o", smaller)
+    exact = f"{ID}@{hub.commit()}"
+    for one in (variant, smaller):
+        assert json.loads(run("meta", one, "--receipt"))["base"]["path"] == exact
+    # On another machine, which downloads the same bytes, or does not.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    forget(monkeypatch)
+    told = run("verify", variant)
+    assert f"original   unknown  not here: {exact} was not downloaded before" in told
+    forget(monkeypatch)
+    assert "original   ok" in run("verify", variant, "--allow-download")
+    assert "original  ok" in run("verify", smaller)
+
+
+def test_a_cache_that_cannot_be_written(hub, refused, monkeypatch, tmp_path, caplog) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    line = refused("keys", ID, "--allow-download")
+    assert line.startswith(f"ablate: {ID}: cannot use {tmp_path / 'file'}")
+    assert not caplog.records  # the library says nothing of its own
