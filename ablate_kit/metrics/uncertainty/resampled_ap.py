@@ -5,7 +5,7 @@ peaks at hits, so only they are looked at. Two ways give the same bits: NumPy's,
 that numba compiles (the extra ``fast``), which is taken where it saves more than loading it costs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,11 +24,14 @@ _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _RECALLS = np.linspace(0.0, 1.0, 101)
 # COCO compares with these floats; some lie above the hundredth that they stand for.
 _ABOVE = np.arange(101) / 100 < _RECALLS
+# By the number of objects modulo 100: whether hits may reach such a level exactly.
+_ODD = (np.flatnonzero(_ABOVE)[:, None] * np.arange(100) % 100 == 0).any(axis=0)
 
-_BLOCK = 256  # resamples at a time, compiled: their counts of 4,000 images are 1 MB
+_BLOCK = 256  # resamples at a time, not compiled: their counts of 500 images are 1 MB
 _COUNTS = 1 << 23  # counts of resamples at a time, not compiled: 64 MB
 _AT_ONCE = 512  # detections whose counts are added up at a time
 _HITS = 32
+_CLASSES = 64  # at a time, compiled
 _WORTH = 10**8  # detections times resamples from which on loading numba (1 s) pays
 
 Floats = NDArray[np.float64]
@@ -54,6 +57,45 @@ class ResampledPrecision:
 
     def of(self, matched: Matched) -> Iterator[tuple[Floats, Floats]]:
         """AP and AP50 on every sample, of one class after the other; NaN: without objects."""
+        work = len(matched) * self._weights.shape[1]
+        if work >= _WORTH and self._weights.itemsize == 1 and find_spec("numba"):
+            return self.compiled(matched)
+        return self.plain(matched)
+
+    def plain(self, matched: Matched) -> Iterator[tuple[Floats, Floats]]:
+        """As ``of``, by NumPy."""
+        rows, starts, ends = self._by_class(matched)
+        for start, end, positives in zip(starts, ends, self._positives, strict=True):
+            chosen = rows[start:end]
+            curves = self._areas(matched.image[chosen], matched.outcomes[:, chosen], positives)
+            curves /= len(_RECALLS)
+            curves[:, positives == 0] = np.nan
+            yield curves.mean(axis=0), curves[0]
+
+    def compiled(self, matched: Matched) -> Iterator[tuple[Floats, Floats]]:
+        """What ``plain`` gives, to the last bit."""
+        precisions = _numba().precisions
+        rows, starts, ends = self._by_class(matched)
+        image = matched.image[rows].astype(np.int32)
+        hits, ignored = (
+            _bits(matched.outcomes == kind)[rows]
+            for kind in (Outcome.TRUE_POSITIVE, Outcome.IGNORED)
+        )
+        most = np.iinfo(np.uint8).max // max(int(self._blocks.max()), 1)
+        for first in range(0, len(self.classes), _CLASSES):
+            some = slice(first, first + _CLASSES)
+            positives = self._positives[some]
+            ap, ap50 = np.empty(positives.shape), np.empty(positives.shape)
+            precisions(
+                self._blocks, most, image, hits, ignored, starts[some], ends[some],
+                len(matched.outcomes), positives, _ABOVE, _ODD, ap, ap50,
+            )  # fmt: skip
+            yield from zip(ap, ap50, strict=True)
+
+    def _by_class(
+        self, matched: Matched
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Detections by class, by falling score within one; where each class starts and ends."""
         image, scores, labels = matched.image, matched.scores, matched.labels
         # Equal scores in the order of the images, as pycocotools has them.
         first = stable_order(image) if np.any(image[1:] < image[:-1]) else None
@@ -61,23 +103,9 @@ class ResampledPrecision:
         order = order if first is None else first[order]
         rows = order[stable_order(labels[order])]
         starts, ends = (np.searchsorted(labels[rows], self.classes, side) for side in _SIDES)
-        areas = self._areas(len(matched))
-        for start, end, positives in zip(starts, ends, self._positives, strict=True):
-            chosen = rows[start:end]
-            curves = areas(image[chosen], matched.outcomes[:, chosen], positives)
-            curves /= len(_RECALLS)
-            curves[:, positives == 0] = np.nan
-            yield curves.mean(axis=0), curves[0]
+        return rows, starts, ends
 
     def _areas(
-        self, detections: int
-    ) -> Callable[[NDArray[np.integer], NDArray[np.int8], Floats], Floats]:
-        work = detections * self._weights.shape[1]
-        if work >= _WORTH and self._weights.itemsize == 1 and find_spec("numba"):
-            return self.compiled
-        return self.plain
-
-    def plain(
         self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
     ) -> Floats:
         """(ious, samples): summed precision over recall levels, of detections by falling score."""
@@ -107,40 +135,21 @@ class ResampledPrecision:
                 area[part] = levels.area(weights, drawn, own, seen, left_out)
         return found
 
-    def compiled(
-        self, image: NDArray[np.integer], outcomes: NDArray[np.int8], positives: Floats
-    ) -> Floats:
-        """What ``plain`` gives, to the last bit."""
-        bits = 1 << np.arange(len(outcomes))
-        hits = bits @ (outcomes == Outcome.TRUE_POSITIVE)
-        rows = np.flatnonzero(hits)
-        samples = self._weights.shape[1]
-        if not len(rows):
-            return np.zeros((len(outcomes), samples))
-        upto = rows[-1] + 1
-        ignored = bits @ (outcomes[:, :upto] == Outcome.IGNORED)
-        others = np.flatnonzero(ignored)
-        levels = RecallLevels(positives)
-        odd = np.full((len(self._blocks), _BLOCK), -1)
-        of_block, column = np.divmod(levels.odd, _BLOCK)
-        odd[of_block, np.arange(len(column)) - np.searchsorted(of_block, of_block)] = column
-        found = np.empty((len(outcomes), len(self._blocks), _BLOCK))
-        import_module("ablate_kit.metrics.uncertainty.compiled_ap").areas(
-            self._blocks, image[:upto].astype(np.int32), rows, hits[rows], others,
-            ignored[others], _blocked(levels.positives, 1.0), _blocked(levels.scale, 0.0), odd,
-            _ABOVE, found,
-        )  # fmt: skip
-        return found.reshape(len(outcomes), -1)[:, :samples].copy()
-
     @cached_property
     def _blocks(self) -> NDArray[np.uint8]:
-        """(blocks, images, columns): the counts of some samples side by side."""
+        """(blocks, images, columns): the weights of some samples at a time, the last of them 0."""
         images, samples = self._weights.shape
-        found = np.zeros((-(-samples // _BLOCK), images, _BLOCK), dtype=np.uint8)
+        size = _numba().BLOCK
+        found = np.zeros((-(-samples // size), images, size), dtype=np.uint8)
         for i, block in enumerate(found):
-            part = self._weights[:, i * _BLOCK : (i + 1) * _BLOCK]
+            part = self._weights[:, i * size : (i + 1) * size]
             block[:, : part.shape[1]] = part
         return found
+
+
+def _numba() -> Any:
+    """Loaded where it is needed, for numba takes a second and is an extra."""
+    return import_module("ablate_kit.metrics.uncertainty.compiled_ap")
 
 
 def _seen(
@@ -189,11 +198,12 @@ def _drawn(weights: NDArray[np.unsignedinteger[Any]], image: NDArray[np.integer]
     return np.asarray(weights[image].sum(axis=0, dtype=np.float64))
 
 
-def _blocked(values: Floats, rest: float) -> Floats:
-    blocks = -(-len(values) // _BLOCK)
-    found = np.full(blocks * _BLOCK, rest)
-    found[: len(values)] = values
-    return found.reshape(blocks, _BLOCK)
+def _bits(marks: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """(columns,): a bit for each row in which a column is marked."""
+    found = np.zeros(marks.shape[1], dtype=np.uint16)
+    for i, row in enumerate(marks):
+        found |= row.astype(np.uint16) << np.uint16(i)
+    return found
 
 
 class RecallLevels:
@@ -205,9 +215,7 @@ class RecallLevels:
         # is settles rounding, and is less than one hit of ten million adds.
         self.scale = 100 / self.positives * (1 + 1e-9)
         # But of a level whose float lies above its hundredth, hits that reach it exactly do not.
-        above = np.flatnonzero(_ABOVE)
-        exact = (above[:, None] * self.positives) % 100 == 0
-        self.odd = np.flatnonzero(exact.any(axis=0))  # resamples on which there may be such
+        self.odd = np.flatnonzero(_ODD[self.positives.astype(np.int64) % 100])
 
     def area(
         self,
