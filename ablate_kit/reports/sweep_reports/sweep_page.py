@@ -15,7 +15,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
 from ablate_kit.reports.answer import answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
-from ablate_kit.reports.study_reports.sentences import Sentence
+from ablate_kit.reports.study_reports.findings import Sentence
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger

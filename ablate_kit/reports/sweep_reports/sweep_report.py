@@ -19,8 +19,9 @@ from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.patch_words import account, has_donor, interplay_of
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
+from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
-from ablate_kit.reports.study_reports.sentences import Findings, Sentence, sentences
+from ablate_kit.reports.study_reports.sentences import sentences
 from ablate_kit.reports.sweep_reports import (
     dropped_curve,
     joint_cuts,

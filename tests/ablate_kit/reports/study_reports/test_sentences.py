@@ -9,9 +9,10 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
+from ablate_kit.reports.study_reports.findings import Findings
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.reports.study_reports.model_map import model_map
-from ablate_kit.reports.study_reports.sentences import Findings, sentences
+from ablate_kit.reports.study_reports.sentences import sentences
 from ablate_kit.studies.noted import Noted, NotedPart
 
 AP = 0.5

@@ -1,0 +1,69 @@
+"""What a study found, and the words in which a sentence tells it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.reports.study_reports.left_out import title
+from ablate_kit.studies.noted import Noted, NotedPart
+
+NAMED = 4  # parts that one sentence names
+_HOW = {"zero": "set to zero"}  # in words; "removed" and "mean" stand for themselves
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said, and the variants whose rows say so."""
+
+    text: str
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study, its results (of the unmodified model, then of each variant), and their changes."""
+
+    study: Noted
+    results: Sequence[Result]
+    compared: Comparison
+
+    def ap(self) -> dict[str, Change]:
+        """The change of AP of each variant, by name."""
+        pairs = zip(self.results[1:], self.compared.changes, strict=True)
+        return {result.name: change["AP"] for result, change in pairs}
+
+    def cut(self) -> list[NotedPart]:
+        """The parts that were cut, one for each variant: where several are cut alike, the outer."""
+        known = self.ap()
+        found: dict[str, NotedPart] = {}
+        for one in self.study.parts:
+            if one.variant in known:
+                found.setdefault(one.variant, one)
+        return list(found.values())
+
+
+def with_effect(one: NotedPart, change: Change) -> str:
+    return f"{title(one)} ({how(one)}: {by(change)})"
+
+
+def how(one: NotedPart) -> str:
+    return _HOW.get(one.how, one.how)
+
+
+def by(change: Change) -> str:
+    told = f"AP {change.change:+z.4f}"
+    if change.low is None or change.high is None:
+        return told
+    return f"{told}, {change.low:+z.4f} to {change.high:+z.4f}"
+
+
+def outcome_of(change: Change) -> str:
+    """Its verdict; empty without one."""
+    return change.verdict.outcome if change.verdict else ""
+
+
+def ranked(parts: Iterable[NotedPart], ap: Mapping[str, Change], outcome: str) -> list[NotedPart]:
+    chosen = [one for one in parts if outcome_of(ap[one.variant]) == outcome]
+    return sorted(chosen, key=lambda one: ap[one.variant].change or 0.0)

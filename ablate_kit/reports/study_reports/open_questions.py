@@ -1,0 +1,57 @@
+"""Sentences on what a study leaves open: what is undecided, and what was not reached."""
+
+from collections.abc import Sequence
+
+from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly
+from ablate_kit.reports.study_reports.findings import Findings, Sentence, outcome_of
+from ablate_kit.reports.study_reports.left_out import left_out
+from ablate_kit.studies.noted import Noted
+
+
+def what_is_undecided(found: Findings) -> Sentence | None:
+    """How many cuts are, and how many images would decide them."""
+    ap = found.ap()
+    left = [one for one in found.cut() if outcome_of(ap[one.variant]) == "undecided"]
+    if not left:
+        return None
+    verdicts: list[Verdict] = [v for one in left if (v := ap[one.variant].verdict) is not None]
+    needed = [one.more for one in verdicts if one.more is not None]
+    told = f"{len(left)} of {len(found.cut())} cuts {'is' if len(left) == 1 else 'are'} undecided"
+    if needed:
+        told += _would_decide(found, needed, len(left))
+    return Sentence(f"{told}.", tuple(one.variant for one in left))
+
+
+def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str:
+    """Which of them images would decide that there are, and which none would."""
+    study = found.study
+    there = study.total - study.images
+    some = [one for one in needed if one <= there]
+    beyond = [one for one in needed if one > there]
+    told = ""
+    if some:
+        which = _which(len(some), undecided)
+        enough = min(roughly(max(some)), there)
+        told = (
+            f"; about {enough:,} more images, of {there:,} that were not used, would "
+            f"decide {which}, if they are what they seem: a larger budget in a new folder"
+        )
+    if beyond:
+        which = _which(len(beyond), undecided)
+        told += (
+            f"; these {study.total:,} images cannot decide {which}: that would take about "
+            f"{roughly(study.images + max(beyond)):,}, if they are what they seem"
+        )
+    return told
+
+
+def _which(count: int, of: int) -> str:
+    if count < of:
+        return f"{count} of them"
+    return "it" if of == 1 else "them"
+
+
+def what_was_left_out(study: Noted) -> Sentence | None:
+    """What the budget did not reach."""
+    told = left_out(study)
+    return Sentence(told) if told else None

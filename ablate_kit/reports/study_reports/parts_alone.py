@@ -1,0 +1,187 @@
+"""Sentences on parts that were cut one by one: what costs, what is free, what classes lose."""
+
+from collections.abc import Sequence
+
+from ablate_kit.reports.answer import without_labels
+from ablate_kit.reports.study_reports.findings import (
+    NAMED,
+    Findings,
+    Sentence,
+    by,
+    how,
+    ranked,
+    with_effect,
+)
+from ablate_kit.reports.study_reports.left_out import title
+from ablate_kit.studies.noted import NotedPart
+
+ALIVE = 0.1  # share of the AP that must be left for the losses of classes to say something
+
+
+def what_carries(found: Findings, value: float, images: int) -> Sentence:
+    """Which top-level parts cost most; ``value``: AP of the unmodified model."""
+    ap = found.ap()
+    top = [one for one in found.cut() if one.depth == 0]
+    if not top:
+        return Sentence(
+            f"Nothing was cut: a budget of {found.study.budget} is not enough for one of its "
+            f"{sum(one.depth == 0 for one in found.study.parts)} top-level parts."
+        )
+    costs = ranked(top, ap, "costs")
+    start = f"Unmodified, the detector has an AP of {value:.4f} on {images} images."
+    if without_labels(found.results):
+        start = (
+            f"On {images} images without labels, every AP is a distance from the unmodified model, "
+            "whose own boxes stand for objects."
+        )
+    total = len({one.variant for one in found.study.parts if one.depth == 0})
+    parts, these = f"its {total} top-level parts", ""
+    if len(top) < total:
+        parts, these = f"the {len(top)} that were cut", f" of {parts}"
+    if not costs:
+        return Sentence(
+            f"{start} None of {parts}{these} is known to cost more than {found.study.margin:g} AP.",
+            tuple(one.variant for one in top),
+        )
+    named = "; ".join(with_effect(one, ap[one.variant]) for one in costs[:NAMED])
+    count = "All" if len(costs) == len(top) else str(len(costs))
+    verb = "costs" if count == "1" else "cost"
+    return Sentence(
+        f"{start} {count} of {parts}{these} {verb} more than {found.study.margin:g} AP, most of "
+        f"all {named}.",
+        tuple(one.variant for one in costs),
+    )
+
+
+def what_is_inside(found: Findings) -> list[Sentence]:
+    """What costs most of what was looked into, for parts and for heads."""
+    ap = found.ap()
+    told = []
+    nouns = (
+        ("part inside of these", "parts inside of these", False),
+        ("attention head", "attention heads", True),
+    )
+    for one_of_them, many, heads in nouns:
+        parts = [one for one in found.cut() if one.depth and (one.head is not None) == heads]
+        costs = ranked(parts, ap, "costs")
+        if not parts:
+            continue
+        noun = one_of_them if len(parts) == 1 else many
+        were = "was" if len(parts) == 1 else "were"
+        if costs:
+            named = "; ".join(with_effect(one, ap[one.variant]) for one in costs[:NAMED])
+            most = f"{named}" if len(costs) <= NAMED else f"most of all {named}"
+            text = (
+                f"Of {len(parts)} {noun} that {were} cut one by one, {len(costs)} "
+                f"cost{'s' if len(costs) == 1 else ''} more than {found.study.margin:g} AP: {most}."
+            )
+        else:
+            text = (
+                f"None of {len(parts)} {noun} that {were} cut one by one is known to cost more "
+                f"than {found.study.margin:g} AP."
+            )
+        told.append(Sentence(text, tuple(one.variant for one in costs[:NAMED])))
+    return told
+
+
+def what_is_free(found: Findings) -> Sentence:
+    """Which parts are free alone, and which of these cost F1 all the same."""
+    ap = found.ap()
+    free = ranked(found.cut(), ap, "free")
+    if not free:
+        return Sentence(
+            f"No part is shown to be free: for none does the whole interval lie within "
+            f"{found.study.margin:g} AP of no change, with as many questions asked."
+        )
+    names = ", ".join(f"{title(one)} ({how(one)})" for one in free[::-1][: 2 * NAMED])
+    more = f" and {len(free) - 2 * NAMED} more" if len(free) > 2 * NAMED else ""
+    return Sentence(
+        f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
+        f"{found.study.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}",
+        tuple(one.variant for one in free),
+    )
+
+
+def _not_in_f1(found: Findings, free: Sequence[NotedPart]) -> str:
+    """Which of them change where scores lie, so that another threshold would be needed."""
+    f1 = {
+        one.name: row.get("f1_calibrated")
+        for one, row in zip(found.results[1:], found.compared.changes, strict=True)
+    }
+    losing = [
+        (one, change)
+        for one in free
+        if (change := f1.get(one.variant)) and change.significant and (change.change or 0.0) < 0
+    ]
+    if not losing:
+        return ""
+    losing.sort(key=lambda pair: pair[1].change or 0.0)
+    named = "; ".join(f"{title(one)} (F1 {x.change:+z.4f})" for one, x in losing[:NAMED])
+    more = f" and {len(losing) - NAMED} more" if len(losing) > NAMED else ""
+    return (
+        f" At the unmodified model's score threshold F1 falls significantly without {named}{more}."
+    )
+
+
+def what_classes_lose(found: Findings, value: float) -> list[Sentence]:
+    """Which classes pay for the costliest cuts that leave something of the detector."""
+    ap = found.ap()
+    alive = [
+        one
+        for one in ranked(found.cut(), ap, "costs")
+        if (ap[one.variant].value or 0.0) >= ALIVE * value
+    ]
+    place = {one.name: i for i, one in enumerate(found.results[1:])}
+    for one in alive:
+        pairs = zip(
+            found.compared.classes, found.compared.by_class[place[one.variant]], strict=True
+        )
+        lost = [(name, x) for name, x in pairs if x.significant and (x.change or 0.0) < 0]
+        if not lost:
+            continue
+        lost.sort(key=lambda pair: pair[1].change or 0.0)
+        named = "; ".join(f"{name} ({by(x)})" for name, x in lost[:3])
+        classes = len(found.compared.classes)
+        most = f"most of all {named}" if len(lost) > 3 else named
+        verb, itself = ("loses", "itself") if len(lost) == 1 else ("lose", "themselves")
+        rest = " Of the others these images do not tell." if len(lost) < classes else ""
+        return [
+            Sentence(
+                f"Without {title(one)}, {len(lost)} of {classes} classes {verb} significantly by "
+                f"{itself}: {most}.{rest}",
+                (one.variant,),
+            )
+        ]
+    return []
+
+
+def random_controls(found: Findings) -> Sentence | None:
+    """What as many random elements as a head has cost, beside the head."""
+    controls = [one for one in found.results[1:] if one.is_control]
+    ap = found.ap()
+    pairs = [
+        (one.name, str(one.factors["control_of"]))
+        for one in controls
+        if one.factors.get("control_of") in ap
+    ]
+    known = [(ap[a].change, ap[b].change) for a, b in pairs]
+    differ = [(a, b) for a, b in known if a is not None and b is not None]
+    if not differ:
+        return None
+    least = min(a for a, _ in differ)
+    head = min(b for _, b in differ)
+    if len(differ) == 1:
+        text = (
+            "Beside one head as many random elements of the same tensors were cut: that changes AP "
+            f"by {least:+z.4f}, the head by {head:+z.4f}."
+        )
+    else:
+        text = (
+            f"Beside {len(differ)} heads as many random elements of the same tensors were cut: the "
+            f"costliest of these random cuts changes AP by {least:+z.4f}, the costliest of the "
+            f"heads by {head:+z.4f}."
+        )
+    return Sentence(
+        text,
+        tuple(name for pair in pairs for name in pair),
+    )

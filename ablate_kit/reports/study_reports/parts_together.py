@@ -1,0 +1,123 @@
+"""Sentences on cuts beside others of the same parts: all at once, the whole, zero for the mean."""
+
+from collections.abc import Sequence
+
+from ablate_kit.metrics.uncertainty.significance import Change, interactions
+from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, outcome_of
+from ablate_kit.reports.study_reports.left_out import title
+from ablate_kit.studies.joint import of_all
+
+
+def cut_together(found: Findings) -> list[Sentence]:
+    """Whether parts that are free alone are so at once, all and the most that are."""
+    ap = found.ap()
+    told = []
+    every = {name: members for name, members in found.study.together.items() if name in ap}
+    whole = of_all(every)[-1:]  # where there are several, later ones hold what was found free since
+    # Of parts of them the most that are free, or the fewest if none are.
+    fewer = [
+        name
+        for name, members in every.items()
+        if name not in of_all(every) and whole and set(members) <= set(every[whole[0]])
+    ]
+    fewer.sort(key=lambda name: len(every[name]))
+    free = [name for name in fewer if outcome_of(ap[name]) == "free"]
+    for number, name in enumerate([*whole, *(free[-1:] or fewer[:1])]):
+        change = ap[name]
+        what = f"{len(every[name])} parts that looked free alone" if not number else (
+            f"the {len(every[name])} of them that cost least alone"
+        )  # fmt: skip
+        outcome = outcome_of(change)
+        says = {
+            "free": "they are free together, too",
+            "costs": "together they are not free",
+            "gains": "the detector is better without them",
+        }.get(outcome, "whether they are free together is undecided")
+        told.append(Sentence(f"Cut at once, {what}: {says} ({by(change)}).", (name,)))
+    return told
+
+
+def zero_beside_mean(found: Findings) -> Sentence | None:
+    """Zero beside the mean, for the parts for which both were cut."""
+    ap = found.ap()
+    pairs = [
+        (one, next(x for x in found.cut() if x.variant == mean))
+        for one, mean in found.study.zeros.items()
+        if one in ap and any(x.variant == mean for x in found.cut())
+    ]
+    if not pairs:
+        return None
+    told = "; ".join(
+        f"{title(part)} (mean: AP {ap[part.variant].change:+z.4f}, zero: {by(ap[zero])})"
+        for zero, part in pairs
+    )
+    rows = _beyond(found, [(zero, [part.variant]) for zero, part in pairs])
+    differ = [
+        title(part)
+        for (_, part), row in zip(pairs, rows, strict=True)
+        if row is not None and row.significant
+    ]
+    says = (
+        f"The two differ significantly for {', '.join(differ)}: the verdict rests on the mean."
+        if differ
+        else "Nowhere do the two differ significantly."
+    )
+    return Sentence(
+        f"Of {len(pairs)} part{'s' * (len(pairs) > 1)} the mean was cut and, beside it, zero: "
+        f"{told}. {says}",
+        tuple(x for zero, part in pairs for x in (part.variant, zero)),
+    )
+
+
+def compensation(found: Findings, value: float) -> list[Sentence]:
+    """Joint cuts, and parts against what they are made of, held against the sum of singles."""
+    ap = found.ap()
+    asked: list[tuple[str, str, list[str]]] = [
+        (f"the {len(members)} parts cut at once", name, members)
+        for name, members in found.study.together.items()
+        if name in ap and all(one in ap for one in members)
+    ]
+    asked += [
+        (f"the {len(one.made_of)} parts of {title(one)}", one.variant, one.made_of)
+        for one in found.cut()
+        if one.made_of and all(x in ap for x in one.made_of)
+    ]
+    if not asked:
+        return []
+    told = []
+    rows = _beyond(found, [(name, members) for _, name, members in asked])
+    for (what, name, members), change in zip(asked, rows, strict=True):
+        if change is None or not change.significant or change.change is None:
+            continue
+        alone = sum(ap[one].change or 0.0 for one in members)
+        if change.change > 0 and alone < -value:
+            continue  # more than all cannot be lost: that says nothing of the parts
+        if change.change < 0:
+            text = (
+                f"{what[0].upper()}{what[1:]} stand in for each other: together they cost more "
+                f"than the sum of what each costs alone (by {by(change)})."
+            )
+        else:
+            text = (
+                f"{what[0].upper()}{what[1:]} depend on each other: together they cost less than "
+                f"the sum of what each costs alone (by {by(change)})."
+            )
+        told.append((change.change, Sentence(text, (name, *members))))
+    told.sort(key=lambda one: one[0])
+    return [one for _, one in told[:NAMED]]
+
+
+def _beyond(found: Findings, asked: Sequence[tuple[str, Sequence[str]]]) -> list[Change | None]:
+    """By how much each variant changes AP beyond the sum of what others change it by."""
+    compared = found.compared
+    if compared.baseline is None:
+        return [None] * len(asked)
+    pairs = zip(found.results[1:], compared.samples, strict=True)
+    by_name = {one.name: samples for one, samples in pairs}
+    rows = interactions(
+        compared.baseline,
+        [by_name[name] for name, _ in asked],
+        [[by_name[one] for one in members] for _, members in asked],
+        compared.statistics.adjust,
+    )
+    return [row["AP"] for row in rows]
