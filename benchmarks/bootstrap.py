@@ -136,12 +136,12 @@ def _in_turn(options: argparse.Namespace, truth: GroundTruth, found: Detections)
         (data / "truth.json").write_text(json.dumps(truth.to_coco()))
         columns = {key: getattr(found, key) for key in ("image", "boxes", "scores", "labels")}
         np.savez(data / "found.npz", **columns)
-        here = Path(__file__).parents[1]
-        _one(here, data, options, 1)  # compiles, once for all
+        here, size = Path(__file__).parents[1], (options.resamples, options.variants)
+        _one(here, data, options.resamples, 1, 1)  # compiles, once for all
         seconds: dict[str, list[float]] = {"peer": [], "here": []}
         for _ in range(options.repeats):
-            theirs = _one(options.peer.resolve(), data, options, None)
-            ours = _one(here, data, options, None)
+            theirs = _one(options.peer.resolve(), data, *size, None)
+            ours = _one(here, data, *size, None)
             seconds["peer"].append(theirs["wall"])
             seconds["here"].append(ours["wall"])
             told = (
@@ -152,7 +152,7 @@ def _in_turn(options: argparse.Namespace, truth: GroundTruth, found: Detections)
             print(f"{options.variants} variants: {'; '.join(told)}; {wall:.1f}x less time, "
                   f"{cpu:.1f}x less of the CPU", flush=True)  # fmt: skip
             assert np.allclose(theirs["sums"], ours["sums"], rtol=0, atol=1e-9)
-        alone = _one(here, data, options, 1)
+        alone = _one(here, data, *size, 1)
     assert alone["digest"] == ours["digest"], "bytes depend on the number of threads"
     ratios = np.divide(seconds["peer"], seconds["here"])
     print(f"{np.median(ratios):.1f}x in the median; the same numbers; one thread takes "
@@ -161,10 +161,10 @@ def _in_turn(options: argparse.Namespace, truth: GroundTruth, found: Detections)
 
 
 def _one(
-    source: Path, data: Path, options: argparse.Namespace, threads: int | None
+    source: Path, data: Path, resamples: int, variants: int, threads: int | None
 ) -> dict[str, Any]:
     script = Path(__file__).with_name("bootstrap_alone.py")
-    numbers = map(str, (options.resamples, options.variants, threads or 0))
+    numbers = map(str, (resamples, variants, threads or 0))
     command = [sys.executable, str(script), str(data), *numbers]
     environment = {**os.environ, "PYTHONPATH": str(source)}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

@@ -93,18 +93,20 @@ def greedy_matches_at(
 
     ranked = by_falling(scores, detections.labels, detections.image)
     counted = ranked[turns(cell[ranked]) < ground_truth.max_detections]
+    cell = cell[counted]
     candidate, target, overlap = overlapping(
         ground_truth,
         detections,
         counted,
-        cell[counted],
+        cell,
         truth_cell,
         min(*ious, 1 - 1e-10),
         crowd=ground_truth.ignore,
     )
     best_first = np.lexsort((-target, -overlap, ground_truth.ignore[target], candidate))
     candidate, target, overlap = candidate[best_first], target[best_first], overlap[best_first]
-    area = detections.xywh[counted, 2:].prod(axis=1)
+    width, height = detections.xywh[:, 2:].T
+    area = (width * height)[counted]
     unmatched = np.full(len(detections), Outcome.IGNORED, dtype=np.int8)
     unmatched[counted] = np.where(
         (area < 0) | (area > _LARGEST_AREA), Outcome.IGNORED, Outcome.FALSE_POSITIVE
@@ -113,9 +115,7 @@ def greedy_matches_at(
     for iou in ious:
         enough = overlap >= min(iou, 1 - 1e-10)
         truth = np.full(len(detections), -1, dtype=np.int64)
-        truth[counted] = _assign(
-            candidate[enough], target[enough], cell[counted], ground_truth.ignore
-        )
+        truth[counted] = _assign(candidate[enough], target[enough], cell, ground_truth.ignore)
         outcome = unmatched.copy()
         matched = np.flatnonzero(truth >= 0)
         outcome[matched] = np.where(

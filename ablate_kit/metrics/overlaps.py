@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from ablate_kit.metrics.boxes import coco_overlap
 from ablate_kit.metrics.detections import Detections, GroundTruth
 
-# Candidate pairs looked at in one go; bounds the memory, not the result.
-_BLOCK = 1 << 18
+# Candidate pairs looked at in one go, few enough for their numbers to stay in fast memory; bounds
+# time and memory, not the result.
+_BLOCK = 1 << 15
 
 Indices = NDArray[np.int64]
 
