@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
 from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
+from detector.errors import no_folder
 
 if TYPE_CHECKING:
     from detector.data.dataset import Dataset
     from detector.training.recipes.data_sections import OneSet
+
+_SMALL = 1 << 20  # bytes of JSON that are read twice
 
 Orientation = Annotated[
     str | None,
@@ -52,6 +55,23 @@ class ImageFiles:
     exif: Orientation = None
     voc_classes: VocClasses = None
     limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None
+
+    def __post_init__(self) -> None:
+        """What takes no time to find is told before anything is imported, or a model is made."""
+        for file in (self.annotations, self.yolo, self.voc_classes):
+            if file and not file.exists():
+                raise UserError(f"{file}: no such file")
+        for folder, expected in (
+            (self.images, f"expected the images of {self.annotations or 'a data set'}"),
+            (self.voc, "expected a VOCdevkit"),
+            (self.yolo_root, "expected the folder of the data"),
+        ):
+            if folder and not folder.is_dir():
+                raise no_folder(folder, expected)
+        if _is_small(self.annotations):
+            from detector.data.formats.instances import read_document
+
+            read_document(self.annotations)
 
     def named(self) -> bool:
         """Whether a data set is given."""
@@ -105,6 +125,10 @@ class DataOptions(Images):
 
     def given(self) -> "OneSet":
         return _one_set(self, self.difficult, shapes=self.shapes)
+
+
+def _is_small(path: Path | None) -> TypeGuard[Path]:
+    return path is not None and path.is_file() and path.stat().st_size < _SMALL
 
 
 def _one_set(

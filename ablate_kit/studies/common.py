@@ -9,6 +9,7 @@ from typing import Any
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
 from ablate_kit.studies.structure import Part, first_uses, structure, traced
@@ -40,13 +41,17 @@ def common_recipe(
         UserError: the checkpoint cannot be opened, or has none of what is asked for.
     """
     with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
-        adapter = cache(
-            lambda: open_adapter(checkpoint, model.framework, trust_remote_code=trust_remote_code)
-        )
+        images = cache(data.dataset)
+
+        @cache
+        def adapter() -> Adapter:
+            images()  # whose mistakes take less time to find than a model to make
+            return open_adapter(checkpoint, model.framework, trust_remote_code=trust_remote_code)
+
         anatomy = anatomy_of(checkpoint, model.framework)
         uses = None
         if ALL in modules:  # of which those that run in evaluation are meant
-            seen = traced(adapter(), adapter().prepare(data.dataset().image(0)))
+            seen = traced(adapter(), adapter().prepare(images().image(0)))
             uses = first_uses(adapter(), *seen) if seen else None
         source = KindContext(checkpoint, live=adapter, anatomy=anatomy)
         lines = common_lines(source, heads, layers, modules, uses)

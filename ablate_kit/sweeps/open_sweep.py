@@ -109,7 +109,7 @@ class OpenSweep:
             raise UserError("reference is set, and no line takes a mean over its images")
         references.clear()  # the memory that a model took on a GPU is the workers'
         adapter = self.adapter
-        self.dataset = looked_at_for(self.recipe.dataset(), adapter.classes)
+        self.dataset = looked_at_for(self._images, adapter.classes)
         check_scorable(self.dataset)
         missing = unmatched_classes(adapter.classes, self.dataset.classes)
         evaluation = self.recipe.evaluation
@@ -162,7 +162,12 @@ class OpenSweep:
         """Of the model in this process, which other processes leave idle."""
         return self.placement.devices[0] if self.placement.here else "cpu"
 
+    @cached_property
+    def _images(self) -> Dataset:
+        return self.recipe.dataset()
+
     def _opened(self, device: str) -> Adapter:
+        _ = self._images  # whose mistakes take less time to find than a model to make
         return open_adapter(
             self.checkpoint,
             self.recipe.model.framework,

@@ -33,6 +33,9 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
+    for path in images:
+        if not path.exists():  # before all that takes time to import
+            raise UserError(f"{path}: image file is missing")
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
