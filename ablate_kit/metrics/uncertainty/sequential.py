@@ -43,7 +43,7 @@ class Looks:
         seen = ", ".join(f"{one:,}" for one in self.images)
         told = f"looks at {seen} images, for {self.variants} variants"
         if self.futility:
-            told += f", given up below a chance of {self.futility:.0%} of a verdict"
+            told += f", given up below a chance of {self.futility:.0%} to be decided"
         return told
 
     def level(self, images: int, left: int | None = None) -> float:

@@ -79,6 +79,7 @@ def page(
     statistics: Statistics,
     sentences: Sequence[Sentence] = (),
     model_map: Markup | None = None,
+    race: str = "",
 ) -> str:
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
@@ -105,4 +106,5 @@ def page(
         notes=notes,
         sentences=sentences,
         model_map=model_map,
+        race=race,
     )

@@ -165,12 +165,12 @@ def write_sweep_report(
         if repeated:
             shown_tables["Repeats and chance"] = repeats_table.table(repeated)
         notes = [*ledger.notes(), *left_out(ledger)]
-        if looks:
-            notes += [race_notes.saved(results, looks), race_notes.NOTE]
         told, drawn_map = _of_study(place, ledger, results, compared)
+        race = race_notes.told(results, looks) if looks else ""
         text = page(
-            ledger, results, overall, shown_tables, pictures, notes, statistics, told, drawn_map
-        )
+            ledger, results, overall, shown_tables, pictures, notes, statistics, told,
+            drawn_map, race,
+        )  # fmt: skip
         (place / "report.html").write_text(text, encoding="utf-8")
     return tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
 
