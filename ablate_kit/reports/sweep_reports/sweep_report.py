@@ -166,10 +166,10 @@ def write_sweep_report(
             shown_tables["Repeats and chance"] = repeats_table.table(repeated)
         notes = [*ledger.notes(), *left_out(ledger)]
         told, drawn_map = _of_study(place, ledger, results, compared)
-        race = race_notes.told(results, looks) if looks else ""
+        raced = race_notes.told(results, looks) if looks else ""
         text = page(
             ledger, results, overall, shown_tables, pictures, notes, statistics, told,
-            drawn_map, race,
+            drawn_map, raced,
         )  # fmt: skip
         (place / "report.html").write_text(text, encoding="utf-8")
     return tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
