@@ -1,7 +1,7 @@
 """The unmodified model and all its variants on one batch after the other."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.plan import BASELINE, MemoryChunk, Plan, Step
 from ablate_kit.sweeps.execution.planner import UNSTEADY, Planner, told
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
+from ablate_kit.sweeps.execution.recording_checks import Cuts, Drawn, Once
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.shared_passes import SharedPasses
 from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
 from ablate_kit.sweeps.execution.trace import Key, Trace
-from ablate_kit.sweeps.execution.unmodified import Once, UnmodifiedPasses
+from ablate_kit.sweeps.execution.unmodified import UnmodifiedPasses
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
@@ -130,11 +131,10 @@ class VariantExecutor:
         def run() -> Any:
             return self._adapter.forward(group.inputs)
 
-        made = self._planner.plan(group, variants)
-        reference = self._planner.reference(group)
         # Where recordings are kept, full runs may begin with one: but for this variant's.
-        drawn = self._checks.drawn(variants, now=self._unmodified.kept)
-        once = Once(run, group, drawn, reference)
+        once = Once(run, group, self._checks.drawn(variants, now=self._unmodified.kept))
+        made = self._planner.plan(group, variants, lambda: self._unmodified.known(once))
+        once.reference = self._planner.reference(group)
         done: set[int] = set()
         replay = self._planner.replay
         if replay and made:
@@ -150,6 +150,14 @@ class VariantExecutor:
                 with self._applied(variant):
                     outputs = run()
                 yield (number,), outputs
+
+    def _drawn(self, once: Once, variants: Sequence[Variant]) -> Drawn:
+        """The variant that runs in full on these images, or the unmodified model."""
+        chosen = [one for one in variants if one.digest == once.again]
+        if chosen and once.again not in self._planner.full:
+            variant = chosen[0]
+            return Drawn(list(self._planner.delta(variant)), lambda: self._applied(variant))
+        return Drawn([], nullcontext)
 
     def _applied(self, variant: Variant) -> AbstractContextManager[None]:
         return variant.applied_to(
@@ -172,15 +180,22 @@ class VariantExecutor:
         """What of ``part`` replay can do; all else is left to run in full."""
         members = {len(variants) + i: group for i, group in enumerate(groups)}
         try:
-            every = [
-                key
+            changes = [
+                [
+                    key
+                    for number in members.get(step.variant, (step.variant,))
+                    for key in self._planner.delta(variants[number])
+                ]
                 for step in part.steps
-                for number in members.get(step.variant, (step.variant,))
-                for key in self._planner.delta(variants[number])
             ]
+            every = [key for keys in changes for key in keys]
             assert self._planner.latest  # noqa: S101 - there is a plan
             outputs, trace, stored = self._unmodified.record(
-                once, replay, part.keep, every, self._planner.latest
+                once,
+                replay,
+                Cuts(part.keep, changes),
+                self._planner.latest,
+                self._drawn(once, variants),
             )
         except torch.OutOfMemoryError:
             raise

@@ -61,9 +61,17 @@ class Planner:
         """The model's calls go through the replay until ``stack`` is closed."""
         self._stack, self._watched = stack, False
 
-    def plan(self, group: Group, variants: Sequence[Variant]) -> Plan | None:
+    def plan(
+        self,
+        group: Group,
+        variants: Sequence[Variant],
+        recorded: Callable[[], Trace | None] = lambda: None,
+    ) -> Plan | None:
         """How these variants run; made anew for images larger than those it was made for, and
-        where a variant has turned out to need full passes: others may find a better base."""
+        where a variant has turned out to need full passes: others may find a better base.
+
+        ``recorded``: asks for a trace of an earlier process, which saves that of this one.
+        """
         if not self.replay or not variants:
             return None
         if not self._watched:
@@ -75,12 +83,17 @@ class Planner:
             self._watched = True
         elements = sum(tensor.numel() for tensor in group.inputs.values())
         if self.latest is None or elements > self._elements:
-            made_trace = self._made_trace(lambda: self._adapter.forward(group.inputs), self.replay)
-            if made_trace is None:
-                return None
-            reference, self.latest = made_trace
+            self._reference, trace = None, recorded()
+            if trace is None:
+                made_trace = self._made_trace(
+                    lambda: self._adapter.forward(group.inputs), self.replay
+                )
+                if made_trace is None:
+                    return None
+                reference, trace = made_trace
+                self._reference = group, reference
+            self.latest = trace
             self._elements = elements
-            self._reference = group, reference
             self.trace = self.trace or self.latest
         key = tuple(variant.digest for variant in variants if variant.digest not in self.full)
         known = self._plans.get(key)

@@ -6,6 +6,7 @@ one that has changed since, it is as good as new.
 
     FOLDER/cache.json                           what this folder is
     FOLDER/ENVIRONMENT/IMAGES-WEIGHTS.safetensors
+    FOLDER/ENVIRONMENT/WEIGHTS.json             what was checked of them (``certificate``)
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import device_of
 from ablate_kit.models.device import gpu_libraries
+from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.stored_recording import (
     StoredRecording,
     Structures,
@@ -97,9 +99,10 @@ class RecordingCache:
         found = self.entries()
         for one in found:
             one.path.unlink(missing_ok=True)
-        for path in self.folder.glob("*/.*.tmp"):
+        others = [*self.folder.glob("*/.*.tmp"), *self.folder.glob("*/*.json")]
+        for path in others:
             path.unlink(missing_ok=True)
-        for folder in {one.path.parent for one in found}:
+        for folder in {path.parent for path in [*others, *(one.path for one in found)]}:
             if not any(folder.iterdir()):
                 folder.rmdir()
         return len(found), sum(one.nbytes for one in found)
@@ -147,8 +150,21 @@ class ModelRecordings:
         }
         told = json.dumps(sorted([*key, digest] for key, digest in self._weights.items()))
         self._name = hashlib.sha256(told.encode()).hexdigest()[:16]
+        self.certificate = Certificate(self._folder / f"{self._name}.json")
         self.notes: list[str] = []
         self._full = False
+
+    def trace(self, images: str) -> Trace | None:
+        """That of a pass of this very model over these images, without any output."""
+        path = self._path(images)
+        try:
+            found = decode(path, (), {}, self._device)
+        except FileNotFoundError:
+            return None
+        except Exception:  # whatever a damaged file ends in: it is made anew
+            path.unlink(missing_ok=True)
+            return None
+        return found.trace if found.weights == self._weights else None
 
     def load(
         self, images: str, wanted: Collection[CallId], structures: Structures

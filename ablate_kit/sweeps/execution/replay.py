@@ -128,12 +128,15 @@ class Replay:
         base: Trace,
         changed: Iterable[Key],
         repeated: tuple[int, int] | None = None,
+        until: float = NEVER,
     ) -> Any:
-        """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``.
+        """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``, or
+        from the tick ``until`` on.
 
         ``repeated``: how often ``run`` has the images of ``base`` over, and how many these are.
         """
-        result = self._run(run, playing := _Playing(base, base.restart(changed), repeated))
+        restart = min(base.restart(changed), until)
+        result = self._run(run, playing := _Playing(base, restart, repeated))
         self._drop_spoilt(playing.taken, base.outputs)
         return result
 

@@ -65,7 +65,7 @@ def encode(
     calls: list[dict[str, Any]] = []
     if before is not None:
         with safe_open(before, "pt") as file:
-            calls = json.loads(file.metadata()[_ABOUT])["calls"]
+            calls = _about(file)["calls"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     there = {CallId(*one["id"]) for one in calls}
     outputs = [(call, trace.outputs.get(call)) for call in sorted(keep) if call not in there]
@@ -88,7 +88,8 @@ def encode(
         "first_use": [[*key, tick] for key, tick in trace.first_use.items()],
         "weights": [[*key, digest] for key, digest in weights.items()],
     }
-    return safetensors.torch.save(tensors, {_ABOUT: json.dumps(about)})
+    told = json.dumps(about)
+    return safetensors.torch.save(tensors, {_ABOUT: _digest(told) + told})
 
 
 def decode(
@@ -96,7 +97,7 @@ def decode(
 ) -> StoredRecording:
     """Raises some ``Exception`` for a file that is damaged, or is none of ours."""
     with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()[_ABOUT])
+        about = _about(file)
         root = _call(about["tree"])
         first_use: dict[Key, float] = {
             (kind, name): tick for kind, name, tick in about["first_use"]
@@ -178,21 +179,35 @@ def _decoded(leaf: Mapping[str, Any], file: Any, device: torch.device) -> Any:
     return placed.copy_(stored).expand(shape)
 
 
+def _about(file: Any) -> dict[str, Any]:
+    """What a file tells beside its tensors, if these are the bytes that were written."""
+    digest, told = (text := file.metadata()[_ABOUT])[:32], text[32:]
+    if digest != _digest(told):
+        raise ValueError("its bytes are not those that were written")
+    about: dict[str, Any] = json.loads(told)
+    return about
+
+
 def _described(structure: Any) -> str:
-    return hashlib.sha256(str(structure).encode()).hexdigest()[:32]
+    return _digest(str(structure))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _tree(call: Call) -> list[Any]:
     children = [_tree(child) for child in call.children]
-    return [*call.id, call.start, call.end, call.is_pure, children]
+    return [*call.id, call.start, call.end, call.is_pure, call.nbytes, children]
 
 
 def _call(told: Sequence[Any]) -> Call:
-    module, number, start, end, pure, children = told
+    module, number, start, end, pure, nbytes, children = told
     return Call(
         CallId(str(module), int(number)),
         int(start),
         float(end),
         [_call(child) for child in children],
+        int(nbytes),
         is_pure=bool(pure),
     )

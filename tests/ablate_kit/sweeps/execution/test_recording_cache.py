@@ -1,5 +1,6 @@
 """What a sweep keeps of the unmodified model saves a later one its passes, and changes no bit."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,10 +25,11 @@ from detector.data.shapes import Shapes
 
 class Counting(nn.Linear):
     calls = 0
+    factor = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         type(self).calls += 1
-        return super().forward(x)
+        return super().forward(x) * self.factor
 
 
 class Late(Counting):
@@ -45,6 +47,12 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         # Columns lie in memory one after the other, and have to when they come back.
         return {"y": self.last(self.backbone(x).mT.contiguous().mT)}
+
+
+class Deep(Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Sequential(Late(6, 6), nn.Tanh(), Late(6, 6), nn.Tanh(), Late(6, 3))
 
 
 class Part(nn.Module):
@@ -127,8 +135,8 @@ def test_a_second_sweep_runs_the_early_part_for_its_checks_alone(tmp_path: Path)
     Counting.calls = 0
     cache = RecordingCache(tmp_path)
     found, notes = swept(model(), [cut("last.2.weight"), cut("last.2.bias")], cache, images)
-    # Two passes to plan, one of other images, one of a variant: of two layers each.
-    assert Counting.calls == 4 * 2
+    # One pass, of a variant: of two layers.
+    assert Counting.calls == 2
     assert notes == []
     plain, _ = swept(model(), [cut("last.2.weight"), cut("last.2.bias")], None, images)
     assert identical(found, plain)
@@ -143,7 +151,7 @@ def test_what_a_later_sweep_needs_of_earlier_parts_is_added(tmp_path: Path) -> N
     Counting.calls = Late.calls = 0
     again, _ = swept(model(), variants, RecordingCache(tmp_path))
     assert identical(again, found)
-    # On top of four passes to plan and check: nothing of the first layer.
+    # On top of passes to check: nothing of the first layer.
     counted = Counting.calls
     swept(model(), variants, None)
     assert counted < Counting.calls - counted
@@ -159,6 +167,7 @@ def test_other_weights_are_as_good_up_to_the_first_that_differs(tmp_path: Path) 
     swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     Counting.calls = 0
     found, notes = swept(trained, [cut("last.2.bias")], RecordingCache(tmp_path), images)
+    # Nothing was certified of these weights: two passes to plan, one of other images, one variant.
     assert Counting.calls == 4 * 2
     assert notes == []
     assert identical(found, swept(trained, [cut("last.2.bias")], None, images)[0])
@@ -193,6 +202,107 @@ def test_what_a_recording_cannot_hold_is_found_out(tmp_path: Path) -> None:
         "recordings of earlier sweeps are not used: the model does not give what it gave then"
     ]
     assert identical(found, swept(model(Remembering), variants, None, replay=False)[0])
+
+
+def certificates(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.json"))
+
+
+def full_passes(folder: Path, images: Sequence[Tensor], *tensors: str) -> int:
+    """Of a later sweep, which finds the same as one without recordings."""
+    variants = [cut(*tensors)] if tensors else [cut("last.2.weight"), cut("last.2.bias")]
+    plain, _ = swept(model(), variants, None, images)
+    Counting.calls = 0
+    found, notes = swept(model(), variants, RecordingCache(folder), images)
+    counted = Counting.calls // 2
+    assert notes == []
+    assert identical(found, plain)
+    return counted
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda told: b"",
+        lambda told: told[:-20],
+        lambda told: told.replace(b'"held": ["', b'"held": ["0'),
+        lambda told: told.replace(b'"held": [', b'"held": ["' + b"0" * 32 + b'", '),
+        lambda told: b"[" * 100_000,
+        lambda told: b'{"held": {}, "digest": 0, "about": []}',
+        lambda told: b"\x80\x04N.",
+        lambda told: b" " * 200_000 + told,
+    ],
+)
+def test_a_damaged_certificate_tells_nothing_and_is_made_anew(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    images = batches(4)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    (path,) = certificates(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert full_passes(tmp_path, images) == 4
+    assert full_passes(tmp_path, images) == 1
+
+
+def test_a_certificate_counts_for_its_model_and_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = batches(4)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    (path,) = certificates(tmp_path)
+    told = path.read_bytes()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images[:1])
+    (other,) = {one.path.parent for one in RecordingCache(tmp_path).entries()} - {path.parent}
+    (other / path.name).write_bytes(told)  # that of the same weights, with other threads
+    assert full_passes(tmp_path, images[:1]) == 4
+    assert json.loads((other / path.name).read_text())["about"] == [other.name, path.name]
+
+
+def test_what_was_checked_of_one_place_does_not_count_for_an_earlier_one(tmp_path: Path) -> None:
+    images = batches(4)
+    swept(model(), [cut("last.2.weight")], RecordingCache(tmp_path), images)
+    swept(model(), [cut("last.2.bias")], RecordingCache(tmp_path), images)
+    # A variant of the backbone replays a part of it alone, which nobody has looked at.
+    assert full_passes(tmp_path, images, "backbone.2.bias") > 1
+
+
+def test_a_later_sweep_may_begin_wherever_a_kept_call_began(tmp_path: Path) -> None:
+    images, variants = batches(4), [cut("last.2.bias")]
+    swept(model(Deep), [cut("last.4.bias")], RecordingCache(tmp_path), images)
+    Counting.calls = 0
+    found, notes = swept(model(Deep), variants, RecordingCache(tmp_path), images)
+    assert (Counting.calls, notes) == (2, [])
+    assert identical(found, swept(model(Deep), variants, None, images)[0])
+
+
+def test_recordings_that_are_wrong_are_found_out_under_a_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one full pass: of what changed here neither code nor weights tell."""
+    images = batches(4)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    assert certificates(tmp_path)
+    monkeypatch.setattr(Counting, "factor", 2.0)
+    variants = [cut("last.2.bias")]
+    found, notes = swept(model(), variants, RecordingCache(tmp_path), images)
+    assert notes == [
+        "recordings of earlier sweeps are not used: the model does not give what it gave then"
+    ]
+    assert identical(found, swept(model(), variants, None, images)[0])
+    assert not certificates(tmp_path)
+
+
+def test_what_a_file_tells_of_a_pass_counts_only_as_it_was_written(tmp_path: Path) -> None:
+    """That a tensor is used later than it was would have a variant skip what it changes."""
+    images = batches(4)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    for one in RecordingCache(tmp_path).entries():
+        told = one.path.read_bytes()
+        at = told.index(b"last.2.weight", told.index(b"first_use"))
+        at = next(i for i in range(at + 13, at + 40) if chr(told[i]).isdigit())
+        one.path.write_bytes(told[:at] + bytes([told[at] ^ 1]) + told[at + 1 :])
+    assert full_passes(tmp_path, images) > 1
 
 
 def test_damaged_recordings_are_made_anew(tmp_path: Path) -> None:

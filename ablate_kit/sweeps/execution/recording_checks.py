@@ -1,0 +1,205 @@
+"""Which stored recordings may be used: no one is trusted that was not held against a full pass.
+
+What a call leaves on its module must not matter. That is found out with other images between, by
+this process or by an earlier one, which has written a certificate. With that, one full pass of a
+drawn variant is all that is run in full before recordings are used.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.batches import Group
+from ablate_kit.sweeps.execution.certificate import entrances, replaced
+from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.recording_cache import ModelRecordings, images_digest
+from ablate_kit.sweeps.execution.replay import Replay, Run
+from ablate_kit.sweeps.execution.stored_recording import StoredRecording
+from ablate_kit.sweeps.execution.trace import NEVER, CallId, Key, Trace
+
+CUTS = 24  # places where variants begin, the last ones of a pass, that are certified
+
+
+@dataclass
+class Once:
+    """One group of images, which all passes share."""
+
+    run: Run  # the model as it is, in full
+    group: Group
+    again: str  # the digest of the variant that runs in full, too, whatever was checked before
+    reference: tuple[Any] | None = None  # what the model gives in full, where it just did
+
+    @cached_property
+    def images(self) -> str:
+        return images_digest(self.group.inputs)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What is asked of a recording: these outputs, for variants that change these tensors."""
+
+    keep: Collection[CallId]
+    changes: Sequence[Sequence[Key]]
+
+    def ticks(self, trace: Trace, until: float = NEVER) -> list[float]:
+        """Where passes go on that follow ``trace`` up to ``until`` at most, the last first."""
+        return sorted({min(trace.restart(one), until) for one in self.changes}, reverse=True)
+
+
+@dataclass
+class Drawn:
+    """One full pass of this process: of a variant, or of the model as it is.
+
+    Attributes:
+        changed: what differs from the unmodified model.
+        applied: makes the variant of the model, for a while.
+        gave: what came out, once it has run.
+    """
+
+    changed: Sequence[Key]
+    applied: Callable[[], AbstractContextManager[None]]
+    gave: tuple[Any] | None = None
+
+    def trace(self, once: Once, replay: Replay) -> Trace:
+        with self.applied():
+            gave, trace = replay.trace(once.run)
+        self.gave = (gave,)
+        return trace
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first batch, whose recording is to be held against what it gave."""
+
+    run: Run
+    images: str
+    cuts: Cuts
+    seen: set[str] = field(default_factory=set)  # images that the model has run on since
+
+
+class RecordingChecks:
+    """Of the recordings of one model, in one process."""
+
+    def __init__(self, adapter: Adapter, recordings: ModelRecordings) -> None:
+        self._adapter = adapter
+        self._recordings = recordings
+        self._certificate = recordings.certificate
+        self._drawn = False  # whether a drawn variant was the same in full
+        self._held = False  # whether other images between made no difference
+        self._first: _First | None = None
+        self._done = False  # whether there is nothing more to certify
+
+    def may_use(
+        self,
+        once: Once,
+        replay: Replay,
+        stored: StoredRecording,
+        changed: Sequence[Key],
+        cuts: Cuts,
+        drawn: Drawn,
+    ) -> bool:
+        """Whether passes that go on from ``stored`` give what full ones give.
+
+        Args:
+            changed: tensors that have changed since it was made.
+        """
+        if self._held:
+            return True
+        until = min(begins(stored, cuts.keep), stored.trace.restart(changed))
+        ticks = cuts.ticks(stored.trace, until)
+        sets = {replaced(stored.trace, one) for one in ticks} - {""}
+        if drawn.gave and sets <= self._certificate.held:
+            with drawn.applied():
+                again = replay.replay(once.run, stored.trace, [*changed, *drawn.changed])
+            self._drawn = identical(again, drawn.gave[0]) and _gives(
+                once.run, replay, stored, changed, ticks[-1:], stored.result
+            )
+            once.again = ""
+        if self._drawn and sets <= self._certificate.held:
+            return True
+        # In between the model sees other images, so that what a pass leaves on modules, beside
+        # what they return, is not that of these. What one pass runs, no later one skips.
+        reference = once.reference or (once.run(),)
+        self._adapter.forward(_others(once.group.inputs))
+        self._held = _gives(once.run, replay, stored, changed, ticks, reference)
+        if not self._held:
+            self._certificate.withdraw()
+        elif sets:
+            self._certificate.add(sets)
+        return self._held
+
+    def certify(
+        self,
+        once: Once,
+        replay: Replay,
+        cuts: Cuts,
+        load: Callable[[str], tuple[StoredRecording, list[Key]] | None],
+    ) -> None:
+        """For later sweeps: before the third batch runs, the first is held against its own
+        recording, as they will find it. What modules keep is of the second."""
+        if self._done:
+            return
+        first = self._first = self._first or _First(once.run, once.images, cuts)
+        if once.images == first.images or cuts.keep != first.cuts.keep:
+            return
+        if first.seen <= {once.images}:
+            first.seen.add(once.images)
+            return
+        self._first, self._done = None, True
+        found = load(first.images)
+        if found is None or found[1] or not found[0].result:
+            return
+        trace = found[0].trace
+        ticks = set(first.cuts.ticks(trace))
+        # A later sweep may begin elsewhere: where a call began that was kept, or was under way.
+        ticks |= {begun for one in ticks for begun in entrances(trace.root, one)}
+        ticks |= {one.start for one in trace.root.all() if trace.outputs.get(one.id)}
+        sets: set[str] = set()
+        for tick in sorted(ticks, reverse=True)[:CUTS]:
+            new = replaced(trace, tick)
+            if new and new not in self._certificate.held | sets:
+                if not _gives(first.run, replay, found[0], (), [tick], found[0].result):
+                    return
+                sets.add(new)
+        if sets:
+            self._certificate.add(sets)
+
+
+def begins(stored: StoredRecording, keep: Collection[CallId]) -> float:
+    """When the first call began whose output is to be kept, and is not there."""
+    missing = set(keep) - stored.held
+    calls = {call.id: call for call in stored.trace.root.all()}
+    return min((calls[one].start if one in calls else 0 for one in missing), default=NEVER)
+
+
+def _gives(
+    run: Run,
+    replay: Replay,
+    stored: StoredRecording,
+    changed: Sequence[Key],
+    ticks: Sequence[float],
+    reference: tuple[Any] | None,
+) -> bool:
+    """Whether the unmodified model gives ``reference``, wherever a pass goes on from ``stored``;
+    so does the result that was stored, where it counts."""
+    if reference is None:
+        return True
+    if not changed and stored.result and not identical(stored.result, reference):
+        return False
+    return all(
+        identical(replay.replay(run, stored.trace, changed, until=tick), reference[0])
+        for tick in ticks
+    )
+
+
+def _others(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same images, mirrored."""
+    return {
+        name: tensor.flip(-1) if tensor.is_floating_point() and tensor.dim() == 4 else tensor
+        for name, tensor in inputs.items()
+    }
