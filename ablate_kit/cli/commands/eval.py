@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
@@ -58,6 +59,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
+    check_there(*checkpoints)
     from ablate_kit.ablations.receipt import made_by
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive

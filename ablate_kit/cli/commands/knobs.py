@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.origin import origin, source
@@ -71,6 +72,7 @@ def knobs(
     ] = False,
 ) -> None:
     """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
+    check_there(checkpoint)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.checkpoints.hub import with_commit

@@ -8,6 +8,7 @@ import typer
 
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
@@ -45,6 +46,7 @@ def patch(
     ] = None,
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
+    check_there(first, donor)
     from ablate_kit.ablations.kinds.donor_modules import Patch
     from ablate_kit.metrics.result import changes_of
     from ablate_kit.reports.patch_words import account, interplay

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin, statistics
@@ -71,6 +72,7 @@ def shrink(
     dry_run: DryRun = False,
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
+    check_there(checkpoint)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
     from ablate_kit.reports.shrink_report import document, listed

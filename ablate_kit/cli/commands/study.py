@@ -8,6 +8,7 @@ import typer
 
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
@@ -42,6 +43,7 @@ def study(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """What matters in a detector: cut its parts, coarse to fine within a budget, and say it."""
+    check_there(checkpoint)
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.budget import parse_budget

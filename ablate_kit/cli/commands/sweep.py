@@ -10,6 +10,7 @@ import typer
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.log_option import Log
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
@@ -107,6 +108,8 @@ def sweep(
 
     From a recipe, or of a checkpoint: ablate sweep model.pth --heads all --shapes
     """
+    if source.suffix not in (".yaml", ".yml"):
+        check_there(source)
     from ablate_kit.reports.logged import log_sweep
     from ablate_kit.reports.sweep_reports import screening_table
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report

@@ -1,4 +1,4 @@
-"""Mistakes in the paths of data are told before anything is imported, or a model is made."""
+"""Mistakes in paths are told before anything is imported, or a model is made."""
 
 import subprocess
 import sys
@@ -53,6 +53,14 @@ def test_torch_is_not_imported_for_that() -> None:
     for words in (
         ["sweep", TINY, "--heads", "all", "--annotations", "none.json", "--images", "."],
         ["predict", TINY, "none.png", "-o", "none"],
+        ["eval", TINY, "none.pth", "--shapes"],
+        ["sweep", "none.pth", "--heads", "all", "--shapes"],
+        ["study", "none.pth", "--shapes"],
+        ["predict", "none.pth", "none.png", "-o", "none"],
+        ["knobs", "none.pth", "--shapes"],
+        ["shrink", "none.pth", "-o", "none"],
+        ["gradients", "none.pth", "-o", "none"],
+        ["patch", TINY, "none.pth", "--shapes"],
     ):
         done = subprocess.run(
             [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
