@@ -17,6 +17,9 @@ AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged|shadow)(?:$|[_.])")
 # What EMA hooks put before names whose points they replace or leave out.
 _FLAT = ("ema_", "model_ema_", "swa_")
 _SETTINGS = COUNTERS | {"decay"}
+_OF_TRAINING = re.compile(
+    r"(?:^|_)(?:criteri(?:on|a)|loss(?:es)?|metrics?|matcher|map)(?:$|_|\d)", re.IGNORECASE
+)
 _HELD_AS = {"model", "_model", "net", "network", "module", "detector"}
 
 Names = Mapping[str, TensorInfo]
@@ -27,13 +30,15 @@ def without_averages(tensors: Names) -> tuple[Names, dict[str, Names]]:
     begin with, each under the names of what it is an average of."""
     found: dict[str, Names] = {}
     rest = dict(tensors)
-    for prefix in _prefixes(tensors):
+    prefixes = tuple(_prefixes(tensors))
+    model = {name: info for name, info in tensors.items() if not name.startswith(prefixes)}
+    for prefix in prefixes:
         inside = {name: info for name, info in rest.items() if name.startswith(prefix)}
-        others = {name: info for name, info in rest.items() if name not in inside}
-        average = _as_in(others, {name.removeprefix(prefix): i for name, i in inside.items()})
-        if average:
+        average = _as_in(model, {name.removeprefix(prefix): i for name, i in inside.items()})
+        # One of a smaller share is a part of the model, such as a head that learns from averages.
+        if average and 2 * _elements(average) >= _elements(model):
             found[prefix.rstrip("._")] = average
-            rest = others
+            rest = {name: info for name, info in rest.items() if name not in inside}
     return (rest if found else tensors), found
 
 
@@ -41,7 +46,7 @@ def held_detector(tensors: Names) -> str:
     """The attribute under which a training module holds all that is no loss and no metric; empty
     where there is none, or several."""
     parts = {name.partition(".")[0] for name in tensors}
-    own = [part for part in parts if not re.search("crit|loss|metric|matcher|map", part)]
+    own = [part for part in parts if not _OF_TRAINING.search(part)]
     return own[0] if len(own) == 1 and own[0] in _HELD_AS else ""
 
 
@@ -54,8 +59,9 @@ def below(tensors: Names, prefix: str) -> dict[str, TensorInfo]:
 def _prefixes(names: Iterable[str]) -> list[str]:
     heads = dict.fromkeys(name.partition(".")[0] for name in names)
     pointed = [f"{head}." for head in heads if AVERAGE.search(head)]
-    flat = [start for start in _FLAT if any("." not in h and h.startswith(start) for h in heads)]
-    return [*pointed, *flat]
+    # Several such heads may be one average, part by part: ``ema_backbone.*`` and ``ema_neck.*``.
+    flat = [one for one in _FLAT if sum(head.startswith(one) for head in heads) > 1]
+    return [*flat, *pointed]
 
 
 def _as_in(others: Names, inside: Names) -> dict[str, TensorInfo]:
@@ -74,6 +80,10 @@ def _as_in(others: Names, inside: Names) -> dict[str, TensorInfo]:
             return {}
         found[own] = info
     return found
+
+
+def _elements(tensors: Names) -> int:
+    return sum(info.numel for info in tensors.values())
 
 
 def _flat(name: str) -> str:

@@ -12,6 +12,7 @@ from ablate_kit.checkpoints.tensors import TensorInfo
 
 _CARRIERS = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64"}
 _WEIGHT = re.compile(r"(?:.*[._])?(?:q?weight|bias|W_q)(?:_packed|_data)?|.*_blocks")
+_ALONE = re.compile("(?:.*_proj_)?q?weight|W_q|weight_packed")  # of modules; no mask is called so
 _SCALES = re.compile(
     r"(?:.*_)?(?:scale(?:s|_inv)?|(?:q?zeros?|zero_points?)|absmax|SCB|g_idx|quant_map|shape|scale_weight)"
 )
@@ -20,7 +21,8 @@ _SCALES = re.compile(
 def quantized(tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
     """The tensors that are read by others, and why: quantized weights, and their scales.
 
-    An 8-bit float without a scale is a number like others, and none of these.
+    Without a scale, an 8-bit float is a number like others, and so are integers that are no
+    module's weight: a causal mask is named ``attn.bias``, counts per class ``class_weight``.
     """
     weights = {
         name: info
@@ -44,7 +46,8 @@ def quantized(tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
             for other in beside[module]
             if other not in weights and _belongs(leaf, other.rpartition(".")[2])
         ]
-        if info.dtype in _CARRIERS or own:
+        packed = info.dtype in _CARRIERS and len(info.shape) > 1 and _ALONE.fullmatch(leaf)
+        if packed or own:
             scaled = f', which "{own[0]}" scales' if own else ""
             found[name] = f"quantized, in {info.dtype}{scaled}"
         read_by |= dict.fromkeys(own, f'what the quantized "{name}" is read by')
@@ -61,4 +64,6 @@ def _belongs(weight: str, other: str) -> bool:
         return False
     stem = re.sub("_packed|_data|_blocks", "", weight)
     owner = re.fullmatch(r"(.*(?:weight|bias))_.+", other)  # weight_scale of weight, not of bias
-    return stem != "bias" if owner is None else owner[1] == stem
+    if owner is None:  # of the module's weight, or by the name of what it scales
+        return _ALONE.fullmatch(stem) is not None or other.startswith(stem)
+    return owner[1] == stem

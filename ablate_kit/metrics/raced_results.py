@@ -1,6 +1,6 @@
 """What the variants of a race come to, each on the images that it saw before it stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
@@ -25,6 +25,7 @@ def compare_raced(
     classes = sorted(set(seen.labels[~seen.ignore].tolist()))
     baseline = results[0].detections
     found: dict[str, tuple[dict[str, Change], list[Change]]] = {}
+    tested = {one.key for one in results[1:] if not one.is_control}  # a control may be the same cut
     left = looks.variants
     for images in sorted({one.images for one in results[1:]}):
         alike = {one.key: one for one in results[1:] if one.images == images}
@@ -44,7 +45,7 @@ def compare_raced(
         ) -> tuple[dict[str, Change], list[Change]]:  # fmt: skip
             after = bootstrap.samples(one.detections, one.evaluation.thresholds.calibration)
             overall = raced_changes(
-                before, after, levels, statistics.margin, last=last, tested=not one.is_control
+                before, after, levels, statistics.margin, last=last, tested=one.key in tested
             )
             by_class = dict(
                 zip(bootstrap.classes.tolist(), class_changes(before, after, levels), strict=True)
@@ -55,13 +56,22 @@ def compare_raced(
         verdicts = [found[one.key][0]["AP"].verdict for one in alike.values()]
         left -= sum(one is not None and one.outcome != "undecided" for one in verdicts)
     return Comparison(
-        changes=[found[one.key][0] for one in results[1:]],
+        changes=[
+            _untested(found[one.key][0]) if one.is_control else found[one.key][0]
+            for one in results[1:]
+        ],
         classes=[truth.classes[label] for label in classes],
         by_class=[found[one.key][1] for one in results[1:]],
         baseline=None,
         samples=[],
         statistics=statistics,
     )
+
+
+def _untested(changes: Mapping[str, Change]) -> dict[str, Change]:
+    return {
+        metric: replace(change, p_adjusted=None, verdict=None) for metric, change in changes.items()
+    }
 
 
 def until(result: Result, images: int) -> Result:

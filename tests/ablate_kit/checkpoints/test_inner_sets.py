@@ -73,11 +73,27 @@ def test_an_average_among_other_tensors_is_a_set_of_its_own(
         tell_with(lambda _: None)
 
 
+def test_an_average_is_known_part_by_part_and_beside_another(save: Any) -> None:
+    both = {"neck.w": torch.ones(9), "head.w": torch.ones(2)}
+    with open_checkpoint(save({"model": both | below("ema_", both)})) as checkpoint:
+        assert list(checkpoint.tensors) == list(both)
+        assert [one.place for one in checkpoint.alternatives] == ["model.ema"]
+    two = below("ema_model.", W) | below("swa_model.module.", W)
+    with open_checkpoint(save({"state_dict": below("model.", W) | two})) as checkpoint:
+        assert list(checkpoint.tensors) == list(below("model.", W))
+        assert [one.place for one in checkpoint.alternatives] == [
+            "state_dict.ema_model",
+            "state_dict.swa_model",
+        ]
+
+
 @pytest.mark.parametrize(
     "weights",
     [
         W | {"ema.conv.weight": torch.ones(5, 3)},  # a part that is called so
         W | {"ema.conv.weight": torch.ones(2, 3), "ema.other.bias": torch.ones(2)},
+        W | {"ema.conv_b.bias": torch.ones(2)},  # a part of another's shape, in a model of more
+        {"a.w": torch.ones(9, 9), "head.fc.w": torch.ones(3), "ema_head.fc.w": torch.ones(3)},
         {"a.b_c": torch.ones(2), "a_b.c": torch.ones(2), "ema_a_b_c": torch.ones(2)},
     ],
 )
@@ -98,6 +114,10 @@ def test_the_detector_in_a_module_of_lightning(save: Any) -> None:
         )
     with open_checkpoint(path, weights="state_dict") as checkpoint:
         assert "model.neck.conv.weight" in checkpoint.tensors
+    # What is beside it may be a part of the detector.
+    for name in ("heatmap_head.w", "mapper.w", "glossary.w"):
+        with open_checkpoint(save(lightning(below("model.", W) | {name: torch.ones(1)}))) as one:
+            assert one.place == "state_dict"
     # A module that is the detector itself.
     with open_checkpoint(save(lightning(W | {"head.w": torch.ones(1)}))) as checkpoint:
         assert checkpoint.place == "state_dict"

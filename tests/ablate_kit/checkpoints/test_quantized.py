@@ -46,6 +46,10 @@ PLAIN = {
     "n.scale": FLOAT,
     "n.logit_scale": FLOAT,
     "n.relative_position_index": torch.ones(4, 4, dtype=torch.int64),
+    "n.bias": torch.ones(1, 1, 4, 4, dtype=torch.uint8),  # a causal mask
+    "n.relative_position_bias": torch.ones(4, 4, dtype=torch.int32),
+    "class_weight": torch.ones(4, dtype=torch.int32),
+    "n.num_blocks": torch.ones(4, dtype=torch.int32),
 }
 
 

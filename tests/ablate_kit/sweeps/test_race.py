@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
@@ -198,6 +200,24 @@ def test_nothing_is_free_beside_a_model_that_finds_nothing(
     pool, looks, _ = raced({"any": 0.5}, 0.04)
     assert pool.passes == {"unmodified": IMAGES, "any": IMAGES}
     assert looks[-1].stopped == [("any", "undecided")]
+
+
+def test_a_control_that_is_the_same_cut_takes_no_verdict_away() -> None:
+    cuts = {"most": 0.7, "some": 0.1, "little": 0.01}
+    _, seen, store = raced(cuts, 0.05)
+    variants = [variant(name) for name in cuts]
+    draws = [replace(one, name="draw", factors={"control_of": "most"}) for one in variants]
+    results = store.results([UNMODIFIED, *draws, *variants, *draws])
+    looks, asked = Looks((40, 80, 160, 240), 3), Statistics(resamples=200, margin=0.05)
+    changes = compare_raced(TRUTH, results, looks, asked).changes
+    verdicts = [one["AP"].verdict for one in changes]
+    told = {name: what for look in seen for name, what in look.stopped}
+    assert [one and one.outcome for one in verdicts] == [None] * 3 + [
+        told[name] for name in cuts
+    ] + [None] * 3
+    assert [one["AP"].p_adjusted is None for one in changes] == [True] * 3 + [False] * 3 + [
+        True
+    ] * 3
 
 
 def recipe(**more: Any) -> SweepRecipe:
