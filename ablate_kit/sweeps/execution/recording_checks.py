@@ -1,7 +1,8 @@
 """Which stored recordings may be used: no one is trusted that was not held against a full pass.
 
-What a call leaves on its module must not matter. That is found out with other images between, by
-this process or by an earlier one, which has written a certificate. With that, one full pass of a
+What a call leaves on its module must not matter. That is found out with other images between, also
+with images of another size where such come, by this process or by an earlier one, which has written
+a certificate. With that, one full pass of a
 drawn variant is all that is run in full before recordings are used.
 """
 
@@ -37,6 +38,12 @@ class Once:
     @cached_property
     def images(self) -> str:
         return images_digest(self.group.inputs)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of each axis."""
+        inputs = self.group.inputs.items()
+        return {f"{name} {i}": n for name, one in inputs for i, n in enumerate(one.shape)}
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,15 @@ class RecordingChecks:
         self._held = False  # whether other images between made no difference
         self._first: _First | None = None
         self._done = False  # whether there is nothing more to certify
+        self._sizes: dict[str, int] = {}  # of the images before these
+        self._resized: set[str] = set()  # axes along which they made no difference
+
+    def after_others(self, once: Once) -> set[str]:
+        """The axes along which the images before had another size, but for those that are checked:
+        a size that is left on a module does not show among images that have it in common."""
+        before, self._sizes = self._sizes, once.sizes
+        axes = {*before, *once.sizes} if before else ()
+        return {one for one in axes if before.get(one) != once.sizes.get(one)} - self._resized
 
     def may_use(
         self,
@@ -102,17 +118,32 @@ class RecordingChecks:
         changed: Sequence[Key],
         cuts: Cuts,
         drawn: Drawn,
+        *,
+        after_others: Collection[str],
     ) -> bool:
         """Whether passes that go on from ``stored`` give what full ones give.
 
         Args:
             changed: tensors that have changed since it was made.
+            after_others: what the method of that name has found.
         """
-        if self._held:
+        if self._held and not after_others:
             return True
         until = min(begins(stored, cuts.keep), stored.trace.restart(changed))
         ticks = cuts.ticks(stored.trace, until)
         sets = {replaced(stored.trace, one) for one in ticks} - {""}
+        if after_others and sets and not once.reference:  # else the model runs on these, or has
+            told = {f"{one} {axis}" for one in sets for axis in after_others}
+            if not told <= self._certificate.held:
+                found = [replay.replay(once.run, stored.trace, changed, until=one) for one in ticks]
+                once.reference = (once.run(),)
+                if not all(identical(one, once.reference[0]) for one in found):
+                    self._certificate.withdraw()
+                    return False
+                self._certificate.add(told)
+            self._resized |= set(after_others)
+        if self._held:
+            return True
         if drawn.gave and sets <= self._certificate.held:
             with drawn.applied():
                 again = replay.replay(once.run, stored.trace, [*changed, *drawn.changed])

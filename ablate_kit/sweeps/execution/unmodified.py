@@ -67,9 +67,13 @@ class UnmodifiedPasses:
         def load(images: str) -> tuple[StoredRecording, list[Key]] | None:
             return recordings.load(images, keep, self._structures)
 
-        checks.certify(once, replay, cuts, load)
+        after_others = checks.after_others(once)
         found = load(once.images)
-        if found and not checks.may_use(once, replay, *found, cuts, drawn):
+        if found is None or not after_others:
+            checks.certify(once, replay, cuts, load)
+        if found and not checks.may_use(
+            once, replay, *found, cuts, drawn, after_others=after_others
+        ):
             self._cache = None
             self.notes.append(
                 "recordings of earlier sweeps are not used: the model does not give what it gave "

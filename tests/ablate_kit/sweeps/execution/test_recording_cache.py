@@ -77,6 +77,18 @@ class Remembering(nn.Module):
         return self.last(self.part(x)) + self.part.left
 
 
+class Sized(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        self.left = torch.tensor(float(x.shape[2]))
+        return self.inner(x)
+
+
+def remembering_sizes() -> nn.Module:
+    made = Remembering()
+    made.part = Sized()
+    return made
+
+
 class Toy:
     classes = ("thing",)
 
@@ -202,6 +214,31 @@ def test_what_a_recording_cannot_hold_is_found_out(tmp_path: Path) -> None:
         "recordings of earlier sweeps are not used: the model does not give what it gave then"
     ]
     assert identical(found, swept(model(Remembering), variants, None, replay=False)[0])
+
+
+def test_a_size_that_is_left_behind_is_found_out_where_sizes_change(tmp_path: Path) -> None:
+    """Among images of one size a part that leaves it on itself is as good as any."""
+    tall = [torch.cat([one, one], dim=2) for one in batches()]
+    variants = [cut("last.bias")]
+    for images in (batches(), tall):
+        for _ in range(2):
+            _, notes = swept(model(remembering_sizes), variants, RecordingCache(tmp_path), images)
+            assert notes == []
+    both = [*batches(), *tall]
+    found, notes = swept(model(remembering_sizes), variants, RecordingCache(tmp_path), both)
+    assert notes == [
+        "recordings of earlier sweeps are not used: the model does not give what it gave then"
+    ]
+    assert identical(found, swept(model(remembering_sizes), variants, None, both, replay=False)[0])
+
+
+def test_that_sizes_leave_nothing_is_found_out_once(tmp_path: Path) -> None:
+    tall = [torch.cat([one, one], dim=2) for one in batches()]
+    both = [one for pair in zip(batches(), tall, strict=True) for one in pair]
+    variants = [cut("last.2.bias")]
+    swept(model(), variants, RecordingCache(tmp_path), both)
+    assert full_passes(tmp_path, both) == 2  # before any is used, and where sizes change
+    assert full_passes(tmp_path, both) == 1
 
 
 def certificates(folder: Path) -> list[Path]:
