@@ -75,6 +75,7 @@ def test_checkpoints_are_read_cut_compared_and_verified(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named_with_the_extra_of_the_command(tmp_path: Path) -> None:
     model = "builtin:shapes_tiny"
+    (tmp_path / "data.yaml").touch()
     commands = {
         f"eval {model} --shapes": "eval",
         f"sweep {model} --heads all --shapes -o out": "eval",
