@@ -38,8 +38,11 @@ def report(
     ledger = Ledger.existing(run)
     if not ledger.finished:
         raise UserError(f"{run} is not finished; run ablate sweep again, and it resumes")
-    own = ledger.manifest().statistics
+    manifest = ledger.manifest()
+    own = manifest.statistics
     asked = statistics(margin, adjust, own)
+    if manifest.race and asked.adjust != own.adjust:
+        raise UserError(f"{run} is a race, whose verdicts are adjusted for its looks: no --adjust")
     dataset = None
     if examples:
         try:

@@ -44,6 +44,8 @@ class Certificate:
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> set[str]:
+        if not self._path.is_file():  # a pipe would be waited for
+            return set()
         try:
             with self._path.open("rb") as file:
                 told = json.loads(file.read(LIMIT))

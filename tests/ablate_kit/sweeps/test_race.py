@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.cli.commands.report import report
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.raced_results import compare_raced
@@ -275,6 +276,8 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     noted = json.loads((tmp_path / "whole/study.json").read_text())["race"]
     assert noted == {"images": [24, 48], "variants": 3, "futility": 0.2, "order": 0}
     assert len(images_of(whole.ledger)) == 48
+    with pytest.raises(UserError, match=r"is a race, .* no --adjust"):
+        report(tmp_path / "whole", examples=0, adjust="fdr")
     with pytest.raises(UserError, match="another race"):
         api.run(recipe(race={"first": 30}), tmp_path / "whole")
 

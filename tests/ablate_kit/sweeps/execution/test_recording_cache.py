@@ -16,6 +16,7 @@ from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
@@ -239,6 +240,11 @@ def test_that_sizes_leave_nothing_is_found_out_once(tmp_path: Path) -> None:
     swept(model(), variants, RecordingCache(tmp_path), both)
     assert full_passes(tmp_path, both) == 2  # before any is used, and where sizes change
     assert full_passes(tmp_path, both) == 1
+
+
+def test_a_pipe_in_place_of_a_certificate_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.json")
+    assert Certificate(tmp_path / "weights.json").held == set()
 
 
 def certificates(folder: Path) -> list[Path]:
