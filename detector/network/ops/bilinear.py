@@ -19,12 +19,13 @@ from detector.network.ops.compiling import run_compiled
 from detector.network.ops.corners import Corners, Maps, Places
 from detector.network.ops.gathering import gathered_sum, places_of
 from detector.network.ops.grids import grid_sampled_sum
+from detector.network.ops.sampled_products import products_at
 
 Implementation = Literal["bags", "gather", "grid"]
 
-# Samples computed at once; each needs about a hundred bytes. On the CPU temporaries near the
-# cache's size are fastest, a GPU wants few, large kernels.
-SAMPLES_CPU = 1 << 19
+# Samples computed at once, of one image or more; each needs about a hundred bytes. On the CPU
+# temporaries near the cache's size are fastest, a GPU wants few, large kernels.
+SAMPLES_CPU = 1 << 16
 SAMPLES_GPU = 1 << 23
 # Channels of an image's samples that may be kept for the backward pass, on a GPU: 256 MiB. Of one
 # image, so that the batch does not decide.
@@ -81,6 +82,21 @@ def bilinear_sum(
     return out.to(value.dtype)
 
 
+def sample_places(places: Tensor, offsets: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """x and y for :func:`bilinear_sum`: places + scale * offsets.
+
+    Args:
+        places: (B or 1, N, maps, points or 1, 2) as (x, y), in pixels, the same in all groups.
+        offsets: (B, N, groups, maps, points, 2).
+    """
+    points = offsets.shape[4]
+    # In the order in which samples are summed where they are many: each group by itself.
+    apart = offsets.permute(5, 0, 2, 1, 3, 4).contiguous()  # (2, B, groups, N, maps, points)
+    shared = places.expand(-1, -1, -1, points, -1).permute(4, 0, 1, 2, 3).contiguous()
+    x, y = torch.add(shared[:, :, None], apart, alpha=scale).transpose(2, 3)
+    return x, y
+
+
 def automatic(value: Tensor, x: Tensor) -> Implementation:
     """The one place where the implementation is chosen, by what benchmarks/ops.py measured.
 
@@ -110,10 +126,10 @@ class _BilinearSum(torch.autograd.Function):
         ctx.shapes = shapes
         maps = Maps.of(shapes, value, x)
         out = value.new_empty(*x.shape[:3], value.shape[3])
-        for bags in _blocks(x):
-            places = maps.places(_rows(x)[bags], _rows(y)[bags], bags)
-            weights = places.corner_weights(_rows(weight)[bags])
-            _rows(out)[bags] = _weighted_rows(_rows(value), places, weights)
+        for images in _blocks(x):
+            places = maps.places(x[images], y[images])
+            weights = places.corner_weights(_rows(weight[images]))
+            _rows(out[images]).copy_(_weighted_rows(_rows(value[images]), places, weights))
         return out
 
     @staticmethod
@@ -122,29 +138,27 @@ class _BilinearSum(torch.autograd.Function):
         value, x, y, weight = ctx.saved_tensors
         maps = Maps.of(ctx.shapes, value, x)
         for_value, _, *for_samples = ctx.needs_input_grad
+        grad = grad.contiguous()
         grad_value = torch.zeros_like(value)
         grad_samples = [torch.empty_like(saved) for saved in (x, y, weight)]
-        grad_rows = _rows(grad.contiguous())
-        for bags in _blocks(x):
-            places = maps.places(_rows(x)[bags], _rows(y)[bags], bags)
-            weights = places.corner_weights(_rows(weight)[bags])
+        for images in _blocks(x):
+            grad_rows, rows = _rows(grad[images]), _rows(weight[images])
+            places = maps.places(x[images], y[images])
+            weights = places.corner_weights(rows)
             if for_value:
-                _scatter_rows(_rows(grad_value), grad_rows[bags], places, weights, maps)
+                _scatter_rows(_rows(grad_value[images]), grad_rows, places, weights)
             if any(for_samples):
-                dots = _dots(_rows(value), places, weights, grad_rows[bags])
-                parts = places.gradients(_rows(weight)[bags], dots)
-                for target, part in zip(grad_samples, parts, strict=True):
-                    _rows(target)[bags] = part
+                dots = _dots(_rows(value[images]), places, weights, grad_rows)
+                for target, part in zip(grad_samples, places.gradients(rows, dots), strict=True):
+                    _rows(target[images]).copy_(part)
         return grad_value, None, *grad_samples
 
 
 def _weighted_rows(table: Tensor, places: Places, weights: Corners) -> Tensor:
     """(bags, d): sums over a bag's samples and their corners."""
-    rows = (places.upper, places.upper, places.lower, places.lower)
-    tables = (table, table[places.step :], table, table[places.step :])
     total, *others = (
         F.embedding_bag(index, part, per_sample_weights=weight, mode="sum")
-        for index, part, weight in zip(rows, tables, weights, strict=True)
+        for index, part, weight in zip(places.rows, places.tables(table), weights, strict=True)
     )
     for other in others:
         total = total + other
@@ -153,20 +167,26 @@ def _weighted_rows(table: Tensor, places: Places, weights: Corners) -> Tensor:
 
 def _dots(table: Tensor, places: Places, weights: Corners, grad: Tensor) -> Corners:
     """Scalar products of every sample's four pixels with its bag's gradient."""
-    with torch.enable_grad():
-        leaves = tuple(weight.detach().requires_grad_() for weight in weights)
-        return torch.autograd.grad(_weighted_rows(table, places, leaves), leaves, grad)
+    if table.is_cuda:
+        with torch.enable_grad():
+            leaves = tuple(weight.detach().requires_grad_() for weight in weights)
+            return torch.autograd.grad(_weighted_rows(table, places, leaves), leaves, grad)
+    return tuple(
+        products_at(index, grad, part)
+        for index, part in zip(places.rows, places.tables(table), strict=True)
+    )
 
 
-def _scatter_rows(out: Tensor, grad: Tensor, places: Places, weights: Corners, maps: Maps) -> None:
+def _scatter_rows(out: Tensor, grad: Tensor, places: Places, weights: Corners) -> None:
     """Add to ``out`` the gradient of the table that :func:`_weighted_rows` read."""
     rows, order = places.upper.flatten().sort(stable=True)
     rows, counts = torch.unique_consecutive(rows, return_counts=True)
-    ends = F.pad(counts.cumsum(0), (1, 0)).int()
+    ends = F.pad(counts.cumsum(0), (1, 0))
     bags = order.int() // places.upper.shape[1]
+    lower = places.lower.flatten()[order[ends[:-1]]].long()
     rows = rows.long()  # twice as fast as int32 in index_add_
-    lower = maps.below(rows)
     corners = (rows, rows + places.step, lower, lower + places.step)
+    ends = ends.int()
     for corner, weight in zip(corners, weights, strict=True):
         sums = F.embedding_bag(
             bags,
@@ -185,12 +205,11 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 def _blocks(samples: Tensor) -> Iterator[slice]:
-    """Slices of the bags; none where there are no samples."""
+    """Slices of the images; none where there are no samples."""
     budget = SAMPLES_CPU if samples.device.type == "cpu" else SAMPLES_GPU
-    count = samples.shape[:3].numel()
-    step = max(1, budget // max(1, samples.shape[3]))
-    for start in range(0, count, step):
-        yield slice(start, min(count, start + step))
+    step = max(1, budget // max(1, samples.shape[1:].numel()))
+    for start in range(0, len(samples) if samples.numel() else 0, step):
+        yield slice(start, start + step)
 
 
 def _at_least_two_wide(

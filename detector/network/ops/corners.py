@@ -25,6 +25,14 @@ class Places:
     x: "_Axis"
     y: "_Axis"
 
+    @property
+    def rows(self) -> Corners:
+        """Of each corner, rows in the table of :meth:`tables`."""
+        return self.upper, self.upper, self.lower, self.lower
+
+    def tables(self, table: Tensor) -> Corners:
+        return table, table[self.step :], table, table[self.step :]
+
     def corner_weights(self, weight: Tensor) -> Corners:
         top, bottom = weight * self.y.first, weight * self.y.second
         left, right = self.x.first, self.x.second
@@ -67,46 +75,48 @@ def _tent(distance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Maps:
-    """Where the pixels of all maps lie in the table (B * tokens * groups, d).
+    """Where the pixels of an image's maps lie in a table (images * tokens * groups, d).
 
-    The tensors hold, as int32, one number per sample of a bag.
+    The tensors hold, as int32, one number for each sample of an image: to spread few numbers over
+    the samples of a bag would take longer than the sum.
     """
 
     tokens: int
     groups: int
-    queries: int
-    start: Tensor
+    samples: int  # of a bag
+    start: Tensor  # row of the map's first pixel
     height: Tensor
     width: Tensor
 
     @staticmethod
-    def of(shapes: tuple[tuple[int, int], ...], value: Tensor, samples: Tensor) -> "Maps":
-        points = samples.shape[3] // len(shapes)
+    def of(shapes: tuple[tuple[int, int], ...], value: Tensor, x: Tensor) -> "Maps":
+        """``value`` is (images, tokens, groups, d), ``x`` (images, N, groups, samples)."""
+        tokens, groups = value.shape[1:3]
+        points = x.shape[3] // len(shapes)
         sizes = [height * width for height, width in shapes]
         starts = (0, *accumulate(sizes[:-1]))
-        of_samples = tuple(
+        of_bag = tuple(
             tuple(number for number in numbers for _ in range(points))
             for numbers in (starts, *zip(*shapes, strict=True))
         )
-        start, height, width = constant(of_samples, torch.int32, value.device).unbind(0)
-        return Maps(value.shape[1], value.shape[2], samples.shape[1], start, height, width)
+        start, height, width = constant(of_bag, torch.int32, value.device)
+        group = torch.arange(groups, dtype=torch.int32, device=value.device)
+        start = start * groups + group[:, None]
+        numbers = (part.expand(x.shape[1:]).flatten() for part in (start, height, width))
+        return Maps(tokens, groups, x.shape[3], *numbers)
 
-    def places(self, x: Tensor, y: Tensor, bags: slice) -> Places:
-        """The pixels of samples at (x, y), both (bags, samples)."""
+    def places(self, x: Tensor, y: Tensor) -> Places:
+        """The pixels of some images' samples at (x, y), both (images, N, groups, samples)."""
+        x, y = x.flatten(1), y.flatten(1)
         left, top = _first_pixel(x, self.width), _first_pixel(y, self.height)
-        bag = torch.arange(bags.start, bags.stop, dtype=torch.int32, device=x.device)
-        image = bag // (self.queries * self.groups)
-        origin = image * (self.tokens * self.groups) + bag % self.groups
-        along_x, along_y = _Axis.of(x - left), _Axis.of(y - top)
-        upper = top.mul_(self.width).add_(left).add_(self.start).mul_(self.groups)
-        upper.add_(origin[:, None])
-        return Places(upper, upper + self.width * self.groups, self.groups, along_x, along_y)
-
-    def below(self, rows: Tensor) -> Tensor:
-        """The table's row one pixel down from each."""
-        token = rows // self.groups % self.tokens
-        first = torch.searchsorted(self.start.to(token.dtype), token, right=True) - 1
-        return rows + self.width[first] * self.groups
+        of_bags = (-1, self.samples)
+        along_x = _Axis.of((x - left).view(of_bags))
+        along_y = _Axis.of((y - top).view(of_bags))
+        image = torch.arange(len(x), dtype=torch.int32, device=x.device)[:, None]
+        upper = top.mul_(self.width).add_(left).mul_(self.groups).add_(self.start)
+        upper.add_(image * (self.tokens * self.groups))
+        lower = upper + self.width * self.groups
+        return Places(upper.view(of_bags), lower.view(of_bags), self.groups, along_x, along_y)
 
 
 def _first_pixel(x: Tensor, size: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from detector.network.ops.bilinear import bilinear_sum
+from detector.network.ops.bilinear import bilinear_sum, sample_places
 
 Implementation = Literal["package", "bags", "gather", "grid"]
 
@@ -62,15 +62,18 @@ def dcnv4(
     offsets, weights = learned.split((2 * taps, taps), dim=-1)
     count = partial(torch.arange, device=learned.device, dtype=learned.dtype)
     grid = (count(kernel) - kernel // 2) * grid_scale
-    columns = count(width).repeat(height)[:, None, None]
-    rows = count(height).repeat_interleave(width)[:, None, None]
-    x = offsets[..., 0::2] * offset_scale + (columns + grid.repeat_interleave(kernel))
-    y = offsets[..., 1::2] * offset_scale + (rows + grid.repeat(kernel))
+    taps_x = count(width).repeat(height)[:, None] + grid.repeat_interleave(kernel)
+    taps_y = count(height).repeat_interleave(width)[:, None] + grid.repeat(kernel)
+    x, y = sample_places(
+        torch.stack((taps_x, taps_y), dim=-1)[None, :, None],
+        offsets.unflatten(-1, (1, taps, 2)),
+        offset_scale,
+    )
     out = bilinear_sum(
         value.reshape(batch, height * width, groups, channels // groups),
         [(height, width)],
-        x.unsqueeze(3),
-        y.unsqueeze(3),
+        x,
+        y,
         weights.unsqueeze(3),
         None if implementation == "package" else implementation,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.network.ops.bilinear import Implementation, bilinear_sum
+from detector.network.ops.bilinear import Implementation, bilinear_sum, sample_places
 from detector.network.ops.host_values import constant
 
 
@@ -44,5 +44,5 @@ def multi_scale_deformable_attention(
     sides = tuple((width, height) for height, width in shapes)
     size = constant(sides, dtype, offsets.device)
     centers = reference[:, :, None] * size - 0.5  # (B, N, levels, 2)
-    x, y = (centers[:, :, None, :, None] + offsets).unbind(-1)
+    x, y = sample_places(centers[:, :, :, None], offsets)
     return bilinear_sum(value, shapes, x, y, weights, implementation).flatten(2)

@@ -170,7 +170,7 @@ def test_images_and_queries_do_not_see_each_other(monkeypatch: pytest.MonkeyPatc
         ]
     )
     torch.testing.assert_close(together, alone)
-    monkeypatch.setattr(bilinear, "SAMPLES_CPU", 100)  # blocks end inside an image
+    monkeypatch.setattr(bilinear, "SAMPLES_CPU", 100)  # a block holds one image
     blockwise = attend(value, SHAPES, locations, weights)
     torch.testing.assert_close(blockwise, together)
     grads = [
