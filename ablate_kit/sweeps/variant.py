@@ -18,8 +18,8 @@ from ablate_kit.ablations.draws import Draws
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.hooks import hooked_module
 from ablate_kit.metrics.result import BASELINE
+from ablate_kit.sweeps.execution.identities import Identities, Key
 from ablate_kit.sweeps.execution.plan import Delta
-from ablate_kit.sweeps.execution.trace import Identities, Key
 
 LiveNames = Mapping[str, Sequence[str]]  # as of ``Adapter.live_names``
 

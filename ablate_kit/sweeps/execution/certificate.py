@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ablate_kit.sweeps.execution.trace import Call, CallId, Trace
+from ablate_kit.sweeps.execution.identities import CallId
+from ablate_kit.sweeps.execution.trace import Call, Trace
 from detector.disk.atomic import new_text
 
 MOST = 1000  # sets of calls that are told

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ablate_kit.models.batches import groups as groups_of
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.identities import Key
 from ablate_kit.sweeps.execution.plan import BASELINE, MemoryChunk, Plan, Step
 from ablate_kit.sweeps.execution.planner import UNSTEADY, Planner, told
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
@@ -21,7 +23,8 @@ from ablate_kit.sweeps.execution.recording_checks import Cuts, Drawn, Once
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.shared_passes import SharedPasses
 from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
-from ablate_kit.sweeps.execution.trace import Key, Trace
+from ablate_kit.sweeps.execution.trace import Trace
+from ablate_kit.sweeps.execution.unchanged import UnchangedLayers
 from ablate_kit.sweeps.execution.unmodified import UnmodifiedPasses
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -205,7 +208,8 @@ class VariantExecutor:
         for note in self._unmodified.notes:
             self._planner.note(note)
         yield (BASELINE,), outputs
-        traces = {BASELINE: trace}
+        layers = UnchangedLayers(part.unchanged, replay.identities)
+        traces = {BASELINE: replace(trace, layers=layers, changed=frozenset())}
 
         def from_there() -> Any:
             return replay.replay(once.run, trace, every)
@@ -215,7 +219,7 @@ class VariantExecutor:
             base = traces.get(step.base)
             if step.variant in members:
                 yield from self._side_by_side(
-                    once, whole, replay, members[step.variant], trace, variants
+                    once, whole, replay, members[step.variant], traces[BASELINE], variants
                 )
             elif base is not None:
                 variant = variants[step.variant]
@@ -258,7 +262,8 @@ class VariantExecutor:
             shared = self._adapter.decode(outputs, origins * len(members), self._limit)
         worst = 0.0
         for k, number in enumerate(members):
-            step = Step(number, BASELINE, trace.restart(self._planner.delta(variants[number])))
+            restart = trace.restart(self._planner.delta(variants[number]))
+            step = Step(number, BASELINE, restart, first=restart)
             changed = self._planner.between(variants, BASELINE, number)
             with self._applied(variants[number]):
                 alone = self._replayed(

@@ -7,7 +7,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ablate_kit.checkpoints.edit.elements import flat_bytes
-from ablate_kit.sweeps.execution.trace import PLAIN
+from ablate_kit.sweeps.execution.recorded_output import PLAIN
 
 
 def identical(one: Any, other: Any) -> bool:

@@ -4,11 +4,13 @@ Variants that agree up to some point share that far: the plan is a trie over wha
 the order in which the pass comes to it.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from ablate_kit.sweeps.execution.trace import NEVER, Call, CallId, Key, Trace
+from ablate_kit.sweeps.execution.identities import CallId, Key
+from ablate_kit.sweeps.execution.trace import NEVER, Call, Trace
 
 Delta = Mapping[Key, Hashable]  # what differs from the unmodified model, and how
 BASELINE = -1
@@ -24,6 +26,7 @@ class Step:
     variant: int
     base: int  # another variant, or BASELINE
     restart: float  # tick, as the unmodified pass has it
+    first: float  # that from which on it differs from the unmodified model
     keep: set[CallId] = field(default_factory=set)  # outputs that later steps replay; none: no one
     releases: set[int] = field(default_factory=set)  # bases that nobody needs after this step
 
@@ -35,6 +38,8 @@ class MemoryChunk:
     keep: set[CallId]
     steps: list[Step]
     nbytes: int  # at most, of all outputs kept at one time
+    # Layers whose input is the same in several passes, and is kept with what they gave.
+    unchanged: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -64,6 +69,7 @@ def plan(trace: Trace, changes: Mapping[int, Delta], memory: float = NEVER) -> P
             continue
         part = _part(trace, sequences, chosen)
         if part.nbytes <= memory:
+            part.unchanged = _unchanged(trace, part, memory - part.nbytes)
             parts.append(part)
         elif len(chosen) == 1:
             full += chosen
@@ -112,6 +118,22 @@ def _part(trace: Trace, sequences: Mapping[int, _Sequence], chosen: list[int]) -
     return MemoryChunk(set(calls[BASELINE]), steps, peak)
 
 
+def _unchanged(trace: Trace, part: MemoryChunk, memory: float) -> frozenset[str]:
+    """Those of which nothing that a variant changes reaches the input, before it gets there; as
+    many of them as there is memory for. One that a pass calls twice is left out: its input may be
+    another each time."""
+    times = Counter(call.id.module for call in trace.root.all())
+    found: dict[str, int] = {}
+    for first in sorted({step.first for step in part.steps}):
+        for call in trace.root.unchanged_after(first):
+            if times[name := call.id.module] == 1 and name not in found:
+                found[name] = call.nbytes + call.given
+                memory -= found[name]
+                if memory < 0:
+                    return frozenset(found) - {name}
+    return frozenset(found)
+
+
 def _arrange(
     sequences: Mapping[int, _Sequence], chosen: list[int], depth: int, base: int, steps: list[Step]
 ) -> None:
@@ -130,7 +152,7 @@ def _arrange(
             members, key=lambda v: [-tick for tick, _ in sequences[v][depth + 1 :]] or [-NEVER]
         )
         restart = min(_tick(sequences[v], depth) for v in (leader, base) if v != BASELINE)
-        steps.append(Step(leader, base, restart))
+        steps.append(Step(leader, base, restart, _tick(sequences[leader], 0)))
         if others:
             _arrange(sequences, others, depth + 1, leader, steps)
 
@@ -152,7 +174,13 @@ def shares(trace: Trace, made: Plan) -> dict[int, tuple[str, int, float]]:
     found = {}
     for part in made.parts:
         for step in part.steps:
-            saved = sum(call.seconds for call in trace.root.finished_before(step.restart))
+            known = trace.root.finished_before(step.restart)
+            known += [
+                call
+                for call in trace.root.unchanged_after(step.first)
+                if call.id.module in part.unchanged and call.start >= step.restart
+            ]
+            saved = sum(call.seconds for call in known)
             where = _innermost(trace.root, step.restart).id
             name = where.module if where.number >= 0 else "nowhere"
             found[step.variant] = (name or "the model itself", step.base, 1 - saved / total)

@@ -10,10 +10,11 @@ import torch
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import Group
 from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.identities import Key
 from ablate_kit.sweeps.execution.plan import BASELINE, Delta, Plan, plan
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay, Run
 from ablate_kit.sweeps.execution.shared_passes import SharedPasses, State
-from ablate_kit.sweeps.execution.trace import Key, Trace
+from ablate_kit.sweeps.execution.trace import Trace
 from ablate_kit.sweeps.variant import Variant
 
 UNSTEADY = "it computes something else every time it runs"

@@ -28,6 +28,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.detect import device_of
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.sweeps.execution.certificate import Certificate
+from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
 from ablate_kit.sweeps.execution.stored_recording import (
     StoredRecording,
     Structures,
@@ -35,7 +36,7 @@ from ablate_kit.sweeps.execution.stored_recording import (
     digest_of,
     encode,
 )
-from ablate_kit.sweeps.execution.trace import CallId, Identities, Key, Trace
+from ablate_kit.sweeps.execution.trace import Trace
 from detector.disk.atomic import new_stream, new_text
 
 CAPACITY = 10 << 30  # bytes, unless told otherwise

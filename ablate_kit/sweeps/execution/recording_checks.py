@@ -18,10 +18,11 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import Group
 from ablate_kit.sweeps.execution.certificate import entrances, replaced
 from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.identities import CallId, Key
 from ablate_kit.sweeps.execution.recording_cache import ModelRecordings, images_digest
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.stored_recording import StoredRecording
-from ablate_kit.sweeps.execution.trace import NEVER, CallId, Key, Trace
+from ablate_kit.sweeps.execution.trace import NEVER, Trace
 
 CUTS = 24  # places where variants begin, the last ones of a pass, that are certified
 

@@ -17,21 +17,16 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ablate_kit.models.detect import device_of
-from ablate_kit.sweeps.execution.trace import (
-    NEVER,
+from ablate_kit.sweeps.execution.first_use import FirstUseTracer
+from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
+from ablate_kit.sweeps.execution.recorded_output import (
     PLAIN,
     ActivationStore,
     CachedOutput,
-    Call,
-    CallId,
-    FirstUseTracer,
-    Identities,
-    Key,
     MemoryActivations,
-    Trace,
-    storage_bytes,
-    tensors_in,
 )
+from ablate_kit.sweeps.execution.trace import NEVER, Call, Trace, storage_bytes, tensors_in
+from ablate_kit.sweeps.execution.unchanged import layers
 
 Run = Callable[[], Any]
 Forward = Callable[..., Any]
@@ -56,11 +51,13 @@ class Replay:
         self.store = store  # makes that of a pass
         self.copied: set[CallId] = set()  # calls whose output is written into later
         self.identities = Identities(module)
+        self.layers: set[str] = set()
         self._pass: _Playing | None = None
         self._before: list[tuple[nn.Module, Any]] = []
 
     def __enter__(self) -> "Replay":
         self.identities = Identities(self.module)  # no tensor moves within the block
+        self.layers = layers(self.identities.modules)
         for name, module in self.module.named_modules():
             if _is_compiled(module):
                 self.__exit__(None, None, None)
@@ -111,8 +108,7 @@ class Replay:
         The pass itself replays ``base`` up to the first use of ``changed``, or the tick ``until``.
         """
         while True:
-            restart = min(base.restart(changed), until) if base else NEVER
-            recording = _Recording(self, keep, base, restart, clock)
+            recording = _Recording(self, keep, base, frozenset(changed), until, clock)
             with recording.uses:
                 result = self._run(run, recording)
             recording.root.end = recording.uses.tick + 1
@@ -135,8 +131,8 @@ class Replay:
 
         ``repeated``: how often ``run`` has the images of ``base`` over, and how many these are.
         """
-        restart = min(base.restart(changed), until)
-        result = self._run(run, playing := _Playing(base, restart, repeated))
+        playing = _Playing(base, frozenset(changed), until, repeated)
+        result = self._run(run, playing)
         self._drop_spoilt(playing.taken, base.outputs)
         return result
 
@@ -181,24 +177,42 @@ class _Playing:
     """A pass that follows a recorded one up to ``restart``."""
 
     def __init__(
-        self, base: Trace | None, restart: float, repeated: tuple[int, int] | None = None
+        self,
+        base: Trace | None,
+        changed: frozenset[Key],
+        until: float,
+        repeated: tuple[int, int] | None = None,
     ) -> None:
-        self.restart = restart
-        self._repeated = repeated
+        self.restart = min(base.restart(changed), until) if base else NEVER
         self.taken: list[CallId] = []
+        self._repeated = repeated
         self._kept = base.outputs if base else None
+        self._layers = base.layers if base and not repeated else None
+        self._changed = changed | base.changed if base else changed
+        self._unchanged = self._layers.but(self._changed) if self._layers else None
         self._open = base.root if base else None  # the recorded call that runs again right now
         self._at = 0  # how many of its children have been met
 
     def call(self, module: str, forward: Forward, args: Any, kwargs: Any) -> Any:
         known = self.follow(module)
         if known is None:
-            return forward(*args, **kwargs)
+            return self.computed(module, forward, args, kwargs)
         if (output := self.output_of(known)) is not None:
             return output.value() if self._repeated is None else output.repeated(*self._repeated)
         with_parent = self.enter(known)
-        result = forward(*args, **kwargs)
+        result = self.computed(module, forward, args, kwargs)
         self.leave(known, with_parent)
+        return result
+
+    def computed(self, module: str, forward: Forward, args: Any, kwargs: Any) -> Any:
+        """What the call gives, run but where its input is known to have given it."""
+        unchanged = self._unchanged
+        if unchanged is None or module not in unchanged.names:
+            return forward(*args, **kwargs)
+        result = unchanged.recall(module, args, kwargs)
+        if result is None:
+            result = forward(*args, **kwargs)
+            unchanged.note(module, args, kwargs, result)
         return result
 
     def output_of(self, known: Call) -> CachedOutput | None:
@@ -241,10 +255,11 @@ class _Recording(_Playing):
         replay: Replay,
         keep: Collection[CallId],
         base: Trace | None,
-        restart: float,
+        changed: frozenset[Key],
+        until: float,
         clock: Clock,
     ) -> None:
-        super().__init__(base, restart)
+        super().__init__(base, changed, until)
         self.uses = FirstUseTracer(replay.identities)
         self.root = Call(CallId("", -1), 0)
         self.stored: list[CallId] = []
@@ -253,6 +268,7 @@ class _Recording(_Playing):
         self._keep = keep
         self._clock = clock
         self._copied = replay.copied
+        self._followed = replay.layers
         self._parent = self.root
         self._counts: Counter[str] = Counter()  # of the calls of each module so far
 
@@ -268,16 +284,19 @@ class _Recording(_Playing):
         call = Call(CallId(module, self._counts[module]), self.uses.starts(module))
         self._counts[module] += 1
         parent.children.append(call)
-        given = [(tensor, tensor._version) for tensor in tensors_in((args, kwargs))]
+        inputs = tensors_in((args, kwargs))
+        given = [(tensor, tensor._version) for tensor in inputs]
+        if module in self._followed:
+            call.given, call.depends = storage_bytes(inputs), self.uses.depends(inputs)
         self._parent, open_before = call, self.enter(known)
         began = self._clock()
-        result = forward(*args, **kwargs)
+        result = self.computed(module, forward, args, kwargs)
         self.leave(known, open_before)
         self._parent = parent
         call.seconds = self._clock() - began
-        call.end = self.uses.ends(module)
         leaves, call.structure = pytree.tree_flatten(result)
         outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        call.end = self.uses.ends(module, inputs, outputs)
         call.nbytes = storage_bytes(outputs)
         call.is_pure = all(tensor._version == version for tensor, version in given) and all(
             isinstance(leaf, (torch.Tensor, *PLAIN)) for leaf in leaves
@@ -293,4 +312,4 @@ class _Recording(_Playing):
             # What the replayed part used, it used then.
             early = self._base.first_use.items()
             first_use |= {key: tick for key, tick in early if tick < self.restart}
-        return Trace(self.root, first_use, self.outputs)
+        return Trace(self.root, first_use, self.outputs, self._layers, self._changed)

@@ -6,11 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.execution.identities import Key
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.recording_checks import Once
 from ablate_kit.sweeps.execution.replay import Replay
 from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, silenced, silences, together
-from ablate_kit.sweeps.execution.trace import Key, Trace
+from ablate_kit.sweeps.execution.trace import Trace
 from ablate_kit.sweeps.variant import Variant
 
 State = Mapping[str, Tensor]  # the model's ``state_dict(keep_vars=True)``

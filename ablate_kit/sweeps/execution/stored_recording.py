@@ -17,14 +17,9 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ablate_kit.sweeps.execution.trace import (
-    CachedOutput,
-    Call,
-    CallId,
-    Key,
-    MemoryActivations,
-    Trace,
-)
+from ablate_kit.sweeps.execution.identities import CallId, Key
+from ablate_kit.sweeps.execution.recorded_output import CachedOutput, MemoryActivations
+from ablate_kit.sweeps.execution.trace import Call, Trace
 
 RESULT = CallId("", -1)  # what the whole pass gives
 Structures = Mapping[CallId, Any]
@@ -198,16 +193,19 @@ def _digest(text: str) -> str:
 
 def _tree(call: Call) -> list[Any]:
     children = [_tree(child) for child in call.children]
-    return [*call.id, call.start, call.end, call.is_pure, call.nbytes, children]
+    sizes = [call.nbytes, call.given, call.depends]
+    return [*call.id, call.start, call.end, call.is_pure, sizes, children]
 
 
 def _call(told: Sequence[Any]) -> Call:
-    module, number, start, end, pure, nbytes, children = told
+    module, number, start, end, pure, (nbytes, given, depends), children = told
     return Call(
         CallId(str(module), int(number)),
         int(start),
         float(end),
         [_call(child) for child in children],
         int(nbytes),
+        int(given),
+        float(depends),
         is_pure=bool(pure),
     )

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.execution.identities import CallId, Key
 from ablate_kit.sweeps.execution.recording_cache import ModelRecordings, RecordingCache
 from ablate_kit.sweeps.execution.recording_checks import (
     Cuts,
@@ -14,7 +15,7 @@ from ablate_kit.sweeps.execution.recording_checks import (
 )
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.stored_recording import StoredRecording
-from ablate_kit.sweeps.execution.trace import CallId, Key, Trace
+from ablate_kit.sweeps.execution.trace import Trace
 
 
 class UnmodifiedPasses:

@@ -14,7 +14,7 @@ from ablate_kit.models.device import thread_count
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.execution.trace import Identities
+from ablate_kit.sweeps.execution.identities import Identities
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches

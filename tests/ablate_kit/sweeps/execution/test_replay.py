@@ -13,8 +13,9 @@ from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.identities import CallId
+from ablate_kit.sweeps.execution.recorded_output import CachedOutput, MemoryActivations
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
-from ablate_kit.sweeps.execution.trace import CachedOutput, CallId, MemoryActivations
 from ablate_kit.sweeps.variant import Variant
 
 

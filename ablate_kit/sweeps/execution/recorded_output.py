@@ -1,0 +1,103 @@
+"""What a module call returned, kept to be returned again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.utils import _pytree as pytree
+
+from ablate_kit.sweeps.execution.identities import CallId
+
+# A recorded value may consist of these; anything else might change or hold what we cannot see.
+PLAIN = (int, float, bool, str, bytes, complex, type(None), torch.Size, torch.dtype, torch.device)
+
+
+@dataclass(eq=False)
+class CachedOutput:
+    """The value that a module call returned, kept to be returned again."""
+
+    leaves: list[Any]
+    structure: Any
+    versions: list[int]  # of the leaves, when the call ended
+    copies: bool  # whether the leaves are copies, and only copies of them are handed out
+
+    @staticmethod
+    def of(value: Any, copies: bool) -> "CachedOutput":
+        leaves, structure = pytree.tree_flatten(value)
+        if copies:
+            leaves = [_copied(leaf) for leaf in leaves]
+        return CachedOutput(leaves, structure, _versions(leaves), copies)
+
+    def value(self) -> Any:
+        leaves = [_copied(leaf) for leaf in self.leaves] if self.copies else self.leaves
+        return pytree.tree_unflatten(leaves, self.structure)
+
+    def repeated(self, times: int, images: int) -> Any:
+        """The value of a pass over all images ``times`` over, of which this one had so many."""
+        leaves = [
+            leaf.repeat(times, *[1] * (leaf.dim() - 1))
+            if isinstance(leaf, torch.Tensor) and leaf.dim() and len(leaf) == images
+            else _copied(leaf)
+            for leaf in self.leaves
+        ]
+        return pytree.tree_unflatten(leaves, self.structure)
+
+    @property
+    def intact(self) -> bool:
+        """Whether no operation wrote into the leaves since."""
+        return self.versions == _versions(self.leaves)
+
+
+class ActivationStore(Protocol):
+    """Outputs of the calls of one pass, kept to be returned again."""
+
+    def put(self, call: CallId, output: CachedOutput) -> None: ...
+
+    def get(self, call: CallId) -> CachedOutput | None:
+        """None where it is not kept."""
+
+    def drop(self, call: CallId) -> None:
+        """Forgets an output; nothing happens where it is not kept."""
+
+
+class MemoryActivations:
+    """A store on the device where the model runs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[CallId, CachedOutput] = {}
+
+    def put(self, call: CallId, output: CachedOutput) -> None:
+        self._kept[call] = output
+
+    def get(self, call: CallId) -> CachedOutput | None:
+        return self._kept.get(call)
+
+    def drop(self, call: CallId) -> None:
+        self._kept.pop(call, None)
+
+
+def _copied(leaf: Any) -> Any:
+    """A copy that lies in memory as the original does: kernels round by it.
+
+    What is expanded stays so, and gaps between rows stay.
+    """
+    if not isinstance(leaf, torch.Tensor) or leaf.layout != torch.strided:
+        return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+    once = leaf
+    for axis, (size, stride) in enumerate(zip(leaf.shape, leaf.stride(), strict=True)):
+        if not stride and size > 1:
+            once = once.narrow(axis, 0, 1)
+    end = 1
+    for stride, size in sorted(zip(once.stride(), once.shape, strict=True)):
+        if size > 1 and stride < end:
+            return leaf.clone()  # rows that overlap cannot be written
+        end += stride * (size - 1)
+    copy = torch.empty_strided(
+        once.shape, once.stride(), dtype=leaf.dtype, device=leaf.device
+    ).copy_(once)
+    return copy.expand(leaf.shape)
+
+
+def _versions(leaves: Iterable[Any]) -> list[int]:
+    return [leaf._version for leaf in leaves if isinstance(leaf, torch.Tensor)]
