@@ -26,7 +26,15 @@ class Placement:
         if self.ray and self.devices[0].startswith("cuda:"):
             raise UserError(f"give cuda with --ray, not {self.devices[0]}: each worker has one GPU")
         for device in self.devices:
-            check_device(device)
+            try:
+                check_device(device)
+            except UserError as error:
+                if not self.ray:
+                    raise
+                raise UserError(
+                    f"{error}; the command itself needs it with --ray, too, for what all variants "
+                    "share: start it on a node that has one"
+                ) from None
         if self.ray:
             import_ray()
 

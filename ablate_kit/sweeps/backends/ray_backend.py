@@ -85,20 +85,26 @@ def cluster(spec: WorkerSpec, address: str) -> Iterator[Actors]:
     threads = int(spec.inputs["threads"])
     need = {"num_cpus": threads, "num_gpus": 1 if gpu else 0}
     try:
-        room = sum(_room(node, threads, gpu) for node in ray.nodes() if node["Alive"])
+        room = sum(_room(one["Resources"], threads, gpu) for one in ray.nodes() if one["Alive"])
+        what = f"{threads} CPU{'s' * (threads > 1)}" + " and a GPU" * gpu
         if not room:
-            what = "GPU" if gpu else f"{threads} CPUs"
             raise UserError(f"no node of the Ray cluster has {what}: give fewer --threads")
+        # A worker for which there is no room now would be waited for without a word.
+        room = min(room, _room(ray.available_resources(), threads, gpu))
+        if not room:
+            raise UserError(
+                f"the Ray cluster is busy: a worker needs {what}, and no place is free; wait, or "
+                "give fewer --threads"
+            )
         actors = [ray.remote(_Served).options(**need).remote(spec) for _ in range(room)]
         yield Actors(ray, actors)
     finally:
         ray.shutdown()  # ends our actors; the cluster stays
 
 
-def _room(node: Mapping[str, Any], threads: int, gpu: bool) -> int:
-    has = node["Resources"]
-    cpus = int(has.get("CPU", 0) // threads)
-    return min(cpus, int(has.get("GPU", 0))) if gpu else cpus
+def _room(resources: Mapping[str, float], threads: int, gpu: bool) -> int:
+    cpus = int(resources.get("CPU", 0) // threads)
+    return min(cpus, int(resources.get("GPU", 0))) if gpu else cpus
 
 
 def import_ray() -> Any:

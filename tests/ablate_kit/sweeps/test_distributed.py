@@ -84,6 +84,27 @@ def test_a_lost_node_costs_its_shard_and_changes_no_byte(
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
+def test_a_cluster_without_a_free_place_is_told(hybrid: Path, tmp_path: Path, nodes: Any) -> None:
+    import ray
+
+    class Busy:
+        def ready(self) -> bool:
+            return True
+
+    ray.init(address=nodes.address, namespace="other", log_to_driver=False)
+    try:
+        others = [
+            ray.remote(Busy).options(num_cpus=1, lifetime="detached", name=f"{i}").remote()
+            for i in range(2)
+        ]
+        assert all(ray.get([one.ready.remote() for one in others]))
+    finally:
+        ray.shutdown()
+    with pytest.raises(UserError, match="busy: a worker needs 1 CPU, and no place is free"):
+        study(hybrid, tmp_path / "there", Placement(ray=nodes.address), 2)
+    assert not (tmp_path / "there" / "results.json").exists()
+
+
 def test_a_cluster_that_is_not_there_is_told(hybrid: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Ray cluster at"):
         study(hybrid, tmp_path / "there", Placement(ray="127.0.0.1:1"), 2)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
@@ -18,6 +19,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.api import run
+from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
@@ -132,3 +134,9 @@ def test_the_hybrid_detector(hybrid: Path) -> None:
 def test_transformers(kind: str, folders: Callable[[str], Path]) -> None:
     pytest.importorskip("transformers")
     check(folders(kind), 64)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_cluster_of_gpus_is_asked_from_a_machine_that_has_one() -> None:
+    with pytest.raises(UserError, match=r'device "cuda": .*start it on a node that has one'):
+        Placement(("cuda",), ray="127.0.0.1:1").check()
