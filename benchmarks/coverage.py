@@ -52,14 +52,9 @@ from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, left_out
 from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
-from ablate_kit.metrics.uncertainty.raced import (
-    Levels,
-    chance_of_verdict,
-    half_width,
-    outcome_of,
-)
+from ablate_kit.metrics.uncertainty.raced import StepDown, half_width
 from ablate_kit.metrics.uncertainty.sequential import Looks
-from ablate_kit.metrics.uncertainty.verdict import Verdict, verdicts
+from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict, verdicts
 from ablate_kit.models.annotations import read_annotations
 
 Pair = tuple[Detections, Detections]
@@ -213,7 +208,7 @@ def _race(rng: np.random.Generator, true: np.ndarray, alike: float) -> tuple[boo
     """Whether a race has any false star, and any wrong verdict; and its share of all passes."""
     total, squares, seen = np.zeros(VARIANTS), np.zeros(VARIANTS), 0
     running, star, wrong = np.ones(VARIANTS, dtype=bool), False, False
-    most, passes, left = LOOKS.images[-1], 0, VARIANTS
+    passes, step_down = 0, StepDown(LOOKS, map(str, range(VARIANTS)))
     for images in LOOKS.images:
         new = images - seen
         part = np.sqrt(alike) * rng.normal() + np.sqrt(1 - alike) * rng.normal(0, 1, VARIANTS)
@@ -222,25 +217,22 @@ def _race(rng: np.random.Generator, true: np.ndarray, alike: float) -> tuple[boo
         total += part
         seen = images
         passes += new * int(running.sum())
-        last = images == most
         error = np.sqrt((squares - total**2 / seen) / (seen - 1) / seen) * CHANCE
-        levels = Levels(LOOKS.level(images), LOOKS.level(images, left))
-        final, decided = LOOKS.level(most, 1), 0
+        levels, stopped = step_down.levels(images), dict[str, Outcome]()
         for i in np.flatnonzero(running):
             change = float(true[i]) + float(total[i]) / seen * CHANCE
             test = AgainstChance(change, float(error[i]), seen - 1.0, np.zeros(0))
-            outcome = outcome_of(test, levels, MARGIN, last=last)
-            chance = chance_of_verdict(test, seen, most, final, MARGIN)
-            if outcome == "undecided" and not last and chance >= LOOKS.futility:
+            outcome = step_down.come_to(test, images, MARGIN)
+            if outcome is None:
                 continue
             running[i] = False
-            decided += outcome != "undecided"
+            stopped[str(i)] = outcome
             star |= abs(change - float(true[i])) > half_width(test, levels.stars)
             wrong |= _is_wrong(Verdict(outcome, MARGIN), float(true[i]) + 1e-12) or (
                 _is_wrong(Verdict(outcome, MARGIN), float(true[i]) - 1e-12)
             )
-        left -= decided
-    return star, wrong, passes / most / VARIANTS
+        step_down.settle(stopped)
+    return star, wrong, passes / LOOKS.images[-1] / VARIANTS
 
 
 TRUE = {

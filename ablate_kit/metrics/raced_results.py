@@ -9,7 +9,7 @@ from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.metrics.uncertainty.raced import Levels, class_changes, raced_changes
+from ablate_kit.metrics.uncertainty.raced import Levels, StepDown, class_changes, raced_changes
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.statistics import Statistics
@@ -26,7 +26,7 @@ def compare_raced(
     baseline = results[0].detections
     found: dict[str, tuple[dict[str, Change], list[Change]]] = {}
     tested = {one.key for one in results[1:] if not one.is_control}  # a control may be the same cut
-    left = looks.variants
+    step_down = StepDown(looks, tested)
     for images in sorted({one.images for one in results[1:]}):
         alike = {one.key: one for one in results[1:] if one.images == images}
         first = next(iter(alike.values()))
@@ -35,8 +35,7 @@ def compare_raced(
         own = truth_of_first(truth, images)
         bootstrap = Bootstrap(own, statistics.resamples, statistics.seed)
         before = bootstrap.samples(found_in(baseline, 0, images), calibration)
-        levels = Levels(looks.level(images), looks.level(images, left))
-        last = images == looks.images[-1]
+        levels, last = step_down.levels(images), step_down.is_last(images)
 
         def of(
             one: Result,
@@ -53,8 +52,8 @@ def compare_raced(
             return overall, [by_class.get(label, _NOTHING) for label in classes]
 
         found |= zip(alike, in_threads(of, alike.values()), strict=True)
-        verdicts = [found[one.key][0]["AP"].verdict for one in alike.values()]
-        left -= sum(one is not None and one.outcome != "undecided" for one in verdicts)
+        verdicts = {key: found[key][0]["AP"].verdict for key in alike}
+        step_down.settle({key: one.outcome for key, one in verdicts.items() if one})
     return Comparison(
         changes=[
             _untested(found[one.key][0]) if one.is_control else found[one.key][0]

@@ -22,7 +22,7 @@ from ablate_kit.metrics.result import Result, is_control
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
-from ablate_kit.metrics.uncertainty.raced import Levels, chance_of_verdict, outcome_of
+from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
@@ -115,12 +115,11 @@ class Race:
         self._variants = list(reversed(distinct.values()))
         self._left = [one for one in self._variants if not store.evaluation(one)]
         self._finished = [one for one in self._variants if store.evaluation(one)]  # earlier
-        self._tested = {one.digest for one in variants if not is_control(one.kind, one.factors)}
-        self._undecided = looks.variants
+        tested = {one.digest for one in variants if not is_control(one.kind, one.factors)}
+        self._step_down = StepDown(looks, tested)
         self._truth = truth
         self._batches = batches
         self._store = store
-        self._looks = looks
         self._statistics = statistics
         self._fixed_threshold = fixed_threshold
         self._check = check
@@ -181,25 +180,17 @@ class Race:
         stopped = {one.digest: what for one, what in judged if what}
         self._finish([one for one in self._left if one.digest in stopped], truth, images)
         self._left = [one for one in self._left if one.digest not in stopped]
-        self._undecided -= sum(stopped[one] != "undecided" for one in self._tested & stopped.keys())
+        self._step_down.settle(stopped)
         told = [(one.name, what) for one, what in judged if what]
         left = len(self._left) + sum(self._seen_by(one) > images for one in self._finished)
         self._watch(Look(images, told, left))
 
     def _decided(self, before: Sampled, after: Sampled, images: int) -> Outcome | None:
         """What a variant has come to; None where it goes on."""
-        most, margin = self._looks.images[-1], self._statistics.margin
-        last = images == most
         if before.value < NEXT_TO_NOTHING:
-            return "undecided" if last else None
-        levels = Levels(self._looks.level(images), self._looks.level(images, self._undecided))
+            return "undecided" if self._step_down.is_last(images) else None
         test = held_against_chance(after - before)
-        outcome = outcome_of(test, levels, margin, last=last)
-        if last or outcome != "undecided":
-            return outcome
-        # At best all others are decided by then.
-        chance = chance_of_verdict(test, images, most, self._looks.level(most, 1), margin)
-        return outcome if chance < self._looks.futility else None
+        return self._step_down.come_to(test, images, self._statistics.margin)
 
     def _seen_by(self, variant: Variant) -> int:
         """How many images one that is finished has seen."""

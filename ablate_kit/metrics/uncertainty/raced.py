@@ -4,6 +4,7 @@ Stars and verdicts hold whenever a variant stopped (``sequential``). The interva
 last look, as wide as the verdict asks for; p is scaled so that 0.05 is the level of the look.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from ablate_kit.metrics.uncertainty.chance import (
     AgainstChance,
     held_against_chance,
 )
+from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import (
     NEXT_TO_NOTHING,
@@ -32,6 +34,47 @@ class Levels:
 
     stars: float
     verdicts: float
+
+
+class StepDown:
+    """The looks of one race in their order, and how many variants none of them has decided.
+
+    The race itself goes through them, and so does its report: levels are those of the same looks.
+
+    Args:
+        tested: keys of the variants that share the error; controls do not.
+    """
+
+    def __init__(self, looks: Looks, tested: Iterable[str]) -> None:
+        self._looks = looks
+        self._tested = frozenset(tested)
+        self._left = looks.variants
+
+    def levels(self, images: int) -> Levels:
+        """Of the look after so many images, once those before it are settled."""
+        return Levels(self._looks.level(images), self._looks.level(images, self._left))
+
+    def is_last(self, images: int) -> bool:
+        return images == self._looks.images[-1]
+
+    def come_to(self, test: AgainstChance | None, images: int, margin: float) -> Outcome | None:
+        """What a variant has come to at a look; None where it goes on."""
+        last = self.is_last(images)
+        outcome = outcome_of(test, self.levels(images), margin, last=last)
+        if last or outcome != "undecided":
+            return outcome
+        most = self._looks.images[-1]
+        # At best all others are decided by then.
+        chance = chance_of_verdict(test, images, most, self._looks.level(most, 1), margin)
+        return outcome if chance < self._looks.futility else None
+
+    def settle(self, stopped: Mapping[str, Outcome | None]) -> None:
+        """Takes the outcomes of a look, by key: who is decided leaves its share to the others."""
+        self._left -= sum(
+            outcome not in (None, "undecided")
+            for key, outcome in stopped.items()
+            if key in self._tested
+        )
 
 
 def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, last: bool) -> Outcome:

@@ -221,6 +221,19 @@ def test_a_control_that_is_the_same_cut_takes_no_verdict_away() -> None:
     ] * 3
 
 
+@pytest.mark.parametrize("futility", [0.0, 0.5])
+@pytest.mark.parametrize("margin", [0.02, 0.05])
+def test_the_report_comes_to_what_the_race_came_to(margin: float, futility: float) -> None:
+    cuts = {"most": 0.7, "half": 0.5, "some": 0.1, "it": 0.06, "little": 0.01}
+    _, seen, store = raced(cuts, margin, futility)
+    results = store.results([UNMODIFIED, *map(variant, cuts)])
+    looks = Looks((40, 80, 160, 240), len(cuts), futility)
+    asked = Statistics(resamples=200, margin=margin)
+    found = [one["AP"].verdict for one in compare_raced(TRUTH, results, looks, asked).changes]
+    told = {name: what for look in seen for name, what in look.stopped}
+    assert {name: one and one.outcome for name, one in zip(cuts, found, strict=True)} == told
+
+
 def recipe(**more: Any) -> SweepRecipe:
     given = {
         "model": {"checkpoint": "builtin:shapes_tiny"},

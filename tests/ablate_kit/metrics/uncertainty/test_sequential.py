@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
 from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
-from ablate_kit.metrics.uncertainty.raced import Levels, chance_of_verdict, outcome_of
+from ablate_kit.metrics.uncertainty.raced import Levels, StepDown, chance_of_verdict, outcome_of
 from ablate_kit.metrics.uncertainty.sequential import Looks, nominal_levels
 
 
@@ -101,3 +101,26 @@ def test_an_early_look_needs_many_images_that_do_not_change() -> None:
     assert of(1000, last=False) == "free"
     assert of(100, last=True) == "free"
     assert of(3, last=True) == "undecided"
+
+
+def test_only_what_is_decided_and_shares_the_error_leaves_its_share() -> None:
+    looks = Looks((100, 200), 3, futility=0.2)
+    step_down = StepDown(looks, ["a", "b", "c"])
+    assert step_down.levels(100) == Levels(looks.level(100), looks.level(100, 3))
+    step_down.settle({"a": "costs", "b": "undecided", "c": None, "control": "free"})
+    assert step_down.levels(200) == Levels(looks.level(200), looks.level(200, 2))
+    assert step_down.levels(200).verdicts > looks.level(200)
+
+
+def test_what_goes_on_is_undecided_and_likely_to_be_decided() -> None:
+    looks = Looks((100, 200), 1, futility=0.2)
+    step_down = StepDown(looks, ["a"])
+
+    def come_to(change: float, images: int) -> str | None:
+        test = AgainstChance(change, 0.01, images - 1.0, np.zeros(0))
+        return step_down.come_to(test, images, margin=0.01)
+
+    assert come_to(-0.03, 100) is None
+    assert come_to(-0.01, 100) == "undecided"  # given up
+    assert come_to(-0.08, 100) == "costs"
+    assert come_to(-0.03, 200) == "undecided"
