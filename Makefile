@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo docs test lint bench gpu fuzz clean
+.PHONY: demo docs docs-outputs test lint bench gpu fuzz clean
 
 demo: $(RUNTIME)
 	rm -rf runs/demo
@@ -28,6 +28,12 @@ lint: $(STAMP)
 # The documentation as a site, in runs/site; a warning is an error.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Runs the commands of the documents, and compares what they print with what the pages show: all of docs/
+# in half an hour, or PAGES="docs/study.md docs/sweep.md". DATA is a folder with the model and photographs
+# that some pages use (pages/printed_outputs.py names them). The quick ones are part of the tests.
+docs-outputs: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pages.printed_outputs $(PAGES) $(if $(DATA),--data $(DATA))
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/ops.py

@@ -1,18 +1,22 @@
 """What the documents promise is there: links, commands, code."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import typer.main
 
 import ablate_kit
-from ablate_kit.cli.app import COMMANDS
+from ablate_kit.cli.app import COMMANDS, app
+from pages.printed_outputs import ROOT, Block, blocks, difference, furnish, run
 
-DOCUMENTS = ["README.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in sorted(
-    (Path(__file__).resolve().parents[1] / "docs").glob("*.md")))]  # fmt: skip
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in PAGES)]
+LIGHT = {path.stem: [block for block in blocks(path.read_text()) if block.light] for path in PAGES}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -23,10 +27,64 @@ def test_links_lead_somewhere(repository: Path, document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_exist(repository: Path, document: str) -> None:
-    text = (repository / document).read_text()
-    for command in re.findall(r"^(?:\$ |    |`)?ablate ([a-z]+) ", text, re.MULTILINE):
-        assert command in COMMANDS, command
+def test_commands_and_their_options_exist(repository: Path, document: str) -> None:
+    text = (repository / document).read_text().replace("\\\n", " ")
+    for line in re.findall(r"^(?:\$ |    )ablate (\S.*)$", text, re.MULTILINE):
+        words = shlex.split(re.split(r" [>#] ", line)[0])
+        if words[0].startswith("-"):
+            continue
+        assert words[0] in COMMANDS, line
+        group = typer.main.get_command(app(words))
+        context = group.make_context("ablate", words)
+        name, command, rest = group.resolve_command(context, words)
+        while hasattr(command, "resolve_command"):
+            name, command, rest = command.resolve_command(context, rest)
+        if re.search(r" [\[(]|\.\.\. ", line):  # a form, not a command
+            known = {option for one in command.params for option in one.opts + one.secondary_opts}
+            assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", line)) <= known, line
+        else:
+            command.make_context(name, rest)  # raises where an option or argument is not its own
+
+
+@pytest.mark.parametrize("page", [page for page, light in LIGHT.items() if light])
+def test_quick_commands_print_what_is_shown(tmp_path: Path, page: str) -> None:
+    furnish(tmp_path)
+    for block in LIGHT[page]:
+        if block.data:
+            continue
+        for step, printed in run(block, tmp_path):
+            assert difference(step.shown, printed) == [], step.command
+
+
+def test_what_differs_from_a_page_is_found(tmp_path: Path) -> None:
+    page = (
+        "<!-- before: ablate meta a -->\n"
+        "```\n$ ablate keys a \\\n    --stats\none  1 s\nsum ...\n```\n"
+        "<!-- not run: takes an hour -->\n```\n$ ablate train b\n$ ls\n```\n\n```\n$ ls\n```\n"
+    )
+    first, second = blocks(page)
+    assert first == Block(
+        "$ ablate keys a \\\n    --stats\none  1 s\nsum ...\n", ("ablate meta a",), ""
+    )
+    assert first.commands == ("ablate meta a", "ablate keys a --stats")
+    (step,) = first.steps
+    assert (step.command, step.shown) == ("ablate keys a --stats", ("one  1 s", "sum ..."))
+    assert first.light
+    assert not second.light
+    assert second.not_run == "takes an hour"
+    assert difference(step.shown, ["one 2.5 s", "sum   3"]) == []
+    assert difference(step.shown, ["one 1 s", "sun"])[-2:] == ["-sum ...", "+sun"]
+    assert difference(step.shown, ["one 1 s", "sum 3", "more"])[-1] == "+more"
+    assert difference(["...", "b  2", "a  1"], ["a 1", "c 3", "b 2"]) == []
+    assert difference(["b  3", "..."], ["a 1", "b 2"])[-2:] == ["-b 3", "+b 2"]
+    assert _runs(tmp_path, "echo a; ablate keys nothing.pth") == [
+        "a", "ablate: cannot open nothing.pth: No such file or directory",
+    ]  # fmt: skip
+
+
+def _runs(folder: Path, command: str) -> list[str]:
+    ((_, printed),) = run(Block(f"$ {command}\n", (), ""), folder)
+    return printed
 
 
 def test_the_code_of_the_readme_runs(repository: Path) -> None:

@@ -1,0 +1,213 @@
+"""Runs the commands of the documents and compares what they print with what the pages show.
+
+    python -m pages.printed_outputs [PAGE ...] [--data FOLDER] [--write]
+
+A block whose first line is ``$ ablate ...`` is run, page by page, each page in a folder of its own.
+A line ``...`` says that lines are left out, and those that are shown may have another order;
+`` ...`` at the end of a line stands for its rest. Times are not compared. Comments, which a reader
+of the page does not see, say what else there is to know of the block that follows::
+
+    <!-- before: COMMAND -->    is run first, in the page's folder
+    <!-- not run: REASON -->    the block is taken as it is
+"""
+
+import argparse
+import difflib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIGHT = {
+    "keys", "meta", "diff", "heads", "units", "component", "layers", "queries", "levels", "points",
+    "skip", "verify", "apply",
+}  # fmt: skip
+"""Commands that treat a checkpoint as data: they take no time, and print the same everywhere."""
+DATA = ("deimv2_atto", "val2017", "annotations", "VOCdevkit", "yolov2_a", "yolov2_b",
+        "instances_val2017.json", "instances_voc2007_test.json.gz")  # fmt: skip
+"""What pages take as given, by the names they use; ``--data`` names the folder that holds them."""
+
+ALL_BUT, REST = "...", " ..."
+_BLOCK = re.compile(r"((?:^<!-- .*? -->\n+)*)^```\w*\n(\$ .*?)^```$", re.DOTALL | re.MULTILINE)
+_TIMES = (
+    (re.compile(r"\d[\d.]* ms\b.*"), "T"),  # in a table, what stands behind a latency is of it
+    (re.compile(r"\b\d+:\d\d\b|\b\d[\d.]* (?:s|min|h)\b"), "T"),
+    (re.compile(r"-{3,}"), "---"),
+    (re.compile(r" {2,}"), " "),
+)
+_PROGRESS = re.compile(r"\d+ of \d+ batches, \d+%; .* left|torch\S* .*Warning.*")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a block as it stands there, and what the page shows of its output."""
+
+    source: str
+    shown: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """Without its prompt, on one line."""
+        return re.sub(r"\\\n *", "", self.source.removeprefix("$ "))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a page: ``text`` between its fences, and what the comments above say."""
+
+    text: str
+    before: tuple[str, ...]
+    not_run: str
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        steps: list[tuple[str, list[str]]] = []
+        for line in self.text.splitlines():
+            if line.startswith("$ "):
+                steps.append((line, []))
+            elif not steps[-1][1] and steps[-1][0].endswith("\\"):
+                steps[-1] = (f"{steps[-1][0]}\n{line}", [])
+            else:
+                steps[-1][1].append(line)
+        return tuple(Step(source, tuple(shown)) for source, shown in steps)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        return (*self.before, *(step.command for step in self.steps))
+
+    @property
+    def light(self) -> bool:
+        """Whether it is quick, and prints the same on every machine."""
+        return not self.not_run and all(_name(command) in LIGHT for command in self.commands)
+
+    @property
+    def data(self) -> set[str]:
+        """What of ``DATA`` it needs."""
+        words = {part for one in self.commands for word in one.split() for part in word.split("/")}
+        return words & set(DATA)
+
+
+def blocks(page: str) -> list[Block]:
+    """The blocks of a page that show commands of ``ablate`` with their output."""
+    found = []
+    for comments, text in _BLOCK.findall(page):
+        said = re.findall(r"<!-- (before|not run): (.*?) -->", comments, re.DOTALL)
+        before = tuple(what for kind, what in said if kind == "before")
+        reasons = [what for kind, what in said if kind == "not run"]
+        block = Block(text, before, reasons[0] if reasons else "")
+        if any(_name(step.command) for step in block.steps):
+            found.append(block)
+    return found
+
+
+def run(block: Block, folder: Path) -> list[tuple[Step, list[str]]]:
+    """Each command of a block with the lines that it prints, in a page's folder."""
+    for command in block.before:
+        _printed(command, folder)
+    return [(step, _printed(step.command, folder)) for step in block.steps]
+
+
+def furnish(folder: Path, data: Path | None = None) -> None:
+    """Links what commands name: the detectors and recipes of the project, and the given data."""
+    for name in ("detector", "recipes", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for name in DATA if data else ():
+        if data and (data / name).exists():
+            (folder / name).symlink_to((data / name).resolve())
+
+
+def difference(shown: Sequence[str], printed: Sequence[str]) -> list[str]:
+    """Lines of a diff, none where the page shows what was printed."""
+    wanted, found = [_plain(line) for line in shown], [_plain(line) for line in printed]
+    if ALL_BUT in wanted:
+        lacking = [line for line in wanted if not any(_same(line, one) for one in found)]
+        wanted, found = [line for line in lacking if line != ALL_BUT], _nearest(lacking, found)
+    elif len(wanted) == len(found) and all(map(_same, wanted, found)):
+        return []
+    return list(difflib.unified_diff(wanted, found, "shown", "printed", lineterm="", n=1))
+
+
+def _same(want: str, line: str) -> bool:
+    return line.startswith(want[: -len(REST)]) if want.endswith(REST) else line == want
+
+
+def _nearest(lines: list[str], among: list[str]) -> list[str]:
+    found = [difflib.get_close_matches(line, among, 1, 0.3) for line in lines if line != ALL_BUT]
+    return [line for near in found for line in near]
+
+
+def _plain(line: str) -> str:
+    for pattern, to in _TIMES:
+        line = pattern.sub(to, line)
+    return line.strip()
+
+
+def _name(command: str) -> str:
+    words = command.split()
+    return words[1] if words[0] == "ablate" else ""
+
+
+def _printed(command: str, folder: Path) -> list[str]:
+    program = f'ablate() {{ "{sys.executable}" -m ablate_kit "$@"; }}; {command}'
+    places = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        ["bash", "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": places, "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return [line for line in done.stdout.splitlines() if not _PROGRESS.fullmatch(line)]
+
+
+def _check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
+    page = path.read_text()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        furnish(folder, data)
+        for block in blocks(page):
+            lacking = {one for one in block.data if not (folder / one).exists()}
+            if block.not_run or lacking:
+                why = block.not_run or f"--data lacks {', '.join(sorted(lacking))}"
+                yield f"not run  {path.name}: {block.steps[0].command[:70]}  ({why})\n"
+                continue
+            text = block.text
+            for step, printed in run(block, folder):
+                lines = difference(step.shown, printed)
+                told = "differs" if lines else "ok     "
+                yield "\n".join([f"{told}  {path.name}: {step.command}", *lines, ""])
+                if lines and ALL_BUT not in step.shown:
+                    shown = "".join(f"\n{line}" for line in (step.source, *step.shown))
+                    now = "".join(f"\n{line}" for line in (step.source, *printed))
+                    text = f"\n{text}".replace(f"{shown}\n", f"{now}\n", 1)[1:]
+            if write and text != block.text:
+                page = page.replace(block.text, text, 1)
+                path.write_text(page)
+
+
+def main() -> int:
+    """Exit code 1 if anything differs."""
+    parser = argparse.ArgumentParser(description="Compare what pages show with what is printed.")
+    parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="all of docs/")
+    parser.add_argument("--data", type=Path, help=f"a folder with {', '.join(DATA)}")
+    parser.add_argument("--write", action="store_true", help="put what is printed into the pages")
+    given = parser.parse_args()
+    differs = False
+    for path in given.pages or sorted((ROOT / "docs").glob("*.md")):
+        for line in _check(path, given.data, given.write):
+            differs |= line.startswith("differs")
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    return int(differs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
