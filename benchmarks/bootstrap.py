@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from chosen_images import take
 from metrics import write_data
 
 from ablate_kit.metrics.detection_files import read_dump
@@ -39,44 +40,7 @@ from ablate_kit.models.annotations import read_annotations
 THRESHOLD = 0.3
 
 
-def repeated(
-    truth: GroundTruth, found: Detections, weights: np.ndarray
-) -> tuple[GroundTruth, Detections]:
-    """The data set with image i in it ``weights[i]`` times."""
-    source = np.repeat(np.arange(len(weights)), weights)
-    objects, boxes = _rows(truth.image, source), _rows(found.image, source)
-    chosen, seen = np.concatenate(objects), np.concatenate(boxes)
-    return (
-        GroundTruth(
-            image_ids=np.arange(len(source)),
-            widths=truth.widths[source],
-            heights=truth.heights[source],
-            image=np.repeat(np.arange(len(source)), [len(one) for one in objects]),
-            boxes=truth.boxes[chosen],
-            labels=truth.labels[chosen],
-            ignore=truth.ignore[chosen],
-            areas=truth.areas[chosen],
-            ids=np.arange(len(chosen)) + 1,
-            classes=truth.classes,
-            category_ids=truth.category_ids,
-        ),
-        Detections(
-            image=np.repeat(np.arange(len(source)), [len(one) for one in boxes]),
-            boxes=found.boxes[seen],
-            scores=found.scores[seen],
-            labels=found.labels[seen],
-        ),
-    )
-
-
-def _rows(image: np.ndarray, source: np.ndarray) -> list[np.ndarray]:
-    order = np.argsort(image, kind="stable")
-    bounds = np.searchsorted(image[order], np.arange(source.max() + 2))
-    return [order[bounds[i] : bounds[i + 1]] for i in source]
-
-
 def main() -> None:
-    sys.path.remove(str(Path(__file__).parent))  # numba would take coverage.py for the package
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=100, help="per image")
@@ -182,9 +146,10 @@ def _brute(
 ) -> float:
     seconds = 0.0
     for i in range(1, count + 1):
-        again = repeated(truth, found, bootstrap.weights[:, i])
+        weights = bootstrap.weights[:, i]
+        images, (again,) = take(truth, [found], np.repeat(np.arange(len(weights)), weights))
         start = time.process_time()
-        numbers = evaluate(*again, score_threshold=THRESHOLD)
+        numbers = evaluate(images, again, score_threshold=THRESHOLD)
         seconds += time.process_time() - start
         for metric in KEYS:
             assert (

@@ -2,7 +2,7 @@
 
 **Interval and p-value are one test.** The change over its standard error is held against Student's
 t; the 95 % interval leaves out 0 exactly where p < 0.05. What is chosen here was chosen by
-simulation (``benchmarks/coverage.py``):
+simulation (``benchmarks/interval_coverage.py``):
 
 * *Standard error.* The bootstrap's is too small where few images show a class: of k images it sees
   (k - 1) / k of the variance. The jackknife's, leaving out one image at a time, is too large, by

@@ -1,0 +1,96 @@
+"""How often any star of a study is false, by the whole test; no detector, no AP.
+
+    python benchmarks/simulated_stars.py [--studies 10000]
+
+Studies of 24 variants on 206 images, each change the mean of what the images say: bootstrap,
+jackknife, Student's t, adjustment. Every image's part is drawn, from several distributions of mean
+0, so that any star is false; how many of changes of 4.2 standard errors get one is told beside it,
+and the same of Holm's adjustment.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+from simulated_studies import SEEN, VARIANTS
+
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
+
+
+def _normal(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return rng.normal(0, 1, size)
+
+
+def _together(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return np.sqrt(0.5) * (rng.normal(0, 1, size[1]) + rng.normal(0, 1, size))
+
+
+def _heavy(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return rng.standard_t(3, size)
+
+
+def _few(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return np.where(rng.random(size) < 5 / SEEN, rng.standard_t(3, size), 0.0)
+
+
+def _losses(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    lost = rng.random(size) < 0.05
+    return np.where(lost, -1.0, 0.05 / 0.95) * rng.exponential(1, size)
+
+
+IMAGES_SAY = {
+    "normal": _normal,
+    "normal, half of it shared by all variants": _together,
+    "heavy tails (Student's t, 3 degrees of freedom)": _heavy,
+    "five images change, the others do not": _few,
+    "one image in twenty loses much, the others gain little": _losses,
+}
+
+
+def simulate(studies: int) -> None:
+    """Chance of any false star among 24 variants, none of which changes anything; and of a star."""
+    resamples, changed, power = 1000, 2, 1000
+    left = left_out(SEEN, 200, 0).astype(float)
+    for number, (what, say) in enumerate(IMAGES_SAY.items()):
+        rng = np.random.default_rng([1, number])
+        false, right = {"now": 0, "Holm": 0}, {"now": 0, "Holm": 0}
+        for study in range(studies):
+            if study % 100 == 0:
+                drawn = draws(SEEN, resamples, study)[:, 1:].astype(float)
+            said = say(rng, (VARIANTS, SEEN))
+            for found in _starred(said, drawn, left):
+                false[found[0]] += any(found[1])
+            if study < power:
+                said[:changed] += 4.2 * said[:changed].std(axis=1, keepdims=True) / np.sqrt(SEEN)
+                for found in _starred(said, drawn, left):
+                    right[found[0]] += sum(found[1][:changed])
+        rates = "  ".join(
+            f"{one} {100 * false[one] / studies:4.2f} % (power "
+            f"{100 * right[one] / changed / min(power, studies):.0f} %)"
+            for one in false
+        )
+        print(f"family: any false star of {VARIANTS}; images' parts: {what}: {rates} "
+              f"({studies:,} studies)", flush=True)  # fmt: skip
+
+
+def _starred(
+    said: np.ndarray, drawn: np.ndarray, left: np.ndarray
+) -> Iterator[tuple[str, list[bool]]]:
+    """Which variants have a star, by adjustment; ``said``: (variants, images) of their changes."""
+    resampled, rest = said @ drawn / SEEN, (said @ left) / left.sum(axis=0)
+    found = [
+        held_against_chance(Sampled(float(value), one, other, SEEN, False))
+        for value, one, other in zip(said.mean(axis=1), resampled, rest, strict=True)
+    ]
+    known = [one for one in found if one is not None]
+    for name, adjusted in (("now", max_t(known)), ("Holm", holm([one.p for one in known]))):
+        values = iter(adjusted)
+        yield name, [one is not None and (next(values) or 0) < 0.05 for one in found]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=10_000)
+    simulate(parser.parse_args().studies)

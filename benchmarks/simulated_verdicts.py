@@ -1,0 +1,89 @@
+"""How often any verdict of a study is wrong, and which share of variants is decided; no detector.
+
+    python benchmarks/simulated_verdicts.py [--studies 10000]
+
+Studies of 24 variants whose true changes are known: free of what is beyond the margin, costs or
+gains of what is within, are wrong. A fifth of the studies tell the share that is decided with so
+many images.
+"""
+
+import argparse
+
+import numpy as np
+from simulated_studies import CHANCE, MARGIN, VARIANTS, is_wrong
+
+from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.multiplicity import max_t
+from ablate_kit.metrics.uncertainty.verdict import Verdict, verdicts
+
+TRUE = {
+    "0, and a margin of 0.0001": (np.zeros(VARIANTS), 0.0001),
+    "just within the margin": (np.full(VARIANTS, 1e-9 - MARGIN), MARGIN),
+    "just beyond it": (np.full(VARIANTS, -1e-9 - MARGIN), MARGIN),
+    "all around it": (np.linspace(-2 * MARGIN, 0, VARIANTS), MARGIN),
+    "within +margin": (np.full(VARIANTS, MARGIN - 1e-9), MARGIN),
+}
+ALIKE = {
+    "apart": np.zeros(VARIANTS),
+    "together (0.9)": np.full(VARIANTS, np.sqrt(0.9)),
+    "in two camps (±0.9)": np.repeat([1, -1], VARIANTS // 2) * np.sqrt(0.9),
+}
+
+
+def verdict_errors(studies: int, images: int = 200) -> None:
+    """Chance that any verdict of a study is wrong."""
+    for what, (true, margin) in TRUE.items():
+        rates = []
+        for i, (alike, shared) in enumerate(ALIKE.items()):
+            rng = np.random.default_rng([4, list(TRUE).index(what), i])
+            wrong = sum(
+                any(is_wrong(*one) for one in zip(found, true.tolist(), strict=True))
+                for found in (_judged(rng, true, shared, images, margin) for _ in range(studies))
+            )
+            rates.append(f"{alike} {100 * wrong / studies:4.1f} %")
+        print(f"verdicts: any wrong of {VARIANTS}; true change {what}: {'  '.join(rates)} "
+              f"({studies:,} studies)", flush=True)  # fmt: skip
+
+
+def verdict_power(studies: int) -> None:
+    """What share of the variants is decided, and rightly, by the number of images."""
+    kinds = {"no change": 0.0, "half the margin": -MARGIN / 2, "twice the margin": -2 * MARGIN,
+             "four times": -4 * MARGIN}  # fmt: skip
+    true = np.repeat(list(kinds.values()), VARIANTS // len(kinds))
+    shared = np.full(VARIANTS, np.sqrt(0.3))
+    print(f"verdicts: share of {VARIANTS} variants decided at a margin of {MARGIN}, by true change")
+    print(f"  {'images':>8}" + "".join(f"{kind:>18}" for kind in kinds) + f"{'any wrong':>12}")
+    for images in (100, 200, 500, 1000, 2000, 5000):
+        rng = np.random.default_rng([5, images])
+        decided, wrong = np.zeros(VARIANTS), 0
+        for _ in range(studies):
+            found = _judged(rng, true, shared, images, MARGIN)
+            bad = [is_wrong(*one) for one in zip(found, true.tolist(), strict=True)]
+            right = [one.outcome != "undecided" for one in found]
+            decided += np.array(right) & ~np.array(bad)
+            wrong += any(bad)
+        shares = decided.reshape(len(kinds), -1).mean(axis=1) / studies
+        print(f"  {images:>8}" + "".join(f"{100 * one:>16.1f} %" for one in shares)
+              + f"{100 * wrong / studies:>10.1f} %", flush=True)  # fmt: skip
+
+
+def _judged(
+    rng: np.random.Generator, true: np.ndarray, shared: np.ndarray, images: int, margin: float
+) -> list[Verdict]:
+    """The verdicts of one study: normal changes, a part of whose chance is common to all."""
+    error = CHANCE / np.sqrt(images)
+    own = rng.normal(0, 1, (len(true), 1001))
+    chance = shared[:, None] * rng.normal(0, 1, 1001) + np.sqrt(1 - shared**2)[:, None] * own
+    tests = [
+        AgainstChance(float(value + error * one[0]), error, images - 1.0, one[1:])
+        for value, one in zip(true, chance, strict=True)
+    ]
+    return verdicts(tests, max_t(tests), images, margin)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=10_000)
+    studies = parser.parse_args().studies
+    verdict_errors(studies)
+    verdict_power(studies // 5)
