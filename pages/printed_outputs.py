@@ -9,6 +9,7 @@ of the page does not see, say what else there is to know of the block that follo
 
     <!-- before: COMMAND -->    is run first, in the page's folder
     <!-- not run: REASON -->    the block is taken as it is
+    <!-- file: NAME -->         any block: what the commands of the page find under that name
 """
 
 import argparse
@@ -34,6 +35,7 @@ DATA = ("deimv2_atto", "val2017", "annotations", "VOCdevkit", "yolov2_a", "yolov
 
 ALL_BUT, REST = "...", " ..."
 _BLOCK = re.compile(r"((?:^<!-- .*? -->\n+)*)^```\w*\n(\$ .*?)^```$", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _TIMES = (
     (re.compile(r"\d[\d.]* ms\b.*"), "T"),  # in a table, what stands behind a latency is of it
     (re.compile(r"\b\d+:\d\d\b|\b\d[\d.]* (?:s|min|h)\b"), "T"),
@@ -112,8 +114,10 @@ def run(block: Block, folder: Path) -> list[tuple[Step, list[str]]]:
     return [(step, _printed(step.command, folder)) for step in block.steps]
 
 
-def furnish(folder: Path, data: Path | None = None) -> None:
-    """Links what commands name: the detectors and recipes of the project, and the given data."""
+def furnish(folder: Path, page: str, data: Path | None = None) -> None:
+    """Puts there what a page's commands name: its files, the project's recipes, the given data."""
+    for name, text in _FILE.findall(page):
+        (folder / name).write_text(text)
     for name in ("detector", "recipes", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
     for name in DATA if data else ():
@@ -172,7 +176,7 @@ def _check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
     page = path.read_text()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        furnish(folder, data)
+        furnish(folder, page, data)
         for block in blocks(page):
             lacking = {one for one in block.data if not (folder / one).exists()}
             if block.not_run or lacking:

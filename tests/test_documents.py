@@ -47,8 +47,8 @@ def test_commands_and_their_options_exist(repository: Path, document: str) -> No
 
 
 @pytest.mark.parametrize("page", [page for page, light in LIGHT.items() if light])
-def test_quick_commands_print_what_is_shown(tmp_path: Path, page: str) -> None:
-    furnish(tmp_path)
+def test_quick_commands_print_what_is_shown(repository: Path, tmp_path: Path, page: str) -> None:
+    furnish(tmp_path, (repository / f"docs/{page}.md").read_text())
     for block in LIGHT[page]:
         if block.data:
             continue
@@ -77,6 +77,10 @@ def test_what_differs_from_a_page_is_found(tmp_path: Path) -> None:
     assert difference(step.shown, ["one 1 s", "sum 3", "more"])[-1] == "+more"
     assert difference(["...", "b  2", "a  1"], ["a 1", "c 3", "b 2"]) == []
     assert difference(["b  3", "..."], ["a 1", "b 2"])[-2:] == ["-b 3", "+b 2"]
+    furnish(tmp_path, "<!-- file: a.yaml -->\n```yaml\nb: 1\n```\n")
+    assert _runs(tmp_path, "cat a.yaml; ls recipes/retrain/modules_tiny.yaml") == [
+        "b: 1", "recipes/retrain/modules_tiny.yaml",
+    ]  # fmt: skip
     assert _runs(tmp_path, "echo a; ablate keys nothing.pth") == [
         "a", "ablate: cannot open nothing.pth: No such file or directory",
     ]  # fmt: skip

@@ -24,6 +24,9 @@ _REPEATS = "Mean and, shaded, range over repeats with other random draws."
 _DONOR = "More and more modules of the donor put in, from the first on and from the last on."
 _LINE = "The line from the first model (alpha 0) to the donor (1), and beyond."
 _LAYERS = "A part of more and more layers removed, from the first."
+_ORDERS = (
+    "shapley"  # first parts of random orders: their names are digests, their sum has a picture
+)
 SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
 
 
@@ -58,13 +61,18 @@ def figures(
             yield name, caption, figure
 
 
+def by_itself(result: Result) -> bool:
+    """Whether a variant is to be looked at alone: no random control, no part of a random order."""
+    return not result.is_control and result.kind != _ORDERS
+
+
 def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     controls: dict[str, list[float]] = {}
     for result, change in rows:
         if "control_of" in result.factors and change["AP"].change is not None:
             of = str(result.factors["control_of"])
             controls.setdefault(of, []).append(change["AP"].change)
-    own = [one for one in rows if not one[0].is_control and one[1]["AP"].change is not None]
+    own = [one for one in rows if by_itself(one[0]) and one[1]["AP"].change is not None]
     own.sort(key=lambda one: one[1]["AP"].change or 0.0)
     shown = own[:RANKED]
     figure = canvas(6.8, 1.2 + 0.22 * len(shown))
@@ -175,7 +183,7 @@ def _classes(
     changes: Sequence[Changes],
     by_class: Sequence[Sequence[Change]],
 ) -> tuple[str, Figure | None]:
-    order = [i for i, one in enumerate(results[1:]) if not one.is_control]
+    order = [i for i, one in enumerate(results[1:]) if by_itself(one)]
     order = sorted(order, key=lambda i: changes[i]["AP"].change or 0.0)[:CLASSES_OF]
     names = [name for name, row in results[0].evaluation.per_class.items() if row["support"]]
     values = [[np.nan if c.change is None else c.change for c in by_class[i]] for i in order]
@@ -222,7 +230,7 @@ def heat_map(
                 color = "#fefefe" if abs(value) > 0.6 * bound else "#010101"
                 text = f"{100 * value:+z.1f}"
                 panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
-    figure.colorbar(image, ax=panel, label=label + (" (cells: x 100)" if numbers else ""))
+    figure.colorbar(image, ax=panel, label=label + ("\n(cells: × 100)" if numbers else ""))
     return figure
 
 

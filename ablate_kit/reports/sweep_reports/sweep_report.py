@@ -39,7 +39,7 @@ from ablate_kit.reports.sweep_reports.query_boxes import (
     slots,
 )
 from ablate_kit.reports.sweep_reports.sweep_examples import examples
-from ablate_kit.reports.sweep_reports.sweep_figures import figures
+from ablate_kit.reports.sweep_reports.sweep_figures import by_itself, figures
 from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
 from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import noted
@@ -95,7 +95,7 @@ def write_sweep_report(
     seen = looks.images[0] if looks else len(truth.image_ids)
     truth_seen = truth_of_first(truth, seen)
     moved = _moved(truth_seen, [until(one, seen) for one in results], threshold)
-    kinds = [None if one.is_control else one.kind for one in results[1:]]
+    kinds = [one.kind if by_itself(one) else None for one in results[1:]]
     ap, *others = (one.evaluation.overall["AP"] for one in results)
     shown = [
         until(results[1 + i], seen) for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)
@@ -239,7 +239,7 @@ def _photographs(
         one.picture.save(file, quality=65, optimize=True)
         rows.append([file.name, one.variant, one.image_id, one.file_name, one.lost, one.gained])
         caption = (
-            f"{one.variant}: {one.lost} objects of this image are lost and {one.gained} gained "
+            f"{one.variant}: objects of this image lost {one.lost}, gained {one.gained} "
             f"({one.file_name}). Left unmodified, right the variant."
         )
         pictures.append(Picture(file.stem, caption, file.name, photograph(file)))

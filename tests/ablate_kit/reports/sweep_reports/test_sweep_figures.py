@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from ablate_kit.metrics.detections import Detections
@@ -9,7 +11,7 @@ from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.reports.sweep_reports.sweep_figures import figures
+from ablate_kit.reports.sweep_reports.sweep_figures import figures, heat_map
 
 Factors = dict[str, str | int | float]
 
@@ -54,6 +56,24 @@ def test_names_that_look_like_coordinates_draw_nothing() -> None:
     )
     assert list(found) == ["ranking"]
     assert len(ticks(found["ranking"])) == 8
+
+
+def test_parts_of_random_orders_are_no_rows() -> None:
+    steps: list[tuple[str, str, float, Factors]] = [
+        ("a+b", "shapley", 0.2, {"count": 2}),
+        ("shapley-3-2680f2a1", "shapley", 0.1, {"count": 3}),
+    ]
+    found = drawn([("a", "modules", 0.4, {}), ("b", "modules", 0.3, {}), *steps])
+    assert ticks(found["ranking"]) == ["b", "a"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_labels_of_few_rows_fit_into_their_picture(rows: int) -> None:
+    figure = heat_map(np.full((rows, 4), 0.1), ["module"] * rows, [*"0123"], "head", numbers=True)
+    figure.draw_without_rendering()
+    own, outer = figure.get_tightbbox(), figure.bbox_inches
+    assert outer.y0 <= own.y0 < own.y1 <= outer.y1
+    assert outer.x0 <= own.x0 < own.x1 <= outer.x1
 
 
 def test_heads_are_at_their_module_and_number() -> None:
