@@ -17,18 +17,12 @@ from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.budget_plan import COARSE, Outline, in_turn
 from ablate_kit.studies.joint import TOGETHER, control, control_name, fewer, of_all, union
 from ablate_kit.studies.noted import CUT, INSIDE_FREE, NOT_AFFORDED, WAITING, Noted, NotedPart
-from ablate_kit.studies.pace import Load, Pace
+from ablate_kit.studies.spending import WORTH, Spending
 from ablate_kit.sweeps.run import Evaluating
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 _CONTROLLED = 4  # heads that get a random control
 _ZEROED = 3  # parts whose mean gets zero beside it
-_BESIDE = 0.1  # of what is left, for these at most
-_ROUND = 0.5  # of what is left, for one round at most: its verdicts are to choose the next one
-_LITTLE = 0.15  # of a budget: when no more is left, one round takes it all
-_WORTH = (
-    3.0  # passes of cuts that a round has at least, for the unmodified model's that it begins with
-)
 _ALIVE = 0.1  # share of the AP that a part must leave for zero beside its mean to tell anything
 
 
@@ -69,7 +63,7 @@ class Study:
         report: Callable[[int, float | None], float] = lambda _, __: 0.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._outline = outline
+        self._candidates = outline.candidates
         self._budget = budget
         self._notes = notes
         self._made = dict(made)
@@ -77,13 +71,9 @@ class Study:
         self._shapes = shapes
         self._judge = judge
         self._keep = keep
-        self._began = began - notes.spent
-        self._report = report
         self._clock = clock
-        self._pace = Pace()
-        self._shares = {one.cut.variant: one.share for one in reversed(outline.candidates)}
-        self._of_parts = frozenset(self._shares)  # by these variants
-        self._judging = 0.0  # seconds
+        self._spending = Spending(outline, budget, notes, report, began - notes.spent, clock)
+        self._of_parts = frozenset(one.cut.variant for one in outline.candidates)
         self._baseline = 0.0  # AP of the unmodified model
         self._verified: set[str] = set()  # what was free when all of it was last cut at once
         self.evaluated: list[Ablation] = []
@@ -114,24 +104,24 @@ class Study:
         """One round, and what it tells; how long one took that an earlier call began tells
         nothing."""
         began = self._clock()
-        load = self._load(names)
         known = {one.name for one in self.evaluated}
         variants = [Variant.of(self._ablation(name)) for name in names]
         self.evaluated += [self._made[name] for name in names if name not in known]
+        self._spending.reported = len(self.evaluated)
         if any(name.startswith(TOGETHER) for name in names):
             self._verified = set(self._free())
         yield [UNMODIFIED, *variants]
         ran = self._clock()
         self._judge.judge(variants)
-        self._judging += self._clock() - ran
+        self._spending.judged(len(self._judge.found), self._clock() - ran)
         for i, part in enumerate(self._notes.parts):
             if part.variant in names:
                 part.state = CUT
                 if self._outcome(part) == "free":
                     self._set_inside(i, INSIDE_FREE)
         if not noted:
-            self._pace.learn(load, self._clock() - began)
-            self._notes.spent = self._clock() - self._began
+            self._spending.ran(names, self._clock() - began)
+            self._notes.spent = self._spending.spent
             self._keep()
 
     def _ablation(self, name: str) -> Ablation:
@@ -171,13 +161,13 @@ class Study:
         ]
         timed = self._budget.passes is None
         chosen = list(beside)
-        part = _ROUND if self._left() > _LITTLE * (self._budget.seconds or 0.0) else 1.0
+        part = self._spending.part_of_a_round()
         passes = 0.0
-        for i in in_turn(self._outline.candidates, waiting, timed=timed):
+        for i in in_turn(self._candidates, waiting, timed=timed):
             names = list(dict.fromkeys([*chosen, self._notes.parts[i].variant]))
-            if self._affords(names, part if passes > _WORTH else 1.0):
+            if self._affords(names, part if passes > WORTH else 1.0):
                 chosen = names
-                passes += self._share(names[-1:])
+                passes += self._spending.share(names[-1:])
         order = {one.variant: i for i, one in reversed(list(enumerate(self._notes.parts)))}
         return sorted(chosen, key=lambda name: order.get(name, len(order)))
 
@@ -195,8 +185,8 @@ class Study:
         chosen: list[str] = []
         for name in ranked[:_ZEROED]:
             zero = self._zeros[name]
-            self._shares[zero] = self._shares[name]
-            if self._affords([*chosen, zero]) and self._is_little([*chosen, zero]):
+            self._spending.restarts(zero, [name])
+            if self._affords([*chosen, zero]) and self._spending.is_little([*chosen, zero]):
                 chosen.append(zero)
                 self._notes.zeros[zero] = name
         return chosen
@@ -215,7 +205,7 @@ class Study:
         chosen: list[str] = []
         for name in dict.fromkeys([*ranked[:half], *ranked[-half:]]):
             extra = control_name(name)
-            self._shares[extra] = self._shares[name]
+            self._spending.restarts(extra, [name])
             if control(self._made[name], self._shapes) and self._affords([*chosen, extra]):
                 chosen.append(extra)
                 self._notes.controls.append(name)
@@ -242,8 +232,8 @@ class Study:
             some, members = union(f"{size}-of-free-together{number}", free, self._made, size)
             if some is None or some.name in self._notes.together:
                 continue
-            self._shares[some.name] = self._share(members)
-            if self._affords([*chosen, some.name], kept=0):
+            self._spending.restarts(some.name, members)
+            if self._spending.affords([*chosen, some.name]):
                 chosen.append(some.name)
                 self._note_joint(some, members)
         return chosen
@@ -251,7 +241,7 @@ class Study:
     def _note_joint(self, whole: Ablation, members: Sequence[str]) -> None:
         self._made[whole.name] = whole
         self._notes.together[whole.name] = list(members)
-        self._shares[whole.name] = self._share(members)
+        self._spending.restarts(whole.name, members)
 
     def _free(self) -> list[str]:
         """The variants of free parts, none inside of another; the least costly first."""
@@ -269,26 +259,10 @@ class Study:
                 one.state = state
                 self._set_inside(i, state)
 
-    def _affords(self, names: Sequence[str], part: float = 1.0, kept: int | None = None) -> bool:
-        """Whether these fit into ``part`` of what is left, beside ``kept`` joint cuts: those that
-        are to be made of what is free then, and random controls."""
-        last = self._last(names) if kept is None else [self._share(names)] * kept
-        if self._budget.passes is not None:
-            asked = (self._passed() + len(set(names)) + len(last)) * self._notes.images
-            return asked <= self._budget.passes  # known beforehand: no parts
-        left = self._left(len(names) + len(last))
-        asked_for = self._pace.seconds(self._load(names))
-        if last:
-            asked_for += self._pace.seconds(self._load_of(last))
-        return asked_for <= part * left
-
-    def _is_little(self, names: Sequence[str]) -> bool:
-        """Whether these take few of what is left, run with others."""
-        if self._budget.passes is not None:
-            left = self._budget.passes - self._passed() * self._notes.images
-            return len(names) * self._notes.images <= _BESIDE * left
-        own = self._outline.load([self._share([x]) for x in names], self._notes.images, alone=False)
-        return self._pace.seconds(own) <= _BESIDE * self._left(len(names))
+    def _affords(self, names: Sequence[str], part: float = 1.0) -> bool:
+        """Whether these fit into ``part`` of what is left, beside random controls and the joint
+        cuts that are to be made of what is free then."""
+        return self._spending.affords(names, self._last(names), part)
 
     def _last(self, names: Sequence[str]) -> list[float]:
         """Shares of the controls, and of the joint cuts that follow if these are found free."""
@@ -297,7 +271,7 @@ class Study:
         count = 1 if len(free) < 4 or set(free) == self._verified else 2
         if len(free) + len(parts) < 2:
             count = 0
-        return [*self._last_controls(names), *[self._share([*free, *parts])] * count]
+        return [*self._last_controls(names), *[self._spending.share([*free, *parts])] * count]
 
     def _last_controls(self, names: Sequence[str]) -> list[float]:
         """Shares of the random controls that follow; none where they are what is asked for."""
@@ -305,29 +279,7 @@ class Study:
                and (one.state == CUT or one.variant in names)}  # fmt: skip
         if self._notes.controls or any(name == control_name(one) for one in cut for name in names):
             return []
-        return [self._share([name]) for name in sorted(cut)[:_CONTROLLED]]
-
-    def _share(self, names: Iterable[str]) -> float:
-        """Of a pass that a joint cut of these takes: from where the first of them restarts."""
-        return max((self._shares.get(name, 1.0) for name in names), default=0.0)
-
-    def _left(self, more: int = 0) -> float:
-        """Seconds, beside the report on what has run and so many more."""
-        judged = len(self._judge.found)
-        each = self._judging / judged if judged else None
-        spent = self._clock() - self._began
-        report = self._report(len(self.evaluated) + more, each)
-        return (self._budget.seconds or 0.0) - spent - report
-
-    def _passed(self) -> int:
-        """Passes over the images that are spent."""
-        return 1 + len({name for group in self._notes.rounds for name in group})
-
-    def _load(self, names: Iterable[str]) -> Load:
-        return self._load_of([self._shares.get(name, 1.0) for name in dict.fromkeys(names)])
-
-    def _load_of(self, shares: Sequence[float]) -> Load:
-        return self._outline.load(shares, self._notes.images)
+        return [self._spending.share([name]) for name in sorted(cut)[:_CONTROLLED]]
 
     def _mark_the_rest(self) -> None:
         left = [one for one in self._notes.parts if one.state == WAITING]
@@ -341,10 +293,4 @@ class Study:
             return
         self._notes.stopped = f"the budget of {self._budget}"
         names = list(dict.fromkeys(one.variant for one in left))
-        if self._budget.passes is not None:
-            whole = Budget(passes=(self._passed() + len(names) + 2) * self._notes.images)
-        else:
-            more = self._pace.seconds(self._load([*names, TOGETHER]))
-            left_now = self._left(len(names) + 1)
-            whole = Budget(seconds=(self._budget.seconds or 0.0) - left_now + more)
-        self._notes.needed = str(whole.rounded_up())
+        self._notes.needed = str(self._spending.needed(names).rounded_up())

@@ -18,8 +18,8 @@ from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.sweeps.ledger import HUB
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.run_inputs import HUB
 from detector.data.dataset import Dataset
 
 

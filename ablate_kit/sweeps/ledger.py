@@ -22,99 +22,40 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import safetensors.numpy
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import Field, TypeAdapter
 
 from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import Factors
-from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.metrics.stored import pack
-from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import MARGIN
+from ablate_kit.sweeps.checked_json import checked, read_json
+from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant, manifest_values
+from ablate_kit.sweeps.run_inputs import inputs_in, refuse_changed
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
-from ablate_kit.sweeps.stored_detections import (
-    UnfinishedBatches,
-    first_line,
-    read_detections,
-    write,
-)
+from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import remove_temporaries
 from detector.disk.lines import append_line, key_of, read_rows
 
-Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _LIMIT: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=FEWEST_DETECTIONS)] | None)
 _THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
 
-HUB = "hub"  # the key of the inputs that names a repository with its commit
 _AT_ONCE = 32  # variants whose detections are gathered in one pass over the batches' files
-
-Checked = TypeVar("Checked")
-
-
-class _Read(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class NamedVariant(_Read):
-    name: str
-    kind: str
-    key: Key
-    factors: dict[str, str | int | FiniteFloat] | None = None  # earlier versions noted none
-
-
-class NotedRace(_Read):
-    """Looks of a race; ``order``: the seed of the order of its images."""
-
-    images: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    variants: int = Field(ge=0)
-    futility: float = Field(default=0, ge=0, lt=1)  # earlier versions gave nothing up
-    order: int = Field(ge=0)
-
-    @property
-    def looks(self) -> Looks:
-        return Looks(tuple(self.images), self.variants, self.futility)
-
-
-class Manifest(_Read):
-    """What a finished run is about, by the names that its variants have now."""
-
-    resamples: int = Field(ge=0)
-    seed: int = Field(ge=0)
-    margin: float = Field(default=MARGIN, ge=0, lt=1)  # earlier versions noted none
-    adjust: Adjust = "family"
-    cluster: str | None = None
-    race: NotedRace | None = None
-    data: dict[str, Any] | None = None  # where the images are, as in the recipe
-    model: dict[str, Any] | None = None  # the same of the checkpoint
-    variants: list[NamedVariant]
-
-    @property
-    def statistics(self) -> Statistics:
-        return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
 
 
 class Ledger:
@@ -131,7 +72,7 @@ class Ledger:
         if folder.exists() and not path.exists() and not _is_empty(folder):
             raise _no_sweep(folder)
         if path.exists():
-            self._refuse_changed(_read_json(path))
+            refuse_changed(folder, read_json(path), self.inputs)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())
@@ -144,7 +85,7 @@ class Ledger:
         path = folder / "inputs.json"
         if not path.is_file():
             return None
-        return _checked(_THREADS, _inputs_in(path).get("threads"), f'{path}: "threads"')
+        return checked(_THREADS, inputs_in(path).get("threads"), f'{path}: "threads"')
 
     @staticmethod
     @contextmanager
@@ -168,7 +109,7 @@ class Ledger:
         path = folder / "inputs.json"
         if not path.is_file():
             raise UserError(f"{folder} is no sweep: it has no inputs.json")
-        return Ledger(folder, _inputs_in(path))
+        return Ledger(folder, inputs_in(path))
 
     def describe(self, recipe: str) -> None:
         """Keeps the recipe that makes the run again."""
@@ -257,9 +198,9 @@ class Ledger:
         return self.truth() if (self.folder / "truth.json").exists() else None
 
     def truth(self) -> GroundTruth:
-        truth = GroundTruth.from_coco(_read_json(self.folder / "truth.json"))
+        truth = GroundTruth.from_coco(read_json(self.folder / "truth.json"))
         path, limit = self.folder / "inputs.json", self.inputs.get("max_detections")
-        most = _checked(_LIMIT, limit, f'{path}: "max_detections"')
+        most = checked(_LIMIT, limit, f'{path}: "max_detections"')
         return replace(truth, max_detections=most) if most else truth
 
     @cached_property
@@ -281,7 +222,7 @@ class Ledger:
 
     def notes(self) -> list[str]:
         path = self.folder / "notes.json"
-        return _checked(_NOTES, _read_json(path), str(path)) if path.exists() else []
+        return checked(_NOTES, read_json(path), str(path)) if path.exists() else []
 
     def ablations(self) -> dict[str, Ablation]:
         """Those of finished variants, by key; those of other checkpoints' tensors are none."""
@@ -302,23 +243,8 @@ class Ledger:
         """Notes which variants the run is about, by the names they have now, and what its report
         is made with. ``data``: where the images are, of the recipe; ``model``: its checkpoint;
         ``looks`` and ``order``: of a race, and the seed of the order of its images."""
-        variants = [
-            {
-                "name": one.name,
-                "kind": one.kind,
-                "key": self.key(one.digest),
-                "factors": dict(one.factors),
-            }
-            for one in ablations
-        ]
-        race = {"race": {**asdict(looks), "order": order}} if looks else {}
-        manifest = {
-            **asdict(statistics),
-            **race,
-            "data": dict(data),
-            "model": model,
-            "variants": variants,
-        }
+        named = [NamedVariant.of(one, self.key(one.digest)) for one in ablations]
+        manifest = manifest_values(named, statistics, data, model, looks, order)
         write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property
@@ -328,22 +254,7 @@ class Ledger:
     def manifest(self) -> Manifest:
         """What ``close`` noted."""
         path = self.folder / "study.json"
-        return _checked(TypeAdapter(Manifest), _read_json(path), str(path))
-
-    def _refuse_changed(self, before: Mapping[str, Any]) -> None:
-        then, now = str(before.get(HUB)), str(self.inputs.get(HUB))
-        if is_hub_id(then) and is_hub_id(now) and then != now:
-            raise UserError(
-                f"{self.folder} is a sweep of {then}, and the checkpoint is {now} now; give {then} "
-                "to go on, or choose another folder"
-            )
-        for name in sorted({*before, *self.inputs}):
-            if before.get(name) != self.inputs.get(name):
-                raise UserError(
-                    f"{self.folder} is a sweep of another {name.replace('_', ' ')} "
-                    f"({_brief(before.get(name))}, now {_brief(self.inputs.get(name))}); "
-                    "choose another folder"
-                )
+        return checked(TypeAdapter(Manifest), read_json(path), str(path))
 
 
 def _entry(row: Any) -> tuple[str, Evaluation]:
@@ -358,32 +269,3 @@ def _is_empty(folder: Path) -> bool:
 
 def _no_sweep(folder: Path) -> UserError:
     return UserError(f"{folder} exists and is no sweep or study; choose another folder")
-
-
-def _inputs_in(path: Path) -> dict[str, Any]:
-    value = _read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is no description of a sweep's inputs: it holds no JSON object")
-    return value
-
-
-def _checked(adapter: TypeAdapter[Checked], value: Any, where: str) -> Checked:
-    try:
-        return adapter.validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        what = first["msg"][:1].lower() + first["msg"][1:]
-        raise UserError(f"{where}{f', {place}' if place else ''}: {what}") from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable as JSON: {first_line(error)}") from None
-
-
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else safe.to_json(value)
-    return text[:12] + "..." if len(text) > 40 else text

@@ -1,0 +1,41 @@
+"""What a run was made from, as its folder keeps it; a folder goes on with the same alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate_kit import text as safe
+from ablate_kit.checkpoints.hub import is_hub_id
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.checked_json import read_json
+
+HUB = "hub"  # the key of the inputs that names a repository with its commit
+
+
+def inputs_in(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is no description of a sweep's inputs: it holds no JSON object")
+    return value
+
+
+def refuse_changed(folder: Path, before: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    """Raises ``UserError`` where a folder's run was made from something else."""
+    then, now = str(before.get(HUB)), str(inputs.get(HUB))
+    if is_hub_id(then) and is_hub_id(now) and then != now:
+        raise UserError(
+            f"{folder} is a sweep of {then}, and the checkpoint is {now} now; give {then} "
+            "to go on, or choose another folder"
+        )
+    for name in sorted({*before, *inputs}):
+        if before.get(name) != inputs.get(name):
+            raise UserError(
+                f"{folder} is a sweep of another {name.replace('_', ' ')} "
+                f"({_brief(before.get(name))}, now {_brief(inputs.get(name))}); "
+                "choose another folder"
+            )
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else safe.to_json(value)
+    return text[:12] + "..." if len(text) > 40 else text
