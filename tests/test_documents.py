@@ -26,6 +26,17 @@ def test_links_lead_somewhere(repository: Path, document: str) -> None:
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if one != "CHANGELOG.md"])
+def test_what_documents_name_is_there(repository: Path, document: str) -> None:
+    text = (repository / document).read_text()
+    folders = "ablate_kit|benchmarks|detector|docs|pages|recipes|tests"
+    for path in re.findall(rf"(?<![\w/])(?:{folders})/[\w/-]+\.(?:py|yaml|md|ipynb)\b", text):
+        assert (repository / path).exists(), path
+    for name in re.findall(r"\bak\.(\w+)", text):
+        assert name in ablate_kit.__all__, name
+    assert re.findall(r"\bablate\.\w+\(", text) == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_their_options_exist(repository: Path, document: str) -> None:
     text = (repository / document).read_text().replace("\\\n", " ")

@@ -120,6 +120,8 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
         others = [t for t in tensors if not _key_bias(t.name)]
         for some in _by(others, lambda t: region(t.name, 1)):
             ratios = [t.update_ratio or 0.0 for t in some]
+            share = min(getattr(t, word) for t in some)  # a mean may be that of a few large ones
+            steps = "all steps" if share > 0.9995 else f"at least {share:.0%} of the steps"
             then = (
                 "Adam's steps do not depend on the gradient's size and still move them by at least "
                 f"{min(ratios):.0e} of their norm a step, be it signal or noise."
@@ -127,9 +129,10 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
                 else f"The smallest step is {min(ratios):.0e} of the weights' norm."
             )
             yield (
-                f"The gradient of {_count(some)} of {region(some[0].name, 1)} is {word} (mean norm "
-                f"{_span(some)}): {few(_names(some))}. Probable causes: a small factor (layer "
-                "scale, gate, loss weight) or a saturated activation between them and the loss. "
+                f"The gradient of {_count(some)} of {region(some[0].name, 1)} is {word} in "
+                f"{steps} (mean norm {_span(some)}): {few(_names(some))}. "
+                "Probable causes: a small factor (layer scale, gate, loss weight) or a saturated "
+                "activation between them and the loss. "
                 f"{then} Try a larger factor at the start, or a normalization before it.",
                 some,
             )
@@ -236,11 +239,12 @@ def _of_terms(attribution: Attribution) -> Iterator[Advice]:
     for term, tensors in attribution.sole().items():
         names = [name for name, _ in tensors]
         least = min(share for _, share in tensors)
+        share = "all" if least > 0.9995 else f"{least:.1%} or more"
         largest = float(attribution.norms[attribution.terms.index(term)].max())
         yield Advice(
             "loss terms",
             f"{few(names)}: these {len(names)} tensors learn only through the loss term {term!r} "
-            f"({least:.1%} of their gradient or more at step {attribution.step}; its largest norm "
+            f"({share} of their gradient at step {attribution.step}; its largest norm "
             f"is {largest:.1e}). Without that term, or with a small factor before it, they stay as "
             "they are.",
             tuple(names),

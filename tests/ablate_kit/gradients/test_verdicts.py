@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ablate_kit.gradients.advice import advise
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 
@@ -175,11 +176,14 @@ def test_vanishing_low_and_high_by_the_norm() -> None:
 def test_low_counts_what_vanishes() -> None:
     """The notebook's band leaves a tensor that is 40 % vanishing and 40 % low without a flag."""
     factors = [1e-8, 1e-8, 1e-6, 1e-6, 1e-2]
-    found = verdicts(
-        torch.full((4,), 0.01), lambda toy, i: fine(toy) + factors[i % 5] * toy.odd.sum()
-    )
+    toy = Toy(torch.full((4,), 0.01))
+    optimizer = AdamW(toy.parameters(), lr=1e-2)
+    diagnosis = learn(toy, optimizer, lambda toy, i: fine(toy) + factors[i % 5] * toy.odd.sum())
+    found = diagnosis.tensors[1]
     assert found.verdict == "low"
     assert (found.vanishing, found.low) == (pytest.approx(0.4), pytest.approx(0.8))
+    told = " ".join(one.sentence for one in advise(diagnosis))
+    assert "is low in at least 80% of the steps (mean norm 4.0e-03): odd." in told
 
 
 def test_unchanged_from_the_start() -> None:
