@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from detector.config import HybridConfig
 from detector.network.modules.csi import CSI
 from detector.network.modules.pgi import PGI
+from detector.network.ops.layout import by_pixels
 from detector.network.stages import (
     AttentionBlock,
     DeformableBlock,
@@ -50,7 +51,7 @@ class Backbone(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Maps, list[Tensor]]:
         """(B, 3, S, S) to four maps and, in training, dense class scores of the first three."""
-        s0 = _chain(self.stage0, self.stem(image))
+        s0 = _chain(self.stage0, self.stem(by_pixels(image)))
         p3 = _guided(self.pgi1, _chain(self.stage1, s0), aux=s0)
         p4 = self.down1(p3)
         if self.csi is not None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.config import NORM_GROUPS
+from detector.network.ops.group_norm import group_norm
 
 
 class ChannelLayerNorm(nn.LayerNorm):
@@ -17,10 +18,17 @@ class ChannelLayerNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group norm of a (B, C, H, W) map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def make_norm(kind: Literal["gn", "bn", "ln"], channels: int) -> nn.Module:
     """The norm that a config names. Group norm uses gcd(32, channels) groups."""
     if kind == "gn":
-        return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
+        return GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
     return nn.BatchNorm2d(channels) if kind == "bn" else ChannelLayerNorm(channels)
 
 

@@ -19,6 +19,8 @@ from detector.network.layers import (
     resize,
     scale_gradient,
 )
+from detector.network.ops.channel_groups import group_means, times_groups
+from detector.network.ops.rms_normalize import rms_normalize
 
 FUSE_GROUPS = 4
 TAU_INIT, TAU_BOUNDS = 1.4, (0.8, 1.8)
@@ -79,20 +81,21 @@ class Repeat(nn.Module):
         self, maps: Maps, upsample: nn.ModuleList, keep: nn.ModuleList, first: bool
     ) -> Maps:
         p3, p4, p5, p6 = maps
+        normal = [rms_normalize(x) for x in (p3, p4, p5, p6)]
         above, tops = p6, []
-        for step, level in enumerate((p5, p4, p3)):
+        for step, (level, own) in enumerate(zip((p5, p4, p3), normal[2::-1], strict=True)):
             up = upsample[step](above, like=level, first=first)
-            fused = self.top_fuse[step](rms_normalize(level), rms_normalize(up))
+            fused = self.top_fuse[step](own, rms_normalize(up))
             above = self.top_blocks[step](fused) + keep[step](level)
-            tops.append(above)
+            tops.append(rms_normalize(above))
         t5, t4, t3 = tops
 
         fuse, block = self.bottom_fuse, self.bottom_blocks
-        p3 = block[0](fuse[0](rms_normalize(p3), rms_normalize(t3)))
+        p3 = block[0](fuse[0](normal[0], t3))
         # The p4 that enters is not used.
-        p4 = block[1](fuse[1](rms_normalize(t4), rms_normalize(_pool(p3))))
-        p5 = block[2](fuse[2](rms_normalize(p5), rms_normalize(_pool(p4)), rms_normalize(t5)))
-        p6 = block[3](fuse[3](rms_normalize(p6), rms_normalize(_pool(p5))))
+        p4 = block[1](fuse[1](t4, rms_normalize(_pool(p3))))
+        p5 = block[2](fuse[2](normal[2], rms_normalize(_pool(p4)), t5))
+        p6 = block[3](fuse[3](normal[3], rms_normalize(_pool(p5))))
         return p3, p4, p5, p6
 
 
@@ -113,15 +116,15 @@ class SpatialFuse(nn.Module):
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
     def forward(self, *maps: Tensor) -> Tensor:
-        grouped = [x.unflatten(1, (FUSE_GROUPS, -1)) for x in maps]  # (B, groups, C / groups, H, W)
-        means = torch.stack([x.mean(dim=2) for x in grouped], dim=2)  # (B, groups, K, H, W)
+        means = torch.stack([group_means(x, FUSE_GROUPS) for x in maps], dim=2)
         means = means * torch.rsqrt(means.square().mean(dim=2, keepdim=True) + 1e-6)
+        # means and weights are (B, groups, K, H, W)
         logits = self.proj(means.flatten(1, 2)).unflatten(1, (FUSE_GROUPS, self.inputs))
         weights = F.softplus(logits / self.log_tau.exp().clamp(*TAU_BOUNDS)) + 1e-9
         weights = weights / (weights.sum(dim=2, keepdim=True) + FUSE_EPS)
         weights = (1 - FUSE_FLOOR) * weights + FUSE_FLOOR / self.inputs
-        parts = [w[:, :, None] * x for w, x in zip(weights.unbind(2), grouped, strict=True)]
-        return sum(parts[1:], start=parts[0]).flatten(1, 2)
+        parts = [times_groups(x, w) for x, w in zip(maps, weights.unbind(2), strict=True)]
+        return sum(parts[1:], start=parts[0])
 
 
 class Residual(nn.Module):
@@ -161,11 +164,6 @@ class UpSample(nn.Module):
             x = self.blur(x)
             x = x + self.edge_scale(self.edge(x))
         return F.silu(self.norm(x))
-
-
-def rms_normalize(x: Tensor) -> Tensor:
-    """Each channel divided by its root mean square over the map."""
-    return x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-6)
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ Implementation = Literal["bags", "gather", "grid"]
 
 # Samples computed at once, of one image or more; each needs about a hundred bytes. On the CPU
 # temporaries near the cache's size are fastest, a GPU wants few, large kernels.
-SAMPLES_CPU = 1 << 16
+SAMPLES_CPU = 1 << 17
 SAMPLES_GPU = 1 << 23
 # Channels of an image's samples that may be kept for the backward pass, on a GPU: 256 MiB. Of one
 # image, so that the batch does not decide.
