@@ -19,6 +19,7 @@ from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext, data_parallel
 from detector.training.ema import Ema
+from detector.training.freed_memory import kept_freed_memory
 from detector.training.optim import adamw
 from detector.training.precision import Precision
 from detector.training.recipes.named_modules import clipping_of, freeze
@@ -119,6 +120,7 @@ class Trainer:
                 current_device(self.device),
                 self.precision.float32_mode(),
                 self._kernels(),
+                self._memory(),
             ):
                 while not self.state.is_over(self.options):
                     self._epoch(progress)
@@ -126,6 +128,9 @@ class Trainer:
 
     def _kernels(self) -> AbstractContextManager[None]:
         return deterministic_kernels(required=True) if self.options.deterministic else nullcontext()
+
+    def _memory(self) -> AbstractContextManager[None]:
+        return kept_freed_memory() if self.device.type == "cpu" else nullcontext()
 
     @property
     def step(self) -> int:
