@@ -94,7 +94,7 @@ class DeformableAttention(nn.Module):
         located = query + position
         split = (self.heads, LEVELS, self.points)
         offsets = self.sampling_offsets(located).unflatten(-1, (*split, 2))
-        weights = self.attention_weights(located).unflatten(-1, (self.heads, -1)).softmax(-1)
+        weights = _softmax(self.attention_weights(located).unflatten(-1, (self.heads, -1)))
         sampled = multi_scale_deformable_attention(
             value, shapes, reference, offsets, weights.unflatten(-1, split[1:])
         )
@@ -113,6 +113,13 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         linear, gate = self.fc1(x).chunk(2, dim=-1)
         return self.fc2(F.silu(gate) * linear)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the last axis. Of fewer than 16 numbers, a CPU's vector, torch takes one at a time."""
+    if logits.device.type == "cpu" and logits.shape[-1] < 16:
+        return (logits - logits.logsumexp(-1, keepdim=True)).exp()
+    return logits.softmax(-1)
 
 
 def _star(heads: int, points: int) -> Tensor:

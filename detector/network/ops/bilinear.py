@@ -35,8 +35,7 @@ KEPT = 1 << 26
 def bilinear_sum(
     value: Tensor,
     shapes: Sequence[tuple[int, int]],
-    x: Tensor,
-    y: Tensor,
+    places: Tensor,
     weight: Tensor,
     implementation: Implementation | None = None,
 ) -> Tensor:
@@ -49,9 +48,8 @@ def bilinear_sum(
     Args:
         value: (B, tokens, groups, d), the pixels of each map row by row, one map after the other.
         shapes: (height, width) of each map.
-        x: (B, N, groups, maps, points) in pixels; whole numbers are pixel centers.
-        y: shaped like ``x``.
-        weight: shaped like ``x``.
+        places: (2, B, N, groups, maps, points), x and y in pixels; whole numbers are pixel centers.
+        weight: (B, N, groups, maps, points).
         implementation: "bags" as above, the same bits each time; "gather" as it is usually written,
             compiled on a GPU; "grid" by ``grid_sample``. The gradient of ``value`` of the latter
             two is added atomically on a GPU. By default what :func:`automatic` chooses.
@@ -59,52 +57,55 @@ def bilinear_sum(
     Returns:
         (B, N, groups, d) with the dtype of ``value``.
     """
-    _check(value, shapes, x, y, weight)
-    name = implementation or automatic(value, x)
-    if not value.numel() or not x.numel():
+    _check(value, shapes, places, weight)
+    name = implementation or automatic(value, weight)
+    if not value.numel() or not weight.numel():
         name = "bags"
+    x, y = places
     if name == "grid":
         return grid_sampled_sum(value, shapes, x, y, weight)
     if name == "gather":
         run = run_compiled if value.is_cuda else _plainly
         return run(gathered_sum, value, places_of(shapes, value.device), x, y, weight)
-    dtype = torch.promote_types(torch.promote_types(value.dtype, x.dtype), torch.float32)
+    dtype = torch.promote_types(torch.promote_types(value.dtype, places.dtype), torch.float32)
     maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
-    tensors = [maps, *(tensor.to(dtype).flatten(3) for tensor in (x, y, weight))]
+    places, weight = places.to(dtype).flatten(4), weight.to(dtype).flatten(3)
     # Where a map is read more than once, a group's pixels side by side pay for their copy.
-    apart = x.shape[1] * x.shape[3:].numel() > maps.shape[1]
+    apart = weight.shape[1] * weight.shape[3] > maps.shape[1]
     if apart:
-        tensors = [tensor.transpose(1, 2).flatten(0, 1).unsqueeze(2) for tensor in tensors]
-    maps, *samples = (tensor.contiguous() for tensor in tensors)
-    out: Tensor = _BilinearSum.apply(maps, map_shapes, *samples)
+        maps, weight = (
+            tensor.transpose(1, 2).flatten(0, 1)[:, :, None] for tensor in (maps, weight)
+        )
+        places = places.transpose(2, 3).flatten(1, 2).unsqueeze(3)
+    tensors = (tensor.contiguous() for tensor in (places, weight))
+    out: Tensor = _BilinearSum.apply(maps.contiguous(), map_shapes, *tensors)
     if apart:
         out = out.view(*value.shape[::2], *out.shape[1::2]).transpose(1, 2)
     return out.to(value.dtype)
 
 
-def sample_places(places: Tensor, offsets: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """x and y for :func:`bilinear_sum`: places + scale * offsets.
+def sample_places(centers: Tensor, offsets: Tensor, scale: float = 1.0) -> Tensor:
+    """Places for :func:`bilinear_sum`: centers + scale * offsets.
 
     Args:
-        places: (B or 1, N, maps, points or 1, 2) as (x, y), in pixels, the same in all groups.
+        centers: (B or 1, N, maps, points or 1, 2) as (x, y), in pixels, the same in all groups.
         offsets: (B, N, groups, maps, points, 2).
     """
     points = offsets.shape[4]
     # In the order in which samples are summed where they are many: each group by itself.
     apart = offsets.permute(5, 0, 2, 1, 3, 4).contiguous()  # (2, B, groups, N, maps, points)
-    shared = places.expand(-1, -1, -1, points, -1).permute(4, 0, 1, 2, 3).contiguous()
-    x, y = torch.add(shared[:, :, None], apart, alpha=scale).transpose(2, 3)
-    return x, y
+    shared = centers.expand(-1, -1, -1, points, -1).permute(4, 0, 1, 2, 3).contiguous()
+    return torch.add(shared[:, :, None], apart, alpha=scale).transpose(2, 3)
 
 
-def automatic(value: Tensor, x: Tensor) -> Implementation:
+def automatic(value: Tensor, weight: Tensor) -> Implementation:
     """The one place where the implementation is chosen, by what benchmarks/ops.py measured.
 
     On an H100, ``grid_sample`` was two to four times as fast as bags, forward and backward, except
     for an encoder's many samples, of which it keeps too much.
     """
     same_bits = torch.are_deterministic_algorithms_enabled() and torch.is_grad_enabled()
-    few = x.shape[1:].numel() * value.shape[3] <= KEPT
+    few = weight.shape[1:].numel() * value.shape[3] <= KEPT
     return "grid" if value.is_cuda and few and not same_bits else "bags"
 
 
@@ -115,43 +116,39 @@ def _plainly(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
 class _BilinearSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        value: Tensor,
-        shapes: tuple[tuple[int, int], ...],
-        x: Tensor,
-        y: Tensor,
-        weight: Tensor,
+        ctx: Any, value: Tensor, shapes: tuple[tuple[int, int], ...], places: Tensor, weight: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(value, x, y, weight)
+        ctx.save_for_backward(value, places, weight)
         ctx.shapes = shapes
-        maps = Maps.of(shapes, value, x)
-        out = value.new_empty(*x.shape[:3], value.shape[3])
-        for images in _blocks(x):
-            places = maps.places(x[images], y[images])
-            weights = places.corner_weights(_rows(weight[images]))
-            _rows(out[images]).copy_(_weighted_rows(_rows(value[images]), places, weights))
+        maps = Maps.of(shapes, value, places)
+        out = value.new_empty(*weight.shape[:3], value.shape[3])
+        for images in _blocks(weight):
+            corners = maps.places(places[:, images])
+            weights = corners.corner_weights(_rows(weight[images]))
+            _rows(out[images]).copy_(_weighted_rows(_rows(value[images]), corners, weights))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, x, y, weight = ctx.saved_tensors
-        maps = Maps.of(ctx.shapes, value, x)
+        value, places, weight = ctx.saved_tensors
+        maps = Maps.of(ctx.shapes, value, places)
         for_value, _, *for_samples = ctx.needs_input_grad
         grad = grad.contiguous()
         grad_value = torch.zeros_like(value)
-        grad_samples = [torch.empty_like(saved) for saved in (x, y, weight)]
-        for images in _blocks(x):
+        grad_places, grad_weight = torch.empty_like(places), torch.empty_like(weight)
+        for images in _blocks(weight):
             grad_rows, rows = _rows(grad[images]), _rows(weight[images])
-            places = maps.places(x[images], y[images])
-            weights = places.corner_weights(rows)
+            corners = maps.places(places[:, images])
+            weights = corners.corner_weights(rows)
             if for_value:
-                _scatter_rows(_rows(grad_value[images]), grad_rows, places, weights)
+                _scatter_rows(_rows(grad_value[images]), grad_rows, corners, weights)
             if any(for_samples):
-                dots = _dots(_rows(value[images]), places, weights, grad_rows)
-                for target, part in zip(grad_samples, places.gradients(rows, dots), strict=True):
-                    _rows(target[images]).copy_(part)
-        return grad_value, None, *grad_samples
+                dots = _dots(_rows(value[images]), corners, weights, grad_rows)
+                targets = (*grad_places[:, images], grad_weight[images])
+                for target, part in zip(targets, corners.gradients(rows, dots), strict=True):
+                    _rows(target).copy_(part)
+        return grad_value, None, grad_places, grad_weight
 
 
 def _weighted_rows(table: Tensor, places: Places, weights: Corners) -> Tensor:
@@ -227,7 +224,9 @@ def _at_least_two_wide(
     return torch.cat(maps, 1), tuple((max(2, height), max(2, width)) for height, width in shapes)
 
 
-def _check(value: Tensor, shapes: Sequence[tuple[int, int]], *samples: Tensor) -> None:
+def _check(
+    value: Tensor, shapes: Sequence[tuple[int, int]], places: Tensor, weight: Tensor
+) -> None:
     tokens = sum(height * width for height, width in shapes)
     if value.ndim != 4 or value.shape[1] != tokens:
         raise ValueError(
@@ -235,11 +234,10 @@ def _check(value: Tensor, shapes: Sequence[tuple[int, int]], *samples: Tensor) -
             f"expected (B, {tokens}, groups, d)"
         )
     batch, _, groups, _ = value.shape
-    for tensor in samples:
-        if tensor.ndim != 5 or tensor.shape != samples[0].shape:
-            raise ValueError("x, y and weight must share one shape (B, N, groups, maps, points)")
-        if (tensor.shape[0], *tensor.shape[2:4]) != (batch, groups, len(shapes)):
-            raise ValueError(
-                f"samples of shape {tuple(tensor.shape)} do not fit the value; "
-                f"expected ({batch}, N, {groups}, {len(shapes)}, points)"
-            )
+    if weight.ndim != 5 or places.shape != (2, *weight.shape):
+        raise ValueError("x, y and weight must share one shape (B, N, groups, maps, points)")
+    if (weight.shape[0], *weight.shape[2:4]) != (batch, groups, len(shapes)):
+        raise ValueError(
+            f"samples of shape {tuple(weight.shape)} do not fit the value; "
+            f"expected ({batch}, N, {groups}, {len(shapes)}, points)"
+        )

@@ -13,7 +13,7 @@ Corners = tuple[Tensor, ...]  # upper left, upper right, lower left, lower right
 
 @dataclass(frozen=True)
 class Places:
-    """The four pixels of each sample, two by two; all tensors are (bags, samples).
+    """The four pixels of each sample, two by two; rows are (bags, samples).
 
     Near a border they are the nearest four of the map, so that all of them exist; pixels a unit
     or more away have no share.
@@ -55,10 +55,6 @@ class _Axis:
     first: Tensor  # share of the first pixel
     second: Tensor
 
-    @staticmethod
-    def of(distance: Tensor) -> "_Axis":
-        return _Axis(distance, _tent(distance), _tent(distance - 1))
-
     def mix(self, first: Tensor, second: Tensor) -> Tensor:
         return torch.addcmul(self.first * first, self.second, second)
 
@@ -85,40 +81,40 @@ class Maps:
     groups: int
     samples: int  # of a bag
     start: Tensor  # row of the map's first pixel
-    height: Tensor
-    width: Tensor
+    below: Tensor  # from a pixel's row to that of the pixel under it
+    last: Tensor  # (2, 1, ...) the last column and row that have a next one
 
     @staticmethod
-    def of(shapes: tuple[tuple[int, int], ...], value: Tensor, x: Tensor) -> "Maps":
-        """``value`` is (images, tokens, groups, d), ``x`` (images, N, groups, samples)."""
+    def of(shapes: tuple[tuple[int, int], ...], value: Tensor, places: Tensor) -> "Maps":
+        """``value`` is (images, tokens, groups, d), ``places`` (2, images, N, groups, samples)."""
         tokens, groups = value.shape[1:3]
-        points = x.shape[3] // len(shapes)
+        queries, _, samples = places.shape[2:]
         sizes = [height * width for height, width in shapes]
         starts = (0, *accumulate(sizes[:-1]))
         of_bag = tuple(
-            tuple(number for number in numbers for _ in range(points))
+            tuple(number for number in numbers for _ in range(samples // len(shapes)))
             for numbers in (starts, *zip(*shapes, strict=True))
         )
         start, height, width = constant(of_bag, torch.int32, value.device)
-        group = torch.arange(groups, dtype=torch.int32, device=value.device)
-        start = start * groups + group[:, None]
-        numbers = (part.expand(x.shape[1:]).flatten() for part in (start, height, width))
-        return Maps(tokens, groups, x.shape[3], *numbers)
+        group = torch.arange(groups, dtype=torch.int32, device=value.device)[:, None]
+        numbers = (start * groups + group, width * groups, width - 2, height - 2)
+        start, below, *last = (
+            number.expand(queries, groups, samples).flatten() for number in numbers
+        )
+        return Maps(tokens, groups, samples, start, below, torch.stack(last)[:, None])
 
-    def places(self, x: Tensor, y: Tensor) -> Places:
-        """The pixels of some images' samples at (x, y), both (images, N, groups, samples)."""
-        x, y = x.flatten(1), y.flatten(1)
-        left, top = _first_pixel(x, self.width), _first_pixel(y, self.height)
-        of_bags = (-1, self.samples)
-        along_x = _Axis.of((x - left).view(of_bags))
-        along_y = _Axis.of((y - top).view(of_bags))
-        image = torch.arange(len(x), dtype=torch.int32, device=x.device)[:, None]
-        upper = top.mul_(self.width).add_(left).mul_(self.groups).add_(self.start)
-        upper.add_(image * (self.tokens * self.groups))
-        lower = upper + self.width * self.groups
-        return Places(upper.view(of_bags), lower.view(of_bags), self.groups, along_x, along_y)
-
-
-def _first_pixel(x: Tensor, size: Tensor) -> Tensor:
-    """The first of two neighboring pixels that x is between or nearest to; valid even for NaN."""
-    return torch.minimum(x.floor().int().clamp_(min=0), size - 2)
+    def places(self, places: Tensor) -> Places:
+        """The pixels of some images' samples at (x, y), (2, images, N, groups, samples)."""
+        places = places.flatten(2)
+        # The first of two neighboring pixels that a sample is between or nearest to; valid even
+        # for NaN.
+        first = torch.minimum(places.floor().int().clamp_(min=0), self.last)
+        distance = (places - first).view(2, -1, self.samples)
+        shares = zip(distance, _tent(distance), _tent(distance - 1), strict=True)
+        along_x, along_y = (_Axis(*axis) for axis in shares)
+        left, top = first
+        image = torch.arange(len(left), dtype=torch.int32, device=left.device)[:, None]
+        upper = top.mul_(self.below).add_(left.mul_(self.groups)).add_(self.start)
+        upper = upper.add_(image * (self.tokens * self.groups)).view(-1, self.samples)
+        lower = (upper.view(len(left), -1) + self.below).view(upper.shape)
+        return Places(upper, lower, self.groups, along_x, along_y)

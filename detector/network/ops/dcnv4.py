@@ -64,7 +64,7 @@ def dcnv4(
     grid = (count(kernel) - kernel // 2) * grid_scale
     taps_x = count(width).repeat(height)[:, None] + grid.repeat_interleave(kernel)
     taps_y = count(height).repeat_interleave(width)[:, None] + grid.repeat(kernel)
-    x, y = sample_places(
+    places = sample_places(
         torch.stack((taps_x, taps_y), dim=-1)[None, :, None],
         offsets.unflatten(-1, (1, taps, 2)),
         offset_scale,
@@ -72,8 +72,7 @@ def dcnv4(
     out = bilinear_sum(
         value.reshape(batch, height * width, groups, channels // groups),
         [(height, width)],
-        x,
-        y,
+        places,
         weights.unsqueeze(3),
         None if implementation == "package" else implementation,
     )

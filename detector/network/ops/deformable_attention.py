@@ -44,5 +44,5 @@ def multi_scale_deformable_attention(
     sides = tuple((width, height) for height, width in shapes)
     size = constant(sides, dtype, offsets.device)
     centers = reference[:, :, None] * size - 0.5  # (B, N, levels, 2)
-    x, y = sample_places(centers[:, :, :, None], offsets)
-    return bilinear_sum(value, shapes, x, y, weights, implementation).flatten(2)
+    places = sample_places(centers[:, :, :, None], offsets)
+    return bilinear_sum(value, shapes, places, weights, implementation).flatten(2)
