@@ -32,6 +32,11 @@ _LATEX = str.maketrans(
 )
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def line(text: str) -> str:
     """For the terminal and text files: one line, without what is not printable."""
     return _OTHERS.sub(_spelled, text)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
+from ablate_kit.cli.early import check_files
 from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
 from detector.errors import no_folder
@@ -58,9 +59,7 @@ class ImageFiles:
 
     def __post_init__(self) -> None:
         """What takes no time to find is told before anything is imported, or a model is made."""
-        for file in (self.annotations, self.yolo, self.voc_classes):
-            if file and not file.exists():
-                raise UserError(f"{file}: no such file")
+        check_files(self.annotations, self.yolo, self.voc_classes)
         for folder, expected in (
             (self.images, f"expected the images of {self.annotations or 'a data set'}"),
             (self.voc, "expected a VOCdevkit"),

@@ -74,13 +74,14 @@ def _failed(error: BaseException, output: TextIO) -> int:
                 return 0
             return _refuse(error_message(error))
     if _is_of_memory(error):
-        return _refuse(f"not enough memory: {_first_line(error) or 'ask for less at a time'}")
+        reason = safe.first_line(error) if str(error) else "ask for less at a time"
+        return _refuse(f"not enough memory: {reason}")
     raise error
 
 
 def _told(error: OSError) -> str:
     """What the system refused, of which file."""
-    reason = error.strerror or _first_line(error) or type(error).__name__
+    reason = error.strerror or safe.first_line(error)
     files = [str(one) for one in (error.filename, error.filename2) if one is not None]
     if isinstance(error, FileExistsError) and len(files) == 1 and Path(files[0]).is_file():
         reason = "it is a file, and a folder is needed"
@@ -93,10 +94,6 @@ def _is_of_memory(error: BaseException) -> bool:
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 def _stopped(by: int) -> int:

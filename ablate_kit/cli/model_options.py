@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.download_option import Download
-from ablate_kit.models.framework_registry import OWN, USAGE
+from ablate_kit.cli.early import check_files
+from ablate_kit.models.framework_registry import OWN, USAGE, check_model
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
@@ -37,6 +38,11 @@ class ModelOptions:
         str | None, typer.Option(help="Which weights of a file that holds several.")
     ] = None
     allow_download: Download = False
+
+    def __post_init__(self) -> None:
+        """What takes no time to find is told before anything is imported."""
+        check_files(self.class_names)
+        check_model(self.model)
 
     def open(self, checkpoint: "Checkpoint", device: str = "cpu") -> "Adapter":
         """The detector of a checkpoint."""

@@ -95,13 +95,19 @@ def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:
     return USUAL
 
 
+def check_model(model: str | None) -> None:
+    """Raises ``UserError`` where ``--model`` begins with no framework's name; imports none."""
+    name = (model or own_code.NAME).partition(":")[0]
+    if name != own_code.NAME and name not in FRAMEWORKS:
+        near = did_you_mean(name, [*FRAMEWORKS, own_code.NAME])
+        raise UserError(f'unknown model "{model}"; expected {_expected()}{near}')
+
+
 def _named(model: str) -> Chosen:
     name, _, place = model.partition(":")
     if name == own_code.NAME:
         return Chosen(model, own_code.framework(place))
-    if name not in FRAMEWORKS:
-        near = did_you_mean(name, [*FRAMEWORKS, own_code.NAME])
-        raise UserError(f'unknown model "{model}"; expected {_expected()}{near}')
+    check_model(model)
     framework = FRAMEWORKS[name]
     if place and not framework.takes:
         raise UserError(f'unknown model "{model}": nothing follows "{name}"')
@@ -109,10 +115,11 @@ def _named(model: str) -> Chosen:
 
 
 def _expected() -> str:
-    usages = [
-        name if isinstance(one, UserError) else f"{name}{one.takes}" for name, one in _frameworks()
+    added = [
+        name if isinstance(one, UserError) else f"{name}{one.takes}"
+        for name, one in _frameworks(name for name in FRAMEWORKS if name not in BUILT_IN)
     ]
-    return f"{', '.join(usages)} or {OWN}"
+    return f"{', '.join([USAGE, *added])} or {OWN}"
 
 
 def _frameworks(

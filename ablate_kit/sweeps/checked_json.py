@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.stored_detections import first_line
+from ablate_kit.text import first_line
 
 Checked = TypeVar("Checked")
 

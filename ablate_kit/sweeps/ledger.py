@@ -42,7 +42,7 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.checked_json import checked, read_json
 from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant, manifest_values
-from ablate_kit.sweeps.run_inputs import inputs_in, refuse_changed
+from ablate_kit.sweeps.run_inputs import check_run, inputs_in, refuse_changed
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -106,10 +106,8 @@ class Ledger:
     @staticmethod
     def existing(folder: Path) -> "Ledger":
         """The run in a folder, whatever it was made from."""
-        path = folder / "inputs.json"
-        if not path.is_file():
-            raise UserError(f"{folder} is no sweep: it has no inputs.json")
-        return Ledger(folder, inputs_in(path))
+        check_run(folder)
+        return Ledger(folder, inputs_in(folder / "inputs.json"))
 
     def describe(self, recipe: str) -> None:
         """Keeps the recipe that makes the run again."""

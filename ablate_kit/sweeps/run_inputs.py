@@ -12,6 +12,12 @@ from ablate_kit.sweeps.checked_json import read_json
 HUB = "hub"  # the key of the inputs that names a repository with its commit
 
 
+def check_run(folder: Path) -> None:
+    """Raises ``UserError`` for a folder that holds no run."""
+    if not (folder / "inputs.json").is_file():
+        raise UserError(f"{folder} is no sweep: it has no inputs.json")
+
+
 def inputs_in(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):

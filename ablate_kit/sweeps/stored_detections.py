@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.stored import pack, unpack
+from ablate_kit.text import first_line
 from detector.disk.atomic import new_stream
 
 _KEYS: TypeAdapter[list[str]] = TypeAdapter(list[str])
@@ -87,7 +88,3 @@ def read_detections(path: Path, count: int) -> list[Detections]:
 def write(path: Path, data: bytes) -> None:
     with new_stream(path, overwrite=True) as file:
         file.write(data)
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

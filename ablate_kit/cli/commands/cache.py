@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.output import say, say_lines
+from ablate_kit.errors import UserError
 
 
 def cache(
@@ -13,16 +14,15 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
 ) -> None:
     """Show what a folder of recordings holds, or clear it."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     from datetime import datetime
     from itertools import groupby
 
-    from ablate_kit.errors import UserError
     from ablate_kit.reports.table import Table
     from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 
     kept = RecordingCache(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
     kept.check()
     if clear:
         count, nbytes = kept.clear()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.output import DryRun, check_new_file, say
 from ablate_kit.errors import UserError
 
@@ -41,6 +42,7 @@ def convert(
     """Rewrite a checkpoint under our names, the thesis notebooks', or Hugging Face's."""
     if to and to_legacy:
         raise UserError("--to and --to-legacy are two forms; give one")
+    check_there(checkpoint)
     if to:
         _to_transformers(checkpoint, output, weights, dry_run)
     else:
@@ -52,11 +54,11 @@ def convert(
 def _to_hybrid(
     checkpoint: Path, output: Path, weights: str | None, dry_run: bool, to_legacy: bool
 ) -> None:
+    check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.notebook_conversion import converted
     from ablate_kit.models.rewrite import convert as write_converted
 
-    check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
     with open_checkpoint(checkpoint, weights) as opened:
         if dry_run:
             only = output.suffix != ".pth"

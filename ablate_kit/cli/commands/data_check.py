@@ -8,6 +8,7 @@ import typer
 
 from ablate_kit import text as safe
 from ablate_kit.cli.dataset_options import ImageFiles
+from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def check(
     ] = False,
 ) -> None:
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""
+    if recipe:
+        check_recipe(recipe, "train")
     from detector.data.checks.dataset_check import compare, examine
 
     sources = _sources(recipe, settings or [], data)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate_kit.cli.dataset_options import Images
-from ablate_kit.cli.early import check_there
+from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
@@ -54,7 +54,9 @@ def gradients(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train briefly and tell which parameters learn, which do not, and why."""
-    if source.suffix not in (".yaml", ".yml"):
+    if source.suffix in (".yaml", ".yml"):
+        check_recipe(source, "train")
+    else:
         check_there(source)
     from ablate_kit.gradients.monitor import GradientMonitor
     from ablate_kit.gradients.short_run import train_briefly

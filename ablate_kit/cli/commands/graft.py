@@ -7,6 +7,7 @@ import typer
 
 from ablate_kit import text as safe
 from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def graft(
     allow_download: Download = False,
 ) -> None:
     """Load pretrained backbone and neck (or other parts), with a report of every tensor."""
+    check_there(checkpoint, source)
+    check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.rewrite import grafted, source_of, write_content
 
-    check_new_file(output, ".safetensors")
     with open_checkpoint(checkpoint) as opened, open_checkpoint(source, weights) as given:
         done, content = grafted(
             opened, given, parts.split(","), rules or [], skip_mismatched=skip_mismatched

@@ -15,7 +15,6 @@ from ablate_kit.cli.statistics_options import StatisticsOptions
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from ablate_kit.knobs.knob_settings import Asked
     from ablate_kit.models.adapter import Adapter
     from ablate_kit.models.model_knobs import Knobs
 
@@ -73,6 +72,8 @@ def knobs(
 ) -> None:
     """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
     check_there(checkpoint)
+    if not (depth or queries or size):
+        raise UserError("which knob is to be turned? Give --depth, --queries 200,100 or --size 512")
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.checkpoints.hub import with_commit
@@ -93,7 +94,6 @@ def knobs(
     from detector.data.dataset import check_scorable
 
     asked = Asked(depth, _whole("--queries", queries), _whole("--size", size))
-    _check(asked)
     if output:
         check_free(output)
     check_device(device)
@@ -171,8 +171,3 @@ def _whole(option: str, text: str | None) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**31 for part in parts):
         raise UserError(f'cannot read {option} "{text}"; expected numbers such as 300,200,100')
     return tuple(map(int, parts))
-
-
-def _check(asked: "Asked") -> None:
-    if not (asked.depth or asked.queries or asked.size):
-        raise UserError("which knob is to be turned? Give --depth, --queries 200,100 or --size 512")

@@ -9,6 +9,7 @@ from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, w
 from ablate_kit.cli.commands.cut_parts import NumHeads, spans_of
 from ablate_kit.cli.dataset_options import Images
 from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import Model, Trust
 from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
@@ -48,6 +49,9 @@ def mean(
     allow_download: Download = False,
 ) -> None:
     """Replace heads or channels by their mean over images: it is folded into biases."""
+    check_there(checkpoint)
+    if sum((heads is not None, each, channels is not None)) != 1:
+        raise UserError("give one of --heads, --each and --channels")
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.kinds.means import Channels, HeadsMean
     from ablate_kit.checkpoints import open_checkpoint
@@ -55,8 +59,6 @@ def mean(
     from ablate_kit.models.open import open_adapter
     from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 
-    if sum((heads is not None, each, channels is not None)) != 1:
-        raise UserError("give one of --heads, --each and --channels")
     dataset = data.open()
     kind: Kind
     if channels is None:

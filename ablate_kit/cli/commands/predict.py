@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ablate_kit.cli.dataset_options import Orientation
-from ablate_kit.cli.early import check_there
+from ablate_kit.cli.early import check_images, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import progress, say, warn, write_json
@@ -34,10 +34,8 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
-    check_there(checkpoint)
-    for path in images:
-        if not path.exists():  # before all that takes time to import
-            raise UserError(f"{path}: image file is missing")
+    check_there(checkpoint, compare)
+    check_images(images)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device

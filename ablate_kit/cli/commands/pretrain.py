@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say
@@ -26,6 +27,8 @@ def pretrain(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
+    check_recipe(recipe, "pretrain")
+    settings = with_log(settings, log)
     from ablate_kit.cli.commands.train import Display
     from ablate_kit.models.device import check_device
     from ablate_kit.shipped import recipe_file
@@ -35,7 +38,7 @@ def pretrain(
     from detector.training.recipes.pretrain_recipe import load_pretrain_recipe
 
     recipe = recipe_file(recipe, "pretrain")
-    loaded = load_pretrain_recipe(recipe, with_log(settings, log))
+    loaded = load_pretrain_recipe(recipe, settings)
     own_device = local_device(device)
     check_device(own_device)
     folder = output or Path("runs/pretrain") / name_of(recipe)

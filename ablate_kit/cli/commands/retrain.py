@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, say_lines, this_command
@@ -30,6 +31,8 @@ def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
 ) -> None:
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
+    check_recipe(recipe, "retrain")
+    settings = with_log(settings, log)
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.logged import log_table
     from ablate_kit.retraining.retrain_recipe import load_retraining
@@ -42,7 +45,7 @@ def retrain(
     from detector.training.distributed import refuse_several
 
     recipe = recipe_file(recipe, "retrain")
-    study, runs = load_retraining(recipe, with_log(settings, log))
+    study, runs = load_retraining(recipe, settings)
     folder = output or Path("runs") / name_of(recipe)
     refuse_several("ablate retrain")
     check_device(device)

@@ -17,6 +17,7 @@ from ablate_kit.cli.dataset_options import (
     YoloRoot,
     YoloYaml,
 )
+from ablate_kit.cli.early import check_files
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import numbers as decimals
@@ -80,6 +81,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Score files of detections: what 'ablate eval' reports, without a model."""
+    check_files(*detections, annotations, yolo, voc_classes, class_names)
     from ablate_kit.checkpoints.pickle.plain_data import read_plain
     from ablate_kit.metrics.clusters import clusters_of
     from ablate_kit.metrics.detection_files import read_dump

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate_kit.cli.dataset_options import DataOptions
-from ablate_kit.cli.early import check_there
+from ablate_kit.cli.early import check_files, check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin, statistics
@@ -73,12 +73,6 @@ def shrink(
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     check_there(checkpoint)
-    from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.checkpoints.located import located
-    from ablate_kit.reports.shrink_report import document, listed
-    from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
-    from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
-
     fewer = depth is not None or queries is not None
     if sum((bool(drop), bool(run), fewer)) != 1 or free != bool(run):
         raise UserError(
@@ -92,6 +86,15 @@ def shrink(
         raise UserError("--margin goes with --from, or with images to evaluate on")
     if output.exists():
         raise UserError(f"{output} exists; choose another place or remove it")
+    check_files(*(drop or []))
+    if run:
+        check_run(run)
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.located import located
+    from ablate_kit.reports.shrink_report import document, listed
+    from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
+    from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
+
     dataset = None
     if data.named():
         dataset = data.open()

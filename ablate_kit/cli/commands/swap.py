@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.early import check_there
 from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ def swap(
     allow_download: Download = False,
 ) -> None:
     """Switch modules of the hybrid detector; what both networks have is kept bit for bit."""
+    check_there(checkpoint)
+    check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.rewrite import swapped, write_content
 
-    check_new_file(output, ".safetensors")
     with open_checkpoint(checkpoint, weights) as opened:
         result, content = swapped(opened, switches, init.value, seed)
         if not dry_run:

@@ -10,8 +10,8 @@ import typer
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
-from ablate_kit.cli.early import check_there
-from ablate_kit.cli.log_option import Log
+from ablate_kit.cli.early import check_recipe, check_there
+from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
@@ -108,8 +108,14 @@ def sweep(
 
     From a recipe, or of a checkpoint: ablate sweep model.pth --heads all --shapes
     """
-    if source.suffix not in (".yaml", ".yml"):
+    asked = (heads or [], layers or [], modules or [])
+    of_checkpoint = any(asked)
+    _check(source, of_checkpoint, data.any() or bool(model.class_names or model.weights))
+    if of_checkpoint:
         check_there(source)
+    else:
+        check_recipe(source, "sweep")
+    loggers = loggers_of(log)
     from ablate_kit.reports.logged import log_sweep
     from ablate_kit.reports.sweep_reports import screening_table
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
@@ -121,11 +127,9 @@ def sweep(
     from ablate_kit.sweeps.recipes.screening import screened
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from ablate_kit.sweeps.run import Progress
-    from detector.loggers.open_loggers import named_loggers
     from detector.stopping import keeping
     from detector.training.recipes.recipe_file import Override
 
-    loggers = [] if log is None else named_loggers(log)
     changed = (
         ("model.framework", model.model, "--model"),
         ("evaluation.margin", margin, "--margin"),
@@ -135,9 +139,6 @@ def sweep(
     )
     chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
     overrides: list[str | Override] = [*(settings or []), *chosen]
-    asked = (heads or [], layers or [], modules or [])
-    of_checkpoint = any(asked)
-    _check(source, of_checkpoint, data.any() or bool(model.class_names or model.weights))
     if of_checkpoint:
         from ablate_kit.studies.common import common_recipe
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say, say_how_to_resume, warn
@@ -45,6 +46,9 @@ def train(
     allow_download: Download = False,
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
+    check_recipe(recipe, "train")
+    check_there(init)
+    settings = with_log(settings, log)
     from ablate_kit.errors import UserError
     from ablate_kit.models.device import check_device
     from ablate_kit.models.training_evaluator import evaluator
@@ -58,7 +62,7 @@ def train(
     recipe = recipe_file(recipe, "train")
     if init and resume:
         raise UserError("--init begins a run and --resume continues one; give one of them")
-    loaded = load_recipe(recipe, with_log(settings, log))
+    loaded = load_recipe(recipe, settings)
     folder = output or Path("runs") / name_of(recipe)
     if loaded.model.get("preset") == INIT:
         loaded = _with_network(loaded, init, folder / "recipe.yaml" if resume else None)

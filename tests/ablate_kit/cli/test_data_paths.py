@@ -1,5 +1,6 @@
 """Mistakes in paths are told before anything is imported, or a model is made."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,28 +45,72 @@ def test_wrong_paths(
     assert not Path("run").exists()
 
 
-def test_torch_is_not_imported_for_that() -> None:
+#: Command lines that name something that is not there, and what is told of it.
+WRONG_NAMES = {
+    f"sweep {TINY} --heads all --annotations none.json --images .": "none.json: no such file",
+    "sweep none.pth --heads all --shapes": "cannot open none.pth",
+    "sweep builtin:tiny --heads all --shapes": 'no built-in checkpoint "tiny"',
+    "sweep none.yaml": "no recipe none.yaml",
+    "sweep builtin:shapes_tinny": 'did you mean "shapes_tiny"?',
+    f"sweep {TINY} --heads all --shapes --log tensorbord": 'did you mean "tensorboard"?',
+    f"sweep {TINY} --heads all --shapes --model hybird": 'did you mean "hybrid"?',
+    "study none.pth --shapes": "cannot open none.pth",
+    f"study {TINY} --shapes --class-names none.txt": "none.txt: no such file",
+    f"eval {TINY} none.pth --shapes": "cannot open none.pth",
+    "eval builtin:shapes_tinny --shapes": 'did you mean "shapes_tiny"?',
+    "eval hf:none --shapes": "names no repository of the hub",
+    f"eval {TINY} --shapes --model nonsense": 'unknown model "nonsense"; expected hybrid, transf',
+    f"predict {TINY} none.png -o none": "none.png: image file is missing",
+    f"predict {TINY} . -o none": ". is a folder; give the image files in it",
+    "predict none.pth none.png -o none": "cannot open none.pth",
+    f"predict {TINY} there.json -o none --compare builtin:tiny": 'no built-in checkpoint "tiny"',
+    f"patch {TINY} none.pth --shapes": "cannot open none.pth",
+    f"patch builtin:tiny {TINY} --shapes": 'no built-in checkpoint "tiny"',
+    "knobs none.pth --shapes": "cannot open none.pth",
+    f"knobs {TINY} --shapes": "which knob is to be turned?",
+    "shrink none.pth -o none": "cannot open none.pth",
+    f"shrink {TINY} --drop none.json -o none": "none.json: no such file",
+    f"shrink {TINY} --from . --free -o none": ". is no sweep: it has no inputs.json",
+    "mean none.pth decoder --each --shapes -o none": "cannot open none.pth",
+    f"mean {TINY} decoder --shapes -o none": "give one of --heads, --each and --channels",
+    "swap none.pth pgi=off -o none.safetensors": "cannot open none.pth",
+    f"swap {TINY} pgi=off -o none": "expected a name ending in .safetensors",
+    f"graft {TINY} --from none.pth -o none.safetensors": "cannot open none.pth",
+    "convert none.pth -o none.pth": "cannot open none.pth",
+    "score there.json --annotations none.json": "none.json: no such file",
+    "score none.json --annotations there.json": "none.json: no such file",
+    "report none": "none is no sweep: it has no inputs.json",
+    "export . -o none": ". is no sweep: it has no inputs.json",
+    "cache none": "none: no such folder",
+    "train none.yaml": "no recipe none.yaml",
+    "train builtin:shapes_tiny --init none.pth -o none": "cannot open none.pth",
+    "train builtin:shapes_tiny --log tensorbord -o none": 'did you mean "tensorboard"?',
+    "pretrain builtin:tiny": 'no built-in recipe "tiny"',
+    "retrain builtin:modules": 'no built-in recipe "modules"',
+    "gradients none.pth -o none": "cannot open none.pth",
+    "gradients none.yaml -o none": "no recipe none.yaml",
+    "data check none.yaml": "no recipe none.yaml",
+}
+
+
+def test_nothing_heavy_is_imported_to_tell_a_wrong_name(tmp_path: Path) -> None:
     script = (
-        "import sys; from ablate_kit.cli.app import main\n"
-        "try: main()\n"
-        "except SystemExit as end: print(end.code, 'torch' in sys.modules)\n"
+        "import json, sys\n"
+        "from ablate_kit.cli.app import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    sys.argv = ['ablate', *words.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: print(end.code, 'torch' in sys.modules, words)\n"
+        "    sys.stderr.flush()\n"
     )
-    for words in (
-        ["sweep", TINY, "--heads", "all", "--annotations", "none.json", "--images", "."],
-        ["predict", TINY, "none.png", "-o", "none"],
-        ["eval", TINY, "none.pth", "--shapes"],
-        ["sweep", "none.pth", "--heads", "all", "--shapes"],
-        ["study", "none.pth", "--shapes"],
-        ["predict", "none.pth", "none.png", "-o", "none"],
-        ["knobs", "none.pth", "--shapes"],
-        ["shrink", "none.pth", "-o", "none"],
-        ["gradients", "none.pth", "-o", "none"],
-        ["patch", TINY, "none.pth", "--shapes"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
-        )
-        assert done.stdout == "2 False\n"
+    (tmp_path / "there.json").write_text("[]")
+    command = [sys.executable, "-c", script, json.dumps(list(WRONG_NAMES))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == [f"2 False {words}" for words in WRONG_NAMES]
+    told = done.stderr.splitlines()
+    for (words, expected), one in zip(WRONG_NAMES.items(), told, strict=True):
+        assert expected in one, words
+    assert [one.name for one in tmp_path.iterdir()] == ["there.json"]
 
 
 def test_what_takes_longer_to_find_is_told_before_a_model_is_made(

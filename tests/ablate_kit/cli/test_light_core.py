@@ -75,7 +75,9 @@ def test_checkpoints_are_read_cut_compared_and_verified(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named_with_the_extra_of_the_command(tmp_path: Path) -> None:
     model = "builtin:shapes_tiny"
-    (tmp_path / "data.yaml").touch()
+    given = ["a.json", "b.json", "data.yaml"]
+    for name in given:
+        (tmp_path / name).touch()
     commands = {
         f"eval {model} --shapes": "eval",
         f"sweep {model} --heads all --shapes -o out": "eval",
@@ -95,7 +97,7 @@ def test_what_is_missing_is_named_with_the_extra_of_the_command(tmp_path: Path) 
         package = rf'{name} needs \w+, which is not installed: pip install "ablate-kit'
         assert re.fullmatch(rf'ablate: {package}\[{extra}\]"', line), line
     assert re.findall(r"^2 (\w+)", done.stderr, re.M) == [one.split()[0] for one in commands]
-    assert [one.name for one in tmp_path.iterdir()] == ["data.yaml"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == given
 
 
 def test_names_of_python_too(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ ablations:
         (["--drop", "CUT", "--limit", "3"], "options of images go with images"),
         (["--drop", "CUT", "--margin", "0.1"], "--margin goes with --from, or with images"),
         (["--drop", "EMPTY"], "is an empty folder; expected variants"),
-        (["--drop", "missing.json"], "cannot read missing.json"),
+        (["--drop", "missing.json"], "missing.json: no such file"),
         (["--drop", "CUT", "-o", "CUT"], "exists; choose another place"),
         (["--drop", "CUT", "-o", "x.pth"], "would be a safetensors file"),
         (["--from", "CUT", "--free"], "is no sweep"),
