@@ -71,7 +71,7 @@ class OpenStudy:
         """
         opened = self.sweep
         ledger = opened.ledger(folder, options.workers)
-        About.of(opened.recipe, command).keep(folder)
+        About.of(opened.recipe, opened.dataset, command).keep(folder)
         self.notes.keep(folder)
         cuts = [one.cut for one in self.outline.candidates]
         checkpoint = opened.checkpoint

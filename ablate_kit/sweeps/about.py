@@ -12,6 +12,7 @@ from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import write
+from detector.data.dataset import Dataset, whole
 from detector.training.recipes.data_sections import OneSet
 
 FILE = "about.json"
@@ -36,7 +37,7 @@ class About(BaseModel):
     versions: dict[str, str]
 
     @staticmethod
-    def of(recipe: SweepRecipe, command: str) -> "About":
+    def of(recipe: SweepRecipe, dataset: Dataset, command: str) -> "About":
         found = {"ablate_kit": __version__, "Python": platform.python_version()}
         for name in _PACKAGES:
             version = getattr(sys.modules.get(name), "__version__", None)
@@ -47,7 +48,7 @@ class About(BaseModel):
         model = f"{recipe.model.checkpoint}{weights}"
         return About(  # names of files may hold what no text does
             model=safe.line(model),
-            data=safe.line(in_words(recipe.data)),
+            data=safe.line(in_words(recipe.data, dataset)),
             date=now,
             command=safe.line(command),
             versions=found,
@@ -73,8 +74,8 @@ def about(folder: Path) -> About | None:
         raise UserError(f"{path} does not describe a run") from None
 
 
-def in_words(data: OneSet) -> str:
-    """A data set as a reader names it."""
+def in_words(data: OneSet, dataset: Dataset) -> str:
+    """A data set as a reader names it, with the numbers of images that there are."""
     values = data.model_dump(mode="json", exclude_defaults=True)
     limit, drawn = values.pop("limit", None), values.pop("sample", None)
     named = ", ".join(f"{key} {value}" for key, value in values.items() if key != "kind")
@@ -85,6 +86,9 @@ def in_words(data: OneSet) -> str:
         "yolo": "YOLO",
         "images": "without labels",
     }[data.kind]
-    first = f", the first {limit} images" if limit else ""
-    lot = f", {drawn} of them drawn by lot" if drawn else ""
+    total = len(whole(dataset))
+    among = min(limit or total, total)
+    some = f"the first {limit}" if among < total else f"all {total}"
+    first = f", {some} images" if limit else ""
+    lot = f", {drawn} of them drawn by lot" if drawn and drawn < among else ""
     return f"{kind}{': ' if named else ''}{named}{first}{lot}"

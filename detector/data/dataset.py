@@ -70,7 +70,7 @@ class Dataset(Protocol):
 def notes_on(dataset: Dataset) -> tuple[str, ...]:
     """What its reader has to say of a data set: no mistakes, but nothing to keep quiet about."""
     if isinstance(dataset, _Subset):
-        return notes_on(dataset.dataset)
+        return (*notes_on(dataset.dataset), *dataset.notes)
     found: tuple[str, ...] = getattr(dataset, "notes", ())
     return found
 
@@ -133,7 +133,7 @@ def limit(dataset: Dataset, count: int) -> Dataset:
     """The first ``count`` images of ``dataset``, or all where it has fewer."""
     if count < 1:
         raise UserError(f"cannot limit a data set to {count} images; give 1 or more")
-    return subset(dataset, range(min(count, len(dataset))))
+    return _Subset(dataset, tuple(range(min(count, len(dataset)))), _too_few(dataset, count))
 
 
 def shuffled(dataset: Dataset, seed: int = 0) -> Dataset:
@@ -150,7 +150,12 @@ def sample(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     if count < 1:
         raise UserError(f"cannot sample {count} images of a data set; give 1 or more")
     order = np.random.default_rng(seed).permutation(len(dataset))
-    return subset(dataset, sorted(order[:count].tolist()))
+    return _Subset(dataset, tuple(sorted(order[:count].tolist())), _too_few(dataset, count))
+
+
+def _too_few(dataset: Dataset, asked: int) -> tuple[str, ...]:
+    there = len(dataset)
+    return () if asked <= there else (f"{asked:,} images are asked for, and there are {there:,}",)
 
 
 def object_ids(image_id: int, count: int) -> Integers:
@@ -188,6 +193,7 @@ def box_areas(boxes: Floats) -> Floats:
 class _Subset:
     dataset: Dataset
     indices: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:

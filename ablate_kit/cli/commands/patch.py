@@ -86,7 +86,7 @@ def patch(
         warn(opened.notes)
         ledger = opened.ledger(folder)
         ledger.describe(recipe_text(opened.recipe))
-        About.of(opened.recipe, this_command()).keep(folder)
+        About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
         differ = next((one.factors["of"] for one in opened.donated if "of" in one.factors), 1)
         many = f"{differ} module{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
         count, images_of_it = len(opened.donated), len(opened.dataset)

@@ -170,15 +170,15 @@ def sweep(
         if dry_run:
             _say_cost(opened.cost(options.memory), len(opened.variants), len(opened.dataset))
             if plan.screen:
-                say(_screen_plan(plan.screen, len(opened.ablations)))
+                say(_screen_plan(plan.screen, len(opened.ablations), len(opened.dataset)))
             if looks := opened.looks():
                 say(f"a race: {looks}, each of which may stop at any of them")
             return
         ledger = opened.ledger(folder, workers)
         ledger.describe(recipe_text(opened.recipe))
-        About.of(opened.recipe, this_command()).keep(folder)
+        About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
         if plan.screen and screened(folder) is None:
-            say(_screen_plan(plan.screen, len(opened.ablations)))
+            say(_screen_plan(plan.screen, len(opened.ablations), len(opened.dataset)))
         say(f"{len(opened.variants)} variants on {len(opened.dataset)} images: {folder}")
         begun, told = opened.done(ledger)
         if begun:
@@ -247,10 +247,11 @@ def _options(
     return RunOptions(replay, memory * 2**20, workers, cache, room)
 
 
-def _screen_plan(section: "ScreenSection", count: int) -> str:
+def _screen_plan(section: "ScreenSection", count: int, images: int) -> str:
     return (
-        f"{count} ablations are screened by gradients on {section.images} images; the "
-        f"{section.keep} with the largest estimates and {section.sample} drawn are evaluated"
+        f"{count} ablations are screened by gradients on {min(section.images, images)} images; the "
+        f"{min(section.keep, count)} with the largest estimates and {min(section.sample, count)} "
+        "drawn are evaluated"
     )
 
 

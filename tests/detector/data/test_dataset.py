@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.dataset import Annotations, limit, object_ids, read_image, sample, subset
+from detector.data.dataset import (
+    Annotations,
+    limit,
+    notes_on,
+    object_ids,
+    read_image,
+    sample,
+    shuffled,
+    subset,
+)
 from detector.data.shapes import Shapes
 from detector.errors import UserError
 
@@ -114,6 +123,10 @@ def test_a_limit_takes_the_first_images() -> None:
     first = limit(Shapes(5), 3)
     assert [first.annotations(i).image_id for i in range(len(first))] == [0, 1, 2]
     assert len(limit(Shapes(5), 9)) == 5
+    assert notes_on(limit(first, 3)) == ()
+    told = ("9 images are asked for, and there are 3",)
+    assert notes_on(limit(first, 9)) == notes_on(sample(first, 9)) == told
+    assert notes_on(shuffled(limit(first, 9))) == told
     with pytest.raises(UserError, match="cannot limit a data set to 0 images; give 1 or more"):
         limit(Shapes(5), 0)
 

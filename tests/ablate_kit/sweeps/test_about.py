@@ -1,0 +1,29 @@
+"""The head of a report says which images there were, whatever was asked for."""
+
+import pytest
+
+from ablate_kit.sweeps.about import in_words
+from detector.data.dataset import notes_on
+from detector.training.recipes.data_sections import ShapesImages
+
+
+@pytest.mark.parametrize(
+    ("limit", "drawn", "words"),
+    [
+        (None, None, ""),
+        (50, None, ", the first 50 images"),
+        (200, None, ", all 200 images"),
+        (400, None, ", all 200 images"),
+        (None, 30, ", 30 of them drawn by lot"),
+        (50, 30, ", the first 50 images, 30 of them drawn by lot"),
+        (50, 60, ", the first 50 images"),
+        (400, 300, ", all 200 images"),
+    ],
+)
+def test_the_number_of_images_is_that_of_those_there_are(
+    limit: int | None, drawn: int | None, words: str
+) -> None:
+    data = ShapesImages(limit=limit, sample=drawn)
+    dataset = data.dataset()
+    assert in_words(data, dataset).removeprefix("built-in shapes") == words
+    assert bool(notes_on(dataset)) == ((limit or 0) > 200 or (drawn or 0) > (limit or 200))
