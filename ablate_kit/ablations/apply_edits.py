@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed, Whole
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
 from ablate_kit.checkpoints.edit.elements import ElementPatch
+from ablate_kit.checkpoints.quantized import not_cut
 from ablate_kit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -113,9 +114,7 @@ def _check_quantized(checkpoint: Checkpoint, edit: Edit) -> None:
     scaled_float = checkpoint.tensor(edit.tensor).dtype.startswith("float8")
     is_zero = edit.constant and edit.values is None and edit.value == 0
     if reason and not (scaled_float and is_zero):
-        raise UserError(
-            f"{edit.tensor} is {reason}: it cannot be cut; take a checkpoint that is not quantized"
-        )
+        raise not_cut(edit.tensor, reason)
 
 
 def _why_live(ablation: Ablation) -> str:

@@ -15,6 +15,7 @@ from ablate_kit.anatomy import head_counts
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of
 from ablate_kit.anatomy.schemes import scheme_of
+from ablate_kit.checkpoints.quantized import not_cut
 from ablate_kit.errors import UserError, did_you_mean
 
 OFF_MAP = 1e8
@@ -174,17 +175,25 @@ def select_attentions(
     layers: Collection[int] | None = None,
     modules: Callable[[str], Sequence[Any]] | None = None,
     anatomy: Anatomy = USUAL,
+    unsupported: Mapping[str, str] | None = None,
+    quantized: Mapping[str, str] | None = None,
 ) -> list[Attention]:
     """The attention modules that hold any of the tensors that a pattern names.
+
+    Args:
+        unsupported, quantized: tensors that are none to be cut, and why.
 
     Raises ``UserError`` where none does.
     """
     found = {one.prefix: one for one in attentions(tensors, config, heads, modules, anatomy)}
-    names = select(pattern, tensors, where, layers)
+    names = select(pattern, tensors, where, layers, unsupported=unsupported)
     chosen = {
         prefix: found[prefix] for name in names for prefix in _owners(name) if prefix in found
     }
     if not chosen:
+        for name, reason in (quantized or {}).items():
+            if name in names:
+                raise not_cut(name, reason)
         listed = ", ".join(list(found)[:4]) + (", ..." if len(found) > 4 else "")
         near = did_you_mean(pattern, found) or (
             f"; attention modules are {listed}" if found else ""

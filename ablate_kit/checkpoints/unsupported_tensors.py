@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate_kit.checkpoints.pickle.nested_tensors import named_leaves
-from ablate_kit.checkpoints.pickle.saved_modules import class_name, is_module
+from ablate_kit.checkpoints.pickle.saved_modules import all_modules, class_name, is_module
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
 from ablate_kit.checkpoints.tensors import TensorView
 
@@ -66,15 +66,28 @@ def _in_table(table: Any) -> dict[str, str]:
 def _in_module(module: UnresolvedObject) -> dict[str, str]:
     # The walk was bounded when the file was opened.
     leaves = named_leaves(module, sys.maxsize)
-    return {
+    found = {
         path[-1]: (isinstance(value, UnresolvedObject) and _reason(value)) or _object(value)
         for path, value in leaves
         if not isinstance(value, TensorView)
     }
+    # What quantized modules of PyTorch compute with is an attribute: an object of C++.
+    for name, state in all_modules(module):
+        for key, value in state.items():
+            match value:
+                case UnresolvedObject(qualname="ScriptObject", state=(_, str() as kind)):
+                    found[f"{name}.{key}".lstrip(".")] = (
+                        "quantized" if ".quantized." in kind else _of_class(kind)
+                    )
+    return found
 
 
 def _object(value: Any) -> str:
-    kind = class_name(value) if isinstance(value, UnresolvedObject) else type(value).__name__
+    named = isinstance(value, UnresolvedObject)
+    return _of_class(class_name(value) if named else type(value).__name__)
+
+
+def _of_class(kind: str) -> str:
     return f"an object of the class {show(UnresolvedObject('', kind), 60)}"
 
 

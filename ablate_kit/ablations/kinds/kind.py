@@ -100,6 +100,8 @@ class KindContext:
             heads=num_heads,
             modules=checkpoint.modules_above,
             anatomy=self.anatomy,
+            unsupported=checkpoint.unsupported,
+            quantized=checkpoint.quantized,
         )
         return [one if one.told else self._asked(one) for one in found]
 

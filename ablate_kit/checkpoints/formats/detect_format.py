@@ -1,5 +1,6 @@
 """What a file seems to be, from its first bytes."""
 
+import re
 from typing import Literal
 
 Format = Literal["safetensors", "torch-zip", "torch-legacy", "numpy-pickle", "sharded"]
@@ -50,6 +51,9 @@ _BY_NAME = {
     ".mlmodel": "a Core ML model",
 }
 
+# A dictionary or an object of a class, as protocols 0 and 1 write it.
+_OLD_PICKLE = re.compile(rb"\(dp?0?\n|}q\0|c[a-zA-Z_][\w.]*\n[a-zA-Z_][\w.]*\n[(qp]")
+
 _UNKNOWN = "no file format known here"
 
 _LEAST_TEXT, _SHOWN = 8, 40  # letters
@@ -89,6 +93,8 @@ def looks_like(head: bytes, name: str = "") -> str:
         return "a TensorFlow Lite model"
     if head[:1] == b"\x08" and any(word in head for word in (b"onnx", b"pytorch", b"ONNX")):
         return "an ONNX model"
+    if _OLD_PICKLE.match(head):
+        return "a pickle of protocol 0 or 1; load it, and write it with protocol 4 or torch.save"
     text = _text(head)
     for start, words in _TEXT_STARTS.items():
         if text.lower().encode().startswith(start):

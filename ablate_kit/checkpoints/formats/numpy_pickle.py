@@ -23,18 +23,31 @@ _DTYPES = {
 }  # fmt: skip
 
 
+_AGAIN = "load it, and write it with pickle's protocol 4 or torch.save"
+_TEXT = f"spells its arrays as text, as pickle's protocol 2 does: {_AGAIN}"
+_ORDER = f"keeps its arrays in another byte order: {_AGAIN}"
+_ODD = f"holds arrays of a kind that is not read: {_AGAIN}"
+_PADDLE = (
+    "is of Paddle, whose linear layers keep their weights transposed: convert it to PyTorch first"
+)
+_PADDLE_KEY = "StructuredToParameterName@@"
+
+
 def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]]:
     """The named arrays and the tree of plain data, as ``read_tree`` gives them."""
     stream = source.read(0, source.size)
     places: Places = {}
-    arrays: list[bool] = []
+    refused: set[str] = set()
 
     def view(value: Any) -> TensorView | None:
         match value:
             case UnresolvedObject(module="numpy", qualname="ndarray", state=tuple()):
                 found = _view(source, value.state, places)
-                arrays.append(found is not None)
+                if found is None:
+                    refused.add(_why_not(value.state))
                 return found
+            case UnresolvedObject(qualname="tuple", args=((str(), UnresolvedObject()),)):
+                refused.add(_PADDLE)
         return None
 
     try:
@@ -43,17 +56,17 @@ def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, A
         tensors = named_tensors(tree, end)
     except CheckpointError as error:
         raise unreadable(source, error) from None
+    if isinstance(tree, dict) and _PADDLE_KEY in tree:
+        refused = {_PADDLE}
+        tensors = []
     if not tensors:
         reason = "holds no arrays"
         if b"_rebuild_tensor" in stream:
             reason = (
                 "spells tensors in a way of pickle's own: load it, and write it with torch.save"
             )
-        if arrays:
-            reason = (
-                "spells its arrays as text, or in another byte order: load it, and write it with "
-                "pickle's protocol 4 or torch.save"
-            )
+        if refused:
+            reason = max(refused, key=[_ODD, _ORDER, _TEXT, _PADDLE].index)
         raise CheckpointError(f"{source.path} is a plain pickle, not of torch.save, and {reason}")
     return tensors, tree if isinstance(tree, dict) else {"": tree}
 
@@ -84,6 +97,15 @@ def _view(source: FileSource, state: tuple[Any, ...], places: Places) -> TensorV
     storage = Storage(source.path, str(at), at, len(data))
     view = TensorView(dtype, shape, stride, at, storage)
     return view if view.nbytes == len(data) else None
+
+
+def _why_not(state: tuple[Any, ...]) -> str:
+    match state:
+        case (_, _, UnresolvedObject(state=(_, ">", *_)), _, _):
+            return _ORDER
+        case (_, _, UnresolvedObject(args=(str() as code, *_)), _, bytes()) if code in _DTYPES:
+            return _TEXT
+    return _ODD
 
 
 def _from_buffer(args: tuple[Any, ...]) -> UnresolvedObject | None:

@@ -45,6 +45,22 @@ def state_of(value: Any) -> Mapping[Any, Any] | None:
     return state if all(isinstance(state.get(table), dict) for table in _TABLES) else None
 
 
+def all_modules(module: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """The attributes of a module that was pickled whole and of all inside of it, each object once,
+    by the names that ``named_modules()`` has for them."""
+    waiting, seen = [("", module)], {id(module)}
+    while waiting:
+        name, one = waiting.pop()
+        state = state_of(one)
+        if state is None:
+            continue
+        yield name, state
+        for key, child in reversed(state["_modules"].items()):
+            if id(child) not in seen:
+                seen.add(id(child))
+                waiting.append((f"{name}.{key}" if name else str(key), child))
+
+
 def is_module(value: Any) -> bool:
     """Is it a module that was pickled whole?"""
     return state_of(value) is not None

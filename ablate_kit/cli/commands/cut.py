@@ -113,6 +113,8 @@ def heads(
             layers=parse_spans(layers, "--layers") if layers else None,
             modules=opened.modules_above,
             anatomy=anatomy_of(opened),
+            unsupported=opened.unsupported,
+            quantized=opened.quantized,
         )
         label = file_name(pattern, layers)
         if chosen is not None:

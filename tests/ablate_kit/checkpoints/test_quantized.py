@@ -12,6 +12,7 @@ from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Whole
 from ablate_kit.ablations.apply_edits import check_fits
+from ablate_kit.ablations.attention import select_attentions
 from ablate_kit.ablations.name_patterns import select
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -38,6 +39,14 @@ PACKED = {
     "q.weight_shape": torch.tensor([4, 16]),
     "q.bias": FLOAT,
 }
+QUANTO = {
+    "q.weight._data": torch.ones(4, 4, dtype=torch.int8),
+    "q.weight._scale": FLOAT,
+    "q.weight._shift": FLOAT,
+    "q.input_scale": torch.ones(1),
+    "q.bias": FLOAT,
+}
+QUANTO_FLOAT_8 = {"q.weight._data": torch.ones(4).to(torch.float8_e5m2), "q.weight._scale": FLOAT}
 BARE = {"q.weight": torch.ones(4, 4, dtype=torch.int8), "q.bias": FLOAT}
 FLOAT_8 = {"q.weight": torch.ones(4, 4).to(torch.float8_e4m3fn), "q.weight_scale": torch.ones(1)}
 PLAIN = {
@@ -69,11 +78,23 @@ def save(tmp_path: Path) -> Callable[[Any], Path]:
         (BITS_4, ["q.bias"]),
         (BITS_8, ["q.bias"]),
         (PACKED, ["q.bias"]),
+        (QUANTO, ["q.bias"]),
+        (QUANTO_FLOAT_8, []),
         (BARE, ["q.bias"]),
         (FLOAT_8, []),
         (PLAIN, list(PLAIN)),
     ],
-    ids=["GPTQ", "4 bits", "8 bits", "compressed", "no scale", "8-bit float", "plain"],
+    ids=[
+        "GPTQ",
+        "4 bits",
+        "8 bits",
+        "compressed",
+        "Quanto",
+        "Quanto 8-bit float",
+        "no scale",
+        "8-bit float",
+        "plain",
+    ],
 )
 def test_what_is_read_by_others_is_told_from_numbers(
     save: Any, tensors: dict[str, Any], usable: list[str]
@@ -126,3 +147,47 @@ def test_tensors_that_cannot_be_read_are_told_and_not_passed_over(save: Any) -> 
             select(*arguments, unsupported=checkpoint.unsupported)
         listed = select(*arguments, unsupported=checkpoint.unsupported, listing=True)
         assert listed == ["a.weight"]
+
+
+def test_heads_of_quantized_attention_are_refused_as_that(save: Any) -> None:
+    parts = ("q_proj", "k_proj", "v_proj", "out_proj")
+    tensors = {f"a.{part}{name[1:]}": value for part in parts for name, value in GPTQ.items()}
+    with (
+        open_checkpoint(save(tensors)) as checkpoint,
+        pytest.raises(
+            UserError,
+            match=r'^a\.q_proj\.qweight is quantized, in int32, .*\.scales" scales: .* cut',
+        ),
+    ):
+        select_attentions("a", checkpoint.tensors, "file", quantized=checkpoint.quantized)
+
+
+class Packed(nn.Module):
+    """Holds what it computes with in an object of C++, as PyTorch's quantized modules do."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": ScriptObject(self.kind)}
+
+
+class ScriptObject:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __getstate__(self) -> tuple[Any, str]:
+        return (torch.ones(2),), f"__torch__.torch.classes.{self.kind}"
+
+
+def test_quantized_modules_that_were_saved_whole_are_told(save: Any) -> None:
+    whole = nn.Sequential(
+        nn.LayerNorm(4), Packed("quantized.LinearPackedParamsBase"), Packed("rnn.CellParamsBase")
+    )
+    with open_checkpoint(save(whole)) as checkpoint:
+        assert list(checkpoint.tensors) == ["0.weight", "0.bias"]
+        assert checkpoint.unsupported == {
+            "1.packed": "quantized",
+            "2.packed": "an object of the class __torch__.torch.classes.rnn.CellParamsBase",
+        }

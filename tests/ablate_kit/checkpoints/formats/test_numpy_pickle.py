@@ -54,7 +54,14 @@ def test_arrays_are_tensors(tmp_path: Path, protocol: int) -> None:
 def test_what_cannot_be_read_in_place_is_said(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(weights(), protocol=2))
-    with pytest.raises(CheckpointError, match="spells its arrays as text"):
+    with pytest.raises(CheckpointError, match=r"text, as pickle's protocol 2 does: .* protocol 4"):
+        open_archive(path)
+    for protocol in (0, 1):
+        path.write_bytes(pickle.dumps(weights(), protocol=protocol))
+        with pytest.raises(CheckpointError, match="it seems to be a pickle of protocol 0 or 1"):
+            open_archive(path)
+    path.write_bytes(pickle.dumps({"a": np.array(["b"])}))
+    with pytest.raises(CheckpointError, match="holds arrays of a kind that is not read"):
         open_archive(path)
     path.write_bytes(pickle.dumps({"a": np.ones(3, ">f4")}))
     with pytest.raises(CheckpointError, match="in another byte order"):
@@ -65,6 +72,24 @@ def test_what_cannot_be_read_in_place_is_said(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps(weights())[:-40])
     with pytest.raises(CheckpointError, match="cut short"):
         open_archive(path)
+
+
+class PaddleTensor:
+    def __init__(self, value: np.ndarray) -> None:
+        self.value = value
+
+    def __reduce__(self):
+        return tuple, (("linear_0.w_0", self.value),)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_files_of_paddle_are_refused_as_such(tmp_path: Path, protocol: int) -> None:
+    path, array = tmp_path / "model.pdparams", np.ones((2, 3), np.float32)
+    mark = {"StructuredToParameterName@@": {"fc.weight": "linear_0.w_0"}}
+    for tree in ({"fc.weight": array, **mark}, {"fc.weight": PaddleTensor(array), "epoch": 3}):
+        path.write_bytes(pickle.dumps(tree, protocol=protocol))
+        with pytest.raises(CheckpointError, match="is of Paddle, whose linear layers keep their"):
+            open_archive(path)
 
 
 def test_shapes_that_do_not_fit_are_no_tensors(tmp_path: Path) -> None:
