@@ -121,7 +121,7 @@ def former(change: Sampled) -> tuple[float, float]:
 def current(change: Sampled) -> tuple[float, float]:
     test = held_against_chance(change)
     assert test is not None
-    return change.value - test.half, change.value + test.half
+    return test.interval()
 
 
 class _Truth:

@@ -8,12 +8,13 @@ but "undecided" is wrong).
 """
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 from simulated_studies import CHANCE, MARGIN, VARIANTS, is_wrong
 
 from ablate_kit.metrics.uncertainty.chance import AgainstChance
-from ablate_kit.metrics.uncertainty.raced import StepDown, half_width
+from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 
@@ -63,7 +64,7 @@ def _race(rng: np.random.Generator, true: np.ndarray, alike: float) -> tuple[boo
                 continue
             running[i] = False
             stopped[str(i)] = outcome
-            star |= abs(change - float(true[i])) > half_width(test, levels.stars)
+            star |= replace(test, change=change - float(true[i])).p < levels.stars
             wrong |= is_wrong(Verdict(outcome, MARGIN), float(true[i]) + 1e-12) or (
                 is_wrong(Verdict(outcome, MARGIN), float(true[i]) - 1e-12)
             )

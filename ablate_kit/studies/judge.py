@@ -44,7 +44,7 @@ class Judge:
             test = held_against_chance(difference)
             outcome: Outcome = "undecided"
             if test is not None:
-                low, high = test.change - test.half, test.change + test.half
+                low, high = test.interval()
                 if high < -self.margin:
                     outcome = "costs"
                 elif low > self.margin:

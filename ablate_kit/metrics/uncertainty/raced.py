@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, ndtri
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import (
@@ -23,6 +23,7 @@ from ablate_kit.metrics.uncertainty.verdict import (
     NEXT_TO_NOTHING,
     Outcome,
     Verdict,
+    against_margin,
     more_images,
 )
 
@@ -88,18 +89,13 @@ def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, las
     images = test.freedom + 1
     if not test.error and (images < FEWEST if last else (1 - margin) ** images > levels.verdicts):
         return "undecided"
-    half = half_width(test, levels.verdicts)
-    low, high = test.change - half, test.change + half
-    starred = abs(test.change) > half_width(test, levels.stars)
+    low, high = test.interval(levels.verdicts)
+    starred = test.p < levels.stars
     if high < -margin and starred:
         return "costs"
     if low > margin and starred:
         return "gains"
     return "free" if -margin < low and high < margin else "undecided"
-
-
-def half_width(test: AgainstChance, level: float) -> float:
-    return float(stdtrit(test.freedom, 1 - level / 2)) * test.error
 
 
 def chance_of_verdict(
@@ -161,7 +157,7 @@ def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, las
     test = held_against_chance(value - before)
     if test is None:
         return Verdict("undecided", margin)
-    side = replace(test, change=abs(abs(test.change) - margin))
+    side = against_margin(test, margin)
     outcome = outcome_of(test, levels, margin, last=last)
     p = _scaled(side.p, levels.verdicts)
     if abs(test.change) > margin:
@@ -178,12 +174,12 @@ def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Ch
     if test is None:
         change = float(difference.value) if np.isfinite(difference.value) else None
         return Change(shown, change, *[None] * 6)
-    half = half_width(test, levels.verdicts)
+    low, high = test.interval(levels.verdicts)
     return Change(
         value=shown,
         change=float(test.change),
-        low=float(test.change) - half,
-        high=float(test.change) + half,
+        low=low,
+        high=high,
         error=test.error,
         p=test.p,
         p_adjusted=_scaled(test.p, levels.stars) if tested else None,

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
-from ablate_kit.metrics.uncertainty.chance import LEVEL, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,19 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
         return Combined(repeats, change, change, change, 0.0, 0.0, 0.0, p)
     parts = images**2 / mean.freedom + draws**2 / (repeats - 1)
     freedom = (images + draws) ** 2 / parts
-    half = float(student.ppf((1 + LEVEL) / 2, freedom)) * error
+    # Draws add to the variance, and by themselves nothing to the third moment.
+    skew = mean.skew * (images / error**2) ** 1.5
+    test = AgainstChance(change, error, freedom, mean.resampled, skew)
+    low, high = test.interval()
     return Combined(
         repeats=repeats,
         change=change,
-        low=change - half,
-        high=change + half,
+        low=low,
+        high=high,
         error=error,
         error_images=float(np.sqrt(images)),
         deviation_draws=float(np.sqrt(draws * repeats)),
-        p=2 * float(student.sf(abs(change) / error, freedom)),
+        p=test.p,
     )
 
 

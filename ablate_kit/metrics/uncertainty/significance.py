@@ -153,12 +153,13 @@ def _changes(
             change = float(difference.value) if np.isfinite(difference.value) else None
             rows.append(Change(value, change, *[None] * 6))
             continue
+        low, high = test.interval()
         rows.append(
             Change(
                 value=value,
                 change=float(test.change),
-                low=float(test.change) - test.half,
-                high=float(test.change) + test.half,
+                low=low,
+                high=high,
                 error=test.error,
                 p=test.p,
                 p_adjusted=next(adjusted) if ask else None,

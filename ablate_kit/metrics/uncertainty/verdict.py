@@ -71,8 +71,7 @@ def verdicts(
         images: how many there are, or clusters of them.
     """
     known = [one for one in tests if one is not None]
-    # How far each lies from the end of the margin that is nearest, in the units of its own error.
-    sides = [replace(one, change=abs(abs(one.change) - margin)) for one in known]
+    sides = [against_margin(one, margin) for one in known]
     found = iter(zip(known, sides, adjusted_p(sides, adjust), strict=True))
     drawn: list[tuple[Outcome, float | None, AgainstChance | None]] = []
     for test, star in zip(tests, stars, strict=True):
@@ -94,6 +93,15 @@ def verdicts(
         return more_images(side, needed, images) if outcome == "undecided" else None
 
     return [Verdict(outcome, margin, p, more(outcome, side)) for outcome, p, side in drawn]
+
+
+def against_margin(test: AgainstChance, margin: float) -> AgainstChance:
+    """How far a change lies from the end of the margin from which chance separates it least: the
+    nearest one of what lies beyond, either of what lies within."""
+    ends = [replace(test, change=test.change - end) for end in (margin, -margin)]
+    if abs(test.change) > margin:
+        return min(ends, key=lambda end: abs(end.change))
+    return max(ends, key=lambda end: (end.p, -abs(end.change)))
 
 
 def sentence(

@@ -61,6 +61,22 @@ def test_the_parts_are_those_of_the_definition() -> None:
     assert found.p == pytest.approx(2 * student.sf(found.change / found.error, freedom))
 
 
+def test_draws_that_differ_take_from_the_skewness_of_images() -> None:
+    rng = np.random.default_rng(5)
+    weights, rest = draws(IMAGES, 200, 0) / IMAGES, left_out(IMAGES, IMAGES, 0) / (IMAGES - 1)
+    before, losses = rng.normal(0, 1, IMAGES), -rng.exponential(1, IMAGES)
+    sides = []
+    for of_draws in (0.01, 1.0):
+        shifts = of_draws * np.array([-1.0, 0.0, 1.0])
+        pairs = [
+            tuple(sampled(one, weights, rest) for one in (before, before + losses + shift))
+            for shift in shifts
+        ]
+        found = combined(pairs)
+        sides.append((found.change - found.low) / (found.high - found.change))
+    assert 1 < sides[1] < sides[0]
+
+
 @pytest.mark.parametrize("of_draws", [0.0, 0.3, 1.0])
 def test_intervals_cover_the_true_change(of_draws: float) -> None:
     inside = [

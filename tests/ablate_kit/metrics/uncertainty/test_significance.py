@@ -1,9 +1,11 @@
 """Interval, p-value and star are one test, and hold what they say in simulation."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from scipy.stats import skew as skewness
 from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
@@ -35,7 +37,8 @@ def test_of_a_mean_the_error_is_the_textbook_one() -> None:
     assert found is not None
     # The jackknife's is exactly that of a mean; the bootstrap's has the noise of its draws.
     assert found.error == pytest.approx(values.std(ddof=1) / np.sqrt(40), rel=0.02)
-    assert found.p == pytest.approx(
+    plain = replace(found, skew=0.0)
+    assert plain.p == pytest.approx(
         2 * student.sf(abs(values.mean()) / found.error, found.freedom), rel=1e-12
     )
 
@@ -47,6 +50,55 @@ def test_few_images_that_make_the_change_leave_few_degrees_of_freedom() -> None:
     assert wide is not None
     assert narrow is not None
     assert narrow.freedom < 20 < 150 < wide.freedom <= 399
+
+
+@pytest.mark.parametrize("skew", [-0.9, -0.2, -1e-9, 0.0, 0.05, 0.6])
+@pytest.mark.parametrize("level", [0.05, 0.001])
+def test_an_interval_ends_where_p_is_its_level(skew: float, level: float) -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        freedom = float(rng.integers(2, 300))
+        one = AgainstChance(rng.normal(), rng.uniform(0.1, 3), freedom, np.zeros(2), skew)
+        low, high = one.interval(level)
+        for end in (low, high):
+            assert replace(one, change=one.change - end).p == pytest.approx(level, rel=1e-6)
+        # Never shorter than Student's on either side; longer where losses, or gains, are rare.
+        half = student.ppf(1 - level / 2, freedom) * one.error
+        assert one.change - low >= half * (1 - 1e-9)
+        assert high - one.change >= half * (1 - 1e-9)
+        assert abs(skew) < 0.1 or (one.change - low > high - one.change) == (skew < 0)
+
+
+def losses(rng: np.random.Generator, images: int) -> np.ndarray:
+    """One image in twenty loses much, the others gain a little; 0 on average."""
+    return np.where(rng.random(images) < 0.05, -1.0, 0.05 / 0.95) + rng.normal(0, 0.02, images)
+
+
+def test_few_images_that_lose_much_and_are_missed_make_no_gain_significant() -> None:
+    rng = np.random.default_rng(12)
+    level, by_t, found = 0.05 / 24, 0, 0
+    for _ in range(6000):
+        values = losses(rng, 206)
+        away = values - values.mean()
+        total = (away**2).sum()
+        error = np.sqrt(total / 205 / 206)
+        one = AgainstChance(values.mean(), error, 205.0, np.zeros(2), (away**3).sum() / total**1.5)
+        by_t += replace(one, skew=0.0).p < level
+        found += one.p < level
+    assert by_t > 4 * level * 6000  # Student's t alone, which is why skewness counts
+    assert found < level * 6000 + 2.7 * np.sqrt(level * 6000)
+
+
+def test_skewness_is_that_of_the_images_beyond_what_few_of_them_show_by_chance() -> None:
+    rng = np.random.default_rng(13)
+    values = losses(rng, 206)
+    found = held_against_chance(mean_of(values))
+    assert found is not None
+    assert found.skew == pytest.approx((skewness(values) + np.sqrt(6 / 206)) / np.sqrt(206))
+    assert found.skew < -0.2
+    few = held_against_chance(mean_of(np.array([0.0, 0.0, 1.0])))
+    assert few is not None
+    assert few.skew == 0
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.2, 0.3, 0.4])

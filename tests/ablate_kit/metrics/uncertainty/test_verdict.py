@@ -37,7 +37,7 @@ def test_of_one_variant_the_interval_says_it(change: float, error: float, outcom
     one = one_of(change, error)
     (found,) = judged([one], 0.01)
     assert found.outcome == outcome
-    low, high = one.change - one.half, one.change + one.half
+    low, high = one.interval()
     sides = {
         "costs": high < -0.01,
         "free": low > -0.01 and high < 0.01,
@@ -118,12 +118,12 @@ def test_what_costs_or_gains_has_a_star_and_an_interval_that_bears_it() -> None:
     decided = 0
     for tests in studies(rng, rng.uniform(-9, 9, 20), np.full(20, 0.3), 200):
         tests = [
-            AgainstChance(one.change, float(error), LEFT, one.resampled)
-            for one, error in zip(tests, errors, strict=True)
+            AgainstChance(one.change, float(error), LEFT, one.resampled, float(skew))
+            for one, error, skew in zip(tests, errors, rng.uniform(-0.5, 0.5, 20), strict=True)
         ]
         stars = max_t(tests)
         for one, star, found in zip(tests, stars, verdicts(tests, stars, 100, 3.0), strict=True):
-            low, high = one.change - one.half, one.change + one.half
+            low, high = one.interval()
             if found.outcome in ("costs", "gains"):
                 assert star < 0.05
                 assert high < -3.0 if found.outcome == "costs" else low > 3.0
