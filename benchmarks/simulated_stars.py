@@ -4,8 +4,8 @@
 
 Studies of 24 variants on 206 images, each change the mean of what the images say: bootstrap,
 jackknife, Student's t, adjustment. Every image's part is drawn, from several distributions of mean
-0, so that any star is false; how many of changes of 4.2 standard errors get one is told beside it,
-and the same of Holm's adjustment.
+0, so that any star is false; how many losses and gains of 4.2 standard errors get one is told
+beside it, and the same of Holm's adjustment.
 """
 
 import argparse
@@ -35,6 +35,10 @@ def _few(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.where(rng.random(size) < 5 / SEEN, rng.standard_t(3, size), 0.0)
 
 
+def _exponential(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return 1 - rng.exponential(1, size)
+
+
 def _losses(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     lost = rng.random(size) < 0.05
     return np.where(lost, -1.0, 0.05 / 0.95) * rng.exponential(1, size)
@@ -45,6 +49,7 @@ IMAGES_SAY = {
     "normal, half of it shared by all variants": _together,
     "heavy tails (Student's t, 3 degrees of freedom)": _heavy,
     "five images change, the others do not": _few,
+    "some lose much (exponential)": _exponential,
     "one image in twenty loses much, the others gain little": _losses,
 }
 
@@ -55,20 +60,23 @@ def simulate(studies: int) -> None:
     left = left_out(SEEN, 200, 0).astype(float)
     for number, (what, say) in enumerate(IMAGES_SAY.items()):
         rng = np.random.default_rng([1, number])
-        false, right = {"now": 0, "Holm": 0}, {"now": 0, "Holm": 0}
+        false = {"now": 0, "Holm": 0}
+        right = {sign: dict(false) for sign in (-1, 1)}
         for study in range(studies):
             if study % 100 == 0:
                 drawn = draws(SEEN, resamples, study)[:, 1:].astype(float)
             said = say(rng, (VARIANTS, SEEN))
             for found in _starred(said, drawn, left):
                 false[found[0]] += any(found[1])
-            if study < power:
-                said[:changed] += 4.2 * said[:changed].std(axis=1, keepdims=True) / np.sqrt(SEEN)
-                for found in _starred(said, drawn, left):
-                    right[found[0]] += sum(found[1][:changed])
+            shift = 4.2 * said[:changed].std(axis=1, keepdims=True) / np.sqrt(SEEN)
+            for sign, stars in right.items() if study < power else ():
+                moved = np.concatenate([said[:changed] + sign * shift, said[changed:]])
+                for found in _starred(moved, drawn, left):
+                    stars[found[0]] += sum(found[1][:changed])
+        share = 100 / changed / min(power, studies)
         rates = "  ".join(
-            f"{one} {100 * false[one] / studies:4.2f} % (power "
-            f"{100 * right[one] / changed / min(power, studies):.0f} %)"
+            f"{one} {100 * false[one] / studies:4.2f} % (power: of losses "
+            f"{share * right[-1][one]:.0f} %, of gains {share * right[1][one]:.0f} %)"
             for one in false
         )
         print(f"family: any false star of {VARIANTS}; images' parts: {what}: {rates} "
