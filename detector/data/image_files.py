@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from detector.data.quiet_tiff import quiet_tiff
 from detector.disk.bounded import DOCUMENT, allowed, read_bounded
 from detector.errors import UserError, did_you_mean
 
@@ -112,6 +113,8 @@ def remarks(path: Path, exif: Exif = "ignore") -> list[str]:
 def to_rgb(image: Image.Image, name: object) -> Image.Image:
     """RGB of 8 bits, from any mode; UserError where its range cannot be told."""
     deep = _has_16_bits(image)  # before it is loaded: then the file's own form is forgotten
+    if image.format == "TIFF":
+        quiet_tiff()
     image.load()
     if image.mode == "F":
         values = np.asarray(image)

@@ -180,3 +180,18 @@ def test_a_tiff_whose_tags_have_other_types_is_refused(tmp_path: Path) -> None:
             path.write_bytes(whole[:kind] + bytes([other, 0]) + whole[kind + 2 :])
             with contextlib.suppress(UserError), warnings.catch_warnings(action="ignore"):
                 assert decode(path).shape[2] == 3
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+def test_libtiff_writes_nothing_of_its_own_on_a_broken_file(
+    compression: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.tif"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, compression=compression)
+    content = bytearray(path.read_bytes())
+    content[200:3000:7] = bytes(one ^ 0x5A for one in content[200:3000:7])
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tif: image does not decode"):
+        decode(path)
+    assert capfd.readouterr().err == ""
