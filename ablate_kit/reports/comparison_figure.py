@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+ROWS = 60  # a picture of some hundred is more than can be read
+
+
+def most_changed(results: Sequence[Result], count: int) -> list[int]:
+    """Positions of the first and of the ``count`` others whose AP differs most from its own."""
+    ap = [one.evaluation.overall["AP"] or 0.0 for one in results]
+    order = sorted(range(1, len(results)), key=lambda i: -abs(ap[i] - ap[0]))
+    return [0, *sorted(order[:count])]
 
 
 def comparison_figure(
@@ -30,6 +38,9 @@ def comparison_figure(
 
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"cannot draw {path.name}; expected a name ending in .png, .pdf or .svg")
+    shown, others = most_changed(results, ROWS), len(results) - 1
+    results = [results[i] for i in shown]
+    changes = [changes[i - 1] for i in shown[1:]] if changes else changes
     kinds = list(dict.fromkeys(result.kind for result in results[1:]))
     figure = Figure(figsize=(9, 1.6 + 0.26 * len(results)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -61,8 +72,11 @@ def comparison_figure(
         range(1, len(results)), [safe.label(result.name) for result in results[1:]]
     )
     panels[0].set_ylim(len(results) - 0.4, 0.4)
-    if changes:
-        figure.supxlabel("95 % interval of the change", fontsize="medium")
+    notes = ["95 % interval of the change"] if changes else []
+    if others > ROWS:
+        notes.append(f"the {ROWS} of {others} whose AP changes most")
+    if notes:
+        figure.supxlabel("; ".join(notes), fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
     columns = min(len(labels), 5)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)

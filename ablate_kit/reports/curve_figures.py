@@ -9,11 +9,15 @@ from ablate_kit import text as safe
 from ablate_kit.metrics.curves import Curves
 from ablate_kit.reports.comparison_figure import COLORS
 
+MOST = 8  # curves that can be told apart
 
-def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path) -> None:
+
+def curves_figure(
+    drawn: Mapping[str, Curves], threshold: float, path: Path, note: str = ""
+) -> None:
     """Precision against recall, and F1, precision and recall against the score, over all classes.
 
-    The operating point, ``threshold``, is a dot on each curve and a line.
+    The operating point, ``threshold``, is a dot on each curve and a line. ``note`` stands below.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -36,7 +40,8 @@ def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path) -> 
     panels[0].set_xlabel("recall")
     panels[0].set_xlim(0, 1)
     panels[0].lines[0].remove()  # the threshold is no recall
-    for (name, one), color in zip(drawn.items(), COLORS * len(drawn), strict=False):
+    for number, (name, one) in enumerate(drawn.items()):
+        color, dash = COLORS[number % len(COLORS)], "-" if number < len(COLORS) else "--"
         at = int(np.sum(one.threshold >= threshold)) - 1
         for panel, x, y in (
             (panels[0], one.recall, one.precision),
@@ -45,9 +50,11 @@ def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path) -> 
             (panels[3], one.threshold, one.recall),
         ):
             label = safe.label(name) if panel is panels[0] else None
-            panel.plot(x, y, color=color, linewidth=1.3, label=label)
+            panel.plot(x, y, dash, color=color, linewidth=1.3, label=label)
             if at >= 0:
                 panel.plot(x[at], y[at], "o", color=color, markersize=5)
     if len(drawn):
         figure.legend(loc="outside upper center", ncols=min(len(drawn), 4), frameon=False)
+    if note:
+        figure.supxlabel(note, fontsize="medium")
     figure.savefig(path, dpi=150)

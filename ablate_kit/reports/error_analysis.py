@@ -13,7 +13,8 @@ from ablate_kit.metrics.matching import greedy_matches
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.transitions import Transitions, changes, groups
 from ablate_kit.registry import Registry
-from ablate_kit.reports.curve_figures import curves_figure
+from ablate_kit.reports.comparison_figure import most_changed
+from ablate_kit.reports.curve_figures import MOST, curves_figure
 from ablate_kit.reports.table import Table
 
 RESULT_FILES: Registry[Callable[[Path, Sequence[Result]], None]] = Registry("result files")
@@ -48,7 +49,7 @@ def changes_table(baseline: str, name: str, found: Transitions) -> Table:
     header = ("cause", "lost", "gained", "false positives", "then", "Δ")
     title = (
         f"{safe.line(baseline)} → {safe.line(name)}: objects lost and gained, "
-        f"false positives before and then, at score {found.before.threshold:.3g}"
+        f"false positives before and then, at score {found.before.threshold:#.3g}"
     )
     return Table(title, header, (*rows, row("all", CAUSES)), ("cause",))
 
@@ -85,10 +86,13 @@ def write_details(place: Path, truth: GroundTruth, results: Sequence[Result]) ->
     """``curves.png``; ``confusion/`` and, for several, ``changes/`` with a CSV per variant."""
     threshold = results[0].evaluation.thresholds.calibrated
     (place / "confusion").mkdir()
+    shown = [results[i] for i in most_changed(results, MOST - 1)]
     drawn: Mapping[str, Curves] = {
-        one.name: curves(greedy_matches(truth, one.detections)) for one in results
+        one.name: curves(greedy_matches(truth, one.detections)) for one in shown
     }
-    curves_figure(drawn, threshold, place / "curves.png")
+    others, first = len(results) - 1, safe.label(results[0].name)
+    note = f"{first} and the {MOST - 1} of {others} whose AP changes most" if others >= MOST else ""
+    curves_figure(drawn, threshold, place / "curves.png", note)
     for i, one in enumerate(results):
         counts = confusion(truth, one.detections, threshold)
         text = confusion_table(truth.classes, counts).csv()

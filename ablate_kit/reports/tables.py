@@ -261,7 +261,7 @@ def scores(evaluation: Evaluation) -> str:
     """The score that F1 and GIoU count from, or the range of those of the folds of images."""
     thresholds = evaluation.thresholds
     used = thresholds.folds or (thresholds.calibrated,)
-    low, high = f"{min(used):.3g}", f"{max(used):.3g}"
+    low, high = f"{min(used):#.3g}", f"{max(used):#.3g}"
     return f"score {low}" if low == high else f"scores {low} to {high}"
 
 

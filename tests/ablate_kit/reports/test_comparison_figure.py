@@ -11,7 +11,7 @@ from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.reports.comparison_figure import comparison_figure
+from ablate_kit.reports.comparison_figure import comparison_figure, most_changed
 
 
 def result(name: str, value: float) -> Result:
@@ -44,3 +44,15 @@ def test_the_figure_shows_intervals_where_there_are_any(tmp_path: Path) -> None:
     assert lines[1] - lines[0] == 3  # one for each panel, of the change that has an interval
     with pytest.raises(UserError, match="expected a name ending in"):
         comparison_figure(results, tmp_path / "figure.bmp")
+
+
+def test_of_very_many_those_that_change_most_are_drawn(tmp_path: Path) -> None:
+    values = [0.5, *(0.5 - 0.001 * i for i in range(70))]
+    results = [result(f"number {i}", value) for i, value in enumerate(values)]
+    assert most_changed(results, 2) == [0, 69, 70]
+    known = dict.fromkeys(KEYS, Change(0.4, -0.1, -0.15, -0.05, 0.02, 0.01, 0.01, 0.02))
+    comparison_figure(results, tmp_path / "many.svg", [known] * 70)
+    told = texts(tmp_path / "many.svg")
+    assert "95 % interval of the change; the 60 of 70 whose AP changes most" in told
+    assert "number 11" in told
+    assert "number 10" not in told

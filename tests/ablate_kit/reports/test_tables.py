@@ -26,7 +26,7 @@ def changed(ap: Change, giou: Change) -> Changes:
 
 
 def test_scores_are_those_of_all_folds() -> None:
-    assert "at scores 0.25 to 0.35 (best F1 of base)" in comparison([result("base", 0.5)]).title
+    assert "at scores 0.250 to 0.350 (best F1 of base)" in comparison([result("base", 0.5)]).title
 
 
 @pytest.mark.parametrize(("ap", "said"), [(0.0, True), (0.009, True), (0.02, False)])
