@@ -160,10 +160,12 @@ def receipt_text(checkpoint: Checkpoint) -> tuple[str, str] | None:
     archive, folder = checkpoint.archive, checkpoint.folder is not None
     if not folder and archive.format == "safetensors" and KEY in archive.metadata:
         return archive.metadata[KEY], str(checkpoint.path)
-    for verb in OPERATIONS:
-        path = receipt_path(checkpoint.path, folder=folder, verb=verb)
-        if path.is_file():
-            return _decoded(_bytes(path), path), str(path)
+    own = checkpoint.path
+    for place in (own, own.resolve()) if own.is_symlink() else (own,):
+        for verb in OPERATIONS:
+            path = receipt_path(place, folder=folder, verb=verb)
+            if path.is_file():
+                return _decoded(_bytes(path), path), str(path)
     return None
 
 

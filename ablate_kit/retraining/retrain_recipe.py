@@ -12,6 +12,7 @@ from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
 from ablate_kit.shipped import recipe_file
 from detector.disk.lines import key_of
+from detector.disk.links import beside
 from detector.training.recipes.recipe_file import (
     Count,
     Given,
@@ -120,7 +121,7 @@ def _run(
         recipe.config([str(i) for i in range(recipe.model.get("num_classes", 1))])
     except UserError as error:
         raise UserError(f"arm {arm.name}: {error}") from None
-    pretrained = path.parent / arm.pretrained if arm.pretrained else None
+    pretrained = beside(path, arm.pretrained) if arm.pretrained else None
     if pretrained is not None and not pretrained.is_file():
         raise UserError(f"arm {arm.name}: no file {pretrained}")
     # Neither says anything about the weights that come of it.
@@ -142,4 +143,4 @@ def _first_key(override: str) -> str:
 
 
 def _base(study: Path, base: str) -> Path:
-    return Path(base) if base.startswith(BUILTIN) else study.parent / base
+    return Path(base) if base.startswith(BUILTIN) else beside(study, base)

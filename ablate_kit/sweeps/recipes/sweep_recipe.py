@@ -28,6 +28,7 @@ from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
 from detector.data.dataset import Dataset, shuffled
+from detector.disk.links import beside
 from detector.training.recipes.data_sections import ImagesSection
 from detector.training.recipes.recipe_file import (
     Given,
@@ -279,7 +280,7 @@ def _find_from(recipe: Path, given: Given) -> None:
         framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
         if not name or name.startswith((BUILTIN, PREFIX)) or framework == own_code.NAME:
             continue
-        found = recipe.parent / name
+        found = beside(recipe, name)
         if not found.exists() and Path(name).exists():
             setting = ".".join(map(str, (*at, key)))
             raise UserError(

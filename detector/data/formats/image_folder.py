@@ -96,11 +96,18 @@ class WithClasses:
 
 
 def images_below(place: Path, root: Path) -> Sequence[str]:
-    """The images in a folder and all below it: names in ``root``, sorted."""
-    found = []
-    for at, folders, files in os.walk(place):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found.append(Path(at, name).relative_to(root).as_posix())
+    """The images in a folder and all below it: names in ``root``, sorted.
+
+    Links to folders are followed after all else, into each folder once: they may lead in circles.
+    """
+    found, seen, waiting = [], set[str](), [place]
+    for start in waiting:
+        for at, folders, files in os.walk(start):
+            known = os.path.realpath(at) in seen
+            seen.add(os.path.realpath(at))
+            folders[:] = [one for one in folders if not (known or one.startswith("."))]
+            waiting += [link for one in sorted(folders) if (link := Path(at, one)).is_symlink()]
+            for name in () if known else files:
+                if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                    found.append(Path(at, name).relative_to(root).as_posix())
     return sorted(found)

@@ -9,6 +9,7 @@ refused elsewhere; scripts for downloads, usual as well, are never run.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -77,6 +78,7 @@ class YoloFile:
         splits = {split: places for split, places in splits.items() if places}
         if not splits:
             raise UserError(f"{path}: no split; expected one of {', '.join(SPLITS)}")
+        path = _meant(path, values.get("path"), [*splits.values()])
         found, notes = _root(path, root, values.get("path"), [*splits.values()])
         return cls(path, found, _classes(path, values), splits, _keypoints(path, values), notes)
 
@@ -172,6 +174,13 @@ def _keypoints(path: Path, values: Mapping[str, Any]) -> int:
     if len(sides) != 2 or not all(side and 0 < side < 10_000 for side in sides):
         raise UserError(f"{path}: kpt_shape is {shown(shape)}; expected [points, numbers of each]")
     return (sides[0] or 0) * (sides[1] or 0)
+
+
+def _meant(path: Path, named: object, splits: Sequence[Sequence[str]]) -> Path:
+    """Of a link the file that it points to, unless what it names lies beside the link."""
+    folders = {path.parent, path.parent / (named if isinstance(named, str) else "")}
+    here = any((folder / one).exists() for folder in folders for one in chain(*splits))
+    return path.resolve() if path.is_symlink() and not here else path
 
 
 def _root(
