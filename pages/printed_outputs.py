@@ -10,10 +10,13 @@ of the page does not see, say what else there is to know of the block that follo
     <!-- before: COMMAND -->    is run first, in the page's folder
     <!-- not run: REASON -->    the block is taken as it is
     <!-- file: NAME -->         any block: what the commands of the page find under that name
+
+Of a notebook, what its cells print is compared.
 """
 
 import argparse
 import difflib
+import json
 import os
 import re
 import subprocess
@@ -34,6 +37,7 @@ DATA = ("deimv2_atto", "val2017", "annotations", "VOCdevkit", "yolov2_a", "yolov
 """What pages take as given, by the names they use; ``--data`` names the folder that holds them."""
 
 ALL_BUT, REST = "...", " ..."
+_CELL = "-- cell --"
 _BLOCK = re.compile(r"((?:^<!-- .*? -->\n+)*)^```\w*\n(\$ .*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _TIMES = (
@@ -188,13 +192,47 @@ def _check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
                 lines = difference(step.shown, printed)
                 told = "differs" if lines else "ok     "
                 yield "\n".join([f"{told}  {path.name}: {step.command}", *lines, ""])
-                if lines and ALL_BUT not in step.shown:
+                if lines:
                     shown = "".join(f"\n{line}" for line in (step.source, *step.shown))
-                    now = "".join(f"\n{line}" for line in (step.source, *printed))
+                    now = "".join(f"\n{line}" for line in (step.source, *_anew(step, printed)))
                     text = f"\n{text}".replace(f"{shown}\n", f"{now}\n", 1)[1:]
             if write and text != block.text:
                 page = page.replace(block.text, text, 1)
                 path.write_text(page)
+
+
+def _anew(step: Step, printed: list[str]) -> list[str]:
+    """What the page should show: all that is printed, or of the lines that are shown those of now.
+
+    A line that has changed is that which begins with the same word, where there is one such line.
+    """
+    if ALL_BUT not in step.shown:
+        return printed
+    lines = []
+    for line in step.shown:
+        own = [one for one in printed if _same(_plain(line), _plain(one))]
+        alike = [one for one in printed if one.split()[:1] == line.split()[:1]]
+        lines.append(line if own or line == ALL_BUT or len(alike) != 1 else alike[0])
+    return lines
+
+
+def _check_notebook(path: Path) -> Iterator[str]:
+    cells = [one for one in json.loads(path.read_text())["cells"] if one["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    program = "\n".join(f"print({_CELL!r}, flush=True)\n{source}" for source in sources)
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
+        )
+    printed = done.stdout.split(f"{_CELL}\n")[1:]
+    for number, cell in enumerate(cells):
+        streams = [
+            "".join(one["text"]) for one in cell["outputs"] if one["output_type"] == "stream"
+        ]
+        found = printed[number] if number < len(printed) else done.stderr
+        lines = difference("".join(streams).splitlines(), found.splitlines())
+        told = "differs" if lines else "ok     "
+        yield "\n".join([f"{told}  {path.name}: cell {number + 1}", *lines, ""])
 
 
 def main() -> int:
@@ -205,8 +243,10 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put what is printed into the pages")
     given = parser.parse_args()
     differs = False
-    for path in given.pages or sorted((ROOT / "docs").glob("*.md")):
-        for line in _check(path, given.data, given.write):
+    docs = ROOT / "docs"
+    for path in given.pages or [*sorted(docs.glob("*.md")), *sorted(docs.glob("*/*.ipynb"))]:
+        notebook = path.suffix == ".ipynb"
+        for line in _check_notebook(path) if notebook else _check(path, given.data, given.write):
             differs |= line.startswith("differs")
             sys.stdout.write(line)
             sys.stdout.flush()

@@ -262,7 +262,7 @@ def scores(evaluation: Evaluation) -> str:
     thresholds = evaluation.thresholds
     used = thresholds.folds or (thresholds.calibrated,)
     low, high = f"{min(used):#.3g}", f"{max(used):#.3g}"
-    return f"score {low}" if low == high else f"scores {low} to {high}"
+    return f"score {min(used):.3g}" if low == high else f"scores {low} to {high}"
 
 
 def interval_note(
