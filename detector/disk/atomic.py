@@ -86,10 +86,15 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether something is under way, or was when its process was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def remove_temporaries(folder: Path) -> None:
     """Removes what killed processes left in ``folder``; nobody else may be writing there now."""
     for path in folder.glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name) is None:
+        if not is_temporary(path):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ablate_kit.errors import UserError
 from ablate_kit.sweeps.execution.identities import CallId
 from ablate_kit.sweeps.execution.trace import Call, Trace
 from detector.disk.atomic import new_text
@@ -35,14 +36,17 @@ class Certificate:
         """Beside what other processes have found out since."""
         self.held |= self._read() | set(sets)
         told = sorted(self.held)[:MOST]
-        with suppress(OSError):  # a later sweep checks again
+        with suppress(
+            OSError, UserError
+        ):  # where nothing can be written, a later sweep checks again
             self._path.parent.mkdir(parents=True, exist_ok=True)
             content = {"about": self._about, "held": told, "digest": self._digest(told)}
             new_text(self._path, json.dumps(content) + "\n", overwrite=True)
 
     def withdraw(self) -> None:
         self.held = set()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # where it stays, what it tells is found wrong again
+            self._path.unlink(missing_ok=True)
 
     def _read(self) -> set[str]:
         if not self._path.is_file():  # a pipe would be waited for

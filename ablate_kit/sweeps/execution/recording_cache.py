@@ -37,7 +37,7 @@ from ablate_kit.sweeps.execution.stored_recording import (
     encode,
 )
 from ablate_kit.sweeps.execution.trace import Trace
-from detector.disk.atomic import new_stream, new_text
+from detector.disk.atomic import is_temporary, new_stream, new_text
 
 CAPACITY = 10 << 30  # bytes, unless told otherwise
 ABOUT = "cache.json"
@@ -72,8 +72,8 @@ class RecordingCache:
         """Raises ``UserError`` for a folder that holds something else."""
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is a file; expected a folder for recordings")
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
-            return
+        if not self.folder.is_dir() or all(map(is_temporary, self.folder.iterdir())):
+            return  # another process may be about to write what the folder is
         try:
             known = json.loads((self.folder / ABOUT).read_text()) == FORMAT
         except (OSError, ValueError):
@@ -110,6 +110,9 @@ class RecordingCache:
 
     def put(self, path: Path, data: bytes) -> bool:
         """Whether there was room for it."""
+        if not (self.folder / ABOUT).exists():  # first: without it the folder would be refused
+            self.folder.mkdir(parents=True, exist_ok=True)
+            new_text(self.folder / ABOUT, json.dumps(FORMAT) + "\n", overwrite=True)
         found = [one for one in self.entries() if one.path != path]
         excess = sum(one.nbytes for one in found) + len(data) - self._capacity
         unused = [one for one in found if one.used < self._begun]
@@ -121,9 +124,6 @@ class RecordingCache:
             one.path.unlink(missing_ok=True)
             excess -= one.nbytes
         self._forget_torn()
-        if not (self.folder / ABOUT).exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            new_text(self.folder / ABOUT, json.dumps(FORMAT) + "\n", overwrite=True)
         path.parent.mkdir(exist_ok=True)
         with new_stream(path, overwrite=True) as file:
             file.write(data)
@@ -163,7 +163,7 @@ class ModelRecordings:
         except FileNotFoundError:
             return None
         except Exception:  # whatever a damaged file ends in: it is made anew
-            path.unlink(missing_ok=True)
+            _remove(path)
             return None
         return found.trace if found.weights == self._weights else None
 
@@ -177,12 +177,13 @@ class ModelRecordings:
         for path in [own, *others[:OTHERS]]:
             try:
                 found = decode(path, wanted, structures, self._device)
-                os.utime(path)
             except FileNotFoundError:
                 continue
             except Exception:  # whatever a damaged file ends in: it is made anew
-                path.unlink(missing_ok=True)
+                _remove(path)
                 continue
+            with suppress(OSError):  # in a folder that is only read
+                os.utime(path)
             changed = [
                 key
                 for key in {**self._weights, **found.weights}
@@ -209,10 +210,18 @@ class ModelRecordings:
                 )
         except (OSError, UserError) as error:
             self._full = True
-            self.notes.append(f"no more is kept for later sweeps: {error}")
+            reason = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                reason = f"cannot write {error.filename}: {error.strerror}"
+            self.notes.append(f"no more is kept for later sweeps: {reason}")
 
     def _path(self, images: str) -> Path:
         return self._folder / f"{images}-{self._name}.safetensors"
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # in a folder that is only read, it is passed over each time
+        path.unlink(missing_ok=True)
 
 
 def images_digest(inputs: Mapping[str, Tensor]) -> str:

@@ -1,8 +1,10 @@
 """What a sweep keeps of the unmodified model saves a later one its passes, and changes no bit."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +364,78 @@ def test_damaged_recordings_are_made_anew(tmp_path: Path) -> None:
     assert notes == []
     assert identical(found, plain)
     assert {path: path.read_bytes() for path in whole} == whole
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written, touched or removed any more, as where a file system is read only."""
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EROFS, "Read-only file system", "cache")
+
+    for owner, name in ((os, "utime"), (Path, "unlink"), (Path, "mkdir"), (Path, "replace")):
+        monkeypatch.setattr(owner, name, refused)
+    opened = os.open
+    monkeypatch.setattr(
+        os, "open", lambda *what, **how: (refused if what[1] & os.O_CREAT else opened)(*what, **how)
+    )
+
+
+@pytest.mark.parametrize("damaged", ["", "recording", "certificate", "wrong"])
+def test_a_folder_that_cannot_be_written_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, damaged: str
+) -> None:
+    images, variants = batches(4), [cut("last.2.bias")]
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    if damaged == "recording":
+        RecordingCache(tmp_path).entries()[0].path.write_bytes(b"")
+    if damaged == "certificate":
+        certificates(tmp_path)[0].write_bytes(b"")
+    if damaged == "wrong":
+        monkeypatch.setattr(Counting, "factor", 2.0)
+    plain, _ = swept(model(), variants, None, images)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    request.getfixturevalue("read_only")
+    found, notes = swept(model(), variants, RecordingCache(tmp_path), images)
+    assert identical(found, plain)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    assert len(notes) == 1  # whatever is lacking, or wrong: once
+
+
+def test_a_folder_that_cannot_be_made_is_noted_once(tmp_path: Path, read_only: None) -> None:
+    variants = [cut("last.2.bias")]
+    found, notes = swept(model(), variants, RecordingCache(tmp_path / "none"))
+    told = "no more is kept for later sweeps: cannot write cache: Read-only file system"
+    assert notes == [told]
+    assert identical(found, swept(model(), variants, None)[0])
+
+
+def test_writers_at_once_leave_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "environment" / "weights.json"
+    recording = tmp_path / "environment" / "images-weights.safetensors"
+    ends = ("a" * 100_000).encode(), ("b" * 100_000).encode()
+
+    def write(number: int) -> None:
+        for _ in range(10):
+            cache = RecordingCache(tmp_path)
+            cache.check()
+            cache.put(recording, ends[number % 2])
+            Certificate(path).add([f"set{number}"])
+            assert Certificate(path).held
+            assert recording.read_bytes() in ends
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert sorted(one.name for one in tmp_path.rglob("*.*")) == [
+        "cache.json", recording.name, path.name,
+    ]  # fmt: skip
+
+
+def test_a_folder_in_which_the_first_recording_finds_no_room_is_still_one_of_recordings(
+    tmp_path: Path,
+) -> None:
+    swept(model(), [cut("last.2.bias")], RecordingCache(tmp_path, 10))
+    RecordingCache(tmp_path).check()
 
 
 def test_the_folder_stays_within_its_size_and_the_longest_unused_goes_first(tmp_path: Path) -> None:
