@@ -28,9 +28,11 @@ Names = Mapping[str, TensorInfo]
 def without_averages(tensors: Names) -> tuple[Names, dict[str, Names]]:
     """The tensors that are no average of others among them, and the averages by what their names
     begin with, each under the names of what it is an average of."""
+    prefixes = tuple(_prefixes(tensors))
+    if not prefixes:
+        return tensors, {}
     found: dict[str, Names] = {}
     rest = dict(tensors)
-    prefixes = tuple(_prefixes(tensors))
     model = {name: info for name, info in tensors.items() if not name.startswith(prefixes)}
     for prefix in prefixes:
         inside = {name: info for name, info in rest.items() if name.startswith(prefix)}

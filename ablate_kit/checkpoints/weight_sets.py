@@ -213,6 +213,8 @@ def _unwrapped(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
         names = {name: own.removeprefix(prefix) for name, own in names.items()}
         wrapped = True
     if not wrapped:
+        if not _INNER_WRAPPERS.search("\n.".join(["", *tensors])):
+            return MappingProxyType(tensors)
         names = {name: name for name in tensors}
     # A submodule that was wrapped by itself carries the wrapper's name inside its keys, and may be
     # the first that the model has.
