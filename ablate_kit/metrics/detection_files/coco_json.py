@@ -58,7 +58,7 @@ def read_coco_json(path: Path, against: AnnotatedImages, *, has_sizes: bool) -> 
 def _ids(rows: Rows, key: str, where: str, first: int) -> Indices | list[str]:
     """Integers; or, where one of them is text, all as text."""
     found = values(rows, key, where, first)
-    if any(isinstance(value, str) for value in found):
+    if str in set(map(type, found)):
         for at, value in enumerate(found):
             if not isinstance(value, str) and type(value) is not int:
                 problem = f'"{key}" must be an integer or a name, got {value!r:.80}'
