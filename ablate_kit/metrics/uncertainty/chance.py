@@ -10,11 +10,11 @@ simulation (``benchmarks/interval_coverage.py``):
 * *Degrees of freedom.* Images - 1; for quotients of sums over images fewer where few images make
   most of the change: Satterthwaite's, 2 n / (kurtosis - 1) of the jackknife's values.
 * *Skewness.* Where a few images lose much and the others gain a little, a study that misses those
-  sees a gain and a small error. Hall's transformation (1992, "On the removal of skewness by
-  transformation") corrects the change over its error for the skewness of the jackknife's values, as
-  far as that exceeds the deviation of a normal sample's, sqrt(6 / n). It takes the noise of heavy
-  tails for skewness, too, and then gives p-values that are too small: what counts is the larger of
-  both p-values, and an interval is as long on each side as either asks for.
+  sees a gain and a small error. A change of this skewness is carried by so many images as a count
+  with it (Poisson's) has on average, 1 / skewness^2; how many more these might have been is told by
+  the exact bound of a count (Garwood 1936), by the cube root of Wilson and Hilferty (1931). On the
+  side to which the rare images pull, that is farther away than Student's t. Skewness counts as far
+  as it exceeds the deviation of a normal sample's, sqrt(6 / n).
 """
 
 from dataclasses import dataclass
@@ -55,18 +55,36 @@ class AgainstChance:
         """Two-sided, of no change."""
         if self.error == 0:
             return float(self.change == 0)
-        away = self.change / self.error
-        away = min(abs(away), abs(_straightened(away, self.skew)))
-        return 2 * float(stdtr(self.freedom, -away))
+        return 2 * float(stdtr(self.freedom, -_away(self.change / self.error, self.skew)))
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The true changes of which p is not below ``level``."""
         far = float(stdtrit(self.freedom, 1 - level / 2))
-        below, above = (_skewed(one, self.skew) for one in (-far, far))
-        return (
-            self.change - max(far, above) * self.error,
-            self.change - min(-far, below) * self.error,
-        )
+        farther = _far(far, self.skew)
+        below, above = (farther, far) if self.skew < 0 else (far, farther)
+        return self.change - below * self.error, self.change + above * self.error
+
+
+def _away(errors: float, skew: float) -> float:
+    """How far a change lies off, in standard deviations of a normal distribution."""
+    size = abs(errors)
+    if skew * errors >= 0:
+        return size
+    images = 1 / skew**2
+    above = (size * np.sqrt(images) - 1) / (images + 1)
+    root = np.expm1(np.log1p(above) / 3)
+    counted = 3 * np.sqrt(images + 1) * (root + 1 / (9 * (images + 1)))
+    return min(size, max(0.0, float(counted)))
+
+
+def _far(deviations: float, skew: float) -> float:
+    """The inverse of that on the side to which rare images pull: standard errors."""
+    if skew == 0:
+        return deviations
+    images = 1 / skew**2
+    part = deviations / (3 * np.sqrt(images + 1)) - 1 / (9 * (images + 1))
+    above = (images + 1) * np.expm1(3 * np.log1p(part)) + 1
+    return max(deviations, float(above / np.sqrt(images)))
 
 
 def _skew(influence: Floats, images: int) -> float:
@@ -81,21 +99,6 @@ def _normal(away: Floats, skew: float) -> Floats:
     if skew == 0:
         return away
     return 6 / skew * (np.cbrt(1 + skew * away / 2) - 1) + skew / 6
-
-
-def _straightened(away: float, skew: float) -> float:
-    """A studentized change whose distribution is skewed, in one that is not: Hall's g."""
-    return away + skew * away**2 / 3 + skew**2 * away**3 / 27 + skew / 6
-
-
-def _skewed(away: float, skew: float) -> float:
-    """The inverse of that."""
-    if skew == 0:
-        return away
-    part = skew * (away - skew / 6)
-    # The cube root of 1 + part, less 1; exact for small skews, too.
-    root = np.expm1(np.log1p(part) / 3) if part > -0.5 else np.cbrt(1 + part) - 1
-    return 3 * float(root) / skew
 
 
 def held_against_chance(difference: Sampled) -> AgainstChance | None:

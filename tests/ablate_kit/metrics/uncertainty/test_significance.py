@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 from scipy.stats import skew as skewness
 from scipy.stats import t as student
 
@@ -67,6 +68,18 @@ def test_an_interval_ends_where_p_is_its_level(skew: float, level: float) -> Non
         assert one.change - low >= half * (1 - 1e-9)
         assert high - one.change >= half * (1 - 1e-9)
         assert abs(skew) < 0.1 or (one.change - low > high - one.change) == (skew < 0)
+
+
+@pytest.mark.parametrize("lost", [3, 5, 10, 40])
+def test_images_that_all_lose_the_same_are_counted_with_the_exact_interval(lost: int) -> None:
+    images = 100_000
+    one = AgainstChance(
+        -lost / images, np.sqrt(lost) / images, 1e9, np.zeros(2), -1 / np.sqrt(lost)
+    )
+    low, high = one.interval()
+    exact = chi2.ppf(0.975, 2 * (lost + 1)) / 2  # Garwood (1936)
+    assert -low * images == pytest.approx(exact, rel=0.005)
+    assert high == pytest.approx(one.change + 1.959964 * one.error, rel=1e-4)
 
 
 def losses(rng: np.random.Generator, images: int) -> np.ndarray:
