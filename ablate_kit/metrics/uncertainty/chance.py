@@ -55,7 +55,12 @@ class AgainstChance:
         """Two-sided, of no change."""
         if self.error == 0:
             return float(self.change == 0)
-        return 2 * float(stdtr(self.freedom, -_away(self.change / self.error, self.skew)))
+        return 2 * float(stdtr(self.freedom, -self.away))
+
+    @property
+    def away(self) -> float:
+        """How many standard errors the change is, less what skewness takes."""
+        return _away(self.change / self.error, self.skew)
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The true changes of which p is not below ``level``."""

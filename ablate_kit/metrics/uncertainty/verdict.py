@@ -155,8 +155,8 @@ def more_images(side: AgainstChance | None, needed: float, images: int) -> int |
     the p that is needed: errors shrink with the root of the number of images."""
     if side is None or not side.change or not side.error:
         return None
-    away = side.change / side.error
-    factor = (float(ndtri(1 - needed / 2) + ndtri(POWER)) / away) ** 2
-    if factor > _MOST:
+    wanted = float(ndtri(1 - needed / 2) + ndtri(POWER))
+    if wanted > side.away * _MOST**0.5:
         return None
+    factor = (wanted / side.away) ** 2
     return max(1, int(np.ceil((factor - 1) * images)))
