@@ -104,5 +104,6 @@ def test_options_that_would_do_nothing_are_refused(refuse, coco, names, tmp_path
     (tmp_path / "dt.json").write_text("[]")
     command = ("score", tmp_path / "dt.json", "--annotations", coco[0], "--class-names", names)
     assert "--class-names names the class numbers of YOLO's text files" in refuse(*command)
+    (tmp_path / "recipe.yaml").write_text("")
     command = ("gradients", tmp_path / "recipe.yaml", "--class-names", names, "-o", tmp_path / "g")
     assert "--class-names and --trust-remote-code go with a checkpoint" in refuse(*command)

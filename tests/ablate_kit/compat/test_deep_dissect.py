@@ -193,6 +193,8 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
         tensors=tensors,
         settings={"encoder": layer, "decoder": layer},
         modules_above=lambda key: [],
+        unsupported={},
+        quantized={},
     )
     recipe = load_sweep(repository / f"recipes/sweep/deep_dissect_mmdet_{kind}.yaml")
     made = recipe.make(KindContext(checkpoint))
