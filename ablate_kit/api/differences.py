@@ -27,7 +27,10 @@ def diff(first: str | PathLike[str], second: str | PathLike[str], *, by: str = "
     if by not in ("headers", "digests", "values"):
         known = ("headers", "digests", "values")
         raise UserError(f'by is "{by}"; expected {", ".join(known)}{did_you_mean(by, known)}')
-    with open_checkpoint(Path(first)) as a, open_checkpoint(Path(second)) as b:
+    with (
+        open_checkpoint(Path(first), listing=True) as a,
+        open_checkpoint(Path(second), listing=True) as b,
+    ):
         if by == "headers":
             return differences.by_headers(a.tensors, b.tensors)
         compare = differences.by_digests if by == "digests" else differences.by_values

@@ -27,7 +27,6 @@ _READERS = {
     "safetensors": read_safetensors,
     "torch-zip": read_torch_zip,
     "torch-legacy": read_torch_legacy,
-    "numpy-pickle": read_numpy_pickle,
 }
 
 
@@ -126,6 +125,8 @@ def _open_file(path: Path) -> Archive:
                 f"it seems to be {looks_like(head, path.name)}"
             )
         with _no_collection():
+            if file_format == "numpy-pickle":
+                return Archive(path, [source], *read_numpy_pickle(source))
             return Archive(path, [source], file_format, *_READERS[file_format](source))
     except BaseException:
         source.close()
@@ -159,6 +160,8 @@ def _open_shards(path: Path) -> Archive:
                     f"{len(index.shards)} shards (is the download complete?)"
                 )
             shards[shard] = _open_file(shard)
+            if shards[shard].format == "paddle":
+                raise CheckpointError(f"{path} lists {shard.name}, which is of Paddle: name that")
         tensors = index.located({shard: opened.tensors for shard, opened in shards.items()})
         sources = [source for opened in shards.values() for source in opened.sources.values()]
         return Archive(path, sources, "sharded", tensors, index.metadata)

@@ -166,18 +166,24 @@ class Checkpoint:
         return f"{self.path} ({self.place})" if self.place else str(self.path)
 
 
-def open_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, weights: str | None = None, *, listing: bool = False) -> Checkpoint:
     """Open the checkpoint at ``path``: its usual weight set, or the one at place ``weights``.
 
     ``builtin:shapes_tiny`` names the one that is shipped, ``hf:OWNER/NAME`` a repository of the
     hub (``checkpoints/hub.py``). Raises ``CheckpointError`` if the file is
-    none, holds no weights, or has no set of that name.
+    none, holds no weights, or has no set of that name; and for one of Paddle, whose weights mean
+    something else, unless it is opened for ``listing`` alone.
     """
     path = located(Path(path))
     archive = open_archive(path)
     if archive.format == "sharded":
         path = archive.path.parent
     try:
+        if archive.format == "paddle" and not listing:
+            raise CheckpointError(
+                f"{path} is of Paddle, whose linear layers keep their weights transposed: ablate "
+                "keys, meta and diff read it; for all else convert it to PyTorch first"
+            )
         sets = weight_sets(archive)
         chosen = _choose(archive, sets, weights)
         if weights is None:

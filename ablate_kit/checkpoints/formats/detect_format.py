@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-Format = Literal["safetensors", "torch-zip", "torch-legacy", "numpy-pickle", "sharded"]
+Format = Literal["safetensors", "torch-zip", "torch-legacy", "numpy-pickle", "paddle", "sharded"]
 
 # torch's magic number as pickle protocols 2 to 5 write it; protocols 0 and 1 write it as text.
 _LEGACY_TORCH = (

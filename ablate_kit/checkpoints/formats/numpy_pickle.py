@@ -1,4 +1,4 @@
-"""Plain pickles of dictionaries of NumPy arrays, as Detectron2's model zoo keeps weights.
+"""Plain pickles of dictionaries of NumPy arrays, as Detectron2's model zoo and Paddle keep weights.
 
 An array's bytes lie in the file as they are, from pickle protocol 3 on: a tensor like those of
 other files. Where they lie is known only when all of the pickle has been read.
@@ -6,6 +6,7 @@ other files. Where they lie is known only when all of the pickle has been read.
 
 from typing import Any
 
+from ablate_kit.checkpoints.formats.detect_format import Format
 from ablate_kit.checkpoints.pickle.constructors import PLAIN
 from ablate_kit.checkpoints.pickle.interpret import interpret
 from ablate_kit.checkpoints.pickle.pickle_machine import Places
@@ -27,27 +28,28 @@ _AGAIN = "load it, and write it with pickle's protocol 4 or torch.save"
 _TEXT = f"spells its arrays as text, as pickle's protocol 2 does: {_AGAIN}"
 _ORDER = f"keeps its arrays in another byte order: {_AGAIN}"
 _ODD = f"holds arrays of a kind that is not read: {_AGAIN}"
-_PADDLE = (
-    "is of Paddle, whose linear layers keep their weights transposed: convert it to PyTorch first"
-)
 _PADDLE_KEY = "StructuredToParameterName@@"
 
 
-def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]]:
-    """The named arrays and the tree of plain data, as ``read_tree`` gives them."""
+def read_numpy_pickle(source: FileSource) -> tuple[Format, list[TensorInfo], dict[Any, Any]]:
+    """Whether Paddle wrote it; the named arrays and the tree of plain data, as by ``read_tree``."""
     stream = source.read(0, source.size)
     places: Places = {}
     refused: set[str] = set()
+    of_paddle = False
 
     def view(value: Any) -> TensorView | None:
+        nonlocal of_paddle
         match value:
             case UnresolvedObject(module="numpy", qualname="ndarray", state=tuple()):
                 found = _view(source, value.state, places)
                 if found is None:
                     refused.add(_why_not(value.state))
                 return found
-            case UnresolvedObject(qualname="tuple", args=((str(), UnresolvedObject()),)):
-                refused.add(_PADDLE)
+            # How Paddle spells its tensors, but for those of a state dict that is saved alone.
+            case UnresolvedObject(qualname="tuple", args=((str(), UnresolvedObject() as array),)):
+                of_paddle = True
+                return view(array)
         return None
 
     try:
@@ -56,9 +58,6 @@ def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, A
         tensors = named_tensors(tree, end)
     except CheckpointError as error:
         raise unreadable(source, error) from None
-    if isinstance(tree, dict) and _PADDLE_KEY in tree:
-        refused = {_PADDLE}
-        tensors = []
     if not tensors:
         reason = "holds no arrays"
         if b"_rebuild_tensor" in stream:
@@ -66,9 +65,10 @@ def read_numpy_pickle(source: FileSource) -> tuple[list[TensorInfo], dict[Any, A
                 "spells tensors in a way of pickle's own: load it, and write it with torch.save"
             )
         if refused:
-            reason = max(refused, key=[_ODD, _ORDER, _TEXT, _PADDLE].index)
+            reason = max(refused, key=[_ODD, _ORDER, _TEXT].index)
         raise CheckpointError(f"{source.path} is a plain pickle, not of torch.save, and {reason}")
-    return tensors, tree if isinstance(tree, dict) else {"": tree}
+    tree = tree if isinstance(tree, dict) else {"": tree}
+    return "paddle" if of_paddle or _PADDLE_KEY in tree else "numpy-pickle", tensors, tree
 
 
 def _view(source: FileSource, state: tuple[Any, ...], places: Places) -> TensorView | None:

@@ -49,7 +49,10 @@ def diff(
     from ablate_kit.reports.checkpoint_diff import as_json, text
 
     wanted = Pattern(pattern)
-    with open_checkpoint(first, weights) as a, open_checkpoint(second, other_weights) as b:
+    with (
+        open_checkpoint(first, weights, listing=True) as a,
+        open_checkpoint(second, other_weights, listing=True) as b,
+    ):
         names = [[name for name in one.tensors if wanted.match(name)] for one in (a, b)]
         if not names[0] and not names[1]:
             raise UserError(f'no tensor matches "{pattern}" in {a} or {b}')

@@ -48,7 +48,7 @@ def keys(
 
     if levels and form is not Format.TREE:
         raise UserError("--levels is for --format tree")
-    with open_checkpoint(checkpoint, weights) as opened:
+    with open_checkpoint(checkpoint, weights, listing=True) as opened:
         names = select(
             pattern, opened.tensors, str(opened), unsupported=opened.unsupported, listing=True
         )

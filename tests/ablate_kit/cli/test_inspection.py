@@ -1,6 +1,7 @@
 """keys, meta and diff: what is in a checkpoint, without torch."""
 
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -246,6 +248,29 @@ found = sorted(heavy & set(sys.modules))
 (peak,) = (l.split()[1] for l in Path("/proc/self/status").open() if l.startswith("VmHWM"))
 sys.stderr.write(f"{found} {peak}")
 """
+
+
+def test_files_of_paddle_are_listed_and_nothing_else(run: Run, refuse: Run, tmp_path: Path) -> None:
+    path = tmp_path / "model.pdparams"
+    path.write_bytes(
+        pickle.dumps(
+            {"fc.weight": np.ones((2, 3), np.float32), "StructuredToParameterName@@": {}},
+            protocol=4,
+        )
+    )
+    assert "fc.weight    2x3  float32         6" in run("keys", path)
+    assert "paddle, 1 tensor" in run("meta", path)
+    run("diff", path, path)
+    copy = tmp_path / "cut.pdparams"
+    for command in (
+        ("units", path, "fc.weight", "--percent", 50, "-o", copy),
+        ("heads", path, "*", "--heads", "all", "-o", copy),
+        ("convert", path, "-o", tmp_path / "cut.safetensors"),
+        ("eval", path, "--shapes"),
+        ("study", path, "--shapes", "-o", tmp_path / "study"),
+    ):
+        assert "is of Paddle, whose linear layers keep their" in refuse(*command)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("legacy", [False, True])

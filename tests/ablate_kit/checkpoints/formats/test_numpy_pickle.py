@@ -1,5 +1,6 @@
 """Dictionaries of NumPy arrays in plain pickles: read and cut where their bytes lie."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -82,14 +83,26 @@ class PaddleTensor:
         return tuple, (("linear_0.w_0", self.value),)
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_files_of_paddle_are_refused_as_such(tmp_path: Path, protocol: int) -> None:
+def test_files_of_paddle_are_listed_and_not_cut(tmp_path: Path) -> None:
+    """Their linear layers keep weights transposed: what is known of axes is false there."""
     path, array = tmp_path / "model.pdparams", np.ones((2, 3), np.float32)
     mark = {"StructuredToParameterName@@": {"fc.weight": "linear_0.w_0"}}
-    for tree in ({"fc.weight": array, **mark}, {"fc.weight": PaddleTensor(array), "epoch": 3}):
-        path.write_bytes(pickle.dumps(tree, protocol=protocol))
-        with pytest.raises(CheckpointError, match="is of Paddle, whose linear layers keep their"):
-            open_archive(path)
+    nested = {"model": {"fc.weight": PaddleTensor(array)}, "epoch": 3}
+    for tree in ({"fc.weight": array, **mark}, nested):
+        path.write_bytes(pickle.dumps(tree, protocol=4))
+        with open_checkpoint(path, listing=True) as checkpoint:
+            assert checkpoint.archive.format == "paddle"
+            assert list(checkpoint.tensors) == ["fc.weight"]
+            assert checkpoint.tensors["fc.weight"].shape == (2, 3)
+        with pytest.raises(CheckpointError, match=r"is of Paddle, .* keys, meta and diff read it"):
+            open_checkpoint(path)
+        index = tmp_path / "model.index.json"
+        index.write_text(json.dumps({"weight_map": {"fc.weight": path.name}}))
+        with pytest.raises(CheckpointError, match=r"lists model\.pdparams, which is of Paddle"):
+            open_archive(index)
+    path.write_bytes(pickle.dumps(nested, protocol=2))
+    with pytest.raises(CheckpointError, match="spells its arrays as text"):
+        open_archive(path)
 
 
 def test_shapes_that_do_not_fit_are_no_tensors(tmp_path: Path) -> None:
