@@ -16,7 +16,8 @@ def what_is_undecided(found: Findings) -> Sentence | None:
         return None
     verdicts: list[Verdict] = [v for one in left if (v := ap[one.variant].verdict) is not None]
     needed = [one.more for one in verdicts if one.more is not None]
-    told = f"{len(left)} of {len(found.cut())} cuts {'is' if len(left) == 1 else 'are'} undecided"
+    cuts = f"{len(found.cut())} cut{'s' * (len(found.cut()) != 1)}"
+    told = f"{len(left)} of {cuts} {'is' if len(left) == 1 else 'are'} undecided"
     if needed:
         told += _would_decide(found, needed, len(left))
     return Sentence(f"{told}.", tuple(one.variant for one in left))

@@ -79,4 +79,5 @@ def _in_short(found: Findings) -> Sentence | None:
         counts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
     missing = len({one.variant for one in found.study.parts if one.state == NOT_AFFORDED})
     reached = f", {missing} more not reached" if missing else ""
-    return Sentence(f"In short: of {len(cut)} cuts{reached}, {'; '.join(counts)}.")
+    cuts = f"{len(cut)} cut{'s' * (len(cut) != 1)}"
+    return Sentence(f"In short: of {cuts}{reached}, {'; '.join(counts)}.")

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,24 +80,36 @@ def page(
     sentences: Sequence[Sentence] = (),
     model_map: Markup | None = None,
     race: str = "",
+    counted: Collection[str] | None = None,
 ) -> str:
+    """All of a report; ``counted`` are the variants that a study cut its parts by, without those
+    that it holds against them.
+    """
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
     unit, drawn = drawn_units(results[0].evaluation)
-    found = [one["AP"].verdict.outcome for one in changes if one["AP"].verdict]
+    cuts = len(results) - 1 - controls if counted is None else len(counted)
+    changed = [
+        change["AP"]
+        for one, change in zip(results[1:], changes, strict=True)
+        if counted is None or one.name in counted
+    ]
+    found = [one.verdict.outcome for one in changed if one.verdict]
     return render(
         "report.html",
         tables=list(tables.items()),
         pictures=pictures,
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
-        variants=len(results) - 1 - controls,
+        variants=cuts,
+        besides=len(results) - 1 - controls - cuts,
+        what="ablation" if counted is None else "cut",
         controls=controls,
         statistics=statistics,
         answer=answer(results, changes) or no_answer(overall["AP"]),
         outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
-        significant=sum(one["AP"].significant for one in changes),
+        significant=sum(one.significant for one in changed),
         few=FEW_IMAGES,
         about=about(ledger.folder),
         own=without_labels(results),

@@ -165,11 +165,11 @@ def write_sweep_report(
         if repeated:
             shown_tables["Repeats and chance"] = repeats_table.table(repeated)
         notes = [*ledger.notes(), *left_out(ledger)]
-        told, drawn_map = _of_study(place, ledger, results, compared)
+        told, drawn_map, counted = _of_study(place, ledger, results, compared)
         raced = race_notes.told(results, looks) if looks else ""
         text = page(
             ledger, results, overall, shown_tables, pictures, notes, statistics, told,
-            drawn_map, raced,
+            drawn_map, raced, counted,
         )  # fmt: skip
         (place / "report.html").write_text(text, encoding="utf-8")
     return tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
@@ -177,16 +177,18 @@ def write_sweep_report(
 
 def _of_study(
     place: Path, ledger: Ledger, results: Sequence[Result], compared: Comparison
-) -> tuple[list[Sentence], Markup | None]:
-    """What a study says, also as ``sentences.md``, and its map; nothing of a plain sweep."""
+) -> tuple[list[Sentence], Markup | None, set[str] | None]:
+    """What a study says, also as ``sentences.md``, its map, and of which variants its sentences
+    count what they come to; of a plain sweep neither a map nor a choice of variants.
+    """
     study = noted(ledger.folder)
     if study is None:
-        return _of_donor(results, compared), None
+        return _of_donor(results, compared), None, None
     found = Findings(study, results, compared)
     told = sentences(found)
     text = "".join(f"* {safe.line(one.text)}\n" for one in told)
     (place / "sentences.md").write_text(text, encoding="utf-8")
-    return told, model_map(study, found.ap())
+    return told, model_map(study, found.ap()), {one.variant for one in found.cut()}
 
 
 def _of_donor(results: Sequence[Result], compared: Comparison) -> list[Sentence]:

@@ -12,6 +12,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
+from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -90,6 +91,24 @@ def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
     assert own < adjusted <= 2 * own
     against = [(one["variant"], one["against"]) for one in rows(ledger, "repeats.csv")]
     assert set(against) == {(f"attn-head{i}", "random controls") for i in range(2)}
+
+
+def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(ledger: Ledger) -> None:
+    attention = {"part": "attn", "depth": 0, "kind": "attention module", "elements": 8}
+    Noted(
+        budget="10m", images=IMAGES, total=IMAGES, margin=0.01,
+        parts=[NotedPart(**attention, how="mean", variant="attn-head1")],  # type: ignore[arg-type]
+        zeros={"attn-head0": "attn-head1"},
+    ).keep(ledger.folder)  # fmt: skip
+    table = write_sweep_report(ledger)
+    assert "for 2 variants" in table.title
+    page = " ".join((ledger.folder / "report" / "report.html").read_text().split())
+    assert "<title>1 cut</title>" in page
+    assert "<h1>1 cut on 12 images</h1>" in page
+    assert "In short: of 1 cut, none is known to cost" in page
+    assert "<b>0 of 1</b>change AP significantly" in page
+    assert "<b>0</b>costs" in page
+    assert "1 row more, parts cut in a second way or several at once, is tested alike" in page
 
 
 def test_a_run_of_an_earlier_version_stays_readable(ledger: Ledger) -> None:
