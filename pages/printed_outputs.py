@@ -38,7 +38,9 @@ DATA = ("deimv2_atto", "val2017", "annotations", "VOCdevkit", "yolov2_a", "yolov
 
 ALL_BUT, REST = "...", " ..."
 _CELL = "-- cell --"
-_BLOCK = re.compile(r"((?:^<!-- .*? -->\n+)*)^```\w*\n(\$ .*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"((?:^<!-- (?:(?!-->).)*-->\n+)*)^```\w*\n(\$ .*?)^```$", re.DOTALL | re.MULTILINE
+)
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _TIMES = (
     (re.compile(r"\d[\d.]* ms\b.*"), "T"),  # in a table, what stands behind a latency is of it
@@ -176,7 +178,8 @@ def _printed(command: str, folder: Path) -> list[str]:
     return [line for line in done.stdout.splitlines() if not _PROGRESS.fullmatch(line)]
 
 
-def _check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
+def check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
+    """Tells of each command of a page whether it prints what is shown, and puts it anew there."""
     page = path.read_text()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -204,15 +207,24 @@ def _check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
 def _anew(step: Step, printed: list[str]) -> list[str]:
     """What the page should show: all that is printed, or of the lines that are shown those of now.
 
-    A line that has changed is that which begins with the same word, where there is one such line.
+    A line that has changed is that which begins with the same word; of several, and where there is
+    none, the most like it.
     """
     if ALL_BUT not in step.shown:
         return printed
+    own = {
+        line: [one for one in printed if _same(_plain(line), _plain(one))] for line in step.shown
+    }
+    left = [one for one in printed if not any(one in same for same in own.values())]
     lines = []
     for line in step.shown:
-        own = [one for one in printed if _same(_plain(line), _plain(one))]
-        alike = [one for one in printed if one.split()[:1] == line.split()[:1]]
-        lines.append(line if own or line == ALL_BUT or len(alike) != 1 else alike[0])
+        now = own[line]
+        if not now and line != ALL_BUT:
+            alike = [one for one in left if one.split()[:1] == line.split()[:1]]
+            now = alike if len(alike) == 1 else difflib.get_close_matches(line, alike or left, 1)
+            left = [one for one in left if one not in now]
+        shortened = line in now or line.endswith(REST)
+        lines.append(line if shortened or not now else now[0])
     return lines
 
 
@@ -246,7 +258,7 @@ def main() -> int:
     docs = ROOT / "docs"
     for path in given.pages or [*sorted(docs.glob("*.md")), *sorted(docs.glob("*/*.ipynb"))]:
         notebook = path.suffix == ".ipynb"
-        for line in _check_notebook(path) if notebook else _check(path, given.data, given.write):
+        for line in _check_notebook(path) if notebook else check(path, given.data, given.write):
             differs |= line.startswith("differs")
             sys.stdout.write(line)
             sys.stdout.flush()

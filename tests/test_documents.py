@@ -12,7 +12,7 @@ import typer.main
 
 import ablate_kit
 from ablate_kit.cli.app import COMMANDS, app
-from pages.printed_outputs import ROOT, Block, blocks, difference, furnish, run
+from pages.printed_outputs import ROOT, Block, blocks, check, difference, furnish, run
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in PAGES)]
@@ -95,6 +95,32 @@ def test_what_differs_from_a_page_is_found(tmp_path: Path) -> None:
     assert _runs(tmp_path, "echo a; ablate keys nothing.pth") == [
         "a", "ablate: cannot open nothing.pth: No such file or directory",
     ]  # fmt: skip
+
+
+def test_a_file_of_a_page_does_not_hide_the_block_that_follows() -> None:
+    page = (
+        "<!-- file: a.yaml -->\n```yaml\nb: 1\n```\n\n```\n$ ablate keys a\n```\n\n"
+        "<!-- not run: takes an hour -->\n```\n$ ablate train b\n```\n"
+    )
+    assert [(one.commands, one.not_run) for one in blocks(page)] == [
+        (("ablate keys a",), ""), (("ablate train b",), "takes an hour"),
+    ]  # fmt: skip
+
+
+def test_lines_that_are_shown_are_put_anew(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    shown = "4 parts\ntaken out: a 1\ntaken out: b 3\nbytes  10 ...\nname  AP\n..."
+    script = "import sys; print(open(sys.argv[1]).read())"
+    now = "5 parts\nmore\ntaken out: b 4\ntaken out: a 1\nbytes   10   12\nname     AP"
+    (tmp_path / "now.txt").write_text(now)
+    block = f"$ ablate --version; python3 -c '{script}' {tmp_path / 'now.txt'}\n"
+    page.write_text(f"Text.\n\n```\n{block}{shown}\n```\n")
+    (told,) = check(page, None, write=True)
+    assert told.startswith("differs")
+    assert page.read_text() == (
+        f"Text.\n\n```\n{block}5 parts\ntaken out: a 1\ntaken out: b 4\nbytes  10 ...\n"
+        "name     AP\n...\n```\n"
+    )
 
 
 def _runs(folder: Path, command: str) -> list[str]:
