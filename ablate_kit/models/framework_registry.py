@@ -11,6 +11,7 @@ from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.inner_sets import below
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.registry import Registry
@@ -60,6 +61,11 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
         raise UserError(
             f'{checkpoint} holds a detector under names that begin with "{inside}."; give '
             f'--weights "{place}"'
+        )
+    if family := family_of(checkpoint):
+        raise UserError(
+            f"{checkpoint.path} is a file of {family}; ablate convert {checkpoint.path} "
+            "--to transformers -o FOLDER makes a folder of it that opens"
         )
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(

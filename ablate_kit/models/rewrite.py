@@ -148,10 +148,20 @@ def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = Fals
     return done
 
 
-def bridge(checkpoint: Checkpoint, destination: Path) -> Bridge:
-    """Writes a checkpoint of MMDetection as a Hugging Face folder."""
-    conversion = to_transformers(checkpoint)
-    settings = {"to_legacy": False, "format": "transformers"}
+def bridge(
+    checkpoint: Checkpoint,
+    destination: Path,
+    *,
+    heads: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> Bridge:
+    """Writes a checkpoint of another framework as a Hugging Face folder, see
+    ``to_transformers``."""
+    conversion = to_transformers(checkpoint, heads=heads, classes=classes)
+    told = {"heads": heads, "classes": list(classes) if classes else None}
+    settings = {"to_legacy": False, "format": "transformers"} | {
+        name: value for name, value in told.items() if value is not None
+    }
     conversion.write(destination, note_for(checkpoint, "convert", settings))
     return conversion
 
@@ -189,7 +199,9 @@ def _remade(
     settings = receipt.settings
     with ExitStack() as files:
         if receipt.operation == "convert" and settings["format"] == "transformers":
-            yield to_transformers(checkpoint).write
+            yield to_transformers(
+                checkpoint, heads=settings.get("heads"), classes=settings.get("classes")
+            ).write
             return
         if receipt.operation == "convert":
             done = converted(

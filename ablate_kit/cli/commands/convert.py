@@ -18,7 +18,10 @@ class Target(StrEnum):
 
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Of the hybrid detector, the notebooks, or MMDetection.")
+        Path,
+        typer.Argument(
+            help="Of the hybrid detector, the notebooks, MMDetection, or an official repository."
+        ),
     ],
     output: Annotated[
         Path,
@@ -28,7 +31,18 @@ def convert(
     ],
     to: Annotated[
         Target | None,
-        typer.Option(help="An MMDetection DETR or Deformable DETR as a Hugging Face folder."),
+        typer.Option(
+            help="A file of MMDetection or of an official repository (DETR, Deformable DETR) "
+            "as a Hugging Face folder."
+        ),
+    ] = None,
+    num_heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Heads of each attention, with --to, where the file tells none."),
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="A name per output, from 0 on, with --to, where the file tells none."),
     ] = None,
     to_legacy: Annotated[
         bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
@@ -42,9 +56,11 @@ def convert(
     """Rewrite a checkpoint under our names, the thesis notebooks', or Hugging Face's."""
     if to and to_legacy:
         raise UserError("--to and --to-legacy are two forms; give one")
+    if not to and (num_heads or class_names):
+        raise UserError("--num-heads and --class-names go with --to transformers")
     check_there(checkpoint)
     if to:
-        _to_transformers(checkpoint, output, weights, dry_run)
+        _to_transformers(checkpoint, output, weights, num_heads, class_names, dry_run)
     else:
         _to_hybrid(checkpoint, output, weights, dry_run, to_legacy)
     if dry_run:
@@ -72,18 +88,33 @@ def _to_hybrid(
         say(f"dropped: {', '.join(done.dropped)}")
 
 
-def _to_transformers(checkpoint: Path, output: Path, weights: str | None, dry_run: bool) -> None:
+def _to_transformers(
+    checkpoint: Path,
+    output: Path,
+    weights: str | None,
+    heads: int | None,
+    class_names: Path | None,
+    dry_run: bool,
+) -> None:
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.bridge.to_transformers import to_transformers
+    from ablate_kit.models.classes import read_class_names
     from ablate_kit.models.rewrite import bridge
 
     if output.exists():
         raise UserError(f"{output} exists; choose another place or remove it")
+    classes = read_class_names(class_names) if class_names else None
     with open_checkpoint(checkpoint, weights) as opened:
-        conversion = to_transformers(opened) if dry_run else bridge(opened, output)
-    say(f"{output}  {len(conversion.placed)} tensors")
-    if conversion.model.biases:
-        say(f"added: {len(conversion.model.biases)} biases of zeros, which MMDetection leaves out")
+        if dry_run:
+            conversion = to_transformers(opened, heads=heads, classes=classes)
+        else:
+            conversion = bridge(opened, output, heads=heads, classes=classes)
+    model = conversion.model
+    say(f"{output}  {len(conversion.placed)} tensors, {model.config['architectures'][0]}")
+    if model.assumed:
+        say(f"assumed, as the file does not tell: {'; '.join(model.assumed)}")
+    if model.biases:
+        say(f"added: {len(model.biases)} biases of zeros, which MMDetection leaves out")
     if conversion.dropped:
         say(f"dropped, as they compute nothing: {_listed(conversion.dropped)}")
     if conversion.tied:

@@ -1,6 +1,6 @@
-"""A checkpoint of MMDetection as a Hugging Face folder that computes the same."""
+"""A checkpoint of another framework as a Hugging Face folder that computes the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from ablate_kit.ablations.receipt import receipt_path
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.checkpoints.edit.patched_copy import Note
-from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.architecture import Architecture, architecture
-from ablate_kit.models.bridge.processor import processor, test_pipeline
-from ablate_kit.models.bridge.tensor_names import TensorOrigin, is_dropped, origins
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import mmdet_counterpart
+from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
+from ablate_kit.models.bridge.official.families import FAMILIES, family_of
+from ablate_kit.models.bridge.official.told import Told
 from detector.disk.atomic import new_folder
 
-NAMES = "mmdetection_names.json"
+NAMES = "original_names.json"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class Bridge:
     """
 
     checkpoint: Checkpoint
-    model: Architecture
-    processor: Mapping[str, Any]
+    model: Counterpart
     placed: Mapping[str, TensorOrigin]
     dropped: tuple[str, ...]
     tied: tuple[str, ...]
@@ -47,63 +47,55 @@ class Bridge:
             weights = place / "model.safetensors"
             save_file(tensors, weights, metadata={"format": "pt"})
             _write(place / "config.json", self.model.config)
-            _write(place / "preprocessor_config.json", self.processor)
+            _write(place / "preprocessor_config.json", self.model.processor)
             _write(place / NAMES, {name: str(one) for name, one in self.placed.items()})
             receipt = receipt_path(place, folder=True, verb="convert")
             receipt.write_text(note(sha256(weights)), encoding="utf-8")
 
 
-def to_transformers(checkpoint: Checkpoint) -> Bridge:
-    """Nothing of MMDetection or transformers is imported: the file's own configuration tells what
-    the model is.
+def to_transformers(
+    checkpoint: Checkpoint, *, heads: int | None = None, classes: Sequence[str] | None = None
+) -> Bridge:
+    """No framework is imported: an official file's tensors tell what the model is, and that of
+    MMDetection holds its configuration.
 
-    Raises ``UserError`` where there is none, or where the model has no exact counterpart.
+    Args:
+        heads: of each attention, for an official file that does not tell.
+        classes: names by number of the output, for an official file that does not tell.
+
+    Raises ``UserError`` where it cannot be told, or where the model has no exact counterpart.
     """
-    whole = settings(checkpoint.archive.metadata)
-    if not isinstance(whole.get("model"), dict):
+    if family := family_of(checkpoint):
+        model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes))
+    elif heads or classes:
         raise UserError(
-            f"{checkpoint} carries no configuration of MMDetection that can be read, so nothing "
-            "tells what its tensors compute"
+            f"{checkpoint} is of none of the repositories whose files need --num-heads or "
+            f"--class-names ({', '.join(FAMILIES)})"
         )
-    if checkpoint.classes is None:
-        raise UserError(f"{checkpoint} carries no class names")
-    model = architecture(whole["model"], checkpoint.classes)
-    _check_colors(checkpoint, model)
-    placed = origins(checkpoint.tensors, model.rules)
+    else:
+        model = mmdet_counterpart(checkpoint)
+    placed = origins(checkpoint.tensors, model.rules, model.dropped)
     used = {one.source for one in placed.values()}
     unused = [name for name in checkpoint.tensors if name not in used]
-    return Bridge(
-        checkpoint,
-        model,
-        processor(test_pipeline(whole), model),
-        placed,
-        dropped=tuple(name for name in unused if is_dropped(name)),
-        tied=tuple(name for name in unused if not is_dropped(name)),
-    )
+    dropped = tuple(name for name in unused if matches(name, model.dropped))
+    tied = tuple(name for name in unused if name not in dropped)
+    return Bridge(checkpoint, model, placed, dropped, tied)
 
 
 def _tensors(checkpoint: Checkpoint, placed: Mapping[str, TensorOrigin]) -> dict[str, torch.Tensor]:
     found = {}
     for name, one in placed.items():
-        rows = checkpoint.tensor(one.source).shape[0]
-        if rows % one.parts:
-            raise UserError(f'"{one.source}" has {rows} rows; expected a multiple of {one.parts}')
-        size = rows // one.parts
         tensor = checkpoint.read(one.source)
+        if one.parts > 1:
+            rows = len(tensor) if tensor.ndim else 1
+            if rows % one.parts:
+                raise UserError(
+                    f'"{one.source}" has {rows} rows; expected a multiple of {one.parts}'
+                )
+            tensor = tensor.chunk(one.parts)[one.part]
         # A part may not hold on to the memory of the whole.
-        found[name] = tensor[one.part * size : (one.part + 1) * size].clone().contiguous()
+        found[name] = tensor.clone().contiguous()
     return found
-
-
-def _check_colors(checkpoint: Checkpoint, model: Architecture) -> None:
-    """The file may hold mean and deviation itself; they must be those of the configuration."""
-    for key, values in (("mean", model.colors.mean), ("std", model.colors.std)):
-        name = f"data_preprocessor.{key}"
-        if name not in checkpoint.tensors:
-            continue
-        held = checkpoint.read(name).flatten()
-        if not torch.allclose(held, torch.tensor(values), rtol=1e-5):
-            raise UserError(f"{name} is {held.tolist()}, and the configuration says {values}")
 
 
 def _write(path: Path, values: Any) -> None:

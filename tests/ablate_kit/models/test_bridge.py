@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.tensor_names import DETR, NameRule, origins
+from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR
+from ablate_kit.models.bridge.name_rules import NameRule, origins
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.rewrite import bridge
 
@@ -111,7 +112,7 @@ def test_the_folder_is_a_model_of_ours(mmdetection: Write, tmp_path: Path) -> No
 
 def test_a_list_says_where_each_tensor_comes_from(mmdetection: Write, tmp_path: Path) -> None:
     folder = bridged(mmdetection("detr"), tmp_path / "hf")
-    names = json.loads((folder / "mmdetection_names.json").read_text())
+    names = json.loads((folder / "original_names.json").read_text())
     assert set(names) == set(load_file(folder / "model.safetensors"))
     packed = "encoder.layers.0.self_attn.attn.in_proj_weight"
     assert names["model.encoder.layers.0.self_attn.k_proj.weight"] == f"{packed}, part 2 of 3"
@@ -229,4 +230,4 @@ def test_what_has_no_exact_counterpart_is_refused(
 def test_two_tensors_never_go_to_one_place() -> None:
     rules = (*DETR, NameRule("twin.{p}", ("model.decoder.layernorm.{p}",)))
     with pytest.raises(UserError, match=r'"model\.decoder\.layernorm\.bias"$'):
-        origins(["decoder.post_norm.bias", "twin.bias"], rules)
+        origins(["decoder.post_norm.bias", "twin.bias"], rules, ())

@@ -1,18 +1,27 @@
 """From MMDetection's test pipeline to a Hugging Face image processor."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.architecture import Architecture
-from ablate_kit.models.bridge.settings import Settings
+from ablate_kit.models.bridge.counterpart import image_processor
+from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 
 # Steps that do nothing to an image.
 LOADING = {"LoadImageFromFile", "LoadImageFromNDArray", "LoadAnnotations", "PackDetInputs"}
 
 
-def processor(pipeline: Sequence[Any], model: Architecture) -> dict[str, Any]:
-    """Raises ``UserError`` for a step that the image processor does not have."""
+@dataclass(frozen=True)
+class Colors:
+    """Mean and standard deviation of red, green and blue, which go from 0 to 255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def processor(pipeline: Sequence[Any], name: str, colors: Colors) -> dict[str, Any]:
+    """``name`` is the image processor's. Raises ``UserError`` for a step that it does not have."""
     size = None
     for i, values in enumerate(pipeline):
         step = Settings(values, f"test_pipeline.{i}")
@@ -25,20 +34,8 @@ def processor(pipeline: Sequence[Any], model: Architecture) -> dict[str, Any]:
                 "expected at most one Resize"
             )
         size = _size(step)
-    return {
-        "image_processor_type": model.processor,
-        "do_resize": size is not None,
-        "size": size or {"shortest_edge": 800, "longest_edge": 1333},
-        "resample": 2,  # bilinear
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [value / 255 for value in model.colors.mean],
-        "image_std": [value / 255 for value in model.colors.std],
-        "do_pad": True,
-        "format": "coco_detection",
-        "do_convert_annotations": True,
-    }
+    mean, std = ([value / 255 for value in one] for one in (colors.mean, colors.std))
+    return image_processor(name, size, mean, std)
 
 
 def _size(step: Settings) -> Mapping[str, int]:

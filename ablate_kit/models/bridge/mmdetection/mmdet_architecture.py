@@ -5,15 +5,18 @@ counterpart is refused by name.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.bridge.settings import Settings
-from ablate_kit.models.bridge.tensor_names import DETR, NameRule, deformable_detr
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.detr_config import Stack, detr_config
+from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR, DROPPED, deformable_detr
+from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
+from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, processor
+from ablate_kit.models.bridge.resnet import resnet_config
 
-MODELS = ("DETR", "DeformableDETR")
+MODELS = {"DETR": "DetrImageProcessor", "DeformableDETR": "DeformableDetrImageProcessor"}
 DEPTHS = {
     18: ("basic", [2, 2, 2, 2]),
     34: ("basic", [3, 4, 6, 3]),
@@ -24,30 +27,17 @@ DEPTHS = {
 RELU = {"type": "ReLU", "inplace": True}
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """What is needed to build the Hugging Face model.
+def architecture(
+    model: Mapping[str, Any], pipeline: Sequence[Any], classes: tuple[str, ...]
+) -> tuple[Counterpart, Colors]:
+    """The counterpart, and the colors' mean and deviation that ``model`` says.
 
-    ``biases`` are tensors of it that MMDetection's model does not have: zeros, by name and length.
+    Args:
+        model: the section of that name.
+        pipeline: the steps that test images go through.
+
+    Raises ``UserError`` for a model that has no exact counterpart, naming the setting.
     """
-
-    config: Mapping[str, Any]
-    rules: tuple[NameRule, ...]
-    biases: Mapping[str, int]
-    colors: "Colors"
-    processor: str
-
-
-@dataclass(frozen=True)
-class Colors:
-    """Mean and standard deviation of red, green and blue, which go from 0 to 255."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def architecture(model: Mapping[str, Any], classes: tuple[str, ...]) -> Architecture:
-    """Raises ``UserError`` for a model that has no exact counterpart, naming the setting."""
     settings = Settings(model, "model")
     kind = str(settings.take("type")).rpartition(".")[2]
     if kind not in MODELS:
@@ -57,12 +47,13 @@ def architecture(model: Mapping[str, Any], classes: tuple[str, ...]) -> Architec
         )
     settings.ignore("train_cfg", "init_cfg")
     make = _detr if kind == "DETR" else _deformable_detr
-    built = make(settings, _colors(settings.section("data_preprocessor")), classes)
+    colors = _colors(settings.section("data_preprocessor"))
+    built = make(settings, processor(pipeline, MODELS[kind], colors), classes)
     settings.close()
-    return built
+    return built, colors
 
 
-def _detr(model: Settings, colors: Colors, classes: tuple[str, ...]) -> Architecture:
+def _detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) -> Counterpart:
     queries = model.count("num_queries", 100)
     levels, backbone = _backbone(model.section("backbone"))
     width, outputs = _neck(model.section("neck"), norm=None)
@@ -77,12 +68,14 @@ def _detr(model: Settings, colors: Colors, classes: tuple[str, ...]) -> Architec
         "architectures": ["DetrForObjectDetection"],
         "model_type": "detr",
         "num_queries": queries,
-        **_common(backbone, width, encoder, decoder, classes),
+        **detr_config(backbone, width, encoder, decoder, classes),
     }
-    return Architecture(config, DETR, {}, colors, "DetrImageProcessor")
+    return Counterpart(config, images, DETR, DROPPED)
 
 
-def _deformable_detr(model: Settings, colors: Colors, classes: tuple[str, ...]) -> Architecture:
+def _deformable_detr(
+    model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]
+) -> Counterpart:
     queries = model.count("num_queries", 100)
     refine = model.must("with_box_refine", True, False, default=False)
     two_stage = model.must("as_two_stage", True, False, default=False)
@@ -106,46 +99,11 @@ def _deformable_detr(model: Settings, colors: Colors, classes: tuple[str, ...]) 
         "with_box_refine": refine,
         "two_stage": two_stage,
         "two_stage_num_proposals": queries,
-        **_common(backbone, width, encoder, decoder, classes),
+        **detr_config(backbone, width, encoder, decoder, classes),
     }
     rules = deformable_detr(levels, box_refine=refine, two_stage=two_stage)
     biases = {f"model.input_proj.{i}.0.bias": width for i in range(outputs)}
-    return Architecture(config, rules, biases, colors, "DeformableDetrImageProcessor")
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """An encoder or decoder."""
-
-    layers: int
-    heads: int
-    ffn: int
-    points: int | None
-
-
-def _common(
-    backbone: Mapping[str, Any],
-    width: int,
-    encoder: _Stack,
-    decoder: _Stack,
-    classes: tuple[str, ...],
-) -> dict[str, Any]:
-    return {
-        "backbone": None,
-        "use_timm_backbone": False,
-        "use_pretrained_backbone": False,
-        "backbone_config": backbone,
-        "d_model": width,
-        "encoder_layers": encoder.layers,
-        "encoder_attention_heads": encoder.heads,
-        "encoder_ffn_dim": encoder.ffn,
-        "decoder_layers": decoder.layers,
-        "decoder_attention_heads": decoder.heads,
-        "decoder_ffn_dim": decoder.ffn,
-        "dtype": "float32",
-        "id2label": {str(i): name for i, name in enumerate(classes)},
-        "label2id": {name: i for i, name in enumerate(classes)},
-    }
+    return Counterpart(config, images, rules, DROPPED, biases)
 
 
 def _colors(settings: Settings) -> Colors:
@@ -187,17 +145,9 @@ def _backbone(settings: Settings) -> tuple[int, dict[str, Any]]:
         "stage_with_dcn",
     )  # fmt: skip
     settings.close()
-    expansion = 4 if layer == "bottleneck" else 1
-    return len(indices), {
-        "model_type": "resnet",
-        "embedding_size": stem,
-        "hidden_sizes": [base * expansion * 2**stage for stage in range(4)],
-        "depths": depths,
-        "layer_type": layer,
-        "hidden_act": "relu",
-        "downsample_in_bottleneck": style == "caffe" and layer == "bottleneck",
-        "out_features": [f"stage{index + 1}" for index in indices],
-    }
+    return len(indices), resnet_config(
+        layer, depths, base=base, stem=stem, stages=indices, stride_first=style == "caffe"
+    )
 
 
 def _neck(settings: Settings, norm: Mapping[str, Any] | None) -> tuple[int, int]:
@@ -222,7 +172,7 @@ def _stack(
     *,
     post_norm: bool = False,
     levels: int | None = None,
-) -> _Stack:
+) -> Stack:
     """``levels`` of the maps that the last attention samples from; None where it does not."""
     layers = settings.count("num_layers")
     if "cross_attn" in attentions:
@@ -264,7 +214,7 @@ def _stack(
     layer.must("norm_cfg", {"type": "LN"}, default={"type": "LN"})
     layer.ignore("init_cfg")
     layer.close()
-    return _Stack(layers, heads.pop(), hidden, points)
+    return Stack(layers, heads.pop(), hidden, points)
 
 
 def _position(settings: Settings, width: int, *, offset: float) -> None:

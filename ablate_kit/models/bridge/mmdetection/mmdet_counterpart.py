@@ -1,0 +1,36 @@
+"""The Hugging Face model of a checkpoint of MMDetection, by the configuration in it."""
+
+import torch
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.openmmlab import settings
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture
+from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, test_pipeline
+
+
+def mmdet_counterpart(checkpoint: Checkpoint) -> Counterpart:
+    """Raises ``UserError`` where there is no configuration, or no exact counterpart."""
+    whole = settings(checkpoint.archive.metadata)
+    if not isinstance(whole.get("model"), dict):
+        raise UserError(
+            f"{checkpoint} carries no configuration of MMDetection that can be read, so nothing "
+            "tells what its tensors compute"
+        )
+    if checkpoint.classes is None:
+        raise UserError(f"{checkpoint} carries no class names")
+    found, colors = architecture(whole["model"], test_pipeline(whole), checkpoint.classes)
+    _check_colors(checkpoint, colors)
+    return found
+
+
+def _check_colors(checkpoint: Checkpoint, colors: Colors) -> None:
+    """The file may hold mean and deviation itself; they must be those of the configuration."""
+    for key, values in (("mean", colors.mean), ("std", colors.std)):
+        name = f"data_preprocessor.{key}"
+        if name not in checkpoint.tensors:
+            continue
+        held = checkpoint.read(name).flatten()
+        if not torch.allclose(held, torch.tensor(values), rtol=1e-5):
+            raise UserError(f"{name} is {held.tolist()}, and the configuration says {values}")

@@ -1,0 +1,86 @@
+"""Where each tensor of MMDetection's DETR and Deformable DETR goes in Hugging Face's."""
+
+from collections.abc import Iterable
+
+from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
+from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+
+# Counters of training, and the colors' mean and deviation, which go to the image processor.
+DROPPED = (*resnet_counters("backbone"), "data_preprocessor.mean", "data_preprocessor.std")
+
+
+def _layer(stack: str, norms: Iterable[str]) -> tuple[NameRule, ...]:
+    """Feed-forward layers and norms of an encoder or decoder layer."""
+    source, target = f"{stack}.layers.{{layer}}", f"model.{stack}.layers.{{layer}}"
+    return (
+        both(f"{source}.ffn.layers.0.0", f"{target}.fc1"),
+        both(f"{source}.ffn.layers.1", f"{target}.fc2"),
+        *(both(f"{source}.norms.{i}", f"{target}.{name}") for i, name in enumerate(norms)),
+    )
+
+
+LAYERS = (
+    *_layer("encoder", ("self_attn_layer_norm", "final_layer_norm")),
+    *_layer("decoder", ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
+    *packed("decoder.layers.{layer}.self_attn.attn", "model.decoder.layers.{layer}.self_attn"),
+    NameRule("query_embedding.weight", ("model.query_position_embeddings.weight",)),
+)
+
+DETR = (
+    *resnet_rules("backbone"),
+    *LAYERS,
+    *packed("encoder.layers.{layer}.self_attn.attn", "model.encoder.layers.{layer}.self_attn"),
+    *packed("decoder.layers.{layer}.cross_attn.attn", "model.decoder.layers.{layer}.encoder_attn"),
+    both("neck.convs.0.conv", "model.input_projection"),
+    both("decoder.post_norm", "model.decoder.layernorm"),
+    both("bbox_head.fc_cls", "class_labels_classifier"),
+    both("bbox_head.reg_ffn.layers.0.0", "bbox_predictor.layers.0"),
+    both("bbox_head.reg_ffn.layers.1", "bbox_predictor.layers.1"),
+    both("bbox_head.fc_reg", "bbox_predictor.layers.2"),
+)
+
+
+def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[NameRule, ...]:
+    """The rules for one of Deformable DETR's variants.
+
+    Args:
+        levels: of the backbone; the neck's further ones come after them.
+    """
+    classes = "model.decoder.class_embed" if two_stage else "class_embed"
+    boxes = "model.decoder.bbox_embed" if box_refine else "bbox_embed"
+    n = "{n}" if box_refine else "0"  # without refinement all layers share one head
+    heads = (
+        NameRule("bbox_head.cls_branches.{n}.{p}", (f"{classes}.{n}.{{p}}",), tied=not box_refine),
+        *(
+            NameRule(
+                f"bbox_head.reg_branches.{{n}}.{2 * i}.{{p}}",
+                (f"{boxes}.{n}.layers.{i}.{{p}}",),
+                tied=not box_refine,
+            )
+            for i in range(3)
+        ),
+    )
+    neck = tuple(
+        rule
+        for source, n in (("neck.convs.{n}", "{n}"), ("neck.extra_convs.{n}", f"{{n+{levels}}}"))
+        for rule in (
+            NameRule(f"{source}.conv.weight", (f"model.input_proj.{n}.0.weight",)),
+            both(f"{source}.gn", f"model.input_proj.{n}.1"),
+        )
+    )
+    return (
+        *resnet_rules("backbone"),
+        *LAYERS,
+        *neck,
+        *heads,
+        *deformable("encoder.layers.{layer}.self_attn", "model.encoder.layers.{layer}.self_attn"),
+        *deformable(
+            "decoder.layers.{layer}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"
+        ),
+        NameRule("level_embed", ("model.level_embed",)),
+        both("reference_points_fc", "model.reference_points"),
+        both("memory_trans_fc", "model.enc_output"),
+        both("memory_trans_norm", "model.enc_output_norm"),
+        both("pos_trans_fc", "model.pos_trans"),
+        both("pos_trans_norm", "model.pos_trans_norm"),
+    )

@@ -1,0 +1,110 @@
+"""Deformable DETR (Zhu et al. 2021), as https://github.com/fundamentalvision/Deformable-DETR saves
+it: with and without box refinement and two stages, of one level or several."""
+
+import math
+from collections.abc import Collection
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.detr_config import Stack, detr_config
+from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
+from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE, layer_rules
+from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+
+SAMPLING = "{}.0.{}.attention_weights.weight"
+
+
+def recognizes(names: Collection[str]) -> bool:
+    return {
+        SAMPLING.format(ENCODER, "self_attn"),
+        SAMPLING.format(DECODER, "cross_attn"),
+        f"{RESNET}.conv1.weight",
+        "class_embed.0.weight",
+        "bbox_embed.0.layers.0.weight",
+        "input_proj.0.0.weight",
+    } <= set(names)
+
+
+def counterpart(told: Told) -> Counterpart:
+    two_stage = "transformer.enc_output.weight" in told
+    # In the decoder lie the heads of each layer, where each layer has its own.
+    refine = "transformer.decoder.bbox_embed.0.layers.0.weight" in told
+    if two_stage and not refine:
+        raise UserError("two stages without box refinement have no counterpart in transformers")
+    levels, width = told.count("input_proj"), told.rows("input_proj.0.0.weight", 4)
+    heads = told.heads("nheads", width)
+    told.must("dilation", False, words="no dilation in the backbone")
+    told.must("position_embedding_scale", 2 * math.pi, words="position encodings scaled by 2 pi")
+    encoder, decoder = (
+        Stack(
+            told.count(one),
+            heads,
+            told.rows(f"{one}.0.linear1.weight"),
+            told.rows(SAMPLING.format(one, attention)) // (heads * levels),
+        )
+        for one, attention in ((ENCODER, "self_attn"), (DECODER, "cross_attn"))
+    )
+    # Of several levels, three are the backbone's, which takes the last alone for a single one.
+    backbone = told.resnet(RESNET, (1, 2, 3) if levels > 1 else (3,))
+    queries = (
+        told.number("num_queries", 300, "queries") if two_stage else told.rows("query_embed.weight")
+    )
+    config = {
+        "architectures": ["DeformableDetrForObjectDetection"],
+        "model_type": "deformable_detr",
+        "num_queries": queries,
+        "num_feature_levels": levels,
+        "encoder_n_points": encoder.points,
+        "decoder_n_points": decoder.points,
+        "with_box_refine": refine,
+        "two_stage": two_stage,
+        "two_stage_num_proposals": queries,
+        **detr_config(
+            backbone, width, encoder, decoder, told.classes(told.rows("class_embed.0.weight"))
+        ),
+    }
+    return Counterpart(
+        config,
+        image_processor("DeformableDetrImageProcessor", SIZE),
+        _rules(refine=refine, two_stage=two_stage),
+        resnet_counters(RESNET),
+        assumed=tuple(told.assumed),
+    )
+
+
+def _rules(*, refine: bool, two_stage: bool) -> tuple[NameRule, ...]:
+    classes = "model.decoder.class_embed" if two_stage else "class_embed"
+    boxes = "model.decoder.bbox_embed" if refine else "bbox_embed"
+    n = "{n}" if refine else "0"  # without refinement all layers share one head
+    encoder, decoder = f"{ENCODER}.{{layer}}", f"{DECODER}.{{layer}}"
+    return (
+        *resnet_rules(RESNET),
+        NameRule("input_proj.{n}.{i}.{p}", ("model.input_proj.{n}.{i}.{p}",)),
+        NameRule("query_embed.weight", ("model.query_position_embeddings.weight",)),
+        NameRule("transformer.level_embed", ("model.level_embed",)),
+        *layer_rules("encoder", ("self_attn",)),
+        *layer_rules("decoder", ("encoder_attn", "self_attn")),
+        *deformable(f"{encoder}.self_attn", "model.encoder.layers.{layer}.self_attn"),
+        *packed(f"{decoder}.self_attn", "model.decoder.layers.{layer}.self_attn"),
+        *deformable(f"{decoder}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"),
+        *(
+            both(f"transformer.{name}", f"model.{name}")
+            for name in (
+                "reference_points", "enc_output", "enc_output_norm", "pos_trans", "pos_trans_norm",
+            )
+        ),
+        # The decoder holds the heads once more.
+        *(
+            NameRule(f"{place}class_embed.{{n}}.{{p}}", (f"{classes}.{n}.{{p}}",), tied=True)
+            for place in ("transformer.decoder.", "")
+        ),
+        *(
+            NameRule(
+                f"{place}bbox_embed.{{n}}.layers.{{i}}.{{p}}",
+                (f"{boxes}.{n}.layers.{{i}}.{{p}}",),
+                tied=True,
+            )
+            for place in ("transformer.decoder.", "")
+        ),
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""DETR (Carion et al. 2020), as https://github.com/facebookresearch/detr saves it."""
+
+from collections.abc import Collection
+
+from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.detr_config import Stack, detr_config
+from ablate_kit.models.bridge.name_rules import NameRule, both, packed
+from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+
+RESNET = "backbone.0.body"
+ENCODER, DECODER = "transformer.encoder.layers", "transformer.decoder.layers"
+SIZE = {"shortest_edge": 800, "longest_edge": 1333}
+
+
+def layer_rules(stack: str, attentions: Collection[str]) -> tuple[NameRule, ...]:
+    """Norms and feed-forward layers of ``encoder`` or ``decoder``; norms come in the order of
+    ``attentions``, Hugging Face's names, and the feed-forward network's after them."""
+    source, target = f"transformer.{stack}.layers.{{layer}}", f"model.{stack}.layers.{{layer}}"
+    norms = [*(f"{name}_layer_norm" for name in attentions), "final_layer_norm"]
+    return (
+        both(f"{source}.linear1", f"{target}.fc1"),
+        both(f"{source}.linear2", f"{target}.fc2"),
+        *(both(f"{source}.norm{i}", f"{target}.{name}") for i, name in enumerate(norms, start=1)),
+    )
+
+
+RULES = (
+    *resnet_rules(RESNET),
+    both("input_proj", "model.input_projection"),
+    NameRule("query_embed.weight", ("model.query_position_embeddings.weight",)),
+    *layer_rules("encoder", ("self_attn",)),
+    *layer_rules("decoder", ("self_attn", "encoder_attn")),
+    *packed(f"{ENCODER}.{{layer}}.self_attn", "model.encoder.layers.{layer}.self_attn"),
+    *packed(f"{DECODER}.{{layer}}.self_attn", "model.decoder.layers.{layer}.self_attn"),
+    *packed(f"{DECODER}.{{layer}}.multihead_attn", "model.decoder.layers.{layer}.encoder_attn"),
+    both("transformer.decoder.norm", "model.decoder.layernorm"),
+    both("class_embed", "class_labels_classifier"),
+    both("bbox_embed.layers.{n}", "bbox_predictor.layers.{n}"),
+)
+
+
+def recognizes(names: Collection[str]) -> bool:
+    return {
+        f"{DECODER}.0.multihead_attn.in_proj_weight",
+        f"{RESNET}.conv1.weight",
+        "query_embed.weight",
+        "class_embed.weight",
+        "bbox_embed.layers.0.weight",
+    } <= set(names)
+
+
+def counterpart(told: Told) -> Counterpart:
+    queries, width = told.shape("query_embed.weight")
+    heads = told.heads("nheads", width)
+    told.must("dilation", False, words="no dilation in the backbone")
+    told.must("pre_norm", False, words="norms after each branch")
+    encoder, decoder = (
+        Stack(told.count(one), heads, told.rows(f"{one}.0.linear1.weight"), None)
+        for one in (ENCODER, DECODER)
+    )
+    backbone = told.resnet(RESNET, (3,))
+    classes = told.classes(told.rows("class_embed.weight") - 1)  # the last is "no object"
+    config = {
+        "architectures": ["DetrForObjectDetection"],
+        "model_type": "detr",
+        "num_queries": queries,
+        **detr_config(backbone, width, encoder, decoder, classes),
+    }
+    images = image_processor("DetrImageProcessor", SIZE)
+    dropped = resnet_counters(RESNET)
+    return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))

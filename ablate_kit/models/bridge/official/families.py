@@ -1,0 +1,37 @@
+"""The official repositories whose files become Hugging Face folders: a file and a line each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.tensors import TensorInfo
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.official import deformable_detr, detr
+from ablate_kit.models.bridge.official.told import Told
+
+
+@dataclass(frozen=True)
+class Family:
+    """One repository's models.
+
+    Attributes:
+        recognizes: by the tensors, whether a file is one of theirs.
+        counterpart: the Hugging Face model; raises ``UserError`` where there is no exact one.
+    """
+
+    recognizes: Callable[[Mapping[str, TensorInfo]], bool]
+    counterpart: Callable[[Told], Counterpart]
+
+
+FAMILIES: Mapping[str, Family] = {
+    "facebookresearch/detr": Family(detr.recognizes, detr.counterpart),
+    "fundamentalvision/Deformable-DETR": Family(
+        deformable_detr.recognizes, deformable_detr.counterpart
+    ),
+}
+
+
+def family_of(checkpoint: Checkpoint) -> str:
+    """The name of the repository whose tensors these are; empty where it is none of them."""
+    names = (name for name, one in FAMILIES.items() if one.recognizes(checkpoint.tensors))
+    return next(names, "")

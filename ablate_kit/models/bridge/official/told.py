@@ -1,0 +1,118 @@
+"""What an official file tells of its model: by its tensors, and by its training script's arguments.
+
+The tensors' names and shapes decide nearly all. What they cannot tell (how many heads share a
+projection) is an argument of the training script, which lies in files of training and not in those
+that are published; without it, it is the repository's own default, and ``assumed`` says so.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID
+from ablate_kit.models.bridge.resnet import resnet_config
+
+HEADS = 8  # of every published model
+
+
+class Told:
+    def __init__(
+        self, checkpoint: Checkpoint, heads: int | None = None, classes: Sequence[str] | None = None
+    ) -> None:
+        """
+        Args:
+            heads: of each attention, where the file does not tell.
+            classes: names by number of the output, where the file does not tell.
+        """
+        self.checkpoint = checkpoint
+        self.assumed: list[str] = []
+        self._heads, self._classes = heads, classes
+        self._arguments: Mapping[str, Any] = checkpoint.settings
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.checkpoint.tensors
+
+    def shape(self, name: str, dimensions: int = 2) -> tuple[int, ...]:
+        """Of a tensor that must be there, with so many dimensions."""
+        shape = tuple(self.checkpoint.tensor(name).shape)
+        if len(shape) != dimensions:
+            raise UserError(f'"{name}" is of shape {shape}; expected {dimensions} dimensions')
+        return shape
+
+    def rows(self, name: str, dimensions: int = 2) -> int:
+        return self.shape(name, dimensions)[0]
+
+    def count(self, prefix: str) -> int:
+        """How many parts there are: the numbers after ``prefix`` and a dot, from 0 on."""
+        pattern = re.compile(rf"{re.escape(prefix)}\.([0-9]+)\.")
+        numbers = {int(m[1]) for name in self.checkpoint.tensors if (m := pattern.match(name))}
+        if numbers != set(range(len(numbers))):
+            raise UserError(f"{self.checkpoint} has {prefix} {sorted(numbers)}; expected 0, 1, ...")
+        return len(numbers)
+
+    def number(self, argument: str, default: int, what: str) -> int:
+        """An argument; ``what`` says what is assumed where the file does not tell."""
+        said = self._arguments.get(argument)
+        if type(said) is int and said > 0:
+            return said
+        self.assumed.append(f"{default} {what}")
+        return default
+
+    def heads(self, argument: str, width: int) -> int:
+        """Of each attention, by the argument of this name."""
+        if self._heads is not None:
+            if self._arguments.get(argument, self._heads) != self._heads:
+                said = self._arguments[argument]
+                raise UserError(f"the file says {argument} {said}, and --num-heads {self._heads}")
+            found = self._heads
+        else:
+            found = self.number(argument, HEADS, "heads in each attention (--num-heads)")
+        if found < 1 or width % found:
+            raise UserError(f"{found} heads do not divide {width} channels")
+        return found
+
+    def must(self, argument: str, *allowed: Any, words: str) -> None:
+        """An argument for which only ``allowed`` values can be carried over, the first of them the
+        repository's default; ``words`` say what is assumed where the file does not tell."""
+        if argument not in self._arguments:
+            self.assumed.append(words)
+        elif self._arguments[argument] not in allowed:
+            expected = " or ".join(map(repr, allowed))
+            raise UserError(
+                f"{argument} is {self._arguments[argument]!r}, which has no exact counterpart in "
+                f"transformers; expected {expected}"
+            )
+
+    def classes(self, outputs: int) -> tuple[str, ...]:
+        """A name for each output: as told, or COCO's where there are as many as its ids."""
+        names = self._classes or self.checkpoint.classes
+        if names is not None and len(names) == outputs:
+            return tuple(names)
+        if self._classes is not None:
+            raise UserError(
+                f"{len(self._classes)} class names for {self.checkpoint}, which has {outputs} "
+                'outputs; they count from 0, so expected one for each, "N/A" where none is meant'
+            )
+        if outputs == len(COCO_BY_ID):
+            self.assumed.append(f"COCO's class names, for {outputs} outputs (--class-names)")
+            return COCO_BY_ID
+        self.assumed.append(f"names class_0 to class_{outputs - 1} (--class-names)")
+        return tuple(f"class_{i}" for i in range(outputs))
+
+    def resnet(self, prefix: str, stages: Sequence[int]) -> dict[str, Any]:
+        """The configuration of torchvision's ResNet at ``prefix``; ``stages`` are handed on."""
+        bottleneck = f"{prefix}.layer1.0.conv3.weight" in self
+        stem = self.rows(f"{prefix}.conv1.weight", 4)
+        base = self.rows(f"{prefix}.layer1.0.conv1.weight", 4)
+        last = "conv3" if bottleneck else "conv2"
+        if self.rows(f"{prefix}.layer1.0.{last}.weight", 4) != base * (4 if bottleneck else 1):
+            raise UserError(
+                f"{self.checkpoint}: {prefix} is a wide ResNet, which transformers lacks"
+            )
+        if self.shape(f"{prefix}.layer1.0.conv2.weight", 4)[1] != base:
+            raise UserError(f"{self.checkpoint}: {prefix} is a ResNeXt, which transformers lacks")
+        depths = [self.count(f"{prefix}.layer{stage}") for stage in range(1, 5)]
+        layer = "bottleneck" if bottleneck else "basic"
+        return resnet_config(layer, depths, base=base, stem=stem, stages=stages)

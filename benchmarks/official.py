@@ -1,0 +1,224 @@
+"""Files of official repositories, converted to Hugging Face folders: do both compute the same?
+
+The official code itself builds a model, whose weights are then drawn at random everywhere, saves it
+as its training script does, and evaluates photographs as its own evaluation does. The file goes
+through ``ablate convert --to transformers``, and the folder through the kit. It needs clones of the
+repositories, torchvision beside torch, and transformers; nothing is downloaded. The table is part
+of docs/official.md:
+
+    python benchmarks/official.py --images val2017 detr=CLONE deformable=CLONE
+
+Each repository runs in a process of its own, since their packages have the same names.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.open import open_adapter
+from ablate_kit.models.rewrite import bridge
+
+HEAD = "| model | tensors | pixels | logits | boxes | detections |"
+PHOTOGRAPHS = 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the official evaluation makes of one image."""
+
+    pixels: Tensor  # (3, H, W)
+    logits: Tensor  # (queries, outputs)
+    boxes: Tensor  # (queries, 4)
+    scores: Tensor  # of its detections
+    labels: Tensor
+    corners: Tensor  # (detections, 4), in pixels of the image
+
+
+@dataclass(frozen=True)
+class Official:
+    """A model of an official repository.
+
+    ``saved`` is what its training script saves; ``see`` is its own evaluation.
+    """
+
+    name: str
+    module: nn.Module
+    saved: Callable[[], Any]
+    see: Callable[[Image.Image], Seen]
+
+
+def detr(clone: Path) -> Iterator[Official]:
+    """https://github.com/facebookresearch/detr"""
+    yield from _of_facebook_kind(clone, {"DETR-R50": [], "DETR-R101": ["--backbone", "resnet101"]})
+
+
+def deformable(clone: Path) -> Iterator[Official]:
+    """https://github.com/fundamentalvision/Deformable-DETR, with its own sampling in Python."""
+    import torchvision
+
+    # It reads the version as a number, and its compiled operation is for GPUs.
+    torchvision.__version__ = "0.9.0"
+    sys.modules["MultiScaleDeformableAttention"] = types.ModuleType("compiled")
+    functions = _import(clone, "models.ops.functions.ms_deform_attn_func")
+
+    def sample(value: Tensor, shapes: Tensor, start: Any, places: Tensor, *rest: Any) -> Tensor:
+        sizes = shapes.tolist()
+        out: Tensor = functions.ms_deform_attn_core_pytorch(value, sizes, places, rest[0])
+        return out
+
+    functions.MSDeformAttnFunction.apply = sample
+    refine = ["--with_box_refine"]
+    yield from _of_facebook_kind(
+        clone,
+        {
+            "Deformable DETR": [],
+            "Deformable DETR, one level": ["--num_feature_levels", "1"],
+            "Deformable DETR, box refinement": refine,
+            "Deformable DETR, two stages": [*refine, "--two_stage"],
+        },
+    )
+
+
+FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
+    "detr": detr,
+    "deformable": deformable,
+}
+
+
+def _of_facebook_kind(clone: Path, variants: Mapping[str, list[str]]) -> Iterator[Official]:
+    """DETR and what was made from its code: one parser of arguments, and one evaluation."""
+    import torchvision
+
+    for name in ("resnet50", "resnet101"):
+        make = getattr(torchvision.models, name)
+        setattr(torchvision.models, name, partial(_untrained, make))
+    parser = argparse.ArgumentParser(parents=[_import(clone, "main").get_args_parser()])
+    transforms = _import(clone, "datasets.coco").make_coco_transforms("val")
+    for name, options in variants.items():
+        arguments = parser.parse_args(["--device", "cpu", *options])
+        module, _, postprocessors = _import(clone, "models").build_model(arguments)
+
+        def see(image: Image.Image, module: Any = module, decode: Any = postprocessors) -> Seen:
+            pixels, _ = transforms(image, None)
+            out = module([pixels])
+            found = decode["bbox"](out, torch.tensor([[image.height, image.width]]))[0]
+            return Seen(
+                pixels,
+                out["pred_logits"][0],
+                out["pred_boxes"][0],
+                found["scores"],
+                found["labels"],
+                found["boxes"],
+            )
+
+        saved = lambda module=module, arguments=arguments: {  # noqa: E731
+            "model": module.state_dict(),
+            "epoch": 49,
+            "args": arguments,
+        }
+        yield Official(name, module, saved, see)
+
+
+def _untrained(make: Callable[..., nn.Module], pretrained: bool = False, **options: Any) -> Any:
+    return make(weights=None, **options)
+
+
+def _import(clone: Path, name: str) -> Any:
+    if str(clone) not in sys.path:
+        sys.path.insert(0, str(clone))
+    __import__(name)
+    return sys.modules[name]
+
+
+def drawn(module: nn.Module, generator: torch.Generator) -> None:
+    """Weights at random everywhere, so that none can be another's unseen."""
+
+    def noise(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator)
+
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not tensor.is_floating_point():
+            continue
+        with torch.no_grad():
+            if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
+                tensor.mul_(1 + 0.1 * noise(tensor).clamp(-3, 3))
+            elif tensor.ndim < 2 or not tensor.any():
+                tensor.add_(0.05 * noise(tensor))
+            elif "class_embed" in name or "score" in name:
+                tensor.add_(0.2 * noise(tensor))
+
+
+def compare(official: Official, images: list[Path], folder: Path) -> str:
+    """A row of the table."""
+    drawn(official.module, torch.Generator().manual_seed(0))
+    official.module.eval()
+    torch.save(official.saved(), folder / "official.pth")
+    with open_checkpoint(folder / "official.pth") as checkpoint:
+        bridge(checkpoint, folder / "hf")
+        count = len(checkpoint.tensors)
+    with open_checkpoint(folder / "hf") as checkpoint:
+        adapter = open_adapter(checkpoint)
+    differences = []
+    for path in images:
+        image = Image.open(path).convert("RGB")
+        with torch.no_grad():
+            theirs = official.see(image)
+            prepared = adapter.prepare(np.asarray(image))
+            out = adapter.forward(prepared.inputs)
+        ours = adapter.decode(out, [prepared.origin])[0]
+        best = theirs.scores.argsort(descending=True, stable=True)[:MAX_DETECTIONS]
+        kept = slice(0, len(best))
+        same_labels = np.mean(theirs.labels[best].numpy() == ours.labels[kept])
+        differences.append(
+            (
+                (theirs.pixels - prepared.inputs["pixel_values"][0]).abs().max().item(),
+                ((theirs.logits - out.logits[0]).abs().max() / theirs.logits.std()).item(),
+                (theirs.boxes - out.pred_boxes[0]).abs().max().item(),
+                np.abs(theirs.scores[best].numpy() - ours.scores[kept]).max(),
+                np.abs(theirs.corners[best].numpy() - ours.boxes[kept]).max(1).mean(),
+                1 - same_labels,
+            )
+        )
+    pixels, logits, boxes, scores, corners, labels = np.max(differences, axis=0)
+    return (
+        f"| {official.name} | {count} | {pixels:.0e} | {logits:.0e} | {boxes:.0e} "
+        f"| scores {scores:.0e}, boxes {corners:.0e} px, {labels:.0%} other labels |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="+", metavar="FAMILY=CLONE", help=", ".join(FAMILIES))
+    parser.add_argument("--images", type=Path, required=True, help="a folder of photographs")
+    parser.add_argument("--rows-only", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.rows_only:
+        print(f"{HEAD}\n|---|---|---|---|---|---|", flush=True)
+    for one in options.families:
+        family, _, clone = one.partition("=")
+        if not options.rows_only:
+            again = [sys.executable, "-W", "ignore", __file__, one]
+            subprocess.run([*again, "--images", str(options.images), "--rows-only"], check=True)
+            continue
+        images = sorted(options.images.glob("*.jpg"))[:PHOTOGRAPHS]
+        for official in FAMILIES[family](Path(clone)):
+            with tempfile.TemporaryDirectory() as folder:
+                print(compare(official, images, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
