@@ -6,7 +6,7 @@ through ``ablate convert --to transformers``, and the folder through the kit. It
 repositories, torchvision beside torch, and transformers; nothing is downloaded. The table is part
 of docs/official.md:
 
-    python benchmarks/official.py --images val2017 detr=CLONE deformable=CLONE
+    python benchmarks/official.py --images val2017 detr=CLONE deformable=CLONE conditional=CLONE
 
 Each repository runs in a process of its own, since their packages have the same names.
 """
@@ -33,7 +33,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import bridge
 
 HEAD = "| model | tensors | pixels | logits | boxes | detections |"
-PHOTOGRAPHS = 3
+PHOTOGRAPHS = 2
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,15 @@ def deformable(clone: Path) -> Iterator[Official]:
     )
 
 
+def conditional(clone: Path) -> Iterator[Official]:
+    """https://github.com/Atten4Vis/ConditionalDETR"""
+    yield from _of_facebook_kind(clone, {"Conditional DETR-R50": []})
+
+
 FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "detr": detr,
     "deformable": deformable,
+    "conditional": conditional,
 }
 
 

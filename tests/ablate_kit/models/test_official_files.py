@@ -52,6 +52,7 @@ DEFORMABLE = {"model_type": "deformable_detr", "encoder_n_points": 2, "decoder_n
 ONE_LEVEL = COMMON["backbone_config"] | {"out_features": ["stage4"]}  # type: ignore[operator]
 MODELS: dict[str, dict[str, Any]] = {
     "detr": {"model_type": "detr", "backbone_config": ONE_LEVEL},
+    "conditional": {"model_type": "conditional_detr", "backbone_config": ONE_LEVEL},
     "deformable": {**DEFORMABLE, "num_feature_levels": 4},
     "one level": {**DEFORMABLE, "num_feature_levels": 1, "backbone_config": ONE_LEVEL},
     "refined": {**DEFORMABLE, "num_feature_levels": 4, "with_box_refine": True},
@@ -69,6 +70,7 @@ RESNET = r"model\.backbone\.conv_encoder\.model\.encoder\.stages\.(\d)\.layers\.
 EMBEDDER = "model.backbone.conv_encoder.model.embedder.embedder."
 NORMS = {
     "detr": {"self_attn": "norm1", "encoder_attn": "norm2"},
+    "conditional_detr": {"self_attn": "norm1", "encoder_attn": "norm2"},
     "deformable_detr": {"self_attn": "norm2", "encoder_attn": "norm1"},
 }
 
@@ -97,6 +99,8 @@ def official(name: str, kind: str) -> str:
         return name.replace("encoder_attn", cross)
     for ours, theirs in {
         "model.decoder.layernorm": "transformer.decoder.norm",
+        "model.decoder.query_scale": "transformer.decoder.query_scale",
+        "model.decoder.ref_point_head": "transformer.decoder.ref_point_head",
         "model.input_projection": "input_proj",
         "model.input_proj": "input_proj",
         "model.query_position_embeddings": "query_embed",
@@ -134,7 +138,7 @@ def saved(model: Any) -> dict[str, Tensor]:
         state = load_file(Path(folder) / "model.safetensors")
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if ".q_proj." in name:
+        if ".self_attn.q_proj." in name or ".encoder_attn.q_proj." in name:
             parts = [state[name.replace("q_proj", f"{one}_proj")] for one in "qkv"]
             new = official(name, kind).replace(".q_proj.", ".in_proj_")
             found[new] = torch.cat(parts)

@@ -25,18 +25,22 @@ def layer_rules(stack: str, attentions: Collection[str]) -> tuple[NameRule, ...]
     )
 
 
-RULES = (
+SHARED = (
     *resnet_rules(RESNET),
     both("input_proj", "model.input_projection"),
     NameRule("query_embed.weight", ("model.query_position_embeddings.weight",)),
     *layer_rules("encoder", ("self_attn",)),
     *layer_rules("decoder", ("self_attn", "encoder_attn")),
     *packed(f"{ENCODER}.{{layer}}.self_attn", "model.encoder.layers.{layer}.self_attn"),
-    *packed(f"{DECODER}.{{layer}}.self_attn", "model.decoder.layers.{layer}.self_attn"),
-    *packed(f"{DECODER}.{{layer}}.multihead_attn", "model.decoder.layers.{layer}.encoder_attn"),
     both("transformer.decoder.norm", "model.decoder.layernorm"),
     both("class_embed", "class_labels_classifier"),
     both("bbox_embed.layers.{n}", "bbox_predictor.layers.{n}"),
+)
+"""What descendants with one level have in common."""
+RULES = (
+    *SHARED,
+    *packed(f"{DECODER}.{{layer}}.self_attn", "model.decoder.layers.{layer}.self_attn"),
+    *packed(f"{DECODER}.{{layer}}.multihead_attn", "model.decoder.layers.{layer}.encoder_attn"),
 )
 
 
@@ -52,13 +56,7 @@ def recognizes(names: Collection[str]) -> bool:
 
 def counterpart(told: Told) -> Counterpart:
     queries, width = told.shape("query_embed.weight")
-    heads = told.heads("nheads", width)
-    told.must("dilation", False, words="no dilation in the backbone")
-    told.must("pre_norm", False, words="norms after each branch")
-    encoder, decoder = (
-        Stack(told.count(one), heads, told.rows(f"{one}.0.linear1.weight"), None)
-        for one in (ENCODER, DECODER)
-    )
+    encoder, decoder = stacks(told, width)
     backbone = told.resnet(RESNET, (3,))
     classes = told.classes(told.rows("class_embed.weight") - 1)  # the last is "no object"
     config = {
@@ -70,3 +68,15 @@ def counterpart(told: Told) -> Counterpart:
     images = image_processor("DetrImageProcessor", SIZE)
     dropped = resnet_counters(RESNET)
     return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))
+
+
+def stacks(told: Told, width: int) -> tuple[Stack, Stack]:
+    """Encoder and decoder, of ``width`` channels."""
+    heads = told.heads("nheads", width)
+    told.must("dilation", False, words="no dilation in the backbone")
+    told.must("pre_norm", False, words="norms after each branch")
+    encoder, decoder = (
+        Stack(told.count(one), heads, told.rows(f"{one}.0.linear1.weight"), None)
+        for one in (ENCODER, DECODER)
+    )
+    return encoder, decoder

@@ -1,0 +1,54 @@
+"""Conditional DETR (Meng et al. 2021), as https://github.com/Atten4Vis/ConditionalDETR saves it."""
+
+from collections.abc import Collection
+
+from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.detr_config import detr_config
+from ablate_kit.models.bridge.name_rules import both
+from ablate_kit.models.bridge.official import detr
+from ablate_kit.models.bridge.official.detr import DECODER, RESNET, SIZE
+from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.resnet import resnet_counters
+
+LAYER = "model.decoder.layers.{layer}"
+# The decoder projects content and position apart, before the attention, which has no packed ones.
+PROJECTIONS = (
+    *(f"sa_{one}_proj" for one in ("qcontent", "qpos", "kcontent", "kpos", "v")),
+    *(f"ca_{one}_proj" for one in ("qcontent", "qpos", "qpos_sine", "kcontent", "kpos", "v")),
+)
+RULES = (
+    *detr.SHARED,
+    *(both(f"{DECODER}.{{layer}}.{name}", f"{LAYER}.{name}") for name in PROJECTIONS),
+    both(f"{DECODER}.{{layer}}.self_attn.out_proj", f"{LAYER}.self_attn.out_proj"),
+    both(f"{DECODER}.{{layer}}.cross_attn.out_proj", f"{LAYER}.encoder_attn.out_proj"),
+    *(
+        both(f"transformer.decoder.{name}.layers.{{n}}", f"model.decoder.{name}.layers.{{n}}")
+        for name in ("query_scale", "ref_point_head")
+    ),
+)
+
+
+def recognizes(names: Collection[str]) -> bool:
+    return {
+        f"{DECODER}.0.ca_qpos_sine_proj.weight",
+        f"{RESNET}.conv1.weight",
+        "query_embed.weight",
+        "class_embed.weight",
+        "bbox_embed.layers.0.weight",
+    } <= set(names)
+
+
+def counterpart(told: Told) -> Counterpart:
+    queries, width = told.shape("query_embed.weight")
+    encoder, decoder = detr.stacks(told, width)
+    backbone = told.resnet(RESNET, (3,))
+    classes = told.classes(told.rows("class_embed.weight"))
+    config = {
+        "architectures": ["ConditionalDetrForObjectDetection"],
+        "model_type": "conditional_detr",
+        "num_queries": queries,
+        **detr_config(backbone, width, encoder, decoder, classes),
+    }
+    images = image_processor("ConditionalDetrImageProcessor", SIZE)
+    dropped = resnet_counters(RESNET)
+    return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))
