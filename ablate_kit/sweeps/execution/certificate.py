@@ -5,10 +5,13 @@ anything reads it depends on which calls are replaced and which run: so a check 
 of replaced calls, of a model with these weights in this environment.
 """
 
+import fcntl
 import hashlib
 import json
+import os
+import time
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablate_kit.errors import UserError
@@ -18,6 +21,7 @@ from detector.disk.atomic import new_text
 
 MOST = 1000  # sets of calls that are told
 LIMIT = 100 * MOST  # bytes of a file that is read
+WAITS = 500  # hundredths of a second for another process that writes
 
 
 class Certificate:
@@ -33,20 +37,23 @@ class Certificate:
         self.held = self._read()
 
     def add(self, sets: Collection[str]) -> None:
-        """Beside what other processes have found out since."""
-        self.held |= self._read() | set(sets)
-        told = sorted(self.held)[:MOST]
+        """Beside what other processes have found out since; not what they have withdrawn."""
+        self.held |= set(sets)
         with suppress(
             OSError, UserError
         ):  # where nothing can be written, a later sweep checks again
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            content = {"about": self._about, "held": told, "digest": self._digest(told)}
-            new_text(self._path, json.dumps(content) + "\n", overwrite=True)
+            with _alone_in(self._path.parent):
+                known = self._read() | set(sets)
+                told = sorted(known)[:MOST]
+                content = {"about": self._about, "held": told, "digest": self._digest(told)}
+                new_text(self._path, json.dumps(content) + "\n", overwrite=True)
+            self.held |= known
 
     def withdraw(self) -> None:
         self.held = set()
-        with suppress(OSError):  # where it stays, what it tells is found wrong again
-            self._path.unlink(missing_ok=True)
+        with suppress(OSError), _alone_in(self._path.parent):
+            self._path.unlink(missing_ok=True)  # where it stays, it is found wrong again
 
     def _read(self) -> set[str]:
         if not self._path.is_file():  # a pipe would be waited for
@@ -63,6 +70,30 @@ class Certificate:
 
     def _digest(self, held: object) -> str:
         return hashlib.sha256(json.dumps([self._about, held]).encode()).hexdigest()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Who reads and then writes in ``folder`` does so without others between; for a moment.
+
+    The lock is one of the system's, of the folder itself, and ends with the process. One that is
+    stopped while it has the lock is not waited for, and neither is one where there are no locks: an
+    entry may then be lost, which a later sweep finds out again.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for _ in range(WAITS):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(fd)
 
 
 def replaced(trace: Trace, tick: float) -> str:

@@ -1,6 +1,7 @@
 """What a sweep keeps of the unmodified model saves a later one its passes, and changes no bit."""
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.execution import certificate
 from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
@@ -249,6 +251,30 @@ def test_a_pipe_in_place_of_a_certificate_is_not_waited_for(tmp_path: Path) -> N
     assert Certificate(tmp_path / "weights.json").held == set()
 
 
+def test_what_another_process_has_withdrawn_is_not_told_again(tmp_path: Path) -> None:
+    path = tmp_path / "weights.json"
+    one, other = Certificate(path), Certificate(path)
+    one.add(["wrong"])
+    other.add(["right"])
+    assert other.held == {"wrong", "right"}
+    one.withdraw()
+    other.add(["new"])
+    assert Certificate(path).held == {"new"}
+
+
+def test_who_is_stopped_while_writing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate, "WAITS", 2)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        Certificate(tmp_path / "weights.json").add(["set"])
+    finally:
+        os.close(fd)
+    assert Certificate(tmp_path / "weights.json").held == {"set"}
+
+
 def certificates(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.json"))
 
@@ -416,16 +442,18 @@ def test_writers_at_once_leave_whole_files(tmp_path: Path) -> None:
     ends = ("a" * 100_000).encode(), ("b" * 100_000).encode()
 
     def write(number: int) -> None:
-        for _ in range(10):
+        own = Certificate(path)
+        for turn in range(10):
             cache = RecordingCache(tmp_path)
             cache.check()
             cache.put(recording, ends[number % 2])
-            Certificate(path).add([f"set{number}"])
-            assert Certificate(path).held
+            own.add([f"set {number} {turn}"])
+            assert Certificate(path).held >= {f"set {number} {one}" for one in range(turn + 1)}
             assert recording.read_bytes() in ends
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
+    assert len(Certificate(path).held) == 40  # of all writers all
     assert sorted(one.name for one in tmp_path.rglob("*.*")) == [
         "cache.json", recording.name, path.name,
     ]  # fmt: skip
