@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate_kit.checkpoints.hub import hub_id, is_hub_id
 from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.errors import UserError
+from ablate_kit.models.framework_registry import check_model
 from ablate_kit.shipped import recipe_file
-from detector.zoo import shipped
+from detector.disk.links import beside
+from detector.zoo import BUILTIN, shipped
+
+if TYPE_CHECKING:
+    from detector.training.recipes.recipe_file import Override
 
 
 def check_there(*checkpoints: Path | None) -> None:
@@ -19,10 +25,62 @@ def check_there(*checkpoints: Path | None) -> None:
             FileSource(found).close()
 
 
-def check_recipe(path: Path, kind: str) -> None:
-    """The same for a recipe."""
-    if not recipe_file(path, kind).exists():
+def check_recipe(
+    path: Path,
+    kind: str,
+    settings: "Sequence[str | Override] | None" = None,
+    *,
+    other_data: bool = False,
+) -> None:
+    """The same for a recipe, and for the files that it names; not for its data where other data
+    take their place."""
+    found = _there(path, kind)
+    if not found.is_file():  # a pipe, which is read once
+        return
+    from ablate_kit.sweeps.recipes.named_files import find_from, named_files
+    from detector.training.recipes.recipe_file import read_recipe
+
+    given = read_recipe(found, settings or (), _KEYS[kind])
+    if kind == "sweep":
+        find_from(found, given)
+    for at, name in named_files(given):
+        if other_data and at[0] == "data":
+            continue
+        try:
+            _check_named(found, at[-1], name)
+        except UserError as error:
+            raise UserError(f"{given.where(at)}: {'.'.join(map(str, at))}: {error}") from None
+
+
+def _there(path: Path, kind: str) -> Path:
+    found = recipe_file(path, kind)
+    if not found.exists():
         raise UserError(f"no recipe {path}")
+    return found
+
+
+_KEYS = {
+    "sweep": "model, data, ablations",
+    "train": "model, data, training",
+    "pretrain": "model, data, training",
+    "retrain": "base, seeds, arms",
+}
+
+
+def _check_named(recipe: Path, key: int | str, name: str) -> None:
+    match key:
+        case "checkpoint" | "donor":
+            check_there(Path(name))
+        case "framework":
+            check_model(name)
+        case "base":
+            # What it names may be changed by the study or by each of its arms.
+            _there(Path(name) if name.startswith(BUILTIN) else beside(recipe, name), "train")
+        case "pretrained":
+            check_files(beside(recipe, name))
+        case _:
+            if not Path(name).exists():
+                raise UserError(f"no such file or folder: {name}")
 
 
 def check_run(folder: Path) -> None:

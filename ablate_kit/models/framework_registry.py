@@ -4,16 +4,20 @@ A framework is one file with a ``Framework``, and a line here or, in another pac
 of the group ``ablate_kit.adapters`` (``toy = toy_detectors:FRAMEWORK``).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.checkpoints.inner_sets import below
+from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks import own_code
+from ablate_kit.models.frameworks.source_files import check_configurations
 from ablate_kit.registry import Registry
 
 BUILT_IN = {
@@ -102,11 +106,31 @@ def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:
 
 
 def check_model(model: str | None) -> None:
-    """Raises ``UserError`` where ``--model`` begins with no framework's name; imports none."""
-    name = (model or own_code.NAME).partition(":")[0]
+    """Raises ``UserError`` where ``--model`` begins with no framework's name, or names a file that
+    is not there; imports no framework."""
+    name, _, place = (model or own_code.NAME).partition(":")
     if name != own_code.NAME and name not in FRAMEWORKS:
         near = did_you_mean(name, [*FRAMEWORKS, own_code.NAME])
         raise UserError(f'unknown model "{model}"; expected {_expected()}{near}')
+    if place and name in _CHECKS:
+        _CHECKS[name](place)
+
+
+def _check_folder(place: str) -> None:
+    if not is_hub_id(Path(place)) and not (located(Path(place)) / "config.json").is_file():
+        raise UserError(f"{place} has no config.json")
+
+
+def takes_a_file(name: str) -> bool:
+    """Whether a file or folder may follow a framework's name."""
+    return name in _CHECKS or name not in BUILT_IN
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "transformers": _check_folder,
+    "mmdet": lambda place: check_configurations(Path(place)),
+    own_code.NAME: own_code.check_file,
+}
 
 
 def _named(model: str) -> Chosen:

@@ -32,7 +32,7 @@ def check(
 ) -> None:
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""
     if recipe:
-        check_recipe(recipe, "train")
+        check_recipe(recipe, "train", settings)
     from detector.data.checks.dataset_check import compare, examine
 
     sources = _sources(recipe, settings or [], data)

@@ -54,8 +54,11 @@ def gradients(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train briefly and tell which parameters learn, which do not, and why."""
-    if source.suffix in (".yaml", ".yml"):
-        check_recipe(source, "train")
+    _check_options(source, settings, data, model)
+    if lr is not None and not 0 < lr < math.inf:
+        raise UserError(f"--lr is {lr:g}; expected a number above 0")
+    if _is_recipe(source):
+        check_recipe(source, "train", settings, other_data=data.named())
     else:
         check_there(source)
     from ablate_kit.gradients.monitor import GradientMonitor
@@ -72,8 +75,6 @@ def gradients(
 
     check_free(output)
     limits = parse_thresholds(thresholds or [])
-    if lr is not None and not 0 < lr < math.inf:
-        raise UserError(f"--lr is {lr:g}; expected a number above 0")
     check_device(device)
     dataset = None
     if data.named():
@@ -81,23 +82,11 @@ def gradients(
 
         dataset = data.open()
         check_learnable(dataset)
-    elif data.limit:
-        raise UserError("--limit goes with a data set; a recipe has data.train_limit")
-    elif data.any():
-        raise UserError(
-            "--split, --exif, --voc-classes and --yolo-root go with a data set; a recipe has its "
-            "own keys"
-        )
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
-    if source.suffix in (".yaml", ".yml"):
-        if model.model or model.weights or model.trust_remote_code or model.class_names:
-            options = "--model, --weights, --class-names and --trust-remote-code"
-            raise UserError(f"{options} go with a checkpoint")
+    if _is_recipe(source):
         training, about = _by_recipe(source, settings or [], given, dataset, device)
     else:
-        if settings:
-            raise UserError("--set changes a recipe; a checkpoint has none")
         training, about = _from_checkpoint(source, model, given, dataset, device)
     about |= {"iterations": iterations, "device": device}
 
@@ -138,6 +127,30 @@ def gradients(
     if not math.isfinite(last.loss):
         say_lines(f"\nstopped at step {last.steps} of {iterations}: the loss is {last.loss}")
     say_lines(f"\nwritten to {output}: report.html, two text reports, tensors.csv, JSON, figures")
+
+
+def _is_recipe(source: Path) -> bool:
+    return source.suffix in (".yaml", ".yml")
+
+
+def _check_options(
+    source: Path, settings: list[str] | None, data: Images, model: ModelOptions
+) -> None:
+    """Raises ``UserError`` for options that go with another kind of first argument, or alone with
+    others."""
+    if data.limit and not data.named():
+        raise UserError("--limit goes with a data set; a recipe has data.train_limit")
+    if data.any() and not data.named():
+        raise UserError(
+            "--split, --exif, --voc-classes and --yolo-root go with a data set; a recipe has its "
+            "own keys"
+        )
+    if settings and not _is_recipe(source):
+        raise UserError("--set changes a recipe; a checkpoint has none")
+    about_model = model.model or model.weights or model.trust_remote_code or model.class_names
+    if about_model and _is_recipe(source):
+        options = "--model, --weights, --class-names and --trust-remote-code"
+        raise UserError(f"{options} go with a checkpoint")
 
 
 def _by_recipe(

@@ -27,7 +27,7 @@ def pretrain(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
-    check_recipe(recipe, "pretrain")
+    check_recipe(recipe, "pretrain", settings)
     settings = with_log(settings, log)
     from ablate_kit.cli.commands.train import Display
     from ablate_kit.models.device import check_device

@@ -31,7 +31,7 @@ def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
 ) -> None:
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
-    check_recipe(recipe, "retrain")
+    check_recipe(recipe, "retrain", settings)
     settings = with_log(settings, log)
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.logged import log_table

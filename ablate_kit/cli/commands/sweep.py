@@ -111,10 +111,21 @@ def sweep(
     asked = (heads or [], layers or [], modules or [])
     of_checkpoint = any(asked)
     _check(source, of_checkpoint, data.any() or bool(model.class_names or model.weights))
+    from detector.training.recipes.recipe_file import Override
+
+    changed = (
+        ("model.framework", model.model, "--model"),
+        ("evaluation.margin", margin, "--margin"),
+        ("evaluation.adjust", adjust, "--adjust"),
+        ("evaluation.cluster", cluster, "--cluster"),
+        ("evaluation.fuse", fuse or None, "--fuse"),
+    )
+    chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
+    overrides: list[str | Override] = [*(settings or []), *chosen]
     if of_checkpoint:
         check_there(source)
     else:
-        check_recipe(source, "sweep")
+        check_recipe(source, "sweep", overrides)
     loggers = loggers_of(log)
     from ablate_kit.reports.logged import log_sweep
     from ablate_kit.reports.sweep_reports import screening_table
@@ -128,17 +139,7 @@ def sweep(
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
-    from detector.training.recipes.recipe_file import Override
 
-    changed = (
-        ("model.framework", model.model, "--model"),
-        ("evaluation.margin", margin, "--margin"),
-        ("evaluation.adjust", adjust, "--adjust"),
-        ("evaluation.cluster", cluster, "--cluster"),
-        ("evaluation.fuse", fuse or None, "--fuse"),
-    )
-    chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
-    overrides: list[str | Override] = [*(settings or []), *chosen]
     if of_checkpoint:
         from ablate_kit.studies.common import common_recipe
 

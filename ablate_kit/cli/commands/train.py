@@ -46,7 +46,7 @@ def train(
     allow_download: Download = False,
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
-    check_recipe(recipe, "train")
+    check_recipe(recipe, "train", settings)
     check_there(init)
     settings = with_log(settings, log)
     from ablate_kit.errors import UserError

@@ -21,7 +21,7 @@ from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.forward import ForwardPasses, describe_error
 from ablate_kit.models.framework import Framework, Request
-from ablate_kit.models.frameworks.source_files import configurations
+from ablate_kit.models.frameworks.source_files import check_configurations, configurations
 from detector.data.dataset import Pixels
 from detector.fetch import fetched
 
@@ -73,9 +73,9 @@ class MMDetAdapter:
             UserError: the configuration may not run or does not, MMDetection is not there, or the
                 weights do not fit.
         """
+        if config:
+            check_configurations(config)
         text = _text(checkpoint) if config is None else None
-        if config and not config.is_file():
-            raise UserError(f"{config}: no such configuration")
         if not trust_remote_code:
             what = f"the configuration in {checkpoint.path}, which is of MMDetection,"
             other = "" if config else ", or give --model mmdet:CONFIG.py"

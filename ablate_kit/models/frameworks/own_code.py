@@ -35,9 +35,7 @@ def framework(place: str) -> Framework:
 
     Raises ``UserError`` where there is no such thing, or its code fails.
     """
-    where, _, name = place.rpartition(":")
-    if not where or not name.isidentifier():
-        raise UserError(f'"{NAME}:{place}" names no code; expected {EXPECTED}')
+    where, name = check_file(place)
     module = _imported(where)
     found = getattr(module, name, None)
     if found is None:
@@ -62,6 +60,16 @@ def framework(place: str) -> Framework:
         return _checked(adapter, what, checkpoint)
 
     return Framework(opened, files=files)
+
+
+def check_file(place: str) -> tuple[str, str]:
+    """The file or module, and the name in it; ``UserError`` where there is no such file."""
+    where, _, name = place.rpartition(":")
+    if not where or not name.isidentifier():
+        raise UserError(f'"{NAME}:{place}" names no code; expected {EXPECTED}')
+    if Path(where).suffix == ".py" and not Path(where).is_file():
+        raise UserError(f"{where}: no such file; expected {EXPECTED}")
+    return where, name
 
 
 def _checked(adapter: "Adapter", what: str, checkpoint: Checkpoint) -> "Adapter":
@@ -109,8 +117,6 @@ def _imported(where: str) -> ModuleType:
         _look_in(Path())
         with user_code_errors(where):
             return importlib.import_module(where)
-    if not path.is_file():
-        raise UserError(f"{where}: no such file; expected {EXPECTED}")
     path = path.resolve()
     name = f"_ablate_own_{sha256(str(path).encode()).hexdigest()[:16]}"
     if name in sys.modules:  # of one file one module, or its classes would be others each time

@@ -1,10 +1,15 @@
 """The files beside a program that it is made of. They are read, and not run."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ablate_kit.errors import UserError
 from detector.disk.bounded import SETTINGS, read_bounded
+
+_COMPUTED = (ast.JoinedStr, ast.BinOp, ast.Call)
+_NO_FILE = re.compile(r"::|[{}]")
 
 Next = Callable[[Path, ast.AST], Iterator[Path]]
 
@@ -12,6 +17,24 @@ Next = Callable[[Path, ast.AST], Iterator[Path]]
 def configurations(path: Path) -> list[Path]:
     """A configuration of MMDetection, and those that it is based on."""
     return _followed(path, _bases)
+
+
+def check_configurations(path: Path) -> None:
+    """Raises ``UserError`` where the configuration, or one that it is based on, is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such configuration")
+    for one in configurations(path):
+        for node in _nodes(one):
+            computed = any(isinstance(part, _COMPUTED) for part in ast.walk(node))
+            for base in () if computed else _bases(one, node):
+                if not _may_be_there(base):
+                    raise UserError(f"{one} is based on {base}, which is not there")
+
+
+def _may_be_there(base: Path) -> bool:
+    """Also what names no file, such as ``mmdet::detr/detr.py``, which is in a package."""
+    there = base.exists() or base.with_suffix("").is_dir()
+    return there or not base.suffix or bool(_NO_FILE.search(str(base)))
 
 
 def python_files(path: Path) -> list[Path]:

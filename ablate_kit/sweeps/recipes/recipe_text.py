@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from ablate_kit.ablations.kinds.kind import Kind
 from ablate_kit.metrics.clusters import is_file
 from ablate_kit.models.frameworks import own_code
-from ablate_kit.sweeps.recipes.sweep_recipe import IMAGE_FILES, SweepRecipe
+from ablate_kit.sweeps.recipes.named_files import IMAGE_FILES
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.zoo import BUILTIN
 
 

@@ -18,17 +18,16 @@ from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.random_controls import random_controls
-from ablate_kit.checkpoints.hub import PREFIX, with_commit
+from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.clusters import is_file
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
+from ablate_kit.sweeps.recipes.named_files import find_from
 from detector.data.dataset import Dataset, shuffled
-from detector.disk.links import beside
 from detector.training.recipes.data_sections import ImagesSection
 from detector.training.recipes.recipe_file import (
     Given,
@@ -37,22 +36,11 @@ from detector.training.recipes.recipe_file import (
     read_recipe,
     validated,
 )
-from detector.yaml_values import Path as Place
-from detector.zoo import BUILTIN
 
 if TYPE_CHECKING:
     Line = Kind
 else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
-
-
-IMAGE_FILES = ("annotations", "images", "root", "classes", "yaml")
-_FILES = {
-    "model": ("checkpoint", "framework", "class_names"),
-    "data": IMAGE_FILES,
-    "reference": IMAGE_FILES,
-    "evaluation": ("cluster",),
-}
 
 
 class ModelSection(Section):
@@ -248,7 +236,7 @@ def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRec
     path = recipe_file(path, "sweep")
     given = read_recipe(path, list(overrides), "model, data, ablations")
     if path.is_file():  # and no pipe, which has no folder
-        _find_from(path, given)
+        find_from(path, given)
     recipe = validated(SweepRecipe, given)
     where = given.where(("model", "framework"))
     own = (recipe.model.framework or "").partition(":")[0] == own_code.NAME
@@ -258,36 +246,6 @@ def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRec
             f"{recipe.model.framework}"
         )
     return recipe
-
-
-def _find_from(recipe: Path, given: Given) -> None:
-    """Puts the recipe's folder before the files that it names itself."""
-    places: list[tuple[Place, Any, str]] = [
-        ((section,), given.values.get(section), key)
-        for section, keys in _FILES.items()
-        for key in keys
-    ]
-    lines = given.values.get("ablations")
-    for number, line in enumerate(lines if isinstance(lines, list) else ()):
-        places.append((("ablations", number), line, "donor"))
-    for at, values, key in places:
-        named = values.get(key) if isinstance(values, dict) else None
-        place = given.where((*at, key))
-        if not isinstance(named, str) or not place.startswith(f"{recipe}:"):
-            continue
-        if key == "cluster" and not is_file(named):
-            continue
-        framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
-        if not name or name.startswith((BUILTIN, PREFIX)) or framework == own_code.NAME:
-            continue
-        found = beside(recipe, name)
-        if not found.exists() and Path(name).exists():
-            setting = ".".join(map(str, (*at, key)))
-            raise UserError(
-                f"{place}: no {found}: a recipe's files are found from its own folder. To mean "
-                f"{name} from here, give --set {setting}={named}"
-            )
-        values[key] = f"{framework}{colon}{found}"
 
 
 class _OneLine(Section):

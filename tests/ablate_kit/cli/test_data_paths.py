@@ -12,7 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.studies.common import common_recipe
 from ablate_kit.sweeps import open_sweep
 from ablate_kit.sweeps.api import run
-from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe, load_sweep
 from detector.training.recipes.data_sections import CocoImages
 
 TINY = "builtin:shapes_tiny"
@@ -93,24 +93,90 @@ WRONG_NAMES = {
 }
 
 
+#: Recipes that name something that is not there, each with a command of its own.
+_SWEEP = {
+    "model": {"checkpoint": TINY},
+    "data": {"kind": "shapes"},
+    "ablations": [{"kind": "patch", "donor": TINY}],
+}
+_TRAIN = {"model": {"preset": "tiny"}, "data": {"kind": "voc", "root": "none"}}
+RECIPES = {
+    "sweep": {
+        "checkpoint": _SWEEP | {"model": {"checkpoint": "none.pth"}},
+        "framework": _SWEEP | {"model": {"checkpoint": TINY, "framework": "mmdet:none.py"}},
+        "folder": _SWEEP | {"model": {"checkpoint": TINY, "framework": "transformers:none"}},
+        "names": _SWEEP | {"model": {"checkpoint": TINY, "class_names": "none.txt"}},
+        "data": _SWEEP | {"data": {"kind": "coco", "annotations": "none.json", "images": "."}},
+        "reference": _SWEEP | {"reference": {"kind": "yolo", "yaml": "none.yaml"}},
+        "donor": _SWEEP | {"ablations": [{"kind": "patch", "donor": "none.pth"}]},
+        "cluster": _SWEEP | {"evaluation": {"cluster": "none.csv"}},
+    },
+    "train": {"root": _TRAIN},
+    "gradients -o none": {"root": _TRAIN},
+    "data check": {"split": _TRAIN | {"data": {"kind": "coco", "val_images": "none"}}},
+    "pretrain": {"folder": {"model": {}, "data": {"kind": "folder", "train": "none"}}},
+    "retrain": {
+        "base": {"base": "none.yaml", "arms": [{"name": "a"}]},
+        "pretrained": {"base": "none/there.yaml", "arms": [{"name": "a", "pretrained": "none"}]},
+    },
+}
+
+
+def test_files_that_a_recipe_names_are_looked_for_first(tmp_path: Path) -> None:
+    expected = {}
+    for command, recipes in RECIPES.items():
+        for name, values in recipes.items():
+            path = tmp_path / f"{command.split()[0]}-{name}.yaml"
+            path.write_text(json.dumps(values))
+            expected[f"{command} {path.name}"] = f"{path.name}:1:"
+    for words, (code, torch, told) in _told(list(expected), tmp_path).items():
+        assert (code, torch) == ("2", "False"), told
+        assert told.startswith(f"ablate: {expected[words]}"), told
+        assert "none" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_files_that_a_recipe_names_in_vain_are_not_looked_for(
+    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(json.dumps(_TRAIN))
+    Path("sweep.yaml").write_text(json.dumps(RECIPES["sweep"]["framework"] | {"data": {}}))
+    other = ("--shapes", "--lr", -1, "-o", "none")
+    assert "--lr is -1" in refuse("gradients", "recipe.yaml", *other)
+    assert "data" in refuse("sweep", "sweep.yaml", "--model", "hybrid")
+    Path("sweep.yaml").write_text(json.dumps(RECIPES["sweep"]["data"]))
+    changed = ("--set", "data={kind: shapes}", "--set", "ablations=[]")
+    assert "ablations" in refuse("sweep", "sweep.yaml", *changed)
+
+
 def test_nothing_heavy_is_imported_to_tell_a_wrong_name(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("[]")
+    for words, (code, torch, told) in _told(list(WRONG_NAMES), tmp_path).items():
+        assert (code, torch) == ("2", "False"), words
+        assert WRONG_NAMES[words] in told, words
+    assert [one.name for one in tmp_path.iterdir()] == ["there.json"]
+
+
+def _told(commands: list[str], folder: Path) -> dict[str, tuple[str, str, str]]:
+    """Of each command its exit code, whether torch was imported by then, and what it told."""
     script = (
         "import json, sys\n"
         "from ablate_kit.cli.app import main\n"
         "for words in json.loads(sys.argv[1]):\n"
         "    sys.argv = ['ablate', *words.split()]\n"
         "    try: main()\n"
-        "    except SystemExit as end: print(end.code, 'torch' in sys.modules, words)\n"
+        "    except SystemExit as end: print(end.code, 'torch' in sys.modules)\n"
         "    sys.stderr.flush()\n"
     )
-    (tmp_path / "there.json").write_text("[]")
-    command = [sys.executable, "-c", script, json.dumps(list(WRONG_NAMES))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.splitlines() == [f"2 False {words}" for words in WRONG_NAMES]
+    command = [sys.executable, "-c", script, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    codes = [line.split() for line in done.stdout.splitlines()]
     told = done.stderr.splitlines()
-    for (words, expected), one in zip(WRONG_NAMES.items(), told, strict=True):
-        assert expected in one, words
-    assert [one.name for one in tmp_path.iterdir()] == ["there.json"]
+    return {
+        words: (code, torch, line)
+        for words, (code, torch), line in zip(commands, codes, told, strict=True)
+    }
 
 
 def test_what_takes_longer_to_find_is_told_before_a_model_is_made(
@@ -131,3 +197,16 @@ def test_what_takes_longer_to_find_is_told_before_a_model_is_made(
             run(recipe, tmp_path / "run")
     with pytest.raises(UserError, match=r"none\.json: no such file"):
         common_recipe(ModelSection(checkpoint=TINY), data, modules=["all"])
+
+
+def test_what_follows_a_framework_s_name_is_a_path_only_where_it_takes_one(tmp_path: Path) -> None:
+    for given, expected in {
+        "torchvision:retinanet_resnet50_fpn": "torchvision:retinanet_resnet50_fpn",
+        "libreyolo:dfine:s": "libreyolo:dfine:s",
+        "mmdet:config.py": f"mmdet:{tmp_path / 'config.py'}",
+        "transformers:folder": f"transformers:{tmp_path / 'folder'}",
+        "hybrid": "hybrid",
+    }.items():
+        path = tmp_path / "recipe.yaml"
+        path.write_text(json.dumps(_SWEEP | {"model": {"checkpoint": TINY, "framework": given}}))
+        assert load_sweep(path).model.framework == expected

@@ -2,9 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.framework_registry import FRAMEWORKS
-from ablate_kit.models.frameworks.source_files import configurations, python_files
+from ablate_kit.errors import UserError
+from ablate_kit.models.framework_registry import FRAMEWORKS, check_model
+from ablate_kit.models.frameworks.source_files import (
+    check_configurations,
+    configurations,
+    python_files,
+)
 from ablate_kit.sweeps.fingerprint import environment_of
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
@@ -27,6 +34,26 @@ def test_a_configuration_and_what_it_is_based_on(tmp_path: Path) -> None:
     names = [path.relative_to(tmp_path).as_posix() for path in found]
     assert names == ["old.py", "new.py", "base/model.py", "base/more.py", "base/data.py"]
     assert len(configurations(tmp_path / "loop.py")) == 2
+
+
+def test_a_configuration_whose_base_is_missing_is_refused_unrun(tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    (tmp_path / "there.py").write_text("_base_ = 'mmdet::detr/detr.py'\n")
+    for known in ("'there.py'", "['there.py', f'{root}/a.py']", "'mmdet::a.py'", "'a' + '.py'"):
+        config.write_text(f"root = 'x'\n_base_ = {known}\n")
+        check_configurations(config)
+    for text in (
+        "_base_ = ['there.py', '../none.py']",
+        "from mmengine.config import read_base\nwith read_base():\n    from .none import *",
+    ):
+        config.write_text(text)
+        with pytest.raises(UserError, match=r"config\.py is based on .*none\.py, which is not"):
+            check_configurations(config)
+        (tmp_path / "there.py").write_text("_base_ = 'config.py'\n")
+        with pytest.raises(UserError, match=r"config\.py is based on"):
+            check_model(f"mmdet:{tmp_path / 'there.py'}")
+    with pytest.raises(UserError, match=r"none\.py: no such configuration"):
+        check_model(f"mmdet:{tmp_path / 'none.py'}")
 
 
 def test_a_folders_configuration_and_code(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The files that recipes name, by the keys that name them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ablate_kit.checkpoints.hub import PREFIX
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.clusters import is_file
+from ablate_kit.models.framework_registry import takes_a_file
+from ablate_kit.models.frameworks import own_code
+from detector.disk.links import beside
+from detector.training.recipes.recipe_file import Given
+from detector.yaml_values import Path as Place
+from detector.zoo import BUILTIN
+
+IMAGE_FILES = ("annotations", "images", "root", "classes", "yaml")
+_OF_SPLITS = ("train_annotations", "train_images", "val_annotations", "val_images")
+_FILES = {
+    "model": ("checkpoint", "framework", "class_names"),
+    "data": (*IMAGE_FILES, *_OF_SPLITS),
+    "reference": IMAGE_FILES,
+    "evaluation": ("cluster",),
+}
+
+
+def find_from(recipe: Path, given: Given) -> None:
+    """Puts the recipe's folder before the files that it names itself."""
+    for at, values, named in _named(given):
+        key, place = str(at[-1]), given.where(at)
+        if not place.startswith(f"{recipe}:"):
+            continue
+        framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
+        if not name or name.startswith((BUILTIN, PREFIX)) or framework == own_code.NAME:
+            continue
+        if framework and not takes_a_file(framework):
+            continue
+        found = beside(recipe, name)
+        if not found.exists() and Path(name).exists():
+            setting = ".".join(map(str, at))
+            raise UserError(
+                f"{place}: no {found}: a recipe's files are found from its own folder. To mean "
+                f"{name} from here, give --set {setting}={named}"
+            )
+        values[key] = f"{framework}{colon}{found}"
+
+
+def named_files(given: Given) -> Iterator[tuple[Place, str]]:
+    """Where a recipe names files, and the names."""
+    for at, _, named in _named(given):
+        yield at, named
+
+
+def _named(given: Given) -> Iterator[tuple[Place, dict[str, Any], str]]:
+    places: list[tuple[Place, Any]] = [
+        ((section, key), given.values.get(section))
+        for section, keys in _FILES.items()
+        for key in keys
+    ]
+    places.append((("base",), given.values))  # of retraining
+    data = given.values.get("data")
+    if isinstance(data, dict) and data.get("kind") == "folder":  # of pretraining
+        places += [(("data", "train"), data), (("data", "val"), data)]
+    for section, key in (("ablations", "donor"), ("arms", "pretrained")):
+        lines = given.values.get(section)
+        for number, line in enumerate(lines if isinstance(lines, list) else ()):
+            places.append(((section, number, key), line))
+    for at, values in places:
+        named = values.get(at[-1]) if isinstance(values, dict) else None
+        if isinstance(named, str) and (at[-1] != "cluster" or is_file(named)):
+            yield at, values, named
