@@ -9,9 +9,12 @@ of the page does not see, say what else there is to know of the block that follo
 
     <!-- before: COMMAND -->    is run first, in the page's folder
     <!-- not run: REASON -->    the block is taken as it is
+    <!-- figure: PICTURE FILE -->    a picture of the page, and what the block's commands write: a
+                                     picture, or HTML of which a browser shows the top
     <!-- file: NAME -->         any block: what the commands of the page find under that name
 
-Of a notebook, what its cells print is compared.
+With ``--write`` the page gets what is printed now, and its pictures. Of a notebook, what its cells
+print is compared.
 """
 
 import argparse
@@ -19,12 +22,15 @@ import difflib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pages.screenshots import photograph
 
 ROOT = Path(__file__).resolve().parents[1]
 LIGHT = {
@@ -45,6 +51,7 @@ _FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.DOTALL | re
 _TIMES = (
     (re.compile(r"\d[\d.]* ms\b.*"), "T"),  # in a table, what stands behind a latency is of it
     (re.compile(r"\b\d+:\d\d\b|\b\d[\d.]* (?:s|min|h)\b"), "T"),
+    (re.compile(r"\b\d+\.\d%(?=$| of running all)"), "T"),  # of the plan of a sweep
     (re.compile(r"-{3,}"), "---"),
     (re.compile(r" {2,}"), " "),
 )
@@ -69,8 +76,9 @@ class Block:
     """A block of a page: ``text`` between its fences, and what the comments above say."""
 
     text: str
-    before: tuple[str, ...]
-    not_run: str
+    before: tuple[str, ...] = ()
+    not_run: str = ""
+    figures: tuple[tuple[str, str], ...] = ()  # names from the page, and in its folder
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -96,19 +104,20 @@ class Block:
     @property
     def data(self) -> set[str]:
         """What of ``DATA`` it needs."""
-        words = {part for one in self.commands for word in one.split() for part in word.split("/")}
-        return words & set(DATA)
+        return set(re.split(r"[\s/=]+", " ".join(self.commands))) & set(DATA)
 
 
 def blocks(page: str) -> list[Block]:
     """The blocks of a page that show commands of ``ablate`` with their output."""
     found = []
     for comments, text in _BLOCK.findall(page):
-        said = re.findall(r"<!-- (before|not run): (.*?) -->", comments, re.DOTALL)
+        said = re.findall(r"<!-- (before|not run|figure): (.*?) -->", comments, re.DOTALL)
         before = tuple(what for kind, what in said if kind == "before")
         reasons = [what for kind, what in said if kind == "not run"]
-        block = Block(text, before, reasons[0] if reasons else "")
-        if any(_name(step.command) for step in block.steps):
+        pairs = [what.split() for kind, what in said if kind == "figure"]
+        figures = tuple((picture, file) for picture, file in pairs)
+        block = Block(text, before, reasons[0] if reasons else "", figures)
+        if any(map(_name, block.commands)):
             found.append(block)
     return found
 
@@ -202,30 +211,58 @@ def check(path: Path, data: Path | None, write: bool) -> Iterator[str]:
             if write and text != block.text:
                 page = page.replace(block.text, text, 1)
                 path.write_text(page)
+            for picture, file in block.figures:
+                drawn = (folder / file).exists()
+                yield f"{'ok     ' if drawn else 'differs'}  {path.name}: {file}\n"
+                if write and drawn:
+                    _draw(folder / file, path.parent / picture)
+
+
+def _draw(file: Path, picture: Path) -> None:
+    if file.suffix != ".html":
+        shutil.copyfile(file, picture)
+    elif not photograph(file, picture):
+        sys.stderr.write(f"{picture} is as it was: there is no browser to show {file.name}\n")
 
 
 def _anew(step: Step, printed: list[str]) -> list[str]:
     """What the page should show: all that is printed, or of the lines that are shown those of now.
 
-    A line that has changed is that which begins with the same word; of several, and where there is
-    none, the most like it.
+    A line that has changed is that which begins with the same word, of several the most like it; or
+    else the next with other numbers in that word, or else the most like it. Others are gone.
     """
     if ALL_BUT not in step.shown:
         return printed
-    own = {
-        line: [one for one in printed if _same(_plain(line), _plain(one))] for line in step.shown
-    }
-    left = [one for one in printed if not any(one in same for same in own.values())]
+    own = [[one for one in printed if _same(_plain(line), _plain(one))] for line in step.shown]
+    left = [one for one in printed if not any(one in same for same in own)]
     lines = []
-    for line in step.shown:
-        now = own[line]
-        if not now and line != ALL_BUT:
-            alike = [one for one in left if one.split()[:1] == line.split()[:1]]
-            now = alike if len(alike) == 1 else difflib.get_close_matches(line, alike or left, 1)
-            left = [one for one in left if one not in now]
-        shortened = line in now or line.endswith(REST)
-        lines.append(line if shortened or not now else now[0])
+    for line, same in zip(step.shown, own, strict=True):
+        if line == ALL_BUT or line in same or (same and line.endswith(REST)):
+            lines.append(line)
+            continue
+        now = [one for one in same if one not in lines][:1] or same[:1] or _nearest_of(line, left)
+        left = [one for one in left if one not in now]
+        lines += now
     return lines
+
+
+def _nearest_of(line: str, among: list[str]) -> list[str]:
+    """One line or none."""
+    word = _first_word(line)
+    alike = [one for one in among if _first_word(one) == word]
+    if not alike:
+        masked = [one for one in among if _masked(_first_word(one)) == _masked(word) != "#"]
+        if masked:
+            return masked[:1]
+    return alike if len(alike) == 1 else difflib.get_close_matches(line, alike or among, 1)
+
+
+def _masked(word: str) -> str:
+    return re.sub(r"\d+", "#", word)
+
+
+def _first_word(line: str) -> str:
+    return line.strip("| ").split(" ")[0]
 
 
 def _check_notebook(path: Path) -> Iterator[str]:

@@ -24,6 +24,8 @@ def test_links_lead_somewhere(repository: Path, document: str) -> None:
     path = repository / document
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
         assert target.startswith("http") or (path.parent / target).exists(), target
+    for picture, _ in (one for block in blocks(path.read_text()) for one in block.figures):
+        assert (path.parent / picture).exists(), picture
 
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if one != "CHANGELOG.md"])
@@ -75,8 +77,11 @@ def test_what_differs_from_a_page_is_found(tmp_path: Path) -> None:
     )
     first, second = blocks(page)
     assert first == Block(
-        "$ ablate keys a \\\n    --stats\none  1 s\nsum ...\n", ("ablate meta a",), ""
+        "$ ablate keys a \\\n    --stats\none  1 s\nsum ...\n", ("ablate meta a",)
     )
+    assert Block("$ ablate eval --set a.b=deimv2_atto --images x/val2017\n").data == {
+        "deimv2_atto", "val2017",
+    }  # fmt: skip
     assert first.commands == ("ablate meta a", "ablate keys a --stats")
     (step,) = first.steps
     assert (step.command, step.shown) == ("ablate keys a --stats", ("one  1 s", "sum ..."))
@@ -109,22 +114,28 @@ def test_a_file_of_a_page_does_not_hide_the_block_that_follows() -> None:
 
 def test_lines_that_are_shown_are_put_anew(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    shown = "4 parts\ntaken out: a 1\ntaken out: b 3\nbytes  10 ...\nname  AP\n..."
+    shown = "4 parts\ntaken out: a 1\ntaken out: b 3\nbytes  10 ...\n| b | 1.00 |\nname  AP\n..."
+    shown += "\n1-of-3  7\n3-of-3  8\nlatency  1.5 ms\nlatency  2.5 ms\nwent"
     script = "import sys; print(open(sys.argv[1]).read())"
-    now = "5 parts\nmore\ntaken out: b 4\ntaken out: a 1\nbytes   10   12\nname     AP"
-    (tmp_path / "now.txt").write_text(now)
+    now = "5 parts\nmore\ntaken out: b 4\ntaken out: a 1\nbytes   10   12\n"
+    rows = "1-of-2   8\n2-of-2   7\nlatency  3.5 ms\nlatency  4.5 ms"
+    (tmp_path / "now.txt").write_text(f"{now}| a | 1.00 |\n| b | 2.34 |\nname     AP\n{rows}")
     block = f"$ ablate --version; python3 -c '{script}' {tmp_path / 'now.txt'}\n"
-    page.write_text(f"Text.\n\n```\n{block}{shown}\n```\n")
-    (told,) = check(page, None, write=True)
-    assert told.startswith("differs")
+    comments = "<!-- figure: a.png b.png -->\n<!-- before: touch b.png -->\n"
+    page.write_text(f"Text.\n\n{comments}```\n{block}{shown}\n```\n")
+    told = [line[:7] for line in check(page, None, write=False)]
+    assert told == ["differs", "ok     "]
+    assert not (tmp_path / "a.png").exists()
+    assert [line[:7] for line in check(page, None, write=True)] == told
+    assert (tmp_path / "a.png").exists()
     assert page.read_text() == (
-        f"Text.\n\n```\n{block}5 parts\ntaken out: a 1\ntaken out: b 4\nbytes  10 ...\n"
-        "name     AP\n...\n```\n"
+        f"Text.\n\n{comments}```\n{block}5 parts\ntaken out: a 1\ntaken out: b 4\nbytes  10 ...\n"
+        f"| b | 2.34 |\nname     AP\n...\n{rows}\n```\n"
     )
 
 
 def _runs(folder: Path, command: str) -> list[str]:
-    ((_, printed),) = run(Block(f"$ {command}\n", (), ""), folder)
+    ((_, printed),) = run(Block(f"$ {command}\n"), folder)
     return printed
 
 
@@ -135,6 +146,16 @@ def test_the_code_of_the_readme_runs(repository: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_quotes_what_the_demo_prints(repository: Path) -> None:
+    readme = (repository / "README.md").read_text()
+    quoted = " ".join(re.findall(r"^> ?(.*)$", readme, re.MULTILINE))
+    sentences = [" ".join(one.split()) for one in quoted.split("* ")[1:]]
+    assert len(sentences) > 3
+    printed = (repository / "docs/first-steps.md").read_text()
+    for one in sentences:
+        assert one.removesuffix(" ...") in printed, one
 
 
 def test_the_readme_stays_short(repository: Path) -> None:
