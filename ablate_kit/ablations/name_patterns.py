@@ -35,10 +35,25 @@ class Pattern:
     def match(self, name: str) -> re.Match[str] | None:
         return self._expression.fullmatch(name)
 
+    def modules(self, name: str) -> list[str]:
+        """Of the modules that a tensor is in, and itself, those whose own name this is."""
+        levels = name.split(".")
+        if "**" not in self.text:
+            return [".".join(levels[: self.text.count(".") + 1])] if self.match(name) else []
+        inside = (".".join(levels[:end]) for end in range(1, len(levels) + 1))
+        return [one for one in inside if self._whole.fullmatch(one)]
+
     @cached_property
     def _expression(self) -> re.Pattern[str]:
-        body = "".join(_translated(piece) for piece in _PIECE.findall(self.text))
-        return re.compile(rf"{body}(?:\..*)?", re.DOTALL)
+        return re.compile(rf"{self._body}(?:\..*)?", re.DOTALL)
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str]:
+        return re.compile(self._body, re.DOTALL)
+
+    @cached_property
+    def _body(self) -> str:
+        return "".join(_translated(piece) for piece in _PIECE.findall(self.text))
 
 
 def select(

@@ -13,7 +13,7 @@ from annotated_types import MinLen
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, select_attentions
-from ablate_kit.ablations.name_patterns import select
+from ablate_kit.ablations.name_patterns import Pattern, select
 from ablate_kit.anatomy import head_counts
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
@@ -74,11 +74,15 @@ class KindContext:
         """The floating tensors of each module that a pattern names."""
         found: dict[str, list[str]] = {}
         for pattern in patterns:
-            if "**" in pattern:
-                raise UserError(f'cannot tell which modules "{pattern}" names: use * for a level')
-            levels = pattern.count(".") + 1
+            if pattern.endswith("**"):  # modules, what they consist of, and that in turn
+                raise UserError(
+                    f'cannot tell which modules "{pattern}" names: end it with their own name, '
+                    "such as **.ffn, or use * for a level"
+                )
+            wanted = Pattern(pattern)
             for name in self._named(pattern):
-                found.setdefault(".".join(name.split(".")[:levels]), []).append(name)
+                for module in wanted.modules(name):
+                    found.setdefault(module, []).append(name)
         return {module: list(self.checkpoint.distinct(names)) for module, names in found.items()}
 
     def _named(self, pattern: str) -> list[str]:

@@ -22,6 +22,7 @@ from ablate_kit.anatomy.anatomy import USUAL, Anatomy, evenly
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
+DEFORMABLE = "deformable"  # the layout
 Share = Literal["renormalized", "lost"]
 
 
@@ -40,7 +41,7 @@ def points_per_level(
 
     Raises ``UserError`` for another layout, and where nothing tells.
     """
-    if attention.layout.name != "deformable":
+    if attention.layout.name != DEFORMABLE:
         raise UserError(f"{attention.prefix} is no deformable attention: it has no sampling points")
     rows = attention.tensors["attention_weights.weight"].shape[0]
     total, rest = divmod(rows, attention.head_count())
@@ -156,9 +157,12 @@ def _sampling(
     scheme = scheme_of(source.checkpoint.tensors)
     if scheme:
         num_levels = num_levels or scheme.levels
+    found = source.attentions(pattern, num_heads)
+    deformable = [one for one in found if one.layout.name == DEFORMABLE]
+    # Of what a pattern names its deformable attentions are meant; where there are none, it is told.
     return [
         (attention, points_per_level(attention, config, num_levels, source.anatomy))
-        for attention in source.attentions(pattern, num_heads)
+        for attention in deformable or found
     ]
 
 

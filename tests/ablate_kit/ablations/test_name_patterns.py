@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablate_kit.ablations.name_patterns import parse_spans, select, spans
+from ablate_kit.ablations.name_patterns import Pattern, parse_spans, select, spans
 from ablate_kit.errors import UserError
 
 NAMES = [
@@ -98,3 +98,19 @@ def test_numbers_beyond_all_layers_are_no_range(text: str) -> None:
         parse_spans(",".join(["0-99999"] * 3), "layers")
     assert parse_spans("0-2,5,1-3", "layers") == [0, 1, 2, 5, 3]
     assert len(parse_spans("0-100000", "layers")) == 100_001
+
+
+@pytest.mark.parametrize(
+    ("pattern", "modules"),
+    [
+        ("a.*.ffn", ["a.0.ffn"]),
+        ("**.ffn", ["a.0.ffn", "a.0.ffn.b.ffn"]),
+        ("a.**.ffn", ["a.0.ffn", "a.0.ffn.b.ffn"]),
+        ("**.{0-2}", ["a.0"]),
+        ("**.weight", ["a.0.ffn.b.ffn.weight"]),
+        ("**.ff", []),
+        ("b", []),
+    ],
+)
+def test_the_modules_of_a_tensor_that_a_pattern_names(pattern: str, modules: list[str]) -> None:
+    assert Pattern(pattern).modules("a.0.ffn.b.ffn.weight") == modules

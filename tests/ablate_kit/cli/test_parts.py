@@ -1,5 +1,6 @@
 """``ablate queries``, ``levels``, ``points``, ``skip`` and ``mean``, as a user runs them."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,3 +70,33 @@ def test_mistakes_are_told(
 ) -> None:
     assert expected in refuse(command[0], hybrid, *command[1:], "-o", tmp_path / "v")
     assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "short", "long"),
+    [
+        (["skip"], "**.ffn", "encoder.layers.0.ffn decoder.layers.*.ffn"),
+        (["skip"], "decoder.**.self_attn", "decoder.layers.*.self_attn"),
+        (["points"], "decoder.**", "decoder.layers.*.cross_attn"),
+        (["heads", "--each"], "decoder.**", "decoder.layers.*.*_attn"),
+        (["component"], "**.ffn", "*.layers.*.ffn"),
+    ],
+)
+def test_patterns_across_levels_mean_the_same_everywhere(
+    run: Run, hybrid: Path, tmp_path: Path, command: list[str], short: str, long: str
+) -> None:
+    name, *options = command
+    found = [
+        run(name, hybrid, *pattern.split(), *options, "--dry-run", "-o", tmp_path / "v")
+        for pattern in (short, long)
+    ]
+    shown = [sorted(set(re.findall(r"[\w.]+\.(?:weight|bias)", one))) for one in found]
+    assert shown[0] == shown[1] != []
+
+
+def test_a_pattern_that_ends_across_levels_names_no_modules(
+    refuse: Run, hybrid: Path, tmp_path: Path
+) -> None:
+    for pattern in ("**", "decoder.layers.**"):
+        told = refuse("skip", hybrid, pattern, "-o", tmp_path / "v")
+        assert f'which modules "{pattern}" names: end it with their own name' in told

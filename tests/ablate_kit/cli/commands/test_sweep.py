@@ -391,7 +391,7 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
             {"ablations": [{"kind": "component", "patterns": ["neck"], "null_cuts": 1}]},
             "neck changes whole tensors",
         ),
-        ({"ablations": [{"kind": "modules", "patterns": ["**.ffn"]}]}, "use * for a level"),
+        ({"ablations": [{"kind": "modules", "patterns": ["decoder.**"]}]}, "end it with their"),
         (
             {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
             "expected more than 0",
