@@ -43,7 +43,7 @@ def test_what_documents_name_is_there(repository: Path, document: str) -> None:
 def test_commands_and_their_options_exist(repository: Path, document: str) -> None:
     text = (repository / document).read_text().replace("\\\n", " ")
     for line in re.findall(r"^(?:\$ |    )ablate (\S.*)$", text, re.MULTILINE):
-        words = shlex.split(re.split(r" [>#] ", line)[0])
+        words = shlex.split(re.split(r" [>#|] ", line)[0])
         if words[0].startswith("-"):
             continue
         assert words[0] in COMMANDS, line
