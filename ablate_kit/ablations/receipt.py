@@ -32,6 +32,10 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "convert": {"to_legacy": bool, "format": str},
     "shrink": {"ablation": dict, "leave": bool, "with_code": bool, "depth": int, "queries": int},
 }
+# What a receipt may say beside them.
+_OPTIONAL: dict[str, dict[str, Any]] = {
+    "convert": {"heads": int, "classes": list, "by_id": bool},
+}
 OPERATIONS = (CUT, *_SETTINGS)
 """What the receipts of these must say, and as what; lists are of texts."""
 
@@ -81,6 +85,9 @@ class Receipt:
         operation = next((one for one in _SETTINGS if one in values), CUT)
         if operation != CUT:
             _check_settings(values[operation], _SETTINGS[operation], operation)
+            optional = _OPTIONAL.get(operation, {})
+            given = {name: kind for name, kind in optional.items() if name in values[operation]}
+            _check_settings(values[operation], given, operation)
         try:
             settings = values if operation == CUT else values[operation]
             receipt = Receipt(

@@ -1,13 +1,15 @@
 """Which class of a data set each class of a model is."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detection_files.text_files import read_lines
+from ablate_kit.metrics.detection_files.text_files import open_text
 
 # Classes that PASCAL VOC and COCO both have, under names of their own.
 _VOC_AND_COCO = {
@@ -21,6 +23,9 @@ _VOC_AND_COCO = {
 _OTHER_NAME = _VOC_AND_COCO | {coco: voc for voc, coco in _VOC_AND_COCO.items()}
 _BY_HAND = "--class-names FILE (class_names in a recipe's model) says what they are"
 _LISTED = 10
+_LARGEST_ID = 100_000
+NO_CLASS = "N/A"
+"""How an output is named that stands for no class, such as 11 of COCO's 91."""
 
 
 def match_classes(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -70,29 +75,67 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names in a text file, one to a line, in the order of a model's outputs.
+@dataclass(frozen=True)
+class ClassNames:
+    """What ``--class-names`` says: a name for each output, or for some by their number."""
+
+    names: tuple[str, ...]
+    by_id: bool
+
+    def of(self, classes: Sequence[str], what: str) -> tuple[str, ...]:
+        """In place of the ``classes`` of ``what``; raises ``UserError`` where the numbers differ.
+
+        Of names by number, the rest of the outputs mean nothing.
+        """
+        missing = len(classes) - len(self.names)
+        if missing < 0 or (missing and not self.by_id):
+            raise UserError(
+                f"{len(self.names)} class names for {what}, which has {len(classes)} classes "
+                f"({_few(classes)})"
+            )
+        return self.names + (NO_CLASS,) * missing
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """The names in a text file, one to a line, in the order of a model's outputs; or those of COCO
+    annotations, whose category ids are the outputs' numbers.
 
     Raises:
         UserError: no such file, or not one of names that differ.
     """
-    names = tuple(line.strip() for line in read_lines(path) if line.strip())
+    with open_text(path) as file:  # once, for it may be a pipe
+        text = file.read()
+    by_id = text.lstrip().startswith("{")
+    if by_id:
+        names = _of_categories(text, path)
+    else:
+        # Only line feeds end a line: U+2028 and the like may stand in names.
+        names = tuple(line.strip() for line in text.split("\n") if line.strip())
     if not names:
         raise UserError(f"{path}: no names; expected one to a line")
-    gaps = ("N/A",)  # how COCO's 91 ids with 80 classes are written
-    twice = next((x for i, x in enumerate(names) if x in names[:i] and x not in gaps), None)
+    twice = next((x for i, x in enumerate(names) if x in names[:i] and x != NO_CLASS), None)
     if twice is not None:
         raise UserError(f'{path}: "{twice}" is in it twice')
-    return names
+    return ClassNames(names, by_id)
 
 
-def check_class_names(names: Sequence[str], classes: Sequence[str], what: str) -> None:
-    """Raise ``UserError`` unless there is a name for each of the ``classes`` of ``what``."""
-    if len(names) != len(classes):
-        raise UserError(
-            f"{len(names)} class names for {what}, which has {len(classes)} classes "
-            f"({_few(classes)})"
+def _of_categories(text: str, path: Path) -> tuple[str, ...]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    found = document.get("categories") if isinstance(document, dict) else None
+    names: dict[int, str] = {}
+    for category in found if isinstance(found, list) else ():
+        number, name = (
+            category.get(key) if isinstance(category, dict) else None for key in ("id", "name")
         )
+        if type(number) is not int or not 0 <= number <= _LARGEST_ID or not isinstance(name, str):
+            raise UserError(f"{path}: {category!r:.60} is no category with an id and a name")
+        names[number] = name.strip()
+    if not names:
+        raise UserError(f'{path}: no list "categories" of ids and names in it')
+    return tuple(names.get(number, NO_CLASS) for number in range(max(names) + 1))
 
 
 def _few(names: Sequence[str]) -> str:

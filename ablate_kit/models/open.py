@@ -5,7 +5,7 @@ from pathlib import Path
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.classes import check_class_names, read_class_names
+from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.framework import Request
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.frameworks import own_code
@@ -26,8 +26,8 @@ def open_adapter(
             one, and a file is recognized by its tensors and its configuration.
         trust_remote_code: may a Hugging Face folder run code of its own, or MMDetection the
             configuration?
-        class_names: a file of names for its classes, where those it has are none or others than
-            the data's.
+        class_names: a file of names for its classes (``read_class_names``), where those it has are
+            none or others than the data's.
 
     Raises:
         UserError: the framework is unknown or cannot be told, or the weights do not fit.
@@ -38,8 +38,7 @@ def open_adapter(
         _refuse_quantized(checkpoint)
     adapter = chosen.framework.open(checkpoint, Request(chosen.place, device, trust_remote_code))
     if names:
-        check_class_names(names, adapter.classes, str(checkpoint.path))
-        adapter.classes = names
+        adapter.classes = names.of(adapter.classes, str(checkpoint.path))
     return adapter
 
 

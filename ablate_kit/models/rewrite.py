@@ -35,6 +35,7 @@ from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
+from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.frameworks.hybrid import (
     HybridAdapter,
     class_names,
@@ -153,15 +154,16 @@ def bridge(
     destination: Path,
     *,
     heads: int | None = None,
-    classes: Sequence[str] | None = None,
+    classes: ClassNames | None = None,
 ) -> Bridge:
     """Writes a checkpoint of another framework as a Hugging Face folder, see
     ``to_transformers``."""
     conversion = to_transformers(checkpoint, heads=heads, classes=classes)
-    told = {"heads": heads, "classes": list(classes) if classes else None}
-    settings = {"to_legacy": False, "format": "transformers"} | {
-        name: value for name, value in told.items() if value is not None
-    }
+    settings: dict[str, Any] = {"to_legacy": False, "format": "transformers"}
+    if heads is not None:
+        settings["heads"] = heads
+    if classes is not None:
+        settings |= {"classes": list(classes.names), "by_id": classes.by_id}
     conversion.write(destination, note_for(checkpoint, "convert", settings))
     return conversion
 
@@ -199,9 +201,9 @@ def _remade(
     settings = receipt.settings
     with ExitStack() as files:
         if receipt.operation == "convert" and settings["format"] == "transformers":
-            yield to_transformers(
-                checkpoint, heads=settings.get("heads"), classes=settings.get("classes")
-            ).write
+            names = settings.get("classes")
+            classes = ClassNames(tuple(names), settings["by_id"]) if names else None
+            yield to_transformers(checkpoint, heads=settings.get("heads"), classes=classes).write
             return
         if receipt.operation == "convert":
             done = converted(

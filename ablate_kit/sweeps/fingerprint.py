@@ -42,7 +42,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
     hub = recipe.model.checkpoint
     return {
         # What is as it always is leaves no trace, so that runs of before can be continued.
-        **({"class_names": ", ".join(read_class_names(named))} if named else {}),
+        **({"class_names": ", ".join(read_class_names(named).names)} if named else {}),
         **({"max_detections": limit} if limit != MAX_DETECTIONS else {}),
         **({HUB: hub} if is_hub_id(hub) else {}),
         **({"fuse": True} if recipe.evaluation.fuse else {}),

@@ -42,7 +42,7 @@ def convert(
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(help="A name per output, from 0 on, with --to, where the file tells none."),
+        typer.Option(help="With --to: COCO annotations, or a name per line for outputs from 0 on."),
     ] = None,
     to_legacy: Annotated[
         bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")

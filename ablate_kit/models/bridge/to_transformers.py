@@ -1,6 +1,6 @@
 """A checkpoint of another framework as a Hugging Face folder that computes the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import mmdet_counter
 from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.classes import ClassNames
 from detector.disk.atomic import new_folder
 
 NAMES = "original_names.json"
@@ -54,14 +55,14 @@ class Bridge:
 
 
 def to_transformers(
-    checkpoint: Checkpoint, *, heads: int | None = None, classes: Sequence[str] | None = None
+    checkpoint: Checkpoint, *, heads: int | None = None, classes: ClassNames | None = None
 ) -> Bridge:
     """No framework is imported: an official file's tensors tell what the model is, and that of
     MMDetection holds its configuration.
 
     Args:
         heads: of each attention, for an official file that does not tell.
-        classes: names by number of the output, for an official file that does not tell.
+        classes: of the outputs, for an official file that does not tell.
 
     Raises ``UserError`` where it cannot be told, or where the model has no exact counterpart.
     """

@@ -28,13 +28,31 @@ def test_what_has_no_counterpart_is_named_with_the_nearest() -> None:
 def test_names_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("hex nut\r\n\r\nN/A\n N/A\nbolt \n", encoding="utf-8-sig")
-    assert read_class_names(path) == ("hex nut", "N/A", "N/A", "bolt")
+    assert read_class_names(path).names == ("hex nut", "N/A", "N/A", "bolt")
     path.write_text("bolt\nnut\nbolt\n")
     with pytest.raises(UserError, match=r'names\.txt: "bolt" is in it twice'):
         read_class_names(path)
     path.write_text("\n")
     with pytest.raises(UserError, match="no names; expected one to a line"):
         read_class_names(path)
+
+
+def test_names_of_categories(tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    path.write_text('{"categories": [{"id": 3, "name": "nut"}, {"id": 1, "name": " bolt"}]}')
+    found = read_class_names(path)
+    assert found.of(["0", "1", "2", "3", "4"], "x") == ("N/A", "bolt", "N/A", "nut", "N/A")
+    with pytest.raises(UserError, match="4 class names for x, which has 2 classes"):
+        found.of(["0", "1"], "x")
+    for text, message in {
+        '{"categories": [{"id": -1, "name": "nut"}]}': "no category with an id and a name",
+        '{"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}': '"a" is in it twice',
+        '{"categories"': "not JSON",
+        '{"images": []}': 'no list "categories" of ids and names',
+    }.items():
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_class_names(path)
 
 
 def test_images_with_more_objects_than_are_kept_are_said() -> None:

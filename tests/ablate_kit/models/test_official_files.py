@@ -24,6 +24,7 @@ from torch import Tensor
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.official.families import family_of
+from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import bridge
 
@@ -241,17 +242,23 @@ def no_arguments(content: dict[str, Any]) -> None:
     del content["args"]
 
 
+def names(*given: str) -> ClassNames:
+    return ClassNames(given, by_id=False)
+
+
 def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "two stages", no_arguments)
     with open_checkpoint(tmp_path / "official.pth") as checkpoint:
-        done = bridge(checkpoint, tmp_path / "hf", heads=HEADS, classes=["a", "b", "c", "d", "e"])
+        done = bridge(
+            checkpoint, tmp_path / "hf", heads=HEADS, classes=names("a", "b", "c", "d", "e")
+        )
         assert done.model.assumed == (
             "no dilation in the backbone",
             "position encodings scaled by 2 pi",
             "300 queries",
         )
-        with pytest.raises(UserError, match=r"2 class names .* which has 5 outputs"):
-            bridge(checkpoint, tmp_path / "other", heads=HEADS, classes=["a", "b"])
+        with pytest.raises(UserError, match=r"2 class names for .* which has 5 classes"):
+            bridge(checkpoint, tmp_path / "other", heads=HEADS, classes=names("a", "b"))
     with open_checkpoint(tmp_path / "hf") as checkpoint:
         assert open_adapter(checkpoint).classes == ("a", "b", "c", "d", "e")
 
@@ -268,16 +275,18 @@ def ablate(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    path, folder, names = tmp_path / "detr.pth", tmp_path / "hf", tmp_path / "names.txt"
+    path, folder, annotations = tmp_path / "detr.pth", tmp_path / "hf", tmp_path / "train.json"
     write(path, "detr", no_arguments)
-    names.write_text("N/A\ncat\ndog\nN/A\nhorse\n")
-    told = ("--num-heads", HEADS, "--class-names", names)
+    categories = [{"id": 3, "name": "horse"}, {"id": 1, "name": "cat"}]
+    annotations.write_text(json.dumps({"images": [], "categories": categories}))
+    told = ("--num-heads", HEADS, "--class-names", annotations)
     run = ablate("convert", path, "--to", "transformers", "-o", folder, *told)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[1] == (
         "assumed, as the file does not tell: no dilation in the backbone; norms after each branch"
     )
-    assert json.loads((folder / "config.json").read_text())["id2label"]["4"] == "horse"
+    labels = json.loads((folder / "config.json").read_text())["id2label"]
+    assert list(labels.values()) == ["N/A", "cat", "N/A", "horse", "N/A"]
     again = ablate("apply", path, folder / "convert.json", "-o", tmp_path / "again")
     assert again.returncode == 0, again.stderr
     for one in folder.iterdir():

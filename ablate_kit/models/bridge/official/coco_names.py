@@ -1,5 +1,7 @@
 """COCO's class names as models number them."""
 
+from ablate_kit.models.classes import NO_CLASS
+
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
 , stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra,
@@ -11,8 +13,7 @@ remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, , bo
 scissors, teddy bear, hair drier, toothbrush
 """
 
-NONE = "N/A"
-COCO_BY_ID = (NONE, *(name.strip() or NONE for name in _NAMES.split(",")))
+COCO_BY_ID = (NO_CLASS, *(name.strip() or NO_CLASS for name in _NAMES.split(",")))
 """By category id, 0 to 90, of which 80 are classes."""
-COCO_IN_ORDER = tuple(name for name in COCO_BY_ID if name != NONE)
+COCO_IN_ORDER = tuple(name for name in COCO_BY_ID if name != NO_CLASS)
 """The 80 classes, in the order of their ids."""

@@ -13,18 +13,19 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID
 from ablate_kit.models.bridge.resnet import resnet_config
+from ablate_kit.models.classes import ClassNames
 
 HEADS = 8  # of every published model
 
 
 class Told:
     def __init__(
-        self, checkpoint: Checkpoint, heads: int | None = None, classes: Sequence[str] | None = None
+        self, checkpoint: Checkpoint, heads: int | None = None, classes: ClassNames | None = None
     ) -> None:
         """
         Args:
             heads: of each attention, where the file does not tell.
-            classes: names by number of the output, where the file does not tell.
+            classes: of the outputs, where the file does not tell.
         """
         self.checkpoint = checkpoint
         self.assumed: list[str] = []
@@ -87,19 +88,17 @@ class Told:
 
     def classes(self, outputs: int) -> tuple[str, ...]:
         """A name for each output: as told, or COCO's where there are as many as its ids."""
-        names = self._classes or self.checkpoint.classes
+        numbered = tuple(f"class_{i}" for i in range(outputs))
+        if self._classes is not None:
+            return self._classes.of(numbered, f"{self.checkpoint}, whose classes count from 0")
+        names = self.checkpoint.classes
         if names is not None and len(names) == outputs:
             return tuple(names)
-        if self._classes is not None:
-            raise UserError(
-                f"{len(self._classes)} class names for {self.checkpoint}, which has {outputs} "
-                'outputs; they count from 0, so expected one for each, "N/A" where none is meant'
-            )
         if outputs == len(COCO_BY_ID):
             self.assumed.append(f"COCO's class names, for {outputs} outputs (--class-names)")
             return COCO_BY_ID
         self.assumed.append(f"names class_0 to class_{outputs - 1} (--class-names)")
-        return tuple(f"class_{i}" for i in range(outputs))
+        return numbered
 
     def resnet(self, prefix: str, stages: Sequence[int]) -> dict[str, Any]:
         """The configuration of torchvision's ResNet at ``prefix``; ``stages`` are handed on."""
