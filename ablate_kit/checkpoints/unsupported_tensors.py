@@ -1,5 +1,6 @@
 """Tensors that are more than their bytes: shown with their reason, never read as numbers."""
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ _DEEPEST, _MOST = 3, 64  # of lists that are looked into
 
 UNSUPPORTED = "it is more than its bytes, so it can be shown and not be read or cut"
 
+_QUANTIZED = re.compile(r"\.(?:quantized|rnn)\.")  # classes of packed weights, in C++
 _REASONS = {
     "_rebuild_qtensor": "quantized",
     "_rebuild_sparse_tensor": "sparse",
@@ -74,16 +76,23 @@ def _in_module(module: UnresolvedObject) -> dict[str, str]:
     # What quantized modules of PyTorch compute with is an attribute: an object of C++.
     for name, state in all_modules(module):
         for key, value in state.items():
-            match value:
-                case UnresolvedObject(qualname="ScriptObject", state=(_, str() as kind)):
-                    found[f"{name}.{key}".lstrip(".")] = (
-                        "quantized" if ".quantized." in kind else _of_class(kind)
-                    )
+            if isinstance(value, UnresolvedObject) and (reason := _of_script(value)):
+                found[f"{name}.{key}".lstrip(".")] = reason
     return found
+
+
+def _of_script(value: UnresolvedObject) -> str:
+    """Of what quantized modules of PyTorch compute with; empty for what is no object of C++."""
+    match value:
+        case UnresolvedObject(qualname="ScriptObject", state=(_, str() as kind)):
+            return "quantized" if _QUANTIZED.search(kind) else _of_class(kind)
+    return ""
 
 
 def _object(value: Any) -> str:
     named = isinstance(value, UnresolvedObject)
+    if named and (reason := _of_script(value)):
+        return reason
     return _of_class(class_name(value) if named else type(value).__name__)
 
 
@@ -94,6 +103,8 @@ def _of_class(kind: str) -> str:
 def _reason(value: UnresolvedObject) -> str:
     if (value.module, value.qualname) == ("numpy", "ndarray"):
         return "an array of NumPy"
+    if reason := _of_script(value):
+        return reason
     if value.args is None or not value.module.startswith("torch"):
         return ""
     if value.module == "torch.nn.parameter" and value.qualname.startswith("Uninitialized"):

@@ -44,6 +44,7 @@ def keys(
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
     from ablate_kit.ablations.name_patterns import select
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.reports.metadata_outline import tensors
     from ablate_kit.reports.tree import dtype_mix, sizes, tied, tree
 
     if levels and form is not Format.TREE:
@@ -61,8 +62,7 @@ def keys(
             say_lines(_table(chosen, numbers))
         else:
             say_lines("\n".join(tree(chosen, levels, stats=numbers)))
-        plural = "" if len(chosen) == 1 else "s"
-        say(f"{len(chosen)} tensor{plural}, {sizes(chosen)} in {opened}")
+        say(f"{tensors(len(chosen))}, {sizes(chosen)} in {opened}")
         types = dtype_mix(chosen)
         if len(types) > 1:
             say("types: " + ", ".join(f"{name} {share:.1%}" for name, share in types.items()))
@@ -79,7 +79,7 @@ def keys(
             others = ", ".join(f"{name} ({why})" for name, why in opened.unsupported.items())
             say(f"more than their bytes, and not listed: {others}")
         for other in opened.alternatives:
-            say(f'also in the file: --weights "{other.place}" ({len(other.tensors)} tensors)')
+            say(f'also in the file: --weights "{other.place}" ({tensors(len(other.tensors))})')
 
 
 def _stats(opened: "Checkpoint", chosen: "Mapping[str, TensorInfo]") -> "dict[str, Stats]":

@@ -189,5 +189,25 @@ def test_quantized_modules_that_were_saved_whole_are_told(save: Any) -> None:
         assert list(checkpoint.tensors) == ["0.weight", "0.bias"]
         assert checkpoint.unsupported == {
             "1.packed": "quantized",
-            "2.packed": "an object of the class __torch__.torch.classes.rnn.CellParamsBase",
+            "2.packed": "quantized",
         }
+
+
+@pytest.mark.filterwarnings("ignore")  # quantization moves to torchao, and its files stay
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
+def test_dynamically_quantized_recurrent_layers_are_told(
+    save: Any, whole: bool, dtype: torch.dtype
+) -> None:
+    if {*torch.backends.quantized.supported_engines} <= {"none"}:
+        pytest.skip("this build of PyTorch quantizes nothing")
+    plain = nn.Sequential(nn.LSTM(4, 8, bidirectional=True), nn.Linear(16, 4), nn.LayerNorm(4))
+    kinds = {nn.LSTM, nn.Linear}
+    model = torch.ao.quantization.quantize_dynamic(plain, kinds, dtype)
+    with open_checkpoint(save(model if whole else model.state_dict())) as checkpoint:
+        cells = {f"0._all_weight_values.{i}.param": "quantized" for i in range(2)}
+        assert checkpoint.unsupported.items() >= cells.items()
+        assert {"2.weight", "2.bias"} <= checkpoint.tensors.keys()
+        for pattern in ("0", "**"):
+            with pytest.raises(UserError, match=r'^tensor "0\._all_w.*" in .* is quantized: it is'):
+                select(pattern, checkpoint.tensors, "it", unsupported=checkpoint.unsupported)
