@@ -143,6 +143,8 @@ class GroundTruth:
             for row, (_, _, width, height) in zip(annotations, xywh.tolist(), strict=True)
         ]
         areas = numbers(measured, "area", "annotations")
+        if (areas < 0).any():
+            raise UserError(f"an annotation has the area {areas.min():g}; expected none below 0")
         clustered = any("cluster" in row for row in images)
         sized = [{"width": 0, "height": 0, **row} for row in images]
         order = np.argsort(image, kind="stable")

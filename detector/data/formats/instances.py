@@ -103,7 +103,7 @@ def read_instances(
     owners = objects.references("image_id", images, image_ids, "image")
     labels = objects.references("category_id", categories, category_ids, "category")
     boxes = _boxes(objects)
-    areas = objects.numbers("area", "square pixels")
+    areas = objects.areas()
     crowd, marked = objects.marks("iscrowd"), objects.marks("difficult")
 
     believed = objects.good & images.good[owners] & categories.good[labels]
@@ -250,17 +250,17 @@ class _Records:
                 self.reject(place, kind, f'"{field}" of {self.where(place)} {problem}')
         return places
 
-    def numbers(self, field: str, expected: str) -> Floats:
-        """NaN where there is none."""
-        values = [row.get(field) for row in self.rows]
+    def areas(self) -> Floats:
+        """NaN where there is none; none below zero, which evaluations leave out unsaid."""
+        values = [row.get("area") for row in self.rows]
         if set(map(type, values)) <= {int, float}:
             try:
                 column = np.array(values, dtype=np.float64)
             except OverflowError:
                 column = np.array([np.nan])
-            if np.isfinite(column).all() and (np.abs(column) < 1e100).all():
+            if ((column >= 0) & (column < 1e100)).all():  # NaN is neither
                 return column
-        values = self.column(field, number, np.nan, expected, optional=True)
+        values = self.column("area", _area, np.nan, "square pixels", optional=True)
         return np.array(values, dtype=np.float64)
 
     def marks(self, field: str) -> Flags:
@@ -268,6 +268,11 @@ class _Records:
         if set(map(type, values)) != {int} or not set(values) <= {0, 1}:
             values = self.column(field, mark, False, "0 or 1")
         return np.array(values, dtype=np.bool_)
+
+
+def _area(value: object) -> float | None:
+    found = number(value)
+    return found if found is not None and found >= 0 else None
 
 
 def _boxes(objects: _Records) -> Floats:

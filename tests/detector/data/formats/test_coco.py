@@ -169,6 +169,7 @@ def drop(*keys: Any) -> Callable[[Document], None]:
         (change("annotations", 0, "bbox", to=[1, 2, float("nan"), 4]), r"is \[1, 2, NaN, 4\]"),
         (change("annotations", 0, "bbox", to=[1, 2, "x", 4]), r'is \[1, 2, "x", 4\]'),
         (change("annotations", 0, "area", to="big"), 'is "big"; expected square pixels'),
+        (change("annotations", 0, "area", to=-4), "is -4; expected square pixels"),
         (
             change("annotations", 0, "iscrowd", to=2),
             r'"iscrowd" of annotations\[0\] \(id 1\) is 2; expected 0 or 1',
