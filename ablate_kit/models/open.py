@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import read_class_names
@@ -29,6 +30,9 @@ def open_adapter(
         class_names: a file of names for its classes (``read_class_names``), where those it has are
             none or others than the data's.
 
+    That weights are not finite is told (``checkpoints.told``): such a model finds nothing, or what
+    nobody can read.
+
     Raises:
         UserError: the framework is unknown or cannot be told, or the weights do not fit.
     """
@@ -37,6 +41,7 @@ def open_adapter(
     if not chosen.model.startswith(f"{own_code.NAME}:"):  # one's own code may know how to read them
         _refuse_quantized(checkpoint)
     adapter = chosen.framework.open(checkpoint, Request(chosen.place, device, trust_remote_code))
+    _tell_of_nan(adapter, checkpoint)
     if names:
         adapter.classes = names.of(adapter.classes, str(checkpoint.path))
     return adapter
@@ -48,4 +53,25 @@ def _refuse_quantized(checkpoint: Checkpoint) -> None:
         raise UserError(
             f"{checkpoint}: {name} is {reason}; a detector is run with weights that are not "
             f"quantized (or with your own code: --model {own_code.NAME}:FILE.py:NAME)"
+        )
+
+
+def _tell_of_nan(adapter: Adapter, checkpoint: Checkpoint) -> None:
+    """Buffers may hold infinity, as masks of attention do."""
+    found = {
+        name: count
+        for name, one in adapter.module.named_parameters()
+        if (count := one.numel() - int(one.detach().float().isfinite().sum()))
+    }
+    for name, one in adapter.module.named_buffers():
+        if one.is_floating_point() and (count := int(one.float().isnan().sum())):
+            found[name] = count
+    if found:
+        (name, count), others = next(iter(found.items())), len(found) - 1
+        elements = f"{count:,} element{'s' * (count > 1)} of {name}"
+        more = f", and some of {others} more tensor{'s' * (others > 1)}," if others else ""
+        verb = "are" if count > 1 or others else "is"
+        tell(
+            f"{checkpoint}: {elements}{more} {verb} NaN or infinite: what this model finds means "
+            "nothing"
         )
