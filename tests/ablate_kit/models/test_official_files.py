@@ -54,6 +54,13 @@ ONE_LEVEL = COMMON["backbone_config"] | {"out_features": ["stage4"]}  # type: ig
 MODELS: dict[str, dict[str, Any]] = {
     "detr": {"model_type": "detr", "backbone_config": ONE_LEVEL},
     "conditional": {"model_type": "conditional_detr", "backbone_config": ONE_LEVEL},
+    "dab": {
+        "model_type": "dab-detr",
+        "backbone_config": ONE_LEVEL,
+        "hidden_size": WIDTH,
+        "num_patterns": 2,
+        "temperature_height": 10,
+    },
     "deformable": {**DEFORMABLE, "num_feature_levels": 4},
     "one level": {**DEFORMABLE, "num_feature_levels": 1, "backbone_config": ONE_LEVEL},
     "refined": {**DEFORMABLE, "num_feature_levels": 4, "with_box_refine": True},
@@ -78,6 +85,25 @@ NORMS = {
 
 def official(name: str, kind: str) -> str:
     """The official name of a tensor of transformers' model."""
+    if kind == "dab-detr" and (found := re.match(r"model\.decoder\.layers\.\d\.", name)):
+        rest = name[found.end() :]
+        for short, attention in (("sa", "self_attn"), ("ca", "cross_attn")):
+            rest = rest.replace(f"{attention}.{attention}.output_proj", f"{attention}.out_proj")
+            rest = rest.replace(f"{attention}.{attention}_layer_norm", f"norm{1 + (short == 'ca')}")
+            rest = rest.replace(f"{attention}.{attention}_", f"{short}_")
+        for ours, theirs in {
+            "_query_content": "_qcontent",
+            "_query_pos": "_qpos",
+            "_key_content": "_kcontent",
+            "_key_pos": "_kpos",
+            "_value": "_v",
+            "mlp.final_layer_norm": "norm3",
+            "mlp.fc": "linear",
+            "mlp.activation_fn": "activation",
+        }.items():
+            rest = rest.replace(ours, theirs)
+        return f"transformer.{found[0].removeprefix('model.')}{rest}"
+    name = name.replace("activation_fn", "activation")
     name = name.replace(f"{EMBEDDER}convolution", "backbone.0.body.conv1")
     name = name.replace(f"{EMBEDDER}normalization", "backbone.0.body.bn1")
     if found := re.match(RESNET + r"(?:layer\.(\d)|(shortcut))\.(convolution|normalization)", name):
@@ -100,6 +126,8 @@ def official(name: str, kind: str) -> str:
         return name.replace("encoder_attn", cross)
     for ours, theirs in {
         "model.decoder.layernorm": "transformer.decoder.norm",
+        "class_embed": "class_embed",
+        "model.query_refpoint_embeddings": "refpoint_embed",
         "model.decoder.query_scale": "transformer.decoder.query_scale",
         "model.decoder.ref_point_head": "transformer.decoder.ref_point_head",
         "model.input_projection": "input_proj",
@@ -145,6 +173,9 @@ def saved(model: Any) -> dict[str, Tensor]:
             found[new] = torch.cat(parts)
         elif ".k_proj." not in name and ".v_proj." not in name:
             found[official(name, kind)] = tensor
+    if kind == "dab-detr":
+        heads = {name: tensor for name, tensor in found.items() if name.startswith("bbox_embed.")}
+        found = {f"transformer.decoder.{name}": tensor for name, tensor in heads.items()} | found
     if kind == "deformable_detr":
         refine = model.config.with_box_refine
         # One head for all layers has a name for each; a head of each layer has two names.
@@ -172,6 +203,8 @@ def write(path: Path, variant: str, change: Change | None = None) -> Any:
         pre_norm=False,
         num_queries=QUERIES,
         position_embedding_scale=2 * torch.pi,
+        pe_temperatureH=10,
+        pe_temperatureW=20,
     )
     content = {"model": saved(model), "args": arguments, "epoch": 3}
     if change:

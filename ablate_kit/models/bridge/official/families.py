@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.official import conditional_detr, deformable_detr, detr
+from ablate_kit.models.bridge.official import conditional_detr, dab_detr, deformable_detr, detr
 from ablate_kit.models.bridge.official.told import Told
 
 
@@ -26,6 +26,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "facebookresearch/detr": Family(detr.recognizes, detr.counterpart),
     "Atten4Vis/ConditionalDETR": Family(conditional_detr.recognizes, conditional_detr.counterpart),
+    "IDEA-Research/DAB-DETR": Family(dab_detr.recognizes, dab_detr.counterpart),
     "fundamentalvision/Deformable-DETR": Family(
         deformable_detr.recognizes, deformable_detr.counterpart
     ),
