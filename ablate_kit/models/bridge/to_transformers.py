@@ -15,7 +15,10 @@ from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import mmdet_counterpart
+from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
+    has_configuration,
+    mmdet_counterpart,
+)
 from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told import Told
@@ -70,11 +73,16 @@ def to_transformers(
         model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes))
     elif heads or classes:
         raise UserError(
-            f"{checkpoint} is of none of the repositories whose files need --num-heads or "
+            f"{checkpoint} is of none of the repositories whose files take --num-heads or "
             f"--class-names ({', '.join(FAMILIES)})"
         )
-    else:
+    elif has_configuration(checkpoint):
         model = mmdet_counterpart(checkpoint)
+    else:
+        raise UserError(
+            f"{checkpoint} carries no configuration of MMDetection that can be read, and is no "
+            f"file of {' or '.join(FAMILIES)}, so nothing tells what its tensors compute"
+        )
     placed = origins(checkpoint.tensors, model.rules, model.dropped)
     used = {one.source for one in placed.values()}
     unused = [name for name in checkpoint.tensors if name not in used]

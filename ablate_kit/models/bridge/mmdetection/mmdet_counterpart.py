@@ -10,14 +10,15 @@ from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, test_pipeline
 
 
+def has_configuration(checkpoint: Checkpoint) -> bool:
+    """Whether the file carries one of MMDetection that can be read."""
+    return isinstance(settings(checkpoint.archive.metadata).get("model"), dict)
+
+
 def mmdet_counterpart(checkpoint: Checkpoint) -> Counterpart:
-    """Raises ``UserError`` where there is no configuration, or no exact counterpart."""
+    """Of a file that has a configuration; raises ``UserError`` where there is no exact
+    counterpart."""
     whole = settings(checkpoint.archive.metadata)
-    if not isinstance(whole.get("model"), dict):
-        raise UserError(
-            f"{checkpoint} carries no configuration of MMDetection that can be read, so nothing "
-            "tells what its tensors compute"
-        )
     if checkpoint.classes is None:
         raise UserError(f"{checkpoint} carries no class names")
     found, colors = architecture(whole["model"], test_pipeline(whole), checkpoint.classes)
