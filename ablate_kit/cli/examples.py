@@ -71,6 +71,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "convert": (
         "ablate convert notebook.pth -o model.safetensors",
         "ablate convert mmdet_detr.pth --to transformers -o folder",
+        "ablate convert detr.pth --to transformers --class-names train.json -o folder",
     ),
     "shrink": (
         "ablate shrink model.safetensors --drop heads.ablation.json -o smaller.safetensors",

@@ -31,7 +31,10 @@ class ModelOptions:
     model: Model = None
     class_names: Annotated[
         Path | None,
-        typer.Option(help="Names of the model's classes, one to a line, in its outputs' order."),
+        typer.Option(
+            help="Names of the model's classes, one to a line, in its outputs' order; or COCO "
+            "annotations, where category ids number the outputs."
+        ),
     ] = None
     trust_remote_code: Trust = False
     weights: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.early import check_there
+from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.output import DryRun, check_new_file, say
 from ablate_kit.errors import UserError
 
@@ -59,6 +59,7 @@ def convert(
     if not to and (num_heads or class_names):
         raise UserError("--num-heads and --class-names go with --to transformers")
     check_there(checkpoint)
+    check_files(class_names)
     if to:
         _to_transformers(checkpoint, output, weights, num_heads, class_names, dry_run)
     else:
