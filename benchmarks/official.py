@@ -54,13 +54,16 @@ class Seen:
 class Official:
     """A model of an official repository.
 
-    ``saved`` is what its training script saves; ``see`` is its own evaluation.
+    ``saved`` is what its training script saves; ``see`` is its own evaluation. ``calibrated``
+    gives its batch norms the statistics of an image: where queries are chosen by a score, they must
+    not be all alike.
     """
 
     name: str
     module: nn.Module
     saved: Callable[[], Any]
     see: Callable[[Image.Image], Seen]
+    calibrated: bool = False
 
 
 def detr(clone: Path) -> Iterator[Official]:
@@ -105,11 +108,35 @@ def dab(clone: Path) -> Iterator[Official]:
     )
 
 
+def rtdetr(clone: Path) -> Iterator[Official]:
+    """https://github.com/lyuwenyu/RT-DETR, whose second version builds the first one, too."""
+    sizes = {"R18": "r18vd", "R34": "r34vd", "R50-M": "r50vd_m", "R50": "r50vd", "R101": "r101vd"}
+    runs = {"r18vd": "120e", "r34vd": "120e", "r50vd_m": "7x"}
+    first = {f"RT-DETR-{size}": f"rtdetr/rtdetr_{name}_6x" for size, name in sizes.items()}
+    second = {
+        f"RT-DETRv2-{size}": f"rtdetrv2/rtdetrv2_{name}_{runs.get(name, '6x')}"
+        for size, name in sizes.items()
+    }
+    yield from _of_rtdetr_kind(clone / "rtdetrv2_pytorch", first | second)
+
+
+def dfine(clone: Path) -> Iterator[Official]:
+    """https://github.com/Peterande/D-FINE, without its count of FLOPs."""
+    sys.modules["calflops"] = types.ModuleType("calflops")
+    sys.modules["calflops"].calculate_flops = None  # type: ignore[attr-defined]
+    sizes = "nsmlx"
+    yield from _of_rtdetr_kind(
+        clone, {f"D-FINE-{size.upper()}": f"dfine/dfine_hgnetv2_{size}" for size in sizes}
+    )
+
+
 FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "detr": detr,
     "deformable": deformable,
     "conditional": conditional,
     "dab": dab,
+    "rtdetr": rtdetr,
+    "dfine": dfine,
 }
 
 
@@ -162,6 +189,46 @@ def _as_it_was() -> None:
     linear._LinearWithBias = linear.NonDynamicallyQuantizableLinear  # type: ignore[attr-defined]
 
 
+def _of_rtdetr_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Official]:
+    """RT-DETR and what was made from its code: a configuration for each size."""
+    config = _import(clone, "src.core").YAMLConfig
+    compose = _import(clone, "src.data.transforms").Compose
+    untrained = {name: {"pretrained": False} for name in ("PResNet", "HGNetv2")}
+    for name, path in variants.items():
+        made = config(str(clone / "configs" / f"{path}_coco.yml"), tuning=None, **untrained)
+        steps = made.yaml_cfg["val_dataloader"]["dataset"]["transforms"]["ops"]
+        transforms = compose(ops=[dict(step) for step in steps])
+        decode = made.postprocessor
+        decode.remap_mscoco_category = False  # category ids are for COCO's own evaluation
+
+        def see(
+            image: Image.Image,
+            module: Any = made.model,
+            transforms: Any = transforms,
+            decode: Any = decode,
+        ) -> Seen:
+            pixels = transforms(image, {}, None)[0]
+            out = module(pixels[None])
+            found = decode(out, torch.tensor([[image.width, image.height]]))[0]
+            return Seen(
+                pixels,
+                out["pred_logits"][0],
+                out["pred_boxes"][0],
+                found["scores"],
+                found["labels"],
+                found["boxes"],
+            )
+
+        saved = lambda module=made.model: {  # noqa: E731
+            "last_epoch": 71,
+            "model": module.state_dict(),
+            "ema": {"module": module.state_dict(), "updates": 1},
+            "optimizer": {},
+            "lr_scheduler": {},
+        }
+        yield Official(name, made.model, saved, see, calibrated=True)
+
+
 def _untrained(make: Callable[..., nn.Module], pretrained: bool = False, **options: Any) -> Any:
     return make(weights=None, **options)
 
@@ -179,8 +246,8 @@ def drawn(module: nn.Module, generator: torch.Generator) -> None:
     def noise(tensor: Tensor) -> Tensor:
         return torch.randn(tensor.shape, generator=generator)
 
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if not tensor.is_floating_point():
+    for name, tensor in module.state_dict().items():
+        if not tensor.is_floating_point() or name.endswith(("anchors", "points_scale")):
             continue
         with torch.no_grad():
             if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
@@ -191,10 +258,36 @@ def drawn(module: nn.Module, generator: torch.Generator) -> None:
                 tensor.add_(0.2 * noise(tensor))
 
 
+def _calibrate(official: Official, image: Image.Image, generator: torch.Generator) -> None:
+    def measure(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0]
+        noise = torch.randn(2, values.shape[1], generator=generator).clamp(-3, 3) / 10
+        norm.running_mean.copy_(values.mean((0, 2, 3)) + noise[0] * values.std())
+        norm.running_var.copy_((values.var((0, 2, 3)) + 1e-3) * (1 + noise[1]))
+
+    norms = [one for one in official.module.modules() if "BatchNorm" in type(one).__name__]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    with torch.no_grad():
+        official.see(image)
+    for hook in hooks:
+        hook.remove()
+
+
+def _in_order(logits: Tensor, boxes: Tensor, theirs: Seen) -> tuple[Tensor, Tensor]:
+    """Our queries in the order of theirs: where queries are chosen by a score, rounding swaps such
+    that have nearly the same."""
+    ours, other = torch.cat([logits, boxes], 1), torch.cat([theirs.logits, theirs.boxes], 1)
+    nearest = torch.cdist(other.double(), ours.double()).argmin(1)
+    return logits[nearest], boxes[nearest]
+
+
 def compare(official: Official, images: list[Path], folder: Path) -> str:
     """A row of the table."""
-    drawn(official.module, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    drawn(official.module, generator)
     official.module.eval()
+    if official.calibrated:
+        _calibrate(official, Image.open(images[0]).convert("RGB"), generator)
     torch.save(official.saved(), folder / "official.pth")
     with open_checkpoint(folder / "official.pth") as checkpoint:
         bridge(checkpoint, folder / "hf")
@@ -209,11 +302,12 @@ def compare(official: Official, images: list[Path], folder: Path) -> str:
             prepared = adapter.prepare(np.asarray(image))
             out = adapter.forward(prepared.inputs)
         ours = adapter.decode(out, [prepared.origin])[0]
+        logits, boxes = _in_order(out.logits[0], out.pred_boxes[0], theirs)
         differences.append(
             (
                 (theirs.pixels - prepared.inputs["pixel_values"][0]).abs().max().item(),
-                ((theirs.logits - out.logits[0]).abs().max() / theirs.logits.std()).item(),
-                (theirs.boxes - out.pred_boxes[0]).abs().max().item(),
+                ((theirs.logits - logits).abs().max() / theirs.logits.std()).item(),
+                (theirs.boxes - boxes).abs().max().item(),
                 *_detections(theirs, ours),
             )
         )

@@ -32,7 +32,7 @@ def convert(
     to: Annotated[
         Target | None,
         typer.Option(
-            help="A file of MMDetection or of an official repository (DETR, Deformable DETR) "
+            help="A file of MMDetection or of an official repository (such as RT-DETR's) "
             "as a Hugging Face folder."
         ),
     ] = None,

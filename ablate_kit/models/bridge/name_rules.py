@@ -1,7 +1,7 @@
 """Rules that say where each tensor of one implementation goes in another.
 
 In a pattern ``{layer}`` stands for a number, ``{layer+1}`` for one more than it, ``{p}`` for
-``weight`` or ``bias``, and ``{norm}`` for what a batch norm holds.
+``weight`` or ``bias``, and ``{norm}`` for what a batch norm holds, ``{bn}`` with its counter.
 """
 
 import re
@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from ablate_kit.errors import UserError
 
 PLACEHOLDER = re.compile(r"\{(\w+)(?:\+(\d+))?\}")
-CHOICES = {"p": "weight|bias", "norm": "weight|bias|running_mean|running_var"}
+CHOICES = {
+    "p": "weight|bias",
+    "norm": "weight|bias|running_mean|running_var",
+    "bn": "weight|bias|running_mean|running_var|num_batches_tracked",
+}
 
 
 @dataclass(frozen=True)

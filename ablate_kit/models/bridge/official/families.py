@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.official import conditional_detr, dab_detr, deformable_detr, detr
+from ablate_kit.models.bridge.official import (
+    conditional_detr,
+    dab_detr,
+    deformable_detr,
+    detr,
+    dfine,
+    rtdetr,
+)
 from ablate_kit.models.bridge.official.told import Told
 
 
@@ -30,6 +37,8 @@ FAMILIES: Mapping[str, Family] = {
     "fundamentalvision/Deformable-DETR": Family(
         deformable_detr.recognizes, deformable_detr.counterpart
     ),
+    "lyuwenyu/RT-DETR": Family(rtdetr.recognizes, rtdetr.counterpart),
+    "Peterande/D-FINE": Family(dfine.recognizes, dfine.counterpart),
 }
 
 

@@ -86,17 +86,17 @@ class Told:
                 f"transformers; expected {expected}"
             )
 
-    def classes(self, outputs: int) -> tuple[str, ...]:
-        """A name for each output: as told, or COCO's where there are as many as its ids."""
+    def classes(self, outputs: int, coco: tuple[str, ...] = COCO_BY_ID) -> tuple[str, ...]:
+        """A name for each output: as told, or those of ``coco`` where there are as many."""
         numbered = tuple(f"class_{i}" for i in range(outputs))
         if self._classes is not None:
             return self._classes.of(numbered, f"{self.checkpoint}, whose classes count from 0")
         names = self.checkpoint.classes
         if names is not None and len(names) == outputs:
             return tuple(names)
-        if outputs == len(COCO_BY_ID):
+        if outputs == len(coco):
             self.assumed.append(f"COCO's class names, for {outputs} outputs (--class-names)")
-            return COCO_BY_ID
+            return coco
         self.assumed.append(f"names class_0 to class_{outputs - 1} (--class-names)")
         return numbered
 

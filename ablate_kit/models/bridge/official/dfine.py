@@ -1,0 +1,157 @@
+"""D-FINE (Peng et al. 2025), as https://github.com/Peterande/D-FINE saves it: with HGNetV2."""
+
+from collections.abc import Collection
+from typing import Any
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.name_rules import NameRule, both
+from ablate_kit.models.bridge.official.hgnetv2 import HGNETV2_RULES, hgnetv2_config
+from ablate_kit.models.bridge.official.hybrid_encoder import (
+    DECODER,
+    RECOMPUTED,
+    average_is_evaluated,
+    conv_norm,
+    handed_on,
+    not_of_deim,
+    points,
+    shared_config,
+    shared_processor,
+    shared_rules,
+)
+from ablate_kit.models.bridge.official.told import Told
+
+LQE = "decoder.decoder.lqe_layers.0.reg_conf.layers"
+FUSION = "encoder.fpn_blocks.0"
+
+
+def _fusion(source: str, target: str) -> tuple[NameRule, ...]:
+    """A block of two branches, each of a CSP layer and a convolution."""
+    parts = {"cv1": "conv1", "cv4": "conv4"}
+    for i in (2, 3):
+        csp, there = f"cv{i}.0", f"csp_rep{i - 1}"
+        parts |= {
+            f"{csp}.conv{{c}}": f"{there}.conv{{c}}",
+            f"{csp}.bottlenecks.{{b}}.conv{{c}}": f"{there}.bottlenecks.{{b}}.conv{{c}}",
+            f"cv{i}.1": f"conv{i}",
+        }
+    return tuple(
+        rule
+        for ours, theirs in parts.items()
+        for rule in conv_norm(f"{source}.{ours}", f"{target}.{theirs}")
+    )
+
+
+_LAYER, _HF_LAYER = f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}"
+RULES = (
+    *HGNETV2_RULES,
+    *shared_rules(("self_attn_layer_norm", "", "final_layer_norm")),
+    *(
+        rule
+        for blocks in ("fpn_blocks", "pan_blocks")
+        for rule in _fusion(f"encoder.{blocks}.{{i}}", f"model.encoder.{blocks}.{{i}}")
+    ),
+    *conv_norm(
+        "encoder.downsample_convs.{i}.0.cv{c}", "model.encoder.downsample_convs.{i}.conv{c}"
+    ),
+    *(
+        both(f"{_LAYER}.cross_attn.{name}", f"{_HF_LAYER}.encoder_attn.{name}")
+        for name in ("sampling_offsets", "attention_weights")
+    ),
+    NameRule(
+        f"{_LAYER}.cross_attn.num_points_scale", (f"{_HF_LAYER}.encoder_attn.num_points_scale",)
+    ),
+    both(f"{_LAYER}.gateway.gate", f"{_HF_LAYER}.gateway.gate"),
+    both(f"{_LAYER}.gateway.norm", f"{_HF_LAYER}.gateway.norm"),
+    both("decoder.pre_bbox_head.layers.{i}", "model.decoder.pre_bbox_head.layers.{i}"),
+    both(
+        "decoder.decoder.lqe_layers.{n}.reg_conf.layers.{i}",
+        "model.decoder.lqe_layers.{n}.reg_conf.layers.{i}",
+    ),
+    # One parameter each, under two names.
+    *(
+        NameRule(f"{place}.{name}", (f"model.decoder.{name}",), tied=True)
+        for name in ("up", "reg_scale")
+        for place in ("decoder", "decoder.decoder")
+    ),
+)
+
+
+def recognizes(names: Collection[str]) -> bool:
+    return {
+        "backbone.stem.stem1.conv.weight",
+        "encoder.fpn_blocks.0.cv1.conv.weight",
+        "decoder.pre_bbox_head.layers.0.weight",
+        "decoder.dec_score_head.0.weight",
+        f"{DECODER}.0.gateway.gate.weight",
+    } <= set(names)
+
+
+def counterpart(told: Told) -> Counterpart:
+    backbone = hgnetv2_config(told)
+    stages, inputs = handed_on(told, backbone["hidden_sizes"], "encoder.input_proj.{}.conv.weight")
+    config = shared_config(told, backbone, stages, inputs)
+    width, decoder_width = config["encoder_hidden_dim"], config["d_model"]
+    sampled = points(told)
+    if sampled is None or len(sampled) != len(inputs):
+        raise UserError(
+            f"the decoder samples from levels of {sampled} points, and the encoder has "
+            f"{len(inputs)} levels; expected a number of points for each"
+        )
+    together = told.rows(f"{DECODER}.0.cross_attn.attention_weights.weight")
+    if together % sum(sampled):
+        raise UserError(f"{sum(sampled)} points of a head do not divide {together}")
+    layers = range(told.count(DECODER))
+    if len({told.shape(f"{DECODER}.{i}.linear1.weight") for i in layers}) > 1:
+        raise UserError("decoder layers of other widths (layer_scale) have no counterpart")
+    told.assumed += [
+        "the last decoder layer detects (eval_idx: -1)",
+        "activations of the repository's configurations",
+        "bilinear sampling (for cross_attn_method: discrete set decoder_method in config.json)",
+        "queries chosen by their best class (query_select_method: default)",
+    ]
+    not_of_deim(told)
+    config |= {
+        "architectures": ["DFineForObjectDetection"],
+        "model_type": "d_fine",
+        "hidden_expansion": _expansion(told.rows(f"{FUSION}.cv2.1.conv.weight", 4), width),
+        "depth_mult": told.count(f"{FUSION}.cv2.0.bottlenecks") / 3,
+        "decoder_in_channels": [width] * len(inputs),
+        "num_feature_levels": len(inputs),
+        "decoder_layers": len(layers),
+        "eval_idx": -1,
+        "decoder_attention_heads": together // sum(sampled),
+        "decoder_n_points": sampled,
+        **_distributions(told),
+    }
+    if (width != decoder_width) != ("decoder.input_proj.0.conv.weight" in told):
+        raise UserError(
+            f"the decoder has {decoder_width} channels and the encoder {width}; expected a "
+            "projection between them where they differ"
+        )
+    processor = shared_processor(told, config["feat_strides"])
+    average_is_evaluated(told)
+    return Counterpart(config, processor, RULES, RECOMPUTED, assumed=tuple(told.assumed))
+
+
+def _distributions(told: Told) -> dict[str, Any]:
+    """How boxes are read off the distributions of their edges."""
+    values = {name: told.checkpoint.read(f"decoder.{name}") for name in ("up", "reg_scale")}
+    for name, value in values.items():
+        if value.numel() != 1:
+            raise UserError(f'"decoder.{name}" has {value.numel()} elements; expected one')
+    last = told.count("decoder.dec_bbox_head.0.layers") - 1
+    hidden, statistics = told.shape(f"{LQE}.0.weight")
+    return {
+        "max_num_bins": told.rows(f"decoder.dec_bbox_head.0.layers.{last}.weight") // 4 - 1,
+        "lqe_layers": told.count(LQE),
+        "lqe_hidden_dim": hidden,
+        "top_prob_values": statistics // 4 - 1,
+        # A whole number in the file where the configuration has one.
+        **{name: float(value) for name, value in values.items()},
+    }
+
+
+def _expansion(inner: int, width: int) -> float:
+    """From which transformers computes ``inner`` channels: ``round(expansion * width // 2)``."""
+    return (2 * inner + 0.5) / width  # in the middle of those that give it

@@ -1,0 +1,237 @@
+"""What RT-DETR and D-FINE have in common: the hybrid encoder, the decoder's heads, and how images
+are prepared.
+
+Their files hold no configuration. What tensors cannot tell, the repositories' configurations have
+alike for all sizes, so that it is assumed.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import image_processor
+from ablate_kit.models.bridge.name_rules import NameRule, both, packed
+from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
+from ablate_kit.models.bridge.official.told import Told
+
+ENCODER, DECODER = "encoder.encoder.0.layers", "decoder.decoder.layers"
+POINT_SCALES = f"{DECODER}.0.cross_attn.num_points_scale"
+SIZE = 640
+LARGEST_SIZE = 4096
+# Buffers that transformers computes anew.
+RECOMPUTED = ("decoder.anchors", "decoder.valid_mask")
+
+
+def conv_norm(
+    source: str,
+    target: str,
+    names: tuple[str, str] = ("conv", "norm"),
+    target_names: tuple[str, str] = ("conv", "norm"),
+) -> tuple[NameRule, ...]:
+    """A convolution without bias, and its batch norm with what that has counted."""
+    (conv, norm), (target_conv, target_norm) = names, target_names
+    return (
+        NameRule(f"{source}.{conv}.weight", (f"{target}.{target_conv}.weight",)),
+        NameRule(f"{source}.{norm}.{{bn}}", (f"{target}.{target_norm}.{{bn}}",)),
+    )
+
+
+def _transformer_layer(source: str, target: str, norms: Sequence[str]) -> tuple[NameRule, ...]:
+    """``norms`` in the order of the official numbers; an empty name is passed over."""
+    return (
+        *packed(f"{source}.self_attn", f"{target}.self_attn"),
+        both(f"{source}.linear1", f"{target}.fc1"),
+        both(f"{source}.linear2", f"{target}.fc2"),
+        *(both(f"{source}.norm{i}", f"{target}.{name}") for i, name in enumerate(norms, 1) if name),
+    )
+
+
+def shared_rules(decoder_norms: Sequence[str]) -> tuple[NameRule, ...]:
+    """Rules for all but the backbone, the fusion blocks, and the decoder's cross-attention."""
+    inputs = ("0", "1")
+    layers = "encoder.encoder.{i}.layers.{layer}"
+    return (
+        *conv_norm("encoder.input_proj.{i}", "model.encoder_input_proj.{i}", target_names=inputs),
+        *_transformer_layer(
+            layers, f"model.{layers}", ("self_attn_layer_norm", "final_layer_norm")
+        ),
+        *conv_norm("encoder.lateral_convs.{i}", "model.encoder.lateral_convs.{i}"),
+        *conv_norm("decoder.input_proj.{i}", "model.decoder_input_proj.{i}", target_names=inputs),
+        *_transformer_layer(
+            f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}", decoder_norms
+        ),
+        NameRule("decoder.denoising_class_embed.weight", ("model.denoising_class_embed.weight",)),
+        both("decoder.enc_output.proj", "model.enc_output.0"),
+        both("decoder.enc_output.norm", "model.enc_output.1"),
+        both("decoder.enc_score_head", "model.enc_score_head"),
+        both("decoder.enc_bbox_head.layers.{i}", "model.enc_bbox_head.layers.{i}"),
+        both("decoder.query_pos_head.layers.{i}", "model.decoder.query_pos_head.layers.{i}"),
+        both("decoder.dec_score_head.{n}", "model.decoder.class_embed.{n}"),
+        both("decoder.dec_bbox_head.{n}.layers.{i}", "model.decoder.bbox_embed.{n}.layers.{i}"),
+    )  # fmt: skip
+
+
+def shared_config(
+    told: Told, backbone: dict[str, Any], stages: Sequence[int], inputs: Sequence[int]
+) -> dict[str, Any]:
+    """Settings that all of these models have.
+
+    Args:
+        stages: of the backbone that are handed on, from 0.
+        inputs: their channels.
+    """
+    width = told.rows("encoder.lateral_convs.0.conv.weight", 4)
+    if told.count("encoder.encoder") != 1:
+        raise UserError(
+            f"{told.checkpoint} has {told.count('encoder.encoder')} transformers in the encoder; "
+            "expected one, on the last map"
+        )
+    outputs, decoder_width = told.shape("decoder.dec_score_head.0.weight")
+    if told.rows("decoder.enc_score_head.weight") != outputs:
+        raise UserError(
+            "queries are chosen by a score without class (query_select_method: agnostic), which "
+            "has no counterpart in transformers"
+        )
+    if "decoder.tgt_embed.weight" in told:
+        raise UserError(
+            "queries have learnt contents (learn_query_content), which has no counterpart in "
+            "transformers"
+        )
+    classes = told.classes(outputs, coco=COCO_IN_ORDER)
+    counted = any(
+        name.startswith("backbone.") and name.endswith(".num_batches_tracked")
+        for name in told.checkpoint.tensors
+    )
+    return {
+        "backbone": None,
+        "use_timm_backbone": False,
+        "use_pretrained_backbone": False,
+        "backbone_config": {**backbone, "out_features": [f"stage{one + 1}" for one in stages]},
+        "freeze_backbone_batch_norms": not counted,
+        "encoder_hidden_dim": width,
+        "encoder_in_channels": list(inputs),
+        "feat_strides": [4 * 2**one for one in stages],
+        "encode_proj_layers": [len(inputs) - 1],
+        "encoder_layers": told.count(ENCODER),
+        "encoder_attention_heads": told.heads("nhead", width),
+        "encoder_ffn_dim": told.rows(f"{ENCODER}.0.linear1.weight"),
+        "d_model": decoder_width,
+        "decoder_ffn_dim": told.rows(f"{DECODER}.0.linear1.weight"),
+        "num_queries": told.number("num_queries", 300, "queries"),
+        "num_denoising": 100 if "decoder.denoising_class_embed.weight" in told else 0,
+        "dtype": "float32",
+        "id2label": {str(i): name for i, name in enumerate(classes)},
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
+
+
+def handed_on(told: Told, sizes: Sequence[int], weight: str) -> tuple[list[int], list[int]]:
+    """Which stages of the backbone, with channels ``sizes``, the encoder takes, and their channels.
+
+    ``weight`` names the encoder's convolution of one input, with ``{}`` for its number.
+    """
+    count = told.count("encoder.input_proj")
+    inputs = [told.shape(weight.format(i), 4)[1] for i in range(count)]
+    stages = list(range(len(sizes) - count, len(sizes)))
+    if inputs != list(sizes[-count:]):
+        raise UserError(
+            f"the encoder takes maps of {inputs} channels and the backbone has {list(sizes)}; "
+            f"expected the last {count} of them"
+        )
+    return stages, inputs
+
+
+def points(told: Told) -> list[int] | None:
+    """Sampling points of each level, which the scale of their offsets tells: 1/n, n times each.
+
+    None where the file does not hold it.
+    """
+    if POINT_SCALES not in told:
+        return None
+    scales = told.checkpoint.read(POINT_SCALES).tolist()
+    found: list[int] = []
+    while sum(found) < len(scales):
+        scale = scales[sum(found)]
+        found.append(round(1 / scale) if 0 < scale <= 1 else len(scales) + 1)
+    if scales != [] and sum(found) == len(scales):
+        return found
+    raise UserError(f'"{POINT_SCALES}" is {scales}; expected 1/n, n times for each level')
+
+
+def shared_processor(told: Told, strides: Sequence[int]) -> dict[str, Any]:
+    side = _side(told, strides)
+    size = {"height": side, "width": side}
+    # Colors go from 0 to 1, as they are.
+    unlike_detr = {"do_normalize": False, "do_pad": False}
+    return {**image_processor("RTDetrImageProcessor", size), **unlike_detr}
+
+
+def _side(told: Told, strides: Sequence[int]) -> int:
+    """Of the square images that the model is evaluated on, which the number of anchors tells."""
+    name = RECOMPUTED[0]
+    if name not in told:
+        return told.number("eval_spatial_size", SIZE, "pixels as height and width of images")
+    anchors = told.checkpoint.read(name)
+    for side in range(strides[-1], LARGEST_SIZE + 1, strides[-1]):
+        count = sum((side // stride) ** 2 for stride in strides)
+        if anchors.shape == (1, count, 4) and torch.allclose(
+            anchors[0].float(), _anchors(side, strides), rtol=1e-4, atol=1e-4
+        ):
+            return side
+    raise UserError(
+        f'"{name}" are not those that transformers computes for a square image (eval_spatial_size)'
+    )
+
+
+def _anchors(side: int, strides: Sequence[int]) -> torch.Tensor:
+    """Centers and sizes of the places in all maps, before the sigmoid."""
+    levels = []
+    for level, stride in enumerate(strides):
+        cells = side // stride
+        centers = (torch.arange(cells) + 0.5) / cells
+        y, x = torch.meshgrid(centers, centers, indexing="ij")
+        extent = torch.full_like(x, 0.05 * 2**level)
+        levels.append(torch.stack([x, y, extent, extent], -1).reshape(-1, 4))
+    places = torch.cat(levels)
+    inside = ((places > 0.01) & (places < 0.99)).all(-1, keepdim=True)
+    return torch.where(inside, torch.logit(places), math.inf)
+
+
+def average_is_evaluated(told: Told) -> None:
+    """Notes that the repository evaluates the average, where the file has it beside these."""
+    checkpoint = told.checkpoint
+    for other in checkpoint.alternatives:
+        if other.is_average and other.tensors.keys() == checkpoint.tensors.keys():
+            told.assumed.append(
+                f'the weights "{checkpoint.place}", where the repository evaluates their average '
+                f"(--weights {other.place})"
+            )
+
+
+def not_of_deim(told: Told) -> None:
+    """DEIM trains the same tensors with SiLU in the heads, where transformers has ReLU.
+
+    Only a whole state of training tells: DEIM's has no state of a scheduler.
+    """
+    training = told.checkpoint.archive.metadata
+    if "optimizer" not in training:
+        told.assumed.append("ReLU in the heads (DEIM's SiLU has no counterpart in transformers)")
+    elif "lr_scheduler" not in training:
+        raise UserError(
+            f"{told.checkpoint} holds an optimizer without a scheduler, as DEIM saves it; DEIM has "
+            "SiLU in the heads (mlp_act), which has no counterpart in transformers"
+        )
+
+
+def without_layers(told: Told, kept: int) -> tuple[str, ...]:
+    """Names of tensors of decoder layers that evaluation does not run: from ``kept`` on."""
+    places = (f"{DECODER}.", "decoder.dec_score_head.", "decoder.dec_bbox_head.")
+    return tuple(
+        name
+        for name in told.checkpoint.tensors
+        for place in places
+        if name.startswith(place) and int(name.removeprefix(place).partition(".")[0]) >= kept
+    )

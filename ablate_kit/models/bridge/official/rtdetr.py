@@ -1,0 +1,129 @@
+"""RT-DETR (Zhao et al. 2024) and RT-DETRv2, as https://github.com/lyuwenyu/RT-DETR saves them:
+with ResNet 18 to 101."""
+
+from collections.abc import Collection
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.name_rules import NameRule, both, deformable
+from ablate_kit.models.bridge.official.hybrid_encoder import (
+    DECODER,
+    RECOMPUTED,
+    average_is_evaluated,
+    conv_norm,
+    handed_on,
+    not_of_deim,
+    points,
+    shared_config,
+    shared_processor,
+    shared_rules,
+    without_layers,
+)
+from ablate_kit.models.bridge.official.presnet import PRESNET_RULES, presnet_config
+from ablate_kit.models.bridge.official.told import Told
+
+BLOCKS = 3  # in each fusion of transformers' model
+
+_ATTENTION, _HF_ATTENTION = (
+    f"{DECODER}.{{layer}}.cross_attn",
+    "model.decoder.layers.{layer}.encoder_attn",
+)
+RULES = (
+    *PRESNET_RULES,
+    *shared_rules(("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
+    # As the first version has these.
+    *conv_norm(
+        "encoder.input_proj.{i}", "model.encoder_input_proj.{i}", ("0", "1"), ("0", "1")
+    ),
+    both("decoder.enc_output.0", "model.enc_output.0"),
+    both("decoder.enc_output.1", "model.enc_output.1"),
+    *conv_norm("encoder.downsample_convs.{i}", "model.encoder.downsample_convs.{i}"),
+    *(
+        rule
+        for blocks in ("fpn_blocks", "pan_blocks")
+        for inner in ("conv{c}", "bottlenecks.{b}.conv{c}")
+        for rule in conv_norm(
+            f"encoder.{blocks}.{{i}}.{inner}", f"model.encoder.{blocks}.{{i}}.{inner}"
+        )
+    ),
+    *deformable(_ATTENTION, _HF_ATTENTION),
+    NameRule(f"{_ATTENTION}.num_points_scale", (f"{_HF_ATTENTION}.n_points_scale",)),
+)  # fmt: skip
+
+
+def recognizes(names: Collection[str]) -> bool:
+    return {
+        "backbone.conv1.conv1_1.conv.weight",
+        "encoder.fpn_blocks.0.conv1.conv.weight",
+        "decoder.dec_score_head.0.weight",
+        f"{DECODER}.0.cross_attn.value_proj.weight",
+    } <= set(names)
+
+
+def counterpart(told: Told) -> Counterpart:
+    backbone = presnet_config(told)
+    first = "encoder.input_proj.0.conv.weight" not in told
+    weight = "encoder.input_proj.{}.0.weight" if first else "encoder.input_proj.{}.conv.weight"
+    stages, inputs = handed_on(told, backbone["hidden_sizes"], weight)
+    config = shared_config(told, backbone, stages, inputs)
+    width = config["encoder_hidden_dim"]
+    inside = told.rows("encoder.fpn_blocks.0.conv1.conv.weight", 4)
+    if told.count("encoder.fpn_blocks.0.bottlenecks") != BLOCKS:
+        raise UserError(
+            f"{told.count('encoder.fpn_blocks.0.bottlenecks')} blocks in each fusion (depth_mult) "
+            f"have no counterpart in transformers; expected {BLOCKS}"
+        )
+    levels = told.count("decoder.input_proj")
+    if levels != len(inputs):
+        raise UserError(
+            f"{levels} levels in the decoder of {len(inputs)} in the encoder have no counterpart"
+        )
+    sampled = points(told)
+    heads, each = _heads(told, levels, sampled, config["encoder_attention_heads"])
+    layers = told.count(DECODER)
+    kept = layers
+    if backbone["layer_type"] == "bottleneck" and 2 * inside == width and layers == 6:
+        kept = 3
+        told.assumed.append("decoder layer 3 of 6 detects, as in the configuration of this size")
+    else:
+        told.assumed.append("the last decoder layer detects (eval_idx: -1)")
+    told.assumed.append("activations of the repository's configurations")
+    version = "" if sampled is None else "V2"
+    config |= {
+        "architectures": [f"RTDetr{version}ForObjectDetection"],
+        "model_type": "rt_detr" if sampled is None else "rt_detr_v2",
+        "hidden_expansion": inside / width,
+        "decoder_in_channels": [width] * levels,
+        "num_feature_levels": levels,
+        "decoder_layers": kept,
+        "decoder_attention_heads": heads,
+        "decoder_n_points": each,
+    }
+    if sampled is not None:
+        config["decoder_n_levels"] = levels
+        told.assumed.append(
+            "bilinear sampling (for cross_attn_method: discrete set decoder_method in config.json)"
+        )
+        told.assumed.append("queries chosen by their best class (query_select_method: default)")
+        not_of_deim(told)
+    processor = shared_processor(told, config["feat_strides"])
+    average_is_evaluated(told)
+    dropped = (*RECOMPUTED, *without_layers(told, kept))
+    return Counterpart(config, processor, RULES, dropped, assumed=tuple(told.assumed))
+
+
+def _heads(told: Told, levels: int, sampled: list[int] | None, assumed: int) -> tuple[int, int]:
+    """Heads of the decoder, and sampling points of each on each level."""
+    together = told.rows(f"{DECODER}.0.cross_attn.attention_weights.weight")
+    if sampled is None:
+        if together % (assumed * levels):
+            raise UserError(f"{assumed} heads of {levels} levels do not divide {together} points")
+        return assumed, together // (assumed * levels)
+    if sampled != [sampled[0]] * levels:
+        raise UserError(
+            f"{sampled} sampling points on {levels} levels have no counterpart in transformers, "
+            "which has one number for all"
+        )
+    if together % sum(sampled):
+        raise UserError(f"{sum(sampled)} points of a head do not divide {together}")
+    return together // sum(sampled), sampled[0]

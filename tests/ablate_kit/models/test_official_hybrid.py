@@ -1,0 +1,371 @@
+"""Files of RT-DETR's and D-FINE's repositories become Hugging Face folders that compute the same.
+
+As in ``test_official_files``, small models of transformers are saved under official names, written
+down here a second time.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.open import open_adapter
+from ablate_kit.models.rewrite import bridge
+
+HEADS = 4
+BASIC = {
+    "model_type": "rt_detr_resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 24, 32],
+    "depths": [1, 2, 1, 1],
+    "layer_type": "basic",
+    "out_features": ["stage2", "stage3", "stage4"],
+}
+BOTTLENECK = BASIC | {"hidden_sizes": [16, 24, 32, 40], "layer_type": "bottleneck"}
+COMMON = {
+    "encoder_hidden_dim": 24,
+    "encoder_ffn_dim": 20,
+    "encoder_attention_heads": HEADS,
+    "d_model": 16,
+    "decoder_in_channels": [24, 24, 24],
+    "decoder_ffn_dim": 28,
+    "decoder_attention_heads": HEADS,
+    "decoder_layers": 2,
+    "num_labels": 5,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "v1": {
+        "model_type": "rt_detr",
+        "backbone_config": BASIC,
+        "encoder_in_channels": [16, 24, 32],
+        "hidden_expansion": 0.5,
+        "freeze_backbone_batch_norms": False,
+    },
+    "v2": {
+        "model_type": "rt_detr_v2",
+        "backbone_config": BOTTLENECK,
+        "encoder_in_channels": [24, 32, 40],
+        "decoder_n_points": 3,
+    },
+}
+MODELS["m"] = MODELS["v2"] | {"hidden_expansion": 0.5}
+HGNETV2 = {
+    "model_type": "hgnet_v2",
+    "embedding_size": 8,
+    "stem_channels": [3, 6, 8],
+    "hidden_sizes": [10, 12, 16, 20],
+    "depths": [1, 2, 1, 1],
+    "stage_in_channels": [8, 10, 12, 16],
+    "stage_mid_channels": [4, 5, 6, 7],
+    "stage_out_channels": [10, 12, 16, 20],
+    "stage_num_blocks": [1, 2, 1, 1],
+    "stage_numb_of_layers": [2, 2, 3, 2],
+    "use_learnable_affine_block": True,
+    "out_features": ["stage3", "stage4"],
+}
+DFINE = {
+    "model_type": "d_fine",
+    "backbone_config": HGNETV2,
+    "freeze_backbone_batch_norms": False,
+    "encoder_in_channels": [16, 20],
+    "feat_strides": [16, 32],
+    "encode_proj_layers": [1],
+    "hidden_expansion": 0.4,
+    "depth_mult": 0.67,
+    "decoder_in_channels": [24, 24],
+    "num_feature_levels": 2,
+    "decoder_n_points": [2, 4],
+    "max_num_bins": 8,
+    "reg_scale": 8.0,
+}
+MODELS |= {
+    "dfine": DFINE,
+    "dfine of one width": DFINE
+    | {
+        "backbone_config": HGNETV2 | {"use_learnable_affine_block": False},
+        "freeze_backbone_batch_norms": True,
+        "d_model": 24,
+        "reg_scale": 4.0,
+    },
+}
+# Of images with enough places for 300 queries.
+SIDES = {"rt_detr": 160, "rt_detr_v2": 160, "d_fine": 320}
+Change = Callable[[dict[str, Any]], None]
+
+# From transformers' names to the official ones, tried one after the other.
+DECODER_NAMES = [
+    (r"^model\.decoder\.(class|bbox)_embed", r"decoder.dec_\1_head"),
+    ("dec_class_head", "dec_score_head"),
+    (r"^model\.decoder\.(query_pos_head|pre_bbox_head)", r"decoder.\1"),
+    (r"^model\.decoder_input_proj\.(\d)\.0", r"decoder.input_proj.\1.conv"),
+    (r"^model\.decoder_input_proj\.(\d)\.1", r"decoder.input_proj.\1.norm"),
+    (r"^model\.(enc_score_head|enc_bbox_head|enc_output|denoising_class_embed)", r"decoder.\1"),
+    (r"^model\.decoder\.layers", "decoder.decoder.layers"),
+    (r"(decoder.layers.\d)\.encoder_attn_layer_norm", r"\1.norm2"),
+    (r"(decoder.layers.\d)\.final_layer_norm", r"\1.norm3"),
+    ("encoder_attn", "cross_attn"),
+    ("n_points_scale", "num_points_scale"),
+]
+ENCODER_NAMES = [
+    (r"^model\.encoder\.", "encoder."),
+    (r"(encoder\.\d\.layers\.\d)\.final_layer_norm", r"\1.norm2"),
+    ("self_attn_layer_norm", "norm1"),
+    ("fc([12])", r"linear\1"),
+]
+RTDETR_NAMES = [
+    (r"^model\.backbone\.model\.embedder\.embedder\.0", "backbone.conv1.conv1_1"),
+    (r"^model\.backbone\.model\.embedder\.embedder\.1", "backbone.conv1.conv1_2"),
+    (r"^model\.backbone\.model\.embedder\.embedder\.2", "backbone.conv1.conv1_3"),
+    (
+        r"^model\.backbone\.model\.encoder\.stages\.(\d)\.layers\.(\d)",
+        r"backbone.res_layers.\1.blocks.\2",
+    ),
+    (r"^(backbone.*)\.shortcut\.1", r"\1.short.conv"),
+    (r"^(backbone.*)\.shortcut", r"\1.short"),
+    (r"^(backbone.*)\.layer\.0", r"\1.branch2a"),
+    (r"^(backbone.*)\.layer\.1", r"\1.branch2b"),
+    (r"^(backbone.*)\.layer\.2", r"\1.branch2c"),
+    (r"^(backbone.*)\.convolution", r"\1.conv"),
+    (r"^(backbone.*)\.normalization", r"\1.norm"),
+]
+DFINE_NAMES = [
+    (r"^model\.backbone\.model\.embedder", "backbone.stem"),
+    (r"^model\.backbone\.model\.encoder", "backbone"),
+    (r"^(backbone.*)\.convolution", r"\1.conv"),
+    (r"^(backbone.*)\.normalization", r"\1.bn"),
+    (r"(encoder\.(?:fpn|pan)_blocks\.\d)\.conv1\.(conv|norm)", r"\1.cv1.\2"),
+    (r"(encoder\.(?:fpn|pan)_blocks\.\d)\.conv2\.(conv|norm)", r"\1.cv2.1.\2"),
+    (r"(encoder\.(?:fpn|pan)_blocks\.\d)\.conv3\.(conv|norm)", r"\1.cv3.1.\2"),
+    (r"(encoder\.(?:fpn|pan)_blocks\.\d)\.conv4\.(conv|norm)", r"\1.cv4.\2"),
+    (r"\.csp_rep1", ".cv2.0"),
+    (r"\.csp_rep2", ".cv3.0"),
+    (r"(downsample_convs\.\d)\.conv", r"\1.0.cv"),
+    (r"^model\.decoder\.(up|reg_scale)", r"decoder.\1"),
+    (r"^model\.decoder\.lqe_layers", "decoder.decoder.lqe_layers"),
+    (r"num_points_scale", "n_points_scale"),
+]
+SECOND_NAMES = [
+    (r"^model\.encoder_input_proj\.(\d)\.0", r"encoder.input_proj.\1.conv"),
+    (r"^model\.encoder_input_proj\.(\d)\.1", r"encoder.input_proj.\1.norm"),
+    (r"^model\.enc_output\.0", "decoder.enc_output.proj"),
+    (r"^model\.enc_output\.1", "decoder.enc_output.norm"),
+]
+NAMES = {
+    "rt_detr": [
+        *RTDETR_NAMES,
+        (r"^model\.encoder_input_proj", "encoder.input_proj"),
+        *DECODER_NAMES,
+        *ENCODER_NAMES,
+    ],
+    "rt_detr_v2": [*RTDETR_NAMES, *SECOND_NAMES, *DECODER_NAMES, *ENCODER_NAMES],
+    "d_fine": [*DFINE_NAMES, *SECOND_NAMES, *DECODER_NAMES, *ENCODER_NAMES],
+}
+
+
+@cache
+def model_of(variant: str) -> Any:
+    """A model with weights at random everywhere."""
+    from transformers import AutoConfig, AutoModelForObjectDetection
+
+    config = AutoConfig.for_model(**(COMMON | MODELS[variant]))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForObjectDetection.from_config(config).eval()
+        for name, tensor in model.state_dict().items():
+            if name.endswith(("points_scale", "reg_scale")):
+                continue
+            if tensor.is_floating_point():
+                drawn = torch.randn(tensor.shape)
+                tensor.copy_(0.5 + drawn.abs() if name.endswith("_var") else drawn / 4)
+            elif tensor.dtype == torch.int64:
+                tensor.fill_(7)
+    return model
+
+
+@cache
+def saved(variant: str) -> Mapping[str, Tensor]:
+    """The tensors of a model as the official repository has them."""
+    model = model_of(variant)
+    with TemporaryDirectory() as folder:  # the names in a file are not those of the modules
+        model.save_pretrained(folder)
+        state = load_file(Path(folder) / "model.safetensors")
+    found: dict[str, Tensor] = {}
+    for name in state:
+        # The decoder's heads have a second name.
+        if re.search(r"\.[kv]_proj\.|^(class|bbox)_embed", name):
+            continue
+        official = name.replace(".q_proj.", ".in_proj_")
+        for ours, theirs in NAMES[model.config.model_type]:
+            official = re.sub(ours, theirs, official)
+        found[official] = state[name]
+        if ".q_proj." in name:
+            thirds = [state[name.replace("q_proj", f"{one}_proj")] for one in "qkv"]
+            found[official] = torch.cat(thirds)
+    if "decoder.up" in found:  # two names, and a whole number where the configuration has one
+        found["decoder.reg_scale"] = found["decoder.reg_scale"].long()
+        found |= {f"decoder.decoder.{one}": found[f"decoder.{one}"] for one in ("up", "reg_scale")}
+    if variant != "v1":
+        side = SIDES[model.config.model_type]
+        shapes = tuple((side // stride, side // stride) for stride in model.config.feat_strides)
+        anchors, valid = model.model.generate_anchors(shapes)
+        found["decoder.anchors"] = torch.where(valid, anchors, torch.inf)
+        found["decoder.valid_mask"] = valid
+    return found
+
+
+def write(path: Path, variant: str, change: Change | None = None) -> Any:
+    content = {
+        "date": "2026-01-01",
+        "last_epoch": 71,
+        "model": dict(saved(variant)),
+        "ema": {"module": dict(saved(variant)), "updates": 9},
+        "optimizer": {"state": {}, "param_groups": []},
+        "lr_scheduler": {"milestones": [1000]},
+    }
+    if change:
+        change(content)
+    torch.save(content, path)
+    return model_of(variant)
+
+
+def bridged(path: Path, folder: Path, weights: str | None = "ema.module", **told: Any) -> Any:
+    with open_checkpoint(path, weights) as checkpoint:
+        return bridge(checkpoint, folder, **told)
+
+
+@pytest.mark.parametrize("variant", MODELS)
+def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
+    model = write(tmp_path / "official.pth", variant)
+    done = bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    side = SIDES[model.config.model_type]
+    image = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with open_checkpoint(tmp_path / "hf") as checkpoint, torch.no_grad():
+        adapter = open_adapter(checkpoint)
+        ours, theirs = adapter.forward({"pixel_values": image}), model(pixel_values=image)
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
+    assert ours.logits.std() > 0.1
+    assert adapter.classes == tuple(f"class_{i}" for i in range(5))
+    processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    told = 640 if variant == "v1" else side
+    assert processor["size"] == {"height": told, "width": told}
+    assert not processor["do_normalize"]
+    assert "300 queries" in done.model.assumed
+
+
+def without(pattern: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        for tensors in (content["model"], content["ema"]["module"]):
+            for name in [name for name in tensors if re.search(pattern, name)]:
+                del tensors[name]
+
+    return change
+
+
+def renamed(old: str, new: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["ema"]["module"] = {
+            name.replace(old, new): tensor for name, tensor in content["ema"]["module"].items()
+        }
+
+    return change
+
+
+def put(name: str, tensor: Tensor) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["ema"]["module"][name] = tensor
+
+    return change
+
+
+def without_scheduler(content: dict[str, Any]) -> None:
+    del content["lr_scheduler"]
+
+
+LAYERS = "decoder.decoder.layers"
+SCALES = f"{LAYERS}.0.cross_attn.num_points_scale"
+UNEVEN = torch.tensor([1 / 2] * 2 + [1 / 5] * 5 + [1 / 2] * 2)
+REFUSED = [
+    ("v1", renamed("short.conv.conv", "short.conv"), "its ResNet is not of variant d"),
+    ("v1", without("bottlenecks.2"), "2 blocks in each fusion"),
+    ("v1", put("encoder.fpn_blocks.0.bottlenecks.0.conv.weight", UNEVEN), "has no place"),
+    ("v1", put("decoder.tgt_embed.weight", UNEVEN), "learnt contents"),
+    ("v1", put("encoder.encoder.1.layers.0.linear1.weight", UNEVEN), "2 transformers in the enc"),
+    ("v2", put("decoder.enc_score_head.weight", torch.ones(1, 16)), "a score without class"),
+    ("v2", put(SCALES, UNEVEN), r"\[2, 5, 2\] sampling points on 3 levels"),
+    ("v2", put(SCALES, UNEVEN[1:]), "expected 1/n, n times"),
+    ("v2", put("decoder.anchors", torch.ones(1, 525, 4)), "not those that transformers computes"),
+    ("v2", put("decoder.anchors", torch.ones(1, 52, 4)), "not those that transformers computes"),
+    ("v2", without("layers.0.linear1.weight"), 'no tensor "encoder.encoder.0.layers.0.linear1'),
+    ("v2", put("decoder.dec_score_head.0.weight", UNEVEN), "expected 2 dimensions"),
+    ("v2", without_scheduler, "as DEIM saves it"),
+    ("dfine", without_scheduler, "as DEIM saves it"),
+    ("dfine", put(SCALES, UNEVEN), r"levels of \[2, 5, 2\] points, and the encoder has 2 levels"),
+    ("dfine", without(SCALES), "levels of None points"),
+    ("dfine", put(f"{LAYERS}.1.linear1.weight", torch.ones(56, 32)), "decoder layers of other wid"),
+    ("dfine", put("decoder.up", UNEVEN), '"decoder.up" has 9 elements'),
+    ("dfine", without("decoder.input_proj"), "decoder has 16 channels and the encoder 24"),
+    ("dfine", put("encoder.input_proj.0.conv.weight", torch.ones(24, 5, 1, 1)), r"maps of \[5, 20"),
+]
+
+
+@pytest.mark.parametrize(("variant", "change", "message"), REFUSED)
+def test_what_has_no_counterpart_is_refused(
+    tmp_path: Path, variant: str, change: Change, message: str
+) -> None:
+    write(tmp_path / "official.pth", variant, change)
+    with pytest.raises(UserError, match=message):
+        bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    assert not (tmp_path / "hf").exists()
+
+
+def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "official.pth", "v2", lambda content: content.pop("optimizer"))
+    done = bridged(tmp_path / "official.pth", tmp_path / "hf", "model")
+    assert done.model.assumed == (
+        "names class_0 to class_4 (--class-names)",
+        "8 heads in each attention (--num-heads)",
+        "300 queries",
+        "the last decoder layer detects (eval_idx: -1)",
+        "activations of the repository's configurations",
+        "bilinear sampling (for cross_attn_method: discrete set decoder_method in config.json)",
+        "queries chosen by their best class (query_select_method: default)",
+        "ReLU in the heads (DEIM's SiLU has no counterpart in transformers)",
+        'the weights "model", where the repository evaluates their average (--weights ema.module)',
+    )
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    # The scale of offsets tells the decoder's, and nothing the encoder's.
+    assert (config["encoder_attention_heads"], config["decoder_attention_heads"]) == (8, HEADS)
+
+
+def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> None:
+    """The configuration of RT-DETR-M trains six layers, and evaluates the third."""
+    second = re.compile(r"(decoder\.(?:decoder\.layers|dec_score_head|dec_bbox_head))\.1\.(.*)")
+    again = [
+        (match[1], match[2], tensor)
+        for name, tensor in saved("m").items()
+        if (match := second.fullmatch(name))
+    ]
+
+    def six_layers(content: dict[str, Any]) -> None:
+        for begin, end, tensor in again:
+            content["ema"]["module"] |= {f"{begin}.{i}.{end}": tensor for i in range(2, 6)}
+
+    write(tmp_path / "official.pth", "m", six_layers)
+    done = bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    assert (
+        "decoder layer 3 of 6 detects, as in the configuration of this size" in done.model.assumed
+    )
+    assert len(done.dropped) == 2 + 3 * len(again)
+    with open_checkpoint(tmp_path / "hf") as checkpoint:
+        assert len(open_adapter(checkpoint).module.model.decoder.layers) == 3
