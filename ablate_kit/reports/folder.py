@@ -1,5 +1,6 @@
 """Results as files in one folder."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,9 +16,15 @@ from detector.disk.atomic import new_folder
 
 
 def check_free(folder: Path) -> None:
-    """Raises ``UserError`` where a report would overwrite something."""
+    """Raises ``UserError`` where a report would overwrite something, or cannot be written: what it
+    reports may take hours to find out."""
     if folder.exists():
         raise UserError(f"{folder} exists; choose another folder or remove it")
+    there = next(one for one in folder.absolute().parents if one.exists())
+    if not there.is_dir():
+        raise UserError(f"cannot write {folder}: {there} is a file, and a folder is needed")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {folder}: nothing can be written in {there}")
 
 
 def write_report(

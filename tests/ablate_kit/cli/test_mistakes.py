@@ -1,6 +1,7 @@
 """What the commands say to a user's mistakes: one line, exit code 2, nothing half-written."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,26 @@ def test_existing_outputs_are_kept(refuse: Run, run: Run, hybrid: Path, tmp_path
     (tmp_path / "out").mkdir()
     assert "exists" in refuse("eval", hybrid, "--shapes", "--limit", 1, "-o", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_written_is_told_first(
+    refuse: Run, hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation may take hours."""
+    monkeypatch.setattr("ablate_kit.models.open.choose", lambda *_: pytest.fail("a model is made"))
+    (tmp_path / "file").write_text("mine")
+    for command in (
+        ("eval", hybrid, "--shapes"),
+        ("predict", hybrid, tmp_path / "file"),
+        ("knobs", hybrid, "--shapes", "--depth"),
+        ("gradients", hybrid, "--shapes"),
+    ):
+        told = refuse(*command, "-o", tmp_path / "file/run/report")
+        assert "file is a file, and a folder is needed" in told
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    told = refuse("eval", hybrid, "--shapes", "-o", tmp_path / "run/report")
+    assert f"run/report: nothing can be written in {tmp_path}" in told
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
 def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path) -> None:
