@@ -17,6 +17,7 @@ from typing import Any
 LONGEST = 300  # letters of an error
 _LONGEST_WORD = 160  # of an error: a path, a name
 _LONGEST_LABEL = 60  # of a figure
+_LONGEST_NAME = 80  # letters
 
 _OTHERS = re.compile(r"[^ -~]+")  # than plain ASCII
 _OTHERS_IN_LINES = re.compile(r"[^ -~\n\t]+")
@@ -91,6 +92,11 @@ def label(text: str) -> str:
         c if ord(c) in known else c.encode("unicode_escape").decode() for c in short
     ).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown  # else no legend would name it
+
+
+def name(text: str) -> str:
+    """For a sentence that lists names: no longer than one is read."""
+    return _shortened(line(text), _LONGEST_NAME)
 
 
 def caption(text: str) -> str:

@@ -91,8 +91,6 @@ def _of_script(value: UnresolvedObject) -> str:
 
 def _object(value: Any) -> str:
     named = isinstance(value, UnresolvedObject)
-    if named and (reason := _of_script(value)):
-        return reason
     return _of_class(class_name(value) if named else type(value).__name__)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files.text_files import open_text
 
@@ -53,11 +54,12 @@ def unmatched_classes(model: Sequence[str], dataset: Sequence[str]) -> list[str]
     if not missing:
         return []
     free = [name for name, index in zip(model, matched, strict=True) if index < 0]
-    listed = [f'"{name}"{_nearest(name, free)}' for name in missing[:_LISTED]]
+    listed = [f'"{safe.name(name)}"{_nearest(name, free)}' for name in missing[:_LISTED]]
     if len(missing) > _LISTED:
         listed.append(f"... {len(missing)} in all")
+    verb = "is" if len(missing) == 1 else "are"
     return [
-        f"{len(missing)} of the data set's {len(dataset)} classes are not among the model's, so "
+        f"{len(missing)} of the data set's {len(dataset)} classes {verb} not among the model's, so "
         f"that all their objects count as missed: {', '.join(listed)}; {_BY_HAND}"
     ]
 
@@ -139,4 +141,6 @@ def _of_categories(text: str, path: Path) -> tuple[str, ...]:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")
+    return ", ".join(map(safe.name, names[:3])) + (
+        f", ... {len(names)} in all" if len(names) > 3 else ""
+    )

@@ -29,10 +29,11 @@ def sentences(found: Findings) -> list[Sentence]:
     images = found.results[0].evaluation.counts["images"]
     if ap is None or ap < NEXT_TO_NOTHING:
         value = "undefined" if ap is None else f"{ap:.4f}"
+        counted = f"{images} image{'s' * (images != 1)}"
         return [
             Sentence(
                 "Nothing can be said of this model's parts: unmodified it finds next to nothing on "
-                f"{images} images (AP {value}), so that no cut can cost anything."
+                f"{counted} (AP {value}), so that no cut can cost anything."
             )
         ]
     told = [

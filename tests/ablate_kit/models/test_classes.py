@@ -25,6 +25,16 @@ def test_what_has_no_counterpart_is_named_with_the_nearest() -> None:
         unmatched_classes(["LABEL_0", "LABEL_1"], ["bolt", "nut"])
 
 
+def test_a_name_without_end_does_not_fill_the_note() -> None:
+    (note,) = unmatched_classes(["a"], ["a", "x" * 5000])
+    assert "1 of the data set's 2 classes is not among the model's" in note
+    assert "xxx...xxx" in note
+    assert len(note) < 300
+    with pytest.raises(UserError) as told:
+        unmatched_classes(["y" * 5000], ["x" * 5000])
+    assert len(str(told.value)) < 500
+
+
 def test_names_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("hex nut\r\n\r\nN/A\n N/A\nbolt \n", encoding="utf-8-sig")
