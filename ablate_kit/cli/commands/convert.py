@@ -119,7 +119,7 @@ def _to_transformers(
     if conversion.dropped:
         say(f"dropped, as they compute nothing: {_listed(conversion.dropped)}")
     if conversion.tied:
-        say(f"one head for all layers, taken once; not: {_listed(conversion.tied)}")
+        say(f"the same under several names, taken once; not: {_listed(conversion.tied)}")
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -297,6 +297,8 @@ SCALES = f"{LAYERS}.0.cross_attn.num_points_scale"
 UNEVEN = torch.tensor([1 / 2] * 2 + [1 / 5] * 5 + [1 / 2] * 2)
 REFUSED = [
     ("v1", renamed("short.conv.conv", "short.conv"), "its ResNet is not of variant d"),
+    ("v1", renamed("backbone.", "backbone.model."), "another backbone than RT-DETR's ResNet"),
+    ("dfine", renamed("backbone.stem", "backbone.conv"), "another backbone than HGNetV2"),
     ("v1", without("bottlenecks.2"), "2 blocks in each fusion"),
     ("v1", put("encoder.fpn_blocks.0.bottlenecks.0.conv.weight", UNEVEN), "has no place"),
     ("v1", put("decoder.tgt_embed.weight", UNEVEN), "learnt contents"),
@@ -369,3 +371,26 @@ def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> Non
     assert len(done.dropped) == 2 + 3 * len(again)
     with open_checkpoint(tmp_path / "hf") as checkpoint:
         assert len(open_adapter(checkpoint).module.model.decoder.layers) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("enc_output.norm.bias"), '"model.enc_output.1.bias" of the model is missing'),
+        (
+            put("decoder.enc_output.norm.bias", UNEVEN),
+            r"has shape \(9,\), the model expects \(16,\)",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_when_the_folder_is_opened(
+    tmp_path: Path, change: Change, message: str
+) -> None:
+    write(tmp_path / "official.pth", "v2", change)
+    bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    with (
+        open_checkpoint(tmp_path / "hf") as checkpoint,
+        pytest.raises(UserError, match=message) as refusal,
+    ):
+        open_adapter(checkpoint)
+    assert "\n" not in str(refusal.value)

@@ -79,7 +79,6 @@ RULES = (
 
 def recognizes(names: Collection[str]) -> bool:
     return {
-        "backbone.stem.stem1.conv.weight",
         "encoder.fpn_blocks.0.cv1.conv.weight",
         "decoder.pre_bbox_head.layers.0.weight",
         "decoder.dec_score_head.0.weight",

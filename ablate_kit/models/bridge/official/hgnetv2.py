@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.name_rules import NameRule
 from ablate_kit.models.bridge.official.hybrid_encoder import conv_norm
 from ablate_kit.models.bridge.official.told import Told
@@ -37,6 +38,11 @@ HGNETV2_RULES = (
 
 
 def hgnetv2_config(told: Told) -> dict[str, Any]:
+    if f"{STEM}.stem1.conv.weight" not in told:
+        raise UserError(
+            f"{told.checkpoint} has another backbone than HGNetV2, the only one whose counterpart "
+            "in transformers is known"
+        )
     numbers = range(told.count(STAGES))
     light, first, outputs = [], [], []
     for i in numbers:

@@ -28,6 +28,11 @@ PRESNET_RULES = (
 
 
 def presnet_config(told: Told) -> dict[str, Any]:
+    if f"{STEM}.conv1_1.conv.weight" not in told:
+        raise UserError(
+            f"{told.checkpoint} has another backbone than RT-DETR's ResNet (PResNet), the only one "
+            "whose counterpart in transformers is known"
+        )
     for name in (f"{STEM}.conv1_3", f"{STAGES}.1.blocks.0.short.conv"):
         if f"{name}.conv.weight" not in told:
             raise UserError(

@@ -53,7 +53,6 @@ RULES = (
 
 def recognizes(names: Collection[str]) -> bool:
     return {
-        "backbone.conv1.conv1_1.conv.weight",
         "encoder.fpn_blocks.0.conv1.conv.weight",
         "decoder.dec_score_head.0.weight",
         f"{DECODER}.0.cross_attn.value_proj.weight",
