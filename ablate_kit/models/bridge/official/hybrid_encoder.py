@@ -7,15 +7,16 @@ alike for all sizes, so that it is assumed.
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
 from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
 from ablate_kit.models.bridge.official.told import Told
+
+if TYPE_CHECKING:
+    import torch
 
 ENCODER, DECODER = "encoder.encoder.0.layers", "decoder.decoder.layers"
 POINT_SCALES = f"{DECODER}.0.cross_attn.num_points_scale"
@@ -171,6 +172,8 @@ def shared_processor(told: Told, strides: Sequence[int]) -> dict[str, Any]:
 
 def _side(told: Told, strides: Sequence[int]) -> int:
     """Of the square images that the model is evaluated on, which the number of anchors tells."""
+    import torch
+
     name = RECOMPUTED[0]
     if name not in told:
         return told.number("eval_spatial_size", SIZE, "pixels as height and width of images")
@@ -186,8 +189,10 @@ def _side(told: Told, strides: Sequence[int]) -> int:
     )
 
 
-def _anchors(side: int, strides: Sequence[int]) -> torch.Tensor:
+def _anchors(side: int, strides: Sequence[int]) -> "torch.Tensor":
     """Centers and sizes of the places in all maps, before the sigmoid."""
+    import torch  # by which no command that needs none waits
+
     levels = []
     for level, stride in enumerate(strides):
         cells = side // stride
