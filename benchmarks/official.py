@@ -17,10 +17,11 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import torch
@@ -56,7 +57,8 @@ class Official:
 
     ``saved`` is what its training script saves; ``see`` is its own evaluation. ``calibrated``
     gives its batch norms the statistics of an image: where queries are chosen by a score, they must
-    not be all alike.
+    not be all alike. ``settle`` is called once weights are drawn. ``clipped`` says that boxes end
+    at the image's border, as transformers' do not.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Official:
     saved: Callable[[], Any]
     see: Callable[[Image.Image], Seen]
     calibrated: bool = False
+    settle: Callable[[], None] = lambda: None
+    clipped: bool = False
 
 
 def detr(clone: Path) -> Iterator[Official]:
@@ -130,6 +134,59 @@ def dfine(clone: Path) -> Iterator[Official]:
     )
 
 
+def rfdetr(clone: Path) -> Iterator[Official]:
+    """https://github.com/roboflow/rf-detr (1.11), without what its training alone needs."""
+    for name in ("peft", "supervision"):
+        sys.modules.setdefault(name, MagicMock())
+    source = clone / "src"
+    configs, namespace = _import(source, "rfdetr.config"), _import(source, "rfdetr._namespace")
+    models = _import(source, "rfdetr.models")
+    make_transforms = _import(source, "rfdetr.datasets.coco").make_coco_transforms_square_div_64
+    for size in ("Nano", "Small", "Base", "Medium", "Large"):
+        config = getattr(configs, f"RFDETR{size}Config")(pretrain_weights=None, device="cpu")
+        training = configs.TrainConfig(dataset_dir=".", dataset_file="coco")
+        settings = namespace._namespace_from_configs(config, training)
+        settings.pretrain_weights = "nowhere"  # so that DINOv2's are not downloaded either
+        torch.manual_seed(0)
+        module = models.build_model(settings)
+        transforms = make_transforms("val", config.resolution)
+        decode = models.PostProcess(num_select=config.num_select)
+
+        def see(
+            image: Image.Image,
+            module: Any = module,
+            transforms: Any = transforms,
+            decode: Any = decode,
+        ) -> Seen:
+            pixels, _ = transforms(image, {})
+            out = module([pixels])
+            found = decode(out, torch.tensor([[image.height, image.width]]))[0]
+            return Seen(
+                pixels,
+                out["pred_logits"][0],
+                out["pred_boxes"][0],
+                found["scores"],
+                found["labels"],
+                found["boxes"],
+            )
+
+        saved = lambda module=module, config=config, training=training: {  # noqa: E731
+            "model": module.state_dict(),
+            "args": training.model_dump(),
+            "model_config": config.model_dump(),
+        }
+
+        def settle(module: Any = module, queries: int = config.num_queries) -> None:
+            # The first stage's choices come in the order of their scores, which rounding changes:
+            # then another query of the group would start there.
+            for one in (module.refpoint_embed.weight, module.query_feat.weight):
+                groups = one.detach().unflatten(0, (-1, queries))
+                groups.copy_(groups[:, :1].clone())
+
+        name = f"RF-DETR {size.lower()}"
+        yield Official(name, module, saved, see, settle=settle, clipped=True)
+
+
 FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "detr": detr,
     "deformable": deformable,
@@ -137,6 +194,7 @@ FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "dab": dab,
     "rtdetr": rtdetr,
     "dfine": dfine,
+    "rfdetr": rfdetr,
 }
 
 
@@ -285,6 +343,7 @@ def compare(official: Official, images: list[Path], folder: Path) -> str:
     """A row of the table."""
     generator = torch.Generator().manual_seed(0)
     drawn(official.module, generator)
+    official.settle()
     official.module.eval()
     if official.calibrated:
         _calibrate(official, Image.open(images[0]).convert("RGB"), generator)
@@ -302,6 +361,10 @@ def compare(official: Official, images: list[Path], folder: Path) -> str:
             prepared = adapter.prepare(np.asarray(image))
             out = adapter.forward(prepared.inputs)
         ours = adapter.decode(out, [prepared.origin])[0]
+        if official.clipped:
+            height, width = image.height, image.width
+            corners = ours.boxes.clip(0, (width, height, width, height))
+            ours = replace(ours, boxes=corners)
         logits, boxes = _in_order(out.logits[0], out.pred_boxes[0], theirs)
         differences.append(
             (

@@ -12,6 +12,7 @@ from ablate_kit.models.bridge.official import (
     deformable_detr,
     detr,
     dfine,
+    rf_detr,
     rtdetr,
 )
 from ablate_kit.models.bridge.official.told import Told
@@ -39,6 +40,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "lyuwenyu/RT-DETR": Family(rtdetr.recognizes, rtdetr.counterpart),
     "Peterande/D-FINE": Family(dfine.recognizes, dfine.counterpart),
+    "roboflow/rf-detr": Family(rf_detr.recognizes, rf_detr.counterpart),
 }
 
 

@@ -29,8 +29,8 @@ class Told:
         """
         self.checkpoint = checkpoint
         self.assumed: list[str] = []
+        self.arguments: Mapping[str, Any] = checkpoint.settings
         self._heads, self._classes = heads, classes
-        self._arguments: Mapping[str, Any] = checkpoint.settings
 
     def __contains__(self, name: str) -> bool:
         return name in self.checkpoint.tensors
@@ -53,23 +53,42 @@ class Told:
             raise UserError(f"{self.checkpoint} has {prefix} {sorted(numbers)}; expected 0, 1, ...")
         return len(numbers)
 
+    def reads(self, name: str) -> None:
+        """More arguments, which the file has under this name, and which count before the others."""
+        more = self.checkpoint.archive.metadata.get(name)
+        if isinstance(more, Mapping):
+            self.arguments = {**self.arguments, **more}
+
+    @property
+    def class_names_are_given(self) -> bool:
+        """By whoever converts the file."""
+        return self._classes is not None
+
     def number(self, argument: str, default: int, what: str) -> int:
         """An argument; ``what`` says what is assumed where the file does not tell."""
-        said = self._arguments.get(argument)
+        said = self.arguments.get(argument)
         if type(said) is int and said > 0:
             return said
         self.assumed.append(f"{default} {what}")
         return default
 
-    def heads(self, argument: str, width: int) -> int:
+    def numbers(self, argument: str, default: Sequence[int], what: str) -> tuple[int, ...]:
+        """Several, as ``number`` reads one."""
+        match self.arguments.get(argument):
+            case [*said] if said and all(type(one) is int and one > 0 for one in said):
+                return tuple(said)
+        self.assumed.append(what.format(", ".join(map(str, default))))
+        return tuple(default)
+
+    def heads(self, argument: str, width: int, default: int = HEADS) -> int:
         """Of each attention, by the argument of this name."""
         if self._heads is not None:
-            if self._arguments.get(argument, self._heads) != self._heads:
-                said = self._arguments[argument]
+            if self.arguments.get(argument, self._heads) != self._heads:
+                said = self.arguments[argument]
                 raise UserError(f"the file says {argument} {said}, and --num-heads {self._heads}")
             found = self._heads
         else:
-            found = self.number(argument, HEADS, "heads in each attention (--num-heads)")
+            found = self.number(argument, default, "heads in each attention (--num-heads)")
         if found < 1 or width % found:
             raise UserError(f"{found} heads do not divide {width} channels")
         return found
@@ -77,12 +96,12 @@ class Told:
     def must(self, argument: str, *allowed: Any, words: str) -> None:
         """An argument for which only ``allowed`` values can be carried over, the first of them the
         repository's default; ``words`` say what is assumed where the file does not tell."""
-        if argument not in self._arguments:
+        if argument not in self.arguments:
             self.assumed.append(words)
-        elif self._arguments[argument] not in allowed:
+        elif self.arguments[argument] not in allowed:
             expected = " or ".join(map(repr, allowed))
             raise UserError(
-                f"{argument} is {self._arguments[argument]!r}, which has no exact counterpart in "
+                f"{argument} is {self.arguments[argument]!r}, which has no exact counterpart in "
                 f"transformers; expected {expected}"
             )
 

@@ -1,0 +1,241 @@
+"""RF-DETR's files become Hugging Face folders that compute the same.
+
+As in ``test_official_files``, files are made backwards from a small model of transformers. What the
+official code itself computes, ``benchmarks/official.py`` compares.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.official.families import family_of
+from ablate_kit.models.classes import ClassNames
+from ablate_kit.models.open import open_adapter
+from ablate_kit.models.rewrite import bridge
+
+OUTPUTS, QUERIES, GROUPS = 4, 7, 2
+ARCHITECTURE: dict[str, Any] = {
+    "sa_nheads": 2,
+    "ca_nheads": 4,
+    "num_windows": 2,
+    "patch_size": 8,
+    "out_feature_indexes": [1, 3],
+    "resolution": 64,
+    "bbox_reparam": True,
+}
+CONFIG = {
+    "model_type": "rf_detr",
+    "backbone_config": {
+        "model_type": "rf_detr_dinov2",
+        "hidden_size": 128,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 3,
+        "mlp_ratio": 2,
+        "image_size": 48,
+        "patch_size": 8,
+        "num_windows": 2,
+        "out_features": ["stage1", "stage3"],
+    },
+    "d_model": 32,
+    "layer_norm_eps": 1e-6,
+    "c2f_num_blocks": 2,
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 24,
+    "decoder_n_points": 3,
+    "decoder_self_attention_heads": 2,
+    "decoder_cross_attention_heads": 4,
+    "num_queries": QUERIES,
+    "group_detr": GROUPS,
+    "num_labels": OUTPUTS,
+}
+Change = Callable[[dict[str, Any]], None]
+# In this order, each on what the one before left.
+OFFICIAL = (
+    (r"^model\.backbone\.backbone", "backbone.0.encoder.encoder"),
+    (r"attention\.q_proj", "attention.attention.query"),
+    (r"attention\.k_proj", "attention.attention.key"),
+    (r"attention\.v_proj", "attention.attention.value"),
+    (r"attention\.o_proj", "attention.output.dense"),
+    (r"^model\.backbone\.projector\.projector_layer", "backbone.0.projector.stages.0.0"),
+    (r"^model\.backbone\.projector\.layer_norm", "backbone.0.projector.stages.0.1"),
+    (r"(stages\.0\.0.*)conv([12])\.(conv|norm)", r"\1cv\2.\3"),
+    (r"(stages\.0\.0.*cv[12])\.norm", r"\1.bn"),
+    (r"\.bottlenecks\.", ".m."),
+    (r"^model\.query_feat", "query_feat"),
+    (r"^model\.reference_point_embed", "refpoint_embed"),
+    (r"^model\.", "transformer."),
+    (r"\.self_attn_layer_norm", ".norm1"),
+    (r"\.cross_attn_layer_norm", ".norm2"),
+    (r"(decoder\.layers\.\d)\.layer_norm", r"\1.norm3"),
+    (r"(decoder\.layers\.\d)\.mlp\.fc", r"\1.linear"),
+    (r"decoder\.layernorm", "decoder.norm"),
+    (r"self_attn\.o_proj", "self_attn.out_proj"),
+)
+
+
+def model() -> Any:
+    """With weights at random everywhere."""
+    from transformers import AutoConfig, AutoModelForObjectDetection
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = AutoModelForObjectDetection.from_config(AutoConfig.for_model(**CONFIG)).eval()
+        for tensor in found.state_dict().values():
+            tensor.copy_(torch.randn(tensor.shape) / 8)
+    return found
+
+
+def saved(module: Any) -> dict[str, Tensor]:
+    """Its tensors as the official repository has them."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        for pattern, there in OFFICIAL:
+            name = re.sub(pattern, there, name)
+        if ".self_attn.k_proj." in name or ".self_attn.v_proj." in name:
+            packed = re.sub(r"[kv]_proj\.", "in_proj_", name)
+            tensor = torch.cat([found[packed], tensor])
+            name = packed
+        found[name.replace("self_attn.q_proj.", "self_attn.in_proj_")] = tensor
+    return found
+
+
+def write(path: Path, change: Change | None = None) -> Any:
+    module = model()
+    content = {"model": saved(module), "args": argparse.Namespace(**ARCHITECTURE), "epoch": 3}
+    if change:
+        change(content)
+    torch.save(content, path)
+    return module
+
+
+def bridged(path: Path, folder: Path, **told: Any) -> tuple[str, ...]:
+    with open_checkpoint(path) as checkpoint:
+        assert family_of(checkpoint) == "roboflow/rf-detr"
+        return bridge(checkpoint, folder, **told).model.assumed
+
+
+def classes_of(folder: Path) -> tuple[str, ...]:
+    names = json.loads((folder / "config.json").read_text())["id2label"]
+    return tuple(names[str(i)] for i in range(len(names)))
+
+
+def as_newer_versions_save_it(content: dict[str, Any]) -> None:
+    content["args"] = {"dataset_file": "yolo", "class_names": ["cat", "dog", "horse"]}
+    content["model_config"] = ARCHITECTURE
+    content["model"]["_kp_active_mask"] = torch.zeros((0, 0), dtype=torch.bool)
+
+
+@pytest.mark.parametrize("change", [None, as_newer_versions_save_it], ids=["old", "new"])
+def test_the_folder_computes_the_same(tmp_path: Path, change: Change | None) -> None:
+    module = write(tmp_path / "official.pth", change)
+    bridged(tmp_path / "official.pth", tmp_path / "hf")
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with open_checkpoint(tmp_path / "hf") as checkpoint, torch.no_grad():
+        adapter = open_adapter(checkpoint)
+        ours, theirs = adapter.forward({"pixel_values": image}), module(pixel_values=image)
+        prepared = adapter.prepare(np.zeros((30, 50, 3), np.uint8))
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
+    assert prepared.inputs["pixel_values"].shape == (1, 3, 64, 64)
+    assert len(adapter.decode(ours, [(30, 50)])[0].scores) == QUERIES
+    expected = ("cat", "dog", "horse", "N/A") if change else tuple(f"class_{i}" for i in range(4))
+    assert adapter.classes == expected
+
+
+def arguments(**values: Any) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["args"] = argparse.Namespace(**{**vars(content["args"]), **values})
+
+    return change
+
+
+def renamed(old: str, new: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["model"] = {
+            name.replace(old, new): tensor for name, tensor in content["model"].items()
+        }
+
+    return change
+
+
+def with_a(name: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["model"][name] = torch.ones(3)
+
+    return change
+
+
+def no_arguments(content: dict[str, Any]) -> None:
+    del content["args"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_a("segmentation_head.bias"), "has masks"),
+        (with_a("backbone.0.projector.stages.1.1.bias"), "several levels"),
+        (with_a("backbone.0.projector.stages_sampling.0.0.0.bias"), "a level at another scale"),
+        (with_a("transformer.decoder.bbox_embed.layers.0.bias"), "boxes refined by each layer"),
+        (with_a("backbone.0.encoder.encoder.embeddings.register_tokens"), "has registers"),
+        (with_a("_kp_active_mask"), '"_kp_active_mask" has no place'),
+        (with_a("anything"), '"anything" has no place'),
+        (renamed("transformer.enc_", "transformer.no_"), "has one stage"),
+        (arguments(bbox_reparam=False), "bbox_reparam is False, which has no exact counterpart"),
+        (arguments(resolution=400), "as 50 by 50 cells, of which it proposes 7"),
+        (arguments(resolution=16), "as 2 by 2 cells, of which it proposes 7"),
+        (arguments(resolution=72), "72 pixels are not 2 windows of patches of 8 pixels"),
+        (arguments(out_feature_indexes=[3]), r"does not fit to the features of layers \[3\]"),
+        (arguments(class_names=["cat", "dog"]), "has 4 outputs for 2 class names, and versions"),
+        (no_arguments, "does not tell num_windows and out_feature_indexes; for patches of 8"),
+    ],
+)  # fmt: skip
+def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, message: str) -> None:
+    write(tmp_path / "official.pth", change)
+    with pytest.raises(UserError, match=message):
+        bridged(tmp_path / "official.pth", tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+
+
+def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
+    told = {"num_windows": 2, "out_feature_indexes": [1, 3]}
+
+    def change(content: dict[str, Any]) -> None:
+        content["args"] = argparse.Namespace(**told)
+
+    write(tmp_path / "official.pth", change)
+    assert bridged(tmp_path / "official.pth", tmp_path / "hf") == (
+        "1 heads in each attention (--num-heads)",
+        "2 heads in cross-attention",
+        "boxes relative to the size of reference boxes",
+        "48 pixels on a side of an image",
+        "names class_0 to class_3 (--class-names)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "expected"),
+    [
+        ({"class_names": ["a", "b", "c", "d"]}, None, ("a", "b", "c", "d")),
+        ({"class_names": {1: "a", 3: "c"}}, None, ("N/A", "a", "N/A", "c")),
+        ({"class_names": ["a", "b"], "dataset_file": "yolo"}, None, ("a", "b", "N/A", "N/A")),
+        # Fewer than there are outputs, they may count from 0 or from 1.
+        ({"class_names": ["a", "b"]}, ("N/A", "a", "b"), ("N/A", "a", "b", "N/A")),
+    ],
+)
+def test_class_names(
+    tmp_path: Path, values: dict[str, Any], given: tuple[str, ...] | None, expected: tuple[str, ...]
+) -> None:
+    write(tmp_path / "official.pth", arguments(**values))
+    names = ClassNames(given, by_id=True) if given else None
+    bridged(tmp_path / "official.pth", tmp_path / "hf", classes=names)
+    assert classes_of(tmp_path / "hf") == expected
