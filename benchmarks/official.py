@@ -17,6 +17,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -252,7 +253,12 @@ def _of_rtdetr_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Offici
     config = _import(clone, "src.core").YAMLConfig
     compose = _import(clone, "src.data.transforms").Compose
     untrained = {name: {"pretrained": False} for name in ("PResNet", "HGNetv2")}
+    # A configuration leaves its settings there, for the next one to find.
+    defaults = _import(clone, "src.core.workspace").GLOBAL_CONFIG
+    pristine = {kind: copy(values) for kind, values in defaults.items()}
     for name, path in variants.items():
+        defaults.clear()
+        defaults.update({kind: copy(values) for kind, values in pristine.items()})
         made = config(str(clone / "configs" / f"{path}_coco.yml"), tuning=None, **untrained)
         steps = made.yaml_cfg["val_dataloader"]["dataset"]["transforms"]["ops"]
         transforms = compose(ops=[dict(step) for step in steps])
