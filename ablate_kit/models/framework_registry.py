@@ -5,19 +5,19 @@ of the group ``ablate_kit.adapters`` (``toy = toy_detectors:FRAMEWORK``).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.hub import is_hub_id
-from ablate_kit.checkpoints.inner_sets import below
 from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.frameworks.source_files import check_configurations
+from ablate_kit.models.recognized_inside import refuse_if_inside
 from ablate_kit.registry import Registry
 
 BUILT_IN = {
@@ -33,7 +33,6 @@ FRAMEWORKS: Registry[Framework] = Registry("adapters", places=BUILT_IN)
 USAGE = (
     "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py], torchvision:NAME, libreyolo[:FAMILY[:SIZE]]"
 )
-_MOST_BEGINNINGS = 20  # of names, behind which a detector is looked for
 OWN = "python:FILE.py:NAME"
 
 
@@ -60,17 +59,12 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             broken.append(f"; {framework}")
         elif framework.recognizes(checkpoint):
             return Chosen(name, framework)
-    if inside := _recognized_inside(checkpoint):
-        place = f"{checkpoint.place}.{inside}" if checkpoint.place else inside
-        raise UserError(
-            f'{checkpoint} holds a detector under names that begin with "{inside}."; give '
-            f'--weights "{place}"'
-        )
     if family := family_of(checkpoint):
         raise UserError(
             f"{checkpoint.path} is a file of {family}; ablate convert {checkpoint.path} "
             "--to transformers -o FOLDER makes a folder of it that opens"
         )
+    refuse_if_inside(checkpoint, _is_recognized)
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "
@@ -79,15 +73,11 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     )
 
 
-def _recognized_inside(checkpoint: Checkpoint) -> str:
-    """The beginning of names without which a framework would recognize the checkpoint."""
-    beginnings = dict.fromkeys(name.partition(".")[0] for name in checkpoint.tensors)
-    for beginning in list(beginnings)[:_MOST_BEGINNINGS]:
-        inside = replace(checkpoint, tensors=below(checkpoint.tensors, beginning))
-        for _, framework in _frameworks():
-            if not isinstance(framework, UserError) and framework.recognizes(inside):
-                return beginning
-    return ""
+def _is_recognized(checkpoint: Checkpoint) -> bool:
+    return bool(family_of(checkpoint)) or any(
+        not isinstance(framework, UserError) and framework.recognizes(checkpoint)
+        for _, framework in _frameworks()
+    )
 
 
 def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:

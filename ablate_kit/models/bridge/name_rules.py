@@ -5,7 +5,7 @@ In a pattern ``{layer}`` stands for a number, ``{layer+1}`` for one more than it
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ablate_kit.errors import UserError
@@ -16,6 +16,7 @@ CHOICES = {
     "norm": "weight|bias|running_mean|running_var",
     "bn": "weight|bias|running_mean|running_var|num_batches_tracked",
 }
+COUNTER = "num_batches_tracked"  # which old files and frozen norms do without
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,14 @@ def origins(
     """For each tensor of the Hugging Face model, where it comes from.
 
     ``dropped`` are patterns of tensors that go nowhere. Raises ``UserError`` for any other name
-    that no rule places, and where two would go to one place.
+    that no rule places, where two would go to one place, and where of a layer's tensors (such as
+    weight and bias) one is missing.
     """
     compiled = [(_pattern(rule.source), rule) for rule in rules]
     left_out = [_pattern(source) for source in dropped]
     found: dict[str, TensorOrigin] = {}
+    names = list(names)
+    present = set(names)
     for name in names:
         if any(pattern.fullmatch(name) for pattern in left_out):
             continue
@@ -83,6 +87,9 @@ def origins(
             raise UserError(f'"{name}" has no place in the Hugging Face model')
         ((match, rule),) = placed
         values = _values(rule.source, match)
+        for sibling in _siblings(rule.source, values):
+            if sibling not in present:
+                raise UserError(f'"{sibling}" is missing; "{name}" is there')
         for part, target in enumerate(rule.targets):
             place = _filled(target, values)
             if place in found and not rule.tied:
@@ -111,6 +118,15 @@ def _values(source: str, match: re.Match[str]) -> dict[str, str]:
         name: str(int(text) - int(offset)) if offset else text
         for (name, offset), text in zip(PLACEHOLDER.findall(source), match.groups(), strict=True)
     }
+
+
+def _siblings(source: str, values: Mapping[str, str]) -> Iterator[str]:
+    """The names that the rule has where the layer is the same."""
+    for choice, words in CHOICES.items():
+        if choice in values:
+            for word in words.split("|"):
+                if word != COUNTER:
+                    yield _filled(source, {**values, choice: word})
 
 
 def _filled(target: str, values: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told import Told
 from ablate_kit.models.classes import ClassNames
+from ablate_kit.models.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder
 
 NAMES = "original_names.json"
@@ -79,6 +80,7 @@ def to_transformers(
     elif has_configuration(checkpoint):
         model = mmdet_counterpart(checkpoint)
     else:
+        refuse_if_inside(checkpoint, lambda one: bool(family_of(one)))
         raise UserError(
             f"{checkpoint} carries no configuration of MMDetection that can be read, and is no "
             f"file of {' or '.join(FAMILIES)}, so nothing tells what its tensors compute"

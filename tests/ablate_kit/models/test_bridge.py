@@ -229,5 +229,8 @@ def test_what_has_no_exact_counterpart_is_refused(
 
 def test_two_tensors_never_go_to_one_place() -> None:
     rules = (*DETR, NameRule("twin.{p}", ("model.decoder.layernorm.{p}",)))
+    names = [
+        f"{layer}.{one}" for layer in ("decoder.post_norm", "twin") for one in ("bias", "weight")
+    ]
     with pytest.raises(UserError, match=r'"model\.decoder\.layernorm\.bias"$'):
-        origins(["decoder.post_norm.bias", "twin.bias"], rules, ())
+        origins(names, rules, ())

@@ -250,11 +250,20 @@ def renamed(old: str, new: str) -> Change:
     return change
 
 
+def without(name: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        del content["model"][name]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("variant", "change", "message"),
     [
         ("detr", arguments(dilation=True), "dilation is True, which has no exact counterpart"),
         ("detr", arguments(pre_norm=True), "pre_norm is True"),
+        ("detr", arguments(nheads="8"), "the file says nheads '8'; expected a positive number"),
+        ("detr", without("input_proj.bias"), '"input_proj.bias" is missing; "input_proj.weight"'),
         ("detr", arguments(nheads=5), "5 heads do not divide 32 channels"),
         ("deformable", arguments(position_embedding_scale=1.0), "position_embedding_scale is 1.0"),
         ("detr", renamed("decoder.norm.", "mask_head."), "mask_head.bias\" has no place"),
@@ -329,6 +338,15 @@ def test_the_command(tmp_path: Path) -> None:
     run = ablate("predict", path, tmp_path / "image.png", "-o", tmp_path / "seen")
     assert run.returncode == 2
     assert "is a file of facebookresearch/detr; ablate convert" in run.stderr
+
+
+def test_a_detector_inside_a_larger_model_is_pointed_at(tmp_path: Path) -> None:
+    def inside(content: dict[str, Any]) -> None:
+        content["model"] = {f"detr.{name}": tensor for name, tensor in content["model"].items()}
+
+    write(tmp_path / "official.pth", "detr", inside)
+    with pytest.raises(UserError, match=r'begin with "detr\."; give --weights "model\.detr"'):
+        bridged(tmp_path / "official.pth", tmp_path / "hf")
 
 
 def test_only_its_own_repository_recognizes_a_file(tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ RULES = (
             "linear2": "fc2",
             "norm1": "self_attn_layer_norm",
             "norm2": "final_layer_norm",
-            "activation": "activation_fn",
         }.items()
     ),
     *(
@@ -55,8 +54,12 @@ RULES = (
             "norm3": "mlp.final_layer_norm",
             "linear1": "mlp.fc1",
             "linear2": "mlp.fc2",
-            "activation": "mlp.activation_fn",
         }.items()
+    ),
+    # PReLU's slope.
+    NameRule(f"{ENCODER}.{{layer}}.activation.weight", (f"{ENCODER_LAYER}.activation_fn.weight",)),
+    NameRule(
+        f"{DECODER}.{{layer}}.activation.weight", (f"{DECODER_LAYER}.mlp.activation_fn.weight",)
     ),
     both("transformer.encoder.query_scale.layers.{n}", "model.encoder.query_scale.layers.{n}"),
     *(

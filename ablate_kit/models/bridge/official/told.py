@@ -67,18 +67,22 @@ class Told:
     def number(self, argument: str, default: int, what: str) -> int:
         """An argument; ``what`` says what is assumed where the file does not tell."""
         said = self.arguments.get(argument)
-        if type(said) is int and said > 0:
-            return said
-        self.assumed.append(f"{default} {what}")
-        return default
+        if said is None:
+            self.assumed.append(f"{default} {what}")
+            return default
+        if type(said) is not int or said < 1:
+            raise UserError(f"the file says {argument} {said!r}; expected a positive number")
+        return said
 
     def numbers(self, argument: str, default: Sequence[int], what: str) -> tuple[int, ...]:
         """Several, as ``number`` reads one."""
-        match self.arguments.get(argument):
-            case [*said] if said and all(type(one) is int and one > 0 for one in said):
-                return tuple(said)
-        self.assumed.append(what.format(", ".join(map(str, default))))
-        return tuple(default)
+        said = self.arguments.get(argument)
+        if said is None:
+            self.assumed.append(what.format(", ".join(map(str, default))))
+            return tuple(default)
+        if not isinstance(said, Sequence) or not all(type(one) is int and one > 0 for one in said):
+            raise UserError(f"the file says {argument} {said!r}; expected positive numbers")
+        return tuple(said)
 
     def heads(self, argument: str, width: int, default: int = HEADS) -> int:
         """Of each attention, by the argument of this name."""
@@ -107,6 +111,8 @@ class Told:
 
     def classes(self, outputs: int, coco: tuple[str, ...] = COCO_BY_ID) -> tuple[str, ...]:
         """A name for each output: as told, or those of ``coco`` where there are as many."""
+        if outputs < 1:
+            raise UserError(f"{self.checkpoint} has no output for a class")
         numbered = tuple(f"class_{i}" for i in range(outputs))
         if self._classes is not None:
             return self._classes.of(numbered, f"{self.checkpoint}, whose classes count from 0")
