@@ -253,10 +253,12 @@ def _of_rtdetr_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Offici
     config = _import(clone, "src.core").YAMLConfig
     compose = _import(clone, "src.data.transforms").Compose
     untrained = {name: {"pretrained": False} for name in ("PResNet", "HGNetv2")}
-    # A configuration leaves its settings there, for the next one to find.
+    # A configuration leaves its settings in both, for the next one to find.
+    (remembered,) = _import(clone, "src.core.yaml_utils").load_config.__defaults__
     defaults = _import(clone, "src.core.workspace").GLOBAL_CONFIG
     pristine = {kind: copy(values) for kind, values in defaults.items()}
     for name, path in variants.items():
+        remembered.clear()
         defaults.clear()
         defaults.update({kind: copy(values) for kind, values in pristine.items()})
         made = config(str(clone / "configs" / f"{path}_coco.yml"), tuning=None, **untrained)
