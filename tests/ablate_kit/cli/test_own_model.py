@@ -69,7 +69,7 @@ def test_what_nothing_recognizes(refuse: Run, own: tuple[Path, Path]) -> None:
     told = refuse("eval", own[1], "--shapes", "--limit", 1)
     assert "my.pth is of no framework that is recognized" in told
     assert "python:FILE.py:NAME (docs/your-own-detector.md)" in told
-    assert "libreyolo (official files of D-FINE, YOLOX ...)" in told  # nothing is left out
+    assert "libreyolo (official files of DINO, YOLOX ...)" in told  # nothing is left out
 
 
 def test_no_training_is_known(refuse: Run, own: tuple[Path, Path], tmp_path: Path) -> None:

@@ -227,6 +227,6 @@ def test_what_libreyolo_has_written_is_recognized(tmp_path: Path) -> None:
     torch.save({"model": {"head.weight": torch.zeros(2)}, "size": "n"}, tmp_path / "other.pt")
     with (
         open_checkpoint(tmp_path / "other.pt") as checkpoint,
-        pytest.raises(UserError, match=r"libreyolo \(official files of D-FINE"),
+        pytest.raises(UserError, match=r"libreyolo \(official files of DINO"),
     ):
         choose(checkpoint)
