@@ -5,6 +5,7 @@ They are controls, not ablations: no report counts them among those, or tests th
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed
 from ablate_kit.errors import UserError
@@ -17,8 +18,9 @@ def random_controls(
     become zero. Rows that are taken away and columns whose input is resampled count as cut; a bias
     that takes up a mean does not.
 
-    The seed is of the ablation's digest: those of two ablations are drawn independently, also
-    where they cut as many elements of the same tensors.
+    The seed is of the digest of what the ablation cuts: those of two ablations are drawn
+    independently, also where they cut as many elements of the same tensors. Means do not count:
+    their last bits are of the machine, by how many threads it adds.
 
     Raises ``UserError`` for an ablation of whole tensors, of which there is only one of its size.
     """
@@ -28,7 +30,8 @@ def random_controls(
             f"{ablation.name} changes whole tensors: a random cut of the same size is the same "
             "cut; leave out null_cuts"
         )
-    seed = int(ablation.digest[:12], 16)
+    cuts = tuple(edit for edit in ablation.edits if edit.values is None)
+    seed = int(replace(ablation, edits=cuts).digest[:12], 16)
     return [
         Ablation(
             f"{ablation.name}-control{draw}",

@@ -135,6 +135,20 @@ def test_controls_of_two_ablations_are_drawn_apart() -> None:
     assert random_controls(renamed, shapes, 3)[2].digest == controls[2].digest
 
 
+def test_the_last_bits_of_a_mean_draw_no_other_control() -> None:
+    """They differ with the number of threads that add."""
+    shapes = {"w": (8, 6), "b": (2,)}
+    zeroed = Edit("w", Blocks(1, ((0, 2),)))
+    means = [
+        Ablation("head", "mean", (zeroed, Edit("b", Blocks(0, ((0, 2),)), values=(value, 1.0))))
+        for value in (0.1, 0.1 + 1e-9)
+    ]
+    assert means[0].digest != means[1].digest
+    one, other = (random_controls(mean, shapes, 1)[0] for mean in means)
+    assert one.digest == other.digest
+    assert [edit.tensor for edit in one.edits] == ["w"]
+
+
 def _region(one: Ablation) -> Random:
     (edit,) = one.edits
     assert isinstance(edit.region, Random)

@@ -150,7 +150,7 @@ def test_a_recipe_s_line_puts_a_donor_in(
     assert "one process" in refuse("sweep", recipe, "--device", "cpu,cpu", "-o", tmp_path / "two")
     assert "recipe of its own" in refuse(
         "sweep", recipe, "--dry-run", "--set",
-        "ablations=[{kind: patch, donor: a.pth}, {kind: patch, donor: b.pth}]",
+        f"ablations=[{{kind: patch, donor: {donor}}}, {{kind: patch, donor: {SHAPES_TINY}}}]",
     )  # fmt: skip
     without = "ablations=[{kind: patch, donor: none.pth}]"
     assert "none.pth" in refuse("sweep", recipe, "--dry-run", "--set", without)
