@@ -21,7 +21,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
 )
 from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder

@@ -7,7 +7,7 @@ from ablate_kit.models.bridge.detr_config import detr_config
 from ablate_kit.models.bridge.name_rules import both
 from ablate_kit.models.bridge.official import detr
 from ablate_kit.models.bridge.official.detr import DECODER, RESNET, SIZE
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters
 
 LAYER = "model.decoder.layers.{layer}"

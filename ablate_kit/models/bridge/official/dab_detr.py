@@ -7,7 +7,7 @@ from ablate_kit.models.bridge.detr_config import detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
 from ablate_kit.models.bridge.official import detr
 from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 
 ENCODER_LAYER, DECODER_LAYER = "model.encoder.layers.{layer}", "model.decoder.layers.{layer}"

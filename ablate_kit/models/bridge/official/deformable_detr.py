@@ -9,7 +9,7 @@ from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.detr_config import Stack, detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE, layer_rules
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 
 SAMPLING = "{}.0.{}.attention_weights.weight"

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.detr_config import Stack, detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 
 RESNET = "backbone.0.body"

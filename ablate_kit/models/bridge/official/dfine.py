@@ -19,7 +19,7 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     shared_processor,
     shared_rules,
 )
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 
 LQE = "decoder.decoder.lqe_layers.0.reg_conf.layers"
 FUSION = "encoder.fpn_blocks.0"

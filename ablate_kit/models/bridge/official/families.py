@@ -15,7 +15,7 @@ from ablate_kit.models.bridge.official import (
     rf_detr,
     rtdetr,
 )
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 
 
 @dataclass(frozen=True)

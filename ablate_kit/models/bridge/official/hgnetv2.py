@@ -5,7 +5,7 @@ from typing import Any
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.name_rules import NameRule
 from ablate_kit.models.bridge.official.hybrid_encoder import conv_norm
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 
 STEM, STAGES = "backbone.stem", "backbone.stages"
 HF = "model.backbone.model"

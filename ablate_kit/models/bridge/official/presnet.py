@@ -4,7 +4,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.official.hybrid_encoder import conv_norm
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 
 STEM, STAGES = "backbone.conv1", "backbone.res_layers"
 HF = "model.backbone.model"

@@ -10,7 +10,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID, COCO_IN_ORDER
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.classes import NO_CLASS
 
 DINO, HF_DINO = "backbone.0.encoder.encoder", "model.backbone.backbone"

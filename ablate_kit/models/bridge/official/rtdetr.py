@@ -20,7 +20,7 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     without_layers,
 )
 from ablate_kit.models.bridge.official.presnet import PRESNET_RULES, presnet_config
-from ablate_kit.models.bridge.official.told import Told
+from ablate_kit.models.bridge.official.told_by_file import Told
 
 BLOCKS = 3  # in each fusion of transformers' model
 
