@@ -28,6 +28,23 @@ class Counterpart:
     assumed: tuple[str, ...] = ()
 
 
+def detector_config(model: str, kind: str, classes: Sequence[str]) -> dict[str, Any]:
+    """What the configurations of all detectors say.
+
+    Args:
+        model: its name in transformers' class names, such as "Detr".
+        kind: the ``model_type``.
+        classes: by number of the output.
+    """
+    return {
+        "architectures": [f"{model}ForObjectDetection"],
+        "model_type": kind,
+        "dtype": "float32",
+        "id2label": {str(i): name for i, name in enumerate(classes)},
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
+
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate_kit.models.bridge.counterpart import detector_config
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -16,14 +18,17 @@ class Stack:
 
 
 def detr_config(
+    model: str,
+    kind: str,
     backbone: Mapping[str, Any],
     width: int,
     encoder: Stack,
     decoder: Stack,
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """``backbone`` is that of the backbone, ``classes`` are by number of the output."""
-    return {
+    """``backbone`` is that of the backbone; ``model``, ``kind`` and ``classes`` are those of
+    ``detector_config``."""
+    return detector_config(model, kind, classes) | {
         "backbone": None,
         "use_timm_backbone": False,
         "use_pretrained_backbone": False,
@@ -35,7 +40,4 @@ def detr_config(
         "decoder_layers": decoder.layers,
         "decoder_attention_heads": decoder.heads,
         "decoder_ffn_dim": decoder.ffn,
-        "dtype": "float32",
-        "id2label": {str(i): name for i, name in enumerate(classes)},
-        "label2id": {name: i for i, name in enumerate(classes)},
     }

@@ -1,32 +1,38 @@
-"""Files of official repositories become Hugging Face folders that compute the same.
-
-The files are made backwards: a small model of transformers gets random weights, which are saved
-under the official names, written down here a second time. What the official code itself computes,
-``benchmarks/official.py`` compares.
+"""Files of DETR's repository and of those made from its code become Hugging Face folders that
+compute the same. What the official code itself computes, ``benchmarks/official.py`` compares.
 """
 
 import argparse
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import bridge
+
+from .official_files import (
+    Change,
+    Renaming,
+    arguments,
+    bridged,
+    computes_the_same,
+    family,
+    in_file,
+    no_arguments,
+    official,
+    random_model,
+    refused,
+    renamed,
+    without,
+)
 
 WIDTH, HEADS, QUERIES, OUTPUTS = 32, 4, 7, 5
 COMMON = {
@@ -72,131 +78,86 @@ MODELS: dict[str, dict[str, Any]] = {
         "two_stage_num_proposals": QUERIES,
     },
 }
-Change = Callable[[dict[str, Any]], None]
 
-RESNET = r"model\.backbone\.conv_encoder\.model\.encoder\.stages\.(\d)\.layers\.(\d)\."
-EMBEDDER = "model.backbone.conv_encoder.model.embedder.embedder."
-NORMS = {
-    "detr": {"self_attn": "norm1", "encoder_attn": "norm2"},
-    "conditional_detr": {"self_attn": "norm1", "encoder_attn": "norm2"},
-    "deformable_detr": {"self_attn": "norm2", "encoder_attn": "norm1"},
+STAGE = r"^model\.backbone\.conv_encoder\.model\.encoder\.stages\.(\d)\.layers"
+RESNET: list[Renaming] = [
+    (r"^model\.backbone.*\.embedder\.convolution", "backbone.0.body.conv1"),
+    (r"^model\.backbone.*\.embedder\.normalization", "backbone.0.body.bn1"),
+    (STAGE, lambda found: f"backbone.0.body.layer{int(found[1]) + 1}"),
+    (r"\.shortcut\.convolution", ".downsample.0"),
+    (r"\.shortcut\.normalization", ".downsample.1"),
+    (r"layer\.(\d)\.convolution", lambda found: f"conv{int(found[1]) + 1}"),
+    (r"layer\.(\d)\.normalization", lambda found: f"bn{int(found[1]) + 1}"),
+]
+NAMES: list[Renaming] = [
+    *RESNET,
+    (r"^model\.(encoder|decoder)\.layers", r"transformer.\1.layers"),
+    (r"(transformer\.encoder.*)\.self_attn_layer_norm", r"\1.norm1"),
+    (r"(transformer\.encoder.*)\.final_layer_norm", r"\1.norm2"),
+    (r"(transformer\.decoder.*)\.final_layer_norm", r"\1.norm3"),
+    (r"^(transformer.*)\.fc(\d)", r"\1.linear\2"),
+    ("activation_fn", "activation"),
+    (r"^model\.decoder\.layernorm", "transformer.decoder.norm"),
+    (r"^model\.input_proj(ection)?", "input_proj"),
+    (r"^model\.query_position_embeddings", "query_embed"),
+    (r"^model\.query_refpoint_embeddings", "refpoint_embed"),
+    ("^class_labels_classifier", "class_embed"),
+    ("^bbox_predictor", "bbox_embed"),
+    (r"^model\.decoder\.(class|bbox)_embed", r"\1_embed"),
+    (r"^model\.", "transformer."),
+]
+ONE_AFTER_THE_OTHER: list[Renaming] = [
+    (r"decoder(.*)\.self_attn_layer_norm", r"decoder\1.norm1"),
+    (r"decoder(.*)\.encoder_attn_layer_norm", r"decoder\1.norm2"),
+]
+DECODER: dict[str, list[Renaming]] = {
+    "detr": [*ONE_AFTER_THE_OTHER, ("encoder_attn", "multihead_attn")],
+    "conditional_detr": [*ONE_AFTER_THE_OTHER, ("encoder_attn", "cross_attn")],
+    "deformable_detr": [
+        (r"decoder(.*)\.self_attn_layer_norm", r"decoder\1.norm2"),
+        (r"decoder(.*)\.encoder_attn_layer_norm", r"decoder\1.norm1"),
+        ("encoder_attn", "cross_attn"),
+    ],
+    "dab-detr": [
+        (r"(self|cross)_attn\.\1_attn\.output_proj", r"\1_attn.out_proj"),
+        (r"self_attn\.self_attn_layer_norm", "norm1"),
+        (r"cross_attn\.cross_attn_layer_norm", "norm2"),
+        (r"(s|c)\w+_attn\.\w+_attn_(query|key|value)", r"\1a_\2"),
+        ("query_content", "qcontent"),
+        ("query_pos(?!ition)", "qpos"),
+        ("key_content", "kcontent"),
+        ("key_pos", "kpos"),
+        ("value_proj", "v_proj"),
+        (r"mlp\.final_layer_norm", "norm3"),
+        (r"mlp\.fc", "linear"),
+        (r"mlp\.activation", "activation"),
+    ],
 }
-
-
-def official(name: str, kind: str) -> str:
-    """The official name of a tensor of transformers' model."""
-    if kind == "dab-detr" and (found := re.match(r"model\.decoder\.layers\.\d\.", name)):
-        rest = name[found.end() :]
-        for short, attention in (("sa", "self_attn"), ("ca", "cross_attn")):
-            rest = rest.replace(f"{attention}.{attention}.output_proj", f"{attention}.out_proj")
-            rest = rest.replace(f"{attention}.{attention}_layer_norm", f"norm{1 + (short == 'ca')}")
-            rest = rest.replace(f"{attention}.{attention}_", f"{short}_")
-        for ours, theirs in {
-            "_query_content": "_qcontent",
-            "_query_pos": "_qpos",
-            "_key_content": "_kcontent",
-            "_key_pos": "_kpos",
-            "_value": "_v",
-            "mlp.final_layer_norm": "norm3",
-            "mlp.fc": "linear",
-            "mlp.activation_fn": "activation",
-        }.items():
-            rest = rest.replace(ours, theirs)
-        return f"transformer.{found[0].removeprefix('model.')}{rest}"
-    name = name.replace("activation_fn", "activation")
-    name = name.replace(f"{EMBEDDER}convolution", "backbone.0.body.conv1")
-    name = name.replace(f"{EMBEDDER}normalization", "backbone.0.body.bn1")
-    if found := re.match(RESNET + r"(?:layer\.(\d)|(shortcut))\.(convolution|normalization)", name):
-        stage, block, inner, shortcut, part = found.groups()
-        if shortcut:
-            there = "downsample.0" if part == "convolution" else "downsample.1"
-        else:
-            there = f"{'conv' if part == 'convolution' else 'bn'}{int(inner) + 1}"
-        begin = f"backbone.0.body.layer{int(stage) + 1}.{block}.{there}"
-        return begin + name[found.end() :]
-    name = re.sub(r"^model\.(encoder|decoder)\.layers", r"transformer.\1.layers", name)
-    if name.startswith("transformer."):
-        decoder = name.startswith("transformer.decoder")
-        norms = NORMS[kind] if decoder else {"self_attn": "norm1"}
-        for attention, norm in norms.items():
-            name = name.replace(f"{attention}_layer_norm", norm)
-        name = name.replace("final_layer_norm", "norm3" if decoder else "norm2")
-        name = name.replace("fc1", "linear1").replace("fc2", "linear2")
-        cross = "multihead_attn" if kind == "detr" else "cross_attn"
-        return name.replace("encoder_attn", cross)
-    for ours, theirs in {
-        "model.decoder.layernorm": "transformer.decoder.norm",
-        "class_embed": "class_embed",
-        "model.query_refpoint_embeddings": "refpoint_embed",
-        "model.decoder.query_scale": "transformer.decoder.query_scale",
-        "model.decoder.ref_point_head": "transformer.decoder.ref_point_head",
-        "model.input_projection": "input_proj",
-        "model.input_proj": "input_proj",
-        "model.query_position_embeddings": "query_embed",
-        "class_labels_classifier": "class_embed",
-        "bbox_predictor": "bbox_embed",
-        "model.decoder.class_embed": "class_embed",
-        "model.decoder.bbox_embed": "bbox_embed",
-        "model.level_embed": "transformer.level_embed",
-    }.items():
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    return name.replace("model.", "transformer.", 1)
-
-
-def model_of(variant: str) -> Any:
-    """A model with weights at random everywhere."""
-    from transformers import AutoConfig, AutoModelForObjectDetection
-
-    config = AutoConfig.for_model(**(COMMON | MODELS[variant]))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForObjectDetection.from_config(config).eval()
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                drawn = torch.randn(tensor.shape)
-                tensor.copy_(1 + drawn.abs() if name.endswith("_var") else drawn / 8)
-    return model
 
 
 def saved(model: Any) -> dict[str, Tensor]:
     """Its tensors as the official repository has them."""
     kind = model.config.model_type
-    with TemporaryDirectory() as folder:  # the names in a file are not those of the modules
-        model.save_pretrained(folder)
-        state = load_file(Path(folder) / "model.safetensors")
-    found: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if ".self_attn.q_proj." in name or ".encoder_attn.q_proj." in name:
-            parts = [state[name.replace("q_proj", f"{one}_proj")] for one in "qkv"]
-            new = official(name, kind).replace(".q_proj.", ".in_proj_")
-            found[new] = torch.cat(parts)
-        elif ".k_proj." not in name and ".v_proj." not in name:
-            found[official(name, kind)] = tensor
-    if kind == "dab-detr":
-        heads = {name: tensor for name, tensor in found.items() if name.startswith("bbox_embed.")}
-        found = {f"transformer.decoder.{name}": tensor for name, tensor in heads.items()} | found
-    if kind == "deformable_detr":
-        refine = model.config.with_box_refine
-        # One head for all layers has a name for each; a head of each layer has two names.
-        for name, tensor in list(found.items()):
-            if name.startswith(("class_embed.", "bbox_embed.")):
-                head, _, rest = name.partition(".")
-                number, _, rest = rest.partition(".")
-                if not refine:
-                    found |= {f"{head}.{n}.{rest}": tensor for n in range(3)}
-                elif head == "bbox_embed" or model.config.two_stage:
-                    found[f"transformer.decoder.{head}.{number}.{rest}"] = tensor
-    counters = [name for name in found if name.endswith("running_mean")]
-    for name in counters:
-        found[name.replace("running_mean", "num_batches_tracked")] = torch.zeros(
-            (), dtype=torch.int64
-        )
+    found = official(in_file(model), [*DECODER[kind], *NAMES])
+    heads = [name for name in found if name.startswith(("class_embed.", "bbox_embed."))]
+    for name in heads:
+        tensor, head = found[name], name.partition(".")[0]
+        if kind == "dab-detr" and head == "bbox_embed":
+            found = {f"transformer.decoder.{name}": tensor} | found
+        if kind == "deformable_detr":
+            # One head for all layers has a name for each; a head of each layer has two names.
+            if not model.config.with_box_refine:
+                found |= {name.replace(".0.", f".{n}.", 1): tensor for n in range(3)}
+            elif head == "bbox_embed" or model.config.two_stage:
+                found[f"transformer.decoder.{name}"] = tensor
+    for name in [name for name in found if name.endswith("running_mean")]:
+        counter = name.replace("running_mean", "num_batches_tracked")
+        found[counter] = torch.zeros((), dtype=torch.int64)
     return found
 
 
 def write(path: Path, variant: str, change: Change | None = None) -> Any:
-    model = model_of(variant)
+    model = random_model(COMMON | MODELS[variant])
     arguments = argparse.Namespace(
         nheads=HEADS,
         dilation=False,
@@ -213,48 +174,14 @@ def write(path: Path, variant: str, change: Change | None = None) -> Any:
     return model
 
 
-def bridged(path: Path, folder: Path, **told: Any) -> Path:
-    with open_checkpoint(path) as checkpoint:
-        bridge(checkpoint, folder, **told)
-    return folder
-
-
 @pytest.mark.parametrize("variant", MODELS)
 def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
     model = write(tmp_path / "official.pth", variant)
-    folder = bridged(tmp_path / "official.pth", tmp_path / "hf")
-    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    with open_checkpoint(folder) as checkpoint, torch.no_grad():
-        adapter = open_adapter(checkpoint)
-        ours, theirs = adapter.forward({"pixel_values": image}), model(pixel_values=image)
-    assert torch.equal(ours.logits, theirs.logits)
-    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
+    bridged(tmp_path / "official.pth", tmp_path / "hf")
+    adapter = computes_the_same(tmp_path / "hf", model, 1, 3, 64, 96)
     assert adapter.classes == tuple(f"class_{i}" for i in range(OUTPUTS))
-    processor = json.loads((folder / "preprocessor_config.json").read_text())
+    processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
     assert processor["size"] == {"shortest_edge": 800, "longest_edge": 1333}
-
-
-def arguments(**values: Any) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["args"] = argparse.Namespace(**{**vars(content["args"]), **values})
-
-    return change
-
-
-def renamed(old: str, new: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["model"] = {
-            name.replace(old, new): tensor for name, tensor in content["model"].items()
-        }
-
-    return change
-
-
-def without(name: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        del content["model"][name]
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -275,13 +202,7 @@ def test_what_has_no_counterpart_is_refused(
     tmp_path: Path, variant: str, change: Change, message: str
 ) -> None:
     write(tmp_path / "official.pth", variant, change)
-    with pytest.raises(UserError, match=message):
-        bridged(tmp_path / "official.pth", tmp_path / "hf")
-    assert not (tmp_path / "hf").exists()
-
-
-def no_arguments(content: dict[str, Any]) -> None:
-    del content["args"]
+    refused(tmp_path / "official.pth", message)
 
 
 def names(*given: str) -> ClassNames:
@@ -289,26 +210,23 @@ def names(*given: str) -> ClassNames:
 
 
 def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
-    write(tmp_path / "official.pth", "two stages", no_arguments)
-    with open_checkpoint(tmp_path / "official.pth") as checkpoint:
-        done = bridge(
-            checkpoint, tmp_path / "hf", heads=HEADS, classes=names("a", "b", "c", "d", "e")
-        )
-        assert done.model.assumed == (
-            "no dilation in the backbone",
-            "position encodings scaled by 2 pi",
-            "300 queries",
-        )
-        with pytest.raises(UserError, match=r"2 class names for .* which has 5 classes"):
-            bridge(checkpoint, tmp_path / "other", heads=HEADS, classes=names("a", "b"))
+    path = tmp_path / "official.pth"
+    write(path, "two stages", no_arguments)
+    classes = ("a", "b", "c", "d", "e")
+    assert bridged(path, tmp_path / "hf", heads=HEADS, classes=names(*classes)) == (
+        "no dilation in the backbone",
+        "position encodings scaled by 2 pi",
+        "300 queries",
+    )
     with open_checkpoint(tmp_path / "hf") as checkpoint:
-        assert open_adapter(checkpoint).classes == ("a", "b", "c", "d", "e")
+        assert open_adapter(checkpoint).classes == classes
+    message = r"2 class names for .* which has 5 classes"
+    refused(path, message, heads=HEADS, classes=names("a", "b"))
 
 
 def test_heads_that_contradict_the_file_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "detr")
-    with pytest.raises(UserError, match="the file says nheads 4, and --num-heads 8"):
-        bridged(tmp_path / "official.pth", tmp_path / "hf", heads=8)
+    refused(tmp_path / "official.pth", "the file says nheads 4, and --num-heads 8", heads=8)
 
 
 def ablate(*words: object) -> subprocess.CompletedProcess[str]:
@@ -345,15 +263,15 @@ def test_a_detector_inside_a_larger_model_is_pointed_at(tmp_path: Path) -> None:
         content["model"] = {f"detr.{name}": tensor for name, tensor in content["model"].items()}
 
     write(tmp_path / "official.pth", "detr", inside)
-    with pytest.raises(UserError, match=r'begin with "detr\."; give --weights "model\.detr"'):
-        bridged(tmp_path / "official.pth", tmp_path / "hf")
+    message = r'begin with "detr\."; give --weights "model\.detr"'
+    refused(tmp_path / "official.pth", message)
 
 
 def test_only_its_own_repository_recognizes_a_file(tmp_path: Path) -> None:
-    for variant in ("detr", "two stages"):
+    repositories = {
+        "detr": "facebookresearch/detr",
+        "two stages": "fundamentalvision/Deformable-DETR",
+    }
+    for variant, repository in repositories.items():
         write(tmp_path / f"{variant}.pth", variant)
-    found = []
-    for variant in ("detr", "two stages"):
-        with open_checkpoint(tmp_path / f"{variant}.pth") as checkpoint:
-            found.append(family_of(checkpoint))
-    assert found == ["facebookresearch/detr", "fundamentalvision/Deformable-DETR"]
+        assert family(tmp_path / f"{variant}.pth") == repository

@@ -1,26 +1,33 @@
-"""Files of RT-DETR's and D-FINE's repositories become Hugging Face folders that compute the same.
-
-As in ``test_official_files``, small models of transformers are saved under official names, written
-down here a second time.
-"""
+"""Files of RT-DETR's and D-FINE's repositories become folders that compute the same."""
 
 import json
 import re
-from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import bridge
+
+from .official_files import (
+    Change,
+    Renaming,
+    bridged,
+    computes_the_same,
+    in_file,
+    official,
+    put,
+    random_model,
+    refused,
+    renamed,
+    without,
+)
 
 HEADS = 4
 BASIC = {
@@ -100,10 +107,8 @@ MODELS |= {
 }
 # Of images with enough places for 300 queries.
 SIDES = {"rt_detr": 160, "rt_detr_v2": 160, "d_fine": 320}
-Change = Callable[[dict[str, Any]], None]
 
-# From transformers' names to the official ones, tried one after the other.
-DECODER_NAMES = [
+DECODER_NAMES: list[Renaming] = [
     (r"^model\.decoder\.(class|bbox)_embed", r"decoder.dec_\1_head"),
     ("dec_class_head", "dec_score_head"),
     (r"^model\.decoder\.(query_pos_head|pre_bbox_head)", r"decoder.\1"),
@@ -116,13 +121,13 @@ DECODER_NAMES = [
     ("encoder_attn", "cross_attn"),
     ("n_points_scale", "num_points_scale"),
 ]
-ENCODER_NAMES = [
+ENCODER_NAMES: list[Renaming] = [
     (r"^model\.encoder\.", "encoder."),
     (r"(encoder\.\d\.layers\.\d)\.final_layer_norm", r"\1.norm2"),
     ("self_attn_layer_norm", "norm1"),
     ("fc([12])", r"linear\1"),
 ]
-RTDETR_NAMES = [
+RTDETR_NAMES: list[Renaming] = [
     (r"^model\.backbone\.model\.embedder\.embedder\.0", "backbone.conv1.conv1_1"),
     (r"^model\.backbone\.model\.embedder\.embedder\.1", "backbone.conv1.conv1_2"),
     (r"^model\.backbone\.model\.embedder\.embedder\.2", "backbone.conv1.conv1_3"),
@@ -138,7 +143,7 @@ RTDETR_NAMES = [
     (r"^(backbone.*)\.convolution", r"\1.conv"),
     (r"^(backbone.*)\.normalization", r"\1.norm"),
 ]
-DFINE_NAMES = [
+DFINE_NAMES: list[Renaming] = [
     (r"^model\.backbone\.model\.embedder", "backbone.stem"),
     (r"^model\.backbone\.model\.encoder", "backbone"),
     (r"^(backbone.*)\.convolution", r"\1.conv"),
@@ -154,13 +159,13 @@ DFINE_NAMES = [
     (r"^model\.decoder\.lqe_layers", "decoder.decoder.lqe_layers"),
     (r"num_points_scale", "n_points_scale"),
 ]
-SECOND_NAMES = [
+SECOND_NAMES: list[Renaming] = [
     (r"^model\.encoder_input_proj\.(\d)\.0", r"encoder.input_proj.\1.conv"),
     (r"^model\.encoder_input_proj\.(\d)\.1", r"encoder.input_proj.\1.norm"),
     (r"^model\.enc_output\.0", "decoder.enc_output.proj"),
     (r"^model\.enc_output\.1", "decoder.enc_output.norm"),
 ]
-NAMES = {
+NAMES: dict[str, list[Renaming]] = {
     "rt_detr": [
         *RTDETR_NAMES,
         (r"^model\.encoder_input_proj", "encoder.input_proj"),
@@ -174,43 +179,17 @@ NAMES = {
 
 @cache
 def model_of(variant: str) -> Any:
-    """A model with weights at random everywhere."""
-    from transformers import AutoConfig, AutoModelForObjectDetection
-
-    config = AutoConfig.for_model(**(COMMON | MODELS[variant]))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForObjectDetection.from_config(config).eval()
-        for name, tensor in model.state_dict().items():
-            if name.endswith(("points_scale", "reg_scale")):
-                continue
-            if tensor.is_floating_point():
-                drawn = torch.randn(tensor.shape)
-                tensor.copy_(0.5 + drawn.abs() if name.endswith("_var") else drawn / 4)
-            elif tensor.dtype == torch.int64:
-                tensor.fill_(7)
-    return model
+    return random_model(COMMON | MODELS[variant], 1 / 4)
 
 
 @cache
-def saved(variant: str) -> Mapping[str, Tensor]:
+def saved(variant: str) -> dict[str, Tensor]:
     """The tensors of a model as the official repository has them."""
     model = model_of(variant)
-    with TemporaryDirectory() as folder:  # the names in a file are not those of the modules
-        model.save_pretrained(folder)
-        state = load_file(Path(folder) / "model.safetensors")
-    found: dict[str, Tensor] = {}
-    for name in state:
-        # The decoder's heads have a second name.
-        if re.search(r"\.[kv]_proj\.|^(class|bbox)_embed", name):
-            continue
-        official = name.replace(".q_proj.", ".in_proj_")
-        for ours, theirs in NAMES[model.config.model_type]:
-            official = re.sub(ours, theirs, official)
-        found[official] = state[name]
-        if ".q_proj." in name:
-            thirds = [state[name.replace("q_proj", f"{one}_proj")] for one in "qkv"]
-            found[official] = torch.cat(thirds)
+    state = in_file(model)
+    # The decoder's heads have a second name.
+    once = {name: state[name] for name in state if not name.startswith(("class_", "bbox_"))}
+    found = official(once, NAMES[model.config.model_type])
     if "decoder.up" in found:  # two names, and a whole number where the configuration has one
         found["decoder.reg_scale"] = found["decoder.reg_scale"].long()
         found |= {f"decoder.decoder.{one}": found[f"decoder.{one}"] for one in ("up", "reg_scale")}
@@ -238,54 +217,18 @@ def write(path: Path, variant: str, change: Change | None = None) -> Any:
     return model_of(variant)
 
 
-def bridged(path: Path, folder: Path, weights: str | None = "ema.module", **told: Any) -> Any:
-    with open_checkpoint(path, weights) as checkpoint:
-        return bridge(checkpoint, folder, **told)
-
-
 @pytest.mark.parametrize("variant", MODELS)
 def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
     model = write(tmp_path / "official.pth", variant)
-    done = bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    assumed = bridged(tmp_path / "official.pth", tmp_path / "hf", "ema.module", heads=HEADS)
     side = SIDES[model.config.model_type]
-    image = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    with open_checkpoint(tmp_path / "hf") as checkpoint, torch.no_grad():
-        adapter = open_adapter(checkpoint)
-        ours, theirs = adapter.forward({"pixel_values": image}), model(pixel_values=image)
-    assert torch.equal(ours.logits, theirs.logits)
-    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
-    assert ours.logits.std() > 0.1
+    adapter = computes_the_same(tmp_path / "hf", model, 2, 3, side, side)
     assert adapter.classes == tuple(f"class_{i}" for i in range(5))
     processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
     told = 640 if variant == "v1" else side
     assert processor["size"] == {"height": told, "width": told}
     assert not processor["do_normalize"]
-    assert "300 queries" in done.model.assumed
-
-
-def without(pattern: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        for tensors in (content["model"], content["ema"]["module"]):
-            for name in [name for name in tensors if re.search(pattern, name)]:
-                del tensors[name]
-
-    return change
-
-
-def renamed(old: str, new: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["ema"]["module"] = {
-            name.replace(old, new): tensor for name, tensor in content["ema"]["module"].items()
-        }
-
-    return change
-
-
-def put(name: str, tensor: Tensor) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["ema"]["module"][name] = tensor
-
-    return change
+    assert "300 queries" in assumed
 
 
 def without_scheduler(content: dict[str, Any]) -> None:
@@ -326,15 +269,12 @@ def test_what_has_no_counterpart_is_refused(
     tmp_path: Path, variant: str, change: Change, message: str
 ) -> None:
     write(tmp_path / "official.pth", variant, change)
-    with pytest.raises(UserError, match=message):
-        bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
-    assert not (tmp_path / "hf").exists()
+    refused(tmp_path / "official.pth", message, "ema.module", heads=HEADS)
 
 
 def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "v2", lambda content: content.pop("optimizer"))
-    done = bridged(tmp_path / "official.pth", tmp_path / "hf", "model")
-    assert done.model.assumed == (
+    assert bridged(tmp_path / "official.pth", tmp_path / "hf", "model") == (
         "names class_0 to class_4 (--class-names)",
         "8 heads in each attention (--num-heads)",
         "300 queries",
@@ -364,7 +304,8 @@ def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> Non
             content["ema"]["module"] |= {f"{begin}.{i}.{end}": tensor for i in range(2, 6)}
 
     write(tmp_path / "official.pth", "m", six_layers)
-    done = bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    with open_checkpoint(tmp_path / "official.pth", "ema.module") as checkpoint:
+        done = bridge(checkpoint, tmp_path / "hf", heads=HEADS)
     assert (
         "decoder layer 3 of 6 detects, as in the configuration of this size" in done.model.assumed
     )
@@ -375,16 +316,13 @@ def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> Non
 
 def test_a_tensor_that_is_missing_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "v2", without("enc_output.norm.bias"))
-    with pytest.raises(
-        UserError, match=r'"decoder\.enc_output\.norm\.bias" is missing; ".*" is there'
-    ):
-        bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
-    assert not (tmp_path / "hf").exists()
+    message = r'"decoder\.enc_output\.norm\.bias" is missing; ".*" is there'
+    refused(tmp_path / "official.pth", message, "ema.module", heads=HEADS)
 
 
 def test_a_tensor_that_does_not_fit_is_refused_when_the_folder_is_opened(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "v2", put("decoder.enc_output.norm.bias", UNEVEN))
-    bridged(tmp_path / "official.pth", tmp_path / "hf", heads=HEADS)
+    bridged(tmp_path / "official.pth", tmp_path / "hf", "ema.module", heads=HEADS)
     with (
         open_checkpoint(tmp_path / "hf") as checkpoint,
         pytest.raises(UserError, match=r"has shape \(9,\), the model expects \(16,\)") as refusal,

@@ -1,27 +1,30 @@
-"""RF-DETR's files become Hugging Face folders that compute the same.
-
-As in ``test_official_files``, files are made backwards from a small model of transformers. What the
-official code itself computes, ``benchmarks/official.py`` compares.
-"""
+"""RF-DETR's files become Hugging Face folders that compute the same."""
 
 import argparse
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.classes import ClassNames
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import bridge
+
+from .official_files import (
+    Change,
+    Renaming,
+    arguments,
+    bridged,
+    computes_the_same,
+    family,
+    no_arguments,
+    official,
+    put,
+    random_model,
+    refused,
+    renamed,
+)
 
 OUTPUTS, QUERIES, GROUPS = 4, 7, 2
 ARCHITECTURE: dict[str, Any] = {
@@ -58,9 +61,7 @@ CONFIG = {
     "group_detr": GROUPS,
     "num_labels": OUTPUTS,
 }
-Change = Callable[[dict[str, Any]], None]
-# In this order, each on what the one before left.
-OFFICIAL = (
+NAMES: list[Renaming] = [
     (r"^model\.backbone\.backbone", "backbone.0.encoder.encoder"),
     (r"attention\.q_proj", "attention.attention.query"),
     (r"attention\.k_proj", "attention.attention.key"),
@@ -80,48 +81,17 @@ OFFICIAL = (
     (r"(decoder\.layers\.\d)\.mlp\.fc", r"\1.linear"),
     (r"decoder\.layernorm", "decoder.norm"),
     (r"self_attn\.o_proj", "self_attn.out_proj"),
-)
-
-
-def model() -> Any:
-    """With weights at random everywhere."""
-    from transformers import AutoConfig, AutoModelForObjectDetection
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        found = AutoModelForObjectDetection.from_config(AutoConfig.for_model(**CONFIG)).eval()
-        for tensor in found.state_dict().values():
-            tensor.copy_(torch.randn(tensor.shape) / 8)
-    return found
-
-
-def saved(module: Any) -> dict[str, Tensor]:
-    """Its tensors as the official repository has them."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in module.state_dict().items():
-        for pattern, there in OFFICIAL:
-            name = re.sub(pattern, there, name)
-        if ".self_attn.k_proj." in name or ".self_attn.v_proj." in name:
-            packed = re.sub(r"[kv]_proj\.", "in_proj_", name)
-            tensor = torch.cat([found[packed], tensor])
-            name = packed
-        found[name.replace("self_attn.q_proj.", "self_attn.in_proj_")] = tensor
-    return found
+]
 
 
 def write(path: Path, change: Change | None = None) -> Any:
-    module = model()
-    content = {"model": saved(module), "args": argparse.Namespace(**ARCHITECTURE), "epoch": 3}
+    module = random_model(CONFIG)
+    tensors = official(module.state_dict(), NAMES)
+    content = {"model": tensors, "args": argparse.Namespace(**ARCHITECTURE), "epoch": 3}
     if change:
         change(content)
     torch.save(content, path)
     return module
-
-
-def bridged(path: Path, folder: Path, **told: Any) -> tuple[str, ...]:
-    with open_checkpoint(path) as checkpoint:
-        assert family_of(checkpoint) == "roboflow/rf-detr"
-        return bridge(checkpoint, folder, **told).model.assumed
 
 
 def classes_of(folder: Path) -> tuple[str, ...]:
@@ -139,44 +109,19 @@ def as_newer_versions_save_it(content: dict[str, Any]) -> None:
 def test_the_folder_computes_the_same(tmp_path: Path, change: Change | None) -> None:
     module = write(tmp_path / "official.pth", change)
     bridged(tmp_path / "official.pth", tmp_path / "hf")
-    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with open_checkpoint(tmp_path / "hf") as checkpoint, torch.no_grad():
-        adapter = open_adapter(checkpoint)
-        ours, theirs = adapter.forward({"pixel_values": image}), module(pixel_values=image)
-        prepared = adapter.prepare(np.zeros((30, 50, 3), np.uint8))
-    assert torch.equal(ours.logits, theirs.logits)
-    assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
+    assert family(tmp_path / "official.pth") == "roboflow/rf-detr"
+    adapter = computes_the_same(tmp_path / "hf", module, 1, 3, 64, 64)
+    prepared = adapter.prepare(np.zeros((30, 50, 3), np.uint8))
     assert prepared.inputs["pixel_values"].shape == (1, 3, 64, 64)
-    assert len(adapter.decode(ours, [(30, 50)])[0].scores) == QUERIES
+    with torch.no_grad():
+        out = adapter.forward(prepared.inputs)
+    assert len(adapter.decode(out, [prepared.origin])[0].scores) == QUERIES
     expected = ("cat", "dog", "horse", "N/A") if change else tuple(f"class_{i}" for i in range(4))
     assert adapter.classes == expected
 
 
-def arguments(**values: Any) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["args"] = argparse.Namespace(**{**vars(content["args"]), **values})
-
-    return change
-
-
-def renamed(old: str, new: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["model"] = {
-            name.replace(old, new): tensor for name, tensor in content["model"].items()
-        }
-
-    return change
-
-
 def with_a(name: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["model"][name] = torch.ones(3)
-
-    return change
-
-
-def no_arguments(content: dict[str, Any]) -> None:
-    del content["args"]
+    return put(name, torch.ones(3))
 
 
 @pytest.mark.parametrize(
@@ -201,9 +146,7 @@ def no_arguments(content: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, message: str) -> None:
     write(tmp_path / "official.pth", change)
-    with pytest.raises(UserError, match=message):
-        bridged(tmp_path / "official.pth", tmp_path / "hf")
-    assert not (tmp_path / "hf").exists()
+    refused(tmp_path / "official.pth", message)
 
 
 def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:

@@ -64,13 +64,8 @@ def _detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
     _position(model.section("positional_encoding"), width, offset=0)
     _head(model.section("bbox_head"), "DETRHead", width, len(classes), sigmoid=False)
     _detections(model.section("test_cfg", {}), queries)
-    config = {
-        "architectures": ["DetrForObjectDetection"],
-        "model_type": "detr",
-        "num_queries": queries,
-        **detr_config(backbone, width, encoder, decoder, classes),
-    }
-    return Counterpart(config, images, DETR, DROPPED)
+    config = detr_config("Detr", "detr", backbone, width, encoder, decoder, classes)
+    return Counterpart({**config, "num_queries": queries}, images, DETR, DROPPED)
 
 
 def _deformable_detr(
@@ -89,9 +84,9 @@ def _deformable_detr(
     _position(model.section("positional_encoding"), width, offset=-0.5)
     _head(model.section("bbox_head"), "DeformableDETRHead", width, len(classes), sigmoid=True)
     _detections(model.section("test_cfg", {}), 100)
+    kind = ("DeformableDetr", "deformable_detr")
     config = {
-        "architectures": ["DeformableDetrForObjectDetection"],
-        "model_type": "deformable_detr",
+        **detr_config(*kind, backbone, width, encoder, decoder, classes),
         "num_queries": queries,
         "num_feature_levels": outputs,
         "encoder_n_points": encoder.points,
@@ -99,7 +94,6 @@ def _deformable_detr(
         "with_box_refine": refine,
         "two_stage": two_stage,
         "two_stage_num_proposals": queries,
-        **detr_config(backbone, width, encoder, decoder, classes),
     }
     rules = deformable_detr(levels, box_refine=refine, two_stage=two_stage)
     biases = {f"model.input_proj.{i}.0.bias": width for i in range(outputs)}

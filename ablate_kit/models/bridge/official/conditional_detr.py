@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 
-from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import detr_config
 from ablate_kit.models.bridge.name_rules import both
 from ablate_kit.models.bridge.official import detr
-from ablate_kit.models.bridge.official.detr import DECODER, RESNET, SIZE
+from ablate_kit.models.bridge.official.detr import DECODER, RESNET
 from ablate_kit.models.bridge.official.told_by_file import Told
-from ablate_kit.models.bridge.resnet import resnet_counters
 
 LAYER = "model.decoder.layers.{layer}"
 # The decoder projects content and position apart, before the attention, which has no packed ones.
@@ -43,12 +42,6 @@ def counterpart(told: Told) -> Counterpart:
     encoder, decoder = detr.stacks(told, width)
     backbone = told.resnet(RESNET, (3,))
     classes = told.classes(told.rows("class_embed.weight"))
-    config = {
-        "architectures": ["ConditionalDetrForObjectDetection"],
-        "model_type": "conditional_detr",
-        "num_queries": queries,
-        **detr_config(backbone, width, encoder, decoder, classes),
-    }
-    images = image_processor("ConditionalDetrImageProcessor", SIZE)
-    dropped = resnet_counters(RESNET)
-    return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))
+    kind = ("ConditionalDetr", "conditional_detr")
+    config = detr_config(*kind, backbone, width, encoder, decoder, classes)
+    return detr.of_detr_kind(told, {**config, "num_queries": queries}, "ConditionalDetr", RULES)

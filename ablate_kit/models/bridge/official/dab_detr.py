@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
 from ablate_kit.models.bridge.official import detr
-from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE
+from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET
 from ablate_kit.models.bridge.official.told_by_file import Told
-from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+from ablate_kit.models.bridge.resnet import resnet_rules
 
 ENCODER_LAYER, DECODER_LAYER = "model.encoder.layers.{layer}", "model.decoder.layers.{layer}"
 TEMPERATURE = 20  # of the position encodings
@@ -98,9 +98,9 @@ def counterpart(told: Told) -> Counterpart:
         activation = "relu"
     backbone = told.resnet(RESNET, (3,))
     patterns = "transformer.patterns.weight"
+    classes = told.classes(told.rows("class_embed.weight"))
     config = {
-        "architectures": ["DabDetrForObjectDetection"],
-        "model_type": "dab-detr",
+        **detr_config("DabDetr", "dab-detr", backbone, width, encoder, decoder, classes),
         "num_queries": queries,
         "hidden_size": width,
         "activation_function": activation,
@@ -108,10 +108,5 @@ def counterpart(told: Told) -> Counterpart:
         "temperature_width": told.number("pe_temperatureW", TEMPERATURE, "as that of columns"),
         "keep_query_pos": f"{DECODER}.1.ca_qpos_proj.weight" in told,
         "num_patterns": told.rows(patterns) if patterns in told else 0,
-        **detr_config(
-            backbone, width, encoder, decoder, told.classes(told.rows("class_embed.weight"))
-        ),
     }
-    images = image_processor("ConditionalDetrImageProcessor", SIZE)
-    dropped = resnet_counters(RESNET)
-    return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))
+    return detr.of_detr_kind(told, config, "ConditionalDetr", RULES)

@@ -5,12 +5,18 @@ import math
 from collections.abc import Collection
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack, detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
-from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE, layer_rules
+from ablate_kit.models.bridge.official.detr import (
+    DECODER,
+    ENCODER,
+    RESNET,
+    layer_rules,
+    of_detr_kind,
+)
 from ablate_kit.models.bridge.official.told_by_file import Told
-from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+from ablate_kit.models.bridge.resnet import resnet_rules
 
 SAMPLING = "{}.0.{}.attention_weights.weight"
 
@@ -50,9 +56,10 @@ def counterpart(told: Told) -> Counterpart:
     queries = (
         told.number("num_queries", 300, "queries") if two_stage else told.rows("query_embed.weight")
     )
+    classes = told.classes(told.rows("class_embed.0.weight"))
+    kind = ("DeformableDetr", "deformable_detr")
     config = {
-        "architectures": ["DeformableDetrForObjectDetection"],
-        "model_type": "deformable_detr",
+        **detr_config(*kind, backbone, width, encoder, decoder, classes),
         "num_queries": queries,
         "num_feature_levels": levels,
         "encoder_n_points": encoder.points,
@@ -60,17 +67,9 @@ def counterpart(told: Told) -> Counterpart:
         "with_box_refine": refine,
         "two_stage": two_stage,
         "two_stage_num_proposals": queries,
-        **detr_config(
-            backbone, width, encoder, decoder, told.classes(told.rows("class_embed.0.weight"))
-        ),
     }
-    return Counterpart(
-        config,
-        image_processor("DeformableDetrImageProcessor", SIZE),
-        _rules(refine=refine, two_stage=two_stage),
-        resnet_counters(RESNET),
-        assumed=tuple(told.assumed),
-    )
+    rules = _rules(refine=refine, two_stage=two_stage)
+    return of_detr_kind(told, config, "DeformableDetr", rules)
 
 
 def _rules(*, refine: bool, two_stage: bool) -> tuple[NameRule, ...]:

@@ -1,6 +1,7 @@
 """DETR (Carion et al. 2020), as https://github.com/facebookresearch/detr saves it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.detr_config import Stack, detr_config
@@ -59,15 +60,16 @@ def counterpart(told: Told) -> Counterpart:
     encoder, decoder = stacks(told, width)
     backbone = told.resnet(RESNET, (3,))
     classes = told.classes(told.rows("class_embed.weight") - 1)  # the last is "no object"
-    config = {
-        "architectures": ["DetrForObjectDetection"],
-        "model_type": "detr",
-        "num_queries": queries,
-        **detr_config(backbone, width, encoder, decoder, classes),
-    }
-    images = image_processor("DetrImageProcessor", SIZE)
-    dropped = resnet_counters(RESNET)
-    return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))
+    config = detr_config("Detr", "detr", backbone, width, encoder, decoder, classes)
+    return of_detr_kind(told, {**config, "num_queries": queries}, "Detr", RULES)
+
+
+def of_detr_kind(
+    told: Told, config: Mapping[str, Any], processor: str, rules: tuple[NameRule, ...]
+) -> Counterpart:
+    """With images and backbone as all descendants of this code have them."""
+    images = image_processor(f"{processor}ImageProcessor", SIZE)
+    return told.counterpart(config, images, rules, resnet_counters(RESNET))
 
 
 def stacks(told: Told, width: int) -> tuple[Stack, Stack]:

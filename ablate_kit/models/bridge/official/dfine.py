@@ -89,7 +89,7 @@ def recognizes(names: Collection[str]) -> bool:
 def counterpart(told: Told) -> Counterpart:
     backbone = hgnetv2_config(told)
     stages, inputs = handed_on(told, backbone["hidden_sizes"], "encoder.input_proj.{}.conv.weight")
-    config = shared_config(told, backbone, stages, inputs)
+    config = shared_config(told, "DFine", "d_fine", backbone, stages, inputs)
     width, decoder_width = config["encoder_hidden_dim"], config["d_model"]
     sampled = points(told)
     if sampled is None or len(sampled) != len(inputs):
@@ -111,8 +111,6 @@ def counterpart(told: Told) -> Counterpart:
     ]
     not_of_deim(told)
     config |= {
-        "architectures": ["DFineForObjectDetection"],
-        "model_type": "d_fine",
         "hidden_expansion": _expansion(told.rows(f"{FUSION}.cv2.1.conv.weight", 4), width),
         "depth_mult": told.count(f"{FUSION}.cv2.0.bottlenecks") / 3,
         "decoder_in_channels": [width] * len(inputs),
@@ -130,7 +128,7 @@ def counterpart(told: Told) -> Counterpart:
         )
     processor = shared_processor(told, config["feat_strides"])
     average_is_evaluated(told)
-    return Counterpart(config, processor, RULES, RECOMPUTED, assumed=tuple(told.assumed))
+    return told.counterpart(config, processor, RULES, RECOMPUTED)
 
 
 def _distributions(told: Told) -> dict[str, Any]:

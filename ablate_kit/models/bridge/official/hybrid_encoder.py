@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.counterpart import image_processor
+from ablate_kit.models.bridge.counterpart import detector_config, image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
 from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
 from ablate_kit.models.bridge.official.told_by_file import Told
@@ -76,11 +76,17 @@ def shared_rules(decoder_norms: Sequence[str]) -> tuple[NameRule, ...]:
 
 
 def shared_config(
-    told: Told, backbone: dict[str, Any], stages: Sequence[int], inputs: Sequence[int]
+    told: Told,
+    model: str,
+    kind: str,
+    backbone: dict[str, Any],
+    stages: Sequence[int],
+    inputs: Sequence[int],
 ) -> dict[str, Any]:
     """Settings that all of these models have.
 
     Args:
+        model: as ``detector_config`` takes it, and ``kind``.
         stages: of the backbone that are handed on, from 0.
         inputs: their channels.
     """
@@ -106,7 +112,7 @@ def shared_config(
         name.startswith("backbone.") and name.endswith(".num_batches_tracked")
         for name in told.checkpoint.tensors
     )
-    return {
+    return detector_config(model, kind, classes) | {
         "backbone": None,
         "use_timm_backbone": False,
         "use_pretrained_backbone": False,
@@ -123,9 +129,6 @@ def shared_config(
         "decoder_ffn_dim": told.rows(f"{DECODER}.0.linear1.weight"),
         "num_queries": told.number("num_queries", 300, "queries"),
         "num_denoising": 100 if "decoder.denoising_class_embed.weight" in told else 0,
-        "dtype": "float32",
-        "id2label": {str(i): name for i, name in enumerate(classes)},
-        "label2id": {name: i for i, name in enumerate(classes)},
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.counterpart import Counterpart, detector_config, image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID, COCO_IN_ORDER
 from ablate_kit.models.bridge.official.told_by_file import Told
@@ -72,10 +72,8 @@ def counterpart(told: Told) -> Counterpart:
             f"{queries}; transformers' model computes the same with up to {MOST_CELLS} on a side, "
             "and as many as are proposed"
         )
-    classes = _classes(told)
     config = {
-        "architectures": ["RfDetrForObjectDetection"],
-        "model_type": "rf_detr",
+        **detector_config("RfDetr", "rf_detr", _classes(told)),
         "backbone_config": backbone,
         "d_model": width,
         "num_queries": queries,
@@ -88,9 +86,6 @@ def counterpart(told: Told) -> Counterpart:
         "decoder_n_points": told.rows(SAMPLING) // cross_heads,
         "decoder_ffn_dim": told.rows(f"{DECODER}.0.linear1.weight"),
         "dropout": 0.0,
-        "dtype": "float32",
-        "id2label": {str(i): name for i, name in enumerate(classes)},
-        "label2id": {name: i for i, name in enumerate(classes)},
     }
     # Its own processor needs torchvision; this one resizes, and reads detections, in the same way.
     square = {"height": resolution, "width": resolution}
@@ -98,7 +93,7 @@ def counterpart(told: Told) -> Counterpart:
     # Of keypoints, of which a detector has none.
     empty = KEYPOINTS in told and not told.checkpoint.tensor(KEYPOINTS).numel
     dropped = (KEYPOINTS,) if empty else ()
-    return Counterpart(config, images, RULES, dropped, assumed=tuple(told.assumed))
+    return told.counterpart(config, images, RULES, dropped)
 
 
 def _refuse(told: Told) -> None:

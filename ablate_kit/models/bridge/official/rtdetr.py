@@ -64,7 +64,9 @@ def counterpart(told: Told) -> Counterpart:
     first = "encoder.input_proj.0.conv.weight" not in told
     weight = "encoder.input_proj.{}.0.weight" if first else "encoder.input_proj.{}.conv.weight"
     stages, inputs = handed_on(told, backbone["hidden_sizes"], weight)
-    config = shared_config(told, backbone, stages, inputs)
+    sampled = points(told)
+    kind = ("RTDetr", "rt_detr") if sampled is None else ("RTDetrV2", "rt_detr_v2")
+    config = shared_config(told, *kind, backbone, stages, inputs)
     width = config["encoder_hidden_dim"]
     inside = told.rows("encoder.fpn_blocks.0.conv1.conv.weight", 4)
     if told.count("encoder.fpn_blocks.0.bottlenecks") != BLOCKS:
@@ -77,7 +79,6 @@ def counterpart(told: Told) -> Counterpart:
         raise UserError(
             f"{levels} levels in the decoder of {len(inputs)} in the encoder have no counterpart"
         )
-    sampled = points(told)
     heads, each = _heads(told, levels, sampled, config["encoder_attention_heads"])
     layers = told.count(DECODER)
     kept = layers
@@ -87,10 +88,7 @@ def counterpart(told: Told) -> Counterpart:
     else:
         told.assumed.append("the last decoder layer detects (eval_idx: -1)")
     told.assumed.append("activations of the repository's configurations")
-    version = "" if sampled is None else "V2"
     config |= {
-        "architectures": [f"RTDetr{version}ForObjectDetection"],
-        "model_type": "rt_detr" if sampled is None else "rt_detr_v2",
         "hidden_expansion": inside / width,
         "decoder_in_channels": [width] * levels,
         "num_feature_levels": levels,
@@ -108,7 +106,7 @@ def counterpart(told: Told) -> Counterpart:
     processor = shared_processor(told, config["feat_strides"])
     average_is_evaluated(told)
     dropped = (*RECOMPUTED, *without_layers(told, kept))
-    return Counterpart(config, processor, RULES, dropped, assumed=tuple(told.assumed))
+    return told.counterpart(config, processor, RULES, dropped)
 
 
 def _heads(told: Told, levels: int, sampled: list[int] | None, assumed: int) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.name_rules import NameRule
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID
 from ablate_kit.models.bridge.resnet import resnet_config
 from ablate_kit.models.classes import ClassNames
@@ -124,6 +126,16 @@ class Told:
             return coco
         self.assumed.append(f"names class_0 to class_{outputs - 1} (--class-names)")
         return numbered
+
+    def counterpart(
+        self,
+        config: Mapping[str, Any],
+        processor: Mapping[str, Any],
+        rules: tuple[NameRule, ...],
+        dropped: tuple[str, ...] = (),
+    ) -> Counterpart:
+        """With all that was assumed until now."""
+        return Counterpart(config, processor, rules, dropped, assumed=tuple(self.assumed))
 
     def resnet(self, prefix: str, stages: Sequence[int]) -> dict[str, Any]:
         """The configuration of torchvision's ResNet at ``prefix``; ``stages`` are handed on."""

@@ -1,0 +1,17 @@
+"""Models that official repositories build, each beside its own evaluation."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from official_code import of_detr, of_rf_detr, of_rt_detr
+from official_code.built import Official
+
+FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
+    "detr": of_detr.detr,
+    "deformable": of_detr.deformable,
+    "conditional": of_detr.conditional,
+    "dab": of_detr.dab,
+    "rtdetr": of_rt_detr.rtdetr,
+    "dfine": of_rt_detr.dfine,
+    "rfdetr": of_rf_detr.rfdetr,
+}

@@ -1,0 +1,60 @@
+"""What is compared: a model that an official repository has built, and what it sees."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the official evaluation makes of one image."""
+
+    pixels: Tensor  # (3, H, W)
+    logits: Tensor  # (queries, outputs)
+    boxes: Tensor  # (queries, 4)
+    scores: Tensor  # of its detections
+    labels: Tensor
+    corners: Tensor  # (detections, 4), in pixels of the image
+
+
+@dataclass(frozen=True)
+class Official:
+    """A model of an official repository.
+
+    ``saved`` is what its training script saves; ``see`` is its own evaluation. ``calibrated``
+    gives its batch norms the statistics of an image: where queries are chosen by a score, they must
+    not be all alike. ``settle`` is called once weights are drawn. ``clipped`` says that boxes end
+    at the image's border, as transformers' do not.
+    """
+
+    name: str
+    module: nn.Module
+    saved: Callable[[], Any]
+    see: Callable[[Image.Image], Seen]
+    calibrated: bool = False
+    settle: Callable[[], None] = lambda: None
+    clipped: bool = False
+
+
+def imported(clone: Path, name: str) -> Any:
+    if str(clone) not in sys.path:
+        sys.path.insert(0, str(clone))
+    __import__(name)
+    return sys.modules[name]
+
+
+def seen(pixels: Tensor, out: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Seen:
+    """``out`` and ``found``: outputs for one image, and the detections read off them."""
+    return Seen(
+        pixels,
+        out["pred_logits"][0],
+        out["pred_boxes"][0],
+        found["scores"],
+        found["labels"],
+        found["boxes"],
+    )
