@@ -9,6 +9,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.reports.saved_figure import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +81,7 @@ def comparison_figure(
     handles, labels = panels[0].get_legend_handles_labels()
     columns = min(len(labels), 5)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path, path.suffix[1:])
 
 
 def _interval(panel: "Axes", baseline: float, change: Change, row: int, color: str) -> None:

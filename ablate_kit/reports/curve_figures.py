@@ -8,6 +8,7 @@ import numpy as np
 from ablate_kit import text as safe
 from ablate_kit.metrics.curves import Curves
 from ablate_kit.reports.comparison_figure import COLORS
+from ablate_kit.reports.saved_figure import save_figure
 
 MOST = 8  # curves that can be told apart
 
@@ -57,4 +58,4 @@ def curves_figure(
         figure.legend(loc="outside upper center", ncols=min(len(drawn), 4), frameon=False)
     if note:
         figure.supxlabel(note, fontsize="medium")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, path.suffix[1:])

@@ -9,6 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.knobs_table import pareto, price_name, prices
+from ablate_kit.reports.saved_figure import save_figure
 
 _MOST = 2**31  # layers or queries: a detector has no more than it has
 
@@ -75,4 +76,4 @@ def knobs_figure(
     panel.spines[["top", "right"]].set_visible(False)
     if any(one is not None for one in aps):
         figure.legend(loc="outside upper center", ncols=len(knobs) + 2, frameon=False)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path, path.suffix[1:])

@@ -8,6 +8,7 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS
+from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_stream, new_text
@@ -28,9 +29,8 @@ def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
         new_text(folder / name, text, overwrite=True)
     figure = _figure(outcomes)
     for kind in ("png", "svg"):
-        metadata = {"Date": None} if kind == "svg" else None
         with new_stream(folder / f"figure.{kind}", overwrite=True) as file:
-            figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+            save_figure(figure, file, kind)
 
 
 def _figure(outcomes: Sequence[RunResult]) -> Any:

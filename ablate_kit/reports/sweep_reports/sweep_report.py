@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -19,6 +18,7 @@ from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.patch_words import account, has_donor, interplay_of
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
+from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
@@ -139,12 +139,11 @@ def write_sweep_report(
                 {one.name: moved[one.name] for one in shown if one.name in moved},
             ),
         ]
-        with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
-            for name, caption, figure in drawn:
-                figure.savefig(place / f"{name}.png", dpi=150, metadata={"Software": None})
-                figure.savefig(place / f"{name}.svg", dpi=150, metadata={"Date": None})
-                svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
-                pictures.append(Picture(name, caption, f"{name}.svg, {name}.png", svg))
+        for name, caption, figure in drawn:
+            for kind in ("png", "svg"):
+                save_figure(figure, place / f"{name}.{kind}", kind)
+            svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
+            pictures.append(Picture(name, caption, f"{name}.svg, {name}.png", svg))
         if moved:
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:

@@ -46,6 +46,16 @@ def test_the_figure_shows_intervals_where_there_are_any(tmp_path: Path) -> None:
         comparison_figure(results, tmp_path / "figure.bmp")
 
 
+def test_the_same_figure_is_the_same_bytes(tmp_path: Path) -> None:
+    results = [result("unmodified", 0.5), result("a", 0.4)]
+    for kind in ("svg", "png", "pdf"):
+        first, second = (tmp_path / f"{name}.{kind}" for name in "ab")
+        comparison_figure(results, first)
+        comparison_figure(results, second)
+        assert first.read_bytes() == second.read_bytes(), kind
+        assert b"Date" not in first.read_bytes()
+
+
 def test_of_very_many_those_that_change_most_are_drawn(tmp_path: Path) -> None:
     values = [0.5, *(0.5 - 0.001 * i for i in range(70))]
     results = [result(f"number {i}", value) for i, value in enumerate(values)]

@@ -1,0 +1,19 @@
+"""A figure as a file: the same bytes for the same figure."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DATED = {"png": ("Software",), "svg": ("Date",), "pdf": ("CreationDate", "Creator", "Producer")}
+
+
+def save_figure(figure: "Figure", place: Path | BinaryIO, kind: str) -> None:
+    """Writes ``figure`` as ``kind``: png, svg or pdf."""
+    import matplotlib as mpl
+
+    # Or there are a date in it, and names of its shapes that are drawn at random.
+    metadata = dict.fromkeys(_DATED[kind])
+    with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
+        figure.savefig(place, format=kind, dpi=150, metadata=metadata)
