@@ -225,3 +225,28 @@ def test_signals_end_a_command_in_one_line(
     assert edge.run(command) == 128 + number
     assert capsys.readouterr().err == f"ablate: stopped by {name}\n"
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(
+    ("moment", "code", "line"),
+    [
+        ("sys.meta_path.insert(0, At())", 130, "ablate: stopped by Ctrl-C\n"),
+        ("atexit.register(interrupt)", 0, ""),
+    ],
+)
+def test_ctrl_c_before_and_after_a_command_shows_no_traceback(
+    moment: str, code: int, line: str
+) -> None:
+    program = (
+        "import atexit, os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "class At:\n"
+        "    def find_spec(self, name, *_): name == 'typer' and interrupt()\n"
+        f"{moment}\n"
+        "sys.argv = ['ablate', '--version']\n"
+        "from ablate_kit.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, line)
