@@ -53,18 +53,15 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     """
     if model:
         return _named(model)
-    broken = []
-    for name, framework in _frameworks():
-        if isinstance(framework, UserError):
-            broken.append(f"; {framework}")
-        elif framework.recognizes(checkpoint):
-            return Chosen(name, framework)
+    if found := recognized(checkpoint):
+        return found
+    broken = [f"; {error}" for _, error in _frameworks() if isinstance(error, UserError)]
     if family := family_of(checkpoint):
         raise UserError(
             f"{checkpoint.path} is a file of {family}; ablate convert {checkpoint.path} "
             "--to transformers -o FOLDER makes a folder of it that opens"
         )
-    refuse_if_inside(checkpoint, _is_recognized)
+    refuse_if_inside(checkpoint, lambda inside: bool(family_of(inside) or recognized(inside)))
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "
@@ -73,11 +70,12 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     )
 
 
-def _is_recognized(checkpoint: Checkpoint) -> bool:
-    return bool(family_of(checkpoint)) or any(
-        not isinstance(framework, UserError) and framework.recognizes(checkpoint)
-        for _, framework in _frameworks()
-    )
+def recognized(checkpoint: Checkpoint) -> Chosen | None:
+    """The framework that recognizes a checkpoint as it is, if any."""
+    for name, framework in _frameworks():
+        if not isinstance(framework, UserError) and framework.recognizes(checkpoint):
+            return Chosen(name, framework)
+    return None
 
 
 def anatomy_of(checkpoint: Checkpoint, model: str | None = None) -> Anatomy:

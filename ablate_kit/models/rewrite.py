@@ -159,13 +159,14 @@ def bridge(
     """Writes a checkpoint of another framework as a Hugging Face folder, see
     ``to_transformers``."""
     conversion = to_transformers(checkpoint, heads=heads, classes=classes)
-    settings: dict[str, Any] = {"to_legacy": False, "format": "transformers"}
-    if heads is not None:
-        settings["heads"] = heads
-    if classes is not None:
-        settings |= {"classes": list(classes.names), "by_id": classes.by_id}
-    conversion.write(destination, note_for(checkpoint, "convert", settings))
+    write_bridge(conversion, destination)
     return conversion
+
+
+def write_bridge(conversion: Bridge, destination: Path) -> None:
+    """Writes what ``to_transformers`` gave as a Hugging Face folder, with its receipt."""
+    note = note_for(conversion.checkpoint, "convert", conversion.settings())
+    conversion.write(destination, note)
 
 
 def recreate(

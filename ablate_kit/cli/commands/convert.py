@@ -100,16 +100,15 @@ def _to_transformers(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.bridge.to_transformers import to_transformers
     from ablate_kit.models.classes import read_class_names
-    from ablate_kit.models.rewrite import bridge
+    from ablate_kit.models.rewrite import write_bridge
 
     if output.exists():
         raise UserError(f"{output} exists; choose another place or remove it")
     classes = read_class_names(class_names) if class_names else None
     with open_checkpoint(checkpoint, weights) as opened:
-        if dry_run:
-            conversion = to_transformers(opened, heads=heads, classes=classes)
-        else:
-            conversion = bridge(opened, output, heads=heads, classes=classes)
+        conversion = to_transformers(opened, heads=heads, classes=classes)
+        if not dry_run:
+            write_bridge(conversion, output)
     model = conversion.model
     say(f"{output}  {len(conversion.placed)} tensors, {model.config['architectures'][0]}")
     if model.assumed:

@@ -61,7 +61,6 @@ def evaluate(
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     check_there(*checkpoints)
     from ablate_kit.ablations.receipt import made_by
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.checkpoints.hub import with_commit
     from ablate_kit.metrics.result import Result
@@ -102,9 +101,9 @@ def evaluate(
     def opened() -> "Iterator[tuple[Variant, Adapter]]":
         nonlocal dataset
         for path, name in zip(checkpoints, names, strict=True):
-            with open_checkpoint(path, model.weights) as file:
-                ablation = made_by(file)
-                digest = digest_of_archive(file.archive)
+            with model.runnable(path) as (given, file):
+                ablation = made_by(given)
+                digest = digest_of_archive(given.archive)
                 sources.append(Source("checkpoint", with_commit(path), digest))
                 frameworks.add(choose(file, model.model).model)
                 adapter = model.open(file, device)

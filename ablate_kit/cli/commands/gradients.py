@@ -182,7 +182,6 @@ def _from_checkpoint(
     dataset: "Dataset | None",
     device: str,
 ) -> "tuple[Training, dict[str, Any]]":
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.framework_registry import choose
 
     if dataset is None:
@@ -191,7 +190,7 @@ def _from_checkpoint(
             "--shapes"
         )
     options = {"batch_size": BATCH_SIZE, "lr": LR, "seed": 42} | given
-    with open_checkpoint(path, model.weights) as opened:
+    with model.runnable(path) as (_, opened):
         chosen = choose(opened, model.model)
         train = chosen.framework.training
         if train is None:

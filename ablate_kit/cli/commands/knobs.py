@@ -74,7 +74,6 @@ def knobs(
     check_there(checkpoint)
     if not (depth or queries or size):
         raise UserError("which knob is to be turned? Give --depth, --queries 200,100 or --size 512")
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.checkpoints.hub import with_commit
     from ablate_kit.costs.latency import USUAL, TimingRounds
@@ -100,7 +99,7 @@ def knobs(
     dataset = data.open()
     check_scorable(dataset)
 
-    with open_checkpoint(checkpoint, model.weights) as file:
+    with model.runnable(checkpoint) as (given, file):
         chosen = choose(file, model.model)
         turned = chosen.framework.knobs
         if turned is None:
@@ -108,10 +107,10 @@ def knobs(
                 f"{checkpoint} is of {chosen.model}, of which no knobs are known; expected the "
                 "hybrid detector or a Hugging Face model"
             )
-        digest = digest_of_archive(file.archive)
+        digest = digest_of_archive(given.archive)
 
     def opened(where: str) -> "tuple[Adapter, Knobs]":
-        with open_checkpoint(checkpoint, model.weights) as file:
+        with model.runnable(checkpoint) as (_, file):
             adapter = model.open(file, where)
         assert turned is not None  # noqa: S101 - seen above
         return adapter, turned(adapter)

@@ -1,6 +1,7 @@
 """``ablate patch``: which modules make the difference between two checkpoints."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
-from ablate_kit.cli.model_options import ModelOptions
+from ablate_kit.cli.model_options import ModelOptions, runnable_section
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
@@ -65,23 +66,31 @@ def patch(
     asked = tests.statistics()
     if not asked.resamples:
         raise UserError("--resamples is 0: then nothing tells a difference from chance")
-    line = Patch(donor=str(donor), donor_weights=donor_weights, depth=depth, alpha=_numbers(alpha))
-    recipe = SweepRecipe(
-        model=model.section(first),
-        data=data.given(),
-        ablations=[line],
-        evaluation=EvaluationSettings(
-            batch_size=batch_size,
-            resamples=asked.resamples,
-            margin=asked.margin,
-            adjust=asked.adjust,
-            cluster=asked.cluster,
-        ),
-    )
+    points = _numbers(alpha)
     placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     folder = output or Path("runs/patch")
     with ExitStack() as stack:
         stack.enter_context(Ledger.locked(folder))
+        section, other = (
+            stack.enter_context(runnable_section(one, folder, trusted=model.trust_remote_code))
+            for one in (
+                model.section(first),
+                replace(model, weights=donor_weights or model.weights).section(donor),
+            )
+        )
+        line = Patch(donor=other.checkpoint, donor_weights=other.weights, depth=depth, alpha=points)
+        recipe = SweepRecipe(
+            model=section,
+            data=data.given(),
+            ablations=[line],
+            evaluation=EvaluationSettings(
+                batch_size=batch_size,
+                resamples=asked.resamples,
+                margin=asked.margin,
+                adjust=asked.adjust,
+                cluster=asked.cluster,
+            ),
+        )
         opened = stack.enter_context(open_sweep(recipe, placement, threads=Ledger.threads(folder)))
         warn(opened.notes)
         ledger = opened.ledger(folder)

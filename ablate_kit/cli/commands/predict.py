@@ -36,7 +36,6 @@ def predict(
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     check_there(checkpoint, compare)
     check_images(images)
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.folder import check_free
@@ -57,7 +56,7 @@ def predict(
     with progress() as bars:
         for path, name in zip(paths, names, strict=True):
             bar = bars.add_task(name, total=len(pixels))
-            with open_checkpoint(path, model.weights) as opened:
+            with model.runnable(path) as (_, opened):
                 adapter = model.open(opened, device)
             found.append([])
             classes.append(adapter.classes)

@@ -9,7 +9,7 @@ import typer
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
-from ablate_kit.cli.model_options import ModelOptions
+from ablate_kit.cli.model_options import ModelOptions, runnable_section
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Margin
@@ -64,9 +64,16 @@ def study(
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(Ledger.locked(folder))
+        section = stack.enter_context(
+            runnable_section(
+                model.section(checkpoint),
+                None if dry_run else folder,
+                trusted=model.trust_remote_code,
+            )
+        )
         opened = stack.enter_context(
             open_study(
-                model.section(checkpoint), images, asked, evaluation,
+                section, images, asked, evaluation,
                 folder=None if dry_run else folder, placement=placement,
                 tell=lambda note: warn([note]),
             )

@@ -12,7 +12,7 @@ from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, loggers_of
-from ablate_kit.cli.model_options import ModelOptions
+from ablate_kit.cli.model_options import ModelOptions, runnable_section
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Top
@@ -140,25 +140,33 @@ def sweep(
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
 
-    if of_checkpoint:
-        from ablate_kit.studies.common import common_recipe
-
-        plan = common_recipe(
-            model.section(source), data.given(), *asked,
-            overrides=overrides, trust_remote_code=model.trust_remote_code,
-        )  # fmt: skip
-    else:
-        plan = load_sweep(source, overrides)
-    if race and plan.race is None:
-        plan = plan.model_copy(update={"race": RaceSection()})
-    placement = Placement(tuple(device.split(",")), ray, model.trust_remote_code)
+    trusted = model.trust_remote_code
+    placement = Placement(tuple(device.split(",")), ray, trusted)
     folder = output or Path("runs") / name_of(source)
-    options = _options(
-        memory, workers, cache, cache_size, replay=not no_replay, fuse=plan.evaluation.fuse
-    )
+    given = None if of_checkpoint else load_sweep(source, overrides)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(Ledger.locked(folder))
+        section = stack.enter_context(
+            runnable_section(
+                given.model if given else model.section(source),
+                None if dry_run else folder,
+                trusted=trusted,
+            )
+        )
+        if given:
+            plan = given.model_copy(update={"model": section})
+        else:
+            from ablate_kit.studies.common import common_recipe
+
+            plan = common_recipe(
+                section, data.given(), *asked, overrides=overrides, trust_remote_code=trusted
+            )
+        if race and plan.race is None:
+            plan = plan.model_copy(update={"race": RaceSection()})
+        options = _options(
+            memory, workers, cache, cache_size, replay=not no_replay, fuse=plan.evaluation.fuse
+        )
         opened = stack.enter_context(
             open_sweep(plan, placement, threads=threads or Ledger.threads(folder))
         )

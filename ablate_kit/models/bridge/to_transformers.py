@@ -35,6 +35,7 @@ class Bridge:
 
     ``placed`` says where each tensor of the folder comes from. ``dropped`` are the tensors of the
     file that compute nothing, and ``tied`` those that repeat a head which the model has once.
+    ``heads`` and ``classes`` are what ``to_transformers`` was told.
     """
 
     checkpoint: Checkpoint
@@ -42,6 +43,17 @@ class Bridge:
     placed: Mapping[str, TensorOrigin]
     dropped: tuple[str, ...]
     tied: tuple[str, ...]
+    heads: int | None = None
+    classes: ClassNames | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What its receipt says of it."""
+        settings: dict[str, Any] = {"to_legacy": False, "format": "transformers"}
+        if self.heads is not None:
+            settings["heads"] = self.heads
+        if self.classes is not None:
+            settings |= {"classes": list(self.classes.names), "by_id": self.classes.by_id}
+        return settings
 
     def write(self, folder: Path, note: Note) -> None:
         """Writes ``folder``, with a receipt inside, and a list of where each tensor is from."""
@@ -90,7 +102,7 @@ def to_transformers(
     unused = [name for name in checkpoint.tensors if name not in used]
     dropped = tuple(name for name in unused if matches(name, model.dropped))
     tied = tuple(name for name in unused if name not in dropped)
-    return Bridge(checkpoint, model, placed, dropped, tied)
+    return Bridge(checkpoint, model, placed, dropped, tied, heads, classes)
 
 
 def _tensors(checkpoint: Checkpoint, placed: Mapping[str, TensorOrigin]) -> dict[str, torch.Tensor]:
