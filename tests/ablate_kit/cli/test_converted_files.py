@@ -1,0 +1,76 @@
+"""Commands that run a model take files of official repositories as they are."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate_kit.sweeps.ledger import Ledger
+from tests.ablate_kit.models.test_official_files import write
+
+from .conftest import Run
+
+NAMES = ("disc", "square", "triangle", "star", "cross")
+HEADS = "model.decoder.layers.0.self_attn"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(Path("best.pth"), "detr")
+    Path("names.txt").write_text("\n".join(NAMES))
+    return tmp_path
+
+
+DATA = ("--shapes", "--limit", "4", "--class-names", "names.txt")
+
+
+def test_a_sweep_leaves_the_folder_beside_its_own(here: Path, run: Run) -> None:
+    run("sweep", "best.pth", "--heads", HEADS, *DATA, "-o", "runs/heads")
+    folder = here / "runs" / "best-transformers"
+    recipe = yaml.safe_load(Path("runs/heads/recipe.yaml").read_text())
+    assert recipe["model"]["checkpoint"] == str(folder)
+    run("sweep", folder, "--heads", HEADS, *DATA, "-o", "runs/folder")
+    of_file, of_folder = (Ledger.existing(Path("runs", one)) for one in ("heads", "folder"))
+    assert of_file.inputs == of_folder.inputs
+    assert [one.name for one in of_file.results()] == [one.name for one in of_folder.results()]
+    for ours, theirs in zip(of_file.results(), of_folder.results(), strict=True):
+        assert ours.evaluation.overall == theirs.evaluation.overall
+    run("sweep", "runs/heads/recipe.yaml", "-o", "runs/again")
+    assert Ledger.existing(Path("runs/again")).inputs == of_file.inputs
+
+
+def test_a_recipe_may_name_the_file(here: Path, run: Run) -> None:
+    recipe = {
+        "model": {"checkpoint": "best.pth", "class_names": "names.txt"},
+        "data": {"kind": "shapes", "limit": 4},
+        "ablations": [{"kind": "component", "patterns": ["model.encoder.layers.*"]}],
+    }
+    Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert "model.encoder.layers.all" in run("sweep", "recipe.yaml", "-o", "runs/encoder")
+
+
+def test_a_dry_run_leaves_nothing(here: Path, run: Run) -> None:
+    assert "top-level parts" in run("study", "best.pth", *DATA, "--dry-run")
+    assert not Path("runs").exists()
+
+
+def test_a_study_is_made_once(here: Path, run: Run) -> None:
+    study = ("study", "best.pth", *DATA, "-o", "runs/study", "--budget", "60 passes")
+    first = run(*study)
+    assert "78 cuts on 4 of 4 images" in first
+    assert run(*study).splitlines()[-1] == first.splitlines()[-1]
+
+
+def test_other_commands_leave_no_folder(here: Path, run: Run) -> None:
+    printed = run("eval", "best.pth", *DATA, "-o", "runs/report")
+    assert "best: per class" in printed
+    run("knobs", "best.pth", "--depth", "--rounds", "0", *DATA, "-o", "runs/knobs")
+    assert sorted(one.name for one in Path("runs").iterdir()) == ["knobs", "report"]
+
+
+def test_modules_of_one_file_into_another(here: Path, run: Run) -> None:
+    write(Path("later.pth"), "detr", lambda content: content["model"]["query_embed.weight"].add_(1))
+    assert "1 module differs" in run("patch", "best.pth", "later.pth", *DATA, "-o", "runs/patch")
+    donor = yaml.safe_load(Path("runs/patch/recipe.yaml").read_text())["ablations"][0]["donor"]
+    assert donor == str(here / "runs" / "later-transformers")
