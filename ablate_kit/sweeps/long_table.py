@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.factor_columns import Factor, factor_columns
 from ablate_kit.metrics.first_images import truth_of_first
@@ -42,14 +43,14 @@ def long_table(ledger: Ledger, *, images: bool = True) -> "pd.DataFrame":
         if name in COLUMNS:
             raise UserError(f'the factor "{name}" has the name of a column of the table')
     truth = ledger.truth()
-    threshold = results[0].evaluation.thresholds.calibrated
     parts = []
     for row, one in enumerate(results):
         overall = one.evaluation.overall
         values = [np.nan if value is None else value for value in overall.values()]
         parts.append(pd.DataFrame({"row": row, "metric": list(overall), "value": values}))
         seen = truth_of_first(truth, one.images)  # in a race, variants stop
-        found = of_images(seen, one.detections, threshold) if images else {}
+        used = one.evaluation.thresholds.calibration
+        found = of_images(seen, one.detections, used) if images else {}
         for metric, numbers in found.items():
             own = {"row": row, "image_id": seen.image_ids, "metric": metric, "value": numbers}
             parts.append(pd.DataFrame(own))
@@ -71,9 +72,9 @@ def long_table(ledger: Ledger, *, images: bool = True) -> "pd.DataFrame":
 
 
 def of_images(
-    truth: GroundTruth, found: Detections, threshold: float
+    truth: GroundTruth, found: Detections, calibration: Calibration
 ) -> "dict[str, NDArray[np.float64]]":
-    """Numbers of each image at one score threshold, from which those of all images follow.
+    """Numbers of each image at its score threshold, from which those of all images follow.
 
     ``tp``, ``fp`` and ``fn``: objects found, detections of none and objects missed, as F1 counts
     them; ``giou_penalized``: mean over the image's objects, of which a missed one counts -1; NaN
@@ -81,6 +82,7 @@ def of_images(
     """
     count = len(truth.image_ids)
     support = np.bincount(truth.image[~truth.ignore], minlength=count).astype(float)
+    threshold = calibration.of_images(truth)[found.image]
     matches = greedy_matches(truth, found)
     kept = matches.scores >= threshold
     true, false = (

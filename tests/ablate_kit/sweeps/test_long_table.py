@@ -57,8 +57,10 @@ def run(folder: Path, factors: list[dict[str, str | int | float]]) -> Ledger:
     ]
     made = Ledger(folder, {"checkpoint": "ab"})
     made.begin(truth())
+    threshold = evaluate(truth(), found(0)).thresholds.calibration
+    assert len(set(threshold.folds)) > 1  # images count from scores of their own
     for seed, one in enumerate([UNMODIFIED, *map(Variant.of, cuts)]):
-        made.finish(one, evaluate(truth(), found(seed), score_threshold=0.5), found(seed))
+        made.finish(one, evaluate(truth(), found(seed), score_threshold=threshold), found(seed))
     made.close(cuts, Statistics(10), {"kind": "shapes"})
     return made
 
