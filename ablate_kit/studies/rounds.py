@@ -293,4 +293,12 @@ class Study:
             return
         self._notes.stopped = f"the budget of {self._budget}"
         names = list(dict.fromkeys(one.variant for one in left))
-        self._notes.needed = str(self._spending.needed(names).rounded_up())
+        self._notes.needed = str(self._spending.needed(names, self._beside()).rounded_up())
+
+    def _beside(self) -> list[float]:
+        """Shares of the random controls and zeros that are still to come, if all is cut."""
+        heads = {one.variant for one in self._notes.parts if one.head is not None}
+        controls = min(_CONTROLLED, len(heads)) - len(self._notes.controls)
+        zeros = min(_ZEROED, len(self._zeros)) - len(self._notes.zeros)
+        share = self._spending.share
+        return [*[share(heads)] * controls, *[share(self._zeros)] * zeros]

@@ -12,6 +12,7 @@ from ablate_kit.studies.pace import Load, Pace
 WORTH = 3.0
 _BESIDE = 0.1  # of what is left, at most, for what runs beside others
 _ROUND = 0.5  # of what is left, for one round at most: its verdicts are to choose the next one
+_ROUNDS = 6  # that what is left is cut in, at most: halves of it, controls, all that is free
 _LITTLE = 0.15  # of a budget: when no more is left, one round takes it all
 
 
@@ -59,7 +60,7 @@ class Spending:
 
     def share(self, names: Iterable[str]) -> float:
         """Of a pass that a joint cut of these takes: from where the first of them restarts."""
-        return max((self._shares.get(name, 1.0) for name in names), default=0.0)
+        return max(map(self._share_of, names), default=0.0)
 
     def ran(self, names: Iterable[str], seconds: float) -> None:
         """Learns from a round of these."""
@@ -94,13 +95,18 @@ class Spending:
         own = self._outline.load([self.share([x]) for x in names], self._notes.images, alone=False)
         return self._pace.seconds(own) <= _BESIDE * self._left(len(names))
 
-    def needed(self, names: Sequence[str]) -> Budget:
-        """The budget that these would have needed, too, and a cut of all that is free at once."""
+    def needed(self, names: Sequence[str], beside: Sequence[float]) -> Budget:
+        """The budget that these would have needed, too, with cuts of the shares of ``beside``, and
+        two of all that is free at once."""
+        last = [*beside, *[self.share([TOGETHER])] * 2]
         if self._budget.passes is not None:
-            return Budget(passes=(self._passed() + len(names) + 2) * self._notes.images)
-        more = self._pace.seconds(self._load([*names, TOGETHER]))
-        left = self._left(len(names) + 1)
-        return Budget(seconds=(self._budget.seconds or 0.0) - left + more)
+            return Budget(passes=(self._passed() + len(names) + len(last)) * self._notes.images)
+        # Each round begins with the unmodified model; what ran is judged again by the next call.
+        rounds = self._pace.seconds(self._load_of([])) * _ROUNDS
+        more = self._pace.seconds(self._load_of([*map(self._share_of, names), *last]))
+        left = self._left(len(names) + len(last))
+        spent = (self._budget.seconds or 0.0) - left + self._judging
+        return Budget(seconds=spent + rounds + more)
 
     def _left(self, more: int = 0) -> float:
         """Seconds, beside the report on what has run and so many more."""
@@ -112,8 +118,11 @@ class Spending:
         """Passes over the images that are spent."""
         return 1 + len({name for group in self._notes.rounds for name in group})
 
+    def _share_of(self, name: str) -> float:
+        return self._shares.get(name, 1.0)
+
     def _load(self, names: Iterable[str]) -> Load:
-        return self._load_of([self._shares.get(name, 1.0) for name in dict.fromkeys(names)])
+        return self._load_of([*map(self._share_of, dict.fromkeys(names))])
 
     def _load_of(self, shares: Sequence[float]) -> Load:
         return self._outline.load(shares, self._notes.images)

@@ -37,8 +37,9 @@ def left_out(study: Noted) -> str:
     free = f"; {inside} more lie inside of parts that looked free" if inside else ""
     enough = ""
     if study.needed:
+        most = "At most" if "pass" in study.needed else "About"  # time is not known beforehand
         enough = (
-            f" At most {study.needed} would be enough for all: the same command with --budget "
+            f" {most} {study.needed} would be enough for all: the same command with --budget "
             f"{_as_given(study.needed)} goes on from here."
         )
     return (

@@ -191,6 +191,19 @@ def test_the_budget_that_is_said_to_be_needed_is_enough_and_not_far_more() -> No
     assert took > 0.75 * (parse_budget(notes.needed).seconds or 0.0)
 
 
+@pytest.mark.parametrize("free", [0, 5, 8])
+@pytest.mark.parametrize("budget", ["2500 passes", "3600 passes", "5000 passes"])
+def test_the_passes_that_are_said_to_be_needed_are_enough_for_all(budget: str, free: int) -> None:
+    """With the random controls that were not reached, either."""
+    outcomes: dict[str, Outcome] = {f"decoder.{i}": "free" for i in range(free)}
+    notes, _, _ = study(budget, Machine({}, outcomes))
+    assert states(notes, "not afforded")
+    for earlier in (notes.model_copy(deep=True), None):  # which it goes on with, or not
+        enough, _, _ = study(notes.needed, Machine({}, outcomes), earlier)
+        assert not states(enough, "not afforded")
+        assert enough.controls
+
+
 def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended() -> None:
     free: dict[str, Outcome] = {f"decoder.{i}": "free" for i in range(0, 12, 3)}
     free |= {"backbone.3.1": "free", "backbone.3.2": "free"}
