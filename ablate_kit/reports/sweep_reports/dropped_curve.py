@@ -20,6 +20,10 @@ from ablate_kit.reports.records import Records
 from ablate_kit.reports.sweep_reports.sweep_figures import canvas
 from ablate_kit.reports.table import Table, half_width, number
 
+_NOTE = (
+    "each row is a joint cut, evaluated itself; elements: of the weights, that are cut; front: no "
+    "other cut keeps as much AP and drops more; added: what the row before it does not drop"
+)
 ORDERS = {"ranking": "dropped", "greedy": "count"}  # and the factor that says how many parts
 
 
@@ -84,14 +88,14 @@ def _of_head(one: Result) -> str:
 
 
 def sentence(found: Sequence[Dropped]) -> str:
-    """The largest cut that is free."""
-    free = [
-        one
-        for one in found
-        if one.change and one.change.verdict and one.change.verdict.outcome in ("free", "gains")
-    ]
+    """The largest cut that is free; empty where there are no verdicts."""
+    judged = [(one, one.change.verdict) for one in found if one.change and one.change.verdict]
+    if not judged:
+        return ""
+    free = [one for one, verdict in judged if verdict.outcome in ("free", "gains")]
     if not free:
-        return "no joint cut is free, however little it drops"
+        left = sum(verdict.outcome == "undecided" for _, verdict in judged)
+        return f"no joint cut is shown to be free; {left} of {len(judged)} are undecided"
     largest = max(free, key=lambda one: one.elements)
     return (
         f"the largest joint cut that is free drops {largest.dropped} of {largest.of} parts, "
@@ -118,11 +122,7 @@ def table(found: Sequence[Dropped]) -> Table:
                 one.added,
             )
         )
-    title = (
-        f"{sentence(found)}\neach row is a joint cut, evaluated itself; elements: of the weights, "
-        "that are cut; front: no other cut keeps as much AP and drops more; added: what the row "
-        "before it does not drop"
-    )
+    title = "\n".join(filter(None, [sentence(found), _NOTE]))
     header = ("cut", "parts", "elements", "AP", "Δ AP", "±", "verdict", "Pareto", "added")
     return Table(title, header, tuple(rows), ("cut", "verdict", "added"))
 

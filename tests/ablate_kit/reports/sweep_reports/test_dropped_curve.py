@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.reports.sweep_reports.dropped_curve import curves, figure, sentence, table
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
+from ablate_kit.reports.sweep_reports.dropped_curve import (
+    Dropped,
+    curves,
+    figure,
+    sentence,
+    table,
+)
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.ledger import Ledger
@@ -86,12 +94,30 @@ def test_the_report_has_the_curve(sweep: tuple[SweepRun, Path]) -> None:
     assert (report / "dropped.png").stat().st_size > 5000
     found = curves(done.ledger.results(), [])
     assert [one.on_front for one in found] == [bool(int(row["pareto"])) for row in rows]
-    assert sentence(found) == "no joint cut is free, however little it drops"  # without verdicts
+    assert sentence(found) == ""  # without verdicts
+    assert table(found).title.startswith("each row is a joint cut")
     assert table(found).rows[2][1] == "5 of 12"
     nothing = [replace(one, ap=None, on_front=False) for one in found]  # on images without objects
     caption, drawn = figure(nothing)
     assert caption
     assert not drawn.axes[0].lines
+
+
+def test_what_is_undecided_is_not_said_to_be_not_free() -> None:
+    def told(*outcomes: Outcome) -> str:
+        rows = [
+            Dropped(f"cut{i}", ("all", "ranking"), i, 3, 10 * i, "", 0.5,
+                    Change(0.5, 0, -0.1, 0.1, 0.1, 0.9, 0.9, 0.1, Verdict(one, 0.01)))
+            for i, one in enumerate(outcomes, start=1)
+        ]  # fmt: skip
+        return sentence(rows)
+
+    assert told("undecided", "costs", "undecided") == (
+        "no joint cut is shown to be free; 2 of 3 are undecided"
+    )
+    assert told("free", "undecided", "costs") == (
+        "the largest joint cut that is free drops 1 of 3 parts, 10 elements: cut1"
+    )
 
 
 def test_a_sweep_without_such_cuts_has_no_curve(sweep: tuple[SweepRun, Path]) -> None:
