@@ -8,7 +8,8 @@ layer           the number of the layer that the module is in, or that is cut
 head, kept_head the head that is removed, or the only one of its module that stays
 heads           several of them, such as ``0-2,5``
 target          what is cut where that is not one module: a pattern, several tensors
-percent         share of heads or elements that is cut; ``keep_percent``: that stays
+percent         share of heads or elements that is cut, in which ``order`` if not drawn at random;
+                ``keep_percent``: that stays
 noise_percent   of the deviation of a tensor
 count, of       heads removed, of how many; ``step`` of how many steps, in which ``order``
 dropped, added  parts cut at once, of which these were not in the cut before; ``elements``: how many

@@ -12,6 +12,7 @@ from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence
 DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse
 _OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}
 _ONE_BY_ONE = {"head": "heads", "query": "queries", "channel": "channels", "point": "points"}
+_SEVERAL = {"draw", "count", "member_1"}  # of a variant that is no one thing
 
 
 def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
@@ -67,7 +68,7 @@ def noun(variants: Sequence[Result]) -> str:
     """What the variants are, where each is one thing of one kind."""
 
     def all_have(factor: str) -> bool:
-        return all(factor in one.factors and "draw" not in one.factors for one in variants)
+        return all(factor in one.factors and not _SEVERAL & one.factors.keys() for one in variants)
 
     for kind, name in (("modules", "modules"), ("knob", "settings")):
         if all(one.kind == kind for one in variants):

@@ -50,7 +50,7 @@ def hidden_units(
                 )
             ranges = tuple((unit, unit + 1) for unit in sorted(order[:count]))
             edits.append(Edit(branch.last, Blocks(1, ranges)))
-        factors: Factors = {"target": label, "percent": percent}
+        factors: Factors = {"target": label, "percent": percent, "order": "smallest"}
         name = f"{label}-smallest{percent:g}pct"
         found.append(Ablation(name, "hidden-units", tuple(edits), factors=factors))
     return found

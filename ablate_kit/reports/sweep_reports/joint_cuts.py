@@ -80,8 +80,8 @@ def sentence(found: Sequence[Joint]) -> str:
     """Which of them interact, in words."""
     told = []
     meanings = {
-        "redundant": "together they cost more than the sum of both alone",
-        "complementary": "together they cost less than the sum of both alone",
+        "redundant": "together they cost more than the sum of each alone",
+        "complementary": "together they cost less than the sum of each alone",
     }
     for sort, meaning in meanings.items():
         rows = [one for one in found if one.sort == sort]

@@ -118,11 +118,15 @@ def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:
 def _curves(
     results: Sequence[Result], factor: str, axis: str, mode: str | None = None
 ) -> Figure | None:
-    """A metric against a factor, a curve for each target; of variants of this ``mode``."""
+    """A metric against a factor, a curve for each target; of variants of this ``mode``.
+
+    Joint cuts are on none, though their members may agree in the factor.
+    """
     found: dict[tuple[str, ...], dict[float, list[Result]]] = {}
     for result in results[1:]:
+        apart = not result.is_control and "member_1" not in result.factors
         at = _number(result, factor)
-        if at is not None and not result.is_control and result.factors.get("mode") == mode:
+        if at is not None and apart and result.factors.get("mode") == mode:
             curve = tuple(str(result.factors.get(key, "")) for key in SERIES)
             found.setdefault(curve, {}).setdefault(at, []).append(result)
     if not any(len(points) > 1 for points in found.values()):

@@ -17,6 +17,7 @@ from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural
 from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.ablations.kinds.ranked import Ranked
+from ablate_kit.ablations.kinds.shapley import Shapley
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
@@ -145,7 +146,9 @@ class SweepRecipe(Section):
                 )
             if known is not ablation:
                 both = {**ablation.factors, **known.factors}
-                found[known.name] = replace(known, factors=both)
+                # What is cut on the way of a random order may be asked for by itself, too.
+                kind = ablation.kind if known.kind == Shapley.kind else known.kind
+                found[known.name] = replace(known, kind=kind, factors=both)
         if self.screen and not any(one.edits and not one.live for one in found.values()):
             raise UserError(
                 f"none of the {len(found)} ablations changes a weight, by which screen estimates "

@@ -49,7 +49,7 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, object], int, Mapping[str, object]]] =
     ),
     "hidden-units": (
         {"pattern": "decoder.layers.*.ffn", "percent": [10.0, 25.0]}, 2,
-        {"target": "decoder.layers.all.ffn", "percent": 25.0},
+        {"target": "decoder.layers.all.ffn", "percent": 25.0, "order": "smallest"},
     ),
     "component": ({"patterns": ["neck", "heads"], "name": "both"}, 1, {"target": "both"}),
     "modules": ({"patterns": ["decoder.layers.*.ffn"]}, 3,
@@ -171,3 +171,19 @@ def test_what_two_rules_make_has_the_factors_of_both(hybrid: Path) -> None:
         "part": "ffn", "mode": "progressive", "layers": 1,
     }  # fmt: skip
     assert "target" not in found["decoder.layers.1.ffn"].factors
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_pairs_that_a_random_order_cuts_too_stay_pairs(order: int, hybrid: Path) -> None:
+    lines = [{"kind": "pairs"}, {"kind": "shapley", "permutations": 4}]
+    recipe = SweepRecipe.model_validate(
+        {
+            "model": {"checkpoint": str(hybrid)},
+            "data": {"kind": "shapes"},
+            "ablations": [{"kind": "heads", "pattern": SELF}, *lines[::order]],
+        }
+    )
+    with open_checkpoint(hybrid) as checkpoint:
+        made = recipe.make(KindContext(checkpoint))
+    assert [one.kind for one in made].count("pairs") == 6
+    assert any(one.kind == "pairs" and "permutation_0" in one.factors for one in made)

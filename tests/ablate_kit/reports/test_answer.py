@@ -54,6 +54,10 @@ def test_of_ablations_it_counts_them_by_what_they_are() -> None:
     assert r"undecided (+190) \\" in table.latex()
     drawn = [HEADS[0], result("r0", "heads-random", draw=0, head=1)]
     assert answer(drawn, changes[:1]).startswith("1 of 1 variants costs")
+    # Steps of a search and pairs cut several heads, of which the last, or all, have this number.
+    for more in ({"count": 2}, {"member_1": "h1", "member_2": "h2"}):
+        several = [HEADS[0], result("step", "heads-greedy", head=1, **more)]
+        assert answer(several, changes[:1]).startswith("1 of 1 variants costs")
 
 
 def test_controls_are_not_judged() -> None:

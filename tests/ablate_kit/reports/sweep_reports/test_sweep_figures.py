@@ -127,6 +127,24 @@ def test_curves_are_means_of_draws_over_a_factor() -> None:
     assert [x for x, _ in curves(found["layers"])["l.*.f"]] == [0, 1, 2, 3]
 
 
+def test_units_of_one_target_drawn_or_smallest_are_two_curves_and_joint_cuts_are_none() -> None:
+    cut: Factors = {"target": "w", "percent": 10}
+    least: Factors = {**cut, "order": "smallest"}
+    found = drawn(
+        [
+            ("a", "units", 0.2, cut),
+            ("b", "units", 0.1, {**cut, "percent": 50}),
+            ("c", "hidden-units", 0.4, least),
+            ("d", "hidden-units", 0.3, {**least, "percent": 50}),
+            ("a+c", "pairs", 0.0, {**cut, "member_1": "a", "member_2": "c"}),
+        ]
+    )
+    assert curves(found["percentages"]) == {
+        "w": [(0, 0.5), (10, 0.2), (50, 0.1)],
+        "w, smallest": [(0, 0.5), (10, 0.4), (50, 0.3)],
+    }
+
+
 def test_factors_of_another_kind_are_no_coordinates() -> None:
     """A run may come from a stranger."""
     found = drawn(
