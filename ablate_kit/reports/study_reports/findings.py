@@ -29,6 +29,11 @@ class Findings:
     results: Sequence[Result]
     compared: Comparison
 
+    @property
+    def margin(self) -> float:
+        """That verdicts are asked for here; a report may have another than the study."""
+        return self.compared.statistics.margin
+
     def ap(self) -> dict[str, Change]:
         """The change of AP of each variant, by name."""
         pairs = zip(self.results[1:], self.compared.changes, strict=True)

@@ -40,14 +40,14 @@ def what_carries(found: Findings, value: float, images: int) -> Sentence:
         parts, these = f"the {len(top)} that were cut", f" of {parts}"
     if not costs:
         return Sentence(
-            f"{start} None of {parts}{these} is known to cost more than {found.study.margin:g} AP.",
+            f"{start} None of {parts}{these} is known to cost more than {found.margin:g} AP.",
             tuple(one.variant for one in top),
         )
     named = "; ".join(with_effect(one, ap[one.variant]) for one in costs[:NAMED])
     count = "All" if len(costs) == len(top) else str(len(costs))
     verb = "costs" if count == "1" else "cost"
     return Sentence(
-        f"{start} {count} of {parts}{these} {verb} more than {found.study.margin:g} AP, most of "
+        f"{start} {count} of {parts}{these} {verb} more than {found.margin:g} AP, most of "
         f"all {named}.",
         tuple(one.variant for one in costs),
     )
@@ -73,12 +73,12 @@ def what_is_inside(found: Findings) -> list[Sentence]:
             most = f"{named}" if len(costs) <= NAMED else f"most of all {named}"
             text = (
                 f"Of {len(parts)} {noun} that {were} cut one by one, {len(costs)} "
-                f"cost{'s' if len(costs) == 1 else ''} more than {found.study.margin:g} AP: {most}."
+                f"cost{'s' if len(costs) == 1 else ''} more than {found.margin:g} AP: {most}."
             )
         else:
             text = (
                 f"None of {len(parts)} {noun} that {were} cut one by one is known to cost more "
-                f"than {found.study.margin:g} AP."
+                f"than {found.margin:g} AP."
             )
         told.append(Sentence(text, tuple(one.variant for one in costs[:NAMED])))
     return told
@@ -91,13 +91,13 @@ def what_is_free(found: Findings) -> Sentence:
     if not free:
         return Sentence(
             f"No part is shown to be free: for none does the whole interval lie within "
-            f"{found.study.margin:g} AP of no change, with as many questions asked."
+            f"{found.margin:g} AP of no change, with as many questions asked."
         )
     names = ", ".join(f"{title(one)} ({how(one)})" for one in free[::-1][: 2 * NAMED])
     more = f" and {len(free) - 2 * NAMED} more" if len(free) > 2 * NAMED else ""
     return Sentence(
         f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
-        f"{found.study.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}",
+        f"{found.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}",
         tuple(one.variant for one in free),
     )
 
@@ -133,9 +133,8 @@ def what_classes_lose(found: Findings, value: float) -> list[Sentence]:
     ]
     place = {one.name: i for i, one in enumerate(found.results[1:])}
     for one in alive:
-        pairs = zip(
-            found.compared.classes, found.compared.by_class[place[one.variant]], strict=True
-        )
+        by_class = found.compared.by_class[place[one.variant]]
+        pairs = zip(found.compared.classes, by_class, strict=True)
         lost = [(name, x) for name, x in pairs if x.significant and (x.change or 0.0) < 0]
         if not lost:
             continue
@@ -144,7 +143,10 @@ def what_classes_lose(found: Findings, value: float) -> list[Sentence]:
         classes = len(found.compared.classes)
         most = f"most of all {named}" if len(lost) > 3 else named
         verb, itself = ("loses", "itself") if len(lost) == 1 else ("lose", "themselves")
-        rest = " Of the others these images do not tell." if len(lost) < classes else ""
+        gained = sum(x.significant for x in by_class) - len(lost)
+        rest = f" {gained} gain{'s' * (gained == 1)} significantly." if gained else ""
+        if len(lost) + gained < classes:
+            rest += " Of the others these images do not tell."
         return [
             Sentence(
                 f"Without {title(one)}, {len(lost)} of {classes} classes {verb} significantly by "

@@ -1,6 +1,6 @@
 """Sentences on cuts beside others of the same parts: all at once, the whole, zero for the mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, outcome_of
@@ -24,9 +24,10 @@ def cut_together(found: Findings) -> list[Sentence]:
     free = [name for name in fewer if outcome_of(ap[name]) == "free"]
     for number, name in enumerate([*whole, *(free[-1:] or fewer[:1])]):
         change = ap[name]
-        what = f"{len(every[name])} parts that looked free alone" if not number else (
-            f"the {len(every[name])} of them that cost least alone"
-        )  # fmt: skip
+        count = len(every[name])
+        what = f"the {count} of them that cost least alone"
+        if not number:
+            what = f"{count} parts that looked free alone{_not_all_free(ap, every[name])}"
         outcome = outcome_of(change)
         says = {
             "free": "they are free together, too",
@@ -35,6 +36,14 @@ def cut_together(found: Findings) -> list[Sentence]:
         }.get(outcome, "whether they are free together is undecided")
         told.append(Sentence(f"Cut at once, {what}: {says} ({by(change)}).", (name,)))
     return told
+
+
+def _not_all_free(ap: Mapping[str, Change], members: Sequence[str]) -> str:
+    """What steers a study are verdicts one by one; those of a report are adjusted for all."""
+    free = sum(one in ap and outcome_of(ap[one]) == "free" for one in members)
+    if free == len(members):
+        return ""
+    return f" ({free or 'none'} of them {'is' if free < 2 else 'are'} found free)"
 
 
 def zero_beside_mean(found: Findings) -> Sentence | None:

@@ -4,6 +4,9 @@ No sentence goes beyond its test: what costs and what is free are the verdicts o
 are adjusted for everything that was cut; of classes and interactions, those that are significant.
 """
 
+from collections.abc import Mapping, Sequence
+
+from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, outcome_of, ranked
 from ablate_kit.reports.study_reports.left_out import title
@@ -21,7 +24,15 @@ from ablate_kit.reports.study_reports.parts_together import (
     zero_beside_mean,
 )
 from ablate_kit.studies.joint import of_all
-from ablate_kit.studies.noted import NOT_AFFORDED
+from ablate_kit.studies.noted import NOT_AFFORDED, NotedPart
+
+# Of all that is free, cut at once: what is said of it after "are free"; of other parts at once.
+_TOGETHER = {
+    "free": ", alone and together",
+    "costs": " alone, not together",
+    "gains": " alone; without all of them the detector is better",
+}
+_OTHERS = {"free": "are free", "costs": "are not free", "gains": "are better left out"}
 
 
 def sentences(found: Findings) -> list[Sentence]:
@@ -59,16 +70,19 @@ def _in_short(found: Findings) -> Sentence | None:
         return None
     costs, free = (ranked(cut, ap, outcome) for outcome in ("costs", "free"))
     cost = f"{len(costs)} cost{'s' * (len(costs) == 1)}" if costs else "none is known to cost"
-    counts = [f"{cost} more than {found.study.margin:g} AP"]
-    outer = sorted(costs, key=lambda one: one.depth > 0)  # where all is lost, by the whole part
+    counts = [f"{cost} more than {found.margin:g} AP"]
     if costs:
-        counts[0] += f", most of all {title(outer[0])}"
-    together = ""
-    whole = [name for name in of_all(found.study.together) if name in ap][-1:]
-    if whole and len(free) > 1:
-        together = {"free": ", alone and together", "costs": " alone, not together"}.get(
-            outcome_of(ap[whole[0]]), " alone, together undecided"
-        )
+        counts[0] += f", most of all {title(_costliest(costs, ap, found.margin))}"
+    together, others = "", list[str]()
+    for name in [one for one in of_all(found.study.together) if one in ap][-1:]:
+        members = found.study.together[name]
+        outcome = outcome_of(ap[name])
+        if set(members) == {one.variant for one in free}:
+            together = _TOGETHER.get(outcome, " alone, together undecided")
+        else:  # what is free was not cut at once, or with what is not found free
+            says = _OTHERS.get(outcome, "are undecided")
+            together = " alone"
+            others = [f"cut at once, the {len(members)} that looked free as it ran {says}"]
     named = f" ({', '.join(map(title, free[::-1]))})" if 0 < len(free) <= NAMED else ""
     says = f"{len(free)} {'is' if len(free) == 1 else 'are'} free{together}{named}"
     counts.append(says if free else "none is shown to be free")
@@ -81,4 +95,11 @@ def _in_short(found: Findings) -> Sentence | None:
     missing = len({one.variant for one in found.study.parts if one.state == NOT_AFFORDED})
     reached = f", {missing} more not reached" if missing else ""
     cuts = f"{len(cut)} cut{'s' * (len(cut) != 1)}"
-    return Sentence(f"In short: of {cuts}{reached}, {'; '.join(counts)}.")
+    return Sentence(f"In short: of {cuts}{reached}, {'; '.join([*counts, *others])}.")
+
+
+def _costliest(costs: Sequence[NotedPart], ap: Mapping[str, Change], margin: float) -> NotedPart:
+    """Where several cost the same within the margin, as where all is lost, the outermost."""
+    most = ap[costs[0].variant].change or 0.0
+    alike = [one for one in costs if (ap[one.variant].change or 0.0) <= most + margin]
+    return min(alike, key=lambda one: one.depth)

@@ -219,12 +219,15 @@ def test_what_was_not_reached_is_told_by_kind_with_the_budget_for_it() -> None:
     assert told == (
         "The budget of 10m on 40 of 100 images did not reach 13 cuts: 3 blocks and 1 other part of "
         "backbone; 1 layer at the top; 8 heads of decoder; 1 more lie inside of parts that looked "
-        "free. At most 7m would be enough for all: the same command with --budget 7m goes on from "
+        "free. About 7m would be enough for all: the same command with --budget 7m goes on from "
         "here."
     )
     assert left_out(findings({}, parts[:1]).study) == ""
     told = left_out(findings({}, parts, needed="5,000 image passes").study)
-    assert "with --budget '5,000 image passes' goes on" in told
+    assert told.endswith(
+        " At most 5,000 image passes would be enough for all: the same command with --budget "
+        "'5,000 image passes' goes on from here."
+    )
 
 
 def test_zero_stands_beside_the_mean() -> None:
@@ -283,3 +286,59 @@ def test_no_more_images_are_asked_for_than_there_are() -> None:
     found = replace(found, study=found.study.model_copy(update={"total": 169}))
     text = "\n".join(one.text for one in sentences(found))
     assert "about 129 more images, of 129 that were not used, would decide it" in text
+
+
+def test_free_together_is_said_of_the_parts_that_were_cut_at_once_and_no_others() -> None:
+    """A study is steered by verdicts one by one; those of its report are adjusted for all."""
+    names = ["a", "b", "c", "d"]
+    rows = {name: change(0.0, "free") for name in names}
+    rows |= {"d": change(-0.008, "undecided"), "all-free-together": change(-0.2, "costs")}
+    parts = [part(name) for name in names]
+
+    def told(**joint: list[str]) -> list[str]:
+        found = findings(rows, parts, together={"all-free-together": joint["of"]})
+        return [one.text for one in sentences(found)]
+
+    short, *rest = told(of=["a", "b", "c"])
+    assert "3 are free alone, not together (c, b, a); 1 is undecided." in short
+    assert any("Cut at once, 3 parts that looked free alone: together" in one for one in rest)
+    short, *rest = told(of=names)  # of which d is to blame, for all that is known
+    assert "3 are free alone (c, b, a); 1 is undecided; cut at once, the 4 that looked free as" in (
+        short
+    )
+    assert short.endswith("as it ran are not free.")
+    assert any("4 parts that looked free alone (3 of them are found free): tog" in x for x in rest)
+    rows["all-free-together"] = change(0.0, "free")
+    short, *rest = told(of=["a", "b"])  # with a larger margin, more is free than was cut at once
+    assert "3 are free alone (c, b, a); 1 is undecided; cut at once, the 2 that" in short
+    assert "and together" not in short
+
+
+def test_sentences_name_the_margin_that_their_verdicts_are_asked_for() -> None:
+    found = findings(ROWS, PARTS)
+    asked = replace(found.compared.statistics, margin=0.05)
+    found = replace(found, compared=replace(found.compared, statistics=asked))
+    text = "\n".join(one.text for one in sentences(found))
+    assert text.count("more than 0.05 AP") == 4
+    assert "free alone, within 0.05 AP" in text
+    assert "0.01 AP" not in text
+
+
+def test_what_costs_most_of_all_is_a_whole_part_only_where_that_costs_as_much() -> None:
+    parts = [part("neck"), part("decoder"), part("decoder.0", 1, 1)]
+    rows = {
+        "neck": change(-0.02, "costs"),
+        "decoder": change(-0.1, "undecided"),
+        "decoder.0": change(-0.3, "costs"),
+    }
+    assert "most of all decoder.0;" in sentences(findings(rows, parts))[0].text
+    rows["decoder"] = change(-0.295, "costs")
+    assert "most of all decoder;" in sentences(findings(rows, parts))[0].text
+
+
+def test_of_classes_that_gain_it_is_not_said_that_the_images_do_not_tell() -> None:
+    found = findings({"neck": change(-0.2, "costs")}, [part("neck")])
+    by_class = [[change(-0.3, "costs"), change(0.1, "gains")]]
+    found = replace(found, compared=replace(found.compared, by_class=by_class))
+    (told,) = (one.text for one in sentences(found) if one.text.startswith("Without neck"))
+    assert told.endswith("1 gains significantly.")
