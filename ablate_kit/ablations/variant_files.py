@@ -1,7 +1,8 @@
 """A variant as a checkpoint of its own, with a receipt that says what was done."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Literal
@@ -15,6 +16,7 @@ from ablate_kit.checkpoints.edit.patched_copy import Note, copy_folder_patched, 
 from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
+from detector.disk.atomic import parents_made
 
 Form = Literal["safetensors", "torch", "pickle", "folder"]
 _TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # what torch.load is given
@@ -84,16 +86,38 @@ def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) ->
         check_fits(checkpoint, ablation)
 
 
-def write_variants(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) -> None:
+def write_variants(
+    checkpoint: Checkpoint, destinations: Mapping[Path, Ablation], *, together: bool = True
+) -> None:
     """Writes one changed copy of the checkpoint per destination, with its receipt.
 
     A Hugging Face folder gives folders that load as it does. Raises ``UserError`` like
-    ``check_free`` before anything is written.
+    ``check_free`` before anything is written. Where one cannot be written, those before it stay
+    unless they belong ``together``.
     """
     check_free(checkpoint, destinations)
-    with _base_digest(checkpoint) as base:
+    with ExitStack() as written, _base_digest(checkpoint) as base:
         for destination, ablation in destinations.items():
+            written.enter_context(parents_made(destination))
             _write_variant(checkpoint, ablation, destination, base)
+            if together:
+                written.push(_removal(checkpoint, destination))
+
+
+def _removal(checkpoint: Checkpoint, written: Path) -> Callable[..., None]:
+    """At the end of a block that fails, removes what was written in it."""
+
+    def remove(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            return
+        if checkpoint.folder:
+            shutil.rmtree(written, ignore_errors=True)
+        else:
+            written.unlink(missing_ok=True)
+            if receipt := own_path(checkpoint, written):
+                receipt.unlink(missing_ok=True)
+
+    return remove
 
 
 def _write_variant(
@@ -101,7 +125,6 @@ def _write_variant(
 ) -> None:
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     settings = cut_settings(ablation, ablation.selected(shapes))
-    destination.parent.mkdir(parents=True, exist_ok=True)
 
     def note(output: str | None) -> str:
         receipt = Receipt(
@@ -168,8 +191,6 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
         raise UserError(
             f"other elements would be drawn than the receipt's; it was made by {receipt.made_by}"
         )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-
     _copy(checkpoint, ablation, destination, note_as_told(receipt))
 
 

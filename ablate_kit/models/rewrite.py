@@ -266,7 +266,6 @@ def write_noted(content: Content, destination: Path, note: Note) -> None:
     place = Place(head)
     start = at = len(place.embedded(note(None)))
     hashed = hashlib.sha256(head)
-    destination.parent.mkdir(parents=True, exist_ok=True)
     with new_file(destination) as fd:
         for name in order:
             values = bytes_of(content.read(name))
@@ -285,7 +284,6 @@ def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
     path = receipt_path(destination, folder=False, verb="convert")
     if path.exists():
         raise UserError(f"{path} exists; choose another place or remove it")
-    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         with new_file(destination) as fd:
             # To an open file, because torch writes a path's name into the file.

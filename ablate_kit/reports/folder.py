@@ -39,7 +39,6 @@ def write_report(
     with every change at full precision and ``figure.png``; and what ``also`` puts there. All or
     none."""
     check_free(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as place:
         text = results_text(results_document(results, found, origin))
         (place / "results.json").write_text(text, encoding="utf-8")

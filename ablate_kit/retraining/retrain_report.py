@@ -1,5 +1,6 @@
 """The files that a study ends with."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
-from detector.disk.atomic import new_stream, new_text
+from detector.disk.atomic import new_files
 
 FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", "figure.png", "figure.svg")
 
 
 def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
-    """``FILES``, each replaced as a whole."""
+    """``FILES``, replaced together."""
     table = summary_table(outcomes)
     texts = {
         "table.md": table.markdown(),
@@ -25,12 +26,13 @@ def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
         "table.tex": table.latex(),
         "per_class.csv": class_table(outcomes).csv(),
     }
-    for name, text in texts.items():
-        new_text(folder / name, text, overwrite=True)
+    contents = {name: text.encode() for name, text in texts.items()}
     figure = _figure(outcomes)
     for kind in ("png", "svg"):
-        with new_stream(folder / f"figure.{kind}", overwrite=True) as file:
-            save_figure(figure, file, kind)
+        file = io.BytesIO()
+        save_figure(figure, file, kind)
+        contents[f"figure.{kind}"] = file.getvalue()
+    new_files(folder, contents)
 
 
 def _figure(outcomes: Sequence[RunResult]) -> Any:

@@ -85,7 +85,6 @@ def write_configured(
             f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "
             "holds both"
         )
-    destination.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(destination) as place:
         copy_others(checkpoint.folder, place, list(checkpoint.archive.sources))
         for verb in OPERATIONS:

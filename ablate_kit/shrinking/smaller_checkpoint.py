@@ -35,6 +35,7 @@ from ablate_kit.shrinking.structures import Structure
 from ablate_kit.shrinking.transformers_folder import smaller_folder
 from ablate_kit.shrinking.zeroed import Zeroed, zeroed
 from detector.data.dataset import Dataset
+from detector.disk.atomic import parents_made
 
 SHRINK = "shrink"
 
@@ -102,8 +103,10 @@ def shrink(
         "queries": queries or 0,
     }
     note = note_for(checkpoint, SHRINK, settings)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".ablate-", dir=destination.parent) as place:
+    with (
+        parents_made(destination),
+        TemporaryDirectory(prefix=".ablate-", dir=destination.parent) as place,
+    ):
         written = Path(place, destination.name)
         made.write(written, note)
         with open_checkpoint(written) as smaller:

@@ -49,7 +49,6 @@ class SmallerFolder:
         checkpoint = self.checkpoint
         folder = checkpoint.folder
         assert folder is not None  # noqa: S101 - ``smaller_folder`` refuses others
-        destination.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(destination) as place:
             copy_others(folder, place, list(checkpoint.archive.sources))
             for verb in OPERATIONS:  # the original's own receipt is not this one's

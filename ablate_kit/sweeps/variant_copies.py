@@ -62,4 +62,4 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
 
 def write_copies(checkpoint: Checkpoint, copies: Copies) -> None:
     """Writes what is missing, each with its receipt; each appears when it is complete."""
-    write_variants(checkpoint, copies.missing)
+    write_variants(checkpoint, copies.missing, together=False)

@@ -3,8 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,11 +21,11 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
     The bytes go to a temporary file beside it, which is renamed when the block ends well and
     removed when it does not. Where it replaces a file it is synchronized to disk before, so that
     not even a power failure leaves neither; a new one reaches the disk in the system's own time,
-    as with ``cp``. Raises ``UserError`` where ``destination`` exists (unless ``overwrite``) or
-    cannot be written.
+    as with ``cp``. Folders that it lies in are made, as by ``parents_made``. Raises ``UserError``
+    where ``destination`` exists (unless ``overwrite``) or cannot be written.
     """
     destination = destination.absolute()
-    with _explained(destination):
+    with _explained(destination), parents_made(destination):
         _check_free(destination, overwrite)
         if destination.is_dir():
             raise UserError(f"{destination} is a folder; a file is written")
@@ -58,15 +58,25 @@ def new_text(destination: Path, text: str, *, overwrite: bool = False) -> None:
         file.write(text.encode())
 
 
+def new_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """``new_file`` of each, in place of what is there; where one cannot be written, none is."""
+    with ExitStack() as files:
+        for name, content in contents.items():
+            file = files.enter_context(new_stream(folder / name, overwrite=True))
+            file.write(content)
+            file.flush()
+
+
 @contextmanager
 def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``destination`` that becomes it when the block ends well.
 
     An old folder is moved aside before and removed after: between the two there is none. A killed
     process leaves no half of a folder; a power failure may leave files that are not yet on disk.
+    Folders that it lies in are made, as by ``parents_made``.
     """
     destination = destination.absolute()
-    with _explained(destination):
+    with _explained(destination), parents_made(destination):
         _check_free(destination, overwrite)
         if destination.exists() and not destination.is_dir():
             raise UserError(f"{destination} is a file; a folder is written")
@@ -84,6 +94,22 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def parents_made(destination: Path) -> Iterator[None]:
+    """Makes the folders in which ``destination`` is to lie; those that are empty when the block
+    fails go again."""
+    missing = [folder for folder in destination.absolute().parents if not folder.exists()]
+    try:
+        if missing:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 def is_temporary(path: Path) -> bool:

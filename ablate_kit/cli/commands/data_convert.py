@@ -47,7 +47,6 @@ def convert(
     dataset = data.open()
     name = _split_name(split_name, data.given(), to)
     left = unread_of(dataset, data.annotations)
-    output.parent.mkdir(parents=True, exist_ok=True)
     with progress() as bars, new_folder(output) as place:
         bar = bars.add_task(to, total=len(dataset))
         notes = write(dataset, to, place, name, link=link, advance=lambda: bars.advance(bar))

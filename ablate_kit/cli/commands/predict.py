@@ -65,7 +65,6 @@ def predict(
                 bars.advance(bar)
     if len(set(classes)) > 1:
         raise UserError(f"{paths[0]} and {paths[1]} have different classes")
-    output.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(output) as place:
         for i, png in enumerate(pngs):
             pictures = [

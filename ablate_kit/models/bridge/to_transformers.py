@@ -59,7 +59,6 @@ class Bridge:
         """Writes ``folder``, with a receipt inside, and a list of where each tensor is from."""
         tensors = _tensors(self.checkpoint, self.placed)
         tensors |= {name: torch.zeros(length) for name, length in self.model.biases.items()}
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as place:
             weights = place / "model.safetensors"
             save_file(tensors, weights, metadata={"format": "pt"})

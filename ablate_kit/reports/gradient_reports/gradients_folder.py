@@ -1,5 +1,6 @@
 """A gradient diagnosis as files in one folder, which a run under way writes again and again."""
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -19,7 +20,7 @@ from ablate_kit.reports.gradient_reports.gradients_text import (
     detailed_report,
     summary,
 )
-from detector.disk.atomic import new_stream, new_text
+from detector.disk.atomic import new_files
 
 DETAILED, ANALYSIS = "gradient_flow_detailed_report.txt", "gradient_analysis_report.txt"
 
@@ -47,22 +48,24 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
     """Summary, the two text reports, ``tensors.csv``, ``gradients.json``, figures and
     ``report.html``.
 
-    Each file is replaced as a whole: a run that is stopped at any moment leaves complete ones.
+    They are replaced together: a run that is stopped at any moment, or finds the disk full, leaves
+    complete ones.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    figures = {}
     for name, draw in FIGURES.items():
-        with new_stream(folder / f"{name}.png", overwrite=True) as file:
-            draw(report, file)
-    figures = {name: (folder / f"{name}.png").read_bytes() for name in FIGURES}
-    for name, text in (
-        ("summary.txt", safe.lines(summary(report)) + "\n"),
-        (DETAILED, safe.lines(detailed_report(report))),
-        (ANALYSIS, safe.lines(analysis_report(report))),
-        ("tensors.csv", _csv(report)),
-        ("gradients.json", safe.to_json(to_dict(report), 1) + "\n"),
-        ("report.html", page(report, figures)),
-    ):
-        new_text(folder / name, text, overwrite=True)
+        file = io.BytesIO()
+        draw(report, file)
+        figures[name] = file.getvalue()
+    texts = {
+        "summary.txt": safe.lines(summary(report)) + "\n",
+        DETAILED: safe.lines(detailed_report(report)),
+        ANALYSIS: safe.lines(analysis_report(report)),
+        "tensors.csv": _csv(report),
+        "gradients.json": safe.to_json(to_dict(report), 1) + "\n",
+        "report.html": page(report, figures),
+    }
+    pictures = {f"{name}.png": picture for name, picture in figures.items()}
+    new_files(folder, pictures | {name: text.encode() for name, text in texts.items()})
 
 
 def to_dict(report: GradientReport) -> dict[str, Any]:

@@ -1,18 +1,32 @@
 """What is on disk stays whole, whatever stops the process that writes it, and is one process's."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from detector.disk.atomic import new_file, new_folder, new_stream, new_text, remove_temporaries
+from detector.disk.atomic import (
+    new_file,
+    new_files,
+    new_folder,
+    new_stream,
+    new_text,
+    parents_made,
+    remove_temporaries,
+)
 from detector.disk.lines import append_line, whole_lines
 from detector.disk.lock import NAME, locked
 from detector.errors import UserError
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def put_text(path: Path) -> None:
@@ -65,6 +79,53 @@ def test_a_failure_leaves_the_old_and_nothing_else(
     assert calls
     assert list(tmp_path.iterdir()) == [path]
     assert list(path.iterdir()) == [] if path.is_dir() else path.read_text() == "old"
+
+
+@pytest.mark.parametrize("put", [put_text, put_stream, put_folder])
+def test_folders_are_made_and_go_again_where_nothing_was_written(
+    put: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    path = there / "new" / "newer" / "a"
+    call = "rename" if put is put_folder else "replace"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        with pytest.raises(UserError, match="No space left"):
+            put(path)
+    assert list(tmp_path.rglob("*")) == [there]
+    put(path)
+    assert path.exists()
+
+
+def test_folders_in_which_something_else_was_written_stay(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), parents_made(tmp_path / "a/b/c"):
+        full((tmp_path / "a/other").write_text(""))
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a/other"]
+
+
+def test_of_files_that_belong_together_all_are_new_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_files(tmp_path, {"a": b"1", "b": b"2"})
+    real, written = os.fdopen, []
+
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            full()
+
+    def opened(fd: int, mode: str) -> IO[bytes]:
+        written.append(fd)
+        if len(written) < 3:
+            return real(fd, mode)
+        os.close(fd)
+        return Full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", opened)
+        with pytest.raises(UserError, match=r"cannot write .*/d: No space left"):
+            new_files(tmp_path, {"a": b"3", "b": b"4", "d": b"5"})
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
 def test_a_name_as_long_as_can_be_is_written(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Commands that write several files, on a disk that runs full before the last: all or none."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "model.pth"
+    attention = torch.nn.MultiheadAttention(8, 2)
+    torch.save({f"attn.{key}": value for key, value in attention.state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("heads", "attn", "--each", "--num-heads", 2),
+        ("units", "**", "--percent", "10,20,30"),
+    ],
+)
+def test_of_several_copies_all_are_written_or_none(
+    command: tuple[object, ...],
+    moment: int,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    refuse: Run,
+) -> None:
+    output = tmp_path / "new" / "variants"
+    command = (command[0], weights, *command[1:], "-o", output)
+    replace, calls = os.replace, []
+
+    def full(*paths: object, **named: object) -> None:
+        calls.append(paths)
+        if len(calls) == moment + 1:  # of the copies and their receipts
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(*paths, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        told = refuse(*command)
+    assert told.endswith("No space left on device\n")
+    assert list(tmp_path.iterdir()) == [weights]
+    run(*command)
+    assert len(list(output.iterdir())) in (4, 6)  # each with its receipt
