@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,19 @@ def load_checkpoint(path: Path, device: torch.device, what: str) -> dict[str, An
         raise UserError(f"nothing to resume: {path} does not exist")
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+        with zipfile.ZipFile(path) as records:
+            damaged = records.testzip()  # torch does not look at checksums
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ):
         raise UserError(f"{path} is not the checkpoint of a {what} run") from None
+    if damaged is not None:
+        raise UserError(f"{path} is damaged: {damaged} in it does not have its checksum")
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} is not the checkpoint of a {what} run")
     return checkpoint

@@ -1,6 +1,7 @@
 """An archive is a file of named tensors, or a folder of such files, open for reading."""
 
 import gc
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,8 @@ from ablate_kit.checkpoints.formats.torch_legacy import read_torch_legacy
 from ablate_kit.checkpoints.formats.torch_zip import read_torch_zip
 from ablate_kit.checkpoints.located import located
 from ablate_kit.checkpoints.pickle.unresolved import show
-from ablate_kit.checkpoints.source import FileSource
-from ablate_kit.checkpoints.tensors import TensorInfo
+from ablate_kit.checkpoints.source import FileSource, damaged
+from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import CheckpointError, did_you_mean
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Archive:
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(by_name)
         self.metadata: Mapping[Any, Any] = metadata
         self.sources: Mapping[Path, FileSource] = {source.path: source for source in sources}
+        self._checked: set[Storage] = set()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -81,9 +83,49 @@ class Archive:
 
         info = self.tensor(name)
         buffer = torch.empty(info.span, dtype=torch.uint8)
-        self.sources[info.file].read_into(info.offset, buffer.numpy().data)
+        self.read_into(info, buffer.numpy().data)
         elements = buffer.view(getattr(torch, info.dtype))
         return elements.as_strided(info.shape, info.stride)
+
+    def read_into(self, info: TensorInfo, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the bytes that a tensor spans.
+
+        Elements are read here or by ``parts``: ``CheckpointError`` where they are not those that
+        were written, as far as the format tells.
+        """
+        self.sources[info.file].read_into(info.offset, buffer)
+        if self._is_unchecked(info.storage):
+            self._hold(info, zlib.crc32(buffer) if _is_all(info) else None)
+
+    def parts(self, info: TensorInfo, size: int) -> Iterator[bytearray]:
+        """The bytes of a contiguous tensor, ``size`` at a time; at the end, as ``read_into``."""
+        source, crc = self.sources[info.file], 0
+        unchecked = self._is_unchecked(info.storage)
+        for start in range(0, info.nbytes, size):
+            buffer = bytearray(min(size, info.nbytes - start))
+            source.read_into(info.offset + start, memoryview(buffer))
+            crc = zlib.crc32(buffer, crc) if unchecked else 0
+            yield buffer
+        if unchecked:
+            self._hold(info, crc if _is_all(info) else None)
+
+    def check(self, info: TensorInfo) -> None:
+        """``CheckpointError`` where a tensor's storage does not have its checksum."""
+        if self._is_unchecked(info.storage):
+            self._hold(info, None)
+
+    def _is_unchecked(self, storage: Storage) -> bool:
+        return storage.crc is not None and storage not in self._checked
+
+    def _hold(self, info: TensorInfo, crc: int | None) -> None:
+        """Holds the CRC-32 of a tensor's storage, which is read for it where that is None, against
+        what the file says."""
+        source, storage = self.sources[info.file], info.storage
+        if crc is None:
+            crc = source.crc32(storage.offset, storage.nbytes)
+        if crc != storage.crc:
+            raise damaged(source, f"tensor {show(info.name, 80)}")
+        self._checked.add(storage)
 
     def close(self) -> None:
         """Close the files; the descriptions stay."""
@@ -100,6 +142,11 @@ class Archive:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _is_all(info: TensorInfo) -> bool:
+    """Whether a tensor spans its whole storage."""
+    return (info.offset, info.span) == (info.storage.offset, info.storage.nbytes)
 
 
 def open_archive(path: Path) -> Archive:

@@ -222,9 +222,8 @@ def row_major_bytes(
 ) -> Iterator[bytes]:
     """A tensor's elements, ``window`` bytes (whole elements) at a time where they lie in order."""
     if info.contiguous:
-        source = checkpoint.archive.sources[info.file]
-        for start in range(0, info.nbytes, window):
-            yield source.read(info.offset + start, min(window, info.nbytes - start))
+        for part in checkpoint.archive.parts(info, window):
+            yield bytes(part)
     else:
         from ablate_kit.checkpoints.values import read_bits
 

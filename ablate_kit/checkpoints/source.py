@@ -3,12 +3,14 @@
 import os
 import stat
 import weakref
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from ablate_kit.errors import CheckpointError, did_you_mean
 
 _AHEAD = 4096
+_CHUNK = 1 << 20
 
 
 class FileSource:
@@ -58,6 +60,15 @@ class FileSource:
                 raise CheckpointError(f"{self.path} was cut short while it was open")
             done += count
 
+    def crc32(self, offset: int, length: int) -> int:
+        """The CRC-32 of ``length`` bytes from ``offset``."""
+        buffer, crc = memoryview(bytearray(min(length, _CHUNK))), 0
+        for start in range(0, length, _CHUNK):
+            part = buffer[: length - start]
+            self.read_into(offset + start, part)
+            crc = zlib.crc32(part, crc)
+        return crc
+
     def ahead(self, most: int = _AHEAD) -> Callable[[int, int], bytes]:
         """``read`` for many small pieces that lie one behind the other.
 
@@ -88,6 +99,14 @@ class FileSource:
     def close(self) -> None:
         """Close the file; closing twice is allowed."""
         self._closing()
+
+
+def damaged(source: FileSource, what: str) -> CheckpointError:
+    """What is said of bytes that are not those that were written."""
+    return CheckpointError(
+        f"{source.path} is damaged: {what} does not have the checksum that the file keeps of it; "
+        "copy or download the file again (torch.load reads it without a look at checksums)"
+    )
 
 
 def _near(path: Path) -> str:

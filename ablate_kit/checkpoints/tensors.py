@@ -12,14 +12,16 @@ from ablate_kit.checkpoints.dtypes import ITEM_SIZES, is_floating
 class Storage:
     """A byte range of a file that one or more tensors are views of.
 
-    Tied tensors have equal storages. ``checksums`` are the byte positions in the file of the
-    CRC-32 of the range (little-endian, 4 bytes each), for formats that keep one.
+    Tied tensors have equal storages. For formats that keep a CRC-32 of the range, ``crc`` is what
+    the file says it is, None where it says nothing, and ``checksums`` are the byte positions in the
+    file at which it does (little-endian, 4 bytes each).
     """
 
     file: Path
     key: str
     offset: int
     nbytes: int
+    crc: int | None = None
     checksums: tuple[int, ...] = ()
 
 

@@ -28,7 +28,7 @@ def read_bits(archive: Archive, info: TensorInfo) -> NDArray[Any]:
             f"{info.nbytes}; expanded tensors are read up to {_MOST_EXPANDED}"
         )
     buffer = bytearray(info.span)
-    archive.sources[info.file].read_into(info.offset, memoryview(buffer))
+    archive.read_into(info, memoryview(buffer))
     steps = [step * info.itemsize for step in info.stride]
     return np.ndarray(info.shape, carrier(info.itemsize), buffer, strides=steps)
 
@@ -39,12 +39,8 @@ def read_parts(archive: Archive, info: TensorInfo) -> Iterator[NDArray[Any]]:
     float64 for floating types (of any width), complex128 for complex ones, else the type itself.
     """
     if info.contiguous:
-        for start in range(0, info.numel, _WINDOW):
-            count = min(_WINDOW, info.numel - start)
-            buffer = bytearray(count * info.itemsize)
-            source = archive.sources[info.file]
-            source.read_into(info.offset + start * info.itemsize, memoryview(buffer))
-            yield decoded(np.frombuffer(buffer, carrier(info.itemsize)), info.dtype)
+        for part in archive.parts(info, _WINDOW * info.itemsize):
+            yield decoded(np.frombuffer(part, carrier(info.itemsize)), info.dtype)
     else:
         flat = read_bits(archive, info).reshape(-1)
         for start in range(0, info.numel, _WINDOW):

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 import torch
 
-from detector.checkpoint import save_tensors
+from detector.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from detector.disk.safetensors_head import CODES
+from detector.errors import UserError
 
 
 def test_the_bytes_are_those_of_the_library(tmp_path: Path) -> None:
@@ -34,3 +36,17 @@ def test_the_order_of_the_metadata_does_not_matter(tmp_path: Path) -> None:
     for name, metadata in (("a", {"x": "1", "y": "2"}), ("b", {"y": "2", "x": "1"})):
         save_tensors(tmp_path / name, {"w": torch.ones(2)}, metadata)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_run_does_not_resume_from_other_bytes_than_it_wrote(tmp_path: Path) -> None:
+    path, weight, device = tmp_path / "latest.pth", torch.arange(70.0), torch.device("cpu")
+    save_checkpoint(path, {"weight": weight})
+    assert torch.equal(load_checkpoint(path, device, "training")["weight"], weight)
+    data = bytearray(path.read_bytes())
+    data[data.index(weight.numpy().tobytes()) + 9] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"latest\.pth is damaged: .*data/0 in it does not"):
+        load_checkpoint(path, device, "training")
+    path.write_bytes(b"none")
+    with pytest.raises(UserError, match="is not the checkpoint of a training run"):
+        load_checkpoint(path, device, "training")

@@ -152,6 +152,7 @@ def _write_copy(archive: Archive, changes: Iterable[ElementPatch], fds: Mapping[
     touched: dict[Storage, None] = {}
     for change in changes:
         info = archive.tensor(change.tensor)
+        archive.check(info)  # before its checksum is renewed
         write_elements(fds[info.file], info, change)
         touched[info.storage] = None
     for storage in touched:

@@ -4,6 +4,7 @@
 of storage KEY.
 """
 
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from ablate_kit.checkpoints.dtypes import ITEM_SIZES, TORCH_STORAGES
 from ablate_kit.checkpoints.formats.zip_records import ZipRecord, torchscript, zip_records
 from ablate_kit.checkpoints.pickle.torch_tensors import StorageView, read_tree
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
-from ablate_kit.checkpoints.source import FileSource
+from ablate_kit.checkpoints.source import FileSource, damaged
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import CheckpointError
 
@@ -27,6 +28,8 @@ def read_torch_zip(source: FileSource) -> tuple[list[TensorInfo], dict[Any, Any]
     prefix = _prefix(source, records)
     pickled = records[f"{prefix}data.pkl"]
     stream = source.read(pickled.offset, pickled.nbytes)
+    if pickled.crc not in (None, zlib.crc32(stream)):
+        raise damaged(source, "its description of the tensors (data.pkl)")
     storages = _Storages(source, records, prefix)
     return read_tree(source, stream, 0, storages.find)
 
@@ -98,5 +101,6 @@ class _Storages:
                 f"storage {show(key, 40)} should hold {show(numel)} {dtype} elements, "
                 f"but has {record.nbytes} bytes"
             )
-        storage = Storage(self._source.path, key, record.offset, record.nbytes, record.checksums)
+        path, offset, nbytes = self._source.path, record.offset, record.nbytes
+        storage = Storage(path, key, offset, nbytes, record.crc, record.checksums)
         return StorageView(dtype, storage)

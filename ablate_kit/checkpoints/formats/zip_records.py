@@ -37,11 +37,16 @@ _Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class ZipRecord:
-    """The bytes of one record, and where in the file its CRC-32 is kept."""
+    """The bytes of one record, their CRC-32, and where in the file that is kept.
+
+    ``crc`` is None where it was not computed, which torch leaves to its user
+    (``torch.serialization.set_crc32_options``): the file then says 0.
+    """
 
     name: str
     offset: int
     nbytes: int
+    crc: int | None
     checksums: tuple[int, ...]
 
 
@@ -194,7 +199,7 @@ def _record(source: FileSource, read: _Read, entry: _Entry, end: int) -> ZipReco
         raise _damaged(source, f"the checksums of its record {show(name, 80)} disagree")
     if flags & _CRC_FOLLOWS:
         checksums.append(_descriptor(source, read, entry, offset + entry.nbytes, end, name))
-    return ZipRecord(name, offset, entry.nbytes, tuple(checksums))
+    return ZipRecord(name, offset, entry.nbytes, entry.crc or None, tuple(checksums))
 
 
 def _descriptor(
