@@ -1,9 +1,11 @@
 """The smaller model's numbers beside the original's: AP with the interval of its change."""
 
+from functools import partial
+
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
-from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.shrinking.variants import Judging
 from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
@@ -15,33 +17,30 @@ def against_original(
     original: Adapter,
     smaller: Adapter,
     dataset: Dataset,
-    statistics: Statistics,
+    judging: Judging,
     *,
     batch_size: int = 8,
     progress: Progress = UNWATCHED,
 ) -> tuple[list[Result], Comparison]:
     """Both on all images, held against each other. Images without labels take the original's
     boxes."""
-    first = sweep(
-        original,
-        dataset,
-        [],
-        baseline=Variant(NAMES[0], "checkpoint"),
+    both = partial(
+        sweep,
+        dataset=dataset,
+        variants=[],
         batch_size=batch_size,
-        cluster=statistics.cluster,
+        fixed_threshold=judging.score_threshold,
+        max_detections=judging.max_detections,
+        cluster=judging.statistics.cluster,
         progress=progress,
     )
+    first = both(original, baseline=Variant(NAMES[0], "checkpoint"))
     (before,) = first.results
-    second = sweep(
+    second = both(
         smaller,
-        dataset,
-        [],
         baseline=Variant(NAMES[1], "checkpoint"),
         truth=first.truth,
         threshold=before.evaluation.thresholds.calibration,
-        batch_size=batch_size,
-        cluster=statistics.cluster,
-        progress=progress,
     )
     results = [before, *second.results]
-    return results, compare(first.truth, results, statistics)
+    return results, compare(first.truth, results, judging.statistics)

@@ -7,9 +7,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
-from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.shrinking.variants import joined
+from ablate_kit.shrinking.variants import Judging, joined
 from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
@@ -45,7 +44,7 @@ def joint_cuts(
     adapter: Adapter,
     dataset: Dataset,
     parts: Sequence[Ablation],
-    statistics: Statistics,
+    judging: Judging,
     *,
     progress: Progress = UNWATCHED,
 ) -> JointCuts:
@@ -56,10 +55,12 @@ def joint_cuts(
         adapter,
         dataset,
         [Variant.of(one) for one in cuts],
-        cluster=statistics.cluster,
+        fixed_threshold=judging.score_threshold,
+        max_detections=judging.max_detections,
+        cluster=judging.statistics.cluster,
         progress=progress,
     )
-    compared = compare(done.truth, done.results, statistics)
+    compared = compare(done.truth, done.results, judging.statistics)
     return JointCuts(cuts, counts, done.results, compared)
 
 

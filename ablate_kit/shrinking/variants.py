@@ -10,16 +10,32 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
-from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
 from detector.disk.bounded import SETTINGS, read_bounded
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How joint cuts and the smaller model are held against the original: as in the run that chose
+    the parts, or as is usual.
+
+    Attributes:
+        max_detections: of a class that count in an image, and of an image that are kept.
+        score_threshold: from which boxes stand for objects, on images without labels.
+    """
+
+    statistics: Statistics = DEFAULTS
+    max_detections: int = MAX_DETECTIONS
+    score_threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,7 @@ class FreeVariants:
 
     ablations: tuple[Ablation, ...]
     tested: int
-    margin: float
+    judging: Judging
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -111,7 +127,8 @@ def free_variants(run: Path, checkpoint: Checkpoint, margin: float | None = None
             f"none of the {len(tested)} variants of {run} is free within {asked.margin:g} AP: "
             f"{', '.join(list(names.values())[:3])}{' ...' if len(names) > 3 else ''}"
         )
-    return FreeVariants(tuple(found), len(tested), asked.margin)
+    most, score = ledger.truth().max_detections, ledger.inputs.get("score_threshold", 0.5)
+    return FreeVariants(tuple(found), len(tested), Judging(asked, most, float(score)))
 
 
 def _compared(ledger: Ledger, results: Sequence[Result], statistics: Statistics) -> Comparison:

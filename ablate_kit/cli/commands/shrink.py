@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
+    from ablate_kit.shrinking.variants import Judging
     from detector.data.dataset import Dataset
 
 
@@ -94,6 +95,7 @@ def shrink(
     from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
+    from ablate_kit.shrinking.variants import Judging
 
     dataset = None
     if data.named():
@@ -104,11 +106,14 @@ def shrink(
         adapter = model.open(opened)
         kept: dict[str, str] = {}
         ablation: Ablation | None = None
+        judging = Judging(statistics(margin, None))
         if run:
-            parts, ablation, kept, own = _free(opened, adapter, run, margin, as_json)
+            parts, ablation, kept, own, judging = _free(opened, adapter, run, margin, as_json)
+            if dataset:  # what says which of the run's images belong together is for those alone
+                judging = replace(judging, statistics=replace(judging.statistics, cluster=None))
             dataset = dataset or own
             if largest:
-                ablation = _largest(adapter, dataset, parts, margin, as_json)
+                ablation = _largest(adapter, dataset, parts, judging, as_json)
         elif drop:
             ablation = _joined(drop)
         leave = leave or bool(run)
@@ -145,7 +150,7 @@ def shrink(
             lambda device: on(device, output, other),
         )
         costs = _costs(openers, (located(checkpoint), output), dataset, latency)
-        compared = _compared(adapter, other, dataset, margin) if dataset else None
+        compared = _compared(adapter, other, dataset, judging) if dataset else None
     if as_json:
         print_json(document(output, done, kept, costs, compared))
         return
@@ -164,9 +169,9 @@ def _joined(paths: Sequence[Path]) -> "Ablation":
 
 def _free(
     opened: Any, adapter: "Adapter", run: Path, margin: float | None, quiet: bool
-) -> "tuple[Sequence[Ablation], Ablation, dict[str, str], Dataset | None]":
-    """What a run found to be free and can go, and all of it at once; what stays; and the run's
-    images."""
+) -> "tuple[Sequence[Ablation], Ablation, dict[str, str], Dataset | None, Judging]":
+    """What a run found to be free and can go, and all of it at once; what stays; the run's images,
+    and how they are judged by."""
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
 
@@ -179,19 +184,19 @@ def _free(
         warn([f"the joint cut is not evaluated: {reason}"])
     if not quiet:
         say(
-            f"{len(free.ablations)} of {free.tested} variants are free within {free.margin:g} AP; "
-            f"{len(found.taken)} can be taken out"
+            f"{len(free.ablations)} of {free.tested} variants are free within "
+            f"{free.judging.statistics.margin:g} AP; {len(found.taken)} can be taken out"
         )
         for name, why in found.kept.items():
             say(f"  {name} stays: {why}")
-    return found.taken, found.ablation, dict(found.kept), dataset
+    return found.taken, found.ablation, dict(found.kept), dataset, free.judging
 
 
 def _largest(
     adapter: "Adapter",
     dataset: "Dataset | None",
     parts: "Sequence[Ablation]",
-    margin: float | None,
+    judging: "Judging",
     quiet: bool,
 ) -> "Ablation":
     """Of the joint cuts of more and more parts, the largest that is free."""
@@ -202,9 +207,10 @@ def _largest(
     if dataset is None:
         raise UserError("--largest evaluates joint cuts, and there are no images to do it on")
     seen = looked_at_for(dataset, adapter.classes)
-    found = joint_cuts(adapter, seen, parts, statistics(margin, None))
+    found = joint_cuts(adapter, seen, parts, judging)
     if not quiet:
-        say_lines(tables.comparison(found.results, found.compared.changes).text())
+        adjust = judging.statistics.adjust
+        say_lines(tables.comparison(found.results, found.compared.changes, adjust=adjust).text())
     place = found.largest
     if not quiet:
         say(f"the largest joint cut that is free: {found.counts[place]} of {len(parts)} parts")
@@ -237,13 +243,13 @@ def _say_costs(costs: "list[Cost]") -> None:
 
 
 def _compared(
-    adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", margin: float | None
+    adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", judging: "Judging"
 ) -> "tuple[list[Result], Comparison]":
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.shrinking.against_original import against_original
 
     seen = looked_at_for(dataset, adapter.classes)
-    return against_original(adapter, smaller, seen, statistics(margin, None))
+    return against_original(adapter, smaller, seen, judging)
 
 
 def _say_comparison(results: "list[Result]", compared: "Comparison") -> None:

@@ -101,6 +101,33 @@ ablations:
     assert "none of the 3 variants of" in line
 
 
+def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(tmp_path: Path, run: Run) -> None:
+    recipe = tmp_path / "sweep.yaml"
+    recipe.write_text(
+        f"""
+model: {{checkpoint: "{SHIPPED}"}}
+data: {{kind: shapes, limit: 12}}
+ablations:
+  - {{kind: heads-chosen, pattern: decoder.layers.2.self_attn, heads: [0]}}
+  - {{kind: heads-chosen, pattern: decoder.layers.2.self_attn, heads: [1]}}
+evaluation: {{margin: 0.5, cluster: '(\\d\\d)\\d\\.png', max_detections: 11}}
+"""
+    )
+    folder = tmp_path / "run"
+    run("sweep", recipe, "-o", folder)
+    words = ("shrink", SHIPPED, "--from", folder, "--free")
+    told = run(*words, "--largest", "-o", tmp_path / "a.safetensors")
+    assert told.count("12 images in 2 clusters") == 2  # of joint cuts, and of the smaller model
+    assert told.count("on AP at a margin of 0.5") == 2
+    swept = json.loads((folder / "report/results.json").read_text())["variants"]["unmodified"]
+    before = f"\noriginal  {swept['overall']['AP']:.4f}"
+    assert before in told
+    # What says which images belong together is for the run's own; the margin is for all.
+    told = run(*words, "-o", tmp_path / "b.safetensors", "--shapes", "--limit", 14)
+    assert "14 images, " in told
+    assert "on AP at a margin of 0.5" in told
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
