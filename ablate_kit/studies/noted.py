@@ -3,6 +3,9 @@
 A stopped study goes on from it with the same images and the same rounds; a report is made from it.
 """
 
+from collections.abc import Iterable
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -71,6 +74,13 @@ class Noted(_Noted):
     stopped: str = ""
     ended: str = ""
     needed: str = ""
+
+    def is_about(self, variants: Iterable[str]) -> bool:
+        """Whether a run of these is the study, maybe stopped after some of its rounds; else it is
+        another sweep in the same folder."""
+        named = set(variants)
+        ends = accumulate((set(names) for names in self.rounds), or_, initial=set[str]())
+        return any(named == end for end in ends)
 
     def keep(self, folder: Path) -> None:
         write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())

@@ -181,7 +181,7 @@ def _of_study(
     count what they come to; of a plain sweep neither a map nor a choice of variants.
     """
     study = noted(ledger.folder)
-    if study is None:
+    if study is None or not study.is_about(one.name for one in results[1:]):
         return _of_donor(results, compared), None, None
     found = Findings(study, results, compared)
     told = sentences(found)

@@ -10,7 +10,7 @@ import pytest
 import ablate_kit as ak
 from ablate_kit.errors import UserError
 from ablate_kit.studies.budget import Budget, parse_budget
-from ablate_kit.studies.noted import noted
+from ablate_kit.studies.noted import Noted, noted
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 
 Run = Callable[..., str]
@@ -78,6 +78,20 @@ def test_a_study_of_the_shipped_detector(
     assert page.count('class="part ') > 9
     run("sweep", folder / "recipe.yaml", "-o", tmp_path / "again")
     assert numbers(tmp_path / "again") == found
+    # Another sweep in the folder of a study is reported as one, and the study is there still.
+    cut = ("--set", "ablations=[{kind: modules, patterns: [encoder.layers.0.ffn]}]")
+    assert "0 of 1 variants cost" in run("sweep", folder / "recipe.yaml", *cut, "-o", folder)
+    assert "Nothing was cut" not in (folder / "report" / "report.html").read_text()
+    assert not (folder / "report" / "sentences.md").exists()
+    assert run(*arguments, "-o", folder).splitlines()[-2:] == [short, where]
+
+
+def test_a_run_is_a_study_where_it_is_about_its_first_rounds() -> None:
+    study = Noted(budget="9s", images=1, total=1, margin=0.01, parts=[], rounds=[["a", "b"], ["c"]])
+    for names in ([], ["b", "a"], ["a", "b", "c"]):  # stopped before the first, or after one
+        assert study.is_about(names)
+    for names in (["a"], ["a", "c"], ["a", "b", "c", "d"], ["d"]):
+        assert not study.is_about(names)
 
 
 def test_of_random_weights_nothing_is_said(run: Run, hybrid: Path, tmp_path: Path) -> None:
