@@ -24,6 +24,21 @@ from ablate_kit.sweeps.ledger import Ledger
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
 SHRUNK = 0.75
 
+# What is in which files, where those are there.
+_FILES = (
+    ("all variants", ("table.csv", "table.md", "table.tex"), ""),
+    ("sentences", ("sentences.md",), ""),
+    ("screened by gradients", ("screen.csv", "screen.md"), ""),
+    ("more and more dropped", ("dropped.csv", "dropped.md"), ""),
+    ("joint cuts", ("joint.csv", "joint.md"), ""),
+    ("Shapley values", ("shapley.csv", "shapley.md"), ""),
+    ("repeats and chance", ("repeats.csv", "repeats.md"), ""),
+    ("ranking, heads", ("changes.csv",), ": every change, its interval and p at full precision"),
+    ("curves", ("results.json",), ": every number of every variant, overall and per class"),
+    ("classes", ("classes.csv",), ""),
+    ("boxes", ("displacement.csv",), ", from the detections"),
+    ("photographs", ("examples.csv",), ""),
+)
 # What it means that an input is empty; runs of earlier versions wrote the digest of nothing.
 _UNSET = {
     "framework": "recognized by the checkpoint",
@@ -70,6 +85,7 @@ def no_answer(ap: float | None) -> str:
 
 
 def page(
+    place: Path,
     ledger: Ledger,
     results: Sequence[Result],
     changes: Sequence[Changes],
@@ -82,8 +98,10 @@ def page(
     race: str = "",
     counted: Collection[str] | None = None,
 ) -> str:
-    """All of a report; ``counted`` are the variants that a study cut its parts by, without those
-    that it holds against them.
+    """All of a report in the folder ``place``, whose other files are there.
+
+    ``counted`` are the variants that a study cut its parts by, without those that it holds against
+    them.
     """
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
@@ -99,6 +117,7 @@ def page(
         "report.html",
         tables=list(tables.items()),
         pictures=pictures,
+        files=[one for one in _FILES if (place / one[1][0]).exists()],
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
         variants=cuts,

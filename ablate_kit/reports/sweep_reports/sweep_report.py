@@ -167,7 +167,7 @@ def write_sweep_report(
         told, drawn_map, counted = _of_study(place, ledger, results, compared)
         raced = race_notes.told(results, looks) if looks else ""
         text = page(
-            ledger, results, overall, shown_tables, pictures, notes, statistics, told,
+            place, ledger, results, overall, shown_tables, pictures, notes, statistics, told,
             drawn_map, raced, counted,
         )  # fmt: skip
         (place / "report.html").write_text(text, encoding="utf-8")

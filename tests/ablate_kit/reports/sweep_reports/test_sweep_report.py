@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -93,12 +94,23 @@ def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
     assert set(against) == {(f"attn-head{i}", "random controls") for i in range(2)}
 
 
+def test_the_page_names_the_files_that_are_there(ledger: Ledger) -> None:
+    write_sweep_report(ledger)
+    report = ledger.folder / "report"
+    page = (report / "report.html").read_text()
+    told = set(re.findall(r"<code>(\w+\.\w+)</code>", page[page.index("Where the numbers") :]))
+    assert told == {
+        one.name for one in report.iterdir() if one.suffix in (".csv", ".md", ".tex")
+    } | {"results.json"}
+
+
 def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(ledger: Ledger) -> None:
     attention = {"part": "attn", "depth": 0, "kind": "attention module", "elements": 8}
     Noted(
         budget="10m", images=IMAGES, total=IMAGES, margin=0.01,
         parts=[NotedPart(**attention, how="mean", variant="attn-head1")],  # type: ignore[arg-type]
         zeros={"attn-head0": "attn-head1"},
+        rounds=[[one.name for one in ledger.results()[1:]]],
     ).keep(ledger.folder)  # fmt: skip
     table = write_sweep_report(ledger)
     assert "for 2 variants" in table.title
