@@ -11,6 +11,8 @@ FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "deformable": of_detr.deformable,
     "conditional": of_detr.conditional,
     "dab": of_detr.dab,
+    "yolos": of_detr.yolos,
+    "lwdetr": of_detr.lwdetr,
     "rtdetr": of_rt_detr.rtdetr,
     "dfine": of_rt_detr.dfine,
     "rfdetr": of_rf_detr.rfdetr,

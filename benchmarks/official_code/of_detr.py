@@ -1,18 +1,24 @@
 """DETR, and what was made from its code."""
 
 import argparse
+import collections.abc
+import inspect
+import shlex
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from official_code.built import Official, Seen, imported, seen
+from official_code.built import Official, Seen, imported, queries_start_alike, seen
 
 
 def detr(clone: Path) -> Iterator[Official]:
@@ -22,15 +28,7 @@ def detr(clone: Path) -> Iterator[Official]:
 
 def deformable(clone: Path) -> Iterator[Official]:
     """https://github.com/fundamentalvision/Deformable-DETR, with its own sampling in Python."""
-    _as_it_was()
-    functions = imported(clone, "models.ops.functions.ms_deform_attn_func")
-
-    def sample(value: Tensor, shapes: Tensor, start: Any, places: Tensor, *rest: Any) -> Tensor:
-        sizes = shapes.tolist()
-        out: Tensor = functions.ms_deform_attn_core_pytorch(value, sizes, places, rest[0])
-        return out
-
-    functions.MSDeformAttnFunction.apply = sample
+    _sampling_in_python(clone, "models.ops.functions.ms_deform_attn_func")
     refine = ["--with_box_refine"]
     yield from _of_facebook_kind(
         clone,
@@ -57,10 +55,50 @@ def dab(clone: Path) -> Iterator[Official]:
     )
 
 
+def yolos(clone: Path) -> Iterator[Official]:
+    """https://github.com/hustvl/YOLOS"""
+    between = ["--init_pe_size", "512", "864", "--mid_pe_size", "512", "864"]
+    large = ["--init_pe_size", "800", "1344", "--mid_pe_size", "800", "1344"]
+    tiny = ["--backbone_name", "tiny", "--eval_size", "512", "--init_pe_size", "800", "1333"]
+    yield from _of_facebook_kind(
+        clone,
+        {
+            "YOLOS-Ti": tiny,
+            "YOLOS-S": ["--backbone_name", "small", *between],
+            "YOLOS-S (dWr)": ["--backbone_name", "small_dWr", *between],
+            "YOLOS-B": ["--backbone_name", "base", *large],
+        },
+    )
+
+
+def lwdetr(clone: Path) -> Iterator[Official]:
+    """https://github.com/Atten4Vis/LW-DETR, with its own sampling in Python, and without a package
+    that saves memory in training."""
+    sys.modules["fairscale.nn.checkpoint"] = MagicMock()
+    _sampling_in_python(clone, "models.ops.functions.ms_deform_attn_func", heads_first=True)
+    for size in ("tiny", "small", "medium", "large", "xlarge"):
+        script = (clone / "scripts" / f"lwdetr_{size}_coco_eval.sh").read_text()
+        words = shlex.split(script.partition("main.py")[2])
+        # What lies where, and is read by nobody here.
+        options = [word for word in words if word.strip() and not word.startswith("$")]
+        for name in ("--coco_path", "--resume"):
+            options.remove(name)
+        for one in _of_facebook_kind(clone, {f"LW-DETR {size}": options}, square=True):
+            queries = one.module.num_queries
+            yield replace(one, settle=partial(queries_start_alike, one.module, queries))
+
+
 def _of_facebook_kind(
-    clone: Path, variants: Mapping[str, list[str]], build: str = "build_model"
+    clone: Path,
+    variants: Mapping[str, list[str]],
+    build: str = "build_model",
+    *,
+    square: bool = False,
 ) -> Iterator[Official]:
-    """DETR and what was made from its code: one parser of arguments, and one evaluation."""
+    """DETR and what was made from its code: one parser of arguments, and one evaluation.
+
+    ``square`` images are prepared by a function of their own.
+    """
     _as_it_was()
     import torchvision
 
@@ -68,12 +106,21 @@ def _of_facebook_kind(
         make = getattr(torchvision.models, name)
         setattr(torchvision.models, name, partial(_untrained, make))
     parser = argparse.ArgumentParser(parents=[imported(clone, "main").get_args_parser()])
-    transforms = imported(clone, "datasets.coco").make_coco_transforms("val")
+    data = imported(clone, "datasets.coco")
+    make = data.make_coco_transforms_square_div_64 if square else data.make_coco_transforms
+    takes_arguments = len(inspect.signature(make).parameters) > 1
     for name, options in variants.items():
         arguments = parser.parse_args(["--device", "cpu", *options])
-        module, _, postprocessors = getattr(imported(clone, "models"), build)(arguments)
+        with redirect_stdout(None):
+            transforms = make("val", arguments) if takes_arguments else make("val")
+            module, _, postprocessors = getattr(imported(clone, "models"), build)(arguments)
 
-        def see(image: Image.Image, module: Any = module, decode: Any = postprocessors) -> Seen:
+        def see(
+            image: Image.Image,
+            module: Any = module,
+            transforms: Any = transforms,
+            decode: Any = postprocessors,
+        ) -> Seen:
             pixels, _ = transforms(image, None)
             out = module([pixels])
             found = decode["bbox"](out, torch.tensor([[image.height, image.width]]))[0]
@@ -87,6 +134,21 @@ def _of_facebook_kind(
         yield Official(name, module, saved, see)
 
 
+def _sampling_in_python(clone: Path, name: str, *, heads_first: bool = False) -> None:
+    """Instead of a compiled operation for GPUs, its own reference."""
+    _as_it_was()
+    functions = imported(clone, name)
+
+    def sample(value: Tensor, shapes: Tensor, start: Any, places: Tensor, *rest: Any) -> Tensor:
+        weights, sizes = rest[0], shapes.tolist()
+        if heads_first:  # as its reference takes them
+            value, weights = value.permute(0, 2, 3, 1), weights.flatten(3)
+        out: Tensor = functions.ms_deform_attn_core_pytorch(value, sizes, places, weights)
+        return out
+
+    functions.MSDeformAttnFunction.apply = sample
+
+
 def _as_it_was() -> None:
     """What these repositories know of torch and torchvision by older names, and a compiled
     operation that is for GPUs."""
@@ -96,6 +158,8 @@ def _as_it_was() -> None:
     torchvision.__version__ = "0.9.0"  # which they read as a number
     sys.modules["MultiScaleDeformableAttention"] = types.ModuleType("compiled")
     sys.modules["torch._overrides"] = torch.overrides
+    sys.modules["torch._six"] = types.ModuleType("older")
+    sys.modules["torch._six"].container_abcs = collections.abc  # type: ignore[attr-defined]
     linear._LinearWithBias = linear.NonDynamicallyQuantizableLinear  # type: ignore[attr-defined]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -9,7 +10,7 @@ from unittest.mock import MagicMock
 import torch
 from PIL import Image
 
-from official_code.built import Official, Seen, imported, seen
+from official_code.built import Official, Seen, imported, queries_start_alike, seen
 
 
 def rfdetr(clone: Path) -> Iterator[Official]:
@@ -46,13 +47,6 @@ def rfdetr(clone: Path) -> Iterator[Official]:
             "args": training.model_dump(),
             "model_config": config.model_dump(),
         }
-
-        def settle(module: Any = module, queries: int = config.num_queries) -> None:
-            # The first stage's choices come in the order of their scores, which rounding changes:
-            # then another query of the group would start there.
-            for one in (module.refpoint_embed.weight, module.query_feat.weight):
-                groups = one.detach().unflatten(0, (-1, queries))
-                groups.copy_(groups[:, :1].clone())
-
+        settle = partial(queries_start_alike, module, config.num_queries)
         name = f"RF-DETR {size.lower()}"
         yield Official(name, module, saved, see, settle=settle, clipped=True)

@@ -68,6 +68,14 @@ def official(state: Mapping[str, Tensor], names: Sequence[Renaming]) -> dict[str
     return found
 
 
+def packed(tensors: dict[str, Tensor], place: str) -> dict[str, Tensor]:
+    """With queries, keys and values, q, k and v at ``place``, as one tensor, qkv."""
+    for name in [name for name in tensors if f"{place}.q." in name]:
+        thirds = [tensors.pop(name.replace(f"{place}.q.", f"{place}.{one}.")) for one in "qkv"]
+        tensors[name.replace(f"{place}.q.", f"{place}.qkv.")] = torch.cat(thirds)
+    return tensors
+
+
 def bridged(path: Path, folder: Path, weights: str | None = None, **told: Any) -> tuple[str, ...]:
     """Writes the folder; what was assumed."""
     with open_checkpoint(path, weights) as checkpoint:

@@ -10,7 +10,6 @@ from ablate_kit.models.bridge.official.hgnetv2 import HGNETV2_RULES, hgnetv2_con
 from ablate_kit.models.bridge.official.hybrid_encoder import (
     DECODER,
     RECOMPUTED,
-    average_is_evaluated,
     conv_norm,
     handed_on,
     not_of_deim,
@@ -127,7 +126,7 @@ def counterpart(told: Told) -> Counterpart:
             "projection between them where they differ"
         )
     processor = shared_processor(told, config["feat_strides"])
-    average_is_evaluated(told)
+    told.average_is_evaluated()
     return told.counterpart(config, processor, RULES, RECOMPUTED)
 
 

@@ -12,8 +12,10 @@ from ablate_kit.models.bridge.official import (
     deformable_detr,
     detr,
     dfine,
+    lw_detr,
     rf_detr,
     rtdetr,
+    yolos,
 )
 from ablate_kit.models.bridge.official.told_by_file import Told
 
@@ -41,6 +43,8 @@ FAMILIES: Mapping[str, Family] = {
     "lyuwenyu/RT-DETR": Family(rtdetr.recognizes, rtdetr.counterpart),
     "Peterande/D-FINE": Family(dfine.recognizes, dfine.counterpart),
     "roboflow/rf-detr": Family(rf_detr.recognizes, rf_detr.counterpart),
+    "Atten4Vis/LW-DETR": Family(lw_detr.recognizes, lw_detr.counterpart),
+    "hustvl/YOLOS": Family(yolos.recognizes, yolos.counterpart),
 }
 
 

@@ -208,17 +208,6 @@ def _anchors(side: int, strides: Sequence[int]) -> "torch.Tensor":
     return torch.where(inside, torch.logit(places), math.inf)
 
 
-def average_is_evaluated(told: Told) -> None:
-    """Notes that the repository evaluates the average, where the file has it beside these."""
-    checkpoint = told.checkpoint
-    for other in checkpoint.alternatives:
-        if other.is_average and other.tensors.keys() == checkpoint.tensors.keys():
-            told.assumed.append(
-                f'the weights "{checkpoint.place}", where the repository evaluates their average '
-                f"(--weights {other.place})"
-            )
-
-
 def not_of_deim(told: Told) -> None:
     """DEIM trains the same tensors with SiLU in the heads, where transformers has ReLU.
 

@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.bridge.counterpart import Counterpart, detector_config, image_processor
-from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
+from ablate_kit.models.bridge.counterpart import Counterpart, detector_config
+from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID, COCO_IN_ORDER
+from ablate_kit.models.bridge.official.group_detr import (
+    HF_PROJECTOR,
+    PROJECTOR,
+    SHARED,
+    SIGNS,
+    check_proposals,
+    projector_rules,
+    shared_config,
+    shared_processor,
+)
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.classes import NO_CLASS
 
@@ -17,15 +27,9 @@ DINO, HF_DINO = "backbone.0.encoder.encoder", "model.backbone.backbone"
 PATCHES = f"{DINO}.embeddings.patch_embeddings.projection"
 POSITIONS = f"{DINO}.embeddings.position_embeddings"
 LAYERS = f"{DINO}.encoder.layer"
-PROJECTOR = "backbone.0.projector.stages"
-DECODER = "transformer.decoder.layers"
-SAMPLING = f"{DECODER}.0.cross_attn.attention_weights.weight"
 KEYPOINTS = "_kp_active_mask"
 CONFIG = "model_config"  # where newer versions keep what older ones have among the arguments
 DINO_HEAD = 64  # channels of each of DINOv2's heads, whatever its size
-# The first stage leaves out cells whose centers lie at less than 0.01 of the image: where there are
-# so many, those at the border. Hugging Face's never proposes them, the original may.
-MOST_CELLS = 49
 
 
 @dataclass(frozen=True)
@@ -44,70 +48,36 @@ PUBLISHED = {
 
 
 def recognizes(names: Collection[str]) -> bool:
-    return {
-        f"{PATCHES}.weight",
-        f"{PROJECTOR}.0.0.cv1.conv.weight",
-        SAMPLING,
-        "refpoint_embed.weight",
-        "query_feat.weight",
-        "class_embed.weight",
-        "bbox_embed.layers.0.weight",
-    } <= set(names)
+    return {f"{PATCHES}.weight", *SIGNS} <= set(names)
 
 
 def counterpart(told: Told) -> Counterpart:
     _refuse(told)
     told.reads(CONFIG)
-    width = told.shape("query_feat.weight")[1]
-    groups = told.count("transformer.enc_output")
-    queries = told.rows("query_feat.weight") // groups
-    self_heads = told.heads("sa_nheads", width, max(1, width // 32))
-    cross_heads = told.number("ca_nheads", max(1, width // 16), "heads in cross-attention")
-    told.must("bbox_reparam", True, words="boxes relative to the size of reference boxes")
+    shared = shared_config(told, 1)
     backbone, resolution = _backbone(told)
-    cells = resolution // backbone["patch_size"]
-    if not queries <= cells**2 or cells > MOST_CELLS:
-        raise UserError(
-            f"{told.checkpoint} sees images as {cells} by {cells} cells, of which it proposes "
-            f"{queries}; transformers' model computes the same with up to {MOST_CELLS} on a side, "
-            "and as many as are proposed"
-        )
+    check_proposals(told, shared["num_queries"], [resolution // backbone["patch_size"]])
     config = {
         **detector_config("RfDetr", "rf_detr", _classes(told)),
+        **shared,
         "backbone_config": backbone,
-        "d_model": width,
-        "num_queries": queries,
-        "group_detr": groups,
-        "c2f_num_blocks": told.count(f"{PROJECTOR}.0.0.m"),
         "layer_norm_eps": 1e-6,  # of the projector
-        "decoder_layers": told.count(DECODER),
-        "decoder_self_attention_heads": self_heads,
-        "decoder_cross_attention_heads": cross_heads,
-        "decoder_n_points": told.rows(SAMPLING) // cross_heads,
-        "decoder_ffn_dim": told.rows(f"{DECODER}.0.linear1.weight"),
-        "dropout": 0.0,
     }
-    # Its own processor needs torchvision; this one resizes, and reads detections, in the same way.
-    square = {"height": resolution, "width": resolution}
-    images = image_processor("RTDetrImageProcessor", square) | {"do_pad": False}
     # Of keypoints, of which a detector has none.
     empty = KEYPOINTS in told and not told.checkpoint.tensor(KEYPOINTS).numel
     dropped = (KEYPOINTS,) if empty else ()
-    return told.counterpart(config, images, RULES, dropped)
+    return told.counterpart(config, shared_processor(resolution), RULES, dropped)
 
 
 def _refuse(told: Told) -> None:
     for sign, what in (
         ("segmentation_head.", "masks, which this does not evaluate"),
-        ("transformer.decoder.bbox_embed.", "boxes refined by each layer of the decoder"),
         (f"{DINO}.embeddings.register_tokens", "registers in the backbone"),
         (f"{PROJECTOR}.1.", "several levels"),
         ("backbone.0.projector.stages_sampling.", "a level at another scale than the backbone's"),
     ):
         if any(name.startswith(sign) for name in told.checkpoint.tensors):
             raise UserError(f"{told.checkpoint} has {what}; there is no exact counterpart for it")
-    if "transformer.enc_output.0.weight" not in told:
-        raise UserError(f"{told.checkpoint} has one stage; transformers' model has two")
 
 
 def _backbone(told: Told) -> tuple[dict[str, Any], int]:
@@ -177,13 +147,7 @@ def _classes(told: Told) -> tuple[str, ...]:
 
 def _rules() -> tuple[NameRule, ...]:
     layer, hf_layer = f"{LAYERS}.{{layer}}", f"{HF_DINO}.encoder.layer.{{layer}}"
-    block, hf_block = f"{PROJECTOR}.0.0", "model.backbone.projector.projector_layer"
-    decoder, hf_decoder = f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}"
     tokens = ("cls_token", "mask_token", "position_embeddings")
-    convolutions = [
-        (f"{block}.cv{{n}}", f"{hf_block}.conv{{n}}"),
-        (f"{block}.m.{{block}}.cv{{n}}", f"{hf_block}.bottlenecks.{{block}}.conv{{n}}"),
-    ]
     return (
         *(NameRule(f"{DINO}.embeddings.{t}", (f"{HF_DINO}.embeddings.{t}",)) for t in tokens),
         both(PATCHES, f"{HF_DINO}.embeddings.patch_embeddings.projection"),
@@ -198,28 +162,8 @@ def _rules() -> tuple[NameRule, ...]:
             )
         ),
         both(f"{DINO}.layernorm", f"{HF_DINO}.layernorm"),
-        *(NameRule(f"{one}.conv.weight", (f"{hf}.conv.weight",)) for one, hf in convolutions),
-        *(both(f"{one}.bn", f"{hf}.norm") for one, hf in convolutions),
-        both(f"{PROJECTOR}.0.1", "model.backbone.projector.layer_norm"),
-        NameRule("refpoint_embed.weight", ("model.reference_point_embed.weight",)),
-        NameRule("query_feat.weight", ("model.query_feat.weight",)),
-        packed(f"{decoder}.self_attn", f"{hf_decoder}.self_attn")[0],
-        both(f"{decoder}.self_attn.out_proj", f"{hf_decoder}.self_attn.o_proj"),
-        *deformable(f"{decoder}.cross_attn", f"{hf_decoder}.cross_attn"),
-        both(f"{decoder}.linear{{n}}", f"{hf_decoder}.mlp.fc{{n}}"),
-        both(f"{decoder}.norm1", f"{hf_decoder}.self_attn_layer_norm"),
-        both(f"{decoder}.norm2", f"{hf_decoder}.cross_attn_layer_norm"),
-        both(f"{decoder}.norm3", f"{hf_decoder}.layer_norm"),
-        both("transformer.decoder.norm", "model.decoder.layernorm"),
-        *(
-            both(f"transformer.{name}", f"model.{name}")
-            for name in (
-                "enc_output.{group}", "enc_output_norm.{group}", "enc_out_class_embed.{group}",
-                "enc_out_bbox_embed.{group}.layers.{n}", "decoder.ref_point_head.layers.{n}",
-            )
-        ),
-        both("class_embed", "class_embed"),
-        both("bbox_embed.layers.{n}", "bbox_embed.layers.{n}"),
+        *projector_rules(f"{PROJECTOR}.0", HF_PROJECTOR, "p"),
+        *SHARED,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from ablate_kit.models.bridge.name_rules import NameRule, both, deformable
 from ablate_kit.models.bridge.official.hybrid_encoder import (
     DECODER,
     RECOMPUTED,
-    average_is_evaluated,
     conv_norm,
     handed_on,
     not_of_deim,
@@ -104,7 +103,7 @@ def counterpart(told: Told) -> Counterpart:
         told.assumed.append("queries chosen by their best class (query_select_method: default)")
         not_of_deim(told)
     processor = shared_processor(told, config["feat_strides"])
-    average_is_evaluated(told)
+    told.average_is_evaluated()
     dropped = (*RECOMPUTED, *without_layers(told, kept))
     return told.counterpart(config, processor, RULES, dropped)
 

@@ -76,15 +76,28 @@ class Told:
             raise UserError(f"the file says {argument} {said!r}; expected a positive number")
         return said
 
-    def numbers(self, argument: str, default: Sequence[int], what: str) -> tuple[int, ...]:
-        """Several, as ``number`` reads one."""
+    def numbers(
+        self, argument: str, default: Sequence[int], what: str, least: int = 1
+    ) -> tuple[int, ...]:
+        """Several, as ``number`` reads one; none is less than ``least``."""
         said = self.arguments.get(argument)
         if said is None:
             self.assumed.append(what.format(", ".join(map(str, default))))
             return tuple(default)
-        if not isinstance(said, Sequence) or not all(type(one) is int and one > 0 for one in said):
-            raise UserError(f"the file says {argument} {said!r}; expected positive numbers")
+        if not isinstance(said, Sequence) or not all(
+            type(one) is int and one >= least for one in said
+        ):
+            raise UserError(f"the file says {argument} {said!r}; expected numbers from {least} on")
         return tuple(said)
+
+    def average_is_evaluated(self) -> None:
+        """Notes that the repository evaluates the average, where the file has it beside these."""
+        for other in self.checkpoint.alternatives:
+            if other.is_average and other.tensors.keys() == self.checkpoint.tensors.keys():
+                self.assumed.append(
+                    f'the weights "{self.checkpoint.place}", where the repository evaluates their '
+                    f"average (--weights {other.place})"
+                )
 
     def heads(self, argument: str, width: int, default: int = HEADS) -> int:
         """Of each attention, by the argument of this name."""
