@@ -14,6 +14,7 @@ from typing import Literal
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.residual_branches import skips
+from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import groups
@@ -138,6 +139,9 @@ class _Finder:
             known = source.attentions("**", None)
         prefixes = [one.prefix for one in known]
         self._attentions = {one.prefix: one for one in known if prefixes.count(one.prefix) == 1}
+        pairs = list(feed_forwards(self._tensors))
+        self._feed_forwards = {one.module for one in pairs}
+        self._last_layers = {one.last for one in pairs}
 
     def part(self, node: _Node) -> Part:
         first, names = node, [node.name]
@@ -198,10 +202,17 @@ class _Finder:
         return any(name == one or name.endswith(f".{one}") for one in tables)
 
     def _with_feed_forward(self, node: _Node, children: list[Part]) -> list[Part]:
-        """The same, where a layer's feed-forward branch has no module of its own: its last layer
-        (``fc2``) stands for it, with the one that leads to it."""
+        """The same, with a layer's feed-forward branch, which only its layers may tell. Where it
+        has no module of its own, the last one (``fc2``) stands for it, with the one that leads to
+        it."""
         if not any(one.kind == "attention" for one in children):
             return children
+        children = [
+            self._of(one.name, "feed-forward", list(one.tensors))
+            if one.name in self._feed_forwards
+            else one
+            for one in children
+        ]
         last = next((c for c in children if self._leads_back(c)), None)
         if last is None:
             return children
@@ -213,7 +224,8 @@ class _Finder:
 
     def _leads_back(self, part: Part) -> bool:
         level = part.name.rpartition(".")[2]
-        if part.kind != "module" or level not in self._anatomy.last_layers:
+        named = level in self._anatomy.last_layers or self._last_layers & set(part.tensors)
+        if part.kind != "module" or not named:
             return False
         try:
             return bool(skips([part.name], self._tensors, self._anatomy))
@@ -221,8 +233,8 @@ class _Finder:
             return False
 
     def _shape(self, part: Part) -> tuple[int, ...]:
-        weight = f"{part.name}.weight"
-        return self._tensors[weight].shape if weight in part.tensors else ()
+        weights = [name for name in part.tensors if name.endswith(".weight")]
+        return self._tensors[weights[0]].shape if len(weights) == 1 else ()
 
     def _worth(self, children: list[Part]) -> tuple[Part, ...]:
         """Those that are parts by themselves: no norms and scales, and no lone projections of

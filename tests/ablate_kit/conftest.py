@@ -82,11 +82,54 @@ def _d_fine() -> Any:
     return DFineForObjectDetection(DFineConfig(**SIZES, **PYRAMID, backbone_config=backbone))
 
 
+VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+NAMES = {name: SIZES[name] for name in ("id2label", "label2id")}
+
+
+def _yolos() -> Any:
+    from transformers import YolosConfig, YolosForObjectDetection
+
+    config = YolosConfig(
+        **VIT, **NAMES, intermediate_size=40, image_size=[64, 96], num_detection_tokens=10
+    )
+    return YolosForObjectDetection(config)
+
+
+def _lw_detr() -> Any:
+    from transformers import LwDetrConfig, LwDetrForObjectDetection, LwDetrViTConfig
+
+    backbone = LwDetrViTConfig(
+        **VIT,
+        mlp_ratio=2,
+        patch_size=8,
+        image_size=128,
+        window_block_indices=[0],
+        out_features=["stage1", "stage2"],
+    )
+    config = LwDetrConfig(
+        **NAMES,
+        backbone_config=backbone,
+        projector_scale_factors=[1.0],
+        c2f_num_blocks=1,
+        d_model=32,
+        decoder_layers=2,
+        decoder_ffn_dim=40,
+        decoder_n_points=2,
+        decoder_self_attention_heads=4,
+        decoder_cross_attention_heads=4,
+        num_queries=10,
+        group_detr=2,
+    )
+    return LwDetrForObjectDetection(config)
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "detr": _detr,
     "deformable_detr": _deformable_detr,
     "rt_detr_v2": _rt_detr_v2,
     "d_fine": _d_fine,
+    "yolos": _yolos,
+    "lw_detr": _lw_detr,
 }
 
 

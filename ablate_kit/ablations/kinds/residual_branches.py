@@ -10,6 +10,7 @@ from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
+from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
 
@@ -110,6 +111,9 @@ def _leading_back(
         for name, tensor in own.items()
         if name.endswith("weight") and len(tensor.shape) >= 2 and set(tensor.shape[2:]) <= {1}
     }
+    if len(layers) == 1 and (known := {one.last for one in feed_forwards(tensors)} & set(layers)):
+        # By itself, such as ``output.dense`` in a module of its own.
+        return known.pop()
     if list(own) and set(own) <= {f"{module}.weight", f"{module}.bias"}:
         # A layer by itself: the last one if another of its owner leads to it.
         owner = module.rpartition(".")[0]

@@ -80,7 +80,7 @@ def test_the_hybrid_detector(hybrid: Path) -> None:
         ("rt_detr_v2", "model.decoder.layers.0", ["self_attn", "encoder_attn", "fc2"]),
     ],
 )
-def test_detection_transformers(
+def test_detection_transformers_with_convolutions(
     folders: Callable[[str], Path], family: str, layer: str, branches: list[str]
 ) -> None:
     parts, how = looked_at(folders(family))
@@ -91,6 +91,28 @@ def test_detection_transformers(
     backbone = [one for one in parts.values() if one.kind == "block" and "stages" in one.name]
     assert backbone
     assert any(how[one.name] == "mean" for one in backbone)
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "branches"),
+    [
+        ("yolos", "vit.encoder.layer.1", ["attention", "output"]),
+        ("lw_detr", "model.backbone.backbone.encoder.layer.0", ["attention", "intermediate"]),
+        ("lw_detr", "model.decoder.layers.1", ["self_attn", "cross_attn", "mlp"]),
+    ],
+)
+def test_vision_transformers(
+    folders: Callable[[str], Path], family: str, layer: str, branches: list[str]
+) -> None:
+    parts, how = looked_at(folders(family))
+    children = parts[layer].children
+    assert [one.name.removeprefix(f"{layer}.") for one in children] == branches
+    assert [one.kind for one in children] == ["attention"] * (len(branches) - 1) + ["feed-forward"]
+    # With the layer that leads to its units.
+    assert len([name for name in children[-1].tensors if name.endswith("weight")]) == 2
+    assert {one.heads for one in children[:-1]} == {4}
+    assert {how[one.name] for one in (parts[layer], *children)} == {"removed"}
+    assert not any(".enc_output.1" in name for name in parts)  # of groups that only training runs
 
 
 class Block(nn.Module):

@@ -147,6 +147,13 @@ BRANCHES = {
     "deformable_detr": [*DECODER, "model.decoder.layers.*.encoder_attn"],
     "rt_detr_v2": [*DECODER, "model.decoder.layers.*.encoder_attn"],
     "d_fine": DECODER,
+    # The second of its layers is alone in a module.
+    "yolos": ["vit.encoder.layer.*.attention", "vit.encoder.layer.*.output"],
+    "lw_detr": [
+        "model.backbone.backbone.encoder.layer.*.attention",
+        "model.backbone.backbone.encoder.layer.*.intermediate",
+        "model.decoder.layers.*.mlp",
+    ],
 }
 
 
