@@ -84,7 +84,7 @@ def lwdetr(clone: Path) -> Iterator[Official]:
         for name in ("--coco_path", "--resume"):
             options.remove(name)
         for one in _of_facebook_kind(clone, {f"LW-DETR {size}": options}, square=True):
-            queries = one.module.num_queries
+            queries: Any = one.module.num_queries
             yield replace(one, settle=partial(queries_start_alike, one.module, queries))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ablate_kit.checkpoints import open_checkpoint
@@ -251,11 +250,6 @@ def test_the_command(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     for one in folder.iterdir():
         assert one.read_bytes() == (tmp_path / "again" / one.name).read_bytes()
-    # Opened as it is, the error says what to do.
-    Image.new("RGB", (32, 32)).save(tmp_path / "image.png")
-    run = ablate("predict", path, tmp_path / "image.png", "-o", tmp_path / "seen")
-    assert run.returncode == 2
-    assert "is a file of facebookresearch/detr; ablate convert" in run.stderr
 
 
 def test_a_detector_inside_a_larger_model_is_pointed_at(tmp_path: Path) -> None:
