@@ -17,6 +17,8 @@ DCN_GROUP_CHANNELS = 16
 NORM_GROUPS = 32
 """Groups of group norm, or their greatest common divisor with the channels."""
 
+_MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True)
 class HybridConfig:
@@ -134,12 +136,10 @@ class HybridConfig:
         return HybridConfig(**values)
 
 
-def preset(name: str) -> HybridConfig:
-    if name not in PRESETS:
-        expected = ", ".join(PRESETS)
-        raise UserError(
-            f'unknown preset "{name}"; expected one of {expected}{did_you_mean(name, PRESETS)}'
-        )
+def preset(name: object) -> HybridConfig:
+    if not isinstance(name, str) or name not in PRESETS:
+        expected, near = ", ".join(PRESETS), did_you_mean(str(name), PRESETS)
+        raise UserError(f'unknown preset "{name}"; expected one of {expected}{near}')
     return PRESETS[name]
 
 
@@ -202,6 +202,12 @@ def _validate(c: HybridConfig) -> None:
     for name, value in (("encoder_layers", c.encoder_layers), ("depths", min(c.depths))):
         if value < 0:
             raise UserError(f"{name} is {getattr(c, name)}; expected 0 or more")
+    layers = (*c.depths, c.attention_depth, c.neck_repeats, c.encoder_layers, c.decoder_layers)
+    if max(layers) > _MOST_LAYERS:  # a slip, or a file that is to keep us busy
+        raise UserError(
+            f"depths are {c.depths}, attention_depth, neck_repeats, encoder_layers, decoder_layers "
+            f"{layers[4:]}; expected at most {_MOST_LAYERS} of each"
+        )
     for name in ("drop_path", "transformer_drop_path", "deformable_dropout"):
         if not 0.0 <= getattr(c, name) < 1.0:
             raise UserError(f"{name} is {getattr(c, name)}; expected 0 <= {name} < 1")

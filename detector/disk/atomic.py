@@ -1,5 +1,6 @@
 """Writing a file or folder so that others see the old one, or the complete new one, or none."""
 
+import errno
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from detector.errors import UserError
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _LONGEST = 255  # bytes of a file's name
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a copy names what it reads, too
 
 
 @contextmanager
@@ -145,6 +147,10 @@ def _explained(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = error.filename
-        if isinstance(named, str) and destination.parent not in Path(named).absolute().parents:
+        if (
+            isinstance(named, str)
+            and destination.parent not in Path(named).absolute().parents
+            and error.errno not in _OF_WRITING
+        ):
             raise  # it tells of another file, which was read in the block
         raise UserError(f"cannot write {destination}: {error.strerror or error}") from None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from detector.disk.atomic import parents_made
 from detector.errors import UserError
 
 NAME = ".lock"
@@ -27,8 +28,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     is_new = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fd = _opened(folder / NAME)
+        with parents_made(folder / NAME):
+            fd = _opened(folder / NAME)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot use the folder {folder}: {reason}") from None
@@ -59,8 +60,12 @@ def _opened(path: Path) -> int | None:
                 return None
             # Whoever held it before may have removed the file that was opened here.
             if os.path.lexists(path) and os.path.samestat(os.fstat(fd), path.stat()):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                try:
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                except OSError:  # such as on a full disk
+                    path.unlink(missing_ok=True)
+                    raise
                 return fd
         except BaseException:
             with contextlib.suppress(OSError):

@@ -62,6 +62,8 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"denoising": "thesis", "denoising_layers": "all", "aux_loss": False}, "aux_loss and 2"),
         ({"denoising": "thesis", "d_model": 300}, "denoising expects a multiple of 8"),
         ({"image_size": 2592}, "too large for position"),
+        ({"depths": [2, 2**53, 4, 1]}, "expected at most 1000 of each"),
+        ({"encoder_layers": 1001}, "expected at most 1000 of each"),
         (
             {"image_size": 32, "widths": [128, 256, 640, 32]},
             r"p6 is one cell, and widths\[3\] is 32.*leave nothing of p6. Expected an .* from 64",
@@ -76,6 +78,9 @@ def test_what_cannot_be_built_is_refused(changes: dict[str, object], message: st
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(UserError, match=r'unknown preset "tinny".*did you mean "tiny"'):
         preset("tinny")
+    for name in (0, None, [1]):
+        with pytest.raises(UserError, match="unknown preset"):
+            preset(name)
 
 
 SWITCHES: list[dict[str, object]] = [

@@ -15,6 +15,9 @@ Flags = NDArray[np.bool_]
 # A box may leave its image by so many pixels: detectors do not always clip, and files round.
 _SLACK = 2.0
 
+# Coordinates are added and multiplied: no result leaves the range of float32.
+_LARGEST = 1e18
+
 # Share of the boxes that must speak against a convention, and of those that must fit the other.
 _AGAINST, _FITTING = 0.05, 0.98
 
@@ -56,8 +59,8 @@ def _problems(raw: Raw, truth: GroundTruth) -> Iterator[tuple[Flags, Callable[[i
     yield np.less(raw.image, 0), image
     yield np.less(raw.labels, 0), label
     yield np.logical_not(np.isfinite(raw.scores)), lambda row: f"the score is {raw.scores[row]}"
-    broken = np.logical_not(np.isfinite(raw.boxes).all(axis=1))
-    yield broken, lambda row: f"the box {raw.boxes[row].tolist()} is not four numbers"
+    broken = np.logical_not((np.abs(raw.boxes) < _LARGEST).all(axis=1))  # NaN is not less
+    yield broken, lambda row: f"the box {raw.boxes[row].tolist()} is not four numbers of pixels"
 
 
 def check_convention(raw: Raw, truth: GroundTruth) -> None:

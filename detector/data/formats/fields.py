@@ -18,8 +18,8 @@ _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MARKS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
-# Coordinates are added and multiplied: no result leaves the range of float64.
-_LARGEST = 1e100
+# Coordinates are added and multiplied: no result leaves the range of float32.
+_LARGEST = 1e18
 
 
 def number(value: object) -> float | None:

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +148,22 @@ def test_what_a_file_that_is_read_lacks_is_not_said_of_the_one_that_is_written(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_copy_that_does_not_fit_is_said_of_where_it_was_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_text("")
+    (tmp_path / "out").mkdir()
+
+    def copied(one: object, other: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(one), None, str(other))
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    destination = tmp_path / "out" / "new"
+    with pytest.raises(UserError) as caught, new_folder(destination) as place:
+        shutil.copyfile(tmp_path / "a.jpg", place / "a.jpg")
+    assert str(caught.value) == f"cannot write {destination}: No space left on device"
+
+
 def test_only_our_own_temporaries_are_removed(tmp_path: Path) -> None:
     child = (
         "import os, sys; from pathlib import Path; from detector.disk.atomic import *\n"
@@ -217,6 +234,17 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None
     with pytest.raises(UserError, match="cannot use the folder"):
         locked(tmp_path / "run").__enter__()
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_on_a_full_disk_no_lock_and_no_new_folder_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwrite", full)
+    (tmp_path / "old").mkdir()
+    for folder in (tmp_path / "old", tmp_path / "new" / "run"):
+        with pytest.raises(UserError, match=r"cannot use the folder .*No space left"):
+            locked(folder).__enter__()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
 
 
 def test_where_there_are_no_locks_work_goes_on(

@@ -49,6 +49,7 @@ def read(tmp_path, against):
         ({"image_id": 200}, 'image 200 is not one of the 2 of the ground truth; did you mean "20"'),
         ({"category_id": 0}, "category 0 is not one of the 2"),
         ({"bbox": [1, 2, math.nan, 4]}, "the box [1.0, 2.0, nan, 4.0] is not four numbers"),
+        ({"bbox": [1, 2, 1e40, 4]}, "the box [1.0, 2.0, 1e+40, 4.0] is not four numbers"),
     ],
 )
 def test_rows_that_cannot_be_scored(read, bad, told):
