@@ -1,5 +1,6 @@
 """Small real models of the frameworks that are supported."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def _save(build: Callable[[], Any], folder: Path) -> None:
-    from transformers import DetrImageProcessorPil, RTDetrImageProcessorPil
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -160,10 +160,13 @@ def _save(build: Callable[[], Any], folder: Path) -> None:
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     model.save_pretrained(folder)
-    detr = folder.name in ("detr", "deformable_detr")
-    size = {"height": 128, "width": 128}
-    processor = DetrImageProcessorPil if detr else RTDetrImageProcessorPil
-    processor(size=size, do_pad=False).save_pretrained(folder)
+    kind = "Detr" if folder.name in ("detr", "deformable_detr") else "RTDetr"
+    processor = {
+        "image_processor_type": f"{kind}ImageProcessor",
+        "size": {"height": 128, "width": 128},
+        "do_pad": False,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class TransformersAdapter:
             with as_user_error(folder, "the configuration"):
                 config = transformers.AutoConfig.from_pretrained(folder, **options)
             kind = _kind(transformers, config, folder, trust_remote_code)
-            processor = _processor(transformers, folder, options)
+            processor = _processor(folder, options)
             weights = checkpoint.state_dict()
             with as_user_error(folder, "the model"):
                 module, report = kind.from_pretrained(
@@ -160,12 +160,13 @@ def _kind(transformers: Any, config: Any, folder: Path, trusted: bool) -> Any:
         return type(detectors.from_config(config, trust_remote_code=trusted))
 
 
-def _processor(transformers: Any, folder: Path, options: Mapping[str, Any]) -> Any:
+def _processor(folder: Path, options: Mapping[str, Any]) -> Any:
     """What prepares images and reads detections, seen to work on an image."""
+    # The package's own name for it wants torchvision in releases 5.4 to 5.17.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
     with as_user_error(folder, "the image processor"):
-        processor = transformers.AutoImageProcessor.from_pretrained(
-            folder, backend="pil", **options
-        )
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
         if not hasattr(processor, "post_process_object_detection"):
             raise UserError(
                 f"{folder}: the image processor {type(processor).__name__} is not one of a "

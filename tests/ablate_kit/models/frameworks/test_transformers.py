@@ -73,6 +73,14 @@ def test_every_tensor_of_the_file_has_its_place_in_the_model(
     assert any(places != (name,) for name, places in names.items())
 
 
+def test_no_torchvision_is_needed(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it some releases put in place of ``transformers.AutoImageProcessor`` what raises."""
+    import transformers
+
+    monkeypatch.setattr(transformers, "AutoImageProcessor", None)
+    assert adapter_of(folders("detr")).prepare(image(1)).inputs["pixel_values"].shape[1] == 3
+
+
 def test_every_detection_names_its_query(kind: str, adapter: TransformersAdapter) -> None:
     """Its box is that of the model's own output for this query, in pixels."""
     prepared = adapter.prepare(image(3, 48, 64))
