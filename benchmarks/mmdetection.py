@@ -32,10 +32,11 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each
 from ablate_kit.ablations.kinds.layers import layers
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.models import rewrite
 from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.rewrite import write_bridge
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import read_image
@@ -269,7 +270,7 @@ def bridge(model: Any, checkpoint: Checkpoint, folder: Path) -> str:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    rewrite.bridge(checkpoint, folder)
+    write_bridge(to_transformers(checkpoint), folder)
     theirs = AutoModelForObjectDetection.from_pretrained(folder).eval()
     worst = [0.0, 0.0]
     for size in (SMALL, (257, 403)):

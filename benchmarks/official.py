@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import bridge
+from ablate_kit.models.rewrite import write_bridge
 
 HEAD = "| model | tensors | pixels | logits | boxes | detections |"
 PHOTOGRAPHS = 2
@@ -90,7 +91,7 @@ def compare(official: Official, images: list[Path], folder: Path) -> str:
         _calibrate(official, Image.open(images[0]).convert("RGB"), generator)
     torch.save(official.saved(), folder / "official.pth")
     with open_checkpoint(folder / "official.pth") as checkpoint:
-        bridge(checkpoint, folder / "hf")
+        write_bridge(to_transformers(checkpoint), folder / "hf")
         count = len(checkpoint.tensors)
     with open_checkpoint(folder / "hf") as checkpoint:
         adapter = open_adapter(checkpoint)

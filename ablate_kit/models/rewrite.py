@@ -149,20 +149,6 @@ def convert(checkpoint: Checkpoint, destination: Path, *, to_legacy: bool = Fals
     return done
 
 
-def bridge(
-    checkpoint: Checkpoint,
-    destination: Path,
-    *,
-    heads: int | None = None,
-    classes: ClassNames | None = None,
-) -> Bridge:
-    """Writes a checkpoint of another framework as a Hugging Face folder, see
-    ``to_transformers``."""
-    conversion = to_transformers(checkpoint, heads=heads, classes=classes)
-    write_bridge(conversion, destination)
-    return conversion
-
-
 def write_bridge(conversion: Bridge, destination: Path) -> None:
     """Writes what ``to_transformers`` gave as a Hugging Face folder, with its receipt."""
     note = note_for(conversion.checkpoint, "convert", conversion.settings())

@@ -10,7 +10,8 @@ import torch
 from ablate_kit.ablations.kinds.components import component
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.rewrite import bridge
+from ablate_kit.models.bridge.to_transformers import to_transformers
+from ablate_kit.models.rewrite import write_bridge
 
 SIZES = ((96, 128), (97, 160))
 
@@ -31,7 +32,7 @@ def test_outputs_are_equal(saved: Callable[[str], Any], tmp_path: Path, name: st
     one = saved(name)
     model = one.model()
     with open_checkpoint(one.checkpoint) as checkpoint:
-        bridge(checkpoint, tmp_path / "hf")
+        write_bridge(to_transformers(checkpoint), tmp_path / "hf")
     kind = transformers.AutoModelForObjectDetection
     theirs, report = kind.from_pretrained(tmp_path / "hf", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -51,6 +52,6 @@ def test_a_cut_file_goes_over_cut(saved: Callable[[str], Any], tmp_path: Path) -
     with open_checkpoint(saved("detr").checkpoint) as checkpoint:
         write_variants(checkpoint, {cut: component(["query_embedding.weight"], "cut")})
     with open_checkpoint(cut) as checkpoint:
-        bridge(checkpoint, tmp_path / "hf")
+        write_bridge(to_transformers(checkpoint), tmp_path / "hf")
     with open_checkpoint(tmp_path / "hf") as folder:
         assert not folder.read("model.query_position_embeddings.weight").any()

@@ -18,8 +18,9 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.bridge.official.families import family_of
+from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import bridge
+from ablate_kit.models.rewrite import write_bridge
 
 # A pattern and what replaces it, by which one name becomes another.
 Renaming = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -79,7 +80,9 @@ def packed(tensors: dict[str, Tensor], place: str) -> dict[str, Tensor]:
 def bridged(path: Path, folder: Path, weights: str | None = None, **told: Any) -> tuple[str, ...]:
     """Writes the folder; what was assumed."""
     with open_checkpoint(path, weights) as checkpoint:
-        return bridge(checkpoint, folder, **told).model.assumed
+        conversion = to_transformers(checkpoint, **told)
+        write_bridge(conversion, folder)
+    return conversion.model.assumed
 
 
 def refused(path: Path, message: str, weights: str | None = None, **told: Any) -> None:

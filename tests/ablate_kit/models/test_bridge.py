@@ -17,8 +17,9 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR
 from ablate_kit.models.bridge.name_rules import NameRule, origins
+from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
-from ablate_kit.models.rewrite import bridge
+from ablate_kit.models.rewrite import write_bridge
 
 VARIANTS = ("detr", "deformable", "refine", "two-stage")
 Write = Callable[..., Path]
@@ -27,7 +28,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def bridged(source: Path, folder: Path) -> Path:
     with open_checkpoint(source) as checkpoint:
-        bridge(checkpoint, folder)
+        write_bridge(to_transformers(checkpoint), folder)
     return folder
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import bridge
+from ablate_kit.models.rewrite import write_bridge
 
 from .official_files import (
     Change,
@@ -305,7 +306,8 @@ def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> Non
 
     write(tmp_path / "official.pth", "m", six_layers)
     with open_checkpoint(tmp_path / "official.pth", "ema.module") as checkpoint:
-        done = bridge(checkpoint, tmp_path / "hf", heads=HEADS)
+        done = to_transformers(checkpoint, heads=HEADS)
+        write_bridge(done, tmp_path / "hf")
     assert (
         "decoder layer 3 of 6 detects, as in the configuration of this size" in done.model.assumed
     )
