@@ -228,6 +228,8 @@ def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
         with _without_warnings():
             opened = Image.open(path)
         with opened as image:
+            if image.format == "EPS":  # which Pillow has Ghostscript run
+                raise UserError(f"{path} is PostScript, a program; expected an image file")
             return look(image)
     except FileNotFoundError:
         raise UserError(f"{path}: image file is missing") from None

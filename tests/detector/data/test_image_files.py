@@ -1,6 +1,7 @@
 """Images of any depth and orientation become RGB of 8 bits by one rule, or one clear line."""
 
 import contextlib
+import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,18 @@ def test_libtiff_writes_nothing_of_its_own_on_a_broken_file(
     with pytest.raises(UserError, match=r"a\.tif: image does not decode"):
         decode(path)
     assert capfd.readouterr().err == ""
+
+
+def test_a_program_under_the_name_of_an_image_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "check_call", started)
+    monkeypatch.setattr(subprocess, "Popen", started)
+    path = tmp_path / "a.jpg"
+    head = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    path.write_bytes(head + b"showpage\n")
+    with pytest.raises(UserError, match=r"a\.jpg is PostScript, a program"):
+        decode(path)
