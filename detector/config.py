@@ -183,9 +183,16 @@ def _spoken(kind: type) -> str:
 
 def _validate(c: HybridConfig) -> None:
     """Refuses what would crash or silently do nothing; each rule names the numbers at odds."""
+    layers = (*c.depths, c.attention_depth, c.neck_repeats, c.encoder_layers, c.decoder_layers)
+    if max(layers) > _MOST_LAYERS:  # a slip, or a file that is to keep us busy
+        raise UserError(
+            f"depths are {c.depths}, attention_depth, neck_repeats, encoder_layers, decoder_layers "
+            f"{layers[4:]}; expected at most {_MOST_LAYERS} of each"
+        )
     at_least_one = (
         *(("widths", w) for w in c.widths),
         *(("depths", d) for d in (c.depths[0], c.depths[3])),
+        ("d_model", c.d_model),
         ("num_classes", c.num_classes),
         ("attention_depth", c.attention_depth),
         ("attention_heads", c.attention_heads),
@@ -202,12 +209,6 @@ def _validate(c: HybridConfig) -> None:
     for name, value in (("encoder_layers", c.encoder_layers), ("depths", min(c.depths))):
         if value < 0:
             raise UserError(f"{name} is {getattr(c, name)}; expected 0 or more")
-    layers = (*c.depths, c.attention_depth, c.neck_repeats, c.encoder_layers, c.decoder_layers)
-    if max(layers) > _MOST_LAYERS:  # a slip, or a file that is to keep us busy
-        raise UserError(
-            f"depths are {c.depths}, attention_depth, neck_repeats, encoder_layers, decoder_layers "
-            f"{layers[4:]}; expected at most {_MOST_LAYERS} of each"
-        )
     for name in ("drop_path", "transformer_drop_path", "deformable_dropout"):
         if not 0.0 <= getattr(c, name) < 1.0:
             raise UserError(f"{name} is {getattr(c, name)}; expected 0 <= {name} < 1")

@@ -64,6 +64,8 @@ def test_decoder_points_follow_the_thesis_rule() -> None:
         ({"image_size": 2592}, "too large for position"),
         ({"depths": [2, 2**53, 4, 1]}, "expected at most 1000 of each"),
         ({"encoder_layers": 1001}, "expected at most 1000 of each"),
+        ({"decoder_layers": 2**53}, "expected at most 1000 of each"),
+        ({"d_model": 0}, "d_model is 0; expected at least 1"),
         (
             {"image_size": 32, "widths": [128, 256, 640, 32]},
             r"p6 is one cell, and widths\[3\] is 32.*leave nothing of p6. Expected an .* from 64",
