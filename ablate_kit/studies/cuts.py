@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.means import TRANSPOSED, output_axis
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.studies.common import general
@@ -54,6 +55,7 @@ class Cutter:
     ) -> None:
         self._source = source
         self._silenced = silenced
+        self._module = adapter.module
         self._live = adapter.live_names()
         self._stored = {live: name for name, lives in self._live.items() for live in lives}
         self._images = min(images, MEAN_IMAGES)
@@ -133,7 +135,11 @@ class Cutter:
             "kind": "channels", "patterns": [layer], "to": "mean", "together": True,
             "images": self._images,
         }  # fmt: skip
-        count = self._source.checkpoint.tensors[weight].shape[0]
+        shapes = {name: one.shape for name, one in self._source.checkpoint.tensors.items()}
+        axis = output_axis(shapes, layer)
+        if isinstance(self._module.get_submodule(found.layer), TRANSPOSED) and axis == 0:
+            return None  # shapes do not tell its output channels
+        count = shapes[weight][axis]
         channels = f"0-{count - 1}" if count > 1 else "0"
         return Cut(part.name, "mean", f"{layer}-channel{channels}-mean", line)
 

@@ -110,7 +110,7 @@ def _lw_detr() -> Any:
     config = LwDetrConfig(
         **NAMES,
         backbone_config=backbone,
-        projector_scale_factors=[1.0],
+        projector_scale_factors=[2.0, 0.5],
         c2f_num_blocks=1,
         d_model=32,
         decoder_layers=2,

@@ -25,6 +25,8 @@ from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 @dataclass
 class _Mean:
@@ -127,9 +129,10 @@ def channels(
     found = []
     for module, numbers in modules.items():
         chosen = sorted(set(numbers))
+        axis = output_axis(shapes, module)
         for group in [chosen] if together else [[one] for one in chosen]:
             ranges = tuple((one, one + 1) for one in group)
-            edits = [Edit(f"{module}.weight", Blocks(0, ranges))]
+            edits = [Edit(f"{module}.weight", Blocks(axis, ranges))]
             if f"{module}.bias" in shapes:
                 values = None if means is None else tuple(means[module][group].tolist())
                 edits.append(Edit(f"{module}.bias", Blocks(0, ranges), values=values))
@@ -141,6 +144,13 @@ def channels(
             factors: Factors = {**of_module(module), **which, "to": to}
             found.append(Ablation(name, kind, tuple(edits), factors=factors))
     return found
+
+
+def output_axis(shapes: Mapping[str, Sequence[int]], module: str) -> int:
+    """Which axis of a weight a module's output channels are on: the first, or of a transposed
+    convolution the second, which the number of biases tells."""
+    weight, bias = shapes[f"{module}.weight"], list(shapes.get(f"{module}.bias", ()))
+    return int(len(weight) > 2 and bias != [weight[0]] and bias == [weight[1]])
 
 
 def _output(attention: Attention) -> _Output:
@@ -188,7 +198,13 @@ def _watching(mean: _Mean, name: str) -> Callable[[nn.Module, object, Tensor], N
 def _channel(module: nn.Module, output: Tensor, name: str) -> int:
     """Which axis of a module's output its channels are on: the second of a map, else the last."""
     weight = module.get_parameter("weight") if "weight" in dict(module.named_parameters()) else None
-    count = len(module.state_dict()["weight"])
+    shapes = {f".{key}": tuple(value.shape) for key, value in module.state_dict().items()}
+    of_weight = output_axis(shapes, "")
+    if isinstance(module, TRANSPOSED) and of_weight == 0:
+        raise UserError(
+            f"{name} is a transposed convolution, whose shapes do not tell its output channels"
+        )
+    count = shapes[".weight"][of_weight]
     if weight is not None and weight.dim() == 2:
         return -1
     on = [axis for axis in (1, output.dim() - 1) if output.shape[axis] == count]
@@ -252,7 +268,7 @@ class Channels(Kind):
                 raise UserError(f"{module} has no weight of its own whose channels could be cut")
             if self.to == "mean" and f"{module}.bias" not in shapes:
                 raise UserError(f"{module} has no bias that could hold a mean")
-            count = shapes[f"{module}.weight"][0]
+            count = shapes[f"{module}.weight"][output_axis(shapes, module)]
             for channel in self.channels or ():
                 if channel >= count:
                     raise UserError(f"{module} has no channel {channel}; it has {count}")

@@ -18,7 +18,7 @@ from .conftest import outputs
 Folders = Callable[[str], Path]
 
 
-@pytest.mark.parametrize("name", ["hybrid", "rt_detr_v2"])
+@pytest.mark.parametrize("name", ["hybrid", "rt_detr_v2", "lw_detr"])
 def test_the_file_computes_what_an_early_exit_does(
     name: str, folders: Folders, hybrid: Path, tmp_path: Path
 ) -> None:

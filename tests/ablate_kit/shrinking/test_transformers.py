@@ -72,6 +72,8 @@ def test_heads_are_refused_where_their_width_follows_from_their_number(
         ("detr", "model.*.layers.*.*attn"),
         ("deformable_detr", "model.encoder.layers.0.self_attn"),
         ("rt_detr_v2", "model.decoder.layers.*.encoder_attn"),
+        ("lw_detr", "model.**"),
+        ("yolos", "vit.**"),
     ],
 )
 def test_a_folder_with_code_has_any_number_of_heads_and_units_in_each_layer(

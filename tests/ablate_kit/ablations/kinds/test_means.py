@@ -165,6 +165,8 @@ CHANNELS = {
     "hybrid": ["decoder.layers.0.ffn.fc1", "neck.inputs.1.norm", "backbone.stage0.0.conv"],
     "detr": ["model.encoder.layers.0.fc1", "model.decoder.layers.0.final_layer_norm"],
     "rt_detr_v2": ["model.decoder_input_proj.1.1"],
+    # A transposed convolution: its output channels are its weight's columns.
+    "lw_detr": ["model.backbone.projector.scale_layers.0.sampling_layers.1.layers.0"],
 }
 
 
@@ -183,7 +185,7 @@ def test_channels_are_their_mean(live: Open, kind: str, module: str) -> None:
     (live_name,) = one.names[f"{module}.weight"]
 
     def mean(owner: nn.Module, _: object, out: Tensor) -> Tensor:
-        axis = 1 if out.dim() == 4 and out.shape[1] == len(owner.weight) else -1
+        axis = 1 if out.dim() == 4 and out.shape[1] == len(owner.bias) else -1
         moved = out.clone().movedim(axis, -1)
         for channel in (2, 5):
             moved[..., channel] = moved[..., channel].mean()
