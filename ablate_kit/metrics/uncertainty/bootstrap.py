@@ -10,7 +10,7 @@ Only random units of the data are resampled; repeats of a random ablation vary o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,10 @@ class Sampled:
         value: on the data as it is.
         resampled: (resamples,) on bootstrap resamples.
         left_out: (groups,) on the data without each of several groups of images.
-        images: how many images tell of it: for a class, those that show it; clusters of images
-            where the ground truth has them.
+        images: how many images tell of it: for AP those that show an object, of the class where it
+            is that of one; clusters of images where the ground truth has them.
         ratio: whether it is a quotient of sums over images; else it is a mean over classes.
+        drawn: how many there are, where not all of them tell.
     """
 
     value: float
@@ -50,23 +51,27 @@ class Sampled:
     left_out: Floats
     images: int
     ratio: bool
+    drawn: int | None = None
+
+    @property
+    def all_images(self) -> int:
+        """Those that tell of it, and the others."""
+        return self.images if self.drawn is None else self.drawn
 
     def __add__(self, other: "Sampled") -> "Sampled":
-        return Sampled(
-            self.value + other.value,
-            self.resampled + other.resampled,
-            self.left_out + other.left_out,
-            self.images,
-            self.ratio,
+        return replace(
+            self,
+            value=self.value + other.value,
+            resampled=self.resampled + other.resampled,
+            left_out=self.left_out + other.left_out,
         )
 
     def __sub__(self, other: "Sampled") -> "Sampled":
-        return Sampled(
-            self.value - other.value,
-            self.resampled - other.resampled,
-            self.left_out - other.left_out,
-            self.images,
-            self.ratio,
+        return replace(
+            self,
+            value=self.value - other.value,
+            resampled=self.resampled - other.resampled,
+            left_out=self.left_out - other.left_out,
         )
 
 
@@ -98,6 +103,8 @@ class Bootstrap:
         self.weights = drawn if truth.clusters is None else drawn[self._unit]
         self._precision = ResampledPrecision(truth, self.weights)
         self.classes = self._precision.classes  # those with objects, as samples are
+        shown = np.unique(self._unit[truth.image[~truth.ignore]])
+        self._showing = len(shown)  # an object; of others AP sees false positives alone
         self._support = self._sums(_per_image(images, truth.image[~truth.ignore]))[0]
 
     def samples(
@@ -126,8 +133,8 @@ class Bootstrap:
         f1 = _ratio(2 * true, true + false + support, support)
         giou = _ratio(gained - support, support, support)  # a miss counts -1
         overall = {
-            "AP": self._sampled(ap, self._units),
-            "AP50": self._sampled(ap50, self._units),
+            "AP": self._sampled(ap, self._showing),
+            "AP50": self._sampled(ap50, self._showing),
             "f1_calibrated": self._sampled(f1, self._units, ratio=True),
             "giou_penalized": self._sampled(giou, self._units, ratio=True),
         }
@@ -138,7 +145,7 @@ class Bootstrap:
 
     def ap(self, matched: Matched) -> Sampled:
         """AP alone on every sample."""
-        return self._sampled(self._precisions(matched, None)[0], len(self.weights))
+        return self._sampled(self._precisions(matched, None)[0], self._showing)
 
     def _precisions(self, matched: Matched, rows: list[Floats] | None) -> tuple[Floats, Floats]:
         """AP and AP50 on every sample; the AP of each class is added to ``rows``."""
@@ -152,7 +159,8 @@ class Bootstrap:
 
     def _sampled(self, values: Floats, images: int, *, ratio: bool = False) -> Sampled:
         end = 1 + self._resamples
-        return Sampled(float(values[0]), values[1:end], values[end:], images, ratio)
+        value = float(values[0])
+        return Sampled(value, values[1:end], values[end:], images, ratio, self._units)
 
     def _images_of_classes(self) -> list[int]:
         """How many images (or clusters) show an object of each class that has any."""

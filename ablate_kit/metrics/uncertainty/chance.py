@@ -7,8 +7,9 @@ simulation (``benchmarks/interval_coverage.py``):
 * *Standard error.* The bootstrap's is too small where few images show a class: of k images it sees
   (k - 1) / k of the variance. The jackknife's, leaving out one image at a time, is too large, by
   k / (k - 1) and more. A geometric mean of the two, three parts to two, is neither.
-* *Degrees of freedom.* Images - 1; for quotients of sums over images fewer where few images make
-  most of the change: Satterthwaite's, 2 n / (kurtosis - 1) of the jackknife's values.
+* *Degrees of freedom.* Images - 1, of AP those that show an object: where 5 of 200 do, a p below
+  0.002 would come up six times as often. For quotients of sums over images fewer where few images
+  make most of the change: Satterthwaite's, 2 n / (kurtosis - 1) of the jackknife's values.
 * *Skewness.* Where a few images lose much and the others gain a little, a study that misses those
   sees a gain and a small error. A change of this skewness is carried by so many images as a count
   with it (Poisson's) has on average, 1 / skewness^2; how many more these might have been is told by

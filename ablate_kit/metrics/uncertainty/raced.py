@@ -164,7 +164,7 @@ def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, las
         p = max(p, _scaled(test.p, levels.stars))
     if outcome != "undecided":
         return Verdict(outcome, margin, p)
-    return Verdict(outcome, margin, p, more_images(side, levels.verdicts, before.images))
+    return Verdict(outcome, margin, p, more_images(side, levels.verdicts, before.all_images))
 
 
 def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Change:

@@ -11,7 +11,7 @@ the part of the draws has repeats - 1 and that of the images as many as it has a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -90,10 +90,9 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
 
 def average(of: Sequence[Sampled]) -> Sampled:
     """The mean of several, on every sample."""
-    return Sampled(
+    return replace(
+        of[0],
         value=float(np.mean([one.value for one in of])),
         resampled=np.mean([one.resampled for one in of], axis=0),
         left_out=np.mean([one.left_out for one in of], axis=0),
-        images=of[0].images,
-        ratio=of[0].ratio,
     )

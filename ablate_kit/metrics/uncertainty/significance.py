@@ -170,7 +170,7 @@ def _changes(
         return rows
     place = [i for i, ask in enumerate(asked) if ask]
     stars = [rows[i].p_adjusted for i in place]
-    images = differences[place[0]].images
+    images = differences[place[0]].all_images
     found = verdicts([tests[i] for i in place], stars, images, margin, adjust)
     for i, verdict in zip(place, found, strict=True):
         rows[i] = replace(rows[i], verdict=verdict)

@@ -11,6 +11,7 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.uncertainty import resampled_ap
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision
 
@@ -145,7 +146,51 @@ def test_a_class_is_told_of_by_the_images_that_show_it() -> None:
         for label in bootstrap.classes
     ]  # fmt: skip
     assert [one.images for one in samples.ap_per_class] == expected
-    assert {one.images for one in samples.overall.values()} == {IMAGES}
+    shown = len(set(truth.image[~truth.ignore].tolist()))
+    assert shown < IMAGES
+    assert {name: one.images for name, one in samples.overall.items()} == {
+        "AP": shown, "AP50": shown, "f1_calibrated": IMAGES, "giou_penalized": IMAGES,
+    }  # fmt: skip
+    assert {one.all_images for one in (*samples.overall.values(), *samples.ap_per_class)} == {
+        IMAGES
+    }
+
+
+def test_images_without_objects_make_no_change_of_ap_more_certain() -> None:
+    """Five images tell of five objects, whatever number of empty ones is beside them."""
+
+    def width(empty: int) -> float:
+        rows = [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500}
+            for i in range(1, 6)
+        ]
+        images = [{"id": i, "width": 99, "height": 99} for i in range(1, 6 + empty)]
+        truth = GroundTruth.from_coco(
+            {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}
+        )
+
+        def found(overlaps: list[float]) -> Detections:
+            return Detections.from_coco_results(
+                [
+                    {"image_id": i, "category_id": 1, "bbox": [0, 0, 50 * x, 50], "score": 0.9}
+                    for i, x in enumerate(overlaps, start=1)
+                ],
+                truth,
+            )
+
+        bootstrap = Bootstrap(truth, resamples=200)
+        before, after = (
+            bootstrap.samples(found(one), 0.5).overall["AP"]
+            for one in ([0.99, 0.9, 0.8, 0.9, 0.7], [0.9, 0.92, 0.6, 0.7, 0.75])
+        )
+        test = held_against_chance(after - before)
+        assert test is not None
+        low, high = test.interval()
+        return high - low
+
+    alone = width(0)
+    assert width(45) > 0.95 * alone
+    assert width(195) > 0.95 * alone
 
 
 def test_draws_are_the_same_everywhere() -> None:
