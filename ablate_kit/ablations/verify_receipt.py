@@ -18,7 +18,8 @@ from ablate_kit.checkpoints.digest import digest_of_archive, digest_without_rece
 from ablate_kit.checkpoints.edit.elements import carrier
 from ablate_kit.checkpoints.hub import downloaded, is_hub_id
 from ablate_kit.checkpoints.values import read_bits
-from ablate_kit.errors import UserError
+from ablate_kit.errors import CheckpointError, UserError
+from detector.disk.atomic import CannotWriteError
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,10 @@ def _bytes(checkpoint: Checkpoint, receipt: Receipt) -> Check:
 def _holds(checkpoint: Checkpoint, name: str, edits: Sequence[Edit]) -> bool:
     """Whether its edits, made again, would change nothing of a tensor."""
     info = checkpoint.tensor(name)
-    held = np.ascontiguousarray(read_bits(checkpoint.archive, info)).reshape(info.shape)
+    try:
+        held = np.ascontiguousarray(read_bits(checkpoint.archive, info)).reshape(info.shape)
+    except CheckpointError:  # such as one that does not have its checksum
+        return False
     again = held.copy()
     for edit in edits:
         values = [
@@ -138,6 +142,8 @@ def original(
         with tempfile.TemporaryDirectory() as folder:
             try:
                 again(opened, receipt, Path(folder) / "again")
+            except CannotWriteError:
+                raise  # which says nothing of the copy
             except UserError as error:
                 return Check("original", False, str(error))
     return Check("original", True, f"{opened.path} gives the same bytes again")

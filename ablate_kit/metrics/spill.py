@@ -8,6 +8,7 @@ import numpy as np
 from ablate_kit.metrics.arrays import read_arrays
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.stored import pack, unpack
+from detector.disk.atomic import new_stream
 
 
 class Spill:
@@ -21,7 +22,7 @@ class Spill:
         """A function that reads them."""
         path = self._folder / f"{self._count}.npz"
         self._count += 1
-        with path.open("wb") as file:
+        with new_stream(path) as file:
             np.savez(file, allow_pickle=False, **pack([found]))
 
         def load() -> Detections:

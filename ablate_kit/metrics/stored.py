@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.arrays import read_arrays
 from ablate_kit.metrics.column_checks import check_range, index_of
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from detector.disk.atomic import new_stream
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,7 +40,7 @@ def save_npz(path: Path, found: Detections, truth: GroundTruth) -> None:
     found.check_against(truth)
     category_ids = np.asarray(truth.category_ids, dtype=np.int64)
     ids: Arrays = {"image_ids": truth.image_ids, "category_ids": category_ids}
-    with path.open("wb") as file:  # a name without .npz stays as it is
+    with new_stream(path, overwrite=True) as file:  # a name without .npz stays as it is
         np.savez(file, allow_pickle=False, **ids, **_columns_of(found))
 
 

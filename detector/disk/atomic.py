@@ -16,6 +16,13 @@ _LONGEST = 255  # bytes of a file's name
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a copy names what it reads, too
 
 
+class CannotWriteError(UserError):
+    """The system does not let a file or folder be written, whatever would be in it."""
+
+    def __init__(self, destination: Path, error: OSError) -> None:
+        super().__init__(f"cannot write {destination}: {error.strerror or error}")
+
+
 @contextmanager
 def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
     """A file descriptor, for reading and writing, of what becomes ``destination`` at the end.
@@ -153,4 +160,4 @@ def _explained(destination: Path) -> Iterator[None]:
             and error.errno not in _OF_WRITING
         ):
             raise  # it tells of another file, which was read in the block
-        raise UserError(f"cannot write {destination}: {error.strerror or error}") from None
+        raise CannotWriteError(destination, error) from None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from detector.disk.atomic import CannotWriteError
 from detector.disk.bounded import read_bounded
 from detector.errors import UserError
 
@@ -46,18 +47,26 @@ def whole_lines(path: Path) -> list[bytes]:
     return data.split(b"\n")[:-1]
 
 
-def append_line(path: Path, line: str) -> None:
-    """Adds a line that is on disk when this returns; on a full disk, none or a part of one."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def append_line(path: Path, line: str, *, sync: bool = True) -> None:
+    """Adds a line that is on disk when this returns, if ``sync``; on a full disk, none or a part of
+    one."""
     try:
-        view = memoryview(line.encode() + b"\n")
-        os.lseek(fd, _end_of_lines(fd), os.SEEK_SET)
-        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _append(fd, memoryview(line.encode() + b"\n"))
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise CannotWriteError(path, error) from None
+
+
+def _append(fd: int, view: memoryview) -> None:
+    os.lseek(fd, _end_of_lines(fd), os.SEEK_SET)
+    os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _end_of_lines(fd: int, block: int = 1 << 16) -> int:

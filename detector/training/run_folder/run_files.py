@@ -12,6 +12,7 @@ from detector.checkpoint import (
     save_checkpoint,
 )
 from detector.disk.atomic import new_text, remove_temporaries
+from detector.disk.lines import append_line
 from detector.loggers.open_loggers import LoggerName, Loggers, check_loggers, open_loggers
 from detector.training.run_folder.training_curves import draw_curves
 from detector.yaml_values import write_yaml
@@ -72,15 +73,13 @@ class RunFiles:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One line of the log."""
-        with self.log.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.log, json.dumps(record), sync=False)
         values = {name: value for name, value in record.items() if name not in ("step", "epoch")}
         self._loggers.scalars(_given(values), record["step"], "step")
 
     def add_skipped(self, record: Mapping[str, Any]) -> None:
         """A batch that gave no usable gradient."""
-        with self.skipped.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.skipped, json.dumps(record), sync=False)
 
 
 def _step(line: str) -> float:

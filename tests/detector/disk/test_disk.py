@@ -13,6 +13,7 @@ from typing import IO
 import pytest
 
 from detector.disk.atomic import (
+    CannotWriteError,
     new_file,
     new_files,
     new_folder,
@@ -195,6 +196,21 @@ def test_a_line_that_was_cut_off_is_passed_over_and_then_replaced(tmp_path: Path
     path.write_bytes(b"nothing but a torn line")
     append_line(path, "one")
     assert path.read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+def test_a_line_that_cannot_be_added_is_said_of_its_file(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger"
+    append_line(path, "one")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        with pytest.raises(CannotWriteError) as caught:
+            append_line(path, "two")
+    assert str(caught.value) == f"cannot write {path}: No space left on device"
+    append_line(path, "three", sync=False)
+    assert whole_lines(path)[-1] == b"three"
 
 
 def test_a_second_is_refused_until_the_first_ends(tmp_path: Path) -> None:
