@@ -154,11 +154,11 @@ class Ledger:
 
     def done(self, variants: Sequence[Variant], batches: Batches) -> tuple[int, int]:
         """How many of some variants are finished, and how many batches are done of the others."""
-        keys = {self.key(one.digest) for one in variants}
-        finished = keys & self._entries.keys()
-        lacking = self._partial.missing(len(batches), tuple(keys - finished))
+        keys = [self.key(one.digest) for one in variants]  # one for all names of the same cut
+        left = {key for key in keys if key not in self._entries}
+        lacking = self._partial.missing(len(batches), tuple(left))
         missing = {batch for those in lacking.values() for batch in those}
-        return len(finished), len(batches) - len(missing)
+        return sum(key not in left for key in keys), len(batches) - len(missing)
 
     def tidy(self) -> None:
         """Removes what the batches of finished variants took."""

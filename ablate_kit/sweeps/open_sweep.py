@@ -205,7 +205,7 @@ class OpenSweep:
         named, _ = ledger.done(variants, self.batches)
         finished, batches = ledger.done([UNMODIFIED, *variants], self.batches)
         progress = f"{named} of {len(variants)} variants"
-        if finished < len({one.digest for one in variants}) + 1:
+        if finished < len(variants) + 1:
             progress += f" and {batches} of {len(self.batches)} batches of images for the others"
             return bool(finished or batches), progress
         return True, progress

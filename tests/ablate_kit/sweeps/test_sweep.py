@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
@@ -17,13 +17,17 @@ from ablate_kit.ablations.kinds.units import units
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
+from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
@@ -140,3 +144,18 @@ def test_transformers(kind: str, folders: Callable[[str], Path]) -> None:
 def test_a_cluster_of_gpus_is_asked_from_a_machine_that_has_one() -> None:
     with pytest.raises(UserError, match=r'device "cuda": .*start it on a node that has one'):
         Placement(("cuda",), ray="127.0.0.1:1").check()
+
+
+def test_all_names_of_a_cut_are_done_when_it_is(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "run", {"checkpoint": "ab"})
+    truth = ledger.begin(ground_truth(Shapes(2, seed=5, size=96)))
+    found = Detections.concatenate([])
+    one, again, other = (
+        Variant.of(Ablation(name, "any", (Edit("w", value=value),)))
+        for name, value in (("one", 0.0), ("again", 0.0), ("other", 1.0))
+    )
+    assert ledger.done([one, again, other], Batches(2, 1)) == (0, 0)
+    ledger.finish(one, evaluate(truth, found), found)
+    assert ledger.done([one, again, other], Batches(2, 1)) == (2, 0)
+    ledger.finish(other, evaluate(truth, found), found)
+    assert ledger.done([one, again, other], Batches(2, 1)) == (3, 2)
