@@ -12,6 +12,7 @@ from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions, runnable_section
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
+from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import Margin
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def study(
         if opened.notes.rounds:
             trust = " --trust-remote-code" * model.trust_remote_code
             say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
+            if smaller := smaller_command(opened, folder, trusted=model.trust_remote_code):
+                say(smaller)
         say_where(folder, short.removeprefix("* "))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def test_a_study_of_the_shipped_detector(
     assert run(*arguments, "-o", folder).splitlines()[-2:] == [short, where]
 
 
+def test_a_study_ends_in_the_command_that_makes_the_model_smaller(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    out = run("study", "builtin:shapes_tiny", "--shapes", "--limit", "4", "-o", folder,
+              "--budget", "90 passes", "--margin", "0.9")  # fmt: skip
+    told = re.search(r"^smaller by up to (.*)% \((\d+) free cuts? .*\): ablate (.*)$", out, re.M)
+    assert told
+    share, count, command = told.groups()
+    words = shlex.split(command)
+    words.remove("--largest")
+    words[words.index("-o") + 1] = str(tmp_path / "smaller.safetensors")
+    said = run(*words)
+    assert f"; {count} can be taken out" in said
+    left = re.search(r"^parameters .* ([\d.]+)$", said, re.M)
+    assert left
+    assert abs(1 - float(left[1]) - float(share) / 100) < 0.002
+
+
 def test_a_run_is_a_study_where_it_is_about_its_first_rounds() -> None:
     study = Noted(budget="9s", images=1, total=1, margin=0.01, parts=[], rounds=[["a", "b"], ["c"]])
     for names in ([], ["b", "a"], ["a", "b", "c"]):  # stopped before the first, or after one
@@ -98,6 +116,7 @@ def test_of_random_weights_nothing_is_said(run: Run, hybrid: Path, tmp_path: Pat
     out = run("study", hybrid, "--shapes", "--limit", "3", "--budget", "2h", "-o", tmp_path / "run")
     assert not [line for line in out.splitlines() if line.startswith("* ")]
     assert out.count("Nothing can be said of this model's parts") == 1
+    assert "smaller by" not in out
     assert set(numbers(tmp_path / "run")) == {"unmodified"}
 
 

@@ -1,0 +1,59 @@
+"""The command that makes a model smaller by what a study found."""
+
+import shlex
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate_kit.cli.naming import name_of
+from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.studies.study_run import OpenStudy
+
+
+def smaller_command(opened: "OpenStudy", run: Path, *, trusted: bool) -> str | None:
+    """What ``ablate shrink`` can take out of what a finished study found to be free, and with which
+    command; None where that is nothing."""
+    from ablate_kit.models.open import open_adapter
+    from ablate_kit.shrinking.free_parts import free_parts
+    from ablate_kit.shrinking.smaller_checkpoint import plan
+    from ablate_kit.shrinking.variants import free_variants
+
+    checkpoint, model = opened.sweep.checkpoint, opened.sweep.recipe.model
+    try:
+        free = free_variants(run, checkpoint)
+        # Not the study's own, which may be on a GPU.
+        adapter = open_adapter(checkpoint, model.framework, trust_remote_code=trusted)
+        found = free_parts(checkpoint, adapter, free, run)
+    except UserError:  # none is free, or nothing of it can be taken out
+        return None
+    for with_code in (False, True):
+        with suppress(UserError):  # no configuration describes what is left
+            made = plan(checkpoint, adapter, found.ablation, leave=True, with_code=with_code)
+            break
+    else:
+        return None
+    suffix = "" if made.form == "folder" else ".safetensors"
+    given = {
+        "--from": run,
+        "--model": model.framework,
+        "--weights": model.weights,
+        "--class-names": model.class_names,
+        "-o": f"{name_of(Path(model.checkpoint))}-smaller{suffix}",
+    }
+    flags = {
+        "--free": True,
+        "--largest": len(found.taken) > 1,
+        "--with-code": with_code,
+        "--trust-remote-code": trusted,
+    }
+    words = ["ablate", "shrink", model.checkpoint]
+    words += [word for option, value in given.items() if value for word in (option, str(value))]
+    words += [flag for flag, given in flags.items() if given]
+    tensors = checkpoint.tensors
+    whole = sum(prod(info.shape) for info in tensors.values())
+    left = sum(prod(shape) for shape in made.reduction.shapes(tensors).values())
+    cuts = "1 free cut" if len(found.taken) == 1 else f"{len(found.taken)} free cuts"
+    return f"smaller by up to {1 - left / whole:.1%} ({cuts} can be taken out): {shlex.join(words)}"
