@@ -10,6 +10,8 @@ from ablate_kit.anatomy.layouts import LAYOUTS, Layout
 QUERY_TABLES = (
     "query_position_embeddings.weight",  # Hugging Face: DETR, Conditional and Deformable DETR
     "query_refpoint_embeddings.weight",  # ... DAB-DETR
+    "query_feat.weight",  # ... LW-DETR, RF-DETR
+    "reference_point_embed.weight",
     "query_embed.weight",  # the original repositories
     "refpoint_embed.weight",
     "tgt_embed.weight",
@@ -19,6 +21,8 @@ QUERY_TABLES = (
     "decoder.query_feat.weight",  # ... and the notebooks
     "decoder.query_pos.weight",
 )
+
+PROPOSALS = ("enc_output", "memory_trans_fc")  # elsewhere, MMDetection
 
 LEVEL_LISTS = (
     "encoder_input_proj",  # Hugging Face: RT-DETR, D-FINE, DEIM; backbone to encoder
@@ -59,6 +63,8 @@ class Anatomy:
         heads: what a configuration says of how many heads the attention at a prefix, of a layout
             by its name, has: by the key that says so.
         query_tables: tables with a row per object query, from a dot or the beginning on.
+        proposals: layers that only a model has which selects its queries by the image, among the
+            tokens of its encoder.
         level_lists: lists of projections, one per level of the feature pyramid.
         sampling_points: what a configuration says of how many of a head's points, so many in all,
             lie on each level; None where it does not tell.
@@ -70,6 +76,7 @@ class Anatomy:
     layouts: tuple[Layout, ...] = LAYOUTS
     heads: Callable[[str, str, Mapping[str, Any]], dict[str, int]] = head_counts.of_config
     query_tables: tuple[str, ...] = QUERY_TABLES
+    proposals: tuple[str, ...] = PROPOSALS
     level_lists: tuple[str, ...] = LEVEL_LISTS
     sampling_points: Callable[[int, Mapping[str, Any]], tuple[int, ...] | None] = sampling_points
     scaled_attentions: tuple[str, ...] = ("self_attn", "attn", "cross_attn")

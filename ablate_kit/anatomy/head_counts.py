@@ -43,10 +43,12 @@ def of_tensors(tensors: Mapping[str, Shaped]) -> dict[str, int]:
 def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, int]:
     """What the configuration says of the module at ``prefix``, by where it says so; at most one."""
     levels = prefix.split(".")
+    if own := _of_shrunk(prefix, levels, config):
+        return own
     section = _section(levels, config)
     if section:
         return _listed(section, config[section], prefix)
-    found = _of_shrunk(prefix, levels, config) or _of_openmmlab(prefix, layout, config)
+    found = _of_openmmlab(prefix, layout, config)
     if found or any(level in _BACKBONES for level in levels):
         return found
     return next(

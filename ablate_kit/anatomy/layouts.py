@@ -19,6 +19,7 @@ class Layout:
     output: tuple[str, ...]  # names that its output projection may have; heads own its columns
     value: str | None = None  # name of a projection to values alone; heads own its rows
     modules: tuple[str, ...] = ()  # the module's own name, where parameters do not tell
+    beside: str = ""  # how projections of its own begin that are not in it but beside it
 
 
 def _separate(query: str, key: str, value: str, output: tuple[str, ...]) -> Layout:
@@ -75,6 +76,7 @@ LAYOUTS = (
             ("out_proj.weight",),
             f"^{start}_v_proj",
             modules,
+            f"{start}_",
         )
         for start, modules in (("sa", ("self_attn",)), ("ca", ("cross_attn", "encoder_attn")))
     ),
@@ -86,6 +88,12 @@ LAYOUTS = (
         "value_proj",
     ),
 )
+
+
+def is_beside(name: str, prefix: str, layout: Layout) -> bool:
+    """Whether a tensor or module beside the attention module at ``prefix`` is its own."""
+    layer = prefix.rpartition(".")[0]
+    return bool(layout.beside) and name.startswith(f"{layer}.{layout.beside}")
 
 
 def full_name(prefix: str, name: str) -> str:

@@ -53,7 +53,7 @@ def agreement(
         with inference(original.module), _ablated(original, ablation):
             expected = dict(_tensors(original.forward(group.inputs)))
         with inference(smaller.module):
-            found = dict(_tensors(smaller.forward(group.inputs)))
+            found = dict(_tensors(_run(smaller, group.inputs)))
         for name, value in expected.items():
             largest = max(largest, _difference(name, value, found))
     result = OutputAgreement(largest, len(images), dataset is None)
@@ -63,6 +63,17 @@ def agreement(
             f"{result}; rounding would be up to {TOLERANCE:g}"
         )
     return result
+
+
+def _run(smaller: Adapter, inputs: Mapping[str, torch.Tensor]) -> Any:
+    try:
+        return smaller.forward(inputs)
+    except UserError as error:
+        kind = type(smaller.module).__name__
+        raise UserError(
+            f"nothing is written: {kind} counts on a size that the smaller model does not have; "
+            f"{error}"
+        ) from error
 
 
 def _ablated(adapter: Adapter, ablation: Ablation | None) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.residual_branches import skips
 from ablate_kit.anatomy.feed_forwards import feed_forwards
+from ablate_kit.anatomy.layouts import is_beside
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import groups
@@ -154,7 +155,7 @@ class _Finder:
         if names[-1].rpartition(".")[2] in self._anatomy.feed_forwards:
             return self._made(node, "feed-forward", node.name)
         children = [self.part(child) for child in node.children.values()]
-        children = self._with_feed_forward(node, children)
+        children = self._with_feed_forward(node, self._with_projections(children))
         kind = self._kind(first, children)
         return self._made(node, kind, first.name, children=self._worth(children))
 
@@ -200,6 +201,17 @@ class _Finder:
     def _is_table(self, name: str) -> bool:
         tables = self._anatomy.query_tables
         return any(name == one or name.endswith(f".{one}") for one in tables)
+
+    def _with_projections(self, children: list[Part]) -> list[Part]:
+        """The same, where projections beside attention modules are no parts, but theirs."""
+        for whole in [one for one in children if one.name in self._attentions]:
+            attention = self._attentions[whole.name]
+            own = [c for c in children if is_beside(c.name, attention.prefix, attention.layout)]
+            if own:
+                tensors = [name for one in (*own, whole) for name in one.tensors]
+                joined = self._of(whole.name, "attention", tensors, whole.heads)
+                children = [joined if c is whole else c for c in children if c not in own]
+        return children
 
     def _with_feed_forward(self, node: _Node, children: list[Part]) -> list[Part]:
         """The same, with a layer's feed-forward branch, which only its layers may tell. Where it

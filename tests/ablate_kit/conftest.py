@@ -44,6 +44,29 @@ def _detr() -> Any:
     return DetrForObjectDetection(config)
 
 
+def _conditional_detr() -> Any:
+    from transformers import (
+        ConditionalDetrConfig,
+        ConditionalDetrForObjectDetection,
+        ResNetConfig,
+    )
+
+    backbone = ResNetConfig(**BACKBONE, out_features=["stage4"])
+    config = ConditionalDetrConfig(**NO_TIMM, **SIZES, backbone_config=backbone, encoder_layers=2)
+    return ConditionalDetrForObjectDetection(config)
+
+
+def _dab_detr() -> Any:
+    from transformers import DabDetrConfig, DabDetrForObjectDetection, ResNetConfig
+
+    sizes = {name: value for name, value in SIZES.items() if name != "d_model"}
+    backbone = ResNetConfig(**BACKBONE, out_features=["stage4"])
+    config = DabDetrConfig(
+        **NO_TIMM, **sizes, hidden_size=32, backbone_config=backbone, encoder_layers=2
+    )
+    return DabDetrForObjectDetection(config)
+
+
 def _deformable_detr() -> Any:
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
@@ -87,6 +110,19 @@ VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 NAMES = {name: SIZES[name] for name in ("id2label", "label2id")}
 
 
+GROUPS = {
+    "c2f_num_blocks": 1,
+    "d_model": 32,
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 40,
+    "decoder_n_points": 2,
+    "decoder_self_attention_heads": 4,
+    "decoder_cross_attention_heads": 4,
+    "num_queries": 10,
+    "group_detr": 2,
+}
+
+
 def _yolos() -> Any:
     from transformers import YolosConfig, YolosForObjectDetection
 
@@ -108,29 +144,36 @@ def _lw_detr() -> Any:
         out_features=["stage1", "stage2"],
     )
     config = LwDetrConfig(
-        **NAMES,
-        backbone_config=backbone,
-        projector_scale_factors=[2.0, 0.5],
-        c2f_num_blocks=1,
-        d_model=32,
-        decoder_layers=2,
-        decoder_ffn_dim=40,
-        decoder_n_points=2,
-        decoder_self_attention_heads=4,
-        decoder_cross_attention_heads=4,
-        num_queries=10,
-        group_detr=2,
+        **NAMES, **GROUPS, backbone_config=backbone, projector_scale_factors=[2.0, 0.5]
     )
     return LwDetrForObjectDetection(config)
 
 
+def _rf_detr() -> Any:
+    from transformers import RfDetrConfig, RfDetrForObjectDetection
+    from transformers.models.rf_detr.configuration_rf_detr import RfDetrDinov2Config
+
+    backbone = RfDetrDinov2Config(
+        **VIT,
+        mlp_ratio=2,
+        patch_size=16,
+        image_size=128,
+        num_windows=2,
+        out_features=["stage1", "stage2"],
+    )
+    return RfDetrForObjectDetection(RfDetrConfig(**NAMES, **GROUPS, backbone_config=backbone))
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "detr": _detr,
+    "conditional_detr": _conditional_detr,
+    "dab_detr": _dab_detr,
     "deformable_detr": _deformable_detr,
     "rt_detr_v2": _rt_detr_v2,
     "d_fine": _d_fine,
     "yolos": _yolos,
     "lw_detr": _lw_detr,
+    "rf_detr": _rf_detr,
 }
 
 

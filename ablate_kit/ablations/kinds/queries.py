@@ -43,6 +43,13 @@ def query_tables(
 
     Raises ``UserError`` where there is none, or where rows do not stand for queries.
     """
+    scheme = scheme_of(tensors)
+    config = scheme.settings(tensors) if scheme else config or {}
+    if _selects(tensors, config, anatomy):
+        raise UserError(
+            f"{where} selects its queries by the image: a row is not one query there; how few it "
+            "needs, ablate knobs --queries says"
+        )
     chosen = (
         select(pattern, tensors, where)
         if pattern
@@ -50,19 +57,8 @@ def query_tables(
     )
     if not chosen:
         raise UserError(
-            f"no tensor of {where} is a table of object queries: a model that selects its queries "
-            "among the encoder's tokens has no weight for any of them (ablate knobs --queries says "
-            "how few it needs). Give a pattern if it has tables under other names"
-        )
-    scheme = scheme_of(tensors)
-    config = scheme.settings(tensors) if scheme else config or {}
-    selected = sum(
-        int(config.get(key) or 0) for key in ("proposal_queries", "peak_queries", "grid_queries")
-    )
-    if selected or any(config.get(key) is True for key in ("two_stage", "as_two_stage")):
-        raise UserError(
-            f"{where} selects its queries by the image: a row is not one query there; how few it "
-            "needs, ablate knobs --queries says"
+            f"no tensor of {where} is known to be a table of object queries, a row for each; give "
+            "a pattern if it has one (how few queries a model needs, ablate knobs --queries says)"
         )
     rows = {name: tensors[name].shape[0] if tensors[name].shape else 0 for name in chosen}
     if len(set(rows.values())) != 1:
@@ -98,6 +94,18 @@ def _check(tables: Tables, numbers: Collection[int]) -> None:
                 f"there is no query {number}; {tables.names[0]} has {tables.count}, "
                 f"0 to {tables.count - 1}"
             )
+
+
+def _selects(
+    tensors: Mapping[str, TensorLike], config: Mapping[str, Any], anatomy: Anatomy
+) -> bool:
+    """Whether queries begin as proposals, of the encoder or of the hybrid detector's kinds."""
+    if any(config.get(key) is True for key in ("two_stage", "as_two_stage")):
+        return True
+    if any(config.get(key) for key in ("proposal_queries", "peak_queries", "grid_queries")):
+        return True
+    layers = {level for name in tensors for level in name.split(".")}
+    return not layers.isdisjoint(anatomy.proposals)
 
 
 def _is_table(name: str, anatomy: Anatomy) -> bool:

@@ -17,6 +17,7 @@ from ablate_kit.models.model_knobs import Knob, untrained
 
 # Of a model that is built for one size: what it computes ahead.
 _FIXED_SIZES = ("anchor_image_size", "eval_size")
+_COUNTS = ("num_queries", "num_detection_tokens")  # of queries, by the configuration
 _HEADS = re.compile(r"(.*\b(?:class_embed|bbox_embed))\.(\d+)\.(.+)")
 
 
@@ -89,8 +90,9 @@ class TransformersKnobs:
             if hasattr(config, "eval_idx"):
                 config.eval_idx = -1
         if knob == "queries":
-            for name in {"num_queries", self._field()}:
-                setattr(config, name, value)
+            for name in {*_COUNTS, self._field()}:
+                if hasattr(config, name):
+                    setattr(config, name, value)
         if knob == "size":
             for name in _FIXED_SIZES:
                 if (own := getattr(config, name, None)) is not None:
@@ -118,18 +120,22 @@ class TransformersKnobs:
             self._config, "two_stage_num_proposals"
         ):
             return "two_stage_num_proposals"
-        if not hasattr(self._config, "num_queries"):
+        found = next((key for key in _COUNTS if hasattr(self._config, key)), None)
+        if found is None:
             raise UserError(
                 f"{type(self._adapter.module).__name__} has no number of queries to choose "
-                "(num_queries in its configuration)"
+                f"({' or '.join(_COUNTS)} in its configuration)"
             )
-        return "num_queries"
+        return found
 
     def _weights(self, module: nn.Module, config: Any) -> dict[str, Tensor]:
         """This detector's, as the other takes them."""
         ours = self._adapter.module.state_dict()
         layers, depth = (getattr(one, "decoder_layers", None) for one in (self._config, config))
-        before, after = (getattr(one, "num_queries", 0) for one in (self._config, config))
+        before, after = (
+            next((getattr(one, key) for key in _COUNTS if hasattr(one, key)), 0)
+            for one in (self._config, config)
+        )
         found = {}
         for name, like in module.state_dict().items():
             match = _HEADS.fullmatch(name)
@@ -137,7 +143,8 @@ class TransformersKnobs:
             if match and int(match[2]) == depth:  # the head that proposes comes after the layers'
                 source = f"{match[1]}.{layers}.{match[3]}"
             there = ours[source]
-            found[name] = there if there.shape == like.shape else _first(there, before, after, name)
+            same = there.shape == like.shape
+            found[name] = there if same else _first(there, like, before, after, name)
         return found
 
 
@@ -152,8 +159,12 @@ def _decoder(module: nn.Module) -> str | None:
     return None
 
 
-def _first(table: Tensor, before: int, after: int, name: str) -> Tensor:
-    """The first rows of a table of queries, or of each of several tables in one."""
+def _first(table: Tensor, like: Tensor, before: int, after: int, name: str) -> Tensor:
+    """The first rows of a table of queries, or of each of several tables in one. Of YOLOS's tokens
+    for queries, the first, which lie behind those of the image."""
+    (axis,) = (i for i in range(table.ndim) if table.shape[i] != like.shape[i])
+    if axis:
+        return table.narrow(axis, 0, like.shape[axis]).contiguous()
     if not before or table.shape[0] % before or after > before:
         raise ValueError(f'"{name}" has {table.shape[0]} rows, for {before} queries')
     groups = table.reshape(-1, before, *table.shape[1:])

@@ -110,6 +110,30 @@ def test_queries_are_as_many_as_the_configuration_says(folders: Folders, name: s
     assert run(found.module).logits.shape[1] == 4
 
 
+def test_fewer_tokens_of_queries_are_as_if_nobody_saw_the_others(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened(folders("yolos"))
+    knobs = TransformersKnobs(adapter)
+    assert knobs.now("queries") == 10
+    found = run(knobs.configured("queries", 4).module)
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def masked(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: None, **options: Any
+    ) -> Tensor:
+        seen = torch.ones(1, 1, query.shape[-2], key.shape[-2], dtype=torch.bool)
+        seen[..., -6:] = False
+        return attention(query, key, value, **options | {"attn_mask": seen})
+
+    everything = run(adapter.module)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", masked)
+    expected = run(adapter.module)
+    for name in ("logits", "pred_boxes"):
+        torch.testing.assert_close(found[name], expected[name][:, :4], rtol=0, atol=1e-6)
+        assert (found[name] - everything[name][:, :4]).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("name", ["deformable_detr", "rt_detr_v2", "d_fine"])
 def test_fewer_chosen_queries_are_the_best_of_all(folders: Folders, name: str) -> None:
     adapter = opened(folders(name))

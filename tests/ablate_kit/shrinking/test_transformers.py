@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ablate_kit.ablations.ablation import Removed
-from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.attention import attentions, select_attentions
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -74,6 +74,8 @@ def test_heads_are_refused_where_their_width_follows_from_their_number(
         ("rt_detr_v2", "model.decoder.layers.*.encoder_attn"),
         ("lw_detr", "model.**"),
         ("yolos", "vit.**"),
+        ("rf_detr", "backbone.0.encoder.encoder.**"),
+        ("rf_detr", "transformer.decoder.layers.*.cross_attn"),
     ],
 )
 def test_a_folder_with_code_has_any_number_of_heads_and_units_in_each_layer(
@@ -90,10 +92,10 @@ def test_a_folder_with_code_has_any_number_of_heads_and_units_in_each_layer(
     assert type(model).__name__.startswith("Shrunk")
     # Whose heads are counted module by module, and which can be made again from the receipt.
     with open_checkpoint(written) as opened:
-        counts = {one.heads for one in attentions(opened.tensors, opened.settings)}
+        counts = {one.prefix: one.heads for one in attentions(opened.tensors, opened.settings)}
+        smaller_ones = {one.prefix for one in select_attentions(pattern, opened.tensors, name)}
         receipt = receipt_of(opened)
-    assert counts <= {2, 4}
-    assert 2 in counts
+    assert counts == {prefix: 2 if prefix in smaller_ones else 4 for prefix in counts}
     assert receipt is not None
     if name != "detr":  # which is enough, and takes less time
         return
@@ -113,6 +115,16 @@ def test_heads_that_sample_without_a_projection_are_refused(
         pytest.raises(UserError, match="owns channels of the map"),
     ):
         shrink(opened, cut(edits), tmp_path / "smaller", with_code=True)
+
+
+def test_an_attention_whose_code_counts_on_its_width_is_refused(
+    folders: Folders, tmp_path: Path
+) -> None:
+    edits = heads(folders("dab_detr"), "model.encoder.layers.0.self_attn", [0])
+    message = "nothing is written: ShrunkDabDetr.* counts on a size that the smaller model does"
+    with open_checkpoint(folders("dab_detr")) as opened, pytest.raises(UserError, match=message):
+        shrink(opened, cut(edits), tmp_path / "smaller", with_code=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_keeps_what_else_is_in_it_and_has_a_receipt_of_its_own(

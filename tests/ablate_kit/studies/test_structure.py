@@ -93,12 +93,28 @@ def test_detection_transformers_with_convolutions(
     assert any(how[one.name] == "mean" for one in backbone)
 
 
+def test_projections_beside_an_attention_are_its_own(folders: Callable[[str], Path]) -> None:
+    layer = "model.decoder.layers.0"
+    parts, how = looked_at(folders("conditional_detr"))
+    children = parts[layer].children
+    assert [one.name.removeprefix(f"{layer}.") for one in children] == [
+        "self_attn", "encoder_attn", "fc2"
+    ]  # fmt: skip
+    itself, to_image, _ = children
+    own = {name.removeprefix(f"{layer}.").partition("_")[0] for name in itself.tensors}
+    assert own == {"self", "sa"}
+    assert (len(itself.tensors), len(to_image.tensors)) == (12, 14)
+    assert itself.heads == to_image.heads == 4
+    assert {how[one.name] for one in (parts[layer], *children)} == {"removed"}
+
+
 @pytest.mark.parametrize(
     ("family", "layer", "branches"),
     [
         ("yolos", "vit.encoder.layer.1", ["attention", "output"]),
         ("lw_detr", "model.backbone.backbone.encoder.layer.0", ["attention", "intermediate"]),
         ("lw_detr", "model.decoder.layers.1", ["self_attn", "cross_attn", "mlp"]),
+        ("rf_detr", "backbone.0.encoder.encoder.encoder.layer.0", ["attention", "mlp"]),
     ],
 )
 def test_vision_transformers(

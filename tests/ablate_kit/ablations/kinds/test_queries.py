@@ -85,8 +85,11 @@ def test_a_table_whose_rows_the_model_counts_on_is_refused(live: Open) -> None:
 
 
 def test_queries_that_have_no_weights_are_refused(live: Open) -> None:
-    with pytest.raises(UserError, match="selects its queries among the encoder's tokens"):
-        live("rt_detr_v2").make(Queries())
+    for name in ("rt_detr_v2", "deformable_detr", "lw_detr", "rf_detr"):
+        with pytest.raises(UserError, match=f"{name} selects its queries by the image"):
+            live(name).make(Queries())
+    with pytest.raises(UserError, match="yolos is known to be a table of object queries"):
+        live("yolos").make(Queries())
     with pytest.raises(UserError, match=r"no query 10; model\.query_position_embeddings"):
         live("detr").make(Queries(queries=[10]))
     table = {"queries.content": torch.ones(20, 4), "queries.position": torch.ones(20, 4)}
@@ -95,6 +98,15 @@ def test_queries_that_have_no_weights_are_refused(live: Open) -> None:
             query_tables(table, "x", config=config)
     with pytest.raises(UserError, match="differ in their rows"):
         query_tables(table | {"queries.position": torch.ones(3, 4)}, "x")
+
+
+def test_rows_of_proposals_are_no_queries_whatever_a_file_is_named_after() -> None:
+    """LW-DETR, RF-DETR and DINO, as their own repositories save them, without a configuration."""
+    tables = {"refpoint_embed.weight": torch.ones(26, 4), "query_feat.weight": torch.ones(26, 8)}
+    assert query_tables(tables, "x").count == 26
+    for layer in ("transformer.enc_output.weight", "transformer.enc_output.0.weight"):
+        with pytest.raises(UserError, match="selects its queries by the image"):
+            query_tables(tables | {layer: torch.ones(8, 8)}, "x")
 
 
 def test_rows_that_only_training_uses_are_no_queries() -> None:
