@@ -147,25 +147,36 @@ def _translated(piece: str) -> str:
 
 def _nearest(text: str, names: Collection[str]) -> str:
     """A pattern close to ``text`` that matches something: each misspelled level mended in turn."""
+    if text == "all":
+        return '; "**" matches all'
     levels = text.split(".")
     for i in range(len(levels)):
         start = ".".join(levels[: i + 1])
         if any(Pattern(start).match(name) for name in names):
             continue
-        before = Pattern(".".join(levels[:i])) if i else None
-        options = sorted(
-            {
-                name.split(".")[i]
-                for name in names
-                if name.count(".") >= i and (before is None or before.match(name))
-            }
-        )
+        options = _levels(names, levels[:i])
         close = did_you_mean(levels[i], options)
         if not close:
-            under = f' under "{".".join(levels[:i])}"' if i else ""
+            known = levels[:i]
+            while len(options) == 1 and (below := _levels(names, [*known, *options])):
+                known, options = [*known, *options], below
+            under = f' under "{".".join(known)}"' if known else ""
             few = ", ".join(options[:8]) + (", ..." if len(options) > 8 else "")
             return f"; the names{under} are {few}"
         levels[i] = close.split('"')[1]
     mended = ".".join(levels)
     count = sum(1 for name in names if Pattern(mended).match(name))
     return f'; did you mean "{mended}" ({count} tensor{"s" if count != 1 else ""})?'
+
+
+def _levels(names: Collection[str], above: list[str]) -> list[str]:
+    """What follows ``above`` in the names that go on below it."""
+    before = Pattern(".".join(above)) if above else None
+    return sorted(
+        {
+            levels[len(above)]
+            for name in names
+            if len(levels := name.split(".")) > len(above)
+            and (before is None or before.match(name))
+        }
+    )

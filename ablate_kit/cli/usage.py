@@ -32,7 +32,10 @@ def _what(error: Any, context: Any) -> str:
         name = error.format_message().split("'")[1]
         return f'no command "{name}"{did_you_mean(name, commands)}'
     message = " ".join(error.format_message().split()).removesuffix(".")
-    return message[:1].lower() + message[1:].replace("'", '"')
+    message = message[:1].lower() + message[1:].replace("'", '"')
+    if message.startswith("missing") and (told := getattr(error.param, "help", None)):
+        message += f" ({told.removesuffix('.')})"
+    return message
 
 
 def _options(context: Any) -> list[str]:

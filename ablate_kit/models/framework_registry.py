@@ -65,8 +65,8 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "
-        "transformers:FOLDER (with its config), libreyolo (official files of DINO, YOLOX ...) "
-        f"or {OWN} (docs/your-own-detector.md){''.join(broken)}"
+        "transformers:FOLDER (with its config), mmdet:CONFIG.py, libreyolo (official files "
+        f"of DINO, YOLOX ...) or {OWN} (docs/your-own-detector.md){''.join(broken)}"
     )
 
 

@@ -130,7 +130,7 @@ def _live_heads(
 
 def _heads(heads: Mapping[str, tuple[int, list[str]]]) -> str:
     prefix, (left, _) = next(iter(heads.items()))
-    more = f" (and {len(heads) - 1} modules more)" if len(heads) > 1 else ""
+    more = f" (one of {len(heads)} modules)" if len(heads) > 1 else ""
     return (
         f"{prefix}{more} would have {left} heads: this architecture makes a head as wide as the "
         f"model over the number of heads, so that fewer would be wider. {_WITH_CODE}"

@@ -54,6 +54,7 @@ def test_layers_choose_among_the_placeholder() -> None:
         ("decoder.layer.*", 'did you mean "decoder.layers.*" (18 tensors)'),
         ("decodr.layers.0.self_atn", 'did you mean "decoder.layers.0.self_attn" (2 tensors)'),
         ("query_embd", 'did you mean "query_embed" (1 tensor)'),
+        ("all", '"**" matches all'),
         ("zzz", "the names are backbone, decoder, query_embed"),
         ("decoder.layers.9", 'the names under "decoder.layers" are 0, 1, 2, 3, 4, 5'),
     ],
@@ -63,6 +64,11 @@ def test_a_pattern_that_matches_nothing_says_what_is_near(pattern: str, message:
         select(pattern, NAMES, "best.pth")
     assert str(error.value).startswith(f'no tensor matches "{pattern}" in best.pth')
     assert message in str(error.value)
+
+
+def test_names_that_all_begin_alike_are_told_below_what_they_share() -> None:
+    with pytest.raises(UserError, match=r'the names under "model\.net" are decoder, neck'):
+        select("zzz", ["model.net.neck.weight", "model.net.decoder.weight"], "x")
 
 
 @pytest.mark.parametrize("pattern", ["", "a.{x}", "a.{0-", "{layer}.{layer}", "a}"])

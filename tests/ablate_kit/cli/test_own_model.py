@@ -69,7 +69,8 @@ def test_what_nothing_recognizes(refuse: Run, own: tuple[Path, Path]) -> None:
     told = refuse("eval", own[1], "--shapes", "--limit", 1)
     assert "my.pth is of no framework that is recognized" in told
     assert "python:FILE.py:NAME (docs/your-own-detector.md)" in told
-    assert "libreyolo (official files of DINO, YOLOX ...)" in told  # nothing is left out
+    told_whole = "mmdet:CONFIG.py, libreyolo (official files of DINO, YOLOX ...)"
+    assert told_whole in told  # nothing is left out
 
 
 def test_no_training_is_known(refuse: Run, own: tuple[Path, Path], tmp_path: Path) -> None:
