@@ -6,11 +6,16 @@ Where what is in memory would be lost, ``deferred`` lets it come to a point at w
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds in which further signals are the same request. A terminal sends Ctrl-C to make, uv or a
+# wrapper, too, which hand it on; and people press it several times. If each of them stopped what is
+# under way, the second would stop the removal of what was half-written.
+SAME = 2.0
 
 
 class Stopped(BaseException):
@@ -22,6 +27,7 @@ class Stopped(BaseException):
 
 class _Heard:
     by: int | None = None  # the first signal
+    at = 0.0  # when it came
     deferred = 0  # depth of blocks
     kept = ""
 
@@ -47,9 +53,14 @@ def listening() -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
-        first, _heard.by = _heard.by is None, _heard.by or number
-        if not (first and _heard.deferred):
-            raise Stopped(number)
+        now = time.monotonic()
+        if _heard.by is None:
+            _heard.by, _heard.at = number, now
+            if _heard.deferred:
+                return
+        elif now - _heard.at < SAME:
+            return
+        raise Stopped(number)
 
     before = {one: signal.getsignal(one) for one in SIGNALS}
     wanted = [one for one in SIGNALS if before[one] is not signal.SIG_IGN]
@@ -72,7 +83,8 @@ def asked_by() -> int | None:
 def deferred() -> Iterator[Callable[[], bool]]:
     """The first signal does not stop the block; it can ask whether there was one.
 
-    A second one stops it at once. Raises ``Stopped`` at the end of the block if there was one.
+    A second one that comes later than ``SAME`` stops it at once. Raises ``Stopped`` at the end of
+    the block if there was one.
     """
     _heard.deferred += 1
     try:

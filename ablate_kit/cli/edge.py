@@ -97,6 +97,8 @@ def _is_of_memory(error: BaseException) -> bool:
 
 
 def _stopped(by: int) -> int:
+    for one in stopping.SIGNALS:  # which can stop nothing more
+        signal.signal(one, signal.SIG_IGN)
     what = "Ctrl-C" if by == signal.SIGINT else signal.Signals(by).name
     kept = stopping.kept()
     # However long it is: the command in it is to be given again.

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ablate_kit.ablations.ablation import Ablation
@@ -35,7 +34,7 @@ from ablate_kit.shrinking.structures import Structure
 from ablate_kit.shrinking.transformers_folder import smaller_folder
 from ablate_kit.shrinking.zeroed import Zeroed, zeroed
 from detector.data.dataset import Dataset
-from detector.disk.atomic import parents_made
+from detector.disk.atomic import folder_beside, parents_made
 
 SHRINK = "shrink"
 
@@ -103,11 +102,8 @@ def shrink(
         "queries": queries or 0,
     }
     note = note_for(checkpoint, SHRINK, settings)
-    with (
-        parents_made(destination),
-        TemporaryDirectory(prefix=".ablate-", dir=destination.parent) as place,
-    ):
-        written = Path(place, destination.name)
+    with parents_made(destination), folder_beside(destination) as place:
+        written = place / destination.name
         made.write(written, note)
         with open_checkpoint(written) as smaller:
             trust = trust_remote_code or made.own_code

@@ -47,7 +47,7 @@ from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
-from detector.disk.atomic import remove_temporaries
+from detector.disk.atomic import is_temporary, remove_temporaries
 from detector.disk.lines import append_line, key_of, read_rows
 
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
@@ -55,6 +55,7 @@ _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _LIMIT: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=FEWEST_DETECTIONS)] | None)
 _THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
 
+_FIRST = "inputs.json"  # of all that is written
 _AT_ONCE = 32  # variants whose detections are gathered in one pass over the batches' files
 
 
@@ -94,12 +95,12 @@ class Ledger:
 
         Raises ``UserError`` where another process is at work in it, or it holds something else.
         """
-        begun = (folder / "inputs.json").exists()
+        begun = (folder / _FIRST).exists()
         if folder.exists() and not begun and not _is_empty(folder):
             raise _no_sweep(folder)
         with lock.locked(folder):
             for place in (folder, folder / "partial", folder / "detections"):
-                if (folder / "inputs.json").is_file():  # or it is somebody else's
+                if begun or _is_empty(folder):  # or it is somebody else's
                     remove_temporaries(place)
             yield
 
@@ -262,7 +263,10 @@ def _entry(row: Any) -> tuple[str, Evaluation]:
 
 
 def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and all(one.name == lock.NAME for one in folder.iterdir())
+    """Nothing is in it but what is left where a process was killed before all else."""
+    return folder.is_dir() and all(
+        one.name == lock.NAME or is_temporary(one, _FIRST) for one in folder.iterdir()
+    )
 
 
 def _no_sweep(folder: Path) -> UserError:

@@ -1,17 +1,18 @@
 """Writing a file or folder so that others see the old one, or the complete new one, or none."""
 
 import errno
+import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from detector.errors import UserError
 
-_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _LONGEST = 255  # bytes of a file's name
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a copy names what it reads, too
 
@@ -28,9 +29,10 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
     """A file descriptor, for reading and writing, of what becomes ``destination`` at the end.
 
     The bytes go to a temporary file beside it, which is renamed when the block ends well and
-    removed when it does not. Where it replaces a file it is synchronized to disk before, so that
-    not even a power failure leaves neither; a new one reaches the disk in the system's own time,
-    as with ``cp``. Folders that it lies in are made, as by ``parents_made``. Raises ``UserError``
+    removed when it does not; one that a killed process left is removed by the next that writes
+    the same destination. Where it replaces a file it is synchronized to disk before, so that not
+    even a power failure leaves neither; a new one reaches the disk in the system's own time, as
+    with ``cp``. Folders that it lies in are made, as by ``parents_made``. Raises ``UserError``
     where ``destination`` exists (unless ``overwrite``) or cannot be written.
     """
     destination = destination.absolute()
@@ -38,8 +40,8 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
         _check_free(destination, overwrite)
         if destination.is_dir():
             raise UserError(f"{destination} is a folder; a file is written")
-        temporary = _beside(destination)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        temporary, fd = _begun(destination, _new_file)
+        held = os.dup(fd)  # until the file is in its place
         try:
             try:
                 yield fd
@@ -52,6 +54,8 @@ def new_file(destination: Path, *, overwrite: bool = False) -> Iterator[int]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(held)
 
 
 @contextmanager
@@ -89,20 +93,30 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _check_free(destination, overwrite)
         if destination.exists() and not destination.is_dir():
             raise UserError(f"{destination} is a file; a folder is written")
-        temporary, old = _beside(destination), _beside(destination)
-        temporary.mkdir()
-        try:
+        old = _beside(destination)
+        with folder_beside(destination) as temporary:
             yield temporary
             _check_free(destination, overwrite)
-            if destination.exists():
-                destination.rename(old)
-            temporary.rename(destination)
-        except BaseException:
-            if old.exists() and not destination.exists():
-                old.rename(destination)
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+            try:
+                if destination.exists():
+                    destination.rename(old)
+                temporary.rename(destination)
+            except BaseException:
+                if old.exists() and not destination.exists():
+                    old.rename(destination)
+                raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def folder_beside(destination: Path) -> Iterator[Path]:
+    """A temporary folder beside ``destination``, removed at the end if it is still there."""
+    temporary, fd = _begun(destination, _new_folder)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(fd)
 
 
 @contextmanager
@@ -121,9 +135,11 @@ def parents_made(destination: Path) -> Iterator[None]:
         raise
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether something is under way, or was when its process was killed."""
-    return _TEMPORARY.fullmatch(path.name) is not None
+def is_temporary(path: Path, of: str | None = None) -> bool:
+    """Whether something (that is to be called ``of``) is under way, or was when its process was
+    killed."""
+    found = _TEMPORARY.fullmatch(path.name)
+    return found is not None and of in (None, found[1])
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -137,15 +153,69 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_torn(path: Path) -> None:
+    """Removes a temporary file or folder unless a process is still writing it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):  # held, or nobody can tell
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+def _begun(destination: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """What ``make`` makes, and the descriptor that it returns, which holds a lock (``flock``).
+
+    The name is always the same, so that what a killed process left is found without a look at
+    whole folders; a second process that writes the same destination takes another.
+    """
+    usual = _beside(destination, "0" * 12)
+    if os.path.lexists(usual):
+        remove_torn(usual)
+    with suppress(FileExistsError):
+        fd = make(usual)
+        if _held(fd, usual):
+            return usual, fd
+        os.close(fd)  # another has just taken it for torn, and removes it
+    other = _beside(destination)
+    fd = make(other)
+    _held(fd, other)
+    return other, fd
+
+
+def _held(fd: int, path: Path) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno != errno.EWOULDBLOCK  # or it can be told of nobody's file
+    return os.path.lexists(path) and os.path.samestat(os.fstat(fd), path.lstat())
+
+
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def _new_folder(path: Path) -> int:
+    path.mkdir()
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _check_free(destination: Path, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(destination):
-        raise UserError(f"{destination} exists; it is replaced only with overwrite")
+        raise UserError(f"{destination} exists; choose another place or remove it")
 
 
-def _beside(destination: Path) -> Path:
-    end = f".{os.urandom(6).hex()}.tmp"
-    name = os.fsencode(destination.name)[: _LONGEST - 1 - len(end)]
-    return destination.with_name(f".{os.fsdecode(name)}{end}")
+def _beside(destination: Path, name: str = "") -> Path:
+    end = f".{name or os.urandom(6).hex()}.tmp"
+    start = os.fsencode(destination.name)[: _LONGEST - 1 - len(end)]
+    return destination.with_name(f".{os.fsdecode(start)}{end}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Signals stop a run where it is, or at the end of what would be lost."""
 
+import itertools
 import os
 import signal
 
@@ -25,7 +26,11 @@ def test_a_signal_stops_at_once(number: signal.Signals) -> None:
     assert (asked_by(), kept()) == (None, "")
 
 
-def test_what_would_be_lost_is_ended_first_unless_a_second_comes() -> None:
+def test_what_would_be_lost_is_ended_first_unless_a_second_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(step=stopping.SAME)
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: next(clock))
     done: list[str] = []
 
     def work(signals: int) -> None:
@@ -41,6 +46,30 @@ def test_what_would_be_lost_is_ended_first_unless_a_second_comes() -> None:
         with listening(), pytest.raises(Stopped, match="SIGTERM"):
             work(signals)
         assert done == left
+
+
+def test_signals_that_come_together_are_one() -> None:
+    """As where make hands on the Ctrl-C that the terminal has sent to all: neither what is kept nor
+    the removal of what was half-written is broken off by the second."""
+    done: list[str] = []
+
+    def kept() -> None:
+        with deferred():
+            send(signal.SIGINT)
+            send(signal.SIGINT)
+            done.append("kept")
+
+    def removed() -> None:
+        try:
+            send(signal.SIGTERM)
+        finally:
+            send(signal.SIGINT)
+            done.append("removed")
+
+    for work in (kept, removed):
+        with listening(), pytest.raises(Stopped):
+            work()
+    assert done == ["kept", "removed"]
 
 
 def test_what_is_ignored_stays_ignored() -> None:

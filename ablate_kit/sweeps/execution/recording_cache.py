@@ -37,12 +37,11 @@ from ablate_kit.sweeps.execution.stored_recording import (
     encode,
 )
 from ablate_kit.sweeps.execution.trace import Trace
-from detector.disk.atomic import is_temporary, new_stream, new_text
+from detector.disk.atomic import is_temporary, new_stream, new_text, remove_torn
 
 CAPACITY = 10 << 30  # bytes, unless told otherwise
 ABOUT = "cache.json"
 FORMAT = {"format": "recordings of ablate sweep", "version": 1}
-TORN = 3600  # seconds after which a file that is not whole will never be
 OTHERS = 4  # recordings of models with other weights that are looked at
 
 
@@ -100,11 +99,12 @@ class RecordingCache:
         found = self.entries()
         for one in found:
             one.path.unlink(missing_ok=True)
-        others = [*self.folder.glob("*/.*.tmp"), *self.folder.glob("*/*.json")]
+        torn = self._forget_torn()
+        others = list(self.folder.glob("*/*.json"))
         for path in others:
             path.unlink(missing_ok=True)
-        for folder in {path.parent for path in [*others, *(one.path for one in found)]}:
-            if not any(folder.iterdir()):
+        for folder in {path.parent for path in [*torn, *others, *(one.path for one in found)]}:
+            with suppress(OSError):  # a sweep is writing there
                 folder.rmdir()
         return len(found), sum(one.nbytes for one in found)
 
@@ -129,12 +129,12 @@ class RecordingCache:
             file.write(data)
         return True
 
-    def _forget_torn(self) -> None:
-        """Removes what killed processes have left; what is written right now is younger."""
-        for path in self.folder.glob("*/.*.tmp"):
-            with suppress(OSError):
-                if path.stat().st_mtime < time.time() - TORN:
-                    path.unlink(missing_ok=True)
+    def _forget_torn(self) -> list[Path]:
+        """Removes what killed processes have left, not what is being written; all of these."""
+        found = list(self.folder.glob("*/.*.tmp"))
+        for path in found:
+            remove_torn(path)
+        return found
 
 
 class ModelRecordings:

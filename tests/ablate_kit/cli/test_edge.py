@@ -13,6 +13,7 @@ import pytest
 from ablate_kit.cli import edge
 from ablate_kit.cli.output import say
 from ablate_kit.errors import UserError
+from detector import stopping
 
 Run = Callable[..., str]
 ABLATE = (sys.executable, "-m", "ablate_kit")
@@ -225,6 +226,16 @@ def test_signals_end_a_command_in_one_line(
     assert edge.run(command) == 128 + number
     assert capsys.readouterr().err == f"ablate: stopped by {name}\n"
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_while_the_end_is_told_adds_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stopping, "SAME", 0.0)
+    kept = stopping.kept
+    monkeypatch.setattr(stopping, "kept", lambda: os.kill(os.getpid(), signal.SIGINT) or kept())
+    assert edge.run(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert capsys.readouterr().err == "ablate: stopped by SIGTERM\n"
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,17 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
     assert contents(cut) == whole
 
 
+def test_a_sweep_that_was_killed_before_its_first_file_was_whole_begins_again(
+    run: Run, repository: Path, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    cut = tmp_path / "cut"
+    done = stopped(repository, "SIGKILL", 1, "pathlib:Path.replace", "sweep", recipe, "-o", cut)
+    assert done.returncode == -signal.SIGKILL
+    assert [one.name for one in cut.glob(".inputs.json.*")]
+    run("sweep", recipe, "-o", cut)
+    assert contents(cut) == whole
+
+
 @pytest.mark.parametrize(("name", "told"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM")])
 def test_a_stopped_sweep_goes_on_to_the_same_bytes(
     run: Run,

@@ -4,9 +4,11 @@ import errno
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +23,7 @@ from detector.disk.atomic import (
     new_text,
     parents_made,
     remove_temporaries,
+    remove_torn,
 )
 from detector.disk.lines import append_line, whole_lines
 from detector.disk.lock import NAME, locked
@@ -163,6 +166,54 @@ def test_a_copy_that_does_not_fit_is_said_of_where_it_was_to_be(
     with pytest.raises(UserError) as caught, new_folder(destination) as place:
         shutil.copyfile(tmp_path / "a.jpg", place / "a.jpg")
     assert str(caught.value) == f"cannot write {destination}: No space left on device"
+
+
+def test_what_a_killed_process_left_goes_with_the_next_of_the_same_destination(
+    tmp_path: Path,
+) -> None:
+    for kind in ("file", "folder"):
+        place = tmp_path / kind
+        place.mkdir()
+        (place / ".other.0123456789ab.tmp").write_text("of another destination")
+        program = f"""
+import os, signal
+from pathlib import Path
+from detector.disk.atomic import new_folder, new_text
+destination = Path({str(place / "a")!r})
+if {kind == "folder"}:
+    with new_folder(destination) as folder:
+        (folder / "half").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+new_text(destination, "half")
+"""
+        done = subprocess.run([sys.executable, "-c", program])
+        assert done.returncode == -signal.SIGKILL
+        assert len(list(place.iterdir())) == 2
+        if kind == "file":
+            new_text(place / "a", "whole")
+        else:
+            with new_folder(place / "a"):
+                pass
+        assert {one.name for one in place.iterdir()} == {"a", ".other.0123456789ab.tmp"}
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+    """Two that write the same file, or folder, are not in each other's way."""
+    with new_stream(tmp_path / "a", overwrite=True) as slow, new_folder(tmp_path / "b") as folder:
+        slow.write(b"slow")
+        new_text(tmp_path / "a", "fast")
+        with suppress(KeyError), new_folder(tmp_path / "b") as other:
+            assert other != folder
+            raise KeyError
+        for path in tmp_path.iterdir():
+            if path.name.startswith("."):
+                remove_torn(path)
+        (folder / "whole").touch()
+    assert (tmp_path / "a").read_bytes() == b"slow"
+    assert sorted(str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*")) == [
+        "a", "b", "b/whole",
+    ]  # fmt: skip
 
 
 def test_only_our_own_temporaries_are_removed(tmp_path: Path) -> None:
