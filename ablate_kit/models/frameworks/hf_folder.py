@@ -109,10 +109,12 @@ def _reason(error: Exception, what: str, folder: Path) -> str:
     from huggingface_hub import errors
 
     text = " ".join(str(error).split())
-    if missing := re.search(r"requires the (\S+) library", text):
-        if missing[1] == "timm":
+    lacking = r"requires the (\S+) library|Missing optional dependencies: (\w+)"
+    if found := re.search(lacking, text):
+        package = found[1] or found[2]
+        if package == "timm":
             return "the backbone is one of timm, which is not installed; pip install timm"
-        return f"{what} needs {missing[1]}, which is not installed; pip install {missing[1]}"
+        return f"{what} needs {package}, which is not installed; pip install {package}"
     causes = [error, error.__cause__, error.__context__]
     if any(isinstance(one, errors.OfflineModeIsEnabled) for one in causes):
         found = re.search(r"https?://\S+", text)

@@ -4,6 +4,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class TransformersAdapter:
     def decode(
         self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
     ) -> list[ImageDetections]:
-        process = self.processor.post_process_object_detection
+        process = _with_enough(self.processor.post_process_object_detection, limit)
         if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
             raise UserError(
                 f"{type(self.module).__name__} gives no boxes and logits of queries "
@@ -135,6 +136,14 @@ class TransformersAdapter:
             _sorted(result, numbers["boxes"][:, 0])
             for result, numbers in zip(results, again, strict=True)
         ]
+
+
+def _with_enough(process: Any, limit: int) -> Any:
+    """Some processors give the best 100 detections unless they are asked for more."""
+    best = inspect.signature(process).parameters.get("top_k")
+    if best is None or not isinstance(best.default, int) or best.default >= limit:
+        return process
+    return partial(process, top_k=limit)
 
 
 def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:

@@ -66,6 +66,7 @@ ARGUMENTS = {
     "out_feature_indexes": [1, -1],
     "bbox_reparam": True,
     "square_resize_div_64": True,
+    "num_select": QUERIES,
 }
 NAMES: list[Renaming] = [
     (
@@ -144,6 +145,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
         "2 heads in cross-attention",
         "boxes relative to the size of reference boxes",
         "images squeezed to 640 by 640 pixels",
+        "100 detections of an image",
         'the weights "model", where the repository evaluates their average (--weights ema_model)',
     )
 

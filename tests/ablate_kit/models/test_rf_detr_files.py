@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.classes import ClassNames
+from ablate_kit.models.open import open_adapter
 
 from .official_files import (
     Change,
@@ -34,6 +36,7 @@ ARCHITECTURE: dict[str, Any] = {
     "patch_size": 8,
     "out_feature_indexes": [1, 3],
     "resolution": 64,
+    "num_select": 7,
     "bbox_reparam": True,
 }
 CONFIG = {
@@ -138,6 +141,8 @@ def with_a(name: str) -> Change:
         (arguments(bbox_reparam=False), "bbox_reparam is False, which has no exact counterpart"),
         (arguments(resolution=16), "as 4 places, of which it proposes 7"),
         (arguments(resolution=72), "72 pixels are not 2 windows of patches of 8 pixels"),
+        (arguments(num_select=3), r"3 detections of 7 queries \(num_select\) have no counterpart"),
+        (arguments(num_select=50), "50 detections of 7 queries"),
         (arguments(out_feature_indexes=[3]), r"does not fit to the features of layers \[3\]"),
         (arguments(class_names=["cat", "dog"]), "has 4 outputs for 2 class names, and versions"),
         (no_arguments, "does not tell num_windows and out_feature_indexes; for patches of 8"),
@@ -161,7 +166,32 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
         "boxes relative to the size of reference boxes",
         "48 pixels on a side of an image",
         "names class_0 to class_3 (--class-names)",
+        "100 detections of an image",
     )
+
+
+def test_more_detections_than_queries(tmp_path: Path) -> None:
+    """They are the best pairs of a query and a class, of images that are prepared alike."""
+    write(tmp_path / "few.pth")
+    write(tmp_path / "many.pth", arguments(num_select=300))
+    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    found = {}
+    for name in ("few", "many"):
+        bridged(tmp_path / f"{name}.pth", tmp_path / name)
+        with open_checkpoint(tmp_path / name) as checkpoint, torch.no_grad():
+            adapter = open_adapter(checkpoint)
+            prepared = adapter.prepare(image)
+            out = adapter.forward(prepared.inputs)
+            found[name] = prepared.inputs, out, adapter.decode(out, [prepared.origin])[0]
+    (few, _, least), (many, out, most) = found["few"], found["many"]
+    assert few.keys() >= {"pixel_values"}
+    assert torch.equal(few["pixel_values"], many["pixel_values"])
+    scores, places = out.logits.sigmoid().flatten().sort(descending=True)
+    assert len(most.scores) == QUERIES * OUTPUTS
+    np.testing.assert_array_equal(most.scores, scores.double().numpy())
+    np.testing.assert_array_equal(most.labels, (places % OUTPUTS).numpy())
+    np.testing.assert_array_equal(least.scores, most.scores[:QUERIES])
+    np.testing.assert_allclose(least.boxes, most.boxes[:QUERIES], atol=1e-4)
 
 
 def test_places_at_the_border_are_not_proposed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.bridge.counterpart import image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.told_by_file import Told
@@ -55,11 +56,26 @@ def shared_config(told: Told, levels: int) -> dict[str, Any]:
     }
 
 
-def shared_processor(side: int) -> dict[str, Any]:
-    """Images squeezed to squares."""
-    # The models' own processors read detections otherwise, or need torchvision.
-    square = {"height": side, "width": side}
-    return image_processor("RTDetrImageProcessor", square) | {"do_pad": False}
+def shared_processor(told: Told, side: int, queries: int) -> dict[str, Any]:
+    """Images squeezed to squares, and as many detections as the original has of them, up to COCO's
+    limit.
+
+    The original takes the best ``num_select`` pairs of a query and a class. In transformers they
+    are as many as queries with one processor, and 100 with another; the models' own need
+    torchvision.
+    """
+    kind = "RTDetrImageProcessor"
+    if queries < MAX_DETECTIONS or told.arguments.get("num_select") is not None:
+        selected = told.number("num_select", MAX_DETECTIONS, "detections of an image")
+        wanted, found = min(selected, MAX_DETECTIONS), min(queries, MAX_DETECTIONS)
+        if wanted != found and wanted < MAX_DETECTIONS:
+            raise UserError(
+                f"{selected} detections of {queries} queries (num_select) have no counterpart in "
+                f"transformers; expected as many as queries, or {MAX_DETECTIONS} and more"
+            )
+        if wanted != found:
+            kind = "DeformableDetrImageProcessor"
+    return image_processor(kind, {"height": side, "width": side}) | {"do_pad": False}
 
 
 def check_proposals(told: Told, queries: int, sides: Sequence[int]) -> None:

@@ -53,8 +53,9 @@ def counterpart(told: Told) -> Counterpart:
     told.must("square_resize_div_64", True, words=f"images squeezed to {SIDE} by {SIDE} pixels")
     cells = SIDE // backbone["patch_size"]
     check_proposals(told, config["num_queries"], [int(cells * scale) for scale in scales])
+    processor = shared_processor(told, SIDE, config["num_queries"])
     told.average_is_evaluated()
-    return told.counterpart(config, shared_processor(SIDE), RULES)
+    return told.counterpart(config, processor, RULES)
 
 
 def _scale(told: Told, level: int) -> float:

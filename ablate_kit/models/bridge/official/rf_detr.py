@@ -66,7 +66,8 @@ def counterpart(told: Told) -> Counterpart:
     # Of keypoints, of which a detector has none.
     empty = KEYPOINTS in told and not told.checkpoint.tensor(KEYPOINTS).numel
     dropped = (KEYPOINTS,) if empty else ()
-    return told.counterpart(config, shared_processor(resolution), RULES, dropped)
+    processor = shared_processor(told, resolution, shared["num_queries"])
+    return told.counterpart(config, processor, RULES, dropped)
 
 
 def _refuse(told: Told) -> None:

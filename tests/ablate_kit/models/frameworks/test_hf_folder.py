@@ -194,6 +194,17 @@ def test_without_timm_its_name_is_told(copy: Path, monkeypatch: pytest.MonkeyPat
     assert "one of timm, which is not installed; pip install timm" in refusal(copy)
 
 
+def test_without_torchvision_its_name_is_told(folders: Folders, tmp_path: Path) -> None:
+    import transformers.utils.import_utils as installed
+
+    if installed.is_torchvision_available():
+        pytest.skip("torchvision is installed")
+    copy = shutil.copytree(folders("rf_detr"), tmp_path / "model")
+    changed(copy, "preprocessor_config.json", {"image_processor_type": "RfDetrImageProcessor"})
+    message = "image processor needs torchvision, which is not installed; pip install torchvision"
+    assert message in refusal(copy)
+
+
 TIMM = """
 import sys, torch
 from torch.library import Library

@@ -94,6 +94,22 @@ def test_every_detection_names_its_query(kind: str, adapter: TransformersAdapter
     assert len(set(found.queries.tolist())) > 1
 
 
+def test_as_many_detections_as_are_asked_for(folders: Folders) -> None:
+    """The library's processor of Deformable DETR gives the best 100 unless it is told another
+    number."""
+    from transformers import DeformableDetrImageProcessorPil
+
+    adapter = adapter_of(folders("deformable_detr"))
+    adapter.processor = DeformableDetrImageProcessorPil()
+    prepared = adapter.prepare(image(3, 48, 64))
+    with torch.no_grad():
+        outputs = adapter.forward(prepared.inputs)
+    expected = outputs.logits.sigmoid().flatten().sort(descending=True).values.double().numpy()
+    for limit, count in ((20, 100), (100, 100), (250, 250)):
+        (found,) = adapter.decode(outputs, [prepared.origin], limit)
+        np.testing.assert_array_equal(found.scores, expected[:count])
+
+
 @pytest.mark.parametrize("what", ["heads", "backbone", "shared head"])
 def test_a_variant_on_file_is_the_variant_in_memory(
     kind: str, what: str, adapter: TransformersAdapter, folders: Folders, tmp_path: Path
