@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, write_all
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.output import DryRun
+from ablate_kit.cli.commands.cut import NumHeads
+from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.kinds.kind import Kind
-
-NumHeads = Annotated[
-    int | None, typer.Option(help="Heads of a module, if its config does not tell.", min=1)
-]
 
 
 class PointShare(StrEnum):
@@ -34,10 +29,8 @@ def queries(
         str | None, typer.Option("--queries", help="These queries, together: 0,3-5.")
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Every query, one by one.")] = False,
-    weights: Weights = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    allow_download: Download = False,
+    *,
+    copies: CopyOptions,
 ) -> None:
     """Set the embeddings of object queries to zero; a sweep can also remove a query."""
     from ablate_kit.ablations.kinds.queries import Queries
@@ -50,7 +43,7 @@ def queries(
         together=chosen is not None,
         how="zero",
     )
-    _write_kind(kind, checkpoint, output, weights, as_json, dry_run)
+    _write_kind(kind, checkpoint, output, copies)
 
 
 def levels(
@@ -60,16 +53,14 @@ def levels(
     chosen: Annotated[
         str | None, typer.Option("--levels", help="Only these, one by one: 0,2.")
     ] = None,
-    weights: Weights = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    allow_download: Download = False,
+    *,
+    copies: CopyOptions,
 ) -> None:
     """Let a level of the feature pyramid bring in nothing, one by one."""
     from ablate_kit.ablations.kinds.feature_levels import Levels
 
     kind = Levels(base=base, levels=spans_of(chosen, "--levels"))
-    _write_kind(kind, checkpoint, output, weights, as_json, dry_run)
+    _write_kind(kind, checkpoint, output, copies)
 
 
 def points(
@@ -92,10 +83,8 @@ def points(
     num_levels: Annotated[
         int | None, typer.Option(help="Levels, if the config does not tell.", min=1)
     ] = None,
-    weights: Weights = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    allow_download: Download = False,
+    *,
+    copies: CopyOptions,
 ) -> None:
     """Remove sampling points of deformable attention, or all points on a level."""
     from ablate_kit.ablations.kinds.sampling_points import PointLevels, Points
@@ -122,34 +111,29 @@ def points(
             together=together,
             share=share.value,
         )
-    _write_kind(kind, checkpoint, output, weights, as_json, dry_run)
+    _write_kind(kind, checkpoint, output, copies)
 
 
 def skip(
     checkpoint: SourceArgument,
     patterns: Annotated[list[str], typer.Argument(help="Residual branches, one by one.")],
     output: Folder,
-    weights: Weights = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    allow_download: Download = False,
+    *,
+    copies: CopyOptions,
 ) -> None:
     """Let residual branches add nothing: the layer hands on what came in."""
     from ablate_kit.ablations.kinds.residual_branches import Skip
 
-    _write_kind(Skip(patterns=patterns), checkpoint, output, weights, as_json, dry_run)
+    _write_kind(Skip(patterns=patterns), checkpoint, output, copies)
 
 
-def _write_kind(
-    kind: "Kind", checkpoint: Path, output: Path, weights: str | None, as_json: bool, dry_run: bool
-) -> None:
+def _write_kind(kind: "Kind", checkpoint: Path, output: Path, copies: CopyOptions) -> None:
     from ablate_kit.ablations.kinds.kind import KindContext
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.framework_registry import anatomy_of
 
-    with open_checkpoint(checkpoint, weights) as opened:
+    with copies.open(checkpoint) as opened:
         source = KindContext(opened, anatomy=anatomy_of(opened))
-        write_all(opened, kind.make(source), output, as_json, dry_run)
+        copies.write(opened, kind.make(source), output)
 
 
 def spans_of(text: str | None, what: str) -> list[int] | None:

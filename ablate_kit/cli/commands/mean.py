@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.commands.cut import Folder, Json, SourceArgument, Weights, write_all
-from ablate_kit.cli.commands.cut_parts import NumHeads, spans_of
+from ablate_kit.cli.commands.cut import NumHeads
+from ablate_kit.cli.commands.cut_parts import spans_of
+from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.cli.dataset_options import Images
-from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import Model, Trust
-from ablate_kit.cli.output import DryRun
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def mean(
     model: Model = None,
     trust_remote_code: Trust = False,
     num_heads: NumHeads = None,
-    weights: Weights = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    allow_download: Download = False,
+    copies: CopyOptions,
 ) -> None:
     """Replace heads or channels by their mean over images: it is folded into biases."""
     check_there(checkpoint)
@@ -54,7 +50,6 @@ def mean(
         raise UserError("give one of --heads, --each and --channels")
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.kinds.means import Channels, HeadsMean
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.framework_registry import anatomy_of
     from ablate_kit.models.open import open_adapter
     from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
@@ -77,11 +72,11 @@ def mean(
             to="mean",
             images=len(dataset),
         )
-    with open_checkpoint(checkpoint, weights) as opened:
+    with copies.open(checkpoint) as opened:
 
         def reference() -> ReferenceImages:
             adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
             return ReferenceImages(adapter, dataset)
 
         source = KindContext(opened, reference, anatomy=anatomy_of(opened, model))
-        write_all(opened, kind.make(source), output, as_json, dry_run)
+        copies.write(opened, kind.make(source), output)

@@ -5,17 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.commands.cut import (
-    Folder,
-    Json,
-    Repeats,
-    Seed,
-    SourceArgument,
-    Weights,
-    write_all,
-)
-from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.output import DryRun, numbers
+from ablate_kit.cli.commands.cut import Repeats, Seed
+from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
+from ablate_kit.cli.output import numbers
 from ablate_kit.errors import UserError
 
 
@@ -37,14 +29,11 @@ def dissect(
     percent: Annotated[str | None, typer.Option(help="Of units and heads: 5,10.")] = None,
     repeats: Repeats = 1,
     seed: Seed = 42,
-    weights: Weights = None,
-    as_json: Json = False,
-    dry_run: DryRun = False,
-    allow_download: Download = False,
+    *,
+    copies: CopyOptions,
 ) -> None:
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
     from ablate_kit.ablations.name_patterns import parse_spans
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.compat.deep_dissect import published_cuts
 
     drawn, layered = mode in ("units", "heads"), mode in ("heads", "progressive")
@@ -56,7 +45,7 @@ def dissect(
         raise UserError(f"{mode.value} draws nothing, so --repeats does not go with it")
     shares = numbers(percent, "--percent") if percent else []
     chosen = sorted(parse_spans(layers, "--layers")) if layers else []
-    with open_checkpoint(checkpoint, weights) as opened:
+    with copies.open(checkpoint) as opened:
         shapes = {name: info.shape for name, info in opened.tensors.items()}
         if mode is Mode.COMPONENT:
             ablations = [published_cuts.component(tensor, shapes)]
@@ -74,4 +63,4 @@ def dissect(
                     )
                 )
             ]
-        write_all(opened, ablations, output, as_json, dry_run)
+        copies.write(opened, ablations, output)

@@ -1,0 +1,118 @@
+"""The options and the output of commands that write changed copies of a checkpoint."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.checkpoints import Checkpoint
+
+SourceArgument = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the variants.")]
+
+_TWINS = 5  # tensors of which the copies are named
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyOptions:
+    """Which weights are cut, and what is said of the copies."""
+
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False
+    dry_run: DryRun = False
+    allow_download: Download = False
+
+    def open(self, checkpoint: Path) -> "AbstractContextManager[Checkpoint]":
+        from ablate_kit.checkpoints import open_checkpoint
+
+        return open_checkpoint(checkpoint, self.weights)
+
+    def write(self, checkpoint: "Checkpoint", ablations: "list[Ablation]", output: Path) -> None:
+        """A copy for each ablation, named after it, in the folder ``output``."""
+        from ablate_kit.ablations.variant_files import variant_paths
+
+        self.write_to(checkpoint, variant_paths(checkpoint, ablations, output))
+
+    def write_to(self, checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
+        from ablate_kit.ablations.apply_edits import elements_changed
+        from ablate_kit.ablations.variant_files import check_free, write_variants
+
+        if self.dry_run and not self.as_json:
+            from ablate_kit.reports.dry_run import plan
+
+            check_free(checkpoint, targets)
+            say_lines(plan(checkpoint, targets))
+            _say_shared(checkpoint, targets)
+            _warn_of_twins(checkpoint, targets)
+            return
+        if self.dry_run:
+            check_free(checkpoint, targets)
+        else:
+            write_variants(checkpoint, targets)
+        _warn_of_twins(checkpoint, targets)
+        shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+        if self.as_json:
+            print_json(
+                [
+                    {
+                        "path": str(path),
+                        "elements": elements_changed(one, shapes),
+                        "ablation": one.to_dict(),
+                    }
+                    for path, one in targets.items()
+                ]
+            )
+            return
+        for path, one in targets.items():
+            tensors = len({edit.tensor for edit in one.edits})
+            count = elements_changed(one, shapes)
+            say(f"{path}  {count:,} elements of {tensors} tensor{'s' if tensors != 1 else ''} set")
+        _say_shared(checkpoint, targets)
+
+
+def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
+    """Names the tensors that change too, because they are the same bytes."""
+    noted = set()
+    for one in targets.values():
+        edited = dict.fromkeys(edit.tensor for edit in one.edits)
+        for name in edited:
+            others = [other for other in checkpoint.sharing(name) if other not in edited]
+            if others and name not in noted:
+                noted.add(name)
+                say(f"{name} shares its bytes with {', '.join(others)}: changed together")
+
+
+def _warn_of_twins(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
+    """Names the equal copies of what is cut that stay as they are."""
+    from ablate_kit.checkpoints.tied_copies import tied_copies
+
+    tensors = checkpoint.tensors
+    known = tied_copies(checkpoint, {edit.tensor for one in targets.values() for edit in one.edits})
+    left: dict[str, list[str]] = {}
+    for one in targets.values():
+        names = dict.fromkeys(edit.tensor for edit in one.edits if edit.tensor in known)
+        changed = {tensors[edit.tensor].storage for edit in one.edits}
+        spared: dict[int, list[str]] = {}  # by the list of equal ones
+        for name in names:
+            equal = known[name]
+            if id(equal) not in spared:
+                spared[id(equal)] = [key for key in equal if tensors[key].storage not in changed]
+            if spared[id(equal)]:
+                left.setdefault(name, spared[id(equal)])
+    notes = [
+        f"{name} has equal copies that are not cut with it: {', '.join(others[:3])}"
+        + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        for name, others in left.items()
+    ]
+    warn(notes[:_TWINS])
+    if len(notes) > _TWINS:
+        warn([f"{len(notes) - _TWINS} more tensors have equal copies that are not cut with them"])
