@@ -8,11 +8,10 @@ from itertools import accumulate
 from operator import or_
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ablate_kit import text as safe
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.stored_detections import write
+from ablate_kit.sweeps.checked_json import keep_value, kept_value
 
 FILE = "plan.json"
 
@@ -83,7 +82,7 @@ class Noted(_Noted):
         return any(named == end for end in ends)
 
     def keep(self, folder: Path) -> None:
-        write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())
+        keep_value(folder / FILE, self)
 
 
 def noted(folder: Path) -> Noted | None:
@@ -91,14 +90,10 @@ def noted(folder: Path) -> Noted | None:
 
     Raises ``UserError`` where the file is no such thing.
     """
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        found = Noted.model_validate_json(path.read_bytes(), strict=True)
-    except (OSError, ValidationError, ValueError):
-        raise UserError(f"{path} does not describe a study") from None
-    for number, one in enumerate(found.parts):
+    found = kept_value(folder / FILE, Noted, "describe a study")
+    for number, one in enumerate(found.parts if found else ()):
         if one.parent is not None and not 0 <= one.parent < number:
-            raise UserError(f"{path} does not describe a study: a part is inside of none before it")
+            raise UserError(
+                f"{folder / FILE} does not describe a study: a part is inside of none before it"
+            )
     return found

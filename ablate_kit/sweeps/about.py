@@ -5,13 +5,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ablate_kit import __version__
 from ablate_kit import text as safe
-from ablate_kit.errors import UserError
+from ablate_kit.sweeps.checked_json import keep_value, kept_value
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.stored_detections import write
 from detector.data.dataset import Dataset, whole
 from detector.training.recipes.data_sections import OneSet
 
@@ -57,7 +56,7 @@ class About(BaseModel):
     def keep(self, folder: Path) -> None:
         """As how the run was begun, unless that is known."""
         if not (folder / FILE).exists():
-            write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())
+            keep_value(folder / FILE, self)
 
 
 def about(folder: Path) -> About | None:
@@ -65,13 +64,7 @@ def about(folder: Path) -> About | None:
 
     Raises ``UserError`` where the file is no such thing.
     """
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        return About.model_validate_json(path.read_bytes(), strict=True)
-    except (OSError, ValidationError, ValueError):
-        raise UserError(f"{path} does not describe a run") from None
+    return kept_value(folder / FILE, About, "describe a run")
 
 
 def in_words(data: OneSet, dataset: Dataset) -> str:

@@ -14,6 +14,7 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.stored import pack, unpack
 from ablate_kit.text import first_line
 from detector.disk.atomic import new_stream
+from detector.disk.bounded import opened
 
 _KEYS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 
@@ -69,7 +70,7 @@ def _batch_of(path: Path) -> int:
 
 def _keys_of(path: Path) -> list[str]:
     try:
-        with safe_open(path, "numpy") as file:
+        with opened(path), safe_open(path, "numpy") as file:  # a pipe is not waited for
             return _KEYS.validate_json((file.metadata() or {})["keys"], strict=True)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not readable: {first_line(error)}") from None
@@ -77,7 +78,8 @@ def _keys_of(path: Path) -> list[str]:
 
 def read_detections(path: Path, count: int) -> list[Detections]:
     try:
-        found = unpack(safetensors.numpy.load_file(path))
+        with opened(path):
+            found = unpack(safetensors.numpy.load_file(path))
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path} is not readable: {first_line(error)}") from None
     if len(found) != count:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,11 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
+from ablate_kit.studies.noted import noted
+from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.screening import screened
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 STRANGE = [
@@ -119,6 +123,23 @@ def test_files_that_are_no_json_and_no_detections(ledger: Ledger, text: str | by
         read(ledger.folder)
         path.write_bytes(whole)
     assert len(detections(Ledger.existing(ledger.folder))) == 2
+
+
+def test_no_pipe_in_a_run_is_waited_for(ledger: Ledger) -> None:
+    folder = ledger.folder
+    others = [folder / name for name in ("about.json", "plan.json", "screen.json")]
+    for path in (*sorted(path for path in folder.rglob("*") if path.is_file()), *others):
+        whole = path.read_bytes() if path.exists() else b""
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        read(folder)
+        for read_part in (about, noted, screened):
+            with contextlib.suppress(UserError):
+                read_part(folder)
+        path.unlink()
+        if path not in others:
+            path.write_bytes(whole)
+    assert len(detections(Ledger.existing(folder))) == 2
 
 
 def test_a_key_is_no_path(ledger: Ledger) -> None:

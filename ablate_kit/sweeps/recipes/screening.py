@@ -17,16 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import edited, to_model_keys
 from ablate_kit.ablations.draws import Draws
-from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches
 from ablate_kit.models.adapter import Adapter
@@ -35,8 +33,8 @@ from ablate_kit.models.classes import match_classes
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.models.followed_scores import Followed, followed
 from ablate_kit.models.truth import ground_truth
+from ablate_kit.sweeps.checked_json import keep_value, kept_value
 from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
-from ablate_kit.sweeps.stored_detections import write
 from detector.data.dataset import Dataset, is_labelled, sample, subset
 
 FILE = "screen.json"
@@ -69,18 +67,12 @@ class Screened(BaseModel):
         return [one for one in ablations if str(one.factors.get("control_of", one.name)) in names]
 
     def keep(self, folder: Path) -> None:
-        write(folder / FILE, f"{safe.to_json(self.model_dump(), 1)}\n".encode())
+        keep_value(folder / FILE, self)
 
 
 def screened(folder: Path) -> Screened | None:
     """None of a run without; raises ``UserError`` where the file is no such thing."""
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        return Screened.model_validate_json(path.read_bytes(), strict=True)
-    except (OSError, ValidationError, ValueError):
-        raise UserError(f"{path} does not say what was screened") from None
+    return kept_value(folder / FILE, Screened, "say what was screened")
 
 
 @dataclass(frozen=True)
