@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,11 @@ from ablate_kit.sweeps.recipes.screening import check_can_screen, screen, screen
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import (
     UNWATCHED,
-    Evaluating,
     Progress,
     begun,
-    run_rounds,
-    run_scheduler,
+    run_stretches,
 )
-from ablate_kit.sweeps.scheduler import Batches, BatchResult
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Evaluating, rounds_of
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
@@ -268,26 +266,24 @@ class OpenSweep:
                 images = len(self.batches.span(result.batch))
                 progress.advance(f"batch {result.batch + 1}", images * len(result.found))
 
-        rounds = chosen or planned.rounds(self.variants, self.ablations, first=not labelled)
         looks = None if chosen else self.looks()
+        if looks:
+            stretches = Race(
+                self.variants,
+                truth,
+                self.batches,
+                ledger,
+                looks,
+                evaluation.statistics,
+                fixed_threshold=evaluation.score_threshold,
+                check=unchanged,
+                watch=progress.look,
+            ).stretches()
+        else:
+            rounds = chosen or planned.rounds(self.variants, self.ablations, first=not labelled)
+            stretches = rounds_of(rounds, partial(ledger.lacking, len(self.batches)), scores.of)
         with self._pool(ledger, options, progress) as pool:
-            if looks:
-                race = Race(
-                    self.variants,
-                    truth,
-                    self.batches,
-                    ledger,
-                    looks,
-                    evaluation.statistics,
-                    fixed_threshold=evaluation.score_threshold,
-                    check=unchanged,
-                    workers=len(pool.workers()),
-                    begin=lambda works: progress.begin(self.batches.passes(works)),
-                    watch=progress.look,
-                )
-                notes = run_scheduler(race, ledger, pool, take)
-            else:
-                notes = run_rounds(rounds, self.batches, ledger, scores, pool, progress, take)
+            notes = run_stretches(stretches, self.batches, ledger, pool, progress, take)
         data = self.recipe.data.model_dump(mode="json")
         model = self.recipe.model.model_dump(mode="json")
         order = self.recipe.race.seed if self.recipe.race else None

@@ -6,8 +6,7 @@ finished there. The error is spent over looks and variants (``metrics.uncertaint
 What all images would hardly decide is given up.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +26,7 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work, split
+from ablate_kit.sweeps.scheduler import Batches, Lacking
 from ablate_kit.sweeps.store import Store
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -83,7 +82,7 @@ def check_race(recipe: SweepRecipe, labelled: bool, truth: GroundTruth) -> None:
 
 
 class Race:
-    """A scheduler: the batches up to a look for those that are left, then the look.
+    """The batches up to a look for those that are left, then the look.
 
     Which variants stop at a look depends on the detections and nothing else, so a race that was
     killed comes to the same looks again.
@@ -92,7 +91,6 @@ class Race:
         variants: without the unmodified model; ``store`` keeps them.
         fixed_threshold: score of the ``*_fixed`` numbers.
         check: called before anything counts as finished, as that of ``Scores``.
-        begin: told what a stretch between two looks will run.
         watch: told what each look has come to.
     """
 
@@ -107,8 +105,6 @@ class Race:
         *,
         fixed_threshold: float,
         check: Callable[[], None] = lambda: None,
-        workers: int = 1,
-        begin: Callable[[Sequence[Work]], None] = lambda _: None,
         watch: Watch = lambda _: None,
     ) -> None:
         distinct = {one.digest: one for one in reversed(variants) if one.digest}
@@ -123,39 +119,20 @@ class Race:
         self._statistics = statistics
         self._fixed_threshold = fixed_threshold
         self._check = check
-        self._workers = workers
-        self._begin = begin
         self._watch = watch
         self._matched: dict[str, list[Matched]] = {}  # by digest, what each look has added
-        self._coming = iter(looks.images)
+        self._looks = looks.images
         self._seen = 0
-        self._target = 0
-        self._waiting: deque[Work] = deque()
-        self._outstanding = 0
 
-    def next(self) -> Work | None:
-        while not self._waiting and not self._outstanding:
-            if not self._advance():
-                return None
-        return self._waiting.popleft() if self._waiting else None
-
-    def observe(self, result: BatchResult) -> None:
-        self._outstanding -= 1
-
-    def _advance(self) -> bool:
-        """Takes the look that is due and begins the next stretch; False where none is left."""
-        if self._target:
-            self._look(self._target)
-            self._seen = self._target
-        self._target = next(self._coming, 0) if self._left else 0
-        if not self._target:
-            self._end()
-            return False
-        lacking = self._store.lacking(self._upto(self._target), [UNMODIFIED, *self._left])
-        self._waiting.extend(split(lacking, self._workers))
-        self._outstanding = sum(len(one.batches) for one in self._waiting)
-        self._begin(tuple(self._waiting))
-        return True
+    def stretches(self) -> Iterator[Lacking]:
+        """What those that are left lack up to each look, which is taken when that is done."""
+        for images in self._looks:
+            if not self._left:
+                break
+            yield self._store.lacking(self._upto(images), [UNMODIFIED, *self._left])
+            self._look(images)
+            self._seen = images
+        self._end()
 
     def _upto(self, images: int) -> int:
         """The number of batches."""

@@ -1,11 +1,11 @@
 """Variants of one live model over one data set: images outside, variants inside."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
-from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.truth import ground_truth
@@ -13,14 +13,20 @@ from ablate_kit.sweeps import engine
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, RunOptions, Worker
 from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.race import Watch
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds, Scheduler
+from ablate_kit.sweeps.scheduler import (
+    Batches,
+    BatchResult,
+    Evaluating,
+    Lacking,
+    Stretches,
+    rounds_of,
+)
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.store import MemoryStore, Store
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.dataset import Dataset, is_labelled
 
 Begin = Callable[[int], None]
-Evaluating = Generator[Sequence[Variant], Mapping[str, Evaluation], None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ def sweep(
         adapter, dataset, batches, options, max_detections=max_detections, fuse=fuse
     ) as worker:
         pool = Here(worker, progress.advance)
-        run_rounds(rounds, batches, store, scores, pool, progress)
+        stretches = rounds_of(rounds, partial(store.lacking, len(batches)), scores.of)
+        run_stretches(stretches, batches, store, pool, progress)
     return Sweep(store.results(wanted), scores.truth, store.notes())
 
 
@@ -124,40 +131,26 @@ def begun(store: Store, truth: GroundTruth, labelled: bool) -> tuple[GroundTruth
     return (truth, False) if kept is None else (kept, True)
 
 
-def run_rounds(
-    rounds: Evaluating,
+def run_stretches(
+    stretches: Iterator[Lacking],
     batches: Batches,
     store: Store,
-    scores: Scores,
     pool: engine.Pool,
     progress: Progress,
     take: Callable[[BatchResult], None] = lambda _: None,
 ) -> list[str]:
-    """All rounds, on a pool; returns what did not go as planned.
+    """All stretches, on a pool; returns what did not go as planned.
 
     What the store has already is not run again. ``take`` is given every result, when it is stored.
     """
-
-    scheduler = Rounds(
-        rounds,
-        lambda variants: store.lacking(len(batches), variants),
-        scores.of,
-        workers=len(pool.workers()),
-        begin=lambda works: progress.begin(batches.passes(works)),
-    )
-    return run_scheduler(scheduler, store, pool, take)
-
-
-def run_scheduler(
-    scheduler: Scheduler,
-    store: Store,
-    pool: engine.Pool,
-    take: Callable[[BatchResult], None] = lambda _: None,
-) -> list[str]:
-    """Until it has nothing more to ask for; as ``run_rounds``."""
 
     def stored(result: BatchResult) -> None:
         store.add(result)
         take(result)
 
+    scheduler = Stretches(
+        stretches,
+        workers=len(pool.workers()),
+        begin=lambda works: progress.begin(batches.passes(works)),
+    )
     return engine.run(scheduler, pool, stored)

@@ -5,7 +5,8 @@ outstanding; when it does so and none is, the run has ended.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
@@ -17,7 +18,9 @@ from ablate_kit.sweeps.variant import Variant
 MAX_BATCHES = 4  # of a piece of work that goes to another process: what a lost worker costs
 
 Variants = tuple[Variant, ...]
-Lacking = Mapping[Variants, Sequence[int]]
+Lacking = Mapping[Variants, Sequence[int]]  # batches
+# Yields the variants of a round, and is sent their numbers by digest.
+Evaluating = Generator[Sequence[Variant], Mapping[str, Evaluation], None]
 
 
 @dataclass(frozen=True)
@@ -72,57 +75,59 @@ class Scheduler(Protocol):
         """Called once for every batch of every work, in any order."""
 
 
-class Rounds:
-    """Lists of variants, one after the other.
+class Stretches:
+    """A scheduler of one stretch of work after the other.
 
     Args:
-        rounds: yields the variants of a round, and is sent their numbers by digest.
-        lacking: which batches of which of some variants are still to be done.
-        scored: the numbers of variants of which every batch is done.
-        workers: how many there are; a round is split among them.
-        begin: told how many batches, each of so many variants, a round will run.
+        stretches: what each lacks; the next is asked for when all results of the last are there.
+        workers: how many there are; a stretch is split among them.
+        begin: told what a stretch will run.
     """
 
     def __init__(
         self,
-        rounds: Generator[Sequence[Variant], Mapping[str, Evaluation], None],
-        lacking: Callable[[Sequence[Variant]], Lacking],
-        scored: Callable[[Sequence[Variant]], Mapping[str, Evaluation]],
+        stretches: Iterator[Lacking],
         *,
         workers: int = 1,
         begin: Callable[[Sequence[Work]], None] = lambda _: None,
     ) -> None:
-        self._rounds = rounds
-        self._lacking = lacking
-        self._scored = scored
+        self._stretches = stretches
         self._workers = workers
         self._begin = begin
-        self._chosen: Sequence[Variant] | None = None
         self._waiting: deque[Work] = deque()
-        self._outstanding = 0  # results that this round still has to show
+        self._outstanding = 0  # results that this stretch still has to show
 
     def next(self) -> Work | None:
         while not self._waiting and not self._outstanding:
-            if not self._advance():
+            lacking = next(self._stretches, None)
+            if lacking is None:
                 return None
+            self._waiting.extend(split(lacking, self._workers))
+            self._outstanding = sum(len(one.batches) for one in self._waiting)
+            self._begin(tuple(self._waiting))
         return self._waiting.popleft() if self._waiting else None
 
     def observe(self, result: BatchResult) -> None:
         self._outstanding -= 1
 
-    def _advance(self) -> bool:
-        """Begins the next round; False where there is none."""
-        try:
-            if self._chosen is None:
-                self._chosen = next(self._rounds)
-            else:
-                self._chosen = self._rounds.send(self._scored(self._chosen))
-        except StopIteration:
-            return False
-        self._waiting.extend(split(self._lacking(self._chosen), self._workers))
-        self._outstanding = sum(len(one.batches) for one in self._waiting)
-        self._begin(tuple(self._waiting))
-        return True
+
+def rounds_of(
+    evaluating: Evaluating,
+    lacking: Callable[[Sequence[Variant]], Lacking],
+    scored: Callable[[Sequence[Variant]], Mapping[str, Evaluation]],
+) -> Iterator[Lacking]:
+    """The stretches of rounds of variants.
+
+    Args:
+        evaluating: the rounds.
+        lacking: which batches of which of some variants are still to be done.
+        scored: the numbers of variants of which every batch is done.
+    """
+    with suppress(StopIteration):  # of the last round
+        chosen = next(evaluating)
+        while True:
+            yield lacking(chosen)
+            chosen = evaluating.send(scored(chosen))
 
 
 def split(lacking: Lacking, workers: int) -> list[Work]:

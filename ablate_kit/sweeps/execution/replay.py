@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from time import perf_counter
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -66,12 +65,7 @@ class Replay:
             module.forward = self._watched(name, module.forward)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for module, forward in self._before:
             if forward is None:
                 del module.__dict__["forward"]

@@ -14,7 +14,7 @@ from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import Key
 from ablate_kit.metrics.result import is_control
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.run import Evaluating
+from ablate_kit.sweeps.scheduler import Evaluating
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 Search = tuple[HeadsGreedy, list[Removal]]

@@ -15,11 +15,12 @@ from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.zoo import BUILTIN
 
 
-def recipe_text(recipe: SweepRecipe, comment: str = "") -> str:
+def recipe_text(recipe: SweepRecipe) -> str:
     """YAML that ``load_sweep`` reads as this recipe, from whatever folder it lies in.
 
     Code of one's own is left out, which no recipe can name.
     """
+    comment = ""
     told: dict[str, Any] = {
         "model": _section(recipe.model, ("checkpoint", "class_names")),
         "data": {"kind": recipe.data.kind, **_section(recipe.data, IMAGE_FILES)},
@@ -27,7 +28,7 @@ def recipe_text(recipe: SweepRecipe, comment: str = "") -> str:
     framework, colon, place = (recipe.model.framework or "").partition(":")
     if framework == own_code.NAME:
         del told["model"]["framework"]
-        comment += f"\n(with --model {recipe.model.framework})"
+        comment = f"(with --model {recipe.model.framework})"
     elif colon:
         told["model"]["framework"] = f"{framework}:{_absolute(place)}"
     if recipe.reference:
@@ -44,7 +45,7 @@ def recipe_text(recipe: SweepRecipe, comment: str = "") -> str:
         told["evaluation"] = evaluation
     if recipe.max_variants != SweepRecipe.model_fields["max_variants"].default:
         told["max_variants"] = recipe.max_variants
-    lines = "".join(f"# {line}\n" for line in comment.strip().splitlines())
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
     return lines + yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=100)
 
 

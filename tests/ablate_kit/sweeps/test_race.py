@@ -24,7 +24,7 @@ from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.race import Look, Race, schedule
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Stretches, Work
 from ablate_kit.sweeps.store import MemoryStore
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -134,7 +134,7 @@ def raced(
             raise KilledError
         store.add(result)
 
-    run(race, pool, add)
+    run(Stretches(race.stretches()), pool, add)
     assert len(store.results([UNMODIFIED, *variants])) == 1 + len(missed)
     return pool, seen, store
 

@@ -16,7 +16,7 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, Worker
 from ablate_kit.sweeps.engine import Report, run
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Rounds, Work, split
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Stretches, Work, rounds_of, split
 from ablate_kit.sweeps.store import MemoryStore
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.shapes import Shapes
@@ -116,8 +116,10 @@ def test_a_round_begins_when_the_last_is_scored() -> None:
         return {one.digest: None for one in wanted}
 
     begun: list[int] = []
-    scheduler = Rounds(
-        rounds(), lacking, scored, workers=2, begin=lambda works: begun.append(len(works))
+    scheduler = Stretches(
+        rounds_of(rounds(), lacking, scored),
+        workers=2,
+        begin=lambda works: begun.append(len(works)),
     )
     stored: list[int] = []
     assert run(scheduler, Losing({}, 2), lambda result: stored.append(result.batch)) == []
