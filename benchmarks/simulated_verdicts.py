@@ -30,7 +30,7 @@ ALIKE = {
 }
 
 
-def verdict_errors(studies: int, images: int = 200) -> None:
+def verdict_errors(studies: int) -> None:
     """Chance that any verdict of a study is wrong."""
     for what, (true, margin) in TRUE.items():
         rates = []
@@ -38,7 +38,7 @@ def verdict_errors(studies: int, images: int = 200) -> None:
             rng = np.random.default_rng([4, list(TRUE).index(what), i])
             wrong = sum(
                 any(is_wrong(*one) for one in zip(found, true.tolist(), strict=True))
-                for found in (_judged(rng, true, shared, images, margin) for _ in range(studies))
+                for found in (_judged(rng, true, shared, 200, margin) for _ in range(studies))
             )
             rates.append(f"{alike} {100 * wrong / studies:4.1f} %")
         print(f"verdicts: any wrong of {VARIANTS}; true change {what}: {'  '.join(rates)} "

@@ -69,17 +69,20 @@ class FileSource:
             crc = zlib.crc32(part, crc)
         return crc
 
-    def ahead(self, most: int = _AHEAD) -> Callable[[int, int], bytes]:
+    def ahead(self) -> Callable[[int, int], bytes]:
         """``read`` for many small pieces that lie one behind the other.
 
-        Reads up to ``most`` bytes at once, and gives what follows out of these.
+        Reads ahead of what is asked for, and gives what follows out of these.
         """
         start, held = 0, b""
 
         def read(offset: int, length: int) -> bytes:
             nonlocal start, held
             if offset < start or offset + length > start + len(held):
-                start, held = offset, self.read(offset, max(length, min(most, self.size - offset)))
+                start, held = (
+                    offset,
+                    self.read(offset, max(length, min(_AHEAD, self.size - offset))),
+                )
             return held[offset - start : offset - start + length]
 
         return read

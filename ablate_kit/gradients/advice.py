@@ -33,11 +33,11 @@ def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list
     return found
 
 
-def few(names: Sequence[str], shown: int = 3) -> str:
+def few(names: Sequence[str]) -> str:
     """``a, b, c and 5 more``; numbered names of one pattern are joined: ``layers.{0,1}.bias``."""
     joined = _joined(names)
-    more = f" and {len(joined) - shown} more" if len(joined) > shown else ""
-    return ", ".join(joined[:shown]) + more
+    more = f" and {len(joined) - 3} more" if len(joined) > 3 else ""
+    return ", ".join(joined[:3]) + more
 
 
 def _of_the_run(diagnosis: Diagnosis) -> Iterator[Advice]:

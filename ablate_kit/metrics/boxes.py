@@ -39,16 +39,6 @@ def giou(a: Floats, b: Floats) -> Floats:
     return _ratio(overlap, union) - _ratio(hull - union, hull)
 
 
-def iou_matrix(a: Floats, b: Floats) -> Floats:
-    """IoU of every box of ``a`` (n, 4) with every box of ``b`` (m, 4): (n, m) float64."""
-    return iou(a.astype(np.float64)[:, None], b.astype(np.float64)[None, :])
-
-
-def giou_matrix(a: Floats, b: Floats) -> Floats:
-    """GIoU of every box of ``a`` (n, 4) with every box of ``b`` (m, 4): (n, m) float64."""
-    return giou(a.astype(np.float64)[:, None], b.astype(np.float64)[None, :])
-
-
 def coco_overlap(
     detections_xywh: NDArray[np.float64], truths_xywh: NDArray[np.float64], crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:

@@ -52,11 +52,6 @@ class Errors:
         """False positives by cause."""
         return _tally(self.detection)
 
-    @property
-    def not_found(self) -> dict[Cause, int]:
-        """Objects that are not found, by cause."""
-        return _tally(self.truth)
-
 
 def errors(ground_truth: GroundTruth, detections: Detections, threshold: float) -> Errors:
     """The cause of every error.

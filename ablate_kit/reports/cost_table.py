@@ -1,7 +1,5 @@
 """What a model cost before and costs after, as a table."""
 
-from collections.abc import Sequence
-
 from ablate_kit.costs.latency import Ratio
 from ablate_kit.costs.measure import Cost
 from ablate_kit.costs.one_pass import COUNTED
@@ -13,9 +11,7 @@ LATENCY = (
 )
 
 
-def cost_table(
-    before: Cost, after: Cost, names: Sequence[str] = ("before", "after"), title: str = ""
-) -> Table:
+def cost_table(before: Cost, after: Cost) -> Table:
     """A row per quantity, for two models that were measured side by side."""
     rows = [
         _row("parameters", before.parameters, after.parameters, "{:,}"),
@@ -36,9 +32,8 @@ def cost_table(
             ("  95th percentile", milliseconds(taken.p95), milliseconds(other.p95), ""),
             _row("  peak memory, bytes", before.peak_bytes[setup], after.peak_bytes[setup], "{:,}"),
         ]
-    note = f"FLOPs {COUNTED}\n{LATENCY}"
-    header = ("", *names, f"{names[1]} / {names[0]}")
-    return Table(f"{title}\n{note}" if title else note, header, tuple(rows), ("",))
+    header = ("", "before", "after", "after / before")
+    return Table(f"FLOPs {COUNTED}\n{LATENCY}", header, tuple(rows), ("",))
 
 
 def milliseconds(seconds: float) -> str:

@@ -63,6 +63,6 @@ def number(value: float | None, form: str = "z.4f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def half_width(low: float | None, high: float | None, form: str = ".4f") -> str:
+def half_width(low: float | None, high: float | None) -> str:
     """Of an interval."""
-    return number(None if low is None or high is None else (high - low) / 2, form)
+    return number(None if low is None or high is None else (high - low) / 2)

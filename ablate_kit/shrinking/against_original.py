@@ -6,7 +6,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.variants import Judging
-from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
+from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
@@ -18,9 +18,6 @@ def against_original(
     smaller: Adapter,
     dataset: Dataset,
     judging: Judging,
-    *,
-    batch_size: int = 8,
-    progress: Progress = UNWATCHED,
 ) -> tuple[list[Result], Comparison]:
     """Both on all images, held against each other. Images without labels take the original's
     boxes."""
@@ -28,11 +25,9 @@ def against_original(
         sweep,
         dataset=dataset,
         variants=[],
-        batch_size=batch_size,
         fixed_threshold=judging.score_threshold,
         max_detections=judging.max_detections,
         cluster=judging.statistics.cluster,
-        progress=progress,
     )
     first = both(original, baseline=Variant(NAMES[0], "checkpoint"))
     (before,) = first.results

@@ -16,6 +16,8 @@ from detector.disk.atomic import CannotWriteError
 from detector.disk.bounded import read_bounded
 from detector.errors import UserError
 
+_BLOCK = 1 << 16  # bytes read at once to find the last line
+
 Row = TypeVar("Row")
 
 
@@ -69,11 +71,11 @@ def _append(fd: int, view: memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _end_of_lines(fd: int, block: int = 1 << 16) -> int:
+def _end_of_lines(fd: int) -> int:
     """Where the last complete line ends."""
     end = os.fstat(fd).st_size
     while end:
-        start = max(0, end - block)
+        start = max(0, end - _BLOCK)
         newline = os.pread(fd, end - start, start).rfind(b"\n")
         if newline >= 0:
             return start + newline + 1

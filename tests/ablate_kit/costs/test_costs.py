@@ -202,7 +202,7 @@ def test_a_smaller_model_beside_the_original() -> None:
     assert passes["rounds"] == 2
     assert passes["ratio"]["low"] <= passes["ratio"]["value"] <= passes["ratio"]["high"]
     assert before.to_dict()["passes"][0]["ratio"] is None
-    text = cost_table(before, after, ("original", "smaller")).text()
+    text = cost_table(before, after).text()
     assert re.search(r"parameters +242 +122 +0.504\n", text)
     assert "latency, cpu, batch 8: median" in text
     assert "bytes of the file" not in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.metrics import overlaps
-from ablate_kit.metrics.boxes import giou_matrix, iou_matrix
+from ablate_kit.metrics.boxes import giou, iou
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
 
@@ -64,7 +64,7 @@ def corpus(seed, images=4, classes=3):
 
 def naive_greedy(truth, found, threshold):
     """COCO's rule, one detection after another."""
-    iou = iou_matrix(found.boxes, truth.boxes)
+    overlaps = iou(found.boxes[:, None], truth.boxes)
     area = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1)
     outcome, partner = [0] * len(found), [-1] * len(found)
     free = set(range(len(truth)))
@@ -79,7 +79,7 @@ def naive_greedy(truth, found, threshold):
                 )
                 if not same or (t not in free and not crowd):
                     continue
-                overlap = iou[d, t]
+                overlap = overlaps[d, t]
                 if crowd:
                     width, height = np.minimum(found.boxes[d, 2:], truth.boxes[t, 2:]) - np.maximum(
                         found.boxes[d, :2], truth.boxes[t, :2]
@@ -186,7 +186,7 @@ def test_hungarian_pairs_have_the_largest_sum_of_giou_in_each_image(seed):
     truth = ground_truth(truth_image, boxes_of(rng, n.sum()), truth_image * 0, images=2)
     found = detections(found_image, boxes_of(rng, m.sum()), rng.random(m.sum()), found_image * 0)
     pairs = hungarian_pairs(truth, found)
-    gain = giou_matrix(truth.boxes, found.boxes)
+    gain = giou(truth.boxes[:, None], found.boxes)
     np.testing.assert_array_equal(truth.image[pairs.truth], found.image[pairs.detection])
     np.testing.assert_array_equal(pairs.giou, gain[pairs.truth, pairs.detection])
     for image in (0, 1):
