@@ -72,14 +72,15 @@ class Bridge:
 def to_transformers(
     checkpoint: Checkpoint, *, heads: int | None = None, classes: ClassNames | None = None
 ) -> Bridge:
-    """No framework is imported: an official file's tensors tell what the model is, and that of
-    MMDetection holds its configuration.
+    """No framework is needed: an official file's tensors tell what the model is, and that of
+    MMDetection holds its configuration. Where transformers is installed, it says whether they fit.
 
     Args:
         heads: of each attention, for an official file that does not tell.
         classes: of the outputs, for an official file that does not tell.
 
-    Raises ``UserError`` where it cannot be told, or where the model has no exact counterpart.
+    Raises ``UserError`` where it cannot be told, where the model has no exact counterpart, and
+    where tensors are missing or of other shapes than their model's.
     """
     if family := family_of(checkpoint):
         model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes))
@@ -101,7 +102,26 @@ def to_transformers(
     unused = [name for name in checkpoint.tensors if name not in used]
     dropped = tuple(name for name in unused if matches(name, model.dropped))
     tied = tuple(name for name in unused if name not in dropped)
-    return Bridge(checkpoint, model, placed, dropped, tied, heads, classes)
+    conversion = Bridge(checkpoint, model, placed, dropped, tied, heads, classes)
+    _refuse_misfit(conversion)
+    return conversion
+
+
+def _refuse_misfit(conversion: Bridge) -> None:
+    """By what transformers says, where it is installed: names alone do not tell of a layer that is
+    missing at the end of a stack, or of a tensor of another shape."""
+    # By which no command that needs none waits.
+    from ablate_kit.models.frameworks.loading_report import refuse_misfit, report_of
+
+    path, placed = conversion.checkpoint.path, conversion.placed
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (length,) for name, length in conversion.model.biases.items()
+    }
+    for name, one in placed.items():
+        shape = tuple(conversion.checkpoint.tensor(one.source).shape)
+        shapes[name] = (shape[0] // one.parts, *shape[1:]) if shape else ()
+    if report := report_of(conversion.model.config, shapes, path):
+        refuse_misfit(report, path, lambda name: str(placed.get(name, name)))
 
 
 def _tensors(checkpoint: Checkpoint, placed: Mapping[str, TensorOrigin]) -> dict[str, torch.Tensor]:

@@ -1,9 +1,7 @@
 """Adapter for Hugging Face object detectors: any ``AutoModelForObjectDetection`` folder."""
 
 import inspect
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from ablate_kit.models.frameworks.hf_folder import (
     check_model_type,
     without_hub,
 )
+from ablate_kit.models.frameworks.loading_report import quiet, refuse_misfit
 from detector.data.dataset import Dataset, Pixels
 from detector.extras import missing
 from detector.fetch import fetched
@@ -68,7 +67,7 @@ class TransformersAdapter:
         if not trust_remote_code:
             check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-        with _quiet(transformers), without_hub():
+        with quiet(transformers), without_hub():
             with as_user_error(folder, "the configuration"):
                 config = transformers.AutoConfig.from_pretrained(folder, **options)
             kind = _kind(transformers, config, folder, trust_remote_code)
@@ -83,7 +82,7 @@ class TransformersAdapter:
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
                 )
-            _check(report, checkpoint)
+            refuse_misfit(report, checkpoint.path)
             live = _live_names(module, _arrivals(kind, config, weights), weights)
         return TransformersAdapter(module, processor, live, device)
 
@@ -197,41 +196,6 @@ def _import() -> Any:
     except ImportError:
         raise missing("a Hugging Face model", "transformers") from None
     return transformers
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the library's progress bars, load reports and warnings; errors are ours to tell."""
-    log = transformers.utils.logging
-    verbosity = log.get_verbosity()
-    bars = log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()
-
-
-def _check(report: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-    """Refuses weights that do not fit, by the library's own account of loading them."""
-    for name, there, here in sorted(report["mismatched_keys"]):
-        raise UserError(
-            f'{checkpoint.path}: tensor "{name}" has shape {tuple(there)}, the model expects '
-            f"{tuple(here)}"
-        )
-    for problem, what in (
-        ("missing_keys", "of the model is missing in the file"),
-        ("unexpected_keys", "has no place in the model"),
-    ):
-        names = sorted(report[problem])
-        if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise UserError(f'{checkpoint.path}: tensor "{names[0]}"{more} {what}')
 
 
 def _arrivals(kind: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:

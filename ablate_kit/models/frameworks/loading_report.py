@@ -1,0 +1,80 @@
+"""Which tensors do not fit a model of transformers, by what it says when it loads them."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.frameworks.hf_folder import as_user_error, without_hub
+
+_PROBLEMS = {
+    "missing_keys": "of the model is missing in the file",
+    "unexpected_keys": "has no place in the model",
+}
+
+
+def refuse_misfit(
+    report: Mapping[str, Any], path: Path, name_of: Callable[[str], str] = lambda name: name
+) -> None:
+    """Raises ``UserError`` where the library's ``report`` tells of tensors that do not fit.
+
+    ``name_of`` gives the name in the file at ``path`` of one that has another there.
+    """
+    for name, there, here in sorted(report["mismatched_keys"]):
+        raise UserError(
+            f'{path}: tensor "{name_of(name)}" has shape {tuple(there)}, the model expects '
+            f"{tuple(here)}"
+        )
+    for problem, what in _PROBLEMS.items():
+        names = sorted(report[problem])
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise UserError(f'{path}: tensor "{name_of(names[0])}"{more} {what}')
+
+
+def report_of(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path
+) -> Mapping[str, Any] | None:
+    """What the library would say of a folder with tensors of these ``shapes``, which is made of the
+    file at ``path``; ``config`` is what its ``config.json`` would say. None without the library."""
+    try:
+        import transformers
+    except ImportError:
+        return None
+    # One number each, however large they are.
+    tensors = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    with quiet(transformers), without_hub(), as_user_error(path, "the Hugging Face model"):
+        described = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        kind = getattr(transformers, config["architectures"][0])
+        _, report = kind.from_pretrained(
+            None,
+            config=described,
+            state_dict=tensors,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
+        )
+    found: Mapping[str, Any] = report
+    return found
+
+
+@contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """Without the library's progress bars, load reports and warnings; errors are ours to tell."""
+    log = transformers.utils.logging
+    verbosity = log.get_verbosity()
+    bars = log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
