@@ -7,6 +7,7 @@ from pathlib import Path
 from ablate_kit.api.evaluation import SweepResult
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
+from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.result import changes_of
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.sweeps.run import UNWATCHED, Progress
@@ -19,6 +20,9 @@ def study(
     output: str | PathLike[str],
     budget: str = "10m",
     margin: float = MARGIN,
+    cluster: str | None = None,
+    score_threshold: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
     batch_size: int = 8,
     progress: Progress = UNWATCHED,
 ) -> SweepResult:
@@ -29,6 +33,9 @@ def study(
             the sentences and a map of the model.
         budget: ``60s``, ``10m``, ``2h``, or image passes as in ``5000 passes``.
         margin: a change of AP below it counts as free.
+        cluster: images that belong together, as of ``sweep``.
+        score_threshold: without labels, from which boxes of the model as it is stand for objects.
+        max_detections: of a class that count in an image, and of an image that are kept.
         progress: told how many passes are ahead, and of each that is done.
 
     Returns:
@@ -51,7 +58,13 @@ def study(
     from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings
 
     folder = Path(output)
-    evaluation = EvaluationSettings(batch_size=batch_size, margin=margin)
+    evaluation = EvaluationSettings(
+        batch_size=batch_size,
+        margin=margin,
+        cluster=cluster,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+    )
     notes: list[str] = []
     with (
         Ledger.locked(folder),

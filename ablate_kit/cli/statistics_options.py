@@ -30,6 +30,11 @@ Cluster = Annotated[
         "names with a group that names the video, or a CSV file with the columns file,cluster."
     ),
 ]
+MaxDetections = Annotated[
+    int,
+    typer.Option(help="Of a class that count in an image, and of an image that are kept.", min=11),
+]
+OWN_SCORE = "Without labels, from which boxes of the detector as it is stand for objects"
 Top = Annotated[
     int | None,
     typer.Option(help="Print only N rows: what costs most, or of detectors the best.", min=1),

@@ -12,7 +12,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import StatisticsOptions, Top
+from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions, Top
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,12 +40,7 @@ def evaluate(
             max=1,
         ),
     ] = 0.5,
-    max_detections: Annotated[
-        int,
-        typer.Option(
-            help="Of a class that count in an image, and of an image that are kept.", min=11
-        ),
-    ] = 100,
+    max_detections: MaxDetections = 100,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     tests: StatisticsOptions,

@@ -11,7 +11,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import StatisticsOptions
+from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,12 +44,7 @@ def knobs(
             max=1,
         ),
     ] = 0.5,
-    max_detections: Annotated[
-        int,
-        typer.Option(
-            help="Of a class that count in an image, and of an image that are kept.", min=11
-        ),
-    ] = 100,
+    max_detections: MaxDetections = 100,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where AP is measured.")] = (
         "cpu"

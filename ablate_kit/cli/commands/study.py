@@ -13,7 +13,7 @@ from ablate_kit.cli.model_options import ModelOptions, runnable_section
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.smaller_command import smaller_command
-from ablate_kit.cli.statistics_options import Margin
+from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
 
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy
@@ -33,6 +33,9 @@ def study(
         ),
     ] = "10m",
     margin: Margin = None,
+    cluster: Cluster = None,
+    score_threshold: Annotated[float, typer.Option(help=f"{OWN_SCORE}.", min=0, max=1)] = 0.5,
+    max_detections: MaxDetections = 100,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; runs/CHECKPOINT-study.")
     ] = None,
@@ -58,7 +61,11 @@ def study(
     asked = parse_budget(budget)
     images = data.given()
     evaluation = EvaluationSettings(
-        batch_size=batch_size, margin=MARGIN if margin is None else margin
+        batch_size=batch_size,
+        margin=MARGIN if margin is None else margin,
+        cluster=cluster,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
     )
     folder = output or Path("runs") / f"{name_of(checkpoint)}-study"
     placement = Placement((device,), trust_remote_code=model.trust_remote_code)

@@ -15,7 +15,7 @@ from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions, runnable_section
 from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
-from ablate_kit.cli.statistics_options import Adjusted, Cluster, Margin, Top
+from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def sweep(
     margin: Margin = None,
     adjust: Adjusted = None,
     cluster: Cluster = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(help=f"{OWN_SCORE}; 0.5 by default.", min=0, max=1)
+    ] = None,
     top: Top = None,
     race: Annotated[
         bool, typer.Option("--race", help="Stop each variant when it is decided by the margin.")
@@ -118,6 +121,7 @@ def sweep(
         ("evaluation.margin", margin, "--margin"),
         ("evaluation.adjust", adjust, "--adjust"),
         ("evaluation.cluster", cluster, "--cluster"),
+        ("evaluation.score_threshold", score_threshold, "--score-threshold"),
         ("evaluation.fuse", fuse or None, "--fuse"),
     )
     chosen = [Override(key, value, name) for key, value, name in changed if value is not None]

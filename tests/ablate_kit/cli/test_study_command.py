@@ -141,6 +141,20 @@ def test_a_larger_budget_goes_on_in_the_same_folder(run: Run, refuse: Run, tmp_p
     assert "is a sweep of another data" in refused
 
 
+def test_images_of_a_cluster_count_together(run: Run, refuse: Run, tmp_path: Path) -> None:
+    """Two images in one cluster tell nothing of chance; each by itself they do."""
+    options = ("study", "builtin:shapes_tiny", "--shapes", "--limit", "2", "--budget", "16 passes")
+    tested = []
+    for name, cluster in (("alone", r"(\d+)\.png"), ("together", r"(shapes)-")):
+        run(*options, "--cluster", cluster, "--max-detections", 50, "-o", tmp_path / name)
+        results = json.loads((tmp_path / name / "report" / "results.json").read_text())
+        neck = results["variants"]["neck"]
+        tested.append((neck["counts"]["clusters"], neck["changes"]["AP"]["low"] is not None))
+        assert "max_detections: 50" in (tmp_path / name / "recipe.yaml").read_text()
+    assert tested == [(2, True), (1, False)]
+    assert "of another clusters" in refuse(*options, "-o", tmp_path / "together")
+
+
 def test_a_folder_that_holds_something_else_is_refused_before_anything_is_planned(
     run: Run, refuse: Run, hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.sweeps.api import run as run_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.images_of_run import images_of
+from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import SweepRun
 from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 from detector.data.shapes import Shapes
@@ -131,3 +132,21 @@ def test_what_needs_labels_says_so(
         ak.evaluate(ak.load(SHAPES_TINY), ak.images(photographs))
     run("mean", SHAPES_TINY, "decoder.layers.0.self_attn", "--heads", "0", "--images", photographs,
         "--limit", 2, "-o", tmp_path / "mean")  # fmt: skip
+
+
+def test_studies_and_sweeps_are_told_which_of_its_boxes_count(
+    run: Run, photographs: Path, tmp_path: Path
+) -> None:
+    given = ("--images", photographs, "--limit", "3", "--score-threshold")
+    commands = (
+        ("study", "builtin:shapes_tiny", "--budget", "6 passes"),
+        ("sweep", "builtin:shapes_tiny", "--modules", "backbone.csi"),
+    )
+    for command in commands:
+        folder = tmp_path / command[0]
+        run(*command, *given, SCORE, "-o", folder)
+        found = Ledger.existing(folder)
+        assert found.inputs["score_threshold"] == SCORE
+        truth, unmodified = found.truth(), found.results()[0].detections
+        assert truth.own_score == SCORE
+        assert len(truth.ids) == (unmodified.scores >= SCORE).sum() > 0
