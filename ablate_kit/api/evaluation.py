@@ -35,6 +35,7 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings as Settings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
@@ -168,13 +169,19 @@ def sweep(
         folder = None if output is None else Path(output)
         if folder is not None:
             stack.enter_context(Ledger.locked(folder))
+            section = stack.enter_context(model.section_beside(folder))
             settings = Settings(
                 batch_size=batch_size,
                 score_threshold=score_threshold,
                 max_detections=max_detections,
                 cluster=cluster,
             )
-            store = _ledger(folder, model, replace(data, dataset=dataset), settings)
+            recipe = SweepRecipe.model_construct(
+                model=section, data=data.section, evaluation=settings
+            )
+            with open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint:
+                inputs = fingerprint_of(recipe, checkpoint, dataset, model.device)
+            store = Ledger(folder, inputs)
         done = evaluate_variants(
             model.adapter,
             dataset,
@@ -188,12 +195,11 @@ def sweep(
             progress=progress,
         )
         if store is not None:
-            section = data.section.model_dump(mode="json")
             store.close(
                 cuts,
                 replace(statistics, resamples=resamples or RESAMPLES),
-                section,
-                model.section().model_dump(mode="json"),
+                data.section.model_dump(mode="json"),
+                section.model_dump(mode="json"),
             )
     changes = changes_of(done.truth, done.results, statistics)
     notes += [*crowded(done.truth), *done.notes]
@@ -289,7 +295,9 @@ def run_recipe(
     """
     plan = load_sweep(Path(recipe), list(settings))
     placement = Placement(trust_remote_code=trust_remote_code)
-    outcome = api.run(plan, Path(output), placement, progress=progress)
+    with runnable_section(plan.model, Path(output), trusted=trust_remote_code) as section:
+        plan = plan.model_copy(update={"model": section})
+        outcome = api.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
     results, truth = ledger.results(), ledger.truth()
     race, statistics = ledger.manifest().race, plan.evaluation.statistics
@@ -314,12 +322,3 @@ def distinct(ablations: Iterable[Ablation]) -> list[Ablation]:
 def _warn(notes: Iterable[str]) -> None:
     for note in notes:
         warnings.warn(note, stacklevel=3)
-
-
-def _ledger(folder: Path, model: Model, data: Images, settings: Settings) -> Ledger:
-    """Of the inputs that a recipe with these settings would have."""
-    recipe = SweepRecipe.model_construct(
-        model=model.section(), data=data.section, evaluation=settings
-    )
-    with open_checkpoint(model.path, model.weights) as checkpoint:
-        return Ledger(folder, fingerprint_of(recipe, checkpoint, data.dataset, model.device))

@@ -1,8 +1,9 @@
 """A checkpoint that is open as a detector."""
 
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,12 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.hub import downloads, with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
+from ablate_kit.models.runnable import runnable
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages as Reference
+from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, parse_kind
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ class Model:
     device: str
     class_names: Path | None
     adapter: Adapter
+    _converted: "_Converted | None" = field(default=None, repr=False, compare=False)
 
     @property
     def module(self) -> nn.Module:
@@ -59,6 +64,15 @@ class Model:
             weights=self.weights,
             class_names=self.class_names,
         )
+
+    @contextmanager
+    def section_beside(self, run: Path) -> Iterator[ModelSection]:
+        """The same; of a file that was converted, its folder beside that of a run."""
+        if self._converted is None:
+            yield self.section()
+            return
+        with runnable_section(self.section(), run, trusted=False) as section:
+            yield section
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,17 +169,31 @@ class Model:
             UserError: a copy exists already, or no file can hold the ablation.
         """
         chosen = [ablations] if isinstance(ablations, Ablation) else list(ablations)
-        with open_checkpoint(self.path, self.weights) as checkpoint:
+        with (
+            self.section_beside(Path(folder)) as section,
+            open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint,
+        ):
             targets = variant_paths(checkpoint, chosen, Path(folder))
             write_variants(checkpoint, targets)
         return list(targets)
 
     def _made(self, kind: Kind, images: "Images | None") -> list[Ablation]:
-        with open_checkpoint(self.path, self.weights) as checkpoint:
+        path, weights = self.path, self.weights
+        if self._converted:
+            path, weights = self._converted.path, None
+        with open_checkpoint(path, weights) as checkpoint:
             opened = None if images is None else Reference(self.adapter, images.dataset)
             reference = None if opened is None else lambda: opened
             anatomy = anatomy_of(checkpoint, self.framework)
             return kind.make(KindContext(checkpoint, reference, lambda: self.adapter, anatomy))
+
+
+class _Converted:
+    """What was made of a file, at ``path``: it is there for as long as this is."""
+
+    def __init__(self, path: Path, held: ExitStack) -> None:
+        self.path = path
+        weakref.finalize(self, held.close)
 
 
 def load(
@@ -179,6 +207,10 @@ def load(
     allow_download: bool = False,
 ) -> Model:
     """A detector with the weights of a checkpoint.
+
+    A file of an official repository, or of MMDetection, is converted as the commands do: ablations
+    name parts as transformers does. The folder that is made is gone with the model; a sweep or
+    study with ``output`` and ``Model.write`` leave one beside theirs.
 
     Args:
         path: a file, a Hugging Face folder, or ``hf:OWNER/NAME`` of the hub. It is read as data:
@@ -202,15 +234,19 @@ def load(
         12
     """
     names = None if class_names is None else Path(class_names)
-    with (
-        downloads(allowed=allow_download),
-        open_checkpoint(where := Path(with_commit(fspath(path))), weights) as checkpoint,
-    ):
+    with downloads(allowed=allow_download), ExitStack() as stack:
+        where = Path(with_commit(fspath(path)))
+        given = stack.enter_context(open_checkpoint(where, weights))
+        classes = read_class_names(names) if names else None
+        runs = stack.enter_context(
+            runnable(given, model, trusted=trust_remote_code, classes=classes)
+        )
         adapter = open_adapter(
-            checkpoint,
+            runs,
             model,
             trust_remote_code=trust_remote_code,
             device=device,
             class_names=names,
         )
-    return Model(where, model, weights, device, names, adapter)
+        converted = None if runs is given else _Converted(runs.path, stack.pop_all())
+    return Model(where, model, weights, device, names, adapter, converted)

@@ -68,8 +68,9 @@ def study(
     notes: list[str] = []
     with (
         Ledger.locked(folder),
+        model.section_beside(folder) as section,
         open_study(
-            model.section(),
+            section,
             data.section,
             parse_budget(budget),
             evaluation,
@@ -83,7 +84,7 @@ def study(
         ledger, images = outcome.ledger, opened.sweep.dataset
         write_sweep_report(ledger, images)
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")
-        section = opened.sweep.recipe.data
+        seen = opened.sweep.recipe.data
     results, truth = ledger.results(), ledger.truth()
     found = SweepResult(
         results,
@@ -91,6 +92,6 @@ def study(
         truth,
         [*notes, *outcome.notes],
         folder,
-        replace(data, dataset=images, section=section),
+        replace(data, dataset=images, section=seen),
     )
     return replace(found, sentences=[one.removeprefix("* ") for one in said.splitlines()])

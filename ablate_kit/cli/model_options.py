@@ -1,7 +1,7 @@
 """The options that say what the model of a checkpoint is."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,6 @@ import typer
 
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_files
-from ablate_kit.cli.naming import name_of
 from ablate_kit.models.framework_registry import OWN, USAGE, check_model
 
 if TYPE_CHECKING:
@@ -86,27 +85,3 @@ class ModelOptions:
             weights=self.weights,
             class_names=self.class_names,
         )
-
-
-@contextmanager
-def runnable_section(
-    section: "ModelSection", beside: Path | None, *, trusted: bool
-) -> "Iterator[ModelSection]":
-    """A section of a recipe, of a file that has to be converted the folder: one that stays beside
-    the run's folder, for later runs as well, or where that is None one that is gone afterwards."""
-    from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.classes import read_class_names
-    from ablate_kit.models.runnable import runnable
-
-    path = Path(section.checkpoint)
-    names = read_class_names(section.class_names) if section.class_names else None
-    folder = beside.parent / f"{name_of(path)}-transformers" if beside else None
-    with ExitStack() as stack:
-        given = stack.enter_context(open_checkpoint(path, section.weights))
-        runs = stack.enter_context(
-            runnable(given, section.framework, trusted=trusted, classes=names, folder=folder)
-        )
-        if runs is given:
-            yield section
-        else:
-            yield section.model_copy(update={"checkpoint": str(runs.path), "weights": None})

@@ -6,8 +6,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablate_kit.cli.naming import name_of
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy

@@ -8,11 +8,11 @@ import typer
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter

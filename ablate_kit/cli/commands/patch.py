@@ -10,11 +10,11 @@ import typer
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
-from ablate_kit.cli.model_options import ModelOptions, runnable_section
-from ablate_kit.cli.naming import names_of
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import names_of
 
 
 def patch(
@@ -58,6 +58,7 @@ def patch(
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, SweepRecipe
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping

@@ -9,9 +9,9 @@ import typer
 from ablate_kit.cli.dataset_options import Orientation
 from ablate_kit.cli.early import check_images, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import names_of
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter, ImageDetections

@@ -8,8 +8,8 @@ import typer
 
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_option import Log, with_log
-from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say
+from ablate_kit.models.naming import name_of
 
 
 def pretrain(

@@ -8,8 +8,8 @@ import typer
 
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_option import Log, with_log
-from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import progress, say, say_lines, this_command
+from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.retrain_recipe import Run

@@ -18,12 +18,12 @@ from ablate_kit.cli.dataset_options import (
     YoloYaml,
 )
 from ablate_kit.cli.early import check_files
-from ablate_kit.cli.naming import names_of
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import names_of
 
 if TYPE_CHECKING:
     from ablate_kit.metrics.calibration import Calibration

@@ -1,6 +1,7 @@
 """``ablate shrink``: a checkpoint without what an ablation zeroes."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 def shrink(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Of the hybrid detector, or a Hugging Face folder.")
+        Path,
+        typer.Argument(help="Of the hybrid detector, a Hugging Face folder, or what becomes one."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
     *,
@@ -96,13 +98,25 @@ def shrink(
     from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
     from ablate_kit.shrinking.variants import Judging
+    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 
     dataset = None
     if data.named():
         dataset = data.open()
     elif data.any():
         raise UserError("options of images go with images: --annotations, --voc, --yolo, --shapes")
-    with open_checkpoint(checkpoint, model.weights) as opened:
+    with ExitStack() as stack:
+        # Of a file that is converted the folder stays beside the run's, of which the smaller one's
+        # receipt tells.
+        section = stack.enter_context(
+            runnable_section(
+                model.section(checkpoint),
+                None if dry_run else (run or output),
+                trusted=model.trust_remote_code,
+            )
+        )
+        checkpoint, model = Path(section.checkpoint), replace(model, weights=section.weights)
+        opened = stack.enter_context(open_checkpoint(checkpoint, model.weights))
         adapter = model.open(opened)
         kept: dict[str, str] = {}
         ablation: Ablation | None = None

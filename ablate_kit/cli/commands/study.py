@@ -9,11 +9,11 @@ import typer
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
-from ablate_kit.cli.model_options import ModelOptions, runnable_section
-from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
+from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy
@@ -54,6 +54,7 @@ def study(
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping

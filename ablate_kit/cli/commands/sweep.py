@@ -12,11 +12,11 @@ from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, loggers_of
-from ablate_kit.cli.model_options import ModelOptions, runnable_section
-from ablate_kit.cli.naming import name_of
+from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +139,7 @@ def sweep(
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.screening import screened
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from ablate_kit.sweeps.run import Progress

@@ -12,8 +12,8 @@ import typer
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, with_log
-from ablate_kit.cli.naming import name_of
 from ablate_kit.cli.output import how_to_resume, progress, say, say_how_to_resume, warn
+from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

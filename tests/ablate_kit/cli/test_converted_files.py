@@ -1,10 +1,13 @@
 """Commands that run a model take files of official repositories as they are."""
 
+import gc
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+import ablate_kit as ak
 from ablate_kit.sweeps.ledger import Ledger
 from tests.ablate_kit.models.test_official_files import write
 
@@ -22,6 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+OF_FILE = ["model.checkpoint=best.pth", "data.limit=2"]
 DATA = ("--shapes", "--limit", "4", "--class-names", "names.txt")
 
 
@@ -67,6 +71,59 @@ def test_other_commands_leave_no_folder(here: Path, run: Run) -> None:
     assert "best: per class" in printed
     run("knobs", "best.pth", "--depth", "--rounds", "0", *DATA, "-o", "runs/knobs")
     assert sorted(one.name for one in Path("runs").iterdir()) == ["knobs", "report"]
+
+
+def test_a_smaller_one_of_a_file(here: Path, run: Run) -> None:
+    """With the folder that the receipt tells of beside it."""
+    model = ak.load("best.pth")
+    (cut,) = model.ablations("hidden-units", pattern="model.encoder.**", percent=[50])
+    Path("cut.json").write_text(json.dumps(cut.to_dict()))
+    small = ("--class-names", "names.txt", "-o")
+    asked = ("shrink", "best.pth", "--drop", "cut.json")
+    assert "encoder_ffn_dim" in run(*asked, "--dry-run", *small, "smaller/units")
+    assert not Path("smaller").exists()
+    assert "encoder_ffn_dim" in run(*asked, *small, "smaller/units")
+    assert "decoder_layers: 1" in run("shrink", "best.pth", "--depth", "1", *small, "smaller/first")
+    assert sorted(one.name for one in Path("smaller").iterdir()) == [
+        "best-transformers", "first", "units"
+    ]  # fmt: skip
+    for folder in ("smaller/units", "smaller/first"):
+        run("verify", folder)
+        assert ak.load(folder).classes == NAMES
+
+
+def test_in_python(here: Path, run: Run) -> None:
+    model = ak.load("best.pth", class_names="names.txt")
+    assert model.classes == NAMES
+    cuts = model.heads(HEADS)
+    data = ak.shapes(limit=4)
+    assert len(ak.sweep(model, data, cuts, resamples=0).results) == 1 + len(cuts)
+    assert sorted(one.name for one in here.iterdir()) == ["best.pth", "names.txt"]
+    ak.sweep(model, data, cuts, output="runs/python")
+    run("sweep", "best.pth", "--heads", HEADS, *DATA, "-o", "runs/command")
+    ours, theirs = (Ledger.existing(Path("runs", one)) for one in ("python", "command"))
+    assert ours.inputs == theirs.inputs
+    for one, other in zip(ours.results(), theirs.results(), strict=True):
+        assert (one.name, one.evaluation.overall) == (other.name, other.evaluation.overall)
+    again = ak.run_recipe("runs/command/recipe.yaml", "runs/again", settings=OF_FILE)
+    assert [one.name for one in again.results] == [one.name for one in ours.results()]
+    (copy,) = model.write(cuts[0], "copies/heads")
+    assert copy.is_dir()
+    run("verify", copy)
+    ak.study(model, data, budget="20 passes", output="runs/study")
+    folders = {one.name for one in Path("runs").iterdir()}
+    assert folders == {"python", "command", "again", "study", "best-transformers"}
+
+
+def test_what_python_made_is_gone_with_the_model(here: Path) -> None:
+    model = ak.load("best.pth")
+    kept = model._converted
+    assert kept is not None
+    folder = kept.path
+    assert (folder / "config.json").exists()
+    del model, kept
+    gc.collect()
+    assert not folder.parent.exists()
 
 
 def test_modules_of_one_file_into_another(here: Path, run: Run) -> None:

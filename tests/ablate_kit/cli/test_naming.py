@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate_kit.cli.naming import name_of, names_of
 from ablate_kit.errors import UserError
+from ablate_kit.models.naming import name_of, names_of
 
 
 @pytest.mark.parametrize(
