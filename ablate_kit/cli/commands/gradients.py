@@ -11,6 +11,7 @@ from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
+from detector.stopping import keeping
 
 if TYPE_CHECKING:
     from ablate_kit.gradients.short_run import ShortRun
@@ -97,9 +98,14 @@ def gradients(
     def write(outcome: "ShortRun") -> None:
         now = about | {"loss of the last step": f"{outcome.loss:.4g}"}
         report = report_of(monitor, now, attribution=outcome.attribution, depth=depth)
+        if not written:  # another run may have begun since
+            check_free(output)
         write_gradients(output, report)
 
-    with progress() as bars:
+    def kept() -> str:
+        return f"{output} tells of the first {written} steps" if written else ""
+
+    with progress() as bars, keeping(kept):
         bar = bars.add_task("", total=iterations)
 
         def after(outcome: "ShortRun") -> None:
@@ -116,6 +122,7 @@ def gradients(
         finally:  # an interrupted run leaves its report, too
             if last is not None and written != last.steps:
                 write(last)
+                written = last.steps
     if last is None:
         return
     now = about | {"loss of the last step": f"{last.loss:.4g}"}

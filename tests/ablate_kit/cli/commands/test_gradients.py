@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,24 +111,53 @@ def test_a_hugging_face_detector_by_its_own_loss(
     )
 
 
-def test_an_interrupted_run_leaves_its_report(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+def test_an_interrupted_run_leaves_its_report_and_says_so(
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from ablate_kit.cli.app import main
     from ablate_kit.models.frameworks.hybrid_training import HybridTraining
 
-    losses = HybridTraining.losses
+    losses, out = HybridTraining.losses, tmp_path / "o"
 
     def interrupted(self: HybridTraining, batch: object, index: int) -> object:
         if index == 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
         return losses(self, batch, index)  # type: ignore[arg-type]
 
     monkeypatch.setattr(HybridTraining, "losses", interrupted)
     recipe = repository / "recipes/train/shapes_tiny.yaml"
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever the terminal makes of it
-        run("gradients", recipe, *SMALL, "--iterations", 9, "--batch-size", 2, "-o", tmp_path / "o")
-    assert {path.name for path in (tmp_path / "o").iterdir()} == FILES
-    assert json.loads((tmp_path / "o/gradients.json").read_text())["steps"] == 3
+    words = ["ablate", "gradients", recipe, *SMALL, "--iterations", 9, "--batch-size", 2, "-o", out]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == (
+        f"ablate: stopped by SIGTERM; {out} tells of the first 3 steps\n"
+    )
+    assert {path.name for path in out.iterdir()} == FILES
+    assert json.loads((out / "gradients.json").read_text())["steps"] == 3
+
+
+def test_a_report_that_another_run_wrote_meanwhile_stays(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse_any: Run
+) -> None:
+    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+
+    losses, out = HybridTraining.losses, tmp_path / "o"
+
+    def beside(self: HybridTraining, batch: object, index: int) -> object:
+        out.mkdir(exist_ok=True)
+        (out / "summary.txt").write_text("another's")
+        return losses(self, batch, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HybridTraining, "losses", beside)
+    recipe = repository / "recipes/train/shapes_tiny.yaml"
+    told = refuse_any("gradients", recipe, *SMALL, "--iterations", 2, "--batch-size", 2, "-o", out)
+    assert f"{out} exists; choose another folder" in told
+    assert [one.name for one in out.iterdir()] == ["summary.txt"]
 
 
 def test_mistakes(
