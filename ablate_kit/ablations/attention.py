@@ -61,6 +61,13 @@ class Attention:
             raise UserError(
                 f"cannot tell how many heads {self.prefix} has{doubt}; give --num-heads"
             )
+        # Before one thing is made of each: files and recipes tell any number.
+        largest = max((size for one in self.tensors.values() for size in one.shape), default=0)
+        if self.heads > largest:
+            raise UserError(
+                f"{self.prefix} cannot have {self.heads:,} heads (by {', '.join(self.told)}): no "
+                f"side of its tensors is longer than {largest:,}"
+            )
         return self.heads
 
     @property

@@ -10,8 +10,12 @@ from ablate_kit.errors import UserError, did_you_mean
 
 LAYER = "{layer}"
 MOST_NUMBERS = 100_001  # that a range stands for
+# Wildcards of which each may end at several places of a name: all of these are tried, in all
+# combinations.
+MOST_WILDCARDS = 5
 
-_PIECE = re.compile(r"\*\*|\*|\{layer\}|\{\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\}|[^*{}]+")
+_ACROSS, _WITHIN = ".*", "[^.]*"
+_PIECE = re.compile(r"\*\*+|\*|\{layer\}|\{\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\}|[^*{}]+")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Pattern:
             raise UserError(
                 f'cannot read the pattern "{self.text}"; expected names with *, **, {{0-5}} '
                 f"or one {LAYER}"
+            )
+        if sum(self._expressions.count(one) for one in (_ACROSS, _WITHIN)) > MOST_WILDCARDS:
+            raise UserError(
+                f'the pattern "{self.text}" has more than {MOST_WILDCARDS} wildcards beside those '
+                "that stand for a whole level or end one"
             )
 
     def match(self, name: str) -> re.Match[str] | None:
@@ -51,9 +60,14 @@ class Pattern:
     def _whole(self) -> re.Pattern[str]:
         return re.compile(self._body, re.DOTALL)
 
-    @cached_property
+    @property
     def _body(self) -> str:
-        return "".join(_translated(piece) for piece in _PIECE.findall(self.text))
+        return "".join(self._expressions)
+
+    @cached_property
+    def _expressions(self) -> list[str]:
+        pieces = _PIECE.findall(self.text)
+        return [*map(_translated, pieces, [*pieces[1:], "."])]
 
 
 def select(
@@ -132,11 +146,11 @@ def parse_spans(text: str, what: str) -> list[int]:
     return list(numbers)
 
 
-def _translated(piece: str) -> str:
-    if piece == "**":
-        return ".*"
-    if piece == "*":
-        return r"[^.]*"
+def _translated(piece: str, following: str) -> str:
+    if piece.startswith("**"):
+        return _ACROSS
+    if piece == "*":  # up to the end of a level there is only one way
+        return f"{_WITHIN}+" if following.startswith(".") else _WITHIN
     if piece == LAYER:
         return r"(?P<layer>\d+)"
     if piece.startswith("{"):

@@ -401,6 +401,12 @@ def test_heads_out_of_range_are_refused(head: int) -> None:
         one_attention().remove([head])
 
 
+def test_more_heads_than_there_is_room_for_are_refused_before_they_are_listed() -> None:
+    (attention,) = attentions(SelfAttention(C, H).state_dict(), heads=2**63)
+    with pytest.raises(UserError, match="cannot have 9,223,372,036,854,775,808 heads"):
+        heads_each([attention])
+
+
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     (attention,) = attentions(SelfAttention(C, H).state_dict(), heads=5)
     with pytest.raises(UserError, match="32 columns, which cannot be divided among 5 heads"):

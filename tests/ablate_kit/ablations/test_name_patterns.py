@@ -77,6 +77,18 @@ def test_unreadable_patterns(pattern: str) -> None:
         select(pattern, NAMES, "x")
 
 
+def test_no_pattern_takes_for_ever() -> None:
+    """Each star that may end anywhere would multiply the ways to be tried by a name's length."""
+    name = "a" * 60
+    with pytest.raises(UserError, match="more than 5 wildcards"):
+        Pattern("*a" * 20 + "b")
+    assert Pattern("*" * 60 + "b").match(name) is None
+    assert Pattern("*" * 60 + "a").match(name)
+    levels = ".".join(["a" * 30] * 12)
+    assert Pattern("*." * 11 + "*").match(levels)
+    assert Pattern("*." * 11 + "b").match(levels) is None
+
+
 def test_layers_without_a_placeholder_are_refused() -> None:
     with pytest.raises(UserError, match=r"layers were chosen, but .* has no \{layer\}"):
         select("decoder.layers.*", NAMES, "x", layers=[0])
