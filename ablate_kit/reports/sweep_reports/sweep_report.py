@@ -22,14 +22,7 @@ from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
-from ablate_kit.reports.sweep_reports import (
-    dropped_curve,
-    joint_cuts,
-    race_notes,
-    repeats_table,
-    screening_table,
-    shapley_table,
-)
+from ablate_kit.reports.sweep_reports import race_notes
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
     costliest_of_each_kind,
@@ -38,6 +31,7 @@ from ablate_kit.reports.sweep_reports.query_boxes import (
     query_figure,
     slots,
 )
+from ablate_kit.reports.sweep_reports.report_sections import sections
 from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import by_itself, figures
 from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
@@ -80,18 +74,9 @@ def write_sweep_report(
         compared = compare_raced(truth, results, looks, statistics)
     else:
         compared = compare(truth, results, statistics)
-    overall, by_class = compared.changes, compared.by_class
+    overall = compared.changes
     table = tables.comparison(results, overall, adjust=statistics.adjust, looks=looks)
-    repeated: list[repeats_table.Row] = []
-    joint: list[joint_cuts.Joint] = []
-    shapley: list[shapley_table.ShapleyValue] = []
-    if compared.baseline:
-        of_samples = results, compared.baseline, compared.samples
-        repeated = repeats_table.repeats(*of_samples)
-        joint = joint_cuts.joint_cuts(*of_samples, statistics.adjust)
-        shapley = shapley_table.shapley_values(*of_samples)
-    screening = screened(ledger.folder)
-    dropped = dropped_curve.curves(results, overall)
+    parts = sections(results, compared, screened(ledger.folder), statistics)
     seen = looks.images[0] if looks else len(truth.image_ids)
     truth_seen = truth_of_first(truth, seen)
     moved = _moved(truth_seen, [until(one, seen) for one in results], threshold)
@@ -107,32 +92,15 @@ def write_sweep_report(
         (place / "table.csv").write_text(table.csv(), encoding="utf-8")
         (place / "table.tex").write_text(table.latex(), encoding="utf-8")
         write_changes(place, results, compared)
-        if repeated:
-            write_records(place / "repeats", repeats_table.records(repeated))
-            text = repeats_table.table(repeated).markdown()
-            (place / "repeats.md").write_text(text, encoding="utf-8")
-        if joint:
-            write_records(place / "joint", joint_cuts.records(joint))
-            text = joint_cuts.table(joint).markdown()
-            (place / "joint.md").write_text(text, encoding="utf-8")
-        if shapley:
-            write_records(place / "shapley", shapley_table.records(shapley))
-            text = shapley_table.table(shapley).markdown()
-            (place / "shapley.md").write_text(text, encoding="utf-8")
-        if screening:
-            write_records(place / "screen", screening_table.records(screening, results))
-            text = screening_table.table(screening, results, statistics.margin).markdown()
-            (place / "screen.md").write_text(text, encoding="utf-8")
-        if dropped:
-            write_records(place / "dropped", dropped_curve.records(dropped))
-            text = dropped_curve.table(dropped).markdown()
-            (place / "dropped.md").write_text(text, encoding="utf-8")
+        for one in parts:
+            one.write(place)
+        own = {one.name: (one.name, *one.figure) for one in parts if one.figure}
+        first = own.pop("dropped", None)
         pictures = []
         drawn = [
-            *([("dropped", *dropped_curve.figure(dropped))] if dropped else []),
-            *figures(results, overall, by_class, curves=looks is None),
-            *(("joint", *one) for one in (joint_cuts.figure(joint),) if one),
-            *([("shapley", *shapley_table.figure(shapley))] if shapley else []),
+            *([first] if first else []),
+            *figures(results, overall, compared.by_class, curves=looks is None),
+            *own.values(),
             *_of_boxes(
                 truth_seen,
                 until(results[0], seen),
@@ -150,19 +118,7 @@ def write_sweep_report(
             pictures += _photographs(
                 place, truth_seen, dataset, until(results[0], seen), shown[:count]
             )
-        shown_tables = {"All variants": table}
-        if screening:
-            shown_tables["Screened by gradients"] = screening_table.table(
-                screening, results, statistics.margin
-            )
-        if dropped:
-            shown_tables["More and more dropped"] = dropped_curve.table(dropped)
-        if joint:
-            shown_tables["Joint cuts and their members"] = joint_cuts.table(joint)
-        if shapley:
-            shown_tables["Shapley values"] = shapley_table.table(shapley)
-        if repeated:
-            shown_tables["Repeats and chance"] = repeats_table.table(repeated)
+        shown_tables = {"All variants": table, **{one.title: one.table for one in parts}}
         notes = [*ledger.notes(), *left_out(ledger)]
         told, drawn_map, counted = _of_study(place, ledger, results, compared)
         raced = race_notes.told(results, looks) if looks else ""
