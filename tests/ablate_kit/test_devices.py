@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
-from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.api import open_sweep, run
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
@@ -41,6 +40,7 @@ from detector.data.training_set import EpochSampler, TrainingSet, loader
 from detector.network.model import HybridDetector
 from detector.training.criterion import LossSettings, criterion
 from detector.training.devices import current_device, to_device
+from tests.ablate_kit.run_files import contents
 
 DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
 RULES = [
@@ -184,17 +184,6 @@ def recipe_of(hybrid: Path) -> dict[str, Any]:
     }
 
 
-def contents(folder: Path) -> Mapping[str, bytes]:
-    """All but what tells how the run was begun, and what did not go as planned."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        if path.name != "results.json"
-        else timeless(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("notes.json", ".lock", "about.json", "recipe.yaml")
-    }
-
-
 def test_processes_and_interruptions_change_no_byte_on_a_device(
     repository: Path, hybrid: Path, tmp_path: Path, device: str
 ) -> None:
@@ -213,8 +202,9 @@ def test_processes_and_interruptions_change_no_byte_on_a_device(
     run(recipe, tmp_path / "cut", Placement((device,)))
     run(recipe, tmp_path / "whole", Placement((device,)))
     run(recipe, tmp_path / "two", Placement((device, device)))
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-    assert contents(tmp_path / "two") == contents(tmp_path / "whole")
+    but = ("notes.json", ".lock", "recipe.yaml")  # what did not go as planned, and how it was begun
+    cut, whole, two = (contents(tmp_path / name, but=but) for name in ("cut", "whole", "two"))
+    assert cut == whole == two
 
 
 def test_decoding_waits_for_the_device_once(path: Path, device: str) -> None:

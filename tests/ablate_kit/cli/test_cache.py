@@ -1,18 +1,18 @@
 """``ablate sweep --cache`` and ``ablate cache``: the same files, sooner, and a folder that is shown
 and cleared."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
+
+from tests.ablate_kit.run_files import contents
 
 Run = Callable[..., str]
 
@@ -28,18 +28,6 @@ def recipe(tmp_path: Path, hybrid: Path) -> Path:
     }
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """All but the command and the day, and the page that tells them."""
-    found: dict[str, Any] = {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("about.json", "report.html")
-    }
-    results = json.loads(found["report/results.json"])
-    del results["run"]
-    return found | {"report/results.json": results}
 
 
 def test_files_are_the_same_with_a_cache_that_is_empty_killed_or_full(

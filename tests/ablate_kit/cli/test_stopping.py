@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -16,10 +15,10 @@ import torch
 import yaml
 
 from ablate_kit.cli.app import main
-from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
+from tests.ablate_kit.run_files import contents
 
 Run = Callable[..., str]
 
@@ -79,19 +78,6 @@ def signalling(call: Callable[..., Any], number: signal.Signals, count: int) -> 
         return call(*arguments)
 
     return counted
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Of every file but when and with which command a run was begun."""
-    return {
-        str(path.relative_to(folder)): re.sub(
-            rb'(?s)<dl id="about">.*?</dl>', b"", path.read_bytes()
-        )
-        if path.name != "results.json"
-        else timeless(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "about.json"
-    }
 
 
 def test_a_killed_sweep_goes_on_to_the_same_bytes(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from tests.ablate_kit.run_files import contents
 
 pytest.importorskip("ray", reason='needs ray: install "ablate-kit[ray]"')
 
@@ -51,16 +51,6 @@ def study(hybrid: Path, folder: Path, placement: Placement, images: int) -> list
     )
     with open_sweep(recipe, placement, threads=1) as sweep:
         return list(sweep.run(sweep.ledger(folder)).notes)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        if path.name != "results.json"
-        else timeless(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_a_lost_node_costs_its_shard_and_changes_no_byte(

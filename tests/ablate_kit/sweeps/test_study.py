@@ -19,6 +19,7 @@ from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from tests.ablate_kit import run_files
 
 RULES = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
@@ -54,11 +55,7 @@ def study(hybrid: Path, tmp_path: Path) -> Study:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All but the note of what had to run in full."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "notes.json"
-    }
+    return run_files.contents(folder, but=("notes.json",))
 
 
 @pytest.mark.parametrize("options", [RunOptions(workers=5), RunOptions(memory=1 << 20)])

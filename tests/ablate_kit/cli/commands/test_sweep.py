@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.reports.results_file import timeless
 from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.ledger import Ledger
+from tests.ablate_kit.run_files import contents
 
 Run = Callable[..., str]
 
@@ -65,19 +65,6 @@ def recipe(tmp_path: Path, hybrid: Path) -> Path:
     }
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Of every file but when and with which command a run was begun."""
-    return {
-        str(path.relative_to(folder)): re.sub(
-            rb'(?s)<dl id="about">.*?</dl>', b"", path.read_bytes()
-        )
-        if path.name != "results.json"
-        else timeless(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "about.json"
-    }
 
 
 def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:

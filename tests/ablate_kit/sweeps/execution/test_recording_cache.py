@@ -17,7 +17,6 @@ from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution import certificate
 from ablate_kit.sweeps.execution.certificate import Certificate
@@ -26,6 +25,8 @@ from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
+
+from .toy_adapter import Toy
 
 
 class Counting(nn.Linear):
@@ -92,30 +93,6 @@ def remembering_sizes() -> nn.Module:
     made = Remembering()
     made.part = Sized()
     return made
-
-
-class Toy:
-    classes = ("thing",)
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module.eval()
-
-    def live_names(self) -> dict[str, tuple[str, ...]]:
-        return {name: (name,) for name in self.module.state_dict()}
-
-    def same_model(self, other: Adapter) -> bool:
-        return self is other
-
-    def prepare(self, image: Any) -> Prepared:
-        return Prepared({"x": torch.as_tensor(image)}, None)
-
-    def forward(self, inputs: Any) -> Any:
-        return self.module(inputs["x"])
-
-    def decode(
-        self, outputs: Any, origins: Sequence[Any], limit: int = 100
-    ) -> list[ImageDetections]:
-        return [outputs for _ in origins]
 
 
 def cut(*tensors: str) -> Variant:

@@ -1,6 +1,6 @@
 """Replay gives what the full pass gives, bit for bit, and computes less."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import ablate_kit.sweeps.execution.full_checks
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
@@ -18,31 +17,7 @@ from ablate_kit.sweeps.execution.recorded_output import CachedOutput, MemoryActi
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.variant import Variant
 
-
-class Toy:
-    """A module as an adapter, whose detections are the module's outputs."""
-
-    classes = ("thing",)
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module.eval()
-
-    def live_names(self) -> Mapping[str, tuple[str, ...]]:
-        return {name: (name,) for name in self.module.state_dict()}
-
-    def same_model(self, other: Adapter) -> bool:
-        return self is other
-
-    def prepare(self, image: Any) -> Prepared:
-        return Prepared({"x": torch.as_tensor(image)}, None)
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Any:
-        return self.module(inputs["x"])
-
-    def decode(
-        self, outputs: Any, origins: Sequence[Any], limit: int = 100
-    ) -> list[ImageDetections]:
-        return [outputs for _ in origins]
+from .toy_adapter import Toy
 
 
 def zero(*tensors: str, name: str = "") -> Ablation:

@@ -14,13 +14,15 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.means import channels
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
+
+from .toy_adapter import Toy
 
 RAN = (
     "variants that silence heads or channels of one place ran side by side: on their first batch "
@@ -133,24 +135,7 @@ class ImagesLast(Mixing):
         return self.last(self.first(x).transpose(0, 1)).transpose(0, 1)
 
 
-class Toy:
-    classes = ("thing",)
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module.eval()
-
-    def live_names(self) -> dict[str, tuple[str, ...]]:
-        return {name: (name,) for name in self.module.state_dict()}
-
-    def same_model(self, other: Adapter) -> bool:
-        return self is other
-
-    def prepare(self, image: Any) -> Prepared:
-        return Prepared({"x": torch.as_tensor(image)}, None)
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Any:
-        return self.module(inputs["x"])
-
+class Scoring(Toy):
     def decode(
         self, outputs: Any, origins: Sequence[Any], limit: int = 100
     ) -> list[ImageDetections]:
@@ -174,7 +159,7 @@ def test_a_model_that_cannot_have_them_together_runs_them_one_by_one(
 ) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        toy = Toy(kind())
+        toy = Scoring(kind())
         images = [toy.prepare(torch.randn(1, 5, 6)) for _ in range(4)]
     variants = [
         Variant.of(Ablation(f"c{i}", "x", (Edit("last.weight", Blocks(1, ((i, i + 1),))),)))

@@ -1,6 +1,6 @@
 """Layers whose input is what it was are not run again, and the outputs stay the same bits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,34 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import Identities
 from ablate_kit.sweeps.execution.unchanged import UnchangedLayers, layers
 from ablate_kit.sweeps.variant import Variant
 
+from .toy_adapter import Toy
 
-class Toy:
-    """A module as an adapter, whose detections are the module's outputs."""
 
-    classes = ("thing",)
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def live_names(self) -> Mapping[str, tuple[str, ...]]:
-        return {name: (name,) for name in self.module.state_dict()}
-
-    def same_model(self, other: Adapter) -> bool:
-        return self is other
-
-    def prepare(self, image: Tensor) -> Prepared:
-        return Prepared({"x": image}, None)
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Any:
-        return self.module(inputs["x"])
-
+class Copying(Toy):
     def decode(
         self, outputs: Any, origins: Sequence[Any], limit: int = 100
     ) -> list[ImageDetections]:
@@ -79,7 +62,7 @@ class Decoder(nn.Module):
 def decoder(write: str = "") -> Toy:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        return Toy(Decoder(write).eval())
+        return Copying(Decoder(write))
 
 
 def images(count: int = 3) -> list[Tensor]:
