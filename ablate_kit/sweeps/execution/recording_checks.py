@@ -95,7 +95,6 @@ class RecordingChecks:
 
     def __init__(self, adapter: Adapter, recordings: ModelRecordings) -> None:
         self._adapter = adapter
-        self._recordings = recordings
         self._certificate = recordings.certificate
         self._drawn = False  # whether a drawn variant was the same in full
         self._held = False  # whether other images between made no difference
