@@ -190,7 +190,12 @@ def _remade(
         if receipt.operation == "convert" and settings["format"] == "transformers":
             names = settings.get("classes")
             classes = ClassNames(tuple(names), settings["by_id"]) if names else None
-            yield to_transformers(checkpoint, heads=settings.get("heads"), classes=classes).write
+            yield to_transformers(
+                checkpoint,
+                heads=settings.get("heads"),
+                classes=classes,
+                arguments=settings.get("arguments"),
+            ).write
             return
         if receipt.operation == "convert":
             done = converted(

@@ -44,6 +44,14 @@ def convert(
         Path | None,
         typer.Option(help="With --to: COCO annotations, or a name per line for outputs from 0 on."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="With --to: an argument of the training that the file does not tell, "
+            "cross_attn_method=discrete (RT-DETRv2, D-FINE).",
+        ),
+    ] = None,
     to_legacy: Annotated[
         bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
     ] = False,
@@ -56,12 +64,13 @@ def convert(
     """Rewrite a checkpoint under our names, the thesis notebooks', or Hugging Face's."""
     if to and to_legacy:
         raise UserError("--to and --to-legacy are two forms; give one")
-    if not to and (num_heads or class_names):
-        raise UserError("--num-heads and --class-names go with --to transformers")
+    if not to and (num_heads or class_names or settings):
+        raise UserError("--num-heads, --class-names and --set go with --to transformers")
+    arguments = dict(_pair(one) for one in settings or ())
     check_there(checkpoint)
     check_files(class_names)
     if to:
-        _to_transformers(checkpoint, output, weights, num_heads, class_names, dry_run)
+        _to_transformers(checkpoint, output, weights, num_heads, class_names, arguments, dry_run)
     else:
         _to_hybrid(checkpoint, output, weights, dry_run, to_legacy)
     if dry_run:
@@ -95,6 +104,7 @@ def _to_transformers(
     weights: str | None,
     heads: int | None,
     class_names: Path | None,
+    arguments: dict[str, str],
     dry_run: bool,
 ) -> None:
     from ablate_kit.checkpoints import open_checkpoint
@@ -106,7 +116,7 @@ def _to_transformers(
         raise UserError(f"{output} exists; choose another place or remove it")
     classes = read_class_names(class_names) if class_names else None
     with open_checkpoint(checkpoint, weights) as opened:
-        conversion = to_transformers(opened, heads=heads, classes=classes)
+        conversion = to_transformers(opened, heads=heads, classes=classes, arguments=arguments)
         if not dry_run:
             write_bridge(conversion, output)
     model = conversion.model
@@ -119,6 +129,13 @@ def _to_transformers(
         say(f"dropped, as they compute nothing: {_listed(conversion.dropped)}")
     if conversion.tied:
         say(f"the same under several names, taken once; not: {_listed(conversion.tied)}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise UserError(f"--set {text}: expected NAME=VALUE")
+    return name, value
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """A checkpoint of another framework as a Hugging Face folder that computes the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Bridge:
 
     ``placed`` says where each tensor of the folder comes from. ``dropped`` are the tensors of the
     file that compute nothing, and ``tied`` those that repeat a head which the model has once.
-    ``heads`` and ``classes`` are what ``to_transformers`` was told.
+    ``heads``, ``classes`` and ``arguments`` are what ``to_transformers`` was told.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +45,7 @@ class Bridge:
     tied: tuple[str, ...]
     heads: int | None = None
     classes: ClassNames | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """What its receipt says of it."""
@@ -53,6 +54,8 @@ class Bridge:
             settings["heads"] = self.heads
         if self.classes is not None:
             settings |= {"classes": list(self.classes.names), "by_id": self.classes.by_id}
+        if self.arguments:
+            settings["arguments"] = dict(self.arguments)
         return settings
 
     def write(self, folder: Path, note: Note) -> None:
@@ -70,7 +73,11 @@ class Bridge:
 
 
 def to_transformers(
-    checkpoint: Checkpoint, *, heads: int | None = None, classes: ClassNames | None = None
+    checkpoint: Checkpoint,
+    *,
+    heads: int | None = None,
+    classes: ClassNames | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Bridge:
     """No framework is needed: an official file's tensors tell what the model is, and that of
     MMDetection holds its configuration. Where transformers is installed, it says whether they fit.
@@ -78,15 +85,16 @@ def to_transformers(
     Args:
         heads: of each attention, for an official file that does not tell.
         classes: of the outputs, for an official file that does not tell.
+        arguments: of its training script, for an official file that does not tell.
 
     Raises ``UserError`` where it cannot be told, where the model has no exact counterpart, and
     where tensors are missing or of other shapes than their model's.
     """
     if family := family_of(checkpoint):
-        model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes))
-    elif heads or classes:
+        model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes, arguments))
+    elif heads or classes or arguments:
         raise UserError(
-            f"{checkpoint} is of none of the repositories whose files take --num-heads or "
+            f"{checkpoint} is of none of the repositories whose files take --num-heads, --set or "
             f"--class-names ({', '.join(FAMILIES)})"
         )
     elif has_configuration(checkpoint):
@@ -102,7 +110,7 @@ def to_transformers(
     unused = [name for name in checkpoint.tensors if name not in used]
     dropped = tuple(name for name in unused if matches(name, model.dropped))
     tied = tuple(name for name in unused if name not in dropped)
-    conversion = Bridge(checkpoint, model, placed, dropped, tied, heads, classes)
+    conversion = Bridge(checkpoint, model, placed, dropped, tied, heads, classes, arguments or {})
     _refuse_misfit(conversion)
     return conversion
 

@@ -280,7 +280,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
         "300 queries",
         "the last decoder layer detects (eval_idx: -1)",
         "activations of the repository's configurations",
-        "bilinear sampling (for cross_attn_method: discrete set decoder_method in config.json)",
+        "bilinear sampling (--set cross_attn_method=discrete)",
         "queries chosen by their best class (query_select_method: default)",
         "ReLU in the heads (DEIM's SiLU has no counterpart in transformers)",
         'the weights "model", where the repository evaluates their average (--weights ema.module)',
@@ -288,6 +288,42 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     # The scale of offsets tells the decoder's, and nothing the encoder's.
     assert (config["encoder_attention_heads"], config["decoder_attention_heads"]) == (8, HEADS)
+
+
+@pytest.mark.parametrize("variant", ["v2", "dfine"])
+def test_discrete_sampling_is_told(tmp_path: Path, variant: str) -> None:
+    write(tmp_path / "official.pth", variant)
+    images = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(1))
+    outputs = []
+    for value in ("default", "discrete"):
+        told = {"weights": "ema.module", "heads": HEADS, "arguments": {"cross_attn_method": value}}
+        said = bridged(tmp_path / "official.pth", tmp_path / value, **told)
+        assert not any("sampling" in words for words in said)
+        with open_checkpoint(tmp_path / value) as checkpoint, torch.no_grad():
+            module = open_adapter(checkpoint).module
+            outputs.append(module(images).logits)
+    # The first once more, by the library's own switch.
+    with open_checkpoint(tmp_path / "default") as checkpoint, torch.no_grad():
+        module = open_adapter(checkpoint).module
+        for one in module.modules():
+            for name in ("method", "decoder_method"):
+                if hasattr(one, name):
+                    setattr(one, name, "discrete")
+        expected = module(images).logits
+    assert torch.equal(outputs[1], expected)
+    assert not torch.equal(outputs[0], expected)
+
+
+def test_an_argument_that_tells_nothing_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "official.pth", "v2")
+    for arguments, message in (
+        ({"method": "discrete"}, r"--set method tells nothing of .*; it takes cross_attn_method"),
+        (
+            {"cross_attn_method": "near"},
+            "is .near.; expected default or discrete",
+        ),
+    ):
+        refused(tmp_path / "official.pth", message, "ema.module", heads=HEADS, arguments=arguments)
 
 
 def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     handed_on,
     not_of_deim,
     points,
+    sampling,
     shared_config,
     shared_processor,
     shared_rules,
@@ -105,9 +106,9 @@ def counterpart(told: Told) -> Counterpart:
     told.assumed += [
         "the last decoder layer detects (eval_idx: -1)",
         "activations of the repository's configurations",
-        "bilinear sampling (for cross_attn_method: discrete set decoder_method in config.json)",
-        "queries chosen by their best class (query_select_method: default)",
     ]
+    config |= sampling(told)
+    told.assumed.append("queries chosen by their best class (query_select_method: default)")
     not_of_deim(told)
     config |= {
         "hidden_expansion": _expansion(told.rows(f"{FUSION}.cv2.1.conv.weight", 4), width),

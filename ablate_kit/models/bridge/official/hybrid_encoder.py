@@ -165,6 +165,13 @@ def points(told: Told) -> list[int] | None:
     raise UserError(f'"{POINT_SCALES}" is {scales}; expected 1/n, n times for each level')
 
 
+def sampling(told: Told) -> dict[str, str]:
+    """How cross-attention samples a map, which no tensor tells."""
+    words = "bilinear sampling (--set cross_attn_method=discrete)"
+    method = told.choice("cross_attn_method", ("default", "discrete"), words)
+    return {} if method == "default" else {"decoder_method": method}
+
+
 def shared_processor(told: Told, strides: Sequence[int]) -> dict[str, Any]:
     side = _side(told, strides)
     size = {"height": side, "width": side}

@@ -13,6 +13,7 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     handed_on,
     not_of_deim,
     points,
+    sampling,
     shared_config,
     shared_processor,
     shared_rules,
@@ -97,9 +98,7 @@ def counterpart(told: Told) -> Counterpart:
     }
     if sampled is not None:
         config["decoder_n_levels"] = levels
-        told.assumed.append(
-            "bilinear sampling (for cross_attn_method: discrete set decoder_method in config.json)"
-        )
+        config |= sampling(told)
         told.assumed.append("queries chosen by their best class (query_select_method: default)")
         not_of_deim(told)
     processor = shared_processor(told, config["feat_strides"])

@@ -22,15 +22,22 @@ HEADS = 8  # of every published model
 
 class Told:
     def __init__(
-        self, checkpoint: Checkpoint, heads: int | None = None, classes: ClassNames | None = None
+        self,
+        checkpoint: Checkpoint,
+        heads: int | None = None,
+        classes: ClassNames | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
             heads: of each attention, where the file does not tell.
             classes: of the outputs, where the file does not tell.
+            arguments: of the training script, where the file does not tell.
         """
         self.checkpoint = checkpoint
         self.assumed: list[str] = []
+        self._given = dict(arguments or {})
+        self._used: set[str] = set()
         self.arguments: Mapping[str, Any] = checkpoint.settings
         self._heads, self._classes = heads, classes
 
@@ -60,6 +67,21 @@ class Told:
         more = self.checkpoint.archive.metadata.get(name)
         if isinstance(more, Mapping):
             self.arguments = {**self.arguments, **more}
+
+    def choice(self, argument: str, options: Sequence[str], words: str) -> str:
+        """One of some values, the first of them the repository's default, which may be given;
+        ``words`` say what is assumed where neither that nor the file tells."""
+        told, given = self.arguments.get(argument), self._given.get(argument)
+        self._used.add(argument)
+        if told is not None and given is not None and told != given:
+            raise UserError(f"the file says {argument} {told!r}, and --set {given!r}")
+        found = given if told is None else told
+        if found is None:
+            self.assumed.append(words)
+            return options[0]
+        if found not in options:
+            raise UserError(f"{argument} is {found!r}; expected {' or '.join(options)}")
+        return str(found)
 
     @property
     def class_names_are_given(self) -> bool:
@@ -147,7 +169,13 @@ class Told:
         rules: tuple[NameRule, ...],
         dropped: tuple[str, ...] = (),
     ) -> Counterpart:
-        """With all that was assumed until now."""
+        """With all that was assumed until now.
+
+        Raises ``UserError`` for an argument that was given and tells nothing of this model.
+        """
+        for name in self._given.keys() - self._used:
+            known = f"; it takes {', '.join(sorted(self._used))}" if self._used else ""
+            raise UserError(f"--set {name} tells nothing of {self.checkpoint}{known}")
         return Counterpart(config, processor, rules, dropped, assumed=tuple(self.assumed))
 
     def resnet(self, prefix: str, stages: Sequence[int]) -> dict[str, Any]:
