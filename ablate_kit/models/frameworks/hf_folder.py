@@ -23,6 +23,9 @@ from detector.disk.bounded import SETTINGS, read_bounded
 # What transformers reads beside the weights.
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
 ATTENTION = ("attn_implementation", "experts_implementation")
+# Keys of how many modules are made, one after the other and in lists, before any weight is read.
+_COUNTS = re.compile(r".*(?:layers|depths?|blocks|levels|stages|repeats?|points)")
+MOST_MODULES = 1000
 LARGEST_LABEL = 100_000  # a class beyond would make tables as long, whatever the file's size
 
 
@@ -49,6 +52,7 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
         _check_auto_map(folder / name, values)
         _refuse_hub(folder / name, values)
     _check_labels(folder, files["config.json"])
+    _check_counts(folder / "config.json", files["config.json"])
     if len(files) == 1:
         raise UserError(
             f"{folder} has no preprocessor_config.json, which says how images are prepared; copy "
@@ -245,6 +249,15 @@ def _check_labels(folder: Path, config: dict[str, Any]) -> None:
             f"{folder}/config.json: id2label has a class {largest}; expected numbers below "
             f"{LARGEST_LABEL:,}"
         )
+
+
+def _check_counts(path: Path, config: dict[str, Any]) -> None:
+    for key, value in _entries(config):
+        if not _COUNTS.fullmatch(key):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int) and one > MOST_MODULES:
+                raise UserError(f"{path}: {key} is {one:,}; expected at most {MOST_MODULES:,}")
 
 
 def _cut(text: str, longest: int = LONGEST) -> str:

@@ -68,6 +68,8 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"dtype": "float99"}, "no attribute 'float99'"),
     ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "accelerate"),
     ({"id2label": {"99999999999": "cat"}}, "has a class 99999999999; expected numbers below"),
+    ({"encoder_layers": 10**8}, "encoder_layers is 100,000,000; expected at most 1,000"),
+    ({"backbone_config": {"depths": [1, 10**8]}}, "depths is 100,000,000; expected at most 1,000"),
     ({"id2label": {"-1": "cat"}}, "id2label is not classes by number"),
     ({"id2label": {"0": None}}, "id2label is not classes by number"),
     ({"id2label": ["cat"]}, "id2label is not classes by number"),
