@@ -1,15 +1,28 @@
 """Fixtures that every test may use."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+from tests.virtual_gpu import virtual_gpu
 
 # The same examples on every run, on however slow a machine.
 settings.register_profile(
     "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("same")
+
+REAL_GPU = pytest.param(
+    "real",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ],
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -26,3 +39,10 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("real data folder ../shared is absent")
     return folder
+
+
+@pytest.fixture(params=["virtual", REAL_GPU])
+def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """``cuda`` is a device: one that is there, or one that shows what is left on the CPU."""
+    with virtual_gpu() if request.param == "virtual" else nullcontext():
+        yield

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,16 @@ from detector.network.model import HybridDetector
 from detector.training.criterion import LossSettings, criterion
 from detector.training.devices import current_device, to_device
 from tests.ablate_kit.run_files import contents
+from tests.virtual_gpu import virtual_gpu
 
-DEVICES = ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
+REAL = ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
+PATHS = ["hybrid", "detr", "rt_detr_v2"]
+# Many passes: on what only shows where tensors are, of one model.
+MOSTLY_REAL = [
+    *((path, "cpu") for path in PATHS),
+    *(pytest.param(path, "cuda:0", marks=pytest.mark.gpu) for path in PATHS),
+    ("detr", "virtual"),
+]
 RULES = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
     {"kind": "heads-mean", "pattern": "decoder.layers.1.self_attn", "heads": [0], "images": 3},
@@ -50,14 +58,22 @@ RULES = [
 ]
 
 
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    if request.param != "cpu" and not torch.cuda.is_available():
+@pytest.fixture(params=[*REAL, "virtual"])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "virtual":
+        with virtual_gpu():
+            yield "cuda:0"
+    else:
+        yield there(request.param)
+
+
+def there(name: str) -> str:
+    if name != "cpu" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    return str(request.param)
+    return name
 
 
-@pytest.fixture(params=["hybrid", "detr", "rt_detr_v2"])
+@pytest.fixture(params=PATHS)
 def path(request: pytest.FixtureRequest, folders: Callable[[str], Path], hybrid: Path) -> Path:
     return hybrid if request.param == "hybrid" else folders(request.param)
 
@@ -110,6 +126,7 @@ def test_replay_is_the_full_run_to_the_bit(path: Path, device: str) -> None:
     assert all(changed)
 
 
+@pytest.mark.parametrize(("path", "device"), MOSTLY_REAL, indirect=True)
 def test_without_deterministic_kernels_replay_agrees(path: Path, device: str) -> None:
     adapter, variants = opened(path, device)
     replayed, _ = detections(adapter, variants, deterministic=False)
@@ -118,6 +135,7 @@ def test_without_deterministic_kernels_replay_agrees(path: Path, device: str) ->
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
 
 
+@pytest.mark.parametrize(("path", "device"), MOSTLY_REAL, indirect=True)
 def test_heads_side_by_side_agree_with_replay(path: Path, device: str) -> None:
     adapter, _ = opened(path, device)
     with open_checkpoint(path) as checkpoint:
@@ -131,6 +149,7 @@ def test_heads_side_by_side_agree_with_replay(path: Path, device: str) -> None:
     assert disagreement(fused, alone) < 1e-4
 
 
+@pytest.mark.parametrize(("path", "device"), MOSTLY_REAL, indirect=True)
 def test_recordings_serve_a_later_sweep_to_the_bit(path: Path, tmp_path: Path, device: str) -> None:
     adapter, variants = opened(path, device)
     found = [
@@ -184,9 +203,11 @@ def recipe_of(hybrid: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("device", REAL)  # of several processes
 def test_processes_and_interruptions_change_no_byte_on_a_device(
     repository: Path, hybrid: Path, tmp_path: Path, device: str
 ) -> None:
+    there(device)
     values = recipe_of(hybrid)
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(values))

@@ -17,11 +17,9 @@ from detector.network.ops import bilinear, neighborhood_attention
 from detector.training.detection_task import detection_trainer
 from detector.training.recipes.train_recipe import parse_recipe
 from detector.training.trainer import Trainer
+from tests.conftest import REAL_GPU
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.usefixtures("gpu")
 
 # Without what is drawn on the device: a GPU draws other numbers.
 UNDRAWN = {"drop_path": 0.0, "transformer_drop_path": 0.0, "deformable_dropout": 0.0}
@@ -102,7 +100,15 @@ def test_the_whole_network_computes_the_same(
 
 
 @pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-3), ("tf32", 0.01), ("bf16", 0.05), ("fp16", 0.05)]
+    ("gpu", "precision", "most"),
+    [
+        ("virtual", "bf16", 0.05),
+        pytest.param("real", "fp32", 1e-3, marks=REAL_GPU.marks),
+        pytest.param("real", "tf32", 0.01, marks=REAL_GPU.marks),
+        pytest.param("real", "bf16", 0.05, marks=REAL_GPU.marks),
+        pytest.param("real", "fp16", 0.05, marks=REAL_GPU.marks),
+    ],
+    indirect=["gpu"],
 )
 def test_a_step_in_each_precision_has_the_loss_of_the_cpu(
     precision: str, most: float, tmp_path: Path

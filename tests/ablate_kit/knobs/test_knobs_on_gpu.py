@@ -1,7 +1,6 @@
 """Settings of a detector on a GPU: what they share is the same there, and costs are measured."""
 
 import pytest
-import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.latency import TimingRounds
@@ -15,11 +14,9 @@ from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
+from tests.conftest import REAL_GPU
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.usefixtures("gpu")
 
 
 def opened(device: str) -> tuple[Adapter, Knobs]:
@@ -41,6 +38,7 @@ def test_settings_on_a_gpu_find_what_each_finds_alone() -> None:
         assert those.scores.tobytes() == detect_all(one, dataset, batch_size=2).scores.tobytes()
 
 
+@pytest.mark.parametrize("gpu", [REAL_GPU], indirect=True)  # what is measured is real
 def test_costs_on_a_gpu_beside_those_of_the_cpu() -> None:
     adapter, knobs = opened("cpu")
     settings = Asked(depth=True).settings(knobs)

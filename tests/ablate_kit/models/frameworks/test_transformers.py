@@ -21,7 +21,7 @@ from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import detect
+from ablate_kit.models.detect import detect, detect_all
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
@@ -276,6 +276,24 @@ def test_detections_do_not_depend_on_the_batch(adapter: TransformersAdapter) -> 
 
 def test_classes_are_those_of_the_config(adapter: TransformersAdapter) -> None:
     assert adapter.classes == ("disc", "square", "star")
+
+
+def test_an_image_processor_that_finds_classes_without_names_is_refused(
+    folders: Folders, tmp_path: Path
+) -> None:
+    """A detector with a class for no object, read by a processor that knows no such class."""
+    folder = shutil.copytree(folders("yolos"), tmp_path / "yolos")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    settings["image_processor_type"] = "RTDetrImageProcessor"
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    with open_checkpoint(folder) as checkpoint:
+        adapter = open_adapter(checkpoint)
+    classes = len(adapter.classes)
+    with torch.no_grad():
+        adapter.module.get_parameter("class_labels_classifier.layers.2.bias")[classes] += 9
+    told = f"the model finds class {classes}, and has names of {classes}, counted from 0"
+    with pytest.raises(UserError, match=told):
+        detect_all(adapter, Shapes(1))
 
 
 def test_a_bare_file_runs_with_the_folder_of_its_config(folders: Folders, tmp_path: Path) -> None:
