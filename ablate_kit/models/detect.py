@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import groups
@@ -88,6 +89,12 @@ class Collector:
         """Takes those of the images ``indices``, and returns what of them counts."""
         parts = []
         for index, raw in zip(indices, found, strict=True):
+            last, named = raw.labels.max(initial=-1), len(self._label_of)
+            if last >= named:
+                raise UserError(
+                    f"the model finds class {last}, and has names of {named}, counted from 0: what "
+                    "reads its outputs is made for another, such as its preprocessor_config.json"
+                )
             labels = self._label_of[raw.labels]
             # An ablation can drive a network to infinity; what is NaN is no detection.
             usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
