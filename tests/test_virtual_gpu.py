@@ -63,3 +63,4 @@ def test_waits_for_the_device_are_told() -> None:
         for wait in (there.cpu, there.sum().item, there.nonzero, lambda: there[there > 0]):
             with pytest.warns(UserWarning, match="called a synchronizing"):
                 wait()
+        torch.ones(3).to("cuda", non_blocking=True)  # a warning would be an error

@@ -150,11 +150,12 @@ class _Calls(TorchFunctionMode):
                 _put(one, THERE if there else HERE)
         return made
 
-    def _moved(self, tensor: Tensor, device: torch.device) -> Tensor:
+    def _moved(self, tensor: Tensor, device: torch.device, waits: bool = True) -> Tensor:
         place = THERE if device.type == "cuda" else HERE
         if _place(tensor) in (place, ANYWHERE):
             return tensor
-        self.operations.wait()
+        if waits or place == HERE:  # what is pinned is sent without waiting
+            self.operations.wait()
         return _Moved.apply(tensor, place)  # type: ignore[no-any-return]
 
     def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
@@ -162,11 +163,12 @@ class _Calls(TorchFunctionMode):
         other = kwargs.get("other", args[0] if args else None)
         if isinstance(other, Tensor):
             device, dtype, layout = GPU if _place(other) == THERE else CPU, other.dtype, None
+            unwaited = bool(kwargs.get("non_blocking"))
         else:
-            device, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)  # type: ignore[attr-defined]
+            device, dtype, unwaited, layout = torch._C._nn._parse_to(*args, **kwargs)  # type: ignore[attr-defined]
         if device is None or device.type not in ("cpu", "cuda"):
             return None
-        moved = self._moved(tensor, device)
+        moved = self._moved(tensor, device, not unwaited)
         rest = {"dtype": dtype, "memory_format": layout}
         rest = {name: value for name, value in rest.items() if value is not None}
         copy = copy and moved is tensor
