@@ -97,12 +97,15 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def keeping(what: Callable[[], str]) -> Iterator[None]:
-    """``what`` says what is kept, and how to resume, if the block is stopped."""
+    """``what`` says what is kept, and how to resume, if the block is stopped.
+
+    Of blocks in each other the innermost says it.
+    """
     try:
         yield
     except BaseException:
         if _heard.by is not None:
-            _heard.kept = what()
+            _heard.kept = _heard.kept or what()
         raise
 
 

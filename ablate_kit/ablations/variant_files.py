@@ -1,6 +1,5 @@
 """A variant as a checkpoint of its own, with a receipt that says what was done."""
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from ablate_kit.checkpoints.edit.patched_copy import Note, copy_folder_patched, 
 from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
-from detector.disk.atomic import parents_made
+from detector.disk.atomic import new_together
 
 Form = Literal["safetensors", "torch", "pickle", "folder"]
 _TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # what torch.load is given
@@ -93,31 +92,17 @@ def write_variants(
 
     A Hugging Face folder gives folders that load as it does. Raises ``UserError`` like
     ``check_free`` before anything is written. Where one cannot be written, those before it stay
-    unless they belong ``together``.
+    unless they belong ``together``: those appear when all are complete.
     """
     check_free(checkpoint, destinations)
     with ExitStack() as written, _base_digest(checkpoint) as base:
+        places = {one: one for one in destinations}
+        if together:
+            receipts = {one: own_path(checkpoint, one) for one in destinations}
+            pairs = [path for one in destinations for path in (receipts[one], one) if path]
+            places = written.enter_context(new_together(pairs))
         for destination, ablation in destinations.items():
-            written.enter_context(parents_made(destination))
-            _write_variant(checkpoint, ablation, destination, base)
-            if together:
-                written.push(_removal(checkpoint, destination))
-
-
-def _removal(checkpoint: Checkpoint, written: Path) -> Callable[..., None]:
-    """At the end of a block that fails, removes what was written in it."""
-
-    def remove(kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            return
-        if checkpoint.folder:
-            shutil.rmtree(written, ignore_errors=True)
-        else:
-            written.unlink(missing_ok=True)
-            if receipt := own_path(checkpoint, written):
-                receipt.unlink(missing_ok=True)
-
-    return remove
+            _write_variant(checkpoint, ablation, places[destination], base)
 
 
 def _write_variant(

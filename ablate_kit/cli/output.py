@@ -88,6 +88,21 @@ def how_to_resume(folder: Path, kept: str) -> str:
     return f"{folder} keeps {kept}; to resume: {command}"
 
 
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Holds the lock of a sweep's folder; when stopped, says how to go on with what is in it."""
+    from ablate_kit.sweeps.ledger import Ledger
+    from detector.stopping import keeping
+
+    def kept() -> str:
+        if Ledger.begun_in(folder):
+            return f"{folder} keeps what is done; to resume: {this_command()}"
+        return f"nothing is done yet; to begin again: {this_command()}"
+
+    with Ledger.locked(folder), keeping(kept):
+        yield
+
+
 def say_how_to_resume(name: str, epoch: int, epochs: int, batches: int, done: int) -> None:
     """At the first epoch of a training run, unless it begins."""
     if epoch > 1 or done:

@@ -89,13 +89,18 @@ class Ledger:
         return checked(_THREADS, inputs_in(path).get("threads"), f'{path}: "threads"')
 
     @staticmethod
+    def begun_in(folder: Path) -> bool:
+        """Whether there is a run in a folder, of which nothing may be done yet."""
+        return (folder / _FIRST).exists()
+
+    @staticmethod
     @contextmanager
     def locked(folder: Path) -> Iterator[None]:
         """Keeps others out of a folder that is written to, and clears away what killed ones left.
 
         Raises ``UserError`` where another process is at work in it, or it holds something else.
         """
-        begun = (folder / _FIRST).exists()
+        begun = Ledger.begun_in(folder)
         if folder.exists() and not begun and not _is_empty(folder):
             raise _no_sweep(folder)
         with lock.locked(folder):

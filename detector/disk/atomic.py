@@ -5,7 +5,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ class CannotWriteError(UserError):
 
     def __init__(self, destination: Path, error: OSError) -> None:
         super().__init__(f"cannot write {destination}: {error.strerror or error}")
+        self.destination, self.error = destination, error
 
 
 @contextmanager
@@ -106,6 +107,42 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
                     old.rename(destination)
                 raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def new_together(destinations: Sequence[Path]) -> Iterator[dict[Path, Path]]:
+    """Where to write each of several files and folders, which appear when the block ends well.
+
+    A process that is killed leaves none of them, unless that is while they are moved, in their
+    order. Otherwise as ``new_folder``.
+    """
+    with ExitStack() as block:
+        folders: dict[Path, Path] = {}  # in that of what is moved there, so that it can be renamed
+        for one in destinations:
+            folder = one.absolute().parent
+            if folder not in folders:
+                block.enter_context(_explained(one.absolute()))
+                block.enter_context(parents_made(one))
+                folders[folder] = block.enter_context(folder_beside(folder / "together"))
+        places = {one: folders[one.absolute().parent] / one.name for one in destinations}
+        try:
+            yield places
+        except CannotWriteError as failed:
+            meant = {place: one for one, place in places.items()}
+            if failed.destination not in meant:
+                raise
+            raise CannotWriteError(meant[failed.destination], failed.error) from None
+        moved: list[Path] = []
+        try:
+            for one, place in places.items():
+                _check_free(one, overwrite=False)
+                moved.append(one)
+                place.rename(one)
+        except BaseException:
+            for one in moved:
+                if not os.path.lexists(places[one]):
+                    one.rename(places[one])
+            raise
 
 
 @contextmanager

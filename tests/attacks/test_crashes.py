@@ -25,7 +25,7 @@ def test_killed_before_calls_that_write(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     new, overwritten, folder = found["new"], found["overwrite"], found["folder"]
     assert min(new["absent"], overwritten["old"], folder["absent"]) > 0
-    # Only who was not killed before the last call has put the file in its place.
-    assert new == {"absent": new["absent"], "new": 1, "receipt": 1}  # never without its receipt
+    # Only who was not killed before the last call that renames has put the file in its place.
+    assert new == {"absent": new["absent"], "new": 2, "receipt": 2}  # never without its receipt
     assert overwritten == {"old": overwritten["old"], "new": 1}
     assert folder == {"absent": folder["absent"], "new": 1}

@@ -11,7 +11,7 @@ from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
+from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
@@ -61,7 +61,6 @@ def patch(
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, SweepRecipe
     from ablate_kit.sweeps.run import Progress
-    from detector.stopping import keeping
 
     names = names_of([first, donor], "a checkpoint")
     asked = tests.statistics()
@@ -71,7 +70,7 @@ def patch(
     placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     folder = output or Path("runs/patch")
     with ExitStack() as stack:
-        stack.enter_context(Ledger.locked(folder))
+        stack.enter_context(resumable(folder))
         section, other = (
             stack.enter_context(runnable_section(one, folder, trusted=model.trust_remote_code))
             for one in (
@@ -101,9 +100,6 @@ def patch(
         many = f"{differ} module{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
         count, images_of_it = len(opened.donated), len(opened.dataset)
         say(f"{many}, {count} variants on {images_of_it} images: {folder}")
-        stack.enter_context(
-            keeping(lambda: f"{folder} keeps what is done; to resume: {this_command()}")
-        )
         with progress() as bars:
             watch = Told(bars, opened.batches)
             outcome = opened.run(

@@ -10,7 +10,16 @@ from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import Told, duration, progress, say, say_lines, this_command, warn
+from ablate_kit.cli.output import (
+    Told,
+    duration,
+    progress,
+    resumable,
+    say,
+    say_lines,
+    this_command,
+    warn,
+)
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
 from ablate_kit.models.naming import name_of
@@ -53,11 +62,9 @@ def study(
     from ablate_kit.studies.budget import parse_budget
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
-    from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings
     from ablate_kit.sweeps.run import Progress
-    from detector.stopping import keeping
 
     asked = parse_budget(budget)
     images = data.given()
@@ -72,7 +79,7 @@ def study(
     placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     with ExitStack() as stack:
         if not dry_run:
-            stack.enter_context(Ledger.locked(folder))
+            stack.enter_context(resumable(folder))
         section = stack.enter_context(
             runnable_section(
                 model.section(checkpoint),
@@ -98,9 +105,6 @@ def study(
                 f"going on: {len(opened.notes.rounds)} rounds are chosen already, on these "
                 f"{opened.images:,} images{others}"
             )
-        stack.enter_context(
-            keeping(lambda: f"{folder} keeps what is done; to resume: {this_command()}")
-        )
         with progress() as bars:
             watch = Told(bars, opened.sweep.batches)
             watched = Progress(begin=watch.begin, advance=watch.advance)

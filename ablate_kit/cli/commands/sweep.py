@@ -13,7 +13,7 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import Told, progress, say, say_lines, this_command, warn
+from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
@@ -151,7 +151,7 @@ def sweep(
     given = None if of_checkpoint else load_sweep(source, overrides)
     with ExitStack() as stack:
         if not dry_run:
-            stack.enter_context(Ledger.locked(folder))
+            stack.enter_context(resumable(folder))
         section = stack.enter_context(
             runnable_section(
                 given.model if given else model.section(source),

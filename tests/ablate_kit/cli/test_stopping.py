@@ -139,6 +139,46 @@ def test_a_stopped_sweep_goes_on_to_the_same_bytes(
     assert contents(cut) == whole
 
 
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("ablate_kit.sweeps.open_sweep:OpenSweep.ledger", None),
+        ("ablate_kit.sweeps.ledger:Ledger.describe", "what is done"),
+        ("ablate_kit.sweeps.open_sweep:OpenSweep.run", "0 of 5 variants and 0 of 3 batches"),
+    ],
+)
+def test_a_sweep_that_is_stopped_before_its_first_batch_says_how_to_go_on(
+    repository: Path, recipe: Path, tmp_path: Path, where: str, kept: str | None
+) -> None:
+    cut = tmp_path / "cut"
+    done = stopped(repository, "SIGTERM", 1, where, "sweep", recipe, "-o", cut)
+    again = f"ablate sweep {recipe} -o {cut}\n"
+    assert done.returncode == 143
+    assert done.stderr.endswith(again)
+    assert cut.exists() == (kept is not None)
+    if kept:
+        assert done.stderr.startswith(f"ablate: stopped by SIGTERM; {cut} keeps {kept}")
+    else:
+        start = "ablate: stopped by SIGTERM; nothing is done yet; to begin again: "
+        assert done.stderr == start + again
+
+
+def test_copies_that_belong_together_survive_no_kill_alone(
+    run: Run, repository: Path, hybrid: Path, tmp_path: Path
+) -> None:
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    command = ("heads", hybrid, "decoder.layers.0.self_attn", "--each", "-o")
+    where = "ablate_kit.ablations.variant_files:write_patched"
+    done = stopped(repository, "SIGKILL", 3, where, *command, cut)
+    assert done.returncode == -signal.SIGKILL
+    assert not list(cut.glob("[!.]*"))
+    assert list(cut.glob(".*"))
+    run(*command, cut)
+    run(*command, whole)
+    assert contents(cut) == contents(whole)
+    assert not list(cut.glob(".*"))
+
+
 def test_a_torn_line_of_the_ledger_is_done_again_and_never_by_a_reader(
     run: Run, refuse: Run, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:

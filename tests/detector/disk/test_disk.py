@@ -21,6 +21,7 @@ from detector.disk.atomic import (
     new_folder,
     new_stream,
     new_text,
+    new_together,
     parents_made,
     remove_temporaries,
     remove_torn,
@@ -131,6 +132,55 @@ def test_of_files_that_belong_together_all_are_new_or_none(
         with pytest.raises(UserError, match=r"cannot write .*/d: No space left"):
             new_files(tmp_path, {"a": b"3", "b": b"4", "d": b"5"})
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
+
+
+def put_together(folder: Path) -> None:
+    with new_together([folder / "a", folder / "b", folder / "in" / "c"]) as places:
+        new_text(places[folder / "a"], "a")
+        places[folder / "b"].mkdir()
+        new_text(places[folder / "in" / "c"], "c")
+        assert not any(one.exists() for one in places)
+
+
+def test_what_is_new_together_appears_at_the_end(tmp_path: Path) -> None:
+    put_together(tmp_path / "new")
+    found = {str(one.relative_to(tmp_path / "new")) for one in (tmp_path / "new").rglob("*")}
+    assert found == {"a", "b", "in", "in/c"}
+
+
+@pytest.mark.parametrize(
+    ("call", "last"),
+    [("mkdir", 2), ("replace", 1), ("replace", 2), ("rename", 1), ("rename", 2), ("rename", 3)],
+)
+def test_of_what_is_new_together_all_is_there_or_nothing(
+    call: str, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = getattr(os, call), 0
+
+    def counted(*args: object, **named: object) -> object:
+        nonlocal count
+        count += 1
+        return full() if count == last else real(*args, **named)
+
+    monkeypatch.setattr(os, call, counted)
+    with pytest.raises(CannotWriteError) as failed:
+        put_together(tmp_path / "new")
+    assert ".tmp" not in str(failed.value)
+    assert not list(tmp_path.iterdir())
+    put_together(tmp_path / "new")
+    assert (tmp_path / "new" / "in" / "c").read_text() == "c"
+
+
+def test_a_place_that_another_took_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    def put() -> None:
+        with new_together([tmp_path / "a", tmp_path / "b"]) as places:
+            for place in places.values():
+                place.write_text("new")
+            (tmp_path / "b").write_text("mine")
+
+    with pytest.raises(UserError, match=r"b exists"):
+        put()
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("b", "mine")]
 
 
 def test_a_name_as_long_as_can_be_is_written(tmp_path: Path) -> None:
