@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.detection_files.image_names import SEVERAL, UNKNOWN, ImageNames
+from ablate_kit.metrics.pattern_groups import SECONDS, NoGroupError, groups_found
 
 COLUMNS = ["file", "cluster"]
 
@@ -38,27 +38,28 @@ def is_file(given: str) -> bool:
 
 def _from_pattern(given: str, files: Sequence[str]) -> list[str]:
     try:
-        pattern = re.compile(given)
-    except re.error as error:
-        raise UserError(
-            f'cannot read the clusters "{given}": no regular expression ({error}), and no file.csv'
-        ) from None
-    if not pattern.groups:
+        found = groups_found(given, list(files))
+    except NoGroupError:
         raise UserError(
             f'the regular expression "{given}" has no group to name a cluster by; put what frames '
             r'of one video share into parentheses, such as "(.*)_\d+\.jpg"'
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f'cannot read the clusters "{given}": no regular expression ({error}), and no file.csv'
+        ) from None
+    except TimeoutError:
+        raise UserError(
+            f'the regular expression "{given}" takes more than {SECONDS:.0f} seconds for the '
+            f"{len(files):,} file names; give one with fewer * and +, or a file.csv"
+        ) from None
+    missing = [file for file, groups in zip(files, found, strict=True) if not groups]
+    if missing:
+        raise UserError(
+            f'the regular expression "{given}" is not found in {len(missing):,} of {len(files):,} '
+            f'file names, such as "{missing[0]}"; every image needs a cluster'
         )
-    found = []
-    for file in files:
-        match = pattern.search(file)
-        if match is None:
-            missing = sum(pattern.search(one) is None for one in files)
-            raise UserError(
-                f'the regular expression "{given}" is not found in {missing:,} of {len(files):,} '
-                f'file names, such as "{file}"; every image needs a cluster'
-            )
-        found.append("\n".join(part or "" for part in match.groups()))
-    return found
+    return ["\n".join(groups) for groups in found]
 
 
 def _from_csv(path: Path, files: Sequence[str]) -> list[str]:

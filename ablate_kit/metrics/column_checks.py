@@ -49,11 +49,13 @@ def numbers(
 ) -> NDArray[np.float64]:
     """(n, *shape) numbers; finite ones, unless the caller looks at that."""
     found = values(rows, key, where, first)
+    if not found:
+        return np.empty((0, *shape))
     try:
-        column = np.array(found, dtype=np.float64).reshape(-1, *shape)
+        column = np.array(found, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         column = None
-    if column is None or len(column) != len(rows):
+    if column is None or column.shape != (len(rows), *shape):
         at = next(i for i, value in enumerate(found) if not _is_numeric(value, shape))
         expected = f"a list of {shape[0]} numbers" if shape else "a number"
         raise UserError(f'{where}[{first + at}]: "{key}" must be {expected}, got {found[at]!r:.80}')

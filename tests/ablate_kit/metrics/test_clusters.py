@@ -1,16 +1,19 @@
 """Images that belong together count as one: told from file names, drawn together."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics import clusters
 from ablate_kit.metrics.clusters import clusters_of
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.pattern_groups import groups_found
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 
@@ -113,6 +116,8 @@ def test_a_pattern_names_clusters_by_its_group() -> None:
     ("pattern", "told"),
     [
         ("(", r'cannot read the clusters "\(": no regular expression'),
+        ("a{99999999999999}", "no regular expression .the repetition number is too large"),
+        ("(" * 3000 + ")" * 3000, "no regular expression .maximum recursion depth"),
         (r".*_\d+", "has no group to name a cluster by"),
         (r"([ab])_\d+", 'is not found in 1 of 4 file names, such as "videos/c.d_7.jpg"'),
     ],
@@ -120,6 +125,16 @@ def test_a_pattern_names_clusters_by_its_group() -> None:
 def test_a_pattern_that_does_not_serve_is_refused(pattern: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         clusters_of(pattern, FILES)
+
+
+def test_a_pattern_that_takes_ages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "groups_found", partial(groups_found, seconds=0.5))
+    with pytest.raises(UserError, match=r"takes more than .* for the 1 file names"):
+        clusters_of(r"^(.|a|[a-z])+$", ["a" * 200 + "/" * 3 + "\n\n"])
+
+
+def test_names_of_any_text_have_clusters() -> None:
+    assert clusters_of(r"(.)$", ["\udcff", "é", "a\0é", "\udcff"]).tolist() == [1, 0, 0, 1]
 
 
 def test_a_file_names_clusters(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_rows_of_another_form_are_always_refused(read, bad, told):
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize("bad", [{"bbox": [[1, 2], [30, 40]]}, {"bbox": [1, 2]}, {"score": [0.5]}])
+def test_rows_that_all_nest_their_numbers_alike_are_refused(read, bad):
+    with pytest.raises(UserError, match=r"results\.json\[0\]: .* must be a"):
+        read(GOOD | bad, GOOD | bad)
+
+
 def test_a_missing_key_is_named(read):
     with pytest.raises(UserError, match=r'results\.json\[0\] has no "score"'):
         read({"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "scores": 1})
