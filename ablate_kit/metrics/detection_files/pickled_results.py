@@ -16,8 +16,10 @@ from ablate_kit.metrics.detection_files.raw_rows import Raw, image_positions, po
 
 _EXPECTED = "MMDetection's results.pkl or Detectron2's instances_predictions.pth"
 
+_MOST = 2**53
+
 # Of one image: its id (None: by place), corners or sizes, scores, class numbers.
-_One = tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]]
+_One = tuple[Any, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 
 def read_pickled(
@@ -47,18 +49,18 @@ def read_pickled(
             ones.append(of_image(image, len(names)))
         except UserError as error:
             raise UserError(f"{where}[{at}]: {error}") from None
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             raise UserError(f"{where}[{at}]: not an image of {_EXPECTED}") from None
     counts = [len(scores) for _, _, scores, _ in ones]
     which = np.repeat(np.arange(len(ones)), counts)
     images, shown = _images([one[0] for one in ones], where, against)
-    number = np.concatenate([one[3] for one in ones]).astype(np.int64)
+    number = np.concatenate([one[3] for one in ones])
     known = (number >= 0) & (number < len(names))
     return Raw(
         image=images[which],
         labels=np.where(known, truth_labels(names, against.truth)[np.where(known, number, 0)], -1),
-        boxes=np.concatenate([one[1] for one in ones]).astype(np.float64).reshape(-1, 4),
-        scores=np.concatenate([one[2] for one in ones]).astype(np.float64),
+        boxes=np.concatenate([one[1] for one in ones]),
+        scores=np.concatenate([one[2] for one in ones]),
         has_sizes=has_sizes,
         image_names=np.asarray(shown, dtype=object)[which],
         label_names=number,
@@ -89,7 +91,7 @@ def _of_mmdetection_2(image: Any, classes: int) -> _One:
             f"detections of {len(by_class)} classes, and there are {classes}; --class-names FILE "
             "names those of the model"
         )
-    tables = [np.asarray(table, dtype=np.float64).reshape(-1, 5) for table in by_class]
+    tables = [_floats(table, 5) for table in by_class]
     table = np.concatenate(tables)
     labels = np.repeat(np.arange(classes), [len(one) for one in tables])
     return None, table[:, :4], table[:, 4], labels
@@ -97,8 +99,8 @@ def _of_mmdetection_2(image: Any, classes: int) -> _One:
 
 def _of_mmdetection_3(image: Any, classes: int) -> _One:
     found = image["pred_instances"]
-    boxes = np.asarray(found["bboxes"], dtype=np.float64).reshape(-1, 4)
-    scores, labels = (np.asarray(found[key]).reshape(-1) for key in ("scores", "labels"))
+    boxes, scores = _floats(found["bboxes"], 4), _floats(found["scores"])
+    labels = _whole(found["labels"])
     if not len(boxes) == len(scores) == len(labels):
         raise ValueError
     return image["img_id"], boxes, scores, labels
@@ -107,10 +109,28 @@ def _of_mmdetection_3(image: Any, classes: int) -> _One:
 def _of_detectron2(image: Any, classes: int) -> _One:
     """COCO's rows, but with classes counted from 0: Detectron2 gives them ids after saving."""
     rows = image["instances"]
-    boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
-    scores = np.array([row["score"] for row in rows], dtype=np.float64)
-    labels = np.array([row["category_id"] for row in rows], dtype=np.int64)
+    boxes = _floats([row["bbox"] for row in rows], 4)
+    scores = _floats([row["score"] for row in rows])
+    labels = _whole([row["category_id"] for row in rows])
     return image["image_id"], boxes, scores, labels
+
+
+def _floats(values: Any, *shape: int) -> NDArray[np.float64]:
+    """(n, *shape); raises ``ValueError`` for anything but numbers of that shape."""
+    found = np.asarray(values)
+    if not found.size:
+        return np.empty((0, *shape))
+    if found.dtype.kind not in "fiu" or found.shape[1:] != shape or not found.ndim:
+        raise ValueError
+    return found.astype(np.float64)
+
+
+def _whole(values: Any) -> NDArray[np.int64]:
+    """(n,); raises ``ValueError`` for anything but whole numbers that a float holds, too."""
+    found = _floats(values)
+    if not (np.abs(found) < _MOST).all() or (found % 1).any():
+        raise ValueError
+    return found.astype(np.int64)
 
 
 def _images(
@@ -125,6 +145,6 @@ def _images(
                 f"{len(truth.image_ids)}; it must be of the very data set, in its order"
             )
         return np.arange(len(ids)), truth.image_ids.tolist()
-    if all(type(one) is int for one in ids):
+    if all(type(one) is int and abs(one) < 2**63 for one in ids):
         return position(np.array(ids, dtype=np.int64), truth.image_ids), ids
     return image_positions([str(one) for one in ids], against.names, truth), ids

@@ -292,8 +292,10 @@ def read_tree(path: Path) -> ET.Element:
         return ET.fromstring(read_bounded(path, SETTINGS), ET.XMLParser(target=_PlainTree()))  # noqa: S314
     except FileNotFoundError:
         raise UserError(f"{path}: annotation file is missing") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     # The last two: a declared encoding that does not exist, or that the parser does not take.
-    except (OSError, ET.ParseError, LookupError, ValueError) as error:
+    except (ET.ParseError, LookupError, ValueError) as error:
         raise UserError(f"{path}: not well-formed XML: {error}") from error
 
 

@@ -126,6 +126,36 @@ def test_detectron2(found, against, tmp_path, zipped):
     assert (swapped.labels == 1 - dump.labels).all()
 
 
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [
+        ("scores", ["high"]), ("scores", [10**400]), ("scores", [[0.5]]), ("scores", [True]),
+        ("labels", [0.5]), ("labels", [np.nan]), ("labels", [2**70]), ("labels", ["0"]),
+        ("bboxes", [[[1, 2], [3, 4]]]), ("bboxes", [1, 2, 3, 4]), ("bboxes", [[1, 2, 3, 4j]]),
+    ],
+)  # fmt: skip
+def test_values_that_are_no_numbers_of_their_kind_are_refused(key, bad, against, tmp_path):
+    path = tmp_path / "results.pkl"
+    good = {"bboxes": [[1.0, 2, 3, 4]], "scores": [0.5], "labels": [1]}
+    path.write_bytes(pickle.dumps([{"img_id": 30, "pred_instances": good | {key: bad}}]))
+    with pytest.raises(UserError, match=r"results\.pkl\[0\]: not an image of"):
+        read_dump(path, against, unpickle=read_plain)
+    row = {"bbox": [1.0, 2, 3, 4], "score": 0.5, "category_id": 1}
+    single = {"bboxes": "bbox", "scores": "score", "labels": "category_id"}[key]
+    image = {"image_id": 30, "instances": [row | {single: bad[0]}]}
+    torch.save([image], tmp_path / "instances.pth")
+    with pytest.raises(UserError, match=r"instances\.pth\[0\]: not an image of"):
+        read_dump(tmp_path / "instances.pth", against, unpickle=read_plain)
+
+
+def test_an_image_of_a_number_that_no_image_has_is_named(against, tmp_path):
+    found = {"bboxes": [[1.0, 2, 3, 4]], "scores": [0.5], "labels": [1]}
+    path = tmp_path / "results.pkl"
+    path.write_bytes(pickle.dumps([{"img_id": 2**70, "pred_instances": found}]))
+    with pytest.raises(UserError, match=f"image {2**70} is not one of the 3"):
+        read_dump(path, against, unpickle=read_plain)
+
+
 def test_other_arrays(tmp_path):
     rng = np.random.default_rng(1)
     values = {
