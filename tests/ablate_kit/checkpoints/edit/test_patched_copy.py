@@ -291,7 +291,7 @@ def test_existing_files_are_replaced_only_when_asked(saved: Path) -> None:
     target = saved.with_name("old.pth")
     target.write_bytes(b"old")
     with open_archive(saved) as archive:
-        with pytest.raises(UserError, match="exists; it is replaced only with overwrite"):
+        with pytest.raises(UserError, match="exists; choose another place or remove it"):
             write_patched(archive, [], target)
         assert target.read_bytes() == b"old"
         write_patched(archive, [], target, overwrite=True)
@@ -398,7 +398,7 @@ def test_a_folder_is_replaced_as_a_whole_and_only_when_asked(folder: Path, tmp_p
     target.mkdir()
     (target / "old.txt").write_text("old")
     with open_checkpoint(folder) as checkpoint:
-        with pytest.raises(UserError, match="exists; it is replaced only with overwrite"):
+        with pytest.raises(UserError, match="exists; choose another place or remove it"):
             copy_folder_patched(checkpoint, [], target)
         with pytest.raises(CheckpointError, match="no tensor"):
             copy_folder_patched(checkpoint, [ElementPatch("x", b"")], target, overwrite=True)
