@@ -12,6 +12,9 @@ from ablate_kit.metrics.boxes import Floats
 Ints = NDArray[np.integer[Any]]
 Rows = Sequence[Mapping[str, Any]]
 
+# Of coordinates, which are added and multiplied: no result leaves the range of float32.
+LARGEST = 1e18
+
 
 def section(dataset: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     if not isinstance(dataset, Mapping):

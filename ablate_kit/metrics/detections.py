@@ -218,7 +218,7 @@ class Detections:
     queries: Ints | None = None
 
     def __post_init__(self) -> None:
-        where, n = "detections", len(self.image)
+        where, n = "detections", self.image.size
         check_column(where, "image", self.image, "iu", (n,))
         check_column(where, "labels", self.labels, "iu", (n,))
         check_column(where, "scores", self.scores, "f", (n,))

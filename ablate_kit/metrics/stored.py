@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.arrays import read_arrays
-from ablate_kit.metrics.column_checks import check_range, index_of
+from ablate_kit.metrics.column_checks import (
+    LARGEST,
+    check_column,
+    check_range,
+    check_unique,
+    index_of,
+)
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from detector.disk.atomic import new_stream
 
@@ -54,7 +60,15 @@ def load_npz(path: Path, truth: GroundTruth) -> Detections:
     for name in ("image_ids", "category_ids", *_NEEDED):
         if name not in columns:
             raise UserError(f'{where}: has no array "{name}", so it holds no detections')
-    stored = Detections(**{name: columns[name] for name in _COLUMNS if name in columns})
+    for name, what in (("image_ids", "image id"), ("category_ids", "category id")):
+        check_column(where, name, columns[name], "iu", (columns[name].size,))
+        check_unique(where, what, columns[name])
+    stored = Detections(**{one: _single(columns[one]) for one in _COLUMNS if one in columns})
+    corners_and_sizes = np.concatenate([stored.boxes, stored.xywh[:, 2:]], axis=1)
+    broken = np.flatnonzero((np.abs(corners_and_sizes) >= LARGEST).any(axis=1))
+    if len(broken):
+        found = stored.boxes[broken[0]].tolist()
+        raise UserError(f"{where}[{broken[0]}]: the box {found} is not four numbers of pixels")
     check_range(where, "image", stored.image, len(columns["image_ids"]))
     check_range(where, "label", stored.labels, len(columns["category_ids"]))
     image_ids = columns["image_ids"][stored.image]
@@ -75,6 +89,12 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     return single if (single == values).all() else values.astype(np.float64)
+
+
+def _single(values: NDArray[Any]) -> NDArray[Any]:
+    """Floats of single or double precision, as all that is computed from them."""
+    odd = values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8)
+    return _wide(values) if odd else values
 
 
 def _wide(values: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.metrics.column_checks import LARGEST
 from ablate_kit.metrics.detection_files.image_names import SEVERAL
 from ablate_kit.metrics.detection_files.raw_rows import Raw
 from ablate_kit.metrics.detections import Detections, GroundTruth
@@ -14,9 +15,6 @@ Flags = NDArray[np.bool_]
 
 # A box may leave its image by so many pixels: detectors do not always clip, and files round.
 _SLACK = 2.0
-
-# Coordinates are added and multiplied: no result leaves the range of float32.
-_LARGEST = 1e18
 
 # Share of the boxes that must speak against a convention, and of those that must fit the other.
 _AGAINST, _FITTING = 0.05, 0.98
@@ -59,7 +57,7 @@ def _problems(raw: Raw, truth: GroundTruth) -> Iterator[tuple[Flags, Callable[[i
     yield np.less(raw.image, 0), image
     yield np.less(raw.labels, 0), label
     yield np.logical_not(np.isfinite(raw.scores)), lambda row: f"the score is {raw.scores[row]}"
-    broken = np.logical_not((np.abs(raw.boxes) < _LARGEST).all(axis=1))  # NaN is not less
+    broken = np.logical_not((np.abs(raw.boxes) < LARGEST).all(axis=1))  # NaN is not less
     yield broken, lambda row: f"the box {raw.boxes[row].tolist()} is not four numbers of pixels"
 
 

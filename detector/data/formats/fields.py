@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MARKS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 # Coordinates are added and multiplied: no result leaves the range of float32.
-_LARGEST = 1e18
+LARGEST = 1e18
 
 
 def number(value: object) -> float | None:
@@ -28,7 +28,7 @@ def number(value: object) -> float | None:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < _LARGEST else None  # NaN is not less
+    return float(value) if abs(value) < LARGEST else None  # NaN is not less
 
 
 def whole(value: object) -> int | None:

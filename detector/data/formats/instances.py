@@ -17,6 +17,7 @@ import numpy as np
 
 from detector.data.dataset import Flags, Floats, Integers
 from detector.data.formats.fields import (
+    LARGEST,
     MOST_PIXELS,
     Difficult,
     check_difficult,
@@ -258,7 +259,7 @@ class _Records:
                 column = np.array(values, dtype=np.float64)
             except OverflowError:
                 column = np.array([np.nan])
-            if ((column >= 0) & (column < 1e100)).all():  # NaN is neither
+            if ((column >= 0) & (column < LARGEST)).all():  # NaN is neither
                 return column
         values = self.column("area", _area, np.nan, "square pixels", optional=True)
         return np.array(values, dtype=np.float64)
@@ -281,7 +282,7 @@ def _boxes(objects: _Records) -> Floats:
         flat = list(chain.from_iterable(found))
         if set(map(type, flat)) <= {float} or _small_numbers(flat):
             boxes = np.array(flat, dtype=np.float64).reshape(-1, 4)
-            if (np.abs(boxes) < 1e100).all() and (boxes[:, 2:] >= 0).all():
+            if (np.abs(boxes) < LARGEST).all() and (boxes[:, 2:] >= 0).all():
                 return boxes
     boxes = np.zeros((len(found), 4))
     for place, box in enumerate(found):

@@ -88,6 +88,9 @@ def test_single_precision_corners_survive_coco_results():
     np.testing.assert_array_equal(again.scores, detections.scores)
 
 
+SMALL = Detections(np.array([0]), np.array([[0.0, 0, 5, 5]]), np.array([0.5]), np.array([0]))
+
+
 def test_npz_finds_its_images_and_classes_again_in_another_order(tmp_path):
     results = [result(), result(image_id=7, category_id=18, score=0.25)]
     path = tmp_path / "detections.of.mine"
@@ -116,6 +119,34 @@ def test_npz_keeps_single_precision(tmp_path):
     loaded = load_npz(tmp_path / "a.npz", GROUND_TRUTH)
     assert loaded.boxes.dtype == loaded.scores.dtype == np.float32
     assert loaded.sizes is None
+
+
+def test_npz_of_half_precision_is_computed_in_double(tmp_path):
+    save_npz(tmp_path / "a.npz", SMALL, GROUND_TRUTH)
+    arrays = dict(np.load(tmp_path / "a.npz"))
+    np.savez(tmp_path / "a.npz", **arrays | {"boxes": arrays["boxes"].astype(np.float16)})
+    assert load_npz(tmp_path / "a.npz", GROUND_TRUTH).boxes.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "told"),
+    [
+        ("image_ids", np.array(3), r"image_ids must be integers of shape \(1,\)"),
+        ("image_ids", np.array([3.0, 7.0]), "image_ids must be integers"),
+        ("image_ids", np.array([3, 3]), "image id 3 occurs more than once"),
+        ("category_ids", np.zeros(2, "M8[s]"), "category_ids must be integers"),
+        ("category_ids", np.array([17, 17]), "category id 17 occurs more than once"),
+        ("image", np.array(0), r"image must be integers of shape \(1,\)"),
+        ("boxes", np.array([[0, 0, 1e300, 1]]), "the box .* is not four numbers of pixels"),
+        ("sizes", np.array([[1e300, 1]]), "the box .* is not four numbers of pixels"),
+    ],
+)
+def test_npz_with_an_odd_array_is_refused(tmp_path, name, bad, told):
+    save_npz(tmp_path / "a.npz", SMALL, GROUND_TRUTH)
+    arrays = dict(np.load(tmp_path / "a.npz"))
+    np.savez(tmp_path / "a.npz", **arrays | {name: bad})
+    with pytest.raises(UserError, match=told):
+        load_npz(tmp_path / "a.npz", GROUND_TRUTH)
 
 
 def test_what_is_packed_is_small_and_comes_back_exactly():
