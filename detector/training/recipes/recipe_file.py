@@ -194,10 +194,11 @@ def _located(kind: type, path: Sequence[int | str]) -> tuple[list[type], Place]:
     """
     options: list[type] = [kind]
     steps: list[int | str] = []
+    chosen = False  # by its kind; a key may be called as the kind is
     for i, step in enumerate(path):
         tagged = [option for option in options if _tag(option) == step]
-        if tagged:
-            options = tagged
+        if tagged and not chosen:
+            options, chosen = tagged, True
             continue
         steps.append(step)
         inner = [
@@ -208,7 +209,7 @@ def _located(kind: type, path: Sequence[int | str]) -> tuple[list[type], Place]:
         ]
         last = i + 1 == len(path)
         if inner and (not last or any(map(_tag, inner))):
-            options = inner
+            options, chosen = inner, False
     return options, tuple(steps)
 
 

@@ -373,6 +373,7 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
         ({"evaluation": {"resample": 3}}, 'did you mean "resamples"?'),
         ({"data": {"kind": "coco"}}, "data.annotations is not set"),
         ({"data": {"kind": "coco", "split": "2007:test"}}, 'unknown key "data.split"'),
+        ({"data": {"kind": "shapes", "shapes": 6}}, 'unknown key "data.shapes"'),  # as its kind
         ({"data": {"kind": "shapes", "exif": "apply"}}, 'unknown key "data.exif"'),
         (
             {"ablations": [{"kind": "component", "patterns": ["neck"], "null_cuts": 1}]},
