@@ -106,7 +106,11 @@ def new_folder(destination: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 if old.exists() and not destination.exists():
                     old.rename(destination)
                 raise
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:  # by a signal: no later call looks for it
+            shutil.rmtree(old, ignore_errors=True)
+            raise
 
 
 @contextmanager

@@ -134,6 +134,23 @@ def test_of_files_that_belong_together_all_are_new_or_none(
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
+def test_a_signal_while_the_old_folder_goes_leaves_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_folder(tmp_path / "a")
+    real, stops = os.unlink, [KeyboardInterrupt]
+
+    def stopped(*args: object, **named: object) -> None:
+        if stops:
+            raise stops.pop()
+        real(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "unlink", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        put_folder(tmp_path / "a")
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
 def put_together(folder: Path) -> None:
     with new_together([folder / "a", folder / "b", folder / "in" / "c"]) as places:
         new_text(places[folder / "a"], "a")
