@@ -98,11 +98,18 @@ def write_variants(
     with ExitStack() as written, _base_digest(checkpoint) as base:
         places = {one: one for one in destinations}
         if together:
-            receipts = {one: own_path(checkpoint, one) for one in destinations}
-            pairs = [path for one in destinations for path in (receipts[one], one) if path]
+            pairs = [path for one in destinations for path in _pair(checkpoint, one)]
             places = written.enter_context(new_together(pairs))
         for destination, ablation in destinations.items():
             _write_variant(checkpoint, ablation, places[destination], base)
+
+
+def _pair(checkpoint: Checkpoint, destination: Path) -> Iterator[Path]:
+    """A copy, and before it the receipt that lies beside it; a folder holds its own."""
+    receipt = own_path(checkpoint, destination)
+    if receipt and not checkpoint.folder:
+        yield receipt
+    yield destination
 
 
 def _write_variant(
