@@ -203,6 +203,8 @@ def remove_torn(path: Path) -> None:
     try:
         with suppress(OSError):  # held, or nobody can tell
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(fd, path):  # moved into place meanwhile; another's may be there now
+                return
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -236,7 +238,15 @@ def _held(fd: int, path: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno != errno.EWOULDBLOCK  # or it can be told of nobody's file
-    return os.path.lexists(path) and os.path.samestat(os.fstat(fd), path.lstat())
+    return _is_at(fd, path)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether an open file or folder is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _new_file(path: Path) -> int:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -390,3 +391,17 @@ def test_where_there_are_no_locks_work_goes_on(
     monkeypatch.setattr("fcntl.flock", without)
     with locked(tmp_path):
         assert (tmp_path / NAME).exists()
+
+
+def test_many_writers_of_one_file_take_nothing_from_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write(number: int) -> None:
+        for _ in range(100):
+            with new_stream(path, overwrite=True) as file:
+                file.write(bytes([number]) * 5_000)
+            assert len(set(path.read_bytes())) == 1
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
