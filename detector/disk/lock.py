@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process, or another part of this one, is in the folder.
     """
-    is_new = not folder.exists()
+    new = [one for one in (folder / NAME).absolute().parents if not one.exists()]
     try:
         with parents_made(folder / NAME):
             fd = _opened(folder / NAME)
@@ -44,8 +44,8 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             (folder / NAME).unlink()
-            if is_new:
-                folder.rmdir()  # where nothing was written
+            for one in new:
+                one.rmdir()  # where nothing was written
         _held.discard(fd)
         os.close(fd)
 

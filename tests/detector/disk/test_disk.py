@@ -405,3 +405,12 @@ def test_many_writers_of_one_file_take_nothing_from_each_other(tmp_path: Path) -
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(write, range(6)))
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_lock_leaves_none_of_the_folders_that_it_made(tmp_path: Path) -> None:
+    with locked(tmp_path / "runs" / "one"):
+        assert (tmp_path / "runs" / "one" / NAME).exists()
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "runs" / "two"):
+        (tmp_path / "runs" / "two" / "written").touch()
+    assert (tmp_path / "runs" / "two" / "written").exists()
