@@ -1,5 +1,7 @@
 """What the line above a table of changes says."""
 
+from dataclasses import replace
+
 import pytest
 
 from ablate_kit.metrics.detections import Detections
@@ -7,7 +9,7 @@ from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.reports.tables import comparison
+from ablate_kit.reports.tables import COCO, coco_table, comparison
 
 
 def result(name: str, ap: float, images: int = 100) -> Result:
@@ -53,3 +55,11 @@ def test_few_images_get_a_note(images: int, said: bool) -> None:
     results = [result("base", 0.5, images), result("cut", 0.4, images)]
     title = comparison(results, [changed(change(-0.1), change(-0.1))]).title
     assert ("rough on fewer than 30 images" in title) == said
+
+
+@pytest.mark.parametrize(("images", "said"), [(199, True), (200, False)])
+def test_ap_of_few_images_is_said_to_be_too_high(images: int, said: bool) -> None:
+    evaluation = result("base", 0.5, images).evaluation
+    numbers = dict.fromkeys((key for key, _ in COCO), 0.5)
+    title = coco_table("base", replace(evaluation, overall=numbers)).title
+    assert (f"AP of so few images ({images}) is too high" in title) == said
