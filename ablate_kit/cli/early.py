@@ -102,5 +102,3 @@ def check_images(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: image file is missing")
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; give the image files in it, such as {path}/*.jpg")

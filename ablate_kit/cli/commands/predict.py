@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from detector.data.dataset import Pixels
 
 
+_TOLD = 20  # images of which a line is printed
+
+
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     *,
     compare: Annotated[
@@ -43,45 +46,70 @@ def predict(
 
     check_free(output)
     check_device(device)
-    pixels = [_read(path, exif) for path in images]
+    files, stems = _files(images)
     paths = [checkpoint, compare] if compare else [checkpoint]
     # As names of files, beside images.json.
     names = [name.replace("/", "_") for name in names_of(paths, "a checkpoint")]
     if len({*names, "images"}) <= len(names):
         names = ["baseline", "variant"][: len(paths)]
     jsons = files_in(Path(), names, ".json", taken=["images"])
-    pngs = files_in(Path(), [path.stem for path in images], ".png", what="images")
-    found: list[list[ImageDetections]] = []
-    classes: list[tuple[str, ...]] = []
-    with progress() as bars:
-        for path, name in zip(paths, names, strict=True):
-            bar = bars.add_task(name, total=len(pixels))
-            with model.runnable(path) as (_, opened):
-                adapter = model.open(opened, device)
-            found.append([])
-            classes.append(adapter.classes)
-            for one in pixels:
-                found[-1].extend(_detect(adapter, one))
-                bars.advance(bar)
-    if len(set(classes)) > 1:
+    pngs = files_in(Path(), stems, ".png", what="images")
+    adapters = []
+    for path in paths:
+        with model.runnable(path) as (_, opened):
+            adapters.append(model.open(opened, device))
+    classes = adapters[0].classes
+    if any(one.classes != classes for one in adapters):
         raise UserError(f"{paths[0]} and {paths[1]} have different classes")
-    with new_folder(output) as place:
-        for i, png in enumerate(pngs):
+    rows: list[dict[str, Any]] = []
+    results: list[list[dict[str, Any]]] = [[] for _ in names]
+    told: list[str] = []
+    with new_folder(output) as place, progress() as bars:
+        bar = bars.add_task("", total=len(files))
+        for image, (path, png) in enumerate(zip(files, pngs, strict=True), start=1):
+            bars.update(bar, description=path.name)
+            pixels = _read(path, exif)
+            found = [_detect(one, pixels) for one in adapters]
             pictures = [
-                _picture(pixels[i], of[i], classes[0], score, name if compare else "")
+                _picture(pixels, of, classes, score, name if compare else "")
                 for of, name in zip(found, names, strict=True)
             ]
             _sheet(pictures).save(place / png)
-        for of, file in zip(found, jsons, strict=True):
-            write_json(place / file, _results(of))
-        write_json(place / "images.json", _images(images, pixels, classes[0]))
-    for i, path in enumerate(images):
-        told = (f"{name}: {_told(of[i], classes[0], score)}"
-                for of, name in zip(found, names, strict=True))  # fmt: skip
-        say(f"{path}  {'; '.join(told)}")
-    count = f"{len(images)} picture{'s' if len(images) > 1 else ''}"
-    files = ", ".join(map(str, jsons))
-    say(f"written to {output}: {count}, {files} (COCO results), images.json")
+            for of, result in zip(found, results, strict=True):
+                result.extend(_results(image, of))
+            height, width = pixels.shape[:2]
+            row = {"id": image, "file_name": str(path), "width": width, "height": height}
+            rows.append(row)
+            seen = (f"{name}: {_told(of, classes, score)}"
+                    for of, name in zip(found, names, strict=True))  # fmt: skip
+            told.append(f"{path}  {'; '.join(seen)}")
+            bars.advance(bar)
+        for result, file in zip(results, jsons, strict=True):
+            write_json(place / file, result)
+        # The ids that the results use: images in the order given, classes in the model's.
+        categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+        write_json(place / "images.json", {"images": rows, "categories": categories})
+    for line in told[:_TOLD]:
+        say(line)
+    if len(told) > _TOLD:
+        say(f"... and {len(told) - _TOLD:,} more")
+    count = f"{len(files)} picture{'s' if len(files) > 1 else ''}"
+    written = ", ".join(map(str, jsons))
+    say(f"written to {output}: {count}, {written} (COCO results), images.json")
+
+
+def _files(given: list[Path]) -> tuple[list[Path], list[str]]:
+    """The images that were given or lie in folders that were, and what their pictures are called:
+    of one that lies deeper, its folders as well."""
+    from detector.data.formats.image_folder import images_in
+
+    found = [
+        (path / name, name) if name else (path, path.name)
+        for path in given
+        for name in (images_in(path) if path.is_dir() else [""])
+    ]
+    stems = [Path(name).with_suffix("").as_posix().replace("/", "_") for _, name in found]
+    return [path for path, _ in found], stems
 
 
 def _read(path: Path, exif: str | None) -> "Pixels":
@@ -94,7 +122,7 @@ def _read(path: Path, exif: str | None) -> "Pixels":
     return pixels
 
 
-def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":
+def _detect(adapter: "Adapter", pixels: "Pixels") -> "ImageDetections":
     import numpy as np
 
     from ablate_kit.metrics.detections import MAX_DETECTIONS
@@ -105,7 +133,7 @@ def _detect(adapter: "Adapter", pixels: "Pixels") -> "list[ImageDetections]":
     # An ablation can drive a network to infinity; a box or score that is NaN is no detection.
     usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
     keep = np.flatnonzero(usable)[:MAX_DETECTIONS]
-    return [ImageDetections(raw.boxes[keep], raw.scores[keep], raw.labels[keep])]
+    return ImageDetections(raw.boxes[keep], raw.scores[keep], raw.labels[keep])
 
 
 def _picture(
@@ -124,7 +152,7 @@ def _sheet(pictures: list[Any]) -> Any:
     return side_by_side(pictures)
 
 
-def _results(found: "list[ImageDetections]") -> list[dict[str, Any]]:
+def _results(image: int, found: "ImageDetections") -> list[dict[str, Any]]:
     return [
         {
             "image_id": image,
@@ -132,22 +160,10 @@ def _results(found: "list[ImageDetections]") -> list[dict[str, Any]]:
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": float(score),
         }
-        for image, one in enumerate(found, start=1)
         for (x1, y1, x2, y2), score, label in zip(
-            one.boxes.tolist(), one.scores, one.labels, strict=True
+            found.boxes.tolist(), found.scores, found.labels, strict=True
         )
     ]
-
-
-def _images(images: list[Path], pixels: "list[Pixels]", classes: tuple[str, ...]) -> dict[str, Any]:
-    """The ids that the results use: images in the order given, classes in the model's."""
-    return {
-        "images": [
-            {"id": i, "file_name": str(path), "width": one.shape[1], "height": one.shape[0]}
-            for i, (path, one) in enumerate(zip(images, pixels, strict=True), start=1)
-        ],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, start=1)],
-    }
 
 
 def _told(found: "ImageDetections", classes: tuple[str, ...], score: float) -> str:

@@ -33,11 +33,7 @@ class ImageFolder:
     def __init__(self, folder: str | Path, exif: Exif = "ignore") -> None:
         check_exif(exif)
         self._exif, self._folder = exif, Path(folder)
-        if not self._folder.is_dir():
-            raise no_folder(self._folder, "expected images")
-        self._names = images_below(self._folder, self._folder)
-        if not self._names:
-            raise UserError(f"{folder}: no images in it; expected files of {', '.join(SUFFIXES)}")
+        self._names = images_in(self._folder)
         self._ids = image_ids(self._names)
         self._sizes: dict[int, tuple[int, int]] = {}
 
@@ -93,6 +89,16 @@ class WithClasses:
 
     def stored(self, index: int) -> bytes:
         return self.dataset.stored(index)
+
+
+def images_in(folder: Path) -> Sequence[str]:
+    """The same as ``images_below``; ``UserError`` where there are none."""
+    if not folder.is_dir():
+        raise no_folder(folder, "expected images")
+    names = images_below(folder, folder)
+    if not names:
+        raise UserError(f"{folder}: no images in it; expected files of {', '.join(SUFFIXES)}")
+    return names
 
 
 def images_below(place: Path, root: Path) -> Sequence[str]:

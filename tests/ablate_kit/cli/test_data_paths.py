@@ -61,7 +61,6 @@ WRONG_NAMES = {
     "eval hf:none --shapes": "names no repository of the hub",
     f"eval {TINY} --shapes --model nonsense": 'unknown model "nonsense"; expected hybrid, transf',
     f"predict {TINY} none.png -o none": "none.png: image file is missing",
-    f"predict {TINY} . -o none": ". is a folder; give the image files in it",
     "predict none.pth none.png -o none": "cannot open none.pth",
     f"predict {TINY} there.json -o none --compare builtin:tiny": 'no built-in checkpoint "tiny"',
     f"patch {TINY} none.pth --shapes": "cannot open none.pth",

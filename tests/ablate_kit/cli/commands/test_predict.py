@@ -57,6 +57,24 @@ def test_comparison_side_by_side(run, hybrid, pictures, tmp_path):
         )
 
 
+def test_folders_stand_for_the_images_below_them(run, refuse, hybrid, pictures, tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for picture, place in zip(pictures, ("a.png", "deep/b.PNG"), strict=True):
+        (folder / place).write_bytes(picture.read_bytes())
+    run("predict", hybrid, folder, "-o", tmp_path / "below")
+    run("predict", hybrid, *pictures, "-o", tmp_path / "given")
+    below, given = (tmp_path / name for name in ("below", "given"))
+    assert (below / "small.json").read_bytes() == (given / "small.json").read_bytes()
+    for picture, name in zip(pictures, ("a.png", "deep_b.png"), strict=True):
+        assert (below / name).read_bytes() == (given / picture.name).read_bytes()
+    images = json.loads((below / "images.json").read_text())["images"]
+    assert [one["file_name"] for one in images] == [f"{folder}/a.png", f"{folder}/deep/b.PNG"]
+    (tmp_path / "empty").mkdir()
+    told = refuse("predict", hybrid, tmp_path / "empty", "-o", tmp_path / "none")
+    assert "no images in it" in told
+
+
 def test_mistakes(refuse, hybrid, pictures, tmp_path):
     out = tmp_path / "seen"
     assert "image file is missing" in refuse("predict", hybrid, tmp_path / "no.png", "-o", out)
