@@ -1,4 +1,4 @@
-"""The command that makes a model smaller by what a study found."""
+"""The command that makes a model smaller by what a run found."""
 
 import shlex
 from contextlib import suppress
@@ -10,21 +10,27 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
-    from ablate_kit.studies.study_run import OpenStudy
+    from ablate_kit.metrics.uncertainty.comparison import Comparison
+    from ablate_kit.sweeps.open_sweep import OpenSweep
 
 
-def smaller_command(opened: "OpenStudy", run: Path, *, trusted: bool) -> str | None:
-    """What ``ablate shrink`` can take out of what a finished study found to be free, and with which
-    command; None where that is nothing."""
+def smaller_command(
+    opened: "OpenSweep", run: Path, compared: "Comparison", *, trusted: bool
+) -> str | None:
+    """What ``ablate shrink`` can take out of what a finished run found to be free, and with which
+    command; None where that is nothing.
+
+    ``compared`` is all of the run's changes, as its report has them.
+    """
     from ablate_kit.models.open import open_adapter
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.variants import free_variants
 
-    checkpoint, model = opened.sweep.checkpoint, opened.sweep.recipe.model
+    checkpoint, model = opened.checkpoint, opened.recipe.model
     try:
-        free = free_variants(run, checkpoint)
-        # Not the study's own, which may be on a GPU.
+        free = free_variants(run, checkpoint, compared=compared)
+        # Not the run's own, which may be on a GPU.
         adapter = open_adapter(checkpoint, model.framework, trust_remote_code=trusted)
         found = free_parts(checkpoint, adapter, free, run)
     except UserError:  # none is free, or nothing of it can be taken out

@@ -97,8 +97,14 @@ def _text(path: Path) -> str | None:
     return None if "\0" in text else text
 
 
-def free_variants(run: Path, checkpoint: Checkpoint, margin: float | None = None) -> FreeVariants:
-    """The ablations of a finished sweep or study of ``checkpoint`` whose verdict is free.
+def free_variants(
+    run: Path,
+    checkpoint: Checkpoint,
+    margin: float | None = None,
+    compared: Comparison | None = None,
+) -> FreeVariants:
+    """The ablations of a finished sweep or study of ``checkpoint`` whose verdict is free, by
+    another ``margin`` than the run's, or by its changes where they are ``compared`` already.
 
     Raises ``UserError`` where the run is not finished, is of another checkpoint, or none is.
     """
@@ -111,7 +117,7 @@ def free_variants(run: Path, checkpoint: Checkpoint, margin: float | None = None
     results = ledger.results()
     asked = ledger.manifest().statistics
     asked = asked if margin is None else replace(asked, margin=margin)
-    compared = _compared(ledger, results, asked)
+    compared = compared or _compared(ledger, results, asked)
     known = ledger.ablations()
     tested = [
         (one, change["AP"])

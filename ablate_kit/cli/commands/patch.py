@@ -111,7 +111,7 @@ def patch(
         truth, results = ledger.truth(), ledger.results()
         changes = changes_of(truth, results, asked)
         together = interplay(truth, results, asked)
-        table = write_sweep_report(ledger, opened.dataset, top=top)
+        table = write_sweep_report(ledger, opened.dataset, top=top).table
         say_lines("\n".join(account(names[0], names[1], results, changes, together)))
         say_lines(table.text())
         say_where(folder)

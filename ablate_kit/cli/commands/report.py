@@ -52,7 +52,7 @@ def report(
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
     with Ledger.locked(run):
-        table = write_sweep_report(ledger, dataset, examples, asked, top)
+        table = write_sweep_report(ledger, dataset, examples, asked, top).table
     warn(left_out(ledger))
     say_lines(table.text())
     for name in ("margin", "adjust"):

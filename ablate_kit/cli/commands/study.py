@@ -110,14 +110,16 @@ def study(
             watched = Progress(begin=watch.begin, advance=watch.advance)
             outcome = opened.run(folder, this_command(), progress=watched)
         warn(outcome.notes)
-        write_sweep_report(outcome.ledger, opened.sweep.dataset)
+        compared = write_sweep_report(outcome.ledger, opened.sweep.dataset).compared
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8").splitlines()
         short, *rest = said
         say_lines("\n" + "".join(f"{line}\n" for line in rest))
         if opened.notes.rounds:
             trust = " --trust-remote-code" * model.trust_remote_code
             say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
-            if smaller := smaller_command(opened, folder, trusted=model.trust_remote_code):
+            if smaller := smaller_command(
+                opened.sweep, folder, compared, trusted=model.trust_remote_code
+            ):
                 say(smaller)
         say_where(folder, short.removeprefix("* "))
 

@@ -14,6 +14,7 @@ from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, this_command, warn
+from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
@@ -210,15 +211,17 @@ def sweep(
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
-        table = write_sweep_report(ledger, opened.dataset, top=top)
+        report = write_sweep_report(ledger, opened.dataset, top=top)
         log_sweep(loggers, folder)
-        say_lines(table.text())
+        say_lines(report.table.text())
         if known := screened(folder):
             told, poor = screening_table.sentence(known, ledger.results(), plan.evaluation.margin)
             if poor:
                 warn([told])
             else:
                 say(told)
+        if smaller := smaller_command(opened, folder, report.compared, trusted=trusted):
+            say(smaller)
         say_where(folder)
 
 

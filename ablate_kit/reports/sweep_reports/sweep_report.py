@@ -1,6 +1,7 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -46,14 +47,22 @@ from detector.disk.atomic import new_folder
 EXAMPLES = 6  # photographs, and fields of displacement
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a report was written of: its table, perhaps without some rows, and all changes."""
+
+    table: Table
+    compared: Comparison
+
+
 def write_sweep_report(
     ledger: Ledger,
     dataset: Dataset | None = None,
     count: int = EXAMPLES,
     statistics: Statistics | None = None,
     top: int | None = None,
-) -> Table:
-    """Writes the folder ``report`` of a run, anew and whole; returns its table, or ``top`` rows.
+) -> Written:
+    """Writes the folder ``report`` of a run, anew and whole; its table has ``top`` rows, or all.
 
     ``results.json`` holds every number of the page, ``changes.csv`` every interval at full
     precision, ``classes.csv`` those of each class's AP, ``repeats.csv`` what repeats say together,
@@ -127,7 +136,8 @@ def write_sweep_report(
             drawn_map, raced, counted,
         )  # fmt: skip
         (place / "report.html").write_text(text, encoding="utf-8")
-    return tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
+    few = tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
+    return Written(few, compared)
 
 
 def _of_study(

@@ -87,10 +87,18 @@ def test_a_study_of_the_shipped_detector(
     assert run(*arguments, "-o", folder).splitlines()[-2:] == [short, where]
 
 
-def test_a_study_ends_in_the_command_that_makes_the_model_smaller(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "study builtin:shapes_tiny --limit 4 --budget '90 passes'",
+        "sweep builtin:shapes_tiny --heads decoder.layers.2.self_attn --set data.limit=4",
+    ],
+)
+def test_a_run_ends_in_the_command_that_makes_the_model_smaller(
+    command: str, run: Run, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    out = run("study", "builtin:shapes_tiny", "--shapes", "--limit", "4", "-o", folder,
-              "--budget", "90 passes", "--margin", "0.9")  # fmt: skip
+    out = run(*shlex.split(command), "--shapes", "--margin", "0.9", "-o", folder)
     told = re.search(r"^smaller by up to (.*)% \((\d+) free cuts? .*\): ablate (.*)$", out, re.M)
     assert told
     share, count, command = told.groups()

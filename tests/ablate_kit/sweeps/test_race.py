@@ -258,7 +258,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     whole = api.run(recipe(), tmp_path / "whole")
     kept = files(tmp_path / "whole")
-    table = write_sweep_report(whole.ledger)
+    table = write_sweep_report(whole.ledger).table
     seen = {one.name: one.images for one in whole.ledger.results()}
     assert seen["neck.inputs"] == 24
     assert seen["unmodified"] == 48

@@ -70,7 +70,7 @@ def rows(ledger: Ledger, name: str) -> list[dict[str, str]]:
 
 
 def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
-    table = write_sweep_report(ledger)
+    table = write_sweep_report(ledger).table
     assert "adjusted (max-T) for 2 variants; 4 random controls, not tested" in table.title
     stars = {row[0]: row[3].endswith("*") for row in table.rows[1:]}
     assert stars == {
@@ -112,7 +112,7 @@ def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(ledger: Le
         zeros={"attn-head0": "attn-head1"},
         rounds=[[one.name for one in ledger.results()[1:]]],
     ).keep(ledger.folder)  # fmt: skip
-    table = write_sweep_report(ledger)
+    table = write_sweep_report(ledger).table
     assert "for 2 variants" in table.title
     page = " ".join((ledger.folder / "report" / "report.html").read_text().split())
     assert "<title>1 cut</title>" in page
@@ -130,7 +130,7 @@ def test_a_run_of_an_earlier_version_stays_readable(ledger: Ledger) -> None:
         if one.pop("factors").get("control_of"):
             one |= {"kind": "null", "name": one["name"].replace("control", "null")}
     path.write_text(json.dumps(told))
-    table = write_sweep_report(ledger)
+    table = write_sweep_report(ledger).table
     assert "for 2 variants; 4 random controls, not tested" in table.title
     report = ledger.folder / "report"
     assert not {path.stem for path in report.iterdir()} & {"heads", "repeats"}
