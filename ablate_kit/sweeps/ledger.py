@@ -166,6 +166,11 @@ class Ledger:
         missing = {batch for those in lacking.values() for batch in those}
         return sum(key not in left for key in keys), len(batches) - len(missing)
 
+    @property
+    def count(self) -> int:
+        """Of how many cuts the numbers are there, the unmodified model's included."""
+        return len(self._entries)
+
     def tidy(self) -> None:
         """Removes what the batches of finished variants took."""
         shutil.rmtree(self._partial.folder, ignore_errors=True)

@@ -178,12 +178,23 @@ class OpenSweep:
         """By one pass over the first image; ``memory`` as in ``RunOptions``."""
         image = self.adapter.prepare(self.dataset.image(0))
         found = pass_cost(self.adapter, image, self.variants, memory)
+        return replace(found, searches=self._searches, joint=self._joint)
+
+    @property
+    def _searches(self) -> list[tuple[int, int]]:
+        """Rounds and variants of each greedy search."""
+        return [line.size(self.source) for line in self.recipe.searches]
+
+    @property
+    def _joint(self) -> int:
+        """Cuts of more and more parts, ranked by their numbers."""
         named = {one.name: one for one in self.ablations if not is_control(one.kind, one.factors)}
-        return replace(
-            found,
-            searches=[line.size(self.source) for line in self.recipe.searches],
-            joint=sum(line.count(named) for line in self.recipe.rankings),
-        )
+        return sum(line.count(named) for line in self.recipe.rankings)
+
+    @property
+    def chosen_later(self) -> int:
+        """How many variants searches and rankings add, at most, to those that are known before."""
+        return sum(tries for _, tries in self._searches) + self._joint
 
     def ledger(self, folder: Path, workers: int = 2) -> Ledger:
         """The run of this sweep in a folder, or a new one; hold ``Ledger.locked(folder)``.
@@ -203,6 +214,9 @@ class OpenSweep:
         named, _ = ledger.done(variants, self.batches)
         finished, batches = ledger.done([UNMODIFIED, *variants], self.batches)
         progress = f"{named} of {len(variants)} variants"
+        if later := self.chosen_later:
+            chosen = f"{min(later, ledger.count - finished)} of {later} variants chosen on the way"
+            progress = f"{progress} and {chosen}" if variants else chosen
         if finished < len(variants) + 1:
             progress += f" and {batches} of {len(self.batches)} batches of images for the others"
             return bool(finished or batches), progress

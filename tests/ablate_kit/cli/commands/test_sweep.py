@@ -269,6 +269,7 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     recipe.write_text(yaml.safe_dump(values))
     assert "2 rounds, 7 variants" in run("sweep", recipe, "--dry-run")
     out = run("sweep", recipe, "-o", tmp_path / "run", "--write", tmp_path / "copies")
+    assert out.startswith("7 variants chosen on the way on ")
     label = "decoder.layers.0.self_attn-greedy"
     assert {path.stem for path in tmp_path.glob("copies/*.safetensors")} == {
         f"{label}-{name}" for name in ("1of4-r0", "2of4-r0", "1of4-r0-control0", "2of4-r0-control0")
@@ -300,6 +301,7 @@ def test_a_greedy_search_tries_every_head_that_is_left(
         lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
     )
     again = run("sweep", recipe, "-o", tmp_path / "run")
+    assert "resuming: 5 of 7 variants chosen on the way are done" in again
     assert again.splitlines()[-8:] == out.splitlines()[-8:]
     assert len(seen) == 4
     assert contents(tmp_path / "run") == before
