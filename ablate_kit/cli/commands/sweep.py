@@ -194,11 +194,11 @@ def sweep(
         About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
         if plan.screen and screened(folder) is None:
             say(_screen_plan(plan.screen, len(opened.ablations), len(opened.dataset)))
-        planned = f"{len(opened.variants)} variants"
+        what = f"{len(opened.variants)} variants"
         if later := opened.chosen_later:
-            chosen = f"{later} variants chosen on the way"
-            planned = f"{planned} and {chosen}" if opened.variants else chosen
-        say(f"{planned} on {len(opened.dataset)} images: {folder}")
+            searched = f"{later} variants chosen on the way"
+            what = f"{what} and {searched}" if opened.variants else searched
+        say(f"{what} on {len(opened.dataset)} images: {folder}")
         begun, told = opened.done(ledger)
         if begun:
             say(f"resuming: {told} are done")
