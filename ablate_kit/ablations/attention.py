@@ -34,6 +34,8 @@ class TensorLike(Protocol):
     @property
     def dtype(self) -> object: ...
 
+GIVEN = "--num-heads"
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -57,6 +59,10 @@ class Attention:
     def head_count(self) -> int:
         if self.heads is None:
             sources = ", ".join(f"{count} by {source}" for source, count in self.told.items())
+            if GIVEN in self.told:
+                raise UserError(
+                    f"{self.prefix} does not have the number of heads that is given: {sources}"
+                )
             doubt = f" ({sources})" if sources else ""
             raise UserError(
                 f"cannot tell how many heads {self.prefix} has{doubt}; give --num-heads"
@@ -142,7 +148,7 @@ def attentions(
     Args:
         tensors: by name, of a checkpoint or a live model.
         config: the model's own, which usually tells the number of heads.
-        heads: the number of heads of every module, whatever the config says.
+        heads: the number of heads of every module where nothing else tells one number.
         modules: those that a tensor of the checkpoint lies in, where it holds them whole: what
             they say of themselves comes before the config.
         anatomy: of the framework that the model is of.
@@ -152,10 +158,11 @@ def attentions(
     found = []
     for prefix, layout in attention_modules(tensors, anatomy.layouts):
         own = tensors_of(prefix, layout, tensors)
-        counts = {"--num-heads": heads} if heads else head_counts.of_tensors(own)
-        if not heads:
-            saved = _of_saved(prefix, own, modules) if modules else {}
-            counts |= saved or anatomy.heads(prefix, layout.name, config)
+        saved = _of_saved(prefix, own, modules) if modules else {}
+        counts = head_counts.of_tensors(own)
+        counts |= saved or anatomy.heads(prefix, layout.name, config)
+        if heads:  # settles a dispute, and does not open one in silence
+            counts = {GIVEN: heads} | (counts if len(set(counts.values())) == 1 else {})
         if not counts and scheme:
             counts = dict(scheme.heads)
         clamped = config.get("decoder_method") == "discrete"

@@ -166,7 +166,7 @@ def _nearest(text: str, names: Collection[str]) -> str:
     levels = text.split(".")
     for i in range(len(levels)):
         start = ".".join(levels[: i + 1])
-        if any(Pattern(start).match(name) for name in names):
+        if start and any(Pattern(start).match(name) for name in names):
             continue
         options = _levels(names, levels[:i])
         close = did_you_mean(levels[i], options)

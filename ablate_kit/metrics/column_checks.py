@@ -1,6 +1,7 @@
 """Columns read from rows of JSON, and the checks that every column store makes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,9 @@ def numbers(
     found = values(rows, key, where, first)
     if not found:
         return np.empty((0, *shape))
-    try:
-        column = np.array(found, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        column = None
-    if column is None or column.shape != (len(rows), *shape):
-        at = next(i for i, value in enumerate(found) if not _is_numeric(value, shape))
+    column = _column(found, (len(found), *shape))
+    if column is None:
+        at = next(i for i, value in enumerate(found) if _column(value, shape) is None)
         expected = f"a list of {shape[0]} numbers" if shape else "a number"
         raise UserError(f'{where}[{first + at}]: "{key}" must be {expected}, got {found[at]!r:.80}')
     if finite:
@@ -67,11 +65,21 @@ def numbers(
     return column
 
 
-def _is_numeric(value: object, shape: tuple[int, ...]) -> bool:
+def _column(value: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """The numbers of a list of such a shape; None where it is of another, or not all are numbers.
+
+    True and false are none: NumPy would read 1 and 0.
+    """
     try:
-        return np.array(value, dtype=np.float64).shape == shape
+        column = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        return False
+        return None
+    if column.shape != shape:
+        return None
+    flat = value if shape else [value]
+    for _ in shape[1:]:
+        flat = chain.from_iterable(flat)
+    return None if bool in set(map(type, flat)) else column
 
 
 def integers(rows: Rows, key: str, where: str, first: int = 0) -> NDArray[np.int64]:

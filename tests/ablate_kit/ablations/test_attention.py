@@ -325,7 +325,12 @@ def test_heads_are_counted_by_what_tells_of_this_module(
 ) -> None:
     (attention,) = attentions(at(prefix, tensors), config)
     assert attention.heads == heads
-    assert attentions(at(prefix, tensors), config, heads=16)[0].heads == 16
+    (given,) = attentions(at(prefix, tensors), config, heads=heads or 16)
+    assert given.head_count() == (heads or 16)  # where nothing tells it, or two things disagree
+    if heads:
+        (wrong,) = attentions(at(prefix, tensors), config, heads=2 * heads)
+        with pytest.raises(UserError, match=f"given: {2 * heads} by --num-heads, {heads} by "):
+            wrong.head_count()
 
 
 def test_where_two_things_tell_other_numbers_of_heads_it_is_refused() -> None:

@@ -69,6 +69,8 @@ def test_a_pattern_that_matches_nothing_says_what_is_near(pattern: str, message:
 def test_names_that_all_begin_alike_are_told_below_what_they_share() -> None:
     with pytest.raises(UserError, match=r'the names under "model\.net" are decoder, neck'):
         select("zzz", ["model.net.neck.weight", "model.net.decoder.weight"], "x")
+    with pytest.raises(UserError, match=r'no tensor matches "\.\./x" in y; the names are a, b'):
+        select("../x", ["a.weight", "b.weight"], "y")
 
 
 @pytest.mark.parametrize("pattern", ["", "a.{x}", "a.{0-", "{layer}.{layer}", "a}"])

@@ -69,6 +69,8 @@ def test_rows_that_cannot_be_scored(read, bad, told):
     ("bad", "told"),
     [
         ({"score": "high"}, "\"score\" must be a number, got 'high'"),
+        ({"score": True}, '"score" must be a number, got True'),
+        ({"bbox": [1, 2, True, 4]}, '"bbox" must be a list of 4 numbers, got [1, 2, True, 4]'),
         ({"bbox": [1, 2, 3]}, '"bbox" must be a list of 4 numbers'),
         ({"image_id": [1]}, '"image_id" must be an integer'),
         ({"category_id": 1.5}, '"category_id" must be an integer'),
