@@ -34,6 +34,7 @@ class TensorLike(Protocol):
     @property
     def dtype(self) -> object: ...
 
+
 GIVEN = "--num-heads"
 
 

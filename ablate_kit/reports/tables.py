@@ -299,8 +299,12 @@ def interval_note(
     seen = [one for one in found if one is not None]
     if seen:
         low, high = f"{min(seen):.3f}", f"{max(seen):.3f}"
-        size = low if low == high else f"{low} to {high}, by variant,"
-        note += f"; a change of AP of {size} gets a star 4 times out of 5"
+        more = "or more" if max(seen) > 1 else f"to {high}"  # AP ends at 1
+        size = low if low == high else f"{low} {more}, by variant,"
+        told = (
+            f"no change of AP, on so few {unit}," if min(seen) > 1 else f"a change of AP of {size}"
+        )
+        note += f"; {told} gets a star 4 times out of 5"
     margins = {one["AP"].verdict.margin for one in changes if one["AP"].verdict}
     if margins:
         note += (

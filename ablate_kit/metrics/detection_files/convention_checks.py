@@ -108,7 +108,8 @@ def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
         yield f"{empty:,} boxes without area; they match nothing"
     again = _repeated(detections)
     if again:
-        yield f"{again:,} detections repeat another one exactly; each counts as a false positive"
+        repeats = "1 detection repeats" if again == 1 else f"{again:,} detections repeat"
+        yield f"{repeats} another one exactly; a false positive where no object is left for it"
     most = truth.max_detections
     beyond = int(np.maximum(_per_class_and_image(detections) - most, 0).sum())
     if beyond:

@@ -50,6 +50,20 @@ def test_giou_against_ap_has_a_mark_of_its_own() -> None:
     assert "†" not in comparison(results[::2], changes[1:]).title
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((0.4, 0.4), "a change of AP of 0.400 gets"),
+        ((0.4, 2.3), "a change of AP of 0.400 or more, by variant, gets"),
+        ((7.1, 2.3), "no change of AP, on so few images, gets"),
+    ],
+)
+def test_no_change_is_named_that_ap_cannot_make(sizes: tuple[float, float], said: str) -> None:
+    results = [result("base", 0.5), result("a", 0.4), result("b", 0.4)]
+    changes = [changed(*2 * [change(-0.1, detectable=size)]) for size in sizes]
+    assert f"{said} a star 4 times out of 5" in comparison(results, changes).title
+
+
 @pytest.mark.parametrize(("images", "said"), [(29, True), (30, False)])
 def test_few_images_get_a_note(images: int, said: bool) -> None:
     results = [result("base", 0.5, images), result("cut", 0.4, images)]

@@ -143,7 +143,7 @@ def test_what_is_odd_is_said(read):
     told = "\n".join(notes)
     assert "scores run from 0.5 to 7.5, not within 0 to 1" in told
     assert "2 boxes without area" in told
-    assert "1 detections repeat another one exactly" in told
+    assert "1 detection repeats another one exactly" in told
 
 
 def test_no_detections_are_a_result(read):
