@@ -92,7 +92,9 @@ def common_lines(
         *(
             {"kind": "modules", "patterns": patterns}
             for one in modules
-            for patterns in ([[part.name for part in parts]] if one == ALL else [[one]])
+            for patterns in (
+                [[part.name for part in parts if part.kind != "tensor"]] if one == ALL else [[one]]
+            )
         ),
     ]
 

@@ -64,9 +64,12 @@ class Cutter:
         """The whole part, in the way that is recommended for it."""
         if skipped := self._of_branches(part):
             return skipped
+        if part.kind == "tensor":
+            line: Line = {"kind": "component", "patterns": [part.name], "name": part.name}
+            return Cut(part.name, "zero", part.name, line)
         if part.kind == "level":
             base, _, level = part.name.rpartition(".")
-            line: Line = {"kind": "levels", "base": base, "levels": [int(level)]}
+            line = {"kind": "levels", "base": base, "levels": [int(level)]}
             return Cut(part.name, "removed", part.name, line)
         return self._silence(part) or Cut(
             part.name, "zero", part.name, {"kind": "modules", "patterns": [part.name]}
@@ -74,7 +77,7 @@ class Cutter:
 
     def needs_probe(self, part: Part) -> bool:
         """Whether only a try tells how it is cut."""
-        return part.kind not in ("model", "level") and self._of_branches(part) is None
+        return part.kind not in ("model", "level", "tensor") and self._of_branches(part) is None
 
     def _of_branches(self, part: Part) -> Cut | None:
         """Of a residual branch, or what consists of such: it hands on what comes in."""

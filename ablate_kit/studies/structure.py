@@ -24,8 +24,10 @@ from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 
 Kind = Literal[
-    "model", "group", "layer", "block", "attention", "feed-forward", "queries", "level", "module"
-]
+    "model", "group", "layer", "block", "attention", "feed-forward", "queries", "level", "module",
+    "tensor",
+]  # fmt: skip
+_LAYERS = ("weight", "bias")  # what layers call their tensors
 _WRAPS = 0.95  # share of a model's elements that makes a module a mere shell around its parts
 
 
@@ -35,7 +37,8 @@ class Part:
 
     Attributes:
         name: of the module, as the checkpoint has it; "" of the whole model.
-        kind: what it is; a layer holds attention, a block does not.
+        kind: what it is; a layer holds attention, a block does not. A tensor is no module, but what
+            one has itself beside its parts, such as embeddings of positions or levels.
         tensors: floating ones under it.
         begins: when the forward pass first uses one of them; ``NEVER`` where nothing tells.
         elements: of the tensors.
@@ -154,10 +157,17 @@ class _Finder:
             return self._made(node, "attention", node.name, heads=self._heads(attention))
         if names[-1].rpartition(".")[2] in self._anatomy.feed_forwards:
             return self._made(node, "feed-forward", node.name)
-        children = [self.part(child) for child in node.children.values()]
+        children = [*map(self.part, node.children.values()), *self._tensors_of(node)]
         children = self._with_feed_forward(node, self._with_projections(children))
         kind = self._kind(first, children)
         return self._made(node, kind, first.name, children=self._worth(children))
+
+    def _tensors_of(self, node: _Node) -> Iterator[Part]:
+        for name in node.tensors if node.children else ():
+            module, _, own = name.rpartition(".")
+            rows = [side for side in self._tensors[name].shape if side > 1]
+            if module == node.name and own not in _LAYERS and len(rows) > 1:
+                yield self._of(name, "tensor", [name])
 
     def _made(
         self, node: _Node, kind: Kind, name: str, heads: int = 0, children: tuple[Part, ...] = ()
@@ -258,9 +268,11 @@ class _Finder:
             or one.kind not in ("module", "block")
             or any(len(self._tensors[name].shape) > 1 for name in one.tensors)
         ]
+        shells = [one for one in kept if one.kind != "tensor"]
+        if len(shells) == 1:  # a list of layers, say: its parts are those of the whole
+            beside = [one for one in kept if one is not shells[0]]
+            kept = [*(shells[0].children or (shells if beside else ())), *beside]
         whole = [one for one in kept if one.children or one.kind != "module"]
-        if len(kept) == 1:
-            return kept[0].children
         return tuple(sorted(kept, key=lambda one: one.begins)) if whole else ()
 
 

@@ -10,6 +10,7 @@ _KINDS = {
     "feed-forward": ("feed-forward branch", "feed-forward branches"),
     "queries": ("table of queries", "tables of queries"),
     "level": ("pyramid level", "pyramid levels"),
+    "tensor": ("tensor", "tensors"),
     "head": ("head", "heads"),
     "layer": ("layer", "layers"),
     "block": ("block", "blocks"),

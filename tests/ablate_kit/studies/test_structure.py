@@ -54,7 +54,7 @@ def looked_at(path: Path, adapter: Adapter | None = None) -> tuple[dict[str, Par
 def test_the_hybrid_detector(hybrid: Path) -> None:
     parts, how = looked_at(hybrid)
     top = [name for name in parts if "." not in name]
-    assert top == ["backbone", "neck", "encoder", "queries", "decoder", "heads"]
+    assert top == ["backbone", "neck", "level_embed", "encoder", "queries", "decoder", "heads"]
     layer = parts["decoder.layers.1"]
     assert layer.kind == "layer"
     assert [one.name.rpartition(".")[2] for one in layer.children][:3] == [
@@ -129,6 +129,33 @@ def test_vision_transformers(
     assert {one.heads for one in children[:-1]} == {4}
     assert {how[one.name] for one in (parts[layer], *children)} == {"removed"}
     assert not any(".enc_output.1" in name for name in parts)  # of groups that only training runs
+
+
+@pytest.mark.parametrize(
+    ("family", "tables"),
+    [
+        ("deformable_detr", ["model.level_embed"]),
+        (
+            "yolos",
+            [
+                "vit.embeddings.detection_tokens",
+                "vit.embeddings.position_embeddings",
+                "vit.encoder.mid_position_embeddings",
+            ],
+        ),
+        ("detr", []),  # whose tables are modules of their own
+    ],
+)
+def test_tables_that_a_module_has_itself_are_parts(
+    folders: Callable[[str], Path], family: str, tables: list[str]
+) -> None:
+    parts, how = looked_at(folders(family))
+    found = [name for name, one in parts.items() if one.kind == "tensor"]
+    assert sorted(found) == tables
+    assert all(parts[name].tensors == (name,) for name in found)
+    assert {how[name] for name in found} <= {"zero"}
+    # A list of layers beside a table is no part beside its layers.
+    assert "vit.encoder.layer" not in parts
 
 
 class Block(nn.Module):
