@@ -1,12 +1,82 @@
-"""Small real models of the frameworks that are supported."""
+"""The command as a user runs it, and small real models of the frameworks that are supported."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+
+from ablate_kit.cli.app import main
+
+
+class Printed(NamedTuple):
+    """How a command ended, and what it printed on both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    def refusal(self) -> str:
+        """The one line that was said; fails unless the command exited with 2."""
+        assert self.code == 2
+        assert self.err.startswith("ablate: ")
+        assert self.err.count("\n") == 1, self.err
+        return self.err
+
+
+Ablate = Callable[..., Printed]
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ablate:
+    """Runs ``ablate`` in this process."""
+
+    def ablate(*words: object) -> Printed:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Printed(int(stop.value.code or 0), *capsys.readouterr())
+
+    return ablate
+
+
+@pytest.fixture
+def run(ablate: Ablate) -> Run:
+    """Runs ``ablate`` and returns what it printed; fails unless it exits with 0, or ``code``."""
+
+    def run(*words: object, code: int = 0) -> str:
+        printed = ablate(*words)
+        assert printed.code == code, printed.err
+        return printed.out
+
+    return run
+
+
+@pytest.fixture
+def refuse_any(ablate: Ablate) -> Run:
+    """As ``refuse``, of whatever was printed before."""
+
+    def refuse_any(*words: object) -> str:
+        return ablate(*words).refusal()
+
+    return refuse_any
+
+
+@pytest.fixture
+def refuse(ablate: Ablate) -> Run:
+    """Runs ``ablate`` and returns the one line it said; fails unless it exits with 2."""
+
+    def refuse(*words: object) -> str:
+        printed = ablate(*words)
+        assert printed.out == ""
+        return printed.refusal()
+
+    return refuse
+
 
 BACKBONE = {
     "embedding_size": 16,

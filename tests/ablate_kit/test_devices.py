@@ -1,9 +1,6 @@
 """What is said of the CPU holds on a GPU: the same tests on both."""
 
-import os
 import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +38,7 @@ from detector.network.model import HybridDetector
 from detector.training.criterion import LossSettings, criterion
 from detector.training.devices import current_device, to_device
 from tests.ablate_kit.run_files import contents
+from tests.attacks.stopped import stopped
 from tests.virtual_gpu import virtual_gpu
 
 REAL = ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
@@ -205,19 +203,14 @@ def recipe_of(hybrid: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("device", REAL)  # of several processes
 def test_processes_and_interruptions_change_no_byte_on_a_device(
-    repository: Path, hybrid: Path, tmp_path: Path, device: str
+    hybrid: Path, tmp_path: Path, device: str
 ) -> None:
     there(device)
     values = recipe_of(hybrid)
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(values))
-    killed = subprocess.run(
-        [sys.executable, repository / "tests" / "attacks" / "stopped.py", "SIGKILL", "2",
-         "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add",
-         "sweep", file, "-o", tmp_path / "cut", "--device", device],
-        capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )  # fmt: skip
+    add = "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add"
+    killed = stopped("SIGKILL", 2, add, "sweep", file, "-o", tmp_path / "cut", "--device", device)
     assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
     recipe = SweepRecipe.model_validate(values)
     run(recipe, tmp_path / "cut", Placement((device,)))

@@ -9,10 +9,24 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
 from ablate_kit.cli.app import main
+
+
+def stopped(
+    number: str, count: int, where: str, *words: object
+) -> "subprocess.CompletedProcess[str]":
+    """The same in a process of its own, with as many threads as this one has."""
+    import torch
+
+    return subprocess.run(
+        [sys.executable, __file__, number, str(count), where, *map(str, words)],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
 
 
 def arm(number: signal.Signals, count: int, where: str) -> None:

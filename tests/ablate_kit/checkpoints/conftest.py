@@ -46,6 +46,17 @@ def call() -> type[Call]:
 
 
 @pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any], Path]:
+    """Writes a file as torch.save does."""
+
+    def write(tree: Any) -> Path:
+        torch.save(tree, tmp_path / "file.pth")
+        return tmp_path / "file.pth"
+
+    return write
+
+
+@pytest.fixture
 def zipped(tmp_path: Path) -> Callable[..., Path]:
     """Writes a zip archive of records as torch.save lays them out, with any pickle."""
 

@@ -1,6 +1,5 @@
 """Averages among a model's own tensors, and detectors inside of the module that trains them."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,15 +23,6 @@ def lightning(weights: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def flat(prefix: str, by: str) -> dict[str, Any]:
     return {prefix + name.replace(".", by): tensor for name, tensor in E.items()}
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Any:
-    def write(tree: Any) -> Path:
-        torch.save(tree, tmp_path / "file.pth")
-        return tmp_path / "file.pth"
-
-    return write
 
 
 @pytest.mark.parametrize(

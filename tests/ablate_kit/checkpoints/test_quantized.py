@@ -1,8 +1,6 @@
 """Quantized weights: told by their names and types, never cut as if they were numbers."""
 
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,15 +58,6 @@ PLAIN = {
     "class_weight": torch.ones(4, dtype=torch.int32),
     "n.num_blocks": torch.ones(4, dtype=torch.int32),
 }
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[[Any], Path]:
-    def write(tree: Any) -> Path:
-        torch.save(tree, tmp_path / "file.pth")
-        return tmp_path / "file.pth"
-
-    return write
 
 
 @pytest.mark.parametrize(

@@ -1,80 +1,11 @@
-"""Running commands as a user does."""
+"""A small data set to run commands on."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ablate_kit.cli.app import main
 from detector.data.shapes import Shapes
-
-Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns what it printed; fails unless it exits with 0, or ``code``."""
-
-    def run(*arguments: object, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        assert (stop.value.code or 0) == code, printed.err
-        return printed.out
-
-    return run
-
-
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns what it printed; fails unless it exits with 1."""
-
-    def fails(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert stop.value.code == 1
-        return capsys.readouterr().out
-
-    return fails
-
-
-@pytest.fixture
-def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``ablate`` and returns the one line it said; fails unless it exits with 2."""
-
-    def refuse(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        assert stop.value.code == 2
-        assert printed.out == ""
-        assert printed.err.startswith("ablate: ")
-        assert printed.err.count("\n") == 1, printed.err
-        return printed.err
-
-    return refuse
-
-
-@pytest.fixture
-def refuse_any(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """As ``refuse``, of whatever was printed before."""
-
-    def refuse_any(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        assert stop.value.code == 2
-        assert printed.err.startswith("ablate: ")
-        assert printed.err.count("\n") == 1, printed.err
-        return printed.err
-
-    return refuse_any
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,15 @@
 """``ablate sweep --cache`` and ``ablate cache``: the same files, sooner, and a folder that is shown
 and cleared."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
+from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.run_files import contents
-
-Run = Callable[..., str]
+from tests.attacks.stopped import stopped
 
 
 @pytest.fixture
@@ -31,16 +26,11 @@ def recipe(tmp_path: Path, hybrid: Path) -> Path:
 
 
 def test_files_are_the_same_with_a_cache_that_is_empty_killed_or_full(
-    run: Run, repository: Path, recipe: Path, tmp_path: Path
+    run: Run, recipe: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    killed = subprocess.run(
-        [sys.executable, repository / "tests" / "attacks" / "stopped.py", "SIGKILL", "2",
-         "pathlib:Path.replace",
-         "sweep", recipe, "-o", tmp_path / "killed", "--cache", cache],
-        capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )  # fmt: skip
+    command = ("sweep", recipe, "-o", tmp_path / "killed", "--cache", cache)
+    killed = stopped("SIGKILL", 2, "pathlib:Path.replace", *command)
     assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
     run("sweep", recipe, "-o", tmp_path / "plain")
     run("sweep", recipe, "-o", tmp_path / "first", "--cache", cache)

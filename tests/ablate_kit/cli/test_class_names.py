@@ -1,12 +1,10 @@
 """Classes that the model and the data call by other names."""
 
 import json
-import sys
 
 import pytest
 import yaml
 
-from ablate_kit.cli.app import main
 from detector.data.shapes import Shapes
 
 NAMES = list(Shapes(1).classes)
@@ -30,15 +28,13 @@ def names(tmp_path):
 
 
 @pytest.fixture
-def printed(capsys, monkeypatch):
+def printed(ablate):
     """What a command prints on both streams."""
 
     def printed(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert not stop.value.code
-        return capsys.readouterr()
+        found = ablate(*arguments)
+        assert not found.code
+        return found
 
     return printed
 

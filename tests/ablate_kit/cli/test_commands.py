@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,7 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.reports.results_schema import ResultsFile
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from ablate_kit.cli.output import Told, duration, progress
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def variants(folder: Path) -> list[str]:

@@ -9,9 +9,8 @@ import yaml
 
 import ablate_kit as ak
 from ablate_kit.sweeps.ledger import Ledger
+from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.models.test_official_files import write
-
-from .conftest import Run
 
 NAMES = ("disc", "square", "triangle", "star", "cross")
 HEADS = "model.decoder.layers.0.self_attn"

@@ -2,13 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def test_every_command_that_reads_tensors_refuses(tmp_path: Path, run: Run, refuse: Run) -> None:

@@ -14,8 +14,8 @@ from ablate_kit.cli import edge
 from ablate_kit.cli.output import say
 from ablate_kit.errors import UserError
 from detector import stopping
+from tests.ablate_kit.conftest import Run
 
-Run = Callable[..., str]
 ABLATE = (sys.executable, "-m", "ablate_kit")
 
 

@@ -2,13 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 @pytest.fixture

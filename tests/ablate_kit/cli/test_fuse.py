@@ -2,12 +2,11 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def numbers(folder: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ import torch
 
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint
 from ablate_kit.reports.grouping import grouped
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 @pytest.fixture
-def differ(fails: Run) -> Run:
+def differ(run: Run) -> Run:
     """Runs ``ablate diff`` and returns what it printed; fails unless it exits with 1."""
-    return lambda *arguments: fails("diff", *arguments)
+    return lambda *arguments: run("diff", *arguments, code=1)
 
 
 def saved(path: Path, tree: Any) -> Path:

@@ -1,15 +1,13 @@
 """--log of sweeps and of studies of retrained arms, read back from TensorBoard's files."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ablate_kit.reports.logged import log_sweep
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 STUDY = {
     "base": "builtin:shapes_tiny",

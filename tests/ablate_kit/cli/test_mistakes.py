@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Path) -> None:

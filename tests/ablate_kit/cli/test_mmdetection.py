@@ -1,7 +1,5 @@
 """Files as MMDetection's runner saves them, and its attention modules under their names."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_chosen
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.openmmlab import settings
+from tests.ablate_kit.conftest import Run
 
 C, H = 16, 4
 CONFIG = """
@@ -107,11 +106,6 @@ def test_removed_heads_put_out_zero(make: type[nn.Module], heads: list[int]) -> 
     assert (removed - full).abs().max() > 1e-3
 
 
-def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ablate_kit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
 def saved(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     modules = nn.ModuleDict()
@@ -152,10 +146,9 @@ def test_config_tells_heads_and_classes(saved: Path) -> None:
 
 
 @both_formats
-def test_copy_differs_in_the_head_alone(saved: Path, tmp_path: Path) -> None:
+def test_copy_differs_in_the_head_alone(run: Run, saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run = ablate("heads", saved, "decoder.layers.0.cross_attn", "--heads", "1", "-o", out)
-    assert run.returncode == 0, run.stderr
+    run("heads", saved, "decoder.layers.0.cross_attn", "--heads", "1", "-o", out)
     (copy,) = out.glob("*.pth")
     before, after = (torch.load(path, weights_only=True) for path in (saved, copy))
     changed = "decoder.layers.0.cross_attn.out_proj.weight"
@@ -165,17 +158,17 @@ def test_copy_differs_in_the_head_alone(saved: Path, tmp_path: Path) -> None:
     assert after["state_dict"].keys() == before["state_dict"].keys()
     for name, value in before["state_dict"].items():
         assert torch.equal(after["state_dict"][name], value), name
-    assert ablate("verify", copy).returncode == 0
+    run("verify", copy)
 
 
 @both_formats
-def test_tied_branches_are_said(saved: Path, tmp_path: Path) -> None:
-    whole = ablate("component", saved, "bbox_head.cls_branches", "-o", tmp_path / "a.pth")
-    assert "cls_branches.1.weight is the same tensor" in whole.stdout
-    assert "80 elements of 1 tensor set" in whole.stdout
+def test_tied_branches_are_said(run: Run, saved: Path, tmp_path: Path) -> None:
+    whole = run("component", saved, "bbox_head.cls_branches", "-o", tmp_path / "a.pth")
+    assert "cls_branches.1.weight is the same tensor" in whole
+    assert "80 elements of 1 tensor set" in whole
     arguments = ("--base", "bbox_head.cls_branches", "--part", "weight", "--mode", "each")
-    each = ablate("layers", saved, *arguments, "-o", tmp_path / "each")
-    assert each.stdout.count("shares its bytes with") == 3
+    each = run("layers", saved, *arguments, "-o", tmp_path / "each")
+    assert each.count("shares its bytes with") == 3
 
 
 @pytest.mark.parametrize(
@@ -229,24 +222,23 @@ def contents(path: Path) -> tuple[dict[str, Tensor], str]:
 @pytest.mark.parametrize("name", ["mmengine_runner_toy.pth", "mmengine_runner_toy_legacy.pth"])
 @pytest.mark.parametrize("command", CUTS)
 def test_a_runners_file_keeps_all_else(
-    shared: Path, tmp_path: Path, name: str, command: str
+    run: Run, shared: Path, tmp_path: Path, name: str, command: str
 ) -> None:
     """Of a real run: message hub with its buffers, optimizer, schedulers, tied heads."""
     path, out = shared / "models" / name, tmp_path / "out"
     target = out / "cut.pth" if command == "component" else out
-    run = ablate(command, path, *CUTS[command], "-o", target)
-    assert run.returncode == 0, run.stderr
+    run(command, path, *CUTS[command], "-o", target)
     copies = sorted(out.glob("*.pth"))
     assert len(copies) == (3 if command == "layers" else 1)
     before, others = contents(path)
     assert "HistoryBuffer" in others
     for copy in copies:
-        assert ablate("verify", copy).returncode == 0
+        run("verify", copy)
         after, its_others = contents(copy)
         assert its_others.replace(str(copy), str(path)) == others
         changed = {key for key in before if not torch.equal(before[key], after[key])}
-        told = ablate("diff", path, copy, "--by", "values")
-        assert f"of other values: {len(changed)}" in told.stdout
+        told = run("diff", path, copy, "--by", "values", code=1)
+        assert f"of other values: {len(changed)}" in told
         part = {"component": "cls_branches", "units": "query_embedding"}.get(command, "self_attn")
         assert changed
         assert all(part in key for key in changed)

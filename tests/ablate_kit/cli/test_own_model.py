@@ -1,14 +1,13 @@
 """``--model python:FILE.py:NAME`` in the commands."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """``ablate queries``, ``levels``, ``points``, ``skip`` and ``mean``, as a user runs them."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ablate_kit.ablations.receipt import made_by
 from ablate_kit.checkpoints import open_checkpoint
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 ATTENTION = "decoder.layers.0.cross_attn"
 

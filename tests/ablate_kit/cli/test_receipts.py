@@ -14,9 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.ablations.ablation import Random
-from ablate_kit.cli.app import main
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Ablate, Run
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -115,26 +113,26 @@ def test_a_receipt_says_what_was_done(run: Run, tmp_path: Path) -> None:
     assert receipt["selected"] == hashlib.sha256(listed + drawn).hexdigest()
 
 
-def test_a_changed_copy_is_found_out(run: Run, fails: Run, refuse: Run, tmp_path: Path) -> None:
+def test_a_changed_copy_is_found_out(run: Run, refuse: Run, tmp_path: Path) -> None:
     base, variant = safetensors_file(tmp_path), tmp_path / "v.safetensors"
     run("component", base, "layers.1.attn", "-o", variant)
     whole = variant.read_bytes()
     variant.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    printed = fails("verify", variant)
+    printed = run("verify", variant, code=1)
     assert printed.startswith("bytes      WRONG    SHA-256")
     assert "values     ok" in printed
     receipt = tmp_path / "other.safetensors.ablation.json"
     receipt.write_text(run("meta", variant, "--receipt"))
     other = tmp_path / "other.safetensors"
     other.write_bytes(base.read_bytes())
-    assert "1 of 1 tensors hold other values, such as layers.1.attn.weight" in fails(
-        "verify", other
+    assert "1 of 1 tensors hold other values, such as layers.1.attn.weight" in run(
+        "verify", other, code=1
     )
     variant = other
     told = json.loads(receipt.read_text())
     told["selected"] = "0" * 64
     receipt.write_text(json.dumps(told))
-    assert "selection  WRONG    other elements are drawn" in fails("verify", variant)
+    assert "selection  WRONG    other elements are drawn" in run("verify", variant, code=1)
     told["ablation"]["edits"] = []
     receipt.write_text(json.dumps(told))
     assert "it was changed by hand" in refuse("verify", variant)
@@ -204,7 +202,7 @@ REWRITES = {
 
 @pytest.mark.parametrize("verb", REWRITES)
 def test_what_is_written_anew_is_verified_and_recreated_bit_for_bit(
-    run: Run, fails: Run, refuse: Run, hybrid: Path, tmp_path: Path, verb: str
+    run: Run, refuse: Run, hybrid: Path, tmp_path: Path, verb: str
 ) -> None:
     base, source = (tmp_path / f"{name}.safetensors" for name in ("base", "source"))
     base.write_bytes(hybrid.read_bytes())
@@ -221,7 +219,7 @@ def test_what_is_written_anew_is_verified_and_recreated_bit_for_bit(
     assert again.read_bytes() == target.read_bytes()
     assert "exists" in refuse("apply", base, target, "-o", again)
     again.write_bytes(target.read_bytes()[:-1] + b"x")
-    assert fails("verify", again).startswith("bytes     WRONG")
+    assert run("verify", again, code=1).startswith("bytes     WRONG")
     moved = base.rename(tmp_path / "moved.safetensors")
     assert "unknown  not here" in run("verify", target)
     assert "unknown" not in run("verify", target, "--base", moved)
@@ -298,9 +296,7 @@ def test_a_tied_tensor_is_edited_once_and_reported(run: Run, tmp_path: Path) -> 
     assert (torch.load(variant, weights_only=True)["head"] == 0).sum() == 6
 
 
-def test_equal_copies_that_are_left_are_named(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_equal_copies_that_are_left_are_named(ablate: Ablate, tmp_path: Path) -> None:
     """Branches that share weights, as a program saves them that moved each from a GPU."""
     shared = torch.randn(300, 200, generator=torch.Generator().manual_seed(1))
     almost = shared.clone()
@@ -312,13 +308,9 @@ def test_equal_copies_that_are_left_are_named(
     torch.save(tensors, base)
 
     def said(*arguments: object) -> list[str]:
-        monkey = pytest.MonkeyPatch()
-        monkey.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        monkey.undo()
-        assert not stop.value.code
-        return capsys.readouterr().err.splitlines()
+        printed = ablate(*arguments)
+        assert not printed.code
+        return printed.err.splitlines()
 
     note = "note: cls.0.weight has equal copies that are not cut with it: "
     for more in ([], ["--dry-run"], ["--json"]):

@@ -11,8 +11,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.shipped import RECIPES
 from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 from detector.zoo import SHAPES_TINY
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def test_what_is_shipped_is_named_from_anywhere(

@@ -1,7 +1,6 @@
 """``--margin``, ``--adjust``, ``--cluster`` and ``--top``, as a user gives them."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ import pytest
 
 from ablate_kit.metrics.uncertainty.multiplicity import benjamini_hochberg
 from ablate_kit.reports.results_schema import schema
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 VIDEOS, FRAMES = 6, 8
 

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from ablate_kit.cli.app import main
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
+from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents
-
-Run = Callable[..., str]
+from tests.attacks.stopped import stopped
 
 
 @pytest.fixture
@@ -55,17 +53,6 @@ def whole(
     return wholes[hybrid]
 
 
-def stopped(
-    repository: Path, signal_name: str, count: int, where: str, *arguments: object
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, repository / "tests" / "attacks" / "stopped.py", signal_name, str(count),
-         where, *map(str, arguments)],
-        capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )  # fmt: skip
-
-
 def signalling(call: Callable[..., Any], number: signal.Signals, count: int) -> Callable[..., Any]:
     """``call``, before whose ``count``-th time this process gets a signal."""
     calls = 0
@@ -81,16 +68,16 @@ def signalling(call: Callable[..., Any], number: signal.Signals, count: int) -> 
 
 
 def test_a_killed_sweep_goes_on_to_the_same_bytes(
-    run: Run, repository: Path, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
+    run: Run, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     cut = tmp_path / "cut"
     add = "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add"
-    done = stopped(repository, "SIGKILL", 2, add, "sweep", recipe, "-o", cut)
+    done = stopped("SIGKILL", 2, add, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     assert (cut / ".lock").exists()
     # Again, while the report is written: what was half-written goes with the next run.
     page = "ablate_kit.reports.sweep_reports.sweep_report:page"
-    done = stopped(repository, "SIGKILL", 1, page, "sweep", recipe, "-o", cut)
+    done = stopped("SIGKILL", 1, page, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     told = "resuming: 0 of 5 variants and 1 of 3 batches of images for the others are done"
     assert told in done.stdout
@@ -100,10 +87,10 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
 
 
 def test_a_sweep_that_was_killed_before_its_first_file_was_whole_begins_again(
-    run: Run, repository: Path, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
+    run: Run, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     cut = tmp_path / "cut"
-    done = stopped(repository, "SIGKILL", 1, "pathlib:Path.replace", "sweep", recipe, "-o", cut)
+    done = stopped("SIGKILL", 1, "pathlib:Path.replace", "sweep", recipe, "-o", cut)
     assert done.returncode == -signal.SIGKILL
     assert [one.name for one in cut.glob(".inputs.json.*")]
     run("sweep", recipe, "-o", cut)
@@ -112,25 +99,23 @@ def test_a_sweep_that_was_killed_before_its_first_file_was_whole_begins_again(
 
 @pytest.mark.parametrize(("name", "told"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM")])
 def test_a_stopped_sweep_goes_on_to_the_same_bytes(
+    ablate: Ablate,
     run: Run,
     recipe: Path,
     tmp_path: Path,
     whole: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     name: str,
     told: str,
 ) -> None:
     cut, command = tmp_path / "cut", ("sweep", recipe, "-o", tmp_path / "cut")
     with monkeypatch.context() as patched:
-        patched.setattr(sys, "argv", ["ablate", *map(str, command)])
         patched.setattr(
             UnfinishedBatches, "add", signalling(UnfinishedBatches.add, signal.Signals[name], 2)
         )
-        with pytest.raises(SystemExit) as stop:
-            main()
-    assert stop.value.code == 128 + signal.Signals[name]
-    assert capsys.readouterr().err == (
+        printed = ablate(*command)
+    assert printed.code == 128 + signal.Signals[name]
+    assert printed.err == (
         f"ablate: stopped by {told}; {cut} keeps 0 of 5 variants and 1 of 3 batches of images for "
         f"the others; to resume: {shlex.join(['ablate', *map(str, command)])}\n"
     )
@@ -148,10 +133,10 @@ def test_a_stopped_sweep_goes_on_to_the_same_bytes(
     ],
 )
 def test_a_sweep_that_is_stopped_before_its_first_batch_says_how_to_go_on(
-    repository: Path, recipe: Path, tmp_path: Path, where: str, kept: str | None
+    recipe: Path, tmp_path: Path, where: str, kept: str | None
 ) -> None:
     cut = tmp_path / "cut"
-    done = stopped(repository, "SIGTERM", 1, where, "sweep", recipe, "-o", cut)
+    done = stopped("SIGTERM", 1, where, "sweep", recipe, "-o", cut)
     again = f"ablate sweep {recipe} -o {cut}\n"
     assert done.returncode == 143
     assert done.stderr.endswith(again)
@@ -164,12 +149,12 @@ def test_a_sweep_that_is_stopped_before_its_first_batch_says_how_to_go_on(
 
 
 def test_copies_that_belong_together_survive_no_kill_alone(
-    run: Run, repository: Path, hybrid: Path, tmp_path: Path
+    run: Run, hybrid: Path, tmp_path: Path
 ) -> None:
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     command = ("heads", hybrid, "decoder.layers.0.self_attn", "--each", "-o")
     where = "ablate_kit.ablations.variant_files:write_patched"
-    done = stopped(repository, "SIGKILL", 3, where, *command, cut)
+    done = stopped("SIGKILL", 3, where, *command, cut)
     assert done.returncode == -signal.SIGKILL
     assert not list(cut.glob("[!.]*"))
     assert list(cut.glob(".*"))
@@ -246,27 +231,25 @@ KEPT = {  # after two steps
 @pytest.mark.parametrize("command", KEPT)
 def test_a_stopped_training_says_how_to_go_on_and_from_where(
     command: str,
+    ablate: Ablate,
     run: Run,
     recipes: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     kept = KEPT[command]
-    given = ["ablate", command, str(recipes[command]), "-o", str(tmp_path / "cut")]
+    given = [command, str(recipes[command]), "-o", str(tmp_path / "cut")]
     with monkeypatch.context() as patched:
-        patched.setattr(sys, "argv", given)
         patched.setattr(Trainer, "_step", signalling(Trainer._step, signal.SIGTERM, 2))
-        with pytest.raises(SystemExit) as stop:
-            main()
-    assert stop.value.code == 143
-    (told,) = capsys.readouterr().err.splitlines()
+        printed = ablate(*given)
+    assert printed.code == 143
+    (told,) = printed.err.splitlines()
     assert told.startswith(f"ablate: stopped by SIGTERM; {tmp_path / 'cut'} keeps {kept}")
     again = shlex.split(told.partition("to resume: ")[2])
-    assert again == [*given, *(["--resume"] if command != "retrain" else [])]
+    assert again == ["ablate", *given, *(["--resume"] if command != "retrain" else [])]
     out = run(*again[1:])
     assert "resuming with epoch 1 of 2, after 2 of 4 batches" in out
-    run(*given[1:-1], tmp_path / "whole")
+    run(*given[:-1], tmp_path / "whole")
     files = [
         path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.safetensors")
     ]

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.studies.budget import Budget, parse_budget
 from ablate_kit.studies.noted import Noted, noted
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 def numbers(folder: Path) -> dict[str, dict[str, float]]:

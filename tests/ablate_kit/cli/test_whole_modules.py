@@ -1,7 +1,6 @@
 """Every command on files that hold a whole module; changed copies load in torch with it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 class Layer(nn.Module):

@@ -1,7 +1,6 @@
 """Images without labels: variants are held against the unmodified model."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from ablate_kit.sweeps.open_sweep import SweepRun
 from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 IMAGES, SCORE = 6, 0.3
 

@@ -1,7 +1,6 @@
 """YOLO data, wherever a command takes images."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ from PIL import Image
 import ablate_kit as ak
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 IMAGES = 6
 

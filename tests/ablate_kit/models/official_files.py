@@ -27,6 +27,17 @@ Renaming = tuple[str, str | Callable[[re.Match[str]], str]]
 Change = Callable[[dict[str, Any]], None]
 KEPT = ("points_scale", "reg_scale")  # which the configuration tells
 PACKED = re.compile(r"(self_attn|encoder_attn)\.([qkv])_proj\.")
+LW_DETR_DECODER: list[Renaming] = [  # and RF-DETR's
+    (r"^model\.query_feat", "query_feat"),
+    (r"^model\.reference_point_embed", "refpoint_embed"),
+    (r"^model\.", "transformer."),
+    (r"\.self_attn_layer_norm", ".norm1"),
+    (r"\.cross_attn_layer_norm", ".norm2"),
+    (r"(decoder\.layers\.\d)\.layer_norm", r"\1.norm3"),
+    (r"(decoder\.layers\.\d)\.mlp\.fc", r"\1.linear"),
+    (r"decoder\.layernorm", "decoder.norm"),
+    (r"self_attn\.o_proj", "self_attn.out_proj"),
+]
 
 
 def random_model(config: Mapping[str, Any], scale: float = 1 / 8) -> Any:
@@ -75,6 +86,16 @@ def packed(tensors: dict[str, Tensor], place: str) -> dict[str, Tensor]:
         thirds = [tensors.pop(name.replace(f"{place}.q.", f"{place}.{one}.")) for one in "qkv"]
         tensors[name.replace(f"{place}.q.", f"{place}.qkv.")] = torch.cat(thirds)
     return tensors
+
+
+def save(
+    path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any], change: Change | None
+) -> None:
+    """A file with the arguments ``told`` of the training script; ``change`` may alter it before."""
+    content = {"model": tensors, "args": argparse.Namespace(**told), "epoch": 3}
+    if change:
+        change(content)
+    torch.save(content, path)
 
 
 def bridged(path: Path, folder: Path, weights: str | None = None, **told: Any) -> tuple[str, ...]:

@@ -1,8 +1,6 @@
 """MMDetection checkpoints become Hugging Face folders that lack nothing and hold nothing else."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from ablate_kit.models.bridge.name_rules import NameRule, origins
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.rewrite import write_bridge
+from tests.ablate_kit.conftest import Run
 
 VARIANTS = ("detr", "deformable", "refine", "two-stage")
 Write = Callable[..., Path]
@@ -119,41 +118,30 @@ def test_a_list_says_where_each_tensor_comes_from(mmdetection: Write, tmp_path: 
     assert names["model.encoder.layers.0.self_attn.k_proj.weight"] == f"{packed}, part 2 of 3"
 
 
-def test_the_receipt_makes_the_folder_again(mmdetection: Write, tmp_path: Path) -> None:
+def test_the_receipt_makes_the_folder_again(mmdetection: Write, run: Run, tmp_path: Path) -> None:
     path = mmdetection("two-stage")
     folder, again = bridged(path, tmp_path / "hf"), tmp_path / "again"
-    run = ablate("verify", folder)
-    assert run.returncode == 0, run.stderr
-    assert "original  ok" in run.stdout
-    run = ablate("apply", path, folder / "convert.json", "-o", again)
-    assert run.returncode == 0, run.stderr
+    assert "original  ok" in run("verify", folder)
+    run("apply", path, folder / "convert.json", "-o", again)
     names = sorted(one.name for one in folder.iterdir())
     assert names == sorted(one.name for one in again.iterdir())
     assert all((folder / name).read_bytes() == (again / name).read_bytes() for name in names)
     tensors = load_file(folder / "model.safetensors")
     save_file({name: 2 * tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
-    assert ablate("verify", folder).returncode == 1
+    run("verify", folder, code=1)
 
 
-def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ablate_kit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_command(mmdetection: Write, tmp_path: Path) -> None:
+def test_the_command(mmdetection: Write, run: Run, refuse: Run, tmp_path: Path) -> None:
     path, folder = mmdetection("refine"), tmp_path / "hf"
-    dry = ablate("convert", path, "--to", "transformers", "-o", folder, "--dry-run")
+    command = ("convert", path, "--to", "transformers")
+    dry = run(*command, "-o", folder, "--dry-run")
     assert not folder.exists()
-    run = ablate("convert", path, "--to", "transformers", "-o", folder)
-    assert run.returncode == 0, run.stderr
-    assert dry.stdout == f"{run.stdout}dry run: nothing written\n"
-    assert run.stdout.splitlines()[1] == "added: 4 biases of zeros, which MMDetection leaves out"
+    told = run(*command, "-o", folder)
+    assert dry == f"{told}dry run: nothing written\n"
+    assert told.splitlines()[1] == "added: 4 biases of zeros, which MMDetection leaves out"
     assert (folder / "model.safetensors").is_file()
-    again = ablate("convert", path, "--to", "transformers", "-o", folder)
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    assert "exists" in again.stderr
-    both = ablate("convert", path, "--to", "transformers", "--to-legacy", "-o", tmp_path / "x")
-    assert (both.returncode, both.stderr.count("\n")) == (2, 1)
+    assert "exists" in refuse(*command, "-o", folder)
+    assert "give one" in refuse(*command, "--to-legacy", "-o", tmp_path / "x")
 
 
 def setting(*path: str, value: Any) -> Change:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from .official_files import (
+    LW_DETR_DECODER,
     Change,
     Renaming,
     arguments,
@@ -22,6 +23,7 @@ from .official_files import (
     random_model,
     refused,
     renamed,
+    save,
     without,
 )
 
@@ -96,25 +98,13 @@ NAMES: list[Renaming] = [
     (r"^(backbone.*)\.bottlenecks", r"\1.m"),
     (r"^(backbone.*)conv([12])\.(conv|norm)", r"\1cv\2.\3"),
     (r"^(backbone\.0\.projector.*)\.norm", r"\1.bn"),
-    (r"^model\.query_feat", "query_feat"),
-    (r"^model\.reference_point_embed", "refpoint_embed"),
-    (r"^model\.", "transformer."),
-    (r"\.self_attn_layer_norm", ".norm1"),
-    (r"\.cross_attn_layer_norm", ".norm2"),
-    (r"(decoder\.layers\.\d)\.layer_norm", r"\1.norm3"),
-    (r"(decoder\.layers\.\d)\.mlp\.fc", r"\1.linear"),
-    (r"decoder\.layernorm", "decoder.norm"),
-    (r"self_attn\.o_proj", "self_attn.out_proj"),
+    *LW_DETR_DECODER,
 ]
 
 
 def write(path: Path, change: Change | None = None, variant: str = "one level") -> Any:
     model = random_model(VARIANTS[variant])
-    tensors = packed(official(model.state_dict(), NAMES), "attn")
-    content = {"model": tensors, "args": argparse.Namespace(**ARGUMENTS), "epoch": 3}
-    if change:
-        change(content)
-    torch.save(content, path)
+    save(path, packed(official(model.state_dict(), NAMES), "attn"), ARGUMENTS, change)
     return model
 
 

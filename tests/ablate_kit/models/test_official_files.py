@@ -2,10 +2,7 @@
 compute the same. What the official code itself computes, ``benchmarks/official.py`` compares.
 """
 
-import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from torch import Tensor
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.conftest import Run
 
 from .official_files import (
     Change,
@@ -30,6 +28,7 @@ from .official_files import (
     random_model,
     refused,
     renamed,
+    save,
     without,
 )
 
@@ -157,19 +156,16 @@ def saved(model: Any) -> dict[str, Tensor]:
 
 def write(path: Path, variant: str, change: Change | None = None) -> Any:
     model = random_model(COMMON | MODELS[variant])
-    arguments = argparse.Namespace(
-        nheads=HEADS,
-        dilation=False,
-        pre_norm=False,
-        num_queries=QUERIES,
-        position_embedding_scale=2 * torch.pi,
-        pe_temperatureH=10,
-        pe_temperatureW=20,
-    )
-    content = {"model": saved(model), "args": arguments, "epoch": 3}
-    if change:
-        change(content)
-    torch.save(content, path)
+    told = {
+        "nheads": HEADS,
+        "dilation": False,
+        "pre_norm": False,
+        "num_queries": QUERIES,
+        "position_embedding_scale": 2 * torch.pi,
+        "pe_temperatureH": 10,
+        "pe_temperatureW": 20,
+    }
+    save(path, saved(model), told, change)
     return model
 
 
@@ -228,26 +224,19 @@ def test_heads_that_contradict_the_file_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "official.pth", "the file says nheads 4, and --num-heads 8", heads=8)
 
 
-def ablate(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ablate_kit", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(run: Run, tmp_path: Path) -> None:
     path, folder, annotations = tmp_path / "detr.pth", tmp_path / "hf", tmp_path / "train.json"
     write(path, "detr", no_arguments)
     categories = [{"id": 3, "name": "horse"}, {"id": 1, "name": "cat"}]
     annotations.write_text(json.dumps({"images": [], "categories": categories}))
     told = ("--num-heads", HEADS, "--class-names", annotations)
-    run = ablate("convert", path, "--to", "transformers", "-o", folder, *told)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[1] == (
+    printed = run("convert", path, "--to", "transformers", "-o", folder, *told)
+    assert printed.splitlines()[1] == (
         "assumed, as the file does not tell: no dilation in the backbone; norms after each branch"
     )
     labels = json.loads((folder / "config.json").read_text())["id2label"]
     assert list(labels.values()) == ["N/A", "cat", "N/A", "horse", "N/A"]
-    again = ablate("apply", path, folder / "convert.json", "-o", tmp_path / "again")
-    assert again.returncode == 0, again.stderr
+    run("apply", path, folder / "convert.json", "-o", tmp_path / "again")
     for one in folder.iterdir():
         assert one.read_bytes() == (tmp_path / "again" / one.name).read_bytes()
 

@@ -14,6 +14,7 @@ from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.open import open_adapter
 
 from .official_files import (
+    LW_DETR_DECODER,
     Change,
     Renaming,
     arguments,
@@ -26,6 +27,7 @@ from .official_files import (
     random_model,
     refused,
     renamed,
+    save,
 )
 
 OUTPUTS, QUERIES, GROUPS = 4, 7, 2
@@ -75,25 +77,13 @@ NAMES: list[Renaming] = [
     (r"(stages\.0\.0.*)conv([12])\.(conv|norm)", r"\1cv\2.\3"),
     (r"(stages\.0\.0.*cv[12])\.norm", r"\1.bn"),
     (r"\.bottlenecks\.", ".m."),
-    (r"^model\.query_feat", "query_feat"),
-    (r"^model\.reference_point_embed", "refpoint_embed"),
-    (r"^model\.", "transformer."),
-    (r"\.self_attn_layer_norm", ".norm1"),
-    (r"\.cross_attn_layer_norm", ".norm2"),
-    (r"(decoder\.layers\.\d)\.layer_norm", r"\1.norm3"),
-    (r"(decoder\.layers\.\d)\.mlp\.fc", r"\1.linear"),
-    (r"decoder\.layernorm", "decoder.norm"),
-    (r"self_attn\.o_proj", "self_attn.out_proj"),
+    *LW_DETR_DECODER,
 ]
 
 
 def write(path: Path, change: Change | None = None) -> Any:
     module = random_model(CONFIG)
-    tensors = official(module.state_dict(), NAMES)
-    content = {"model": tensors, "args": argparse.Namespace(**ARCHITECTURE), "epoch": 3}
-    if change:
-        change(content)
-    torch.save(content, path)
+    save(path, official(module.state_dict(), NAMES), ARCHITECTURE, change)
     return module
 
 

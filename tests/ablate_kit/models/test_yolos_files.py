@@ -1,6 +1,5 @@
 """YOLOS's files become Hugging Face folders that compute the same."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from .official_files import (
     random_model,
     refused,
     renamed,
+    save,
 )
 
 TOKENS, OUTPUTS = 7, 4
@@ -60,12 +60,8 @@ def write(path: Path, change: Change | None = None, *, between: bool = True, **c
     model = random_model({**CONFIG, "use_mid_position_embeddings": between, **config})
     tensors = packed(official(model.state_dict(), NAMES), "attn")
     size = [48, 80]
-    told = argparse.Namespace(init_pe_size=size, mid_pe_size=size if between else None)
-    content = {"model": tensors, "args": told, "epoch": 3}
-    arguments(eval_size=96)(content)
-    if change:
-        change(content)
-    torch.save(content, path)
+    told = {"init_pe_size": size, "mid_pe_size": size if between else None, "eval_size": 96}
+    save(path, tensors, told, change)
     return model
 
 

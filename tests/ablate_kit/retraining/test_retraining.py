@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 import yaml
 
-from ablate_kit.cli.app import main
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.retraining.retrain_recipe import load_retraining
@@ -21,6 +19,7 @@ from detector.checkpoint import save_weights
 from detector.data.shapes import Shapes
 from detector.data.synthetic.layout import Figure
 from detector.network.model import HybridDetector
+from tests.ablate_kit.conftest import Run
 
 BASE = {
     "model": {
@@ -228,12 +227,9 @@ def test_the_studies_that_come_along_can_be_built(path: Path, tmp_path: Path) ->
 
 
 def test_what_runs_in_one_process_refuses_several(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, refuse: Run
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["ablate", "retrain", "recipes/retrain/modules_tiny.yaml"])
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    assert "ablate retrain runs in one process" in capsys.readouterr().err
+    told = refuse("retrain", "recipes/retrain/modules_tiny.yaml")
+    assert "ablate retrain runs in one process" in told

@@ -1,6 +1,6 @@
 """Replay of detectors whose shapes depend on what they see: many boxes, one, or none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.variant import Variant
+
+from .execution.toy_adapter import Toy
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float = 0.5) -> Tensor:
@@ -102,25 +104,10 @@ class TwoStage(nn.Module):
         return features[:, y0 : y1 + 1, x0 : x1 + 1]
 
 
-class Detector:
+class Detector(Toy):
     """One of these modules as an adapter."""
 
     classes = ("a", "b", "c")
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module.eval()
-
-    def live_names(self) -> Mapping[str, tuple[str, ...]]:
-        return {name: (name,) for name in self.module.state_dict()}
-
-    def same_model(self, other: Adapter) -> bool:
-        return self is other
-
-    def prepare(self, image: Any) -> Prepared:
-        return Prepared({"images": torch.as_tensor(image)[None]}, None)
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Any:
-        return self.module(inputs["images"])
 
     def decode(
         self, outputs: Any, origins: Sequence[Any], limit: int = 100

@@ -2,15 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from detector.data.formats import voc_archives
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 XML = """<annotation><size><width>40</width><height>30</height></size><object><name>dog</name>
 <bndbox><xmin>1</xmin><ymin>2</ymin><xmax>40</xmax><ymax>10</ymax></bndbox></object></annotation>"""

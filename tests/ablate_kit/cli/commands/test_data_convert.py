@@ -1,13 +1,12 @@
 """``ablate data convert`` as a user runs it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """export: a sweep's detections as COCO files, which give its numbers when they are read again."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ import ablate_kit as ak
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from detector.data.formats.coco import Coco
-
-Run = Callable[..., str]
-
+from tests.ablate_kit.conftest import Run
 
 Swept = tuple[Path, ak.SweepResult]
 

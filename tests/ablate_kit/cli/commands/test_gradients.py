@@ -5,7 +5,6 @@ import json
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from torch import nn
 
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.reports.gradient_reports.gradients_folder import report_of, write_gradients
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Ablate, Run
 
 FILES = {
     "gradient_analysis_report.txt",
@@ -112,12 +110,8 @@ def test_a_hugging_face_detector_by_its_own_loss(
 
 
 def test_an_interrupted_run_leaves_its_report_and_says_so(
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
 ) -> None:
-    from ablate_kit.cli.app import main
     from ablate_kit.models.frameworks.hybrid_training import HybridTraining
 
     losses, out = HybridTraining.losses, tmp_path / "o"
@@ -129,14 +123,9 @@ def test_an_interrupted_run_leaves_its_report_and_says_so(
 
     monkeypatch.setattr(HybridTraining, "losses", interrupted)
     recipe = repository / "recipes/train/shapes_tiny.yaml"
-    words = ["ablate", "gradients", recipe, *SMALL, "--iterations", 9, "--batch-size", 2, "-o", out]
-    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 143
-    assert capsys.readouterr().err == (
-        f"ablate: stopped by SIGTERM; {out} tells of the first 3 steps\n"
-    )
+    stopped = ablate("gradients", recipe, *SMALL, "--iterations", 9, "--batch-size", 2, "-o", out)
+    assert stopped.code == 143
+    assert stopped.err == f"ablate: stopped by SIGTERM; {out} tells of the first 3 steps\n"
     assert {path.name for path in out.iterdir()} == FILES
     assert json.loads((out / "gradients.json").read_text())["steps"] == 3
 

@@ -2,15 +2,13 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ablate_kit.cli.app import main
 from ablate_kit.reports.results_schema import ResultsFile
-from tests.ablate_kit.cli.conftest import Run
+from tests.ablate_kit.conftest import Ablate, Run
 
 Folders = Callable[[str], Path]
 SHIPPED = "builtin:shapes_tiny"
@@ -100,14 +98,11 @@ def test_a_framework_without_knobs_is_refused(refuse: Run, tmp_path: Path) -> No
 def test_a_size_that_a_model_does_not_run_on_is_refused_before_the_rest_is_run(
     folders: Folders,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    ablate: Ablate,
 ) -> None:
-    words = ["knobs", folders("rt_detr_v2"), "--size", 100, "--shapes", "--limit", 1]
-    monkeypatch.setattr(sys, "argv", ["ablate", *map(str, words), "-o", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    *_, said = capsys.readouterr().err.splitlines()  # after a note on the classes
+    words = ("knobs", folders("rt_detr_v2"), "--size", 100, "--shapes", "--limit", 1)
+    printed = ablate(*words, "-o", tmp_path / "run")
+    assert printed.code == 2
+    *_, said = printed.err.splitlines()  # after a note on the classes
     assert "does not run on images of 100x100 pixels" in said
     assert not (tmp_path / "run").exists()

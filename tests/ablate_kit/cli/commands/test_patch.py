@@ -1,7 +1,6 @@
 """Modules of one checkpoint in another: both ends are their checkpoints, bit for bit."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.donor_variants import module_groups, patches
 from detector.zoo import SHAPES_TINY
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 STATE = {
     "a.w": torch.tensor([1.0, 2.0]),

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from PIL import Image
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.ledger import Ledger
+from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.run_files import contents
-
-Run = Callable[..., str]
 
 ABLATIONS = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},

@@ -1,12 +1,10 @@
 """Training that goes on from a smaller checkpoint takes its network from it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.frameworks.hybrid import config_and_names
-
-Run = Callable[..., str]
+from tests.ablate_kit.conftest import Run
 
 RECIPE = """
 model: {preset: init}
