@@ -74,9 +74,8 @@ def edited(
         with torch.no_grad():
             for tensor, edit in targets:
                 for entry in _set(tensor.detach(), edit, draws):
-                    undo.append(
-                        entry
-                    )  # before the tensor changes, for it might not come to the next
+                    # Before the tensor changes, for it might not come to the next.
+                    undo.append(entry)
         yield
     finally:
         with torch.no_grad():

@@ -78,6 +78,11 @@ class Attention:
         return self.heads
 
     @property
+    def output(self) -> str | None:
+        """The weight of its output projection, by the name after the prefix; None without one."""
+        return next((name for name in self.layout.output if name in self.tensors), None)
+
+    @property
     def off_map(self) -> float:
         """A sampling offset that leads off every map, in the type of the module's offsets."""
         dtype = str(self.tensors["sampling_offsets.weight"].dtype).removeprefix("torch.")
@@ -86,9 +91,8 @@ class Attention:
     @property
     def samples_without_projection(self) -> bool:
         """Whether what is sampled from the map goes into the stream as it is."""
-        projections = (f"{self.layout.value}.weight", *self.layout.output)
-        bias = "sampling_offsets.bias" in self.tensors
-        return bias and not any(name in self.tensors for name in projections)
+        projected = self.output or f"{self.layout.value}.weight" in self.tensors
+        return "sampling_offsets.bias" in self.tensors and not projected
 
     def remove(self, heads: Iterable[int]) -> tuple[Edit, ...]:
         """The edits that remove these heads, and nothing else.
@@ -102,9 +106,8 @@ class Attention:
                 raise UserError(
                     f"{self.prefix} has no head {head}; it has {count} heads, 0 to {count - 1}"
                 )
-        output = next((name for name in self.layout.output if name in self.tensors), None)
-        if output:
-            return (self._blocks(output, 1, chosen),)
+        if self.output:
+            return (self._blocks(self.output, 1, chosen),)
         value = [f"{self.layout.value}.{name}" for name in ("weight", "bias")]
         if value[0] in self.tensors:
             return tuple(self._blocks(name, 0, chosen) for name in value if name in self.tensors)
@@ -135,6 +138,17 @@ class Attention:
         width = shape[axis] // count
         ranges = tuple((head * width, (head + 1) * width) for head in heads)
         return Edit(self.name_of(tensor), Blocks(axis, ranges))
+
+
+def without_heads(
+    modules: Iterable[Attention], chosen: Collection[tuple[Attention, int]]
+) -> tuple[Edit, ...]:
+    """The edits that remove heads of several modules; the same in whatever order they are given."""
+    edits: list[Edit] = []
+    for module in modules:
+        own = [head for owner, head in chosen if owner is module]
+        edits.extend(module.remove(own) if own else ())
+    return tuple(edits)
 
 
 def attentions(

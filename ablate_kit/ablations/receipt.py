@@ -21,6 +21,7 @@ from detector.disk.bounded import SETTINGS, read_bounded
 
 CUT = "ablation"
 _OF_CUT = ("ablation", "digest", "selected")
+# What the receipts of these must say, and as what; lists are of texts.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "swap": {"switches": list, "init": str, "seed": int},
     "graft": {
@@ -37,7 +38,6 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
     "convert": {"heads": int, "classes": list, "by_id": bool},
 }
 OPERATIONS = (CUT, *_SETTINGS)
-"""What the receipts of these must say, and as what; lists are of texts."""
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,7 @@ def _pair(checkpoint: Checkpoint, destination: Path) -> Iterator[Path]:
 def _write_variant(
     checkpoint: Checkpoint, ablation: Ablation, destination: Path, base: Callable[[], str]
 ) -> None:
-    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
-    settings = cut_settings(ablation, ablation.selected(shapes))
+    settings = cut_settings(ablation, ablation.selected(checkpoint.shapes))
 
     def note(output: str | None) -> str:
         receipt = Receipt(
@@ -178,8 +177,7 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
     assert ablation is not None  # noqa: S101
     check_free(checkpoint, {destination: ablation})
     check_base(checkpoint, receipt)
-    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
-    if ablation.selected(shapes) != receipt.settings["selected"]:
+    if ablation.selected(checkpoint.shapes) != receipt.settings["selected"]:
         raise UserError(
             f"other elements would be drawn than the receipt's; it was made by {receipt.made_by}"
         )

@@ -49,8 +49,7 @@ def _elements(checkpoint: Checkpoint, receipt: Receipt, ablation: Ablation) -> I
     except UserError as error:
         yield Check("elements", False, str(error))
         return
-    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
-    same = ablation.selected(shapes) == receipt.settings["selected"]
+    same = ablation.selected(checkpoint.shapes) == receipt.settings["selected"]
     yield Check(
         "selection", same, "the elements that the receipt selects" if same
         else f"other elements are drawn than by {receipt.made_by}",

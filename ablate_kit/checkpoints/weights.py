@@ -58,6 +58,11 @@ class Checkpoint:
             raise CheckpointError(f'no tensor "{key}" in {self}{did_you_mean(key, self.tensors)}')
         return self.tensors[key]
 
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of ``tensors``."""
+        return {key: info.shape for key, info in self.tensors.items()}
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """What the file says of how the model was built: its configuration, or else the arguments

@@ -59,13 +59,12 @@ class CopyOptions:
         else:
             write_variants(checkpoint, targets)
         _warn_of_twins(checkpoint, targets)
-        shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
         if self.as_json:
             print_json(
                 [
                     {
                         "path": str(path),
-                        "elements": elements_changed(one, shapes),
+                        "elements": elements_changed(one, checkpoint.shapes),
                         "ablation": one.to_dict(),
                     }
                     for path, one in targets.items()
@@ -74,7 +73,7 @@ class CopyOptions:
             return
         for path, one in targets.items():
             tensors = len({edit.tensor for edit in one.edits})
-            count = elements_changed(one, shapes)
+            count = elements_changed(one, checkpoint.shapes)
             say(f"{path}  {count:,} elements of {tensors} tensor{'s' if tensors != 1 else ''} set")
         _say_shared(checkpoint, targets)
 

@@ -38,7 +38,7 @@ def take_heads(reduction: Reduction, zeroed: Zeroed, attentions: Iterable[Attent
 
 
 def _without_part(module: Attention, zeroed: Zeroed) -> set[int]:
-    output = next((name for name in module.layout.output if name in module.tensors), None)
+    output = module.output
     found = _whole_heads(zeroed.inputs(module.name_of(output)), output, 1, module) if output else {}
     value = f"{module.layout.value}.weight"
     if module.layout.value and value in module.tensors:

@@ -138,7 +138,7 @@ class Cutter:
             "kind": "channels", "patterns": [layer], "to": "mean", "together": True,
             "images": self._images,
         }  # fmt: skip
-        shapes = {name: one.shape for name, one in self._source.checkpoint.tensors.items()}
+        shapes = self._source.checkpoint.shapes
         axis = output_axis(shapes, layer)
         if isinstance(self._module.get_submodule(found.layer), TRANSPOSED) and axis == 0:
             return None  # shapes do not tell its output channels

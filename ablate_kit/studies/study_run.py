@@ -83,7 +83,7 @@ class OpenStudy:
             self.notes,
             made([*cuts, *beside.values()], opened.source),
             {name: zero.variant for name, zero in beside.items()},
-            {name: info.shape for name, info in checkpoint.tensors.items()},
+            checkpoint.shapes,
             Judge(ledger.truth, ledger.results, statistics.margin),
             lambda: self.notes.keep(folder),
             began=self.began,

@@ -17,7 +17,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.first_images import found_in, truth_of_first
 from ablate_kit.metrics.parallel import in_threads
-from ablate_kit.metrics.result import Result, is_control
+from ablate_kit.metrics.result import is_control
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
@@ -190,11 +190,10 @@ class Race:
         self._checked()
         chosen = [UNMODIFIED, *variants]
         rows = self._store.collect(self._upto(images), chosen)
-        baseline = evaluate(truth, next(rows), fixed_threshold=self._fixed_threshold)
-        threshold = baseline.thresholds.calibration
+        threshold = self._numbers(truth, next(rows)).thresholds.calibration
         for one, found in zip(variants, rows, strict=True):
             self._matched.pop(one.digest, None)
-            self._store.finish(one, self._evaluated(one, truth, found, threshold), found)
+            self._store.finish(one, self._numbers(truth, found, threshold), found)
 
     def _end(self) -> None:
         """The unmodified model has run for as long as any variant."""
@@ -203,20 +202,15 @@ class Race:
             images = max(map(self._seen_by, self._variants), default=self._seen)
             (found,) = self._store.collect(self._upto(images), [UNMODIFIED])
             truth = truth_of_first(self._truth, images)
-            self._store.finish(UNMODIFIED, self._evaluated(UNMODIFIED, truth, found, None), found)
+            self._store.finish(UNMODIFIED, self._numbers(truth, found), found)
         self._store.tidy()
 
-    def _evaluated(
-        self,
-        variant: Variant,
-        truth: GroundTruth,
-        found: Detections,
-        threshold: Calibration | None,
+    def _numbers(
+        self, truth: GroundTruth, found: Detections, threshold: Calibration | None = None
     ) -> Evaluation:
-        return Result.of(
-            variant.name, variant.kind, truth, found,
-            threshold=threshold, fixed_threshold=self._fixed_threshold,
-        ).evaluation  # fmt: skip
+        return evaluate(
+            truth, found, score_threshold=threshold, fixed_threshold=self._fixed_threshold
+        )
 
     def _checked(self) -> None:
         try:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.evaluate import Evaluation
-from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.models.own_objects import own_objects
 from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.store import Store
@@ -75,9 +74,11 @@ class Scores:
         if not self._labelled:
             own = own_objects(self._truth, found, self._fixed_threshold)
             self._truth, self._labelled = self._store.begin(own), True
-        numbers = Result.of(
-            variant.name, variant.kind, self._truth, found,
-            threshold=self._threshold, fixed_threshold=self._fixed_threshold,
-        ).evaluation  # fmt: skip
+        numbers = evaluate(
+            self._truth,
+            found,
+            score_threshold=self._threshold,
+            fixed_threshold=self._fixed_threshold,
+        )
         self._store.finish(variant, numbers, found)
         return numbers

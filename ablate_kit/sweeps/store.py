@@ -1,7 +1,6 @@
 """Where a run keeps what is done: the numbers of finished variants, the batches of others."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Protocol
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
@@ -89,22 +88,11 @@ class MemoryStore:
         self._batches.clear()
 
     def results(self, variants: Sequence[Variant]) -> list[Result]:
-        return [
-            Result(
-                one.name,
-                one.kind,
-                *self._entry(one.digest),
-                partial(self._load, one.digest),
-                one.factors,
-            )
-            for one in variants
-        ]
+        return [self._result(one, *self._finished[one.digest]) for one in variants]
 
     def notes(self) -> list[str]:
         return list(self._notes)
 
-    def _entry(self, digest: str) -> tuple[Evaluation, str]:
-        return self._finished[digest][0], digest
-
-    def _load(self, digest: str) -> Detections:
-        return self._finished[digest][1]
+    @staticmethod
+    def _result(one: Variant, numbers: Evaluation, found: Detections) -> Result:
+        return Result(one.name, one.kind, numbers, one.digest, lambda: found, one.factors)

@@ -9,8 +9,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.attention import Attention, without_heads
 from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext
 from ablate_kit.ablations.name_patterns import file_name
@@ -71,7 +71,7 @@ def _rounds(
             Ablation(
                 f"{label}-greedy-{number}of{len(heads)}-try{i}",
                 "greedy",
-                _without(modules, [heads[j] for j in (*gone, i)]),
+                without_heads(modules, [heads[j] for j in (*gone, i)]),
                 factors={
                     "target": label,
                     "step": number,
@@ -97,17 +97,6 @@ def _rounds(
 
 def _rank(value: float | None, direction: int) -> float:
     return float("-inf") if value is None else direction * value
-
-
-def _without(
-    modules: Sequence[Attention], chosen: Sequence[tuple[Attention, int]]
-) -> tuple[Edit, ...]:
-    """The same for the same heads, in whatever order they went."""
-    edits: list[Edit] = []
-    for module in modules:
-        own = [head for owner, head in chosen if owner is module]
-        edits.extend(module.remove(own) if own else ())
-    return tuple(edits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_draw, of_module
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers
+from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name, spans
 from ablate_kit.errors import UserError
 
@@ -52,13 +53,12 @@ def random_heads(
         raise UserError(f"repeats is {repeats}; expected at least 1")
     found = []
     for percent in percents:
-        if not 0 < percent <= 100:
-            raise UserError(f"percent is {percent:g}; expected more than 0 and at most 100")
+        check_percent(percent)
         for draw in range(repeats):
             edits: list[Edit] = []
             for module in modules:
                 total = module.head_count()
-                count = int(total * percent / 100 + 1e-9)
+                count = share(total, percent)
                 if count == 0:
                     raise UserError(
                         f"{percent:g} % of the {total} heads of {module.prefix} is less than one"

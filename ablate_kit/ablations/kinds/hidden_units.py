@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Numbers
+from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.anatomy.feed_forwards import FeedForward, feed_forwards
 from ablate_kit.checkpoints import Checkpoint
@@ -39,11 +40,10 @@ def hidden_units(
     ranked = [(branch, smallest_units(checkpoint, branch)) for branch in branches]
     found = []
     for percent in percents:
-        if not 0 < percent <= 100:
-            raise UserError(f"percent is {percent:g}; expected more than 0 and at most 100")
+        check_percent(percent)
         edits = []
         for branch, order in ranked:
-            count = int(branch.units * percent / 100 + 1e-9)
+            count = share(branch.units, percent)
             if count == 0:
                 raise UserError(
                     f"{percent:g} % of the {branch.units} units of {branch.module} is less than one"

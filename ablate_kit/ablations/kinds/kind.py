@@ -5,7 +5,7 @@ the keys that a recipe may set; ``kind`` is the name that a recipe gives.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -93,8 +93,10 @@ class KindContext:
         # A quantized weight is refused, not left as it is.
         return [n for n in names if tensors[n].is_floating or n in checkpoint.quantized]
 
-    def attentions(self, pattern: str, num_heads: int | None) -> list[Attention]:
-        """The attention modules that a pattern names."""
+    def attentions(
+        self, pattern: str, num_heads: int | None, layers: Collection[int] | None = None
+    ) -> list[Attention]:
+        """The attention modules that a pattern names; of ``{layer}`` only these ``layers``."""
         checkpoint = self.checkpoint
         found = select_attentions(
             pattern,
@@ -102,6 +104,7 @@ class KindContext:
             str(checkpoint),
             config=checkpoint.settings,
             heads=num_heads,
+            layers=layers,
             modules=checkpoint.modules_above,
             anatomy=self.anatomy,
             unsupported=checkpoint.unsupported,

@@ -78,9 +78,7 @@ def heads_mean(
     with ExitStack() as stack:
         for one in outputs:
             for name in reference.names_of(one.weight):
-                stack.enter_context(
-                    hook_projection_input(reference.module, name, _showing(one.seen))
-                )
+                stack.enter_context(hook_projection_input(reference.module, name, one.seen.add))
         reference.run(images)
     chosen = None if heads is None else sorted(set(heads))
     return [
@@ -154,16 +152,16 @@ def output_axis(shapes: Mapping[str, Sequence[int]], module: str) -> int:
 
 
 def _output(attention: Attention) -> _Output:
-    for name in attention.layout.output:
-        if name in attention.tensors:
-            bias = f"{name.removesuffix('weight')}bias"
-            if bias in attention.tensors:
-                return _Output(attention, attention.name_of(name), attention.name_of(bias))
-            raise UserError(f"{attention.name_of(name)} has no bias that could hold a mean")
-    raise UserError(
-        f"{attention.prefix} has no output projection ({' or '.join(attention.layout.output)}) "
-        "whose bias could hold a head's mean"
-    )
+    name = attention.output
+    if name is None:
+        raise UserError(
+            f"{attention.prefix} has no output projection ({' or '.join(attention.layout.output)}) "
+            "whose bias could hold a head's mean"
+        )
+    bias = f"{name.removesuffix('weight')}bias"
+    if bias not in attention.tensors:
+        raise UserError(f"{attention.name_of(name)} has no bias that could hold a mean")
+    return _Output(attention, attention.name_of(name), attention.name_of(bias))
 
 
 def _folded(one: _Output, head: int, checkpoint: Checkpoint) -> tuple[Edit, ...]:
@@ -182,10 +180,6 @@ def _held(values: Tensor, stored: dtype) -> Tensor:
     """``values`` as a checkpoint's tensor holds them. The running model, in float32, could hold
     more of them than a copy of a checkpoint in half precision, and would be another variant."""
     return values.to(stored).double()
-
-
-def _showing(mean: _Mean) -> Callable[[Tensor], None]:
-    return lambda x: mean.add(x)
 
 
 def _watching(mean: _Mean, name: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -247,8 +241,7 @@ class Channels(Kind):
     def make(self, source: KindContext) -> list[Ablation]:
         if self.to == "zero" and self.images is not None:
             raise UserError("images go with to: mean; zero is not taken over any")
-        tensors = source.checkpoint.tensors
-        shapes = {name: info.shape for name, info in tensors.items()}
+        shapes = source.checkpoint.shapes
         modules = dict(self._modules(source, shapes))
         means = None
         if self.to == "mean":

@@ -66,8 +66,7 @@ def _resamples(ablation: Ablation) -> bool:
 
 
 def _resampled(module: Attention, head: int, seed: int, draw: int) -> Resampled:
-    output = next((name for name in module.layout.output if name in module.tensors), None)
-    if output is None:
+    if module.output is None:
         raise UserError(
             f"{module.prefix} has no output projection ({' or '.join(module.layout.output)}), so "
             "that it is not known where its heads' outputs are"

@@ -87,12 +87,11 @@ def _scale(module: str, part: str, scales: list[str], anatomy: Anatomy) -> str:
 
 
 def _without_attention(attention: Attention) -> tuple[Edit, ...]:
-    for name in attention.layout.output:
-        bias = f"{name.removesuffix('weight')}bias"
-        if name in attention.tensors:
-            added = [Edit(attention.name_of(bias))] if bias in attention.tensors else []
-            return (Edit(attention.name_of(name)), *added)
-    return attention.remove([0])  # of one head, which is all of it
+    if attention.output is None:
+        return attention.remove([0])  # of one head, which is all of it
+    bias = f"{attention.output.removesuffix('weight')}bias"
+    added = [Edit(attention.name_of(bias))] if bias in attention.tensors else []
+    return (Edit(attention.name_of(attention.output)), *added)
 
 
 def _leading_back(

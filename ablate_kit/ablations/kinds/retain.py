@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
-from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.attention import Attention, without_heads
 from ablate_kit.ablations.factors import of_draw, of_module
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers
+from ablate_kit.ablations.kinds.shares import share
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
 
@@ -90,7 +91,7 @@ def units_retained(
             edits = []
             for name, shape in shapes.items():
                 size = math.prod(shape)
-                cut = size - int(size * percent / 100 + 1e-9)
+                cut = size - share(size, percent)
                 edits.append(Edit(name, Random(cut, seed, draw)))
             group = f"{label}-keep{percent:g}pct"
             found.append(
@@ -120,16 +121,12 @@ def cumulative(
         for step in range(1, steps + 1):
             count = len(heads) * step // steps
             chosen = Random(count, seed, repeat).indices(label, (len(heads),))
-            edits: list[Edit] = []
-            for module in modules:
-                own = [heads[i][1] for i in chosen if heads[i][0] is module]
-                edits.extend(module.remove(own) if own else ())
             group = f"{label}-{count}of{len(heads)}"
             found.append(
                 Ablation(
                     f"{group}-r{repeat}",
                     "heads-cumulative",
-                    tuple(edits),
+                    without_heads(modules, [heads[i] for i in chosen]),
                     factors={
                         "target": label,
                         "step": step,

@@ -8,6 +8,7 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.factors import of_draw
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
+from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
 
@@ -31,9 +32,8 @@ def units(
         raise UserError(f"repeats is {repeats}; expected at least 1")
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     for percent in percents:
-        if not 0 < percent <= 100:
-            raise UserError(f"percent is {percent:g}; expected more than 0 and at most 100")
-        if not any(_share(size, percent) for size in sizes.values()):
+        check_percent(percent)
+        if not any(share(size, percent) for size in sizes.values()):
             largest = max(sizes, key=sizes.__getitem__)
             raise UserError(
                 f"{percent:g} % of {sizes[largest]} elements ({largest}) is less than one unit"
@@ -45,7 +45,7 @@ def units(
             edits=tuple(
                 Edit(name, Random(count, seed, draw))
                 for name, size in sizes.items()
-                if (count := _share(size, percent))
+                if (count := share(size, percent))
             ),
             factors={
                 "target": label,
@@ -56,11 +56,6 @@ def units(
         for percent in percents
         for draw in range(repeats)
     ]
-
-
-def _share(size: int, percent: float) -> int:
-    # 7 % of 100 is 7, though 100 * 7 / 100 might come out as 6.999...
-    return int(size * percent / 100 + 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def units(
             opened,
             copies.as_json,
         )
-        shapes = {name: opened.tensors[name].shape for name in names}
+        shapes = {name: opened.shapes[name] for name in names}
         shares = numbers(percent, "--percent")
         ablations = units_rule.units(
             shapes, shares, repeats=repeats, seed=seed, label=file_name(pattern)
@@ -79,8 +79,8 @@ def heads(
     copies: CopyOptions,
 ) -> None:
     """Remove attention heads: exactly these, and nothing else of the module."""
-    from ablate_kit.ablations.attention import select_attentions
     from ablate_kit.ablations.kinds import heads as heads_rule
+    from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.name_patterns import file_name, parse_spans
     from ablate_kit.models.framework_registry import anatomy_of
 
@@ -89,22 +89,12 @@ def heads(
     if percent is None and repeats != 1:
         raise UserError("--repeats goes with --percent; other choices of heads draw nothing")
     with copies.open(checkpoint) as opened:
-        modules = select_attentions(
-            pattern,
-            opened.tensors,
-            str(opened),
-            config=opened.settings,
-            heads=num_heads,
-            layers=parse_spans(layers, "--layers") if layers else None,
-            modules=opened.modules_above,
-            anatomy=anatomy_of(opened),
-            unsupported=opened.unsupported,
-            quantized=opened.quantized,
-        )
+        source = KindContext(opened, anatomy=anatomy_of(opened))
+        wanted = parse_spans(layers, "--layers") if layers else None
+        modules = source.attentions(pattern, num_heads, wanted)
         label = file_name(pattern, layers)
         if chosen is not None:
-            wanted = parse_spans(chosen, "--heads")
-            ablations = [heads_rule.heads_chosen(modules, wanted, label)]
+            ablations = [heads_rule.heads_chosen(modules, parse_spans(chosen, "--heads"), label)]
         elif percent is not None:
             shares = numbers(percent, "--percent")
             ablations = heads_rule.random_heads(modules, shares, label, repeats=repeats, seed=seed)

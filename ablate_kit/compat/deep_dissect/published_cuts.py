@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.factors import of_draw
+from ablate_kit.ablations.kinds.shares import check_percent
 from ablate_kit.compat.deep_dissect.regions import HEADS, WIDTH, Permuted, Stretches
 from ablate_kit.errors import UserError, did_you_mean
 
@@ -138,8 +139,7 @@ def _shape(tensor: str, shapes: Shapes) -> tuple[int, ...]:
 
 
 def _count(size: int, percent: float, repeats: int) -> int:
-    if not 0 < percent <= 100:
-        raise UserError(f"percent is {percent:g}; expected more than 0 and at most 100")
+    check_percent(percent)
     if repeats < 1:
         raise UserError(f"repeats is {repeats}; expected at least 1")
     count = int(size * percent / 100)  # as its code rounds

@@ -7,7 +7,6 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.name_patterns import parse_spans
 from ablate_kit.compat.deep_dissect.published_cuts import (
-    Shapes,
     component,
     heads,
     progressive,
@@ -28,7 +27,7 @@ class DissectUnits(Kind):
             one
             for share in self.percent
             for one in single(
-                self.tensor, _shapes(source), share, repeats=self.repeats, seed=self.seed
+                self.tensor, source.checkpoint.shapes, share, repeats=self.repeats, seed=self.seed
             )
         ]
 
@@ -49,7 +48,7 @@ class DissectHeads(Kind):
             for one in heads(
                 self.tensor,
                 sorted(parse_spans(self.layers, "layers")),
-                _shapes(source),
+                source.checkpoint.shapes,
                 share,
                 repeats=self.repeats,
                 seed=self.seed,
@@ -63,7 +62,7 @@ class DissectComponent(Kind):
     tensor: str
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return [component(self.tensor, _shapes(source))]
+        return [component(self.tensor, source.checkpoint.shapes)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +72,6 @@ class DissectProgressive(Kind):
     layers: str  # 0-5
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return progressive(self.tensor, sorted(parse_spans(self.layers, "layers")), _shapes(source))
-
-
-def _shapes(source: KindContext) -> Shapes:
-    return {name: info.shape for name, info in source.checkpoint.tensors.items()}
+        return progressive(
+            self.tensor, sorted(parse_spans(self.layers, "layers")), source.checkpoint.shapes
+        )

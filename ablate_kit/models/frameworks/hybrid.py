@@ -98,7 +98,7 @@ def is_hybrid(checkpoint: Checkpoint) -> bool:
 
 def config_and_names(checkpoint: Checkpoint) -> tuple[HybridConfig, dict[str, str]]:
     """The config, and for each tensor of the file its name in the model."""
-    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    shapes = checkpoint.shapes
     if legacy.is_legacy(shapes):
         config = legacy.infer_config(shapes)
         return config, legacy.to_ours(shapes, config)

@@ -65,7 +65,7 @@ class RecipeRounds:
     def _remove(self, cut: Ablation, controls: int) -> None:
         """With how much it cuts, for curves over that. No controls where there is no other cut of
         the same size: after hours that is no reason to stop."""
-        shapes = {name: info.shape for name, info in self.source.checkpoint.tensors.items()}
+        shapes = self.source.checkpoint.shapes
         size = sum(elements_cut(cut, shapes).values())
         self.removed.append(replace(cut, factors={**cut.factors, SIZE: size}))
         with suppress(UserError):

@@ -167,7 +167,7 @@ class SweepRecipe(Section):
                 )
 
     def _all(self, source: KindContext) -> Iterable[Ablation]:
-        shapes = {name: info.shape for name, info in source.checkpoint.tensors.items()}
+        shapes = source.checkpoint.shapes
         known: dict[str, Ablation] = {}
         total = 0
         for line, made in self._counted(source):
