@@ -26,6 +26,12 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises ``UserError`` where something is at the place of what is to be written."""
+    if path.exists():
+        raise UserError(f"{path} exists; choose another place or remove it")
+
+
 def no_folder(path: Path, expected: str) -> UserError:
     """That a folder is not there, or that a file is: two options may be swapped."""
     what = "a file, no folder" if path.is_file() else "no such folder"

@@ -16,6 +16,7 @@ from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from detector.disk.atomic import new_together
+from detector.errors import refuse_existing
 
 Form = Literal["safetensors", "torch", "pickle", "folder"]
 _TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # what torch.load is given
@@ -80,8 +81,8 @@ def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) ->
     for destination, ablation in destinations.items():
         check_suffix(_form(checkpoint), destination)
         for path in (destination, own_path(checkpoint, destination)):
-            if path and path.exists():
-                raise UserError(f"{path} exists; choose another place or remove it")
+            if path:
+                refuse_existing(path)
         check_fits(checkpoint, ablation)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
+from detector.errors import refuse_existing
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -126,8 +127,7 @@ def check_new_file(path: Path, *suffixes: str) -> None:
     if path.suffix not in suffixes:
         expected = " or ".join(suffixes)
         raise UserError(f"cannot write {path}; expected a name ending in {expected}")
-    if path.exists():
-        raise UserError(f"{path} exists; choose another place or remove it")
+    refuse_existing(path)
 
 
 @contextmanager

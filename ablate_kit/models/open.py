@@ -23,7 +23,7 @@ def open_adapter(
     """A detector with the weights of ``checkpoint``.
 
     Args:
-        model: what ``--model`` says (``models/registry.py``); by default a folder is a Hugging Face
+        model: what ``--model`` says (``framework_registry``); by default a folder is a Hugging Face
             one, and a file is recognized by its tensors and its configuration.
         trust_remote_code: may a Hugging Face folder run code of its own, or MMDetection the
             configuration?

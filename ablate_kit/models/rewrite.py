@@ -46,6 +46,7 @@ from ablate_kit.models.notebook_conversion import Conversion, converted
 from detector.checkpoint import layout_of, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
+from detector.errors import refuse_existing
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
 # What conversions write; all others write safetensors.
@@ -166,8 +167,7 @@ def recreate(
     """
     check_base(checkpoint, receipt)
     check_suffix(_FORMS.get(receipt.settings.get("format", ""), "safetensors"), destination)
-    if destination.exists():
-        raise UserError(f"{destination} exists; choose another place or remove it")
+    refuse_existing(destination)
     with _remade(checkpoint, receipt, source) as write:
         write(destination, note_as_told(receipt))
 
@@ -273,8 +273,7 @@ def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
         write_noted(Content(layout_of(state), metadata, state.__getitem__), destination, note)
         return
     path = receipt_path(destination, folder=False, verb="convert")
-    if path.exists():
-        raise UserError(f"{path} exists; choose another place or remove it")
+    refuse_existing(path)
     try:
         with new_file(destination) as fd:
             # To an open file, because torch writes a path's name into the file.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate_kit import text as safe
 from ablate_kit.reports.grouping import grouped
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, shape_text
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import TensorInfo
@@ -59,7 +59,7 @@ def _counted(pattern: str, names: list[str]) -> str:
 
 
 def _described(info: "TensorInfo") -> str:
-    return f"{'x'.join(map(str, info.shape)) or 'scalar'} {info.dtype}"
+    return f"{shape_text(info.shape)} {info.dtype}"
 
 
 def _renamings(renamed: Mapping[str, str]) -> list[tuple[str, str]]:

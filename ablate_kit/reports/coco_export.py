@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate_kit import text as safe
-from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from ablate_kit.metrics.result import Result
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
+from detector.errors import refuse_existing
 
 ANNOTATIONS = "annotations"
 
@@ -22,8 +22,7 @@ def export_coco(
     With the ``dataset``, images have their file names. Numbers are those of the run: scored again,
     the files give the same AP to the bit.
     """
-    if folder.exists():
-        raise UserError(f"{folder} exists; choose another place or remove it")
+    refuse_existing(folder)
     truth = ledger.truth()
     names = [one.name for one in results]
     paths = files_in(folder, names, ".json", taken=[ANNOTATIONS])

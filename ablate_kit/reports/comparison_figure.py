@@ -9,7 +9,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.reports.saved_figure import save_figure
+from ablate_kit.reports.saved_figure import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,17 +34,13 @@ def comparison_figure(
 
     Writes PNG, PDF or SVG, by the suffix of ``path``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"cannot draw {path.name}; expected a name ending in .png, .pdf or .svg")
     shown, others = most_changed(results, ROWS), len(results) - 1
     results = [results[i] for i in shown]
     changes = [changes[i - 1] for i in shown[1:]] if changes else changes
     kinds = list(dict.fromkeys(result.kind for result in results[1:]))
-    figure = Figure(figsize=(9, 1.6 + 0.26 * len(results)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 1.6 + 0.26 * len(results))
     panels = figure.subplots(1, len(DRAWN), sharey=True)
     for panel, metric in zip(panels, DRAWN, strict=True):
         key = metric.key

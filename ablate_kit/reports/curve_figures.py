@@ -8,7 +8,7 @@ import numpy as np
 from ablate_kit import text as safe
 from ablate_kit.metrics.curves import Curves
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import save_figure
+from ablate_kit.reports.saved_figure import new_figure, save_figure
 
 MOST = 8  # curves that can be told apart
 
@@ -20,11 +20,7 @@ def curves_figure(
 
     The operating point, ``threshold``, is a dot on each curve and a line. ``note`` stands below.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 3.2)
     panels = figure.subplots(1, 4)
     # Scores are shares in most detectors, but not in all.
     low = min([0.0, *(float(one.threshold.min(initial=0)) for one in drawn.values())])

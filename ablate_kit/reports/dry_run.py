@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, shape_text
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -26,7 +26,7 @@ def plan(checkpoint: "Checkpoint", targets: "Mapping[Path, Ablation]") -> str:
                 (
                     "" if number else str(path),
                     name,
-                    "x".join(map(str, info.shape)) or "scalar",
+                    shape_text(info.shape),
                     info.dtype,
                     f"{count:,}",
                     f"{count * info.itemsize:,}",

@@ -9,7 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.knobs_table import pareto, price_name, prices
-from ablate_kit.reports.saved_figure import save_figure
+from ablate_kit.reports.saved_figure import new_figure, save_figure
 
 _MOST = 2**31  # layers or queries: a detector has no more than it has
 
@@ -22,11 +22,7 @@ def knobs_figure(
 
     Writes PNG or SVG, by the suffix of ``path``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5)
     panel = figure.subplots()
     aps = [one.evaluation.overall["AP"] for one in results]
     price = prices(costs)

@@ -1,4 +1,4 @@
-"""A figure as a file: the same bytes for the same figure."""
+"""A figure, and that as a file: the same bytes for the same figure."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -7,6 +7,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DATED = {"png": ("Software",), "svg": ("Date",), "pdf": ("CreationDate", "Creator", "Producer")}
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty one, in inches, that no window shows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_figure(figure: "Figure", place: Path | BinaryIO, kind: str) -> None:

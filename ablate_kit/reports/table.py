@@ -58,6 +58,11 @@ def _latex_row(cells: tuple[str, ...]) -> str:
     return " & ".join(safe.latex(cell.strip()) for cell in cells) + r" \\"
 
 
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``3x4`` for (3, 4)."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
 def number(value: float | None, form: str = "z.4f") -> str:
     """``-`` for none; what rounds to zero has no minus."""
     return "-" if value is None else format(value, form)

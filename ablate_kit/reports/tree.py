@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
+from ablate_kit.reports.table import shape_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def tree(
         indent = "  " * depth
         first, *others = inside
         if not others and first.count(".") == depth:
-            shape = "x".join(map(str, inside[first].shape)) or "scalar"
+            shape = shape_text(inside[first].shape)
             yield f"{indent}{shown}  {shape} {inside[first].dtype}{_measured(inside, stats)}"
         else:
             types = list(dtype_mix(inside))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import save_figure
+from ablate_kit.reports.saved_figure import new_figure, save_figure
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_files
@@ -37,14 +37,11 @@ def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
 
 def _figure(outcomes: Sequence[RunResult]) -> Any:
     """Curves of every arm, and each arm's differences to the baseline, seed by seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     arms = by_arm(outcomes)
     baseline_name, baseline = next(iter(arms.items()))
-    figure = Figure(figsize=(9, 1.6 + max(2.6, 0.3 * len(arms))), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 1.6 + max(2.6, 0.3 * len(arms)))
     losses, scores, changes = figure.subplots(1, 3)
     colors = dict(zip(arms, COLORS * len(arms), strict=False))
     styles = dict(zip(arms, [s for s in ("-", "--", ":", "-.") for _ in COLORS] * 9, strict=False))

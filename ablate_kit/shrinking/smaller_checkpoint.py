@@ -35,6 +35,7 @@ from ablate_kit.shrinking.transformers_folder import smaller_folder
 from ablate_kit.shrinking.zeroed import Zeroed, zeroed
 from detector.data.dataset import Dataset
 from detector.disk.atomic import folder_beside, parents_made
+from detector.errors import refuse_existing
 
 SHRINK = "shrink"
 
@@ -92,8 +93,7 @@ def shrink(
     else:
         made = plan(checkpoint, adapter, ablation, leave=leave, with_code=with_code)
     check_suffix(made.form, destination)
-    if destination.exists():
-        raise UserError(f"{destination} exists; choose another place or remove it")
+    refuse_existing(destination)
     settings = {
         "ablation": ablation.to_dict() if ablation else {},
         "leave": leave,
@@ -109,8 +109,7 @@ def shrink(
             trust = trust_remote_code or made.own_code
             opened = open_adapter(smaller, model, trust_remote_code=trust)
             agreed = agreement(reference, ablation, opened, dataset)
-        if destination.exists():  # by now
-            raise UserError(f"{destination} exists; choose another place or remove it")
+        refuse_existing(destination)  # by now
         written.rename(destination)
     parts = tuple(made.reduction.structures)
     return Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)
@@ -220,8 +219,7 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
         counts = settings["depth"] or None, settings["queries"] or None
         made = _plan_of(checkpoint, configured(checkpoint, adapter, *counts))
     check_suffix(made.form, destination)
-    if destination.exists():
-        raise UserError(f"{destination} exists; choose another place or remove it")
+    refuse_existing(destination)
     made.write(destination, note_as_told(receipt))
 
 

@@ -10,6 +10,7 @@ from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.output import DryRun, check_new_file, say
 from ablate_kit.errors import UserError
+from detector.errors import refuse_existing
 
 
 class Target(StrEnum):
@@ -112,8 +113,7 @@ def _to_transformers(
     from ablate_kit.models.classes import read_class_names
     from ablate_kit.models.rewrite import write_bridge
 
-    if output.exists():
-        raise UserError(f"{output} exists; choose another place or remove it")
+    refuse_existing(output)
     classes = read_class_names(class_names) if class_names else None
     with open_checkpoint(checkpoint, weights) as opened:
         conversion = to_transformers(opened, heads=heads, classes=classes, arguments=arguments)

@@ -16,6 +16,7 @@ from detector.stopping import keeping
 if TYPE_CHECKING:
     from ablate_kit.gradients.short_run import ShortRun
     from ablate_kit.models.training import Training
+    from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
     from detector.data.dataset import Dataset
 
 LR, BATCH_SIZE = 2e-4, 8  # the thesis notebook's, where no recipe says
@@ -95,12 +96,16 @@ def gradients(
     last: ShortRun | None = None
     written = 0
 
-    def write(outcome: "ShortRun") -> None:
+    def reported(outcome: "ShortRun") -> "GradientReport":
         now = about | {"loss of the last step": f"{outcome.loss:.4g}"}
-        report = report_of(monitor, now, attribution=outcome.attribution, depth=depth)
+        return report_of(monitor, now, attribution=outcome.attribution, depth=depth)
+
+    def write(outcome: "ShortRun") -> None:
+        nonlocal written
         if not written:  # another run may have begun since
             check_free(output)
-        write_gradients(output, report)
+        write_gradients(output, reported(outcome))
+        written = outcome.steps
 
     def kept() -> str:
         return f"{output} tells of the first {written} steps" if written else ""
@@ -109,12 +114,11 @@ def gradients(
         bar = bars.add_task("", total=iterations)
 
         def after(outcome: "ShortRun") -> None:
-            nonlocal last, written
+            nonlocal last
             last = outcome
             bars.update(bar, advance=1, description=f"loss {outcome.loss:.3f}")
             if outcome.steps % every == 0 or outcome.steps == min(every, 20):
                 write(outcome)
-                written = outcome.steps
 
         try:
             with monitor:
@@ -122,11 +126,9 @@ def gradients(
         finally:  # an interrupted run leaves its report, too
             if last is not None and written != last.steps:
                 write(last)
-                written = last.steps
     if last is None:
         return
-    now = about | {"loss of the last step": f"{last.loss:.4g}"}
-    report = report_of(monitor, now, attribution=last.attribution, depth=depth)
+    report = reported(last)
     if as_json:
         print_json(to_dict(report))
         return

@@ -41,6 +41,7 @@ def predict(
     check_images(images)
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
+    from ablate_kit.reports.box_drawings import side_by_side
     from ablate_kit.reports.folder import check_free
     from detector.disk.atomic import new_folder
 
@@ -74,7 +75,7 @@ def predict(
                 _picture(pixels, of, classes, score, name if compare else "")
                 for of, name in zip(found, names, strict=True)
             ]
-            _sheet(pictures).save(place / png)
+            side_by_side(pictures).save(place / png)
             for of, result in zip(found, results, strict=True):
                 result.extend(_results(image, of))
             height, width = pixels.shape[:2]
@@ -144,12 +145,6 @@ def _picture(
     shown = [i for i in range(len(found.scores)) if found.scores[i] >= score]
     captions = [f"{classes[found.labels[i]]} {found.scores[i]:.2f}" for i in shown]
     return draw(pixels, found.boxes[shown], captions, found.labels[shown].tolist(), title)
-
-
-def _sheet(pictures: list[Any]) -> Any:
-    from ablate_kit.reports.box_drawings import side_by_side
-
-    return side_by_side(pictures)
 
 
 def _results(image: int, found: "ImageDetections") -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin, statistics
 from ablate_kit.errors import UserError
+from detector.errors import refuse_existing
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -87,13 +88,14 @@ def shrink(
         raise UserError("--leave and --with-code go with --drop and --from")
     if margin is not None and not (run or data.named()):
         raise UserError("--margin goes with --from, or with images to evaluate on")
-    if output.exists():
-        raise UserError(f"{output} exists; choose another place or remove it")
+    refuse_existing(output)
     check_files(*(drop or []))
     if run:
         check_run(run)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
+    from ablate_kit.reports import tables
+    from ablate_kit.reports.cost_table import cost_table
     from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
@@ -168,9 +170,10 @@ def shrink(
     if as_json:
         print_json(document(output, done, kept, costs, compared))
         return
-    _say_costs(costs)
+    say_lines(cost_table(costs[0], costs[1]).text())
     if compared:
-        _say_comparison(*compared)
+        printed = tables.for_terminal(*compared)
+        say_lines("\n\n".join(table.text() for table in printed))
     code = ", with code of its own: it loads with --trust-remote-code" if done.own_code else ""
     say(f"written to {output}{code}")
 
@@ -250,12 +253,6 @@ def _costs(
     ]
 
 
-def _say_costs(costs: "list[Cost]") -> None:
-    from ablate_kit.reports.cost_table import cost_table
-
-    say_lines(cost_table(costs[0], costs[1]).text())
-
-
 def _compared(
     adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", judging: "Judging"
 ) -> "tuple[list[Result], Comparison]":
@@ -264,10 +261,3 @@ def _compared(
 
     seen = looked_at_for(dataset, adapter.classes)
     return against_original(adapter, smaller, seen, judging)
-
-
-def _say_comparison(results: "list[Result]", compared: "Comparison") -> None:
-    from ablate_kit.reports import tables
-
-    printed = tables.for_terminal(results, compared)
-    say_lines("\n\n".join(table.text() for table in printed))

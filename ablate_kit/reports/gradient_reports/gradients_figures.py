@@ -9,6 +9,7 @@ from ablate_kit.gradients.diagnose import VERDICTS
 from ablate_kit.gradients.parameter_names import region
 from ablate_kit.gradients.timeline import EDGES
 from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
+from ablate_kit.reports.saved_figure import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ CLOSE = 0.018  # of the figure's height: labels nearer than this are left out
 
 def heat_map(report: GradientReport, file: BinaryIO) -> None:
     """Mean gradient norm of every tensor, in the model's order, over the steps."""
-    figure = _figure(9, 8)
+    figure = new_figure(9, 8)
     axes: Any = figure.subplots()
     measured = report.diagnosis.measured
     norms = measured.timeline.norms().T  # (T, spans)
@@ -73,7 +74,7 @@ def heat_map(report: GradientReport, file: BinaryIO) -> None:
 
 def update_histogram(report: GradientReport, file: BinaryIO) -> None:
     """How large the steps were against the weights, over all steps and tensors."""
-    figure = _figure(7, 3.2)
+    figure = new_figure(7, 3.2)
     axes: Any = figure.subplots()
     counts = report.diagnosis.measured.timeline.ratios
     axes.bar(EDGES[:-1], counts, width=np.diff(EDGES), align="edge", color="#0072B2")
@@ -88,7 +89,7 @@ def update_histogram(report: GradientReport, file: BinaryIO) -> None:
 def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
     """Tensors of each module by verdict."""
     modules = report.modules()
-    figure = _figure(8, 1.4 + 0.24 * len(modules))
+    figure = new_figure(8, 1.4 + 0.24 * len(modules))
     axes: Any = figure.subplots()
     places = np.arange(len(modules))
     left = np.zeros(len(modules))
@@ -107,15 +108,6 @@ def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
 
 
 FIGURES = {"heat_map": heat_map, "update_ratios": update_histogram, "verdicts": verdict_bars}
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _save(figure: "Figure", file: BinaryIO) -> None:

@@ -15,7 +15,7 @@ from ablate_kit.gradients.diagnose import (
 )
 from ablate_kit.gradients.diagnose import HEALTHY as SOUND
 from ablate_kit.gradients.parameter_names import region
-from ablate_kit.reports.table import Table, number
+from ablate_kit.reports.table import Table, number, shape_text
 
 TOP = 10  # healthy tensors that the summary lists
 
@@ -128,7 +128,7 @@ def analysis_report(report: GradientReport) -> str:
         lines += [f"{flag.upper()} ({len(tensors)}): {meaning}", "-" * 60]
         for tensor in tensors:
             why = tensor.why if tensor.verdict == flag else f"verdict: {tensor.verdict}"
-            lines.append(f"{tensor.name}  {_shape(tensor)}  {why}")
+            lines.append(f"{tensor.name}  {shape_text(tensor.shape)}  {why}")
         lines.append("")
     notebook = report.diagnosis.measured.notebook
     if notebook is not None:
@@ -164,7 +164,7 @@ def _row(tensor: TensorReport) -> tuple[str, ...]:
     gone = len(tensor.dead_rows) + len(tensor.faint_rows)
     return (
         tensor.name,
-        _shape(tensor),
+        shape_text(tensor.shape),
         number(tensor.mean_start, ".6f"),
         number(tensor.mean_now, ".6f"),
         number(tensor.change_max, ".2e"),
@@ -185,10 +185,6 @@ def _head(title: str, report: GradientReport) -> list[str]:
     about = [f"{key}: {value}" for key, value in report.about.items()]
     counts = [f"{name}: {count}" for name, count in report.diagnosis.counts().items()]
     return [title, "=" * 80, *about, f"steps measured: {report.diagnosis.steps}", *counts, ""]
-
-
-def _shape(tensor: TensorReport) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
 
 
 def _words(verdict: str) -> str:

@@ -17,7 +17,7 @@ from ablate_kit.reports.answer import word
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.records import Records
-from ablate_kit.reports.sweep_reports.sweep_figures import canvas
+from ablate_kit.reports.saved_figure import new_figure
 from ablate_kit.reports.table import Table, half_width, number
 
 _NOTE = (
@@ -146,7 +146,7 @@ def records(found: Sequence[Dropped]) -> Records:
 def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
     """AP over the elements that are cut, a line per curve, and the Pareto front below them."""
     own, *points = found
-    drawn = canvas(8, 4.6)
+    drawn = new_figure(8, 4.6)
     panel = drawn.subplots()
     best = sorted((one.elements, one.ap) for one in found if one.on_front and one.ap is not None)
     if len(best) > 1:

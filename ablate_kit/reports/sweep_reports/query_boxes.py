@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.reports.comparison_figure import COLORS
+from ablate_kit.reports.saved_figure import new_figure
 
 SLOTS = 20  # as in figure 7 of Carion et al. 2020
 SMALL = 0.05  # share of the image's area
@@ -111,8 +111,7 @@ def query_figure(found: Slots) -> tuple[str, Figure] | None:
     shape = np.where(found.size.prod(axis=1) < SMALL, 0, 1 + (found.size[:, 0] < found.size[:, 1]))
     columns = min(5, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(1.55 * columns, 1.7 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.55 * columns, 1.7 * rows + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for panel, query in zip(panels, chosen.tolist(), strict=False):
         for kind, (label, color) in enumerate(SHAPES):
@@ -141,8 +140,7 @@ def displacement_figure(moved: Mapping[str, Moves]) -> tuple[str, Figure] | None
         return None
     columns = min(3, len(moved))
     rows = -(-len(moved) // columns)
-    figure = Figure(figsize=(2.9 * columns, 3.1 * rows + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.9 * columns, 3.1 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for panel, (name, one) in zip(panels, moved.items(), strict=False):
         _field(panel, one)

@@ -16,8 +16,8 @@ from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, average, combined
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
+from ablate_kit.reports.saved_figure import new_figure
 from ablate_kit.reports.sweep_reports.joint_cuts import members_of
-from ablate_kit.reports.sweep_reports.sweep_figures import canvas
 from ablate_kit.reports.table import Table, half_width, number
 
 DRAWN = 40  # parts in the figure
@@ -129,7 +129,7 @@ def records(found: Sequence[ShapleyValue]) -> Records:
 def figure(found: Sequence[ShapleyValue]) -> tuple[str, Figure]:
     """Each part's value with its interval, beside what it changes alone."""
     rows = sorted(found, key=lambda one: one.values["AP"].change or 0.0)[:DRAWN]
-    drawn = canvas(6.8, 1.2 + 0.22 * len(rows))
+    drawn = new_figure(6.8, 1.2 + 0.22 * len(rows))
     panel = drawn.subplots()
     panel.axvline(0, color="black", linewidth=1)
     for y, one in enumerate(rows):

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.comparison_figure import COLORS
+from ablate_kit.reports.saved_figure import new_figure
 
 Matrix = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     own = [one for one in rows if by_itself(one[0]) and one[1]["AP"].change is not None]
     own.sort(key=lambda one: one[1]["AP"].change or 0.0)
     shown = own[:RANKED]
-    figure = canvas(6.8, 1.2 + 0.22 * len(shown))
+    figure = new_figure(6.8, 1.2 + 0.22 * len(shown))
     panel = figure.subplots()
     panel.axvline(0, color="black", linewidth=1)
     for y, (result, change) in enumerate(shown):
@@ -152,7 +152,7 @@ def _number(result: Result, factor: str) -> float | None:
 
 
 def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) -> Figure:
-    figure = canvas(9, 3.6 + 0.18 * len(curves))
+    figure = new_figure(9, 3.6 + 0.18 * len(curves))
     panels = figure.subplots(1, len(DRAWN))
     for panel, metric in zip(panels, DRAWN, strict=True):
         for i, (name, points) in enumerate(curves.items()):
@@ -219,7 +219,7 @@ def heat_map(
     rows, columns = [*map(safe.label, rows)], [*map(safe.label, columns)]
     # Labels that stand upright take height: 0.7 inches of names that are not long.
     upright = 0 if numbers else max(0.7, 0.06 * max(map(len, columns)))
-    figure = canvas(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
+    figure = new_figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
     panel = figure.subplots()
     bound = float(np.nanmax(np.abs(matrix))) or 1.0
     image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
@@ -235,11 +235,4 @@ def heat_map(
                 text = f"{100 * value:+z.1f}"
                 panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, ax=panel, label=label + ("\n(cells: × 100)" if numbers else ""))
-    return figure
-
-
-def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     return figure

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation, Edit
-from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.variant import Variant
@@ -108,6 +108,9 @@ class Detector(Toy):
     """One of these modules as an adapter."""
 
     classes = ("a", "b", "c")
+
+    def prepare(self, image: Tensor) -> Prepared:
+        return super().prepare(image[None])
 
     def decode(
         self, outputs: Any, origins: Sequence[Any], limit: int = 100
