@@ -12,6 +12,7 @@ from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_figure import comparison_figure
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
+from ablate_kit.reports.table import Table
 from detector.disk.atomic import new_folder
 
 
@@ -27,6 +28,17 @@ def check_free(folder: Path) -> None:
         raise UserError(f"cannot write {folder}: nothing can be written in {there}")
 
 
+def write_numbers(
+    place: Path, results: Sequence[Result], found: Comparison, origin: Origin, table: Table
+) -> None:
+    """``results.json`` with every number, and the ``table`` of them."""
+    text = results_text(results_document(results, found, origin))
+    (place / "results.json").write_text(text, encoding="utf-8")
+    (place / "table.md").write_text(table.markdown(), encoding="utf-8")
+    (place / "table.csv").write_text(table.csv(), encoding="utf-8")
+    (place / "table.tex").write_text(table.latex(), encoding="utf-8")
+
+
 def write_report(
     folder: Path,
     results: Sequence[Result],
@@ -40,12 +52,8 @@ def write_report(
     none."""
     check_free(folder)
     with new_folder(folder) as place:
-        text = results_text(results_document(results, found, origin))
-        (place / "results.json").write_text(text, encoding="utf-8")
         table = tables.comparison(results, found.changes, adjust=found.statistics.adjust)
-        (place / "table.md").write_text(table.markdown(), encoding="utf-8")
-        (place / "table.csv").write_text(table.csv(), encoding="utf-8")
-        (place / "table.tex").write_text(table.latex(), encoding="utf-8")
+        write_numbers(place, results, found, origin, table)
         (place / "per_class").mkdir()
         for i, one in enumerate(results):
             csv = tables.class_table(one.name, one.evaluation).csv()

@@ -36,14 +36,6 @@ class DistributedContext:
         dist.all_reduce(value)
         return value / self.world_size
 
-    def all_gather(self, values: list[int]) -> list[int]:
-        """The values of all processes."""
-        if self.world_size == 1:
-            return values
-        lists: list[list[int]] = [[] for _ in range(self.world_size)]
-        dist.all_gather_object(lists, values)
-        return [value for one in lists for value in one]
-
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()

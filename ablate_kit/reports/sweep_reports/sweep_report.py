@@ -16,9 +16,10 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
+from ablate_kit.reports.folder import write_numbers
 from ablate_kit.reports.patch_words import account, has_donor, interplay_of
 from ablate_kit.reports.records import Records, write_records
-from ablate_kit.reports.results_file import Origin, Source, results_document, results_text
+from ablate_kit.reports.results_file import Origin, Source
 from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
@@ -95,17 +96,12 @@ def write_sweep_report(
         until(results[1 + i], seen) for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)
     ]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
-        text = results_text(results_document(results, compared, _origin(ledger)))
-        (place / "results.json").write_text(text, encoding="utf-8")
-        (place / "table.md").write_text(table.markdown(), encoding="utf-8")
-        (place / "table.csv").write_text(table.csv(), encoding="utf-8")
-        (place / "table.tex").write_text(table.latex(), encoding="utf-8")
+        write_numbers(place, results, compared, _origin(ledger), table)
         write_changes(place, results, compared)
         for one in parts:
             one.write(place)
         own = {one.name: (one.name, *one.figure) for one in parts if one.figure}
         first = own.pop("dropped", None)
-        pictures = []
         drawn = [
             *([first] if first else []),
             *figures(results, overall, compared.by_class, curves=looks is None),
@@ -116,11 +112,7 @@ def write_sweep_report(
                 {one.name: moved[one.name] for one in shown if one.name in moved},
             ),
         ]
-        for name, caption, figure in drawn:
-            for kind in ("png", "svg"):
-                save_figure(figure, place / f"{name}.{kind}", kind)
-            svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
-            pictures.append(Picture(name, caption, f"{name}.svg, {name}.png", svg))
+        pictures = [_picture(place, *one) for one in drawn]
         if moved:
             write_records(place / "displacement", _displacement(moved))
         if dataset is not None and count:
@@ -138,6 +130,14 @@ def write_sweep_report(
         (place / "report.html").write_text(text, encoding="utf-8")
     few = tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
     return Written(few, compared)
+
+
+def _picture(place: Path, name: str, caption: str, figure: Figure) -> Picture:
+    """A figure in its files, and on the page."""
+    for kind in ("png", "svg"):
+        save_figure(figure, place / f"{name}.{kind}", kind)
+    svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
+    return Picture(name, caption, f"{name}.svg, {name}.png", svg)
 
 
 def _of_study(
