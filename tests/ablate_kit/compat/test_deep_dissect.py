@@ -191,6 +191,7 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
     layer = {"layer_cfg": {"self_attn_cfg": attention, "cross_attn_cfg": attention}}
     checkpoint = SimpleNamespace(
         tensors=tensors,
+        shapes=shapes,
         settings={"encoder": layer, "decoder": layer},
         modules_above=lambda key: [],
         unsupported={},
