@@ -1,5 +1,6 @@
 """What the documents promise is there: links, commands, code."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -181,6 +182,23 @@ def test_the_changelog_has_the_usual_sections(repository: Path) -> None:
         assert len(sections) == len(set(sections)), version[:20]
 
 
+def test_imports_go_the_way_that_the_map_of_the_code_says(repository: Path) -> None:
+    text = (repository / "docs/code-map.md").read_text()
+    (said,) = re.findall(r"Imports go one way: (.*?);", text, re.S)
+    levels = [re.findall(r"`(\w+)`", level) for level in said.split("→")]
+    level_of = {room: number for number, level in enumerate(levels) for room in level}
+    kit = repository / "ablate_kit"
+    assert {path.name for path in kit.iterdir() if (path / "__init__.py").exists()} == {
+        *level_of,
+        "compat",
+    }
+    for path in kit.rglob("*.py"):
+        own = path.relative_to(kit).parts[0]
+        for room in re.findall(r"^ *(?:from|import) ablate_kit\.(\w+)", path.read_text(), re.M):
+            if own in level_of and room in level_of and room != own:
+                assert level_of[own] < level_of[room], f"{path} imports {room}"
+
+
 def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:
     text = (repository / "docs/code-map.md").read_text()
     packages = {"ablate_kit": [], "detector": []}  # type: dict[str, list[str]]
@@ -194,5 +212,6 @@ def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:
         for folder in folders - {repository / package}:
             found = f"{folder.relative_to(repository / package).as_posix()}/"
             assert any(found.startswith(name) for name in names), found
+            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
     for path in re.findall(r"`((?:ablate_kit|detector)/[\w/]+(?:\.py|/))`", text):
         assert (repository / path).exists(), path

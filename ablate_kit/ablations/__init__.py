@@ -1,0 +1,1 @@
+"""What is cut, as plain values, and how they are applied: to a running model, and to a file."""

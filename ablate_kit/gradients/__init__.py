@@ -1,0 +1,1 @@
+"""What learns in a training run, what does not, and why."""

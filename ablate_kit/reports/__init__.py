@@ -1,0 +1,1 @@
+"""Values to tables, figures and pages."""

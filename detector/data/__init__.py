@@ -1,0 +1,1 @@
+"""Data sets as the trainer and the evaluation see them: images, annotations, batches."""

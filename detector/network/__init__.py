@@ -1,0 +1,1 @@
+"""The network of the hybrid detector, stage by stage."""

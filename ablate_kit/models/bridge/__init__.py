@@ -1,0 +1,1 @@
+"""From others' checkpoints to Hugging Face folders that compute the same."""

@@ -1,0 +1,1 @@
+"""The parts of the network that can be switched on and off."""

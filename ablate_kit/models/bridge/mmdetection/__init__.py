@@ -1,0 +1,1 @@
+"""Files of MMDetection, by the configuration that is in them."""

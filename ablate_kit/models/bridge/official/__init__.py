@@ -1,0 +1,1 @@
+"""Files of official repositories, one file each, by their tensors and arguments."""
