@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -49,32 +49,8 @@ class CachedOutput:
         return self.versions == _versions(self.leaves)
 
 
-class ActivationStore(Protocol):
-    """Outputs of the calls of one pass, kept to be returned again."""
-
-    def put(self, call: CallId, output: CachedOutput) -> None: ...
-
-    def get(self, call: CallId) -> CachedOutput | None:
-        """None where it is not kept."""
-
-    def drop(self, call: CallId) -> None:
-        """Forgets an output; nothing happens where it is not kept."""
-
-
-class MemoryActivations:
-    """A store on the device where the model runs."""
-
-    def __init__(self) -> None:
-        self._kept: dict[CallId, CachedOutput] = {}
-
-    def put(self, call: CallId, output: CachedOutput) -> None:
-        self._kept[call] = output
-
-    def get(self, call: CallId) -> CachedOutput | None:
-        return self._kept.get(call)
-
-    def drop(self, call: CallId) -> None:
-        self._kept.pop(call, None)
+# Of the calls of one pass, on the device where the model runs.
+Outputs = dict[CallId, CachedOutput]
 
 
 def _copied(leaf: Any) -> Any:

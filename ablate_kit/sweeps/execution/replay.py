@@ -20,9 +20,8 @@ from ablate_kit.sweeps.execution.first_use import FirstUseTracer
 from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
 from ablate_kit.sweeps.execution.recorded_output import (
     PLAIN,
-    ActivationStore,
     CachedOutput,
-    MemoryActivations,
+    Outputs,
 )
 from ablate_kit.sweeps.execution.trace import NEVER, Call, Trace, storage_bytes, tensors_in
 from ablate_kit.sweeps.execution.unchanged import layers
@@ -43,11 +42,8 @@ class Replay:
     tensors do not tell when they are written into.
     """
 
-    def __init__(
-        self, module: nn.Module, store: Callable[[], ActivationStore] = MemoryActivations
-    ) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.store = store  # makes that of a pass
         self.copied: set[CallId] = set()  # calls whose output is written into later
         self.identities = Identities(module)
         self.layers: set[str] = set()
@@ -130,13 +126,13 @@ class Replay:
         self._drop_spoilt(playing.taken, base.outputs)
         return result
 
-    def _drop_spoilt(self, calls: Iterable[CallId], *stores: ActivationStore) -> bool:
+    def _drop_spoilt(self, calls: Iterable[CallId], *stores: Outputs) -> bool:
         """Forgets outputs that the pass wrote into: it may do so, but others must not see that."""
         kept = {call: stores[0].get(call) for call in calls}
         overwritten = [call for call, output in kept.items() if output and not output.intact]
         for call in overwritten:
             for store in stores:
-                store.drop(call)
+                store.pop(call, None)
             self.copied.add(call)
         return bool(overwritten)
 
@@ -257,7 +253,7 @@ class _Recording(_Playing):
         self.uses = FirstUseTracer(replay.identities)
         self.root = Call(CallId("", -1), 0)
         self.stored: list[CallId] = []
-        self.outputs = replay.store()
+        self.outputs: Outputs = {}
         self._base = base
         self._keep = keep
         self._clock = clock
@@ -271,7 +267,7 @@ class _Recording(_Playing):
         parent = self._parent
         if known is not None and (output := self.output_of(known)) is not None:
             parent.children.append(known)
-            self.outputs.put(known.id, output)
+            self.outputs[known.id] = output
             self.uses.tick = int(known.end)
             self._counts.update(known.modules())
             return output.value()
@@ -296,7 +292,7 @@ class _Recording(_Playing):
             isinstance(leaf, (torch.Tensor, *PLAIN)) for leaf in leaves
         )
         if call.is_pure and call.id in self._keep:
-            self.outputs.put(call.id, CachedOutput.of(result, copies=call.id in self._copied))
+            self.outputs[call.id] = CachedOutput.of(result, copies=call.id in self._copied)
             self.stored.append(call.id)
         return result
 

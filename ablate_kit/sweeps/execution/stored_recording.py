@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ablate_kit.sweeps.execution.identities import CallId, Key
-from ablate_kit.sweeps.execution.recorded_output import CachedOutput, MemoryActivations
+from ablate_kit.sweeps.execution.recorded_output import CachedOutput, Outputs
 from ablate_kit.sweeps.execution.trace import Call, Trace
 
 RESULT = CallId("", -1)  # what the whole pass gives
@@ -98,7 +98,8 @@ def decode(
             (kind, name): tick for kind, name, tick in about["first_use"]
         }
         weights: dict[Key, str] = {(kind, name): digest for kind, name, digest in about["weights"]}
-        outputs, result = MemoryActivations(), None
+        outputs: Outputs = {}
+        result = None
         for one in about["calls"]:
             call = CallId(*one["id"])
             structure = structures.get(call)
@@ -111,7 +112,7 @@ def decode(
                 result = (pytree.tree_unflatten(leaves, structure),)
             else:
                 versions = [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
-                outputs.put(call, CachedOutput(leaves, structure, versions, bool(one["copies"])))
+                outputs[call] = CachedOutput(leaves, structure, versions, bool(one["copies"]))
     return StoredRecording(Trace(root, first_use, outputs), weights, result)
 
 

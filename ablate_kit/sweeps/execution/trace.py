@@ -12,7 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ablate_kit.sweeps.execution.identities import CallId, Key
-from ablate_kit.sweeps.execution.recorded_output import ActivationStore
+from ablate_kit.sweeps.execution.recorded_output import Outputs
 from ablate_kit.sweeps.execution.unchanged import UnchangedLayers
 
 NEVER = math.inf
@@ -75,7 +75,7 @@ class Trace:
 
     root: Call
     first_use: dict[Key, float]
-    outputs: ActivationStore
+    outputs: Outputs
     layers: UnchangedLayers | None = None
     changed: frozenset[Key] = frozenset()
 

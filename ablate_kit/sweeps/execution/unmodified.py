@@ -115,6 +115,6 @@ def _completed(
     until = min(until, stored.trace.restart(changed))
     for one in stored.held:
         output = stored.trace.outputs.get(one)
-        if output and calls[one].end < until and trace.outputs.get(one) is None:
-            trace.outputs.put(one, output)
+        if output and calls[one].end < until and one not in trace.outputs:
+            trace.outputs[one] = output
     return outputs, trace

@@ -12,8 +12,7 @@ from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
-from ablate_kit.sweeps.execution.identities import CallId
-from ablate_kit.sweeps.execution.recorded_output import CachedOutput, MemoryActivations
+from ablate_kit.sweeps.execution.recorded_output import CachedOutput
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.variant import Variant
 
@@ -401,31 +400,24 @@ def test_not_a_number_equals_itself() -> None:
     assert not identical(torch.tensor([0.0]), torch.tensor([-0.0]))
 
 
-def test_what_replay_keeps_goes_through_a_store() -> None:
-    """Calls and tensors go by names, so that a store may be a file as well."""
-    kept: list[CallId] = []
-
-    class Store(MemoryActivations):
-        def put(self, call: CallId, output: CachedOutput) -> None:
-            kept.append(call)
-            super().put(call, output)
-
+def test_what_replay_keeps_goes_by_names() -> None:
+    """So that it may be written to a file."""
     module, x = Chain().eval(), inputs()[0]
     last = ("tensor", "last.weight")
 
     def run() -> Any:
         return module(x)
 
-    replay = Replay(module, Store)
+    replay = Replay(module)
     with torch.no_grad(), replay:
         _, trace = replay.trace(run)
-        assert kept == []
+        assert not trace.outputs
         assert trace.first_use[last] == max(
             v for k, v in trace.first_use.items() if k[0] == "tensor"
         )
         wanted = {call.id for call in trace.root.finished_before(trace.restart([last]))}
         _, base = replay.record(run, wanted)
-        assert set(kept) == wanted
+        assert base.outputs.keys() == wanted
         assert {call.module for call in wanted} <= {name for name, _ in module.named_modules()}
         module.last.weight.zero_()
         Counting.calls = 0
