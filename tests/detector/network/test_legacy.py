@@ -18,12 +18,17 @@ def model() -> HybridDetector:
     return HybridDetector(preset("thesis"))
 
 
-@pytest.fixture(scope="module")
-def listed(shared: Path) -> Shapes:
-    """Name and shape of every tensor of the notebooks' baseline."""
-    lines = (shared / "spec" / "baseline_keys.txt").read_text().splitlines()
+def read_listed(path: Path) -> Shapes:
+    """Name and shape of every tensor."""
+    lines = path.read_text().splitlines()
     rows = [line.split("\t") for line in lines if not line.startswith("#")]
     return {name: ast.literal_eval(shape) for name, shape, *_ in rows}
+
+
+@pytest.fixture(scope="module")
+def listed(shared: Path) -> Shapes:
+    """Of the notebooks' baseline."""
+    return read_listed(shared / "spec" / "baseline_keys.txt")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,7 @@ def gate_fuse() -> HybridDetector:
 
 @pytest.fixture(scope="module")
 def listed_gate_fuse(shared: Path) -> Shapes:
-    """The same of the notebooks' GateFuse variant."""
+    """Of the notebooks' GateFuse variant."""
     lines = (shared / "spec" / "gate_fuse_keys.txt").read_text().splitlines()
     rows = [line.strip().split(" ", 1) for line in lines if not line.startswith("#")]
     return {name: ast.literal_eval(shape) for name, shape in rows}
@@ -46,10 +51,8 @@ def denoising() -> HybridDetector:
 
 @pytest.fixture(scope="module")
 def listed_denoising(shared: Path) -> Shapes:
-    """The same of the notebooks' denoising variant."""
-    lines = (shared / "spec" / "dn_keys.txt").read_text().splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith("#")]
-    return {name: ast.literal_eval(shape) for name, shape, *_ in rows}
+    """Of the notebooks' denoising variant."""
+    return read_listed(shared / "spec" / "dn_keys.txt")
 
 
 def shapes_of(model: HybridDetector) -> Shapes:
@@ -89,16 +92,17 @@ def test_the_gate_fuse_variant_has_the_published_parameter_counts(
     assert len(block.state_dict()) == 63
 
 
-def test_a_gate_fuse_file_with_exactly_the_notebooks_names_loads_strictly(
-    gate_fuse: HybridDetector, listed_gate_fuse: Shapes
+@pytest.mark.parametrize("variant", ["gate_fuse", "denoising"])
+def test_a_variants_file_with_exactly_the_notebooks_names_loads_strictly(
+    request: pytest.FixtureRequest, variant: str
 ) -> None:
-    config = legacy.infer_config(listed_gate_fuse)
-    assert config == gate_fuse.config.replace(decoder_points=config.points)
-    renamed = legacy.to_ours(listed_gate_fuse, config)
-    assert {renamed[name]: shape for name, shape in listed_gate_fuse.items()} == shapes_of(
-        gate_fuse
-    )
-    assert set(legacy.to_legacy(renamed.values(), config).values()) == set(listed_gate_fuse)
+    model: HybridDetector = request.getfixturevalue(variant)
+    listed: Shapes = request.getfixturevalue(f"listed_{variant}")
+    config = legacy.infer_config(listed)
+    assert config == model.config.replace(decoder_points=config.points)
+    renamed = legacy.to_ours(listed, config)
+    assert {renamed[name]: shape for name, shape in listed.items()} == shapes_of(model)
+    assert set(legacy.to_legacy(renamed.values(), config).values()) == set(listed)
 
 
 def test_the_denoising_variant_has_the_published_parameter_counts(
@@ -107,18 +111,6 @@ def test_the_denoising_variant_has_the_published_parameter_counts(
     # Counted on the thesis' own model definition.
     assert sum(p.numel() for p in denoising.parameters()) == 44_424_829
     assert len(denoising.state_dict()) == 538
-
-
-def test_a_denoising_file_with_exactly_the_notebooks_names_loads_strictly(
-    denoising: HybridDetector, listed_denoising: Shapes
-) -> None:
-    config = legacy.infer_config(listed_denoising)
-    assert config == denoising.config.replace(decoder_points=config.points)
-    renamed = legacy.to_ours(listed_denoising, config)
-    assert {renamed[name]: shape for name, shape in listed_denoising.items()} == shapes_of(
-        denoising
-    )
-    assert set(legacy.to_legacy(renamed.values(), config).values()) == set(listed_denoising)
 
 
 @pytest.mark.parametrize(
