@@ -27,15 +27,7 @@ RULES = (
     NameRule("refpoint_embed.weight", ("model.query_refpoint_embeddings.weight",)),
     NameRule("transformer.patterns.weight", ("model.patterns.weight",)),
     *packed(f"{ENCODER}.{{layer}}.self_attn", f"{ENCODER_LAYER}.self_attn"),
-    *(
-        both(f"{ENCODER}.{{layer}}.{source}", f"{ENCODER_LAYER}.{target}")
-        for source, target in {
-            "linear1": "fc1",
-            "linear2": "fc2",
-            "norm1": "self_attn_layer_norm",
-            "norm2": "final_layer_norm",
-        }.items()
-    ),
+    *detr.layer_rules("encoder", ("self_attn",)),
     *(
         both(
             f"{DECODER}.{{layer}}.{part}_{source}_proj",
