@@ -22,6 +22,7 @@ def detr_config(
     kind: str,
     backbone: Mapping[str, Any],
     width: int,
+    queries: int,
     encoder: Stack,
     decoder: Stack,
     classes: Sequence[str],
@@ -40,4 +41,29 @@ def detr_config(
         "decoder_layers": decoder.layers,
         "decoder_attention_heads": decoder.heads,
         "decoder_ffn_dim": decoder.ffn,
+        "num_queries": queries,
+    }
+
+
+def deformable_config(
+    backbone: Mapping[str, Any],
+    width: int,
+    queries: int,
+    encoder: Stack,
+    decoder: Stack,
+    classes: Sequence[str],
+    *,
+    levels: int,
+    refine: bool,
+    two_stage: bool,
+) -> dict[str, Any]:
+    """Of Deformable DETR, whose two-stage form proposes as many boxes as it has queries."""
+    kind = ("DeformableDetr", "deformable_detr")
+    return detr_config(*kind, backbone, width, queries, encoder, decoder, classes) | {
+        "num_feature_levels": levels,
+        "encoder_n_points": encoder.points,
+        "decoder_n_points": decoder.points,
+        "with_box_refine": refine,
+        "two_stage": two_stage,
+        "two_stage_num_proposals": queries,
     }

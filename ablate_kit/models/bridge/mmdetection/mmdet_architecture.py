@@ -10,7 +10,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.detr_config import Stack, detr_config
+from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
 from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR, DROPPED, deformable_detr
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, processor
@@ -64,8 +64,8 @@ def _detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
     _position(model.section("positional_encoding"), width, offset=0)
     _head(model.section("bbox_head"), "DETRHead", width, len(classes), sigmoid=False)
     _detections(model.section("test_cfg", {}), queries)
-    config = detr_config("Detr", "detr", backbone, width, encoder, decoder, classes)
-    return Counterpart({**config, "num_queries": queries}, images, DETR, DROPPED)
+    config = detr_config("Detr", "detr", backbone, width, queries, encoder, decoder, classes)
+    return Counterpart(config, images, DETR, DROPPED)
 
 
 def _deformable_detr(
@@ -84,17 +84,10 @@ def _deformable_detr(
     _position(model.section("positional_encoding"), width, offset=-0.5)
     _head(model.section("bbox_head"), "DeformableDETRHead", width, len(classes), sigmoid=True)
     _detections(model.section("test_cfg", {}), 100)
-    kind = ("DeformableDetr", "deformable_detr")
-    config = {
-        **detr_config(*kind, backbone, width, encoder, decoder, classes),
-        "num_queries": queries,
-        "num_feature_levels": outputs,
-        "encoder_n_points": encoder.points,
-        "decoder_n_points": decoder.points,
-        "with_box_refine": refine,
-        "two_stage": two_stage,
-        "two_stage_num_proposals": queries,
-    }
+    config = deformable_config(
+        backbone, width, queries, encoder, decoder, classes,
+        levels=outputs, refine=refine, two_stage=two_stage,
+    )  # fmt: skip
     rules = deformable_detr(levels, box_refine=refine, two_stage=two_stage)
     biases = {f"model.input_proj.{i}.0.bias": width for i in range(outputs)}
     return Counterpart(config, images, rules, DROPPED, biases)

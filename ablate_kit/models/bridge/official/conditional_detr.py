@@ -43,5 +43,5 @@ def counterpart(told: Told) -> Counterpart:
     backbone = told.resnet(RESNET, (3,))
     classes = told.classes(told.rows("class_embed.weight"))
     kind = ("ConditionalDetr", "conditional_detr")
-    config = detr_config(*kind, backbone, width, encoder, decoder, classes)
-    return detr.of_detr_kind(told, {**config, "num_queries": queries}, "ConditionalDetr", RULES)
+    config = detr_config(*kind, backbone, width, queries, encoder, decoder, classes)
+    return detr.of_detr_kind(told, config, "ConditionalDetr", RULES)

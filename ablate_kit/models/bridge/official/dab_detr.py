@@ -92,8 +92,7 @@ def counterpart(told: Told) -> Counterpart:
     patterns = "transformer.patterns.weight"
     classes = told.classes(told.rows("class_embed.weight"))
     config = {
-        **detr_config("DabDetr", "dab-detr", backbone, width, encoder, decoder, classes),
-        "num_queries": queries,
+        **detr_config("DabDetr", "dab-detr", backbone, width, queries, encoder, decoder, classes),
         "hidden_size": width,
         "activation_function": activation,
         "temperature_height": told.number("pe_temperatureH", TEMPERATURE, "as temperature of rows"),

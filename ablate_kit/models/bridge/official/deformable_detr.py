@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.detr_config import Stack, detr_config
+from ablate_kit.models.bridge.detr_config import Stack, deformable_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.detr import (
     DECODER,
@@ -57,17 +57,10 @@ def counterpart(told: Told) -> Counterpart:
         told.number("num_queries", 300, "queries") if two_stage else told.rows("query_embed.weight")
     )
     classes = told.classes(told.rows("class_embed.0.weight"))
-    kind = ("DeformableDetr", "deformable_detr")
-    config = {
-        **detr_config(*kind, backbone, width, encoder, decoder, classes),
-        "num_queries": queries,
-        "num_feature_levels": levels,
-        "encoder_n_points": encoder.points,
-        "decoder_n_points": decoder.points,
-        "with_box_refine": refine,
-        "two_stage": two_stage,
-        "two_stage_num_proposals": queries,
-    }
+    config = deformable_config(
+        backbone, width, queries, encoder, decoder, classes,
+        levels=levels, refine=refine, two_stage=two_stage,
+    )  # fmt: skip
     rules = _rules(refine=refine, two_stage=two_stage)
     return of_detr_kind(told, config, "DeformableDetr", rules)
 

@@ -60,8 +60,8 @@ def counterpart(told: Told) -> Counterpart:
     encoder, decoder = stacks(told, width)
     backbone = told.resnet(RESNET, (3,))
     classes = told.classes(told.rows("class_embed.weight") - 1)  # the last is "no object"
-    config = detr_config("Detr", "detr", backbone, width, encoder, decoder, classes)
-    return of_detr_kind(told, {**config, "num_queries": queries}, "Detr", RULES)
+    config = detr_config("Detr", "detr", backbone, width, queries, encoder, decoder, classes)
+    return of_detr_kind(told, config, "Detr", RULES)
 
 
 def of_detr_kind(
