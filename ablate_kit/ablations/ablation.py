@@ -247,7 +247,7 @@ class Ablation:
                     float(edit["value"]),
                     float(edit.get("factor", 0.0)),
                     _noise_from_dict(edit.get("noise")),
-                    _values_from_list(edit.get("values")),
+                    None if edit.get("values") is None else tuple(map(float, edit["values"])),
                 )
                 for edit in values["edits"]
             )
@@ -280,10 +280,6 @@ def _rule_to_dict(edit: Edit) -> dict[str, Any]:
     if edit.values is not None:
         found["values"] = list(edit.values)
     return found
-
-
-def _values_from_list(values: Any) -> tuple[float, ...] | None:
-    return None if values is None else tuple(float(value) for value in values)
 
 
 def _live_to_dict(one: Intervention) -> dict[str, Any]:

@@ -141,10 +141,6 @@ CONSTRUCTORS = {
 }
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int)
-
-
 def _view(
     source: StorageView, dtype: str, offset: Any, size: Any, stride: Any
 ) -> TensorView | None:
@@ -152,7 +148,7 @@ def _view(
     if not (isinstance(size, tuple) and isinstance(stride, tuple)):
         return None
     numbers = (offset, *size, *stride)
-    if not all(map(_is_int, numbers)):
+    if not all(isinstance(one, int) for one in numbers):
         return None
     if len(size) != len(stride) or min(numbers) < 0:
         raise CheckpointError(
