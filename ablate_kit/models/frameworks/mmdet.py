@@ -19,6 +19,10 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
+    has_configuration,
+    mmdet_counterpart,
+)
 from ablate_kit.models.forward import ForwardPasses, describe_error
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.source_files import check_configurations, configurations
@@ -81,8 +85,7 @@ class MMDetAdapter:
             other = "" if config else ", or give --model mmdet:CONFIG.py"
             raise UserError(
                 f"{config or what} is a program, which MMEngine runs; read it, then add "
-                f"--trust-remote-code to run it{other}. Inspecting, cutting and converting (ablate "
-                "convert --to transformers) need no such trust"
+                f"--trust-remote-code to run it{other}. {_without_trust(checkpoint)}"
             )
         library = MMDetection()
         settings = library.settings(config, text)
@@ -260,6 +263,22 @@ def _queries(module: Any) -> Iterator[list[torch.Tensor]]:
         yield found
     finally:
         del head.predict_by_feat
+
+
+def _without_trust(checkpoint: Checkpoint) -> str:
+    """What else can be done with a file, as shortly as it can be said."""
+    reason = "it carries no configuration that can be read"
+    if has_configuration(checkpoint):
+        try:
+            mmdet_counterpart(checkpoint)
+        except UserError as error:
+            reason = str(error).partition("; ")[0]
+        else:
+            return (
+                "Inspecting, cutting and converting (ablate convert --to transformers) need no "
+                "such trust"
+            )
+    return f"Inspecting and cutting need no such trust; it cannot be converted ({reason})"
 
 
 def _text(checkpoint: Checkpoint) -> str:

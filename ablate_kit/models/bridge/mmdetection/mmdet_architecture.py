@@ -43,7 +43,8 @@ def architecture(
     if kind not in MODELS:
         raise UserError(
             f"cannot carry a {kind} over to transformers; expected {' or '.join(MODELS)}"
-            f"{did_you_mean(kind, MODELS)}"
+            f"{did_you_mean(kind, MODELS)} (MMDetection itself runs all others: "
+            "docs/mmdetection.md)"
         )
     settings.ignore("train_cfg", "init_cfg")
     make = _detr if kind == "DETR" else _deformable_detr

@@ -48,6 +48,19 @@ def test_a_file_of_mmdetection_is_recognized(mmdetection: Write) -> None:
     message = refused(mmdetection("detr"), None)
     assert "which is of MMDetection, is a program" in message
     assert "or give --model mmdet:CONFIG.py" in message
+    assert message.endswith("converting (ablate convert --to transformers) need no such trust")
+
+
+def test_what_cannot_be_converted_is_not_sent_there(mmdetection: Write) -> None:
+    def two_stages(content: dict[str, Any]) -> None:
+        content["meta"]["cfg"]["model"]["type"] = "FasterRCNN"
+
+    message = refused(mmdetection("detr", two_stages), None)
+    assert "add --trust-remote-code to run it, or give --model mmdet:CONFIG.py" in message
+    assert "cannot be converted (cannot carry a FasterRCNN over to transformers)" in message
+    bare = mmdetection("detr", lambda content: content["meta"].pop("cfg"))
+    said = refused(bare, f"mmdet:{__file__}")
+    assert "cannot be converted (it carries no configuration that can be read)" in said
 
 
 @pytest.mark.parametrize(
