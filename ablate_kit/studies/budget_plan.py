@@ -103,8 +103,13 @@ def outline(source: KindContext, adapter: Adapter, dataset: Dataset) -> Outline:
     parts = structure(source, uses)
     cutter = Cutter(source, adapter, {}, len(dataset))
     if seen:
-        needed = {cutter.live_module(one) for one in parts.walk() if cutter.needs_probe(one)}
-        silenced = probe(adapter, prepared, seen[1], needed - {""})
+        needed = {
+            name
+            for one in parts.walk()
+            if cutter.needs_probe(one)
+            for name in cutter.live_modules(one)
+        }
+        silenced = probe(adapter, prepared, seen[1], needed)
         cutter = Cutter(source, adapter, silenced, len(dataset))
     finder = _Finder(source, cutter, seen[1] if seen else None)
     for part in parts.children:

@@ -103,11 +103,17 @@ class Cutter:
             for head in range(part.heads)
         ]
 
-    def live_module(self, part: Part) -> str:
-        """The module of the running model that holds a part's tensors; "" where there is none."""
-        names = [live for name in part.tensors for live in self._live.get(name, ())[:1]]
-        levels = [name.split(".")[:-1] for name in names]
-        return ".".join(_common(levels))
+    def live_modules(self, part: Part) -> list[str]:
+        """The modules of the running model that hold a part's tensors and no others, the innermost
+        first: around a branch that has all of them may lie what adds its input."""
+        names = [(name, live) for name in part.tensors for live in self._live.get(name, ())[:1]]
+        stored, inner = (_common([one[i].split(".")[:-1] for one in names]) for i in (0, 1))
+        below = stored[len(part.name.split(".")) :]
+        found = [".".join(inner)]
+        while below and inner[-1:] == below[-1:]:
+            inner, below = inner[:-1], below[:-1]
+            found.append(".".join(inner))
+        return [name for name in found if name]
 
     def _skip(self, part: Part, patterns: Sequence[str], name: str = "") -> Cut | None:
         line: Line = {"kind": "skip", "patterns": list(patterns)}
@@ -119,7 +125,8 @@ class Cutter:
         return None
 
     def _silence(self, part: Part) -> Cut | None:
-        found = self._silenced.get(self.live_module(part))
+        tried = [self._silenced[one] for one in self.live_modules(part) if one in self._silenced]
+        found = next((one for one in tried if one.gives == "removed"), next(iter(tried), None))
         if found is None:
             return self._all_removed(part)
         weight = self._stored.get(f"{found.layer}.weight")

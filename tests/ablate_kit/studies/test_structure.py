@@ -31,9 +31,14 @@ def looked_at(path: Path, adapter: Adapter | None = None) -> tuple[dict[str, Par
         assert seen is not None
         root = structure(source, first_uses(adapter, *seen))
         cutter = Cutter(source, adapter, {}, 8)
-        needed = {cutter.live_module(one) for one in root.walk() if cutter.needs_probe(one)}
+        needed = {
+            name
+            for one in root.walk()
+            if cutter.needs_probe(one)
+            for name in cutter.live_modules(one)
+        }
         before = {name: one.clone() for name, one in adapter.module.state_dict().items()}
-        silenced = probe(adapter, prepared, seen[1], needed - {""})
+        silenced = probe(adapter, prepared, seen[1], needed)
         for name, one in adapter.module.state_dict().items():
             assert torch.equal(one, before[name]), name  # a try leaves nothing behind
         cutter = Cutter(source, adapter, silenced, 8)
@@ -167,12 +172,23 @@ class Block(nn.Module):
         return torch.relu(x + self.conv2(torch.relu(self.conv1(x))))
 
 
+class Inverted(nn.Module):
+    """All that it holds lies in its branch, as in MobileNet's inverted residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Conv2d(16, 8, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.block(x)
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Conv2d(8, 7, 1)  # comes first in the file, last in the pass
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU())
-        self.body = nn.Sequential(Block(), Block())
+        self.body = nn.Sequential(Block(), Inverted())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(self.stem(x))).flatten(2)
@@ -188,9 +204,10 @@ def test_a_convolutional_network_of_one_s_own(tmp_path: Path) -> None:
         decode=lambda outputs, sizes: [],
     )  # fmt: skip
     parts, how = looked_at(tmp_path / "net.pth", adapter)
-    assert list(parts) == ["stem", "body", "body.0", "body.1", "head"]
-    assert how == {"stem": "mean", "body": "removed", "body.0": "removed", "body.1": "removed",
-                   "head": "mean"}  # fmt: skip
+    removed = {"body": "removed", "body.0": "removed", "body.1": "removed"}
+    inside = {"body.1.block.0": "mean", "body.1.block.2": "mean"}
+    assert list(parts) == ["stem", *removed, *inside, "head"]
+    assert how == {"stem": "mean", **removed, **inside, "head": "mean"}
 
 
 def test_what_is_cut_alike_is_one_cut_under_the_outer_name(folders: Callable[[str], Path]) -> None:
