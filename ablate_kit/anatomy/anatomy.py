@@ -30,6 +30,7 @@ LEVEL_LISTS = (
     "input_proj",  # Deformable DETR and DINO
     "inputs",  # the hybrid detector's neck
     "convs",  # MMDetection's ChannelMapper
+    "inner_blocks",  # torchvision's FPN
 )
 
 LEVEL_COUNTS = ("num_feature_levels", "decoder_n_levels", "num_levels", "n_levels")

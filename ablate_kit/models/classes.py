@@ -87,9 +87,12 @@ class ClassNames:
     def of(self, classes: Sequence[str], what: str) -> tuple[str, ...]:
         """In place of the ``classes`` of ``what``; raises ``UserError`` where the numbers differ.
 
-        Of names by number, the rest of the outputs mean nothing.
+        Of names by number, the rest of the outputs mean nothing; of others, a first output that
+        means nothing, a background, needs no name.
         """
         missing = len(classes) - len(self.names)
+        if missing == 1 and not self.by_id and classes[0] == NO_CLASS:
+            return (NO_CLASS, *self.names)
         if missing < 0 or (missing and not self.by_id):
             raise UserError(
                 f"{len(self.names)} class names for {what}, which has {len(classes)} classes "

@@ -24,14 +24,15 @@ BUILT_IN = {
     "hybrid": "ablate_kit.models.frameworks.hybrid:FRAMEWORK",
     "transformers": "ablate_kit.models.frameworks.transformers:FRAMEWORK",
     "mmdet": "ablate_kit.models.frameworks.mmdet:FRAMEWORK",
-    "torchvision": "ablate_kit.models.frameworks.torchvision:FRAMEWORK",
     "libreyolo": "ablate_kit.models.frameworks.libreyolo:FRAMEWORK",
+    "torchvision": "ablate_kit.models.frameworks.torchvision:FRAMEWORK",
 }
 FRAMEWORKS: Registry[Framework] = Registry("adapters", places=BUILT_IN)
 
 # For --help, which waits for no import of a framework; a test holds it against their own words.
 USAGE = (
-    "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py], torchvision:NAME, libreyolo[:FAMILY[:SIZE]]"
+    "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py], libreyolo[:FAMILY[:SIZE]], "
+    "torchvision[:NAME]"
 )
 OWN = "python:FILE.py:NAME"
 

@@ -1,4 +1,4 @@
-"""torchvision's detection models: ``--model torchvision:fasterrcnn_resnet50_fpn_v2``."""
+"""torchvision's detection models, told by their tensors or by ``--model torchvision:NAME``."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,98 +8,131 @@ from torch import nn
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.classes import NO_CLASS
 from ablate_kit.models.framework import Framework, Request
+from ablate_kit.models.frameworks.torchvision_builds import (
+    Build,
+    MisfitError,
+    fitted,
+    known_models,
+    looks_like_one,
+)
 from ablate_kit.models.frameworks.wrap import Size, wrap
-from detector.extras import missing
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
     from detector.data.image_files import Pixels
 
-_COCO = 91  # COCO's ids, gaps included, as the published weights have them
+_BACKGROUND = ("__background__", "no person")  # as it is called among classes
+# Of their first COCO weights, torchvision computes frozen batch normalization without an epsilon.
+_WITHOUT_EPSILON = (
+    "fasterrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+)
 
 
 def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
-    models = _detection_models()
-    name = request.place
+    build = _named(checkpoint, request.place) if request.place else _told(checkpoint)
+    net = build.module()
+    net.load_state_dict({build.live[key]: one for key, one in checkpoint.state_dict().items()
+                         if key in build.live})  # fmt: skip
+    if build.name in _WITHOUT_EPSILON and _began_with_coco(checkpoint.settings):
+        _leave_out_epsilon(net)
+    return wrap(
+        net,
+        classes=_class_names(build, checkpoint.classes),
+        prepare=_prepare,
+        decode=_decode,
+        names=build.live,
+        device=request.device,
+    )
+
+
+def _recognizes(checkpoint: Checkpoint) -> bool:
+    return looks_like_one(checkpoint.tensors)
+
+
+def _named(checkpoint: Checkpoint, name: str) -> Build:
+    models = known_models()
     if name not in models:
-        known = ", ".join(sorted(models))
         raise UserError(
             f'torchvision has no detection model "{name}"{did_you_mean(name, models)}; expected '
-            f"--model torchvision:NAME of {known}"
+            f"--model torchvision:NAME of {', '.join(sorted(models))}"
         )
-    state = checkpoint.state_dict()
-    net, classes = _built(name, state, str(checkpoint.path))
     try:
-        net.load_state_dict(dict(state))
-    except RuntimeError as error:
+        return fitted(name, _shapes(checkpoint))
+    except MisfitError as error:
+        raise UserError(f"{checkpoint.path} does not fit torchvision's {name}: {error}") from None
+
+
+def _told(checkpoint: Checkpoint) -> Build:
+    """The one model that takes the tensors, or of several the one that the file names."""
+    found: dict[str, Build] = {}
+    misfits: list[tuple[int, str, MisfitError]] = []
+    for name in known_models():
+        try:
+            found[name] = fitted(name, _shapes(checkpoint))
+        except MisfitError as error:
+            misfits.append((error.problems, name, error))
+    said = checkpoint.settings.get("model")
+    if isinstance(said, str) and said in found:
+        return found[said]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
         raise UserError(
-            f"{checkpoint.path} does not fit torchvision's {name}: {_said(error)}"
-        ) from None
-    names = _class_names(name, classes)
-    first = classes - len(names)  # 1 of two stages and SSD, whose 0 is no class
+            f"{checkpoint.path} may be of torchvision's {' or '.join(found)}, whose tensors are "
+            f"alike, and not how they prepare images: add --model torchvision:NAME"
+        )
+    _, name, reason = min(misfits, key=lambda one: one[:2])
+    raise UserError(
+        f"{checkpoint.path} has heads of torchvision's, but is of none of its models: {name} is "
+        f"the nearest, and {reason}; build it yourself: --model python:FILE.py:NAME (docs/zoo.md)"
+    )
 
-    def decode(outputs: Any, sizes: Sequence[Size]) -> Any:
-        return [(one["boxes"], one["scores"], one["labels"] - first) for one in outputs]
 
-    return wrap(net, classes=names, prepare=_prepare, decode=decode, device=request.device)
+def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(info.shape) for name, info in checkpoint.tensors.items()}
 
 
 def _prepare(image: "Pixels") -> torch.Tensor:
     """The models resize and normalize by themselves."""
-    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    return torch.tensor(image).permute(2, 0, 1).float() / 255
 
 
-def _detection_models() -> Mapping[str, Any]:
-    try:
-        from torchvision.models import detection, list_models
-    except ImportError:
-        raise missing("a model of torchvision", "torchvision") from None
-    except RuntimeError as error:  # built for another torch
-        raise UserError(f"torchvision cannot be imported: {_said(error)}") from None
-    return dict.fromkeys(list_models(module=detection))
+def _decode(outputs: Any, sizes: Sequence[Size]) -> Any:
+    return [(one["boxes"], one["scores"], one["labels"]) for one in outputs]
 
 
-def _built(name: str, state: Mapping[str, torch.Tensor], path: str) -> tuple[nn.Module, int]:
-    """The model for as many classes as the weights are of, and how many these are."""
-    classes = _COCO
-    net = _make(name, classes)
-    for key, tensor in net.state_dict().items():
-        stored = state.get(key)
-        if stored is None or stored.shape == tensor.shape or not tensor.ndim:
-            continue
-        rows, wanted = tensor.shape[0], stored.shape[0]
-        if rows % _COCO or wanted * _COCO % rows:
-            raise UserError(
-                f"{path} does not fit torchvision's {name}: {key} is {tuple(stored.shape)}; "
-                f"expected {tuple(tensor.shape)}"
-            )
-        classes = wanted * _COCO // rows
-        return _make(name, classes), classes
-    return net, classes
+def _began_with_coco(arguments: Mapping[str, Any]) -> bool:
+    """Whether training began with torchvision's COCO weights, by the arguments of its training
+    script; so do they themselves, and most that do not tell."""
+    told = [arguments[key] for key in ("weights", "pretrained") if key in arguments]
+    return any(told) or not told
 
 
-def _make(name: str, classes: int) -> nn.Module:
-    from torchvision.models import get_model
+def _leave_out_epsilon(net: nn.Module) -> None:
+    from torchvision.ops import FrozenBatchNorm2d
 
-    found: nn.Module = get_model(name, weights=None, weights_backbone=None, num_classes=classes)
-    return found
+    frozen = [one for one in net.modules() if isinstance(one, FrozenBatchNorm2d)]
+    if all(bool((one.running_var > 0).all()) for one in frozen):  # it divides by these
+        for one in frozen:
+            one.eps = 0.0
 
 
-def _class_names(name: str, classes: int) -> Sequence[str]:
-    """Without the background, where the model has one."""
+def _class_names(build: Build, held: Sequence[str] | None) -> Sequence[str]:
+    """Those of the file, where it has them, or else of torchvision's weights."""
     from torchvision.models import get_model_weights
 
-    known = next(iter(get_model_weights(name))).meta["categories"]
-    if len(known) != classes:  # of COCO; of key points, persons alone
-        known = [f"class_{number}" for number in range(classes)]
-    if name.startswith(("fcos", "retinanet")):
-        return ["N/A" if one == "__background__" else one for one in known]
-    return list(known[1:])
+    if held and len(held) in (build.classes, build.classes - 1):
+        return [*([NO_CLASS] * (build.classes - len(held))), *held]
+    known = next(iter(get_model_weights(build.name))).meta["categories"]
+    if len(known) == build.classes:  # of COCO; of key points, persons alone
+        return [NO_CLASS if one in _BACKGROUND else one for one in known]
+    names = [f"class_{number}" for number in range(build.classes)]
+    return names if build.name.startswith(("fcos", "retinanet")) else [NO_CLASS, *names[1:]]
 
 
-def _said(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-FRAMEWORK = Framework(open=_open, takes=":NAME")
+FRAMEWORK = Framework(open=_open, takes="[:NAME]", recognizes=_recognizes)

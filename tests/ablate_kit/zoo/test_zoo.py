@@ -13,72 +13,12 @@ from PIL import Image
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
 
-SSD = "torchvision:ssdlite320_mobilenet_v3_large"
-
-
-def image(seed: int = 0) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    return np.random.default_rng(seed).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-
-
-def saved(net: torch.nn.Module, folder: Path) -> Path:
-    path = folder / "model.pt"
-    torch.save({key: one.clone() for key, one in net.state_dict().items()}, path)
-    return path
-
-
-def opened(path: Path, model: str) -> Adapter:
-    with open_checkpoint(path) as checkpoint:
-        return open_adapter(checkpoint, model)
-
-
-def ssd(classes: int = 91) -> Any:
-    from torchvision.models import get_model
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return get_model(
-            SSD.partition(":")[2], weights=None, weights_backbone=None, num_classes=classes
-        ).eval()
-
-
-def test_torchvision_detects_what_torchvision_detects(tmp_path: Path) -> None:
-    net = ssd()
-    adapter = opened(saved(net, tmp_path), SSD)
-    assert adapter.classes[:2] == ("person", "bicycle")
-    (found,) = detect(adapter, [image()])
-    with torch.no_grad():
-        (own,) = net([torch.from_numpy(image()).permute(2, 0, 1) / 255])
-    order = np.argsort(-own["scores"].numpy(), kind="stable")
-    assert len(found.scores) == len(order)
-    np.testing.assert_array_equal(found.boxes, own["boxes"].numpy()[order].astype(np.float64))
-    np.testing.assert_array_equal(found.labels, own["labels"].numpy()[order] - 1)
-
-
-def test_the_number_of_classes_is_that_of_the_weights(tmp_path: Path) -> None:
-    path = saved(ssd(5), tmp_path)
-    assert opened(path, SSD).classes == ("class_1", "class_2", "class_3", "class_4")
-    with pytest.raises(UserError, match="does not fit torchvision's fcos_resnet50_fpn"):
-        opened(path, "torchvision:fcos_resnet50_fpn")
-    with pytest.raises(
-        UserError, match=r'no detection model "ssd300".*did you mean "ssd300_vgg16"'
-    ):
-        opened(path, "torchvision:ssd300")
-
-
-def test_classes_are_those_of_the_published_weights_where_there_are_as_many() -> None:
-    from ablate_kit.models.frameworks.torchvision import _class_names
-
-    assert _class_names("keypointrcnn_resnet50_fpn", 2) == ["person"]
-    assert _class_names("keypointrcnn_resnet50_fpn", 91)[:2] == ["class_1", "class_2"]
-    assert _class_names("maskrcnn_resnet50_fpn", 91)[:2] == ["person", "bicycle"]
-    assert _class_names("fcos_resnet50_fpn", 91)[:2] == ["N/A", "person"]
-    assert _class_names("retinanet_resnet50_fpn", 3) == ["class_0", "class_1", "class_2"]
+from .zoo_models import SSD, image, opened, saved, ssd
 
 
 @pytest.fixture
