@@ -101,6 +101,13 @@ def to_transformers(
         model = mmdet_counterpart(checkpoint)
     else:
         refuse_if_inside(checkpoint, lambda one: bool(family_of(one)))
+        from ablate_kit.models.frameworks.torchvision_builds import looks_like_one
+
+        if looks_like_one(checkpoint.tensors):
+            raise UserError(
+                f"{checkpoint} is of torchvision, whose detectors transformers lacks; commands "
+                "that run a model take it as it is"
+            )
         raise UserError(
             f"{checkpoint} carries no configuration of MMDetection that can be read, and is no "
             f"file of {' or '.join(FAMILIES)}, so nothing tells what its tensors compute"

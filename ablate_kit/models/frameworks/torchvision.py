@@ -17,6 +17,7 @@ from ablate_kit.models.frameworks.torchvision_builds import (
     known_models,
     looks_like_one,
 )
+from ablate_kit.models.frameworks.torchvision_training import TorchvisionTraining
 from ablate_kit.models.frameworks.wrap import Size, wrap
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
                          if key in build.live})  # fmt: skip
     if build.name in _WITHOUT_EPSILON and _began_with_coco(checkpoint.settings):
         _leave_out_epsilon(net)
+    _leave_out_masks(net)
     return wrap(
         net,
         classes=_class_names(build, checkpoint.classes),
@@ -106,6 +108,15 @@ def _decode(outputs: Any, sizes: Sequence[Size]) -> Any:
     return [(one["boxes"], one["scores"], one["labels"]) for one in outputs]
 
 
+def _leave_out_masks(net: nn.Module) -> None:
+    """Nor key points: they come after the boxes and change none, so that what only they need would
+    cost time and look as if it did nothing. The weights stay."""
+    heads = getattr(net, "roi_heads", None)
+    for pool in ("mask_roi_pool", "keypoint_roi_pool"):
+        if getattr(heads, pool, None) is not None:
+            setattr(heads, pool, None)  # without it the branch does not run
+
+
 def _began_with_coco(arguments: Mapping[str, Any]) -> bool:
     """Whether training began with torchvision's COCO weights, by the arguments of its training
     script; so do they themselves, and most that do not tell."""
@@ -135,4 +146,6 @@ def _class_names(build: Build, held: Sequence[str] | None) -> Sequence[str]:
     return names if build.name.startswith(("fcos", "retinanet")) else [NO_CLASS, *names[1:]]
 
 
-FRAMEWORK = Framework(open=_open, takes="[:NAME]", recognizes=_recognizes)
+FRAMEWORK = Framework(
+    open=_open, takes="[:NAME]", recognizes=_recognizes, training=TorchvisionTraining
+)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import match_classes
 from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.training import shuffled
 from detector.data.dataset import Dataset
 
 WEIGHT_DECAY = 1e-4  # as the DETR family is trained
@@ -31,8 +31,7 @@ class TransformersTraining:
         seed: int,
         device: str = "cpu",
     ) -> None:
-        if len(dataset) < batch_size:
-            raise UserError(f"{len(dataset)} images do not fill a batch of {batch_size}")
+        shuffled(len(dataset), batch_size, seed)  # refuses too few
         self.model = adapter.module
         self.processor = adapter.processor
         self.device = device
@@ -44,12 +43,7 @@ class TransformersTraining:
         self.optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=WEIGHT_DECAY)
 
     def batches(self) -> Iterator[list[int]]:
-        epoch = 0
-        while True:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))
-            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-                yield [int(index) for index in order[start : start + self.batch_size]]
-            epoch += 1
+        return shuffled(len(self.dataset), self.batch_size, self.seed)
 
     def losses(self, batch: list[int], index: int) -> tuple[Tensor, dict[str, Tensor]]:
         try:

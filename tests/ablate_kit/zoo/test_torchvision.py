@@ -20,7 +20,9 @@ from ablate_kit.models.frameworks.torchvision_builds import (
     fitted,
     looks_like_one,
 )
+from ablate_kit.models.frameworks.torchvision_training import TorchvisionTraining
 from ablate_kit.models.open import open_adapter
+from detector.data.shapes import Shapes
 
 from .zoo_models import SSD, image, opened, saved, ssd
 
@@ -119,6 +121,8 @@ def test_published_weights_detect_what_torchvision_makes_of_them(
     with open_checkpoint(tmp_path / "published.pth") as checkpoint:
         adapter = open_adapter(checkpoint)
         assert adapter.live_names().keys() == checkpoint.tensors.keys()
+    outputs = adapter.forward(adapter.prepare(image()).inputs)
+    assert set(outputs[0]) == {"boxes", "scores", "labels"}  # masks and key points are left out
     (found,) = detect(adapter, [image()])
     with torch.no_grad():
         (own,) = net([torch.from_numpy(image()).permute(2, 0, 1) / 255])
@@ -207,3 +211,38 @@ def test_key_points_are_as_many_as_the_weights_are_of(tmp_path: Path) -> None:
         )
     shapes = {key: tuple(one.shape) for key, one in net.state_dict().items()}
     assert fitted("keypointrcnn_resnet50_fpn", shapes).keypoints == 5
+
+
+def test_training_is_by_torchvision_s_own_losses(tmp_path: Path) -> None:
+    data = Shapes(3, seed=2, size=96)
+    adapter = opened(saved(ssd(len(data.classes) + 1), tmp_path), SSD)
+    adapter.classes = ("N/A", *data.classes)
+    training = TorchvisionTraining(adapter, data, {"batch_size": 2, "lr": 1e-4, "seed": 0})
+    batch = next(training.batches())
+    training.model.train()
+    loss, terms = training.losses(batch, 0)
+    net = ssd(len(data.classes) + 1).train()
+    own = net(
+        [torch.tensor(data.image(i)).permute(2, 0, 1) / 255 for i in batch],
+        [
+            {
+                "boxes": torch.tensor(data.annotations(i).boxes).float(),
+                "labels": torch.tensor(data.annotations(i).labels).long() + 1,
+            }
+            for i in batch
+        ],
+    )
+    assert {name: one.item() for name, one in terms.items()} == {
+        name: one.item() for name, one in own.items()
+    }
+    assert loss.item() == pytest.approx(sum(one.item() for one in own.values()))
+    with pytest.raises(UserError, match="3 images do not fill a batch of 4"):
+        TorchvisionTraining(adapter, data, {"batch_size": 4, "lr": 1e-4, "seed": 0})
+
+
+def test_what_boxes_do_not_train_is_refused() -> None:
+    with torch.device("meta"):
+        net = models.get_model("maskrcnn_resnet50_fpn", weights=None, weights_backbone=None)
+    adapter: Any = Namespace(module=net, classes=("N/A", "disc"))
+    with pytest.raises(UserError, match="MaskRCNN has a mask_roi_pool, which boxes do not train"):
+        TorchvisionTraining(adapter, Shapes(3), {"batch_size": 2, "lr": 1e-4, "seed": 0})
