@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ablate_kit.errors import UserError
@@ -52,7 +53,34 @@ class _Leaving(TorchFunctionMode):
             self.seen.append(args[0])
             plain = args[0].detach()
             return plain if function is Tensor.detach else function(plain, *args[1:])
+        if function is functional.batch_norm:
+            return _batch_norm(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    images: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    *others: Any,
+    **named: Any,
+) -> Tensor:
+    """PyTorch's own has no gradient for the statistics, which a checkpoint holds as weights."""
+    if training or mean is None or variance is None or not (
+        mean.requires_grad or variance.requires_grad
+    ):  # fmt: skip
+        return functional.batch_norm(
+            images, mean, variance, weight, bias, training, *others, **named
+        )
+    epsilon = others[1] if len(others) > 1 else named.get("eps", 1e-5)
+    scale = (variance + epsilon).rsqrt()
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = (1, -1, *[1] * (images.dim() - 2))
+    return images * scale.reshape(shape) + shift.reshape(shape)
 
 
 def followed(adapter: Adapter, group: Group) -> Followed:

@@ -80,6 +80,19 @@ class Weighted(nn.Module):
         return (images.mean((2, 3)) * self.weight).sum(1)
 
 
+class Normed(Weighted):
+    """The same of normalized colors, by statistics that lie in the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.norm.running_mean = torch.tensor([-0.1, -0.2, -0.3])
+        self.norm.running_var = torch.tensor([1.0, 2.0, 4.0])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.norm(images))
+
+
 def pixels(image: Any) -> Tensor:
     return torch.tensor(image).permute(2, 0, 1) / 255
 
@@ -131,6 +144,16 @@ class Unlabelled:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.images, name)
+
+
+def test_statistics_of_batch_normalization_are_weights_too() -> None:
+    adapter = wrap(Normed(), classes=["thing"], prepare=pixels, decode=boxes)
+    check_can_screen(adapter, Colors())
+    ablations = channels("norm.running_mean")
+    found = screen(adapter, Colors(), ablations, ScreenSection(keep=2, sample=3), 0.5)
+    for i, change in enumerate((0.5 * 0.1, 0.3 * 0.2 / 2**0.5, 0.1 * 0.3 / 2)):
+        assert found.estimates[f"norm.running_mean{i}"] == pytest.approx(change, rel=1e-4)
+    assert not adapter.module.state_dict(keep_vars=True)["norm.running_mean"].requires_grad
 
 
 def test_estimates_are_derivatives() -> None:
