@@ -4,8 +4,9 @@ A file that LibreYOLO has written says so, with family, size and class names. Of
 ones among them, which need ``--model``, names and shapes of the tensors tell family and size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from io import StringIO
@@ -60,14 +61,27 @@ def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
     if not names:
         raise UserError(f"{checkpoint.path}: LibreYOLO's {kind.FAMILY} took none of its tensors")
     ratios: dict[Size, float] = {}
+    told = (kind.FAMILY, size, int(count))
     return wrap(
         made.model,
         classes=_class_names(made, written.get("names")),
-        prepare=partial(_prepare, made, ratios),
-        decode=partial(_decode, made, ratios),
+        prepare=_Step((*told, "prepare"), partial(_prepare, made, ratios)),
+        decode=_Step((*told, "decode"), partial(_decode, made, ratios)),
         names=names,
         device=request.device,
     )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What comes before or after the network: of models that differ in their weights alone, the
+    same."""
+
+    told: tuple[Any, ...]  # family, size, number of classes, which step
+    run: Callable[..., Any] = field(compare=False)
+
+    def __call__(self, *given: Any) -> Any:
+        return self.run(*given)
 
 
 def _wrote(checkpoint: Checkpoint) -> bool:

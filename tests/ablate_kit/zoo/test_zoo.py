@@ -63,6 +63,20 @@ def test_what_libreyolo_has_written_needs_no_word(yolox: tuple[Any, Path], tmp_p
     np.testing.assert_array_equal(one.boxes, other.boxes)
 
 
+def test_models_that_differ_in_weights_alone_are_the_same(
+    yolox: tuple[Any, Path], tmp_path: Path
+) -> None:
+    """So that one can be the other's donor, and variants of it share its passes."""
+    made, path = yolox
+    one = opened(path, "libreyolo")
+    with torch.no_grad():
+        next(made.model.parameters()).add_(1)
+    other = opened(saved(made.model, tmp_path), "libreyolo")
+    assert one.same_model(other)
+    assert opened(saved(ssd(), tmp_path), SSD).same_model(opened(saved(ssd(), tmp_path), SSD))
+    assert not opened(saved(ssd(5), tmp_path), SSD).same_model(other)
+
+
 @pytest.mark.parametrize("model", ["torchvision", "libreyolo"])
 def test_replay_gives_what_full_passes_give(
     model: str, yolox: tuple[Any, Path], tmp_path: Path
