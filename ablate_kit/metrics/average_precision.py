@@ -77,8 +77,9 @@ def average_precision(
         max_detections: per class and image, in every number but AR1 and AR10; None: the ground
             truth's. pycocotools prints -1 for AP with any limit but 100; here AP follows the limit.
 
-    One difference is deliberate: pycocotools takes a match with annotation id 0 for no match.
-    Here annotation ids play no part. Without detections every defined number is 0.
+    Two differences are deliberate: pycocotools takes a match with annotation id 0 for no match;
+    here annotation ids play no part. And boxes whose areas vanish in float64 overlap by 0 / 0,
+    which it takes for a match; here by 0. Without detections every defined number is 0.
 
     Raises:
         UserError: detections that point outside the ground truth, a threshold or a limit out of

@@ -22,6 +22,7 @@ from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
+from ablate_kit.metrics.result import BASELINE
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
@@ -129,7 +130,7 @@ class SweepRecipe(Section):
         return self.model_copy(update={"model": model, "ablations": lines})
 
     def make(self, source: KindContext) -> list[Ablation]:
-        """All ablations, each once; refuses two of one name that differ.
+        """All ablations, each once; refuses two of one name that differ, and the baseline's name.
 
         One that two lines make has the factors of both.
         """
@@ -139,6 +140,11 @@ class SweepRecipe(Section):
             raise UserError("two lines are of kind patch; give each donor a recipe of its own")
         found: dict[str, Ablation] = {}
         for ablation in self._all(source):
+            if ablation.name == BASELINE:
+                raise UserError(
+                    f'an ablation is named "{BASELINE}", as the model that all are held against; '
+                    "give it another name"
+                )
             known = found.setdefault(ablation.name, ablation)
             if known.digest != ablation.digest:
                 raise UserError(

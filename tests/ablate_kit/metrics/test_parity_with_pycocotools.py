@@ -258,3 +258,19 @@ def test_annotation_id_0_is_an_object_like_others():
     truth = GroundTruth.from_coco(dataset)
     ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
     np.testing.assert_array_equal([ours[key] for key in KEYS], expected)
+
+
+@pytest.mark.parametrize("side", [1e-160, 1e-170])
+def test_boxes_whose_areas_vanish_overlap_by_nothing(side):
+    """The square of 1e-160 is above the least float64, that of 1e-170 is 0."""
+    box = {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, side, side]}
+    dataset = {
+        "images": [{"id": 1, "width": 9, "height": 9}],
+        "annotations": [box | {"id": 1, "area": 1.0, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    results = [box | {"score": 0.5}]
+    assert pycocotools_evaluation(dataset, results).stats[0] == pytest.approx(1.0)
+    truth = GroundTruth.from_coco(dataset)
+    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall["AP"]
+    assert ours == pytest.approx(1.0 if side * side else 0.0)

@@ -379,6 +379,10 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
             {"ablations": [{"kind": "component", "patterns": ["neck"], "null_cuts": 1}]},
             "neck changes whole tensors",
         ),
+        (
+            {"ablations": [{"kind": "component", "patterns": ["neck"], "name": "unmodified"}]},
+            'an ablation is named "unmodified", as the model that all are held against',
+        ),
         ({"ablations": [{"kind": "modules", "patterns": ["decoder.**"]}]}, "end it with their"),
         (
             {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
