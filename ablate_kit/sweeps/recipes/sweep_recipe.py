@@ -88,7 +88,7 @@ class SweepRecipe(Section):
     """A whole sweep."""
 
     # Rules are dataclasses, of which Pydantic in strictness takes JSON alone; a file is read so.
-    model_config = ConfigDict(strict=False)
+    model_config = ConfigDict(strict=False, allow_inf_nan=False)
 
     model: ModelSection
     data: ImagesSection

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import subprocess
 import sys
@@ -387,6 +388,14 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
         (
             {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
             "expected more than 0",
+        ),
+        (
+            {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [math.nan]}]},
+            "ablations.0.percent.0: input should be a finite number",
+        ),
+        (
+            {"ablations": [{"kind": "scale", "pattern": "neck", "factors": [1, -math.inf]}]},
+            "ablations.0.factors.1: input should be a finite number",
         ),
         (
             {"ablations": [{"kind": "heads-cumulative", "pattern": "decoder.layers.0.self_attn",
