@@ -7,13 +7,17 @@ is an option of the command, and the command is given them as one value.
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from math import isfinite
 from typing import Any, get_type_hints
+
+from ablate_kit.errors import UserError
 
 Command = Callable[..., None]
 
 
 def with_groups(command: Command) -> Command:
-    """The command as Typer takes it: all options side by side, where their group stands."""
+    """The command as Typer takes it: all options side by side, where their group stands, and every
+    number finite."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[Any]] = {}
     parameters: list[inspect.Parameter] = []
@@ -34,10 +38,11 @@ def with_groups(command: Command) -> Command:
             )
             for option in fields(hint)
         ]
-    if not groups:
-        return command
 
     def expanded(**given: Any) -> None:
+        for name, value in given.items():
+            if isinstance(value, float) and not isfinite(value):  # NaN is in every range
+                raise UserError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
         for name, group in groups.items():
             given[name] = group(**{one.name: given.pop(one.name) for one in fields(group)})
         command(**given)

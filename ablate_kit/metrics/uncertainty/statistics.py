@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
@@ -14,7 +15,7 @@ class Statistics:
     Attributes:
         resamples: of the bootstrap over images; 0: no intervals.
         seed: of its draws.
-        margin: a change of AP below it counts as free.
+        margin: a change of AP below it counts as free; 0 to 1.
         adjust: what is kept at 5 % over several variants: ``family``, the chance of any false star;
             ``fdr``, the share of false stars among the stars, for exploring.
         cluster: how images that belong together are told, as in ``metrics.clusters``; the ground
@@ -26,6 +27,10 @@ class Statistics:
     margin: float = MARGIN
     adjust: Adjust = "family"
     cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin <= 1:  # nor is NaN
+            raise UserError(f"the margin is {self.margin:g}; expected 0 to 1")
 
 
 DEFAULTS = Statistics()

@@ -59,7 +59,7 @@ class EvaluationSettings(Section):
     max_detections: Annotated[int, Field(ge=FEWEST_DETECTIONS)] = MAX_DETECTIONS
     resamples: Annotated[int, Field(ge=2)] = 2000
     seed: Natural = 0
-    margin: Annotated[float, Field(ge=0, lt=1)] = MARGIN  # a change of AP below it counts as free
+    margin: Annotated[float, Field(ge=0, le=1)] = MARGIN  # a change of AP below it counts as free
     adjust: Adjust = "family"
     cluster: str | None = None  # images that belong together: a regular expression, or a file.csv
     fuse: bool = False  # variants that silence heads or channels share passes; not bit for bit

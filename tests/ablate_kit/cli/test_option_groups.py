@@ -60,8 +60,21 @@ def test_a_group_checks_its_options() -> None:
     assert CliRunner().invoke(app, ["x", "--limit", "0"]).exit_code == 2
 
 
-def test_a_command_without_groups_is_left_alone() -> None:
-    def plain(name: str) -> None:
-        typer.echo(name)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_numbers_are_finite_in_every_command(value: str) -> None:
+    def measured(
+        *,
+        own_share: Annotated[float, typer.Option(min=0)] = 0.5,
+        other: Annotated[float | None, typer.Option()] = None,
+    ) -> None:
+        typer.echo(f"{own_share} {other}")
 
-    assert with_groups(plain) is plain
+    app = typer.Typer()
+    app.command()(with_groups(measured))
+    assert CliRunner().invoke(app, ["--other", "2"]).output == "0.5 2.0\n"
+    for option in ("--own-share", "--other"):
+        result = CliRunner().invoke(app, [f"{option}={value}"])
+        if value == "-inf" and option == "--own-share":  # which Typer sees
+            assert result.exit_code == 2
+        else:
+            assert str(result.exception) == f"{option} is {value}; expected a finite number"

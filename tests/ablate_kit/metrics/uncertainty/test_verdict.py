@@ -1,10 +1,14 @@
 """Verdicts agree with interval and star, and are wrong as rarely as they say."""
 
+import math
+
 import numpy as np
 import pytest
 
+from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.chance import AgainstChance
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
+from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, verdicts
 
 LEFT = 1e6  # degrees of freedom: a normal distribution
@@ -199,3 +203,9 @@ def test_false_discoveries_may_be_asked_for() -> None:
     loose = verdicts(tests, [one.p for one in tests], 100, 0.5, "fdr")
     count = [sum(one.outcome == "costs" for one in found) for found in (strict, loose)]
     assert count[0] < count[1]
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.01, math.nan, math.inf])
+def test_margins_that_would_make_verdicts_false_are_refused(margin: float) -> None:
+    with pytest.raises(UserError, match=r"the margin is .*; expected 0 to 1"):
+        Statistics(margin=margin)
