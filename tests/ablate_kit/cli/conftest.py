@@ -1,9 +1,13 @@
-"""A small data set to run commands on."""
+"""A small data set and a small sweep to run commands on."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from detector.data.shapes import Shapes
 
@@ -32,3 +36,28 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         json.dumps({"images": images, "annotations": annotations, "categories": categories})
     )
     return path, folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, hybrid: Path) -> Path:
+    """Of a sweep of five variants on three batches of one image."""
+    path = tmp_path / "small.yaml"
+    values = {
+        "model": {"checkpoint": str(hybrid)},
+        "data": {"kind": "shapes", "limit": 3},
+        "ablations": [
+            {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
+            {"kind": "modules", "patterns": ["backbone.stem"]},
+        ],
+        "evaluation": {"batch_size": 1, "resamples": 20},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@contextmanager
+def edited(recipe: Path) -> Iterator[dict[str, Any]]:
+    """The file's values, to change; they are written back at the end."""
+    values = yaml.safe_load(recipe.read_text())
+    yield values
+    recipe.write_text(yaml.safe_dump(values))

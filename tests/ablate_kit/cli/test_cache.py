@@ -4,25 +4,9 @@ and cleared."""
 import signal
 from pathlib import Path
 
-import pytest
-import yaml
-
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.run_files import contents
 from tests.attacks.stopped import stopped
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, hybrid: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    values = {
-        "model": {"checkpoint": str(hybrid)},
-        "data": {"kind": "shapes", "limit": 3},
-        "ablations": [{"kind": "heads", "pattern": "decoder.layers.1.self_attn"}],
-        "evaluation": {"batch_size": 1, "resamples": 20},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
 
 
 def test_files_are_the_same_with_a_cache_that_is_empty_killed_or_full(

@@ -11,30 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
+from tests.ablate_kit.cli.conftest import edited
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents
 from tests.attacks.stopped import stopped
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, hybrid: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    values = {
-        "model": {"checkpoint": str(hybrid)},
-        "data": {"kind": "shapes", "limit": 3},
-        "ablations": [
-            {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
-            {"kind": "modules", "patterns": ["backbone.stem"]},
-        ],
-        "evaluation": {"batch_size": 1, "resamples": 20},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -279,9 +263,8 @@ def test_data_that_changes_while_a_sweep_runs_are_noticed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    values = yaml.safe_load(recipe.read_text())
-    values["data"] = {"kind": "coco", "annotations": str(coco[0]), "images": str(coco[1])}
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values["data"] = {"kind": "coco", "annotations": str(coco[0]), "images": str(coco[1])}
     image = next(iter(coco[1].glob("*.png")))
     before = image.read_bytes()
     add = UnfinishedBatches.add

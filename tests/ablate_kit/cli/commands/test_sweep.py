@@ -17,6 +17,7 @@ from PIL import Image
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.ledger import Ledger
+from tests.ablate_kit.cli.conftest import edited
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.run_files import contents
 
@@ -54,16 +55,11 @@ def texts(picture: Path) -> list[str]:
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, hybrid: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    values = {
-        "model": {"checkpoint": str(hybrid)},
-        "data": {"kind": "shapes", "limit": 3},
-        "ablations": ABLATIONS,
-        "evaluation": {"batch_size": 2, "resamples": 20},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
+def recipe(recipe: Path) -> Path:
+    with edited(recipe) as values:
+        values["ablations"] = ABLATIONS
+        values["evaluation"]["batch_size"] = 2
+    return recipe
 
 
 def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
@@ -135,10 +131,9 @@ def test_parquet_files_hold_what_the_csv_files_do(run: Run, recipe: Path, tmp_pa
 def test_images_of_a_recipe_may_belong_together_and_a_run_be_judged_anew(
     run: Run, refuse: Run, recipe: Path, tmp_path: Path
 ) -> None:
-    values = yaml.safe_load(recipe.read_text())
-    values["ablations"] = [{"kind": "modules", "patterns": ["backbone.stem"]}]
-    values["evaluation"] |= {"cluster": "videos.csv", "margin": 0.02}
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values["ablations"] = [{"kind": "modules", "patterns": ["backbone.stem"]}]
+        values["evaluation"] |= {"cluster": "videos.csv", "margin": 0.02}
     names = [f"shapes-1-1-00000{i}" for i in range(3)]
     clusters = recipe.with_name("videos.csv")  # a recipe's files are found from its folder
     clusters.write_text(f"{names[0]},a\n{names[1]},b\n{names[2]},a\n")
@@ -159,11 +154,10 @@ def test_images_of_a_recipe_may_belong_together_and_a_run_be_judged_anew(
 def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     run: Run, recipe: Path, tmp_path: Path, repository: Path
 ) -> None:
-    values = yaml.safe_load(recipe.read_text())
     trained = repository / "detector" / "zoo" / "shapes_tiny" / "model.safetensors"
-    values["model"] = {"checkpoint": str(trained)}
-    values["ablations"] = [{"kind": "component", "patterns": ["encoder"]}]
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values["model"] = {"checkpoint": str(trained)}
+        values["ablations"] = [{"kind": "component", "patterns": ["encoder"]}]
     run("sweep", recipe, "-o", tmp_path / "run")
     report = tmp_path / "run" / "report"
     page = (report / "report.html").read_text()
@@ -208,9 +202,8 @@ def test_finished_variants_are_not_run_again(
         "finish",
         lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
     )
-    values = yaml.safe_load(recipe.read_text())
-    values["ablations"].append({"kind": "component", "patterns": ["encoder"]})
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values["ablations"].append({"kind": "component", "patterns": ["encoder"]})
     out = run("sweep", recipe, "-o", tmp_path / "run")
     assert [one.name for one in seen if one] == ["encoder"]
     assert len(seen) == 1
@@ -220,14 +213,13 @@ def test_finished_variants_are_not_run_again(
 def test_variants_are_written_where_a_file_can_hold_them(
     run: Run, refuse: Run, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = yaml.safe_load(recipe.read_text())
-    values["ablations"] = [
-        {"kind": "heads-mean", "pattern": "decoder.layers.0.self_attn", "heads": [1], "images": 2},
-        {"kind": "queries", "queries": [3, 4]},
-        {"kind": "queries", "queries": [3], "how": "zero"},
-        {"kind": "scale", "pattern": "neck", "factors": [0.5]},
-    ]
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values["ablations"] = [
+            {"kind": "heads-mean", "pattern": SELF, "heads": [1], "images": 2},
+            {"kind": "queries", "queries": [3, 4]},
+            {"kind": "queries", "queries": [3], "how": "zero"},
+            {"kind": "scale", "pattern": "neck", "factors": [0.5]},
+        ]
     copies = tmp_path / "copies"
     dry = run("sweep", recipe, "-o", tmp_path / "run", "--write", copies, "--dry-run")
     assert f"2 changed copies would be written to {copies}" in dry
@@ -261,11 +253,10 @@ def test_variants_are_written_where_a_file_can_hold_them(
 def test_a_greedy_search_tries_every_head_that_is_left(
     run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = yaml.safe_load(recipe.read_text())
-    rule = {"kind": "heads-greedy", "pattern": "decoder.layers.0.self_attn", "steps": 2,
-            "metric": "giou_penalized", "null_cuts": 1}  # fmt: skip
-    values["ablations"] = [rule]
-    recipe.write_text(yaml.safe_dump(values))
+    rule = {"kind": "heads-greedy", "pattern": SELF, "steps": 2, "metric": "giou_penalized",
+            "null_cuts": 1}  # fmt: skip
+    with edited(recipe) as values:
+        values["ablations"] = [rule]
     assert "2 rounds, 7 variants" in run("sweep", recipe, "--dry-run")
     out = run("sweep", recipe, "-o", tmp_path / "run", "--write", tmp_path / "copies")
     assert out.startswith("7 variants chosen on the way on ")
@@ -320,8 +311,8 @@ def test_a_greedy_search_tries_every_head_that_is_left(
 def test_keys_of_a_recipe_that_would_do_nothing_are_refused(
     refuse: Run, recipe: Path, tmp_path: Path, rule: Any, more: Any, message: str
 ) -> None:
-    values = yaml.safe_load(recipe.read_text()) | {"ablations": [rule]} | more
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values |= {"ablations": [rule]} | more
     assert message in refuse("sweep", recipe, "-o", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -347,9 +338,8 @@ def test_the_plan_is_printed_without_running(run: Run, recipe: Path, tmp_path: P
 
 
 def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_path: Path) -> None:
-    values = yaml.safe_load(recipe.read_text())
-    values["ablations"] = ABLATIONS[1:2]
-    recipe.write_text(yaml.safe_dump(values))
+    with edited(recipe) as values:
+        values["ablations"] = ABLATIONS[1:2]
     run("sweep", recipe, "-o", tmp_path / "run")
     before = contents(tmp_path / "run")
     for setting, expected in (
@@ -412,7 +402,8 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
 def test_recipes_are_checked(
     refuse: Run, recipe: Path, tmp_path: Path, change: dict[str, object], expected: str
 ) -> None:
-    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | change))
+    with edited(recipe) as values:
+        values |= change
     assert expected in refuse("sweep", recipe, "-o", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
