@@ -1,8 +1,8 @@
 """How often any star of a study is false, by the whole test; no detector, no AP.
 
-    python benchmarks/simulated_stars.py [--studies 10000]
+    python benchmarks/simulated_stars.py [--studies 10000] [--images 206]
 
-Studies of 24 variants on 206 images, each change the mean of what the images say: bootstrap,
+Studies of 24 variants on so many images, each change the mean of what the images say: bootstrap,
 jackknife, Student's t, adjustment. Every image's part is drawn, from several distributions of mean
 0, so that any star is false; how many losses and gains of 4.2 standard errors get one is told
 beside it, and the same of Holm's adjustment.
@@ -32,7 +32,7 @@ def _heavy(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def _few(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return np.where(rng.random(size) < 5 / SEEN, rng.standard_t(3, size), 0.0)
+    return np.where(rng.random(size) < 5 / size[1], rng.standard_t(3, size), 0.0)
 
 
 def _exponential(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -54,21 +54,21 @@ IMAGES_SAY = {
 }
 
 
-def simulate(studies: int) -> None:
+def simulate(studies: int, images: int) -> None:
     """Chance of any false star among 24 variants, none of which changes anything; and of a star."""
     resamples, changed, power = 1000, 2, 1000
-    left = left_out(SEEN, 200, 0).astype(float)
+    left = left_out(images, min(images, 200), 0).astype(float)
     for number, (what, say) in enumerate(IMAGES_SAY.items()):
         rng = np.random.default_rng([1, number])
         false = {"now": 0, "Holm": 0}
         right = {sign: dict(false) for sign in (-1, 1)}
         for study in range(studies):
             if study % 100 == 0:
-                drawn = draws(SEEN, resamples, study)[:, 1:].astype(float)
-            said = say(rng, (VARIANTS, SEEN))
+                drawn = draws(images, resamples, study)[:, 1:].astype(float)
+            said = say(rng, (VARIANTS, images))
             for found in _starred(said, drawn, left):
                 false[found[0]] += any(found[1])
-            shift = 4.2 * said[:changed].std(axis=1, keepdims=True) / np.sqrt(SEEN)
+            shift = 4.2 * said[:changed].std(axis=1, keepdims=True) / np.sqrt(images)
             for sign, stars in right.items() if study < power else ():
                 moved = np.concatenate([said[:changed] + sign * shift, said[changed:]])
                 for found in _starred(moved, drawn, left):
@@ -87,9 +87,10 @@ def _starred(
     said: np.ndarray, drawn: np.ndarray, left: np.ndarray
 ) -> Iterator[tuple[str, list[bool]]]:
     """Which variants have a star, by adjustment; ``said``: (variants, images) of their changes."""
-    resampled, rest = said @ drawn / SEEN, (said @ left) / left.sum(axis=0)
+    images = said.shape[1]
+    resampled, rest = said @ drawn / images, (said @ left) / left.sum(axis=0)
     found = [
-        held_against_chance(Sampled(float(value), one, other, SEEN, False))
+        held_against_chance(Sampled(float(value), one, other, images, False))
         for value, one, other in zip(said.mean(axis=1), resampled, rest, strict=True)
     ]
     known = [one for one in found if one is not None]
@@ -101,4 +102,6 @@ def _starred(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=10_000)
-    simulate(parser.parse_args().studies)
+    parser.add_argument("--images", type=int, default=SEEN)
+    asked = parser.parse_args()
+    simulate(asked.studies, asked.images)
