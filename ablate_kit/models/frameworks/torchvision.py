@@ -60,8 +60,8 @@ def _named(checkpoint: Checkpoint, name: str) -> Build:
     models = known_models()
     if name not in models:
         raise UserError(
-            f'torchvision has no detection model "{name}"{did_you_mean(name, models)}; expected '
-            f"--model torchvision:NAME of {', '.join(sorted(models))}"
+            f'torchvision has no detection model "{name}"; expected --model torchvision:NAME of '
+            f"{', '.join(sorted(models))}{did_you_mean(name, models)}"
         )
     try:
         return fitted(name, _shapes(checkpoint))

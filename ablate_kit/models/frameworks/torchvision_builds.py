@@ -77,27 +77,32 @@ def fitted(name: str, shapes: Shapes) -> Build:
     held = shapes.get(_KEYPOINTS, ())
     keypoints = held[1] if len(held) == 4 else None
     with torch.device("meta"):
-        classes = _classes(_made(name, _COCO, keypoints, shapes).state_dict(), shapes)
-        net = _made(name, classes, keypoints, shapes)
+        net = _made(name, _COCO, keypoints, shapes)
+        classes = _classes(net.state_dict(), shapes)
+        if classes != _COCO:
+            net = _made(name, classes, keypoints, shapes)
     keys = list(shapes)
     # A number each, however large they are: it tells later where a tensor went.
     numbers = {
         key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(shapes.items())
     }
+    expected = {key: tuple(one.shape) for key, one in net.state_dict().items()}
+    apart = len(expected.keys() ^ shapes.keys())
     try:
         report = net.load_state_dict(numbers, strict=False, assign=True)
     except RuntimeError as error:
-        said = [" ".join(line.split()) for line in str(error).splitlines()[1:]]
-        raise MisfitError(said[0] if said else str(error), len(said)) from None
-    wrong = {
-        "of the model is missing in the file": report.missing_keys,
-        "has no place in the model": report.unexpected_keys,
-    }
-    count = sum(map(len, wrong.values()))
-    for what, names in wrong.items():
+        wrong = [key for key in shapes if expected.get(key, shapes[key]) != shapes[key]]
+        said = " ".join(str(error).split())  # of tensors that have other names there
+        for key in wrong[:1]:
+            said = f'tensor "{key}" has shape {shapes[key]}, the model expects {expected[key]}'
+        raise MisfitError(said, apart + len(str(error).splitlines())) from None
+    for names, what in (
+        (report.missing_keys, "of the model is missing in the file"),
+        (report.unexpected_keys, "has no place in the model"),
+    ):
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise MisfitError(f'tensor "{names[0]}"{more} {what}', count)
+            raise MisfitError(f'tensor "{names[0]}"{more} {what}', apart)
     live = {keys[int(one.flatten()[0])]: to for to, one in net.state_dict().items() if one.numel()}
     return Build(name, classes, keypoints, live)
 

@@ -199,7 +199,10 @@ def test_a_detector_of_other_parts_names_what_is_nearest(tmp_path: Path) -> None
     torch.save(net.state_dict(), tmp_path / "other.pth")
     with (
         open_checkpoint(tmp_path / "other.pth") as checkpoint,
-        pytest.raises(UserError, match=r"none of its models: fasterrcnn_.*--model python:FILE.py"),
+        pytest.raises(
+            UserError,
+            match=r"none of its models: fasterrcnn_resnet50_fpn is.*--model python:FILE.py",
+        ),
     ):
         open_adapter(checkpoint)
 
