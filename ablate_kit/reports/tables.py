@@ -8,7 +8,7 @@ from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
-from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
@@ -281,6 +281,7 @@ def interval_note(
     controls = sum(one.is_control for one in results[1:])
     tested = len(changes) - controls
     unit, drawn = drawn_units(results[0].evaluation)
+    few = adjust == "family" and drawn <= LEAST_FREEDOM
     count = f"{tested} variant{'s' if tested != 1 else ''}"
     if controls:
         count += f"; {controls} random control{'s' if controls > 1 else ''}, not tested"
@@ -293,7 +294,7 @@ def interval_note(
     else:
         note = (
             f"±: half of the 95 % interval of a change, over {unit}; "
-            f"*: p < 0.05, adjusted ({_ADJUSTED[adjust]}) for {count}"
+            f"*: p < 0.05, adjusted ({'Holm' if few else _ADJUSTED[adjust]}) for {count}"
         )
     found = [change["AP"].detectable for change in changes]
     seen = [one for one in found if one is not None]

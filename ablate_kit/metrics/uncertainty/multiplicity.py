@@ -18,7 +18,7 @@ from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance
 # Degrees of freedom of a change below which its resamples do not bound the largest of several:
 # those of two images, which take three values, left 67 % of studies of 24 variants with a false
 # star (three: 32 %, five: 16 %, ten: 7 %, twenty: 5.6 %; ``benchmarks/simulated_stars.py``).
-_KNOWN = 19
+LEAST_FREEDOM = 19
 
 Adjust = Literal["family", "fdr"]
 ADJUST = get_args(Adjust)
@@ -54,7 +54,7 @@ def max_t(tests: Sequence[AgainstChance]) -> list[float]:
         seen = (1 + exceeded) / (1 + len(largest))
         if not exceeded:
             seen = min(seen, members * p)
-        if tests[i].freedom < _KNOWN:
+        if tests[i].freedom < LEAST_FREEDOM:
             seen = max(seen, members * p)
         steps.append((i, p if members == 1 else max(p, seen)))
     highest = 0.0
@@ -91,7 +91,7 @@ def first_needs(tests: Sequence[AgainstChance], adjust: Adjust = "family") -> fl
     """The p that the first of all variants needs: that of the largest of them all by chance."""
     if len(tests) < 2 or adjust == "fdr":
         return 1 - LEVEL
-    if all(one.freedom < _KNOWN for one in tests):
+    if all(one.freedom < LEAST_FREEDOM for one in tests):
         return (1 - LEVEL) / len(tests)
     largest = np.max([np.abs(one.resampled) for one in tests], axis=0)
     bound = 2 * float(ndtr(-np.quantile(largest, LEVEL)))

@@ -71,6 +71,13 @@ def test_few_images_get_a_note(images: int, said: bool) -> None:
     assert ("rough on fewer than 30 images" in title) == said
 
 
+@pytest.mark.parametrize(("images", "said"), [(19, "Holm"), (20, "max-T")])
+def test_the_adjustment_is_named_that_was_made(images: int, said: str) -> None:
+    results = [result("base", 0.5, images), result("cut", 0.4, images)]
+    title = comparison(results, [changed(change(-0.1), change(-0.1))]).title
+    assert f"adjusted ({said}) for 1 variant" in title
+
+
 @pytest.mark.parametrize(("images", "said"), [(199, True), (200, False)])
 def test_ap_of_few_images_is_said_to_be_too_high(images: int, said: bool) -> None:
     evaluation = result("base", 0.5, images).evaluation

@@ -71,7 +71,7 @@ def rows(ledger: Ledger, name: str) -> list[dict[str, str]]:
 
 def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
     table = write_sweep_report(ledger).table
-    assert "adjusted (max-T) for 2 variants; 4 random controls, not tested" in table.title
+    assert "adjusted (Holm) for 2 variants; 4 random controls, not tested" in table.title
     stars = {row[0]: row[3].endswith("*") for row in table.rows[1:]}
     assert stars == {
         "attn-head0": True, "attn-head0-control0": False, "attn-head0-control1": False,
