@@ -1,7 +1,8 @@
 """Which object detectors of transformers can be cut, evaluated and replayed, tried one by one.
 
-Every architecture of ``AutoModelForObjectDetection`` is built small from a configuration, with
-random weights, saved, and opened as any checkpoint. The table is part of docs/architectures.md:
+Every architecture of ``AutoModelForObjectDetection`` and of
+``AutoModelForZeroShotObjectDetection`` is built small from a configuration, with random weights,
+saved, and opened as any checkpoint. The table is part of docs/architectures.md:
 
     python benchmarks/architectures.py --write docs/architectures.md
 
@@ -143,6 +144,56 @@ LCNET = {
 }
 
 # By model type, settings of a small model; a second word is a variant of it.
+WORDS = ("disc", "square", "star", "red", "cross")  # that the tokenizers know
+GROUNDING_DINO: dict[str, Any] = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "num_queries": 10,
+    "max_text_len": 32,
+    "backbone_config": {**SWIN, "out_features": PYRAMID},
+    "text_config": {
+        "model_type": "bert",
+        "vocab_size": 1100,
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 32,
+    },
+}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+OWL: dict[str, Any] = {
+    "projection_dim": 24,
+    "text_config": {
+        "vocab_size": 2 * len(LETTERS) + 3,
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "max_position_embeddings": 32,
+        "bos_token_id": 2 * len(LETTERS) + 1,
+        "eos_token_id": 2 * len(LETTERS) + 2,
+        "pad_token_id": 0,
+    },
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": SIZE,
+        "patch_size": 32,
+    },
+}
+ASKED: dict[str, dict[str, Any]] = {  # for what a text names
+    "grounding-dino": GROUNDING_DINO,
+    "mm-grounding-dino": GROUNDING_DINO,
+    "owlvit": OWL,
+    "owlv2": OWL,
+}
 MODELS: dict[str, dict[str, Any]] = {
     "detr": DETR,
     "table-transformer": DETR,
@@ -206,6 +257,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "backbone_config": LCNET,
         "layer_list_out_channels": [48, 96, 192, 384],
     },
+    **ASKED,
 }
 
 
@@ -233,9 +285,13 @@ def build(name: str, folder: Path) -> None:
     import transformers
 
     config = transformers.AutoConfig.for_model(name.split()[0], **MODELS[name], **LABELS)
+    kinds = transformers.AutoModelForObjectDetection
+    if name in ASKED:
+        kinds = transformers.AutoModelForZeroShotObjectDetection
+        tokenizer(name).save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = transformers.AutoModelForObjectDetection.from_config(config).eval()
+        model = kinds.from_config(config).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -251,11 +307,25 @@ def build(name: str, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
+def tokenizer(name: str) -> Any:
+    """Words as the numbers that the network expects."""
+    from transformers import BertTokenizerFast, CLIPTokenizerFast
+
+    if name.startswith("owl"):
+        known = [letter + end for end in ("", "</w>") for letter in LETTERS]
+        words = ["<pad>", *known, "<|startoftext|>", "<|endoftext|>"]
+        numbers = {word: i for i, word in enumerate(words)}
+        return CLIPTokenizerFast(vocab=numbers, merges=[], pad_token=words[0])
+    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: "."}
+    special |= {1029: "?", **dict(enumerate((*WORDS, "##s"), start=1040))}
+    return BertTokenizerFast(vocab={special.get(i, f"[unused{i}]"): i for i in range(1100)})
+
+
 def tried(name: str, folder: Path) -> Row:
     """Everything that the table tells of the architecture at ``folder``."""
     with open_checkpoint(folder) as checkpoint:
         try:
-            adapter = open_adapter(checkpoint)
+            adapter = open_adapter(checkpoint, class_names=classes(name, folder))
         except UserError as error:
             return Row(name, "", "", "", reason(error), "")
         assert isinstance(adapter, TransformersAdapter)
@@ -285,6 +355,15 @@ def tried(name: str, folder: Path) -> Row:
             "yes" if usable else "boxes that are NaN",
             "yes" if not notes else f"no: {notes[0]}",
         )
+
+
+def classes(name: str, folder: Path) -> Path | None:
+    """A file of what a detector is asked for, if it is asked."""
+    if name not in ASKED:
+        return None
+    path = folder / "classes.txt"
+    path.write_text("disc\nred squares\nstar\n")
+    return path
 
 
 def reason(error: UserError) -> str:

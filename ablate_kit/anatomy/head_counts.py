@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 GENERIC = ("num_attention_heads", "num_heads", "heads", "nheads")
 _BACKBONES = ("backbone", "text_backbone")
+_HALVED = "text_enhancer_layer"  # of Grounding DINO, which is no part of its text backbone
 _CROSS = ("cross_attn", "encoder_attn")
 # Where a stage's number stands in the names of hierarchical backbones.
 _STAGE = re.compile(r"(?:^|\.)(?:(\d+)\.blocks?\.\d+|block\.(\d+)\.\d+|stages\.(\d+))(?=\.|$)")
@@ -45,6 +46,8 @@ def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, 
     levels = prefix.split(".")
     if own := _of_shrunk(prefix, levels, config):
         return own
+    if _HALVED in levels and _is_count(count := config.get("encoder_attention_heads")):
+        return {"half of encoder_attention_heads": count // 2}
     section = _section(levels, config)
     if section:
         return _listed(section, config[section], prefix)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 PREFIX = "hf:"
 SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+_WORDS = (  # how texts are read, by those that read any
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.txt", "vocab.json", "merges.txt",
+)  # fmt: skip
 
 # The hub's own rules; what fits them is no path to elsewhere.
 _NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
@@ -243,7 +247,7 @@ def _wanted(asked: HubId, info: "ModelInfo") -> list[str]:
         way = f"; name one, such as {replace(asked, file=named)}" if named else ""
         wanted = asked.file or " or ".join(WEIGHT_FILES[::2])
         raise UserError(f"{replace(asked, file='')} has no {wanted}; it has {others}{way}")
-    chosen = [name for name in SETTINGS if name in names] + [weights]
+    chosen = [name for name in (*SETTINGS, *_WORDS) if name in names] + [weights]
     if is_index(Path(weights)):
         stem, suffix = weights.removesuffix(".index.json").rsplit(".", 1)
         chosen += [name for name in names if re.fullmatch(rf"{stem}-.+\.{suffix}", name)]

@@ -24,11 +24,14 @@ class Request:
     Attributes:
         place: what ``--model`` says after the framework's name and a colon.
         trust_remote_code: may code run that comes with the checkpoint, or that ``place`` names?
+        class_names: that are given for its classes, which a detector that finds what a text names
+            is asked for; others are named by them when they are open.
     """
 
     place: str = ""
     device: str = "cpu"
     trust_remote_code: bool = False
+    class_names: tuple[str, ...] = ()
 
 
 def _never(checkpoint: Checkpoint) -> bool:

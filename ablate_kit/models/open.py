@@ -40,7 +40,9 @@ def open_adapter(
     chosen = choose(checkpoint, model)
     if not chosen.model.startswith(f"{own_code.NAME}:"):  # one's own code may know how to read them
         _refuse_quantized(checkpoint)
-    adapter = chosen.framework.open(checkpoint, Request(chosen.place, device, trust_remote_code))
+    given = names.names if names else ()
+    request = Request(chosen.place, device, trust_remote_code, given)
+    adapter = chosen.framework.open(checkpoint, request)
     _tell_of_nan(adapter, checkpoint)
     if names:
         adapter.classes = names.of(adapter.classes, str(checkpoint.path))

@@ -52,7 +52,7 @@ def coco_table(name: str, evaluation: Evaluation) -> Table:
         rows[at] = (f"AR{most}", rows[at][1], f"recall with {most}, the limit of all but AR1, AR10")
     title = f"{safe.line(name)}: COCO metrics"
     unit, drawn = drawn_units(evaluation)
-    if drawn < _FEW_FOR_AP:
+    if drawn < _FEW_FOR_AP and (evaluation.overall["AP"] or 0) >= NEXT_TO_NOTHING:
         title += (
             f"\nAP of so few {unit} ({drawn}) is too high, by about 0.04 where that was measured: "
             "hold it only against AP of the same ones"

@@ -17,7 +17,7 @@ from ablate_kit.checkpoints.edit.folder_copies import copy_others
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hf_folder import without_hub
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.transformers import TransformersAdapter, check_classes
 from ablate_kit.shrinking.code_folder import MODULE, code_for
 from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings
 from ablate_kit.shrinking.reduction import Reduction
@@ -82,6 +82,7 @@ def smaller_folder(
     Raises ``UserError`` where the checkpoint is none, or where no configuration of the architecture
     describes what is left.
     """
+    check_classes(adapter, "a smaller model")
     if checkpoint.folder is None:
         raise UserError(
             f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "

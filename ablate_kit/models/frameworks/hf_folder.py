@@ -21,7 +21,8 @@ from ablate_kit.models.forward import LONGEST
 from detector.disk.bounded import SETTINGS, read_bounded
 
 # What transformers reads beside the weights.
-FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
+PREPARING = ("preprocessor_config.json", "processor_config.json")
+FILES = ("config.json", *PREPARING, "tokenizer_config.json")
 ATTENTION = ("attn_implementation", "experts_implementation")
 # Keys of how many modules are made, one after the other and in lists, before any weight is read.
 _COUNTS = re.compile(r".*(?:layers|depths?|blocks|levels|stages|repeats?|points)")
@@ -53,7 +54,7 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
         _refuse_hub(folder / name, values)
     _check_labels(folder, files["config.json"])
     _check_counts(folder / "config.json", files["config.json"])
-    if len(files) == 1:
+    if not any(name in files for name in PREPARING):
         raise UserError(
             f"{folder} has no preprocessor_config.json, which says how images are prepared; copy "
             "it from the model that this one was trained from (its image processor's "

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ablate_kit.models.frameworks.transformers_training import TransformersTraining
 
 
+_WORDS = ("vocab.txt", "merges.txt")  # of a tokenizer
+
+
 class TransformersAdapter:
     def __init__(
         self,
@@ -56,8 +59,10 @@ class TransformersAdapter:
         *,
         trust_remote_code: bool = False,
         device: str = "cpu",
+        class_names: Sequence[str] = (),
     ) -> "TransformersAdapter":
-        """The detector that ``folder`` describes, with the weights of ``checkpoint``.
+        """The detector that ``folder`` describes, with the weights of ``checkpoint``; one that
+        finds what a text names, of ``class_names``.
 
         Raises ``UserError`` when the folder wants to run its own code and is not trusted, asks
         for what is not in it, is no detector's, and when the weights do not fit the model.
@@ -72,6 +77,11 @@ class TransformersAdapter:
                 config = transformers.AutoConfig.from_pretrained(folder, **options)
             kind = _kind(transformers, config, folder, trust_remote_code)
             processor = _processor(folder, options)
+            asked = None
+            if _finds_what_a_text_names(transformers, config):
+                from ablate_kit.models.frameworks import open_vocabulary  # it imports this file
+
+                asked = open_vocabulary.prompt(transformers, config, folder, class_names, options)
             weights = checkpoint.state_dict()
             with as_user_error(folder, "the model"):
                 module, report = kind.from_pretrained(
@@ -84,6 +94,8 @@ class TransformersAdapter:
                 )
             refuse_misfit(report, checkpoint.path)
             live = _live_names(module, _arrivals(kind, config, weights), weights)
+        if asked:
+            return open_vocabulary.OpenVocabularyAdapter(module, processor, live, device, asked)
         return TransformersAdapter(module, processor, live, device)
 
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
@@ -155,8 +167,15 @@ def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
     return kind.__qualname__, code, config, adapter.processor.to_dict()
 
 
+def _finds_what_a_text_names(transformers: Any, config: Any) -> bool:
+    return type(config) in transformers.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING
+
+
 def _kind(transformers: Any, config: Any, folder: Path, trusted: bool) -> Any:
     """The class of the model; no weights are made."""
+    if _finds_what_a_text_names(transformers, config):
+        with as_user_error(folder, "the model"), torch.device("meta"):
+            return type(transformers.AutoModelForZeroShotObjectDetection.from_config(config))
     detectors = transformers.AutoModelForObjectDetection
     own = "AutoModelForObjectDetection" in (getattr(config, "auto_map", None) or {})
     if type(config) not in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING and not own:
@@ -258,16 +277,21 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
             f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
         )
     return TransformersAdapter.open(
-        checkpoint, folder, trust_remote_code=request.trust_remote_code, device=request.device
+        checkpoint,
+        folder,
+        trust_remote_code=request.trust_remote_code,
+        device=request.device,
+        class_names=request.class_names,
     )
 
 
 def _files(place: str) -> list[Path]:
-    """The configuration and code in a folder."""
+    """The configuration, words and code in a folder."""
     if not place or not (folder := located(Path(place))).is_dir():
         return []
     files = sorted(folder.iterdir())
-    return [one for one in files if one.suffix in (".json", ".py") and one.is_file()]
+    told = [one for one in files if one.suffix in (".json", ".py") or one.name in _WORDS]
+    return [one for one in told if one.is_file()]
 
 
 def _training(
@@ -275,6 +299,7 @@ def _training(
 ) -> "TransformersTraining":
     from ablate_kit.models.frameworks.transformers_training import TransformersTraining
 
+    check_classes(adapter, "training")
     return TransformersTraining(adapter, dataset, device=device, **options)
 
 
@@ -283,7 +308,17 @@ def _knobs(adapter: TransformersAdapter) -> "TransformersKnobs":
         TransformersKnobs,
     )  # it imports this file
 
+    check_classes(adapter, "turning knobs")
     return TransformersKnobs(adapter)
+
+
+def check_classes(adapter: TransformersAdapter, what: str) -> None:
+    """Raises ``UserError`` where a detector finds what a text names, which ``what`` is not for."""
+    if type(adapter) is not TransformersAdapter:
+        raise UserError(
+            f"{what} is for detectors of classes of their own; {type(adapter.module).__name__} "
+            "finds what a text names"
+        )
 
 
 FRAMEWORK = Framework(

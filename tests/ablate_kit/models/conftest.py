@@ -4,8 +4,11 @@ The names were read off the state dicts of MMDetection 3.3.0; tests marked ``mmd
 against the framework itself.
 """
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -223,3 +226,17 @@ def mmdetection(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def architectures(repository: Path) -> Iterator[ModuleType]:
+    """``benchmarks/architectures.py``, which makes small Hugging Face detectors of every type."""
+    path = repository / "benchmarks" / "architectures.py"
+    spec = importlib.util.spec_from_file_location("table_of_architectures", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # which its dataclass asks for
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]

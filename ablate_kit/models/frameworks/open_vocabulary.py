@@ -1,0 +1,184 @@
+"""Hugging Face detectors that find what a text names: Grounding DINO, MM Grounding DINO, OWL-ViT
+and OWLv2, asked for a list of classes.
+
+Grounding DINO reads all classes in one text ("cat . dog ."), and tells for each query how well it
+fits each token. The score of a class is the mean over its tokens, and the best 300 pairs of query
+and class are the detections, as in its authors' evaluation on COCO (IDEA-Research/GroundingDINO,
+``demo/test_ap_on_coco.py``) and MMDetection's. OWL-ViT reads a text for each class ("a photo of a
+cat"), and a query has the class that it fits best, as its image processor says.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate_kit import text as safe
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.classes import NO_CLASS
+from ablate_kit.models.frameworks.hf_folder import as_user_error
+from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from detector.data.dataset import Pixels
+from detector.fetch import fetched
+
+_SELECTED = 300  # detections of an image at least
+_END = 1012  # the token "." that ends a phrase, by which the network keeps phrases apart
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Classes as the network reads them.
+
+    Attributes:
+        names: of all classes, some of which may be none (``NO_CLASS``).
+        asked: numbers of those that are asked for.
+        inputs: (1, ...) tensors.
+        shares: (asked, tokens), the share of each token in a class, where all are in one text.
+    """
+
+    names: tuple[str, ...]
+    asked: tuple[int, ...]
+    inputs: Mapping[str, torch.Tensor]
+    shares: torch.Tensor | None = None
+
+
+def prompt(
+    transformers: Any, config: Any, folder: Path, names: Sequence[str], options: Mapping[str, Any]
+) -> Prompt:
+    """Raises ``UserError`` where there are no classes, or more than the network reads."""
+    asked = tuple(i for i, name in enumerate(names) if name != NO_CLASS)
+    if not asked:
+        raise UserError(
+            f"{folder} finds what it is asked for; say what with --class-names FILE (class_names "
+            "in a recipe's model): one class to a line, or the data's COCO annotations"
+        )
+    with as_user_error(folder, "the tokenizer"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+    words = [_word(names[i]) for i in asked]
+    if hasattr(config, "max_text_len"):
+        inputs, shares = _one_text(tokenizer, words, config.max_text_len, folder)
+        return Prompt(tuple(names), asked, inputs, shares)
+    if config.model_type in ("owlvit", "owlv2"):
+        longest = config.text_config.max_position_embeddings
+        return Prompt(tuple(names), asked, _texts(tokenizer, words, longest, folder))
+    raise UserError(
+        f"{folder} holds a model of type {config.model_type}; of detectors that find what a text "
+        "names, grounding-dino, mm-grounding-dino, owlvit and owlv2 are known here"
+    )
+
+
+def _word(name: str) -> str:
+    """A class in small letters, without what ends a phrase."""
+    word = " ".join(re.sub(r"[.?]", " ", name.lower()).split())
+    if not word:
+        raise UserError(f"the class {safe.name(name)} has no letters to ask for")
+    return word
+
+
+def _one_text(
+    tokenizer: Any, words: Sequence[str], longest: int, folder: Path
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    if tokenizer.convert_tokens_to_ids(".") != _END:
+        raise UserError(
+            f'{folder}: the tokenizer is not BERT\'s ("." is not {_END}), by whose numbers the '
+            "network keeps classes apart"
+        )
+    encoded = dict(
+        tokenizer(" . ".join(words) + " .", return_offsets_mapping=True, return_tensors="pt")
+    )
+    starts = encoded.pop("offset_mapping")[0]
+    count = len(starts)
+    if count > longest:
+        raise UserError(
+            f"{len(words)} classes are {count} tokens, and {folder} reads {longest}: give fewer "
+            "with --class-names"
+        )
+    shares = torch.zeros(len(words), count, dtype=torch.float64)
+    at = 0
+    for row, word in enumerate(words):
+        inside = (starts[:, 0] >= at) & (starts[:, 1] <= at + len(word))
+        inside &= starts[:, 0] < starts[:, 1]
+        shares[row, inside] = 1 / max(1, int(inside.sum()))
+        at += len(word) + 3
+    return encoded, shares
+
+
+def _texts(
+    tokenizer: Any, words: Sequence[str], longest: int, folder: Path
+) -> dict[str, torch.Tensor]:
+    texts = [f"a photo of a {word}" for word in words]
+    encoded = tokenizer(texts, padding="max_length", max_length=longest, return_tensors="pt")
+    if (count := encoded["input_ids"].shape[1]) > longest:
+        raise UserError(f"the name of a class is {count} tokens, and {folder} reads {longest}")
+    return {name: encoded[name][None] for name in ("input_ids", "attention_mask")}
+
+
+class OpenVocabularyAdapter(TransformersAdapter):
+    def __init__(
+        self,
+        module: Any,
+        processor: Any,
+        live: Mapping[str, tuple[str, ...]],
+        device: str,
+        prompt: Prompt,
+    ) -> None:
+        super().__init__(module, processor, live, device)
+        self.classes = prompt.names
+        self._prompt = prompt
+
+    def same_model(self, other: object) -> bool:
+        return (
+            isinstance(other, OpenVocabularyAdapter)
+            and super().same_model(other)
+            and self._prompt.names == other._prompt.names
+        )
+
+    def prepare(self, image: Pixels) -> Prepared:
+        prepared = super().prepare(image)
+        return Prepared({**prepared.inputs, **self._prompt.inputs}, prepared.origin)
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        if self._prompt.shares is None:  # texts of all images, one below the other
+            inputs = {
+                name: one.flatten(0, 1) if name in self._prompt.inputs else one
+                for name, one in inputs.items()
+            }
+        return super().forward(inputs)
+
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
+    ) -> list[ImageDetections]:
+        asked = np.array(self._prompt.asked)
+        if self._prompt.shares is None:
+            found = super().decode(outputs, origins, limit)
+            return [
+                ImageDetections(one.boxes, one.scores, asked[one.labels], one.queries)
+                for one in found
+            ]
+        logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
+        shares = self._prompt.shares
+        fits = logits[..., : shares.shape[1]].double().sigmoid() @ shares.T
+        return [
+            _best(one.numpy(), of.double().numpy(), origin, asked, max(limit, _SELECTED))
+            for one, of, origin in zip(fits, boxes, origins, strict=True)
+        ]
+
+
+def _best(
+    fits: np.ndarray, boxes: np.ndarray, origin: tuple[int, int], asked: np.ndarray, count: int
+) -> ImageDetections:
+    """The best pairs of a query and a class; ``fits`` is (queries, asked)."""
+    order = np.argsort(-fits, axis=None, kind="stable")[:count]
+    queries, labels = np.unravel_index(order, fits.shape)
+    height, width = origin
+    center, half = boxes[queries, :2], boxes[queries, 2:] / 2
+    corners = np.concatenate([center - half, center + half], axis=1)
+    return ImageDetections(
+        corners * [width, height, width, height], fits.flat[order], asked[labels], queries
+    )

@@ -1,0 +1,168 @@
+"""Detectors that find what a text names, against transformers' own code and a naive reading."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.classes import NO_CLASS
+from ablate_kit.models.detect import detect
+from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter
+from ablate_kit.models.frameworks.transformers import FRAMEWORK
+from ablate_kit.models.open import open_adapter
+from detector.data.shapes import Shapes
+
+pytest.importorskip("transformers")
+
+IMAGES = [Shapes(2, seed=1, size=96).image(i) for i in range(2)]
+NAMES = ("disc", "Red squares.", "star")  # in capitals, of several tokens, with the end of a phrase
+
+
+@pytest.fixture(scope="module")
+def asked(
+    architectures: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """A folder of a small model with random weights, by its type."""
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("asked") / name
+            architectures.build(name, made[name])
+        return made[name]
+
+    return folder
+
+
+def opened(folder: Path, tmp_path: Path, text: str = "\n".join(NAMES)) -> OpenVocabularyAdapter:
+    path = tmp_path / "names"
+    path.write_text(text)
+    with open_checkpoint(folder) as checkpoint:
+        adapter = open_adapter(checkpoint, class_names=path)
+    assert isinstance(adapter, OpenVocabularyAdapter)
+    return adapter
+
+
+def raw(adapter: OpenVocabularyAdapter, inputs: dict[str, Any]) -> Any:
+    """What transformers' model gives for an image and a text."""
+    image = adapter.processor(images=[IMAGES[0]], return_tensors="pt")
+    with torch.no_grad():
+        return adapter.module(**image, **inputs)
+
+
+@pytest.mark.parametrize("name", ["grounding-dino", "mm-grounding-dino"])
+def test_scores_are_means_over_the_tokens_of_a_class(
+    asked: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    adapter = opened(asked(name), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(asked(name))
+    text = tokenizer("disc . red squares . star .", return_tensors="pt")
+    outputs = raw(adapter, dict(text))
+    (boxes,) = adapter.processor.post_process_object_detection(
+        outputs, threshold=-1.0, target_sizes=[IMAGES[0].shape[:2]]
+    )
+    numbers = text["input_ids"][0].tolist()
+    expected = []
+    for label, words in enumerate((["disc"], ["red", "square", "##s"], ["star"])):
+        places = [numbers.index(tokenizer.convert_tokens_to_ids(word)) for word in words]
+        fits = outputs.logits[0].sigmoid()[:, places].mean(dim=1)
+        expected += [(-float(fit), query, label) for query, fit in enumerate(fits)]
+    expected.sort()
+    (found,) = detect(adapter, IMAGES[:1])
+    assert found.scores == pytest.approx([-one[0] for one in expected], abs=1e-6)
+    assert found.queries is not None
+    assert found.queries.tolist() == [one[1] for one in expected]
+    assert found.labels.tolist() == [one[2] for one in expected]
+    np.testing.assert_allclose(found.boxes, boxes["boxes"].numpy()[found.queries], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["owlvit", "owlv2"])
+def test_a_text_for_each_class(asked: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    from transformers import AutoTokenizer
+
+    adapter = opened(asked(name), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(asked(name))
+    texts = [f"a photo of a {one}" for one in ("disc", "red squares", "star")]
+    text = tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
+    outputs = raw(adapter, {key: text[key] for key in ("input_ids", "attention_mask")})
+    (expected,) = adapter.processor.post_process_object_detection(
+        outputs, threshold=0.0, target_sizes=[IMAGES[0].shape[:2]]
+    )
+    (found,) = detect(adapter, IMAGES[:1])
+    order = np.argsort(-expected["scores"].numpy(), kind="stable")
+    assert found.scores == pytest.approx(expected["scores"].numpy()[order], abs=1e-6)
+    assert found.labels.tolist() == expected["labels"][order].tolist()
+    np.testing.assert_allclose(found.boxes, expected["boxes"].numpy()[order], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["grounding-dino", "owlvit"])
+def test_classes_by_number_leave_gaps_and_images_share_a_pass(
+    asked: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    listed = opened(asked(name), tmp_path)
+    categories = [{"id": number, "name": one} for number, one in zip((2, 5, 6), NAMES, strict=True)]
+    numbered = opened(asked(name), tmp_path, json.dumps({"categories": categories}))
+    gap = NO_CLASS
+    assert numbered.classes == (gap, gap, NAMES[0], gap, gap, NAMES[1], NAMES[2])
+    assert not listed.same_model(numbered)
+    assert listed.same_model(opened(asked(name), tmp_path))
+    together = detect(listed, IMAGES)
+    for one, both, other in zip(
+        [detect(listed, [image])[0] for image in IMAGES],
+        together,
+        detect(numbered, IMAGES),
+        strict=True,
+    ):
+        assert one.scores == pytest.approx(both.scores, abs=1e-5)
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
+        assert [(2, 5, 6)[label] for label in both.labels] == other.labels.tolist()
+
+
+def test_what_cannot_be_asked_is_refused(asked: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = asked("grounding-dino")
+    with open_checkpoint(folder) as checkpoint:
+        with pytest.raises(UserError, match="say what with --class-names FILE"):
+            open_adapter(checkpoint)
+        adapter = opened(folder, tmp_path)
+        for names, message in {
+            "disc\n...": "has no letters to ask for",
+            "\n".join(f"disc {'disc ' * i}" for i in range(12)): "are 92 tokens, and .* reads 32",
+        }.items():
+            with pytest.raises(UserError, match=message):
+                opened(folder, tmp_path, names)
+    assert FRAMEWORK.training is not None
+    with pytest.raises(UserError, match="training is for detectors of classes of their own"):
+        FRAMEWORK.training(adapter, Shapes(1), {}, "cpu")
+
+
+def test_a_tokenizer_of_other_numbers_is_refused(
+    architectures: ModuleType, asked: Callable[[str], Path], tmp_path: Path
+) -> None:
+    architectures.tokenizer("owlvit").save_pretrained(tmp_path / "words")
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    for path in (*asked("grounding-dino").iterdir(), *(tmp_path / "words").iterdir()):
+        (changed / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match="tokenizer is not BERT's"):
+        opened(changed, tmp_path)
+
+
+def test_a_text_enhancer_has_half_of_the_encoder_s_heads(asked: Callable[[str], Path]) -> None:
+    from ablate_kit.ablations.attention import attentions
+
+    with open_checkpoint(asked("grounding-dino")) as checkpoint:
+        told = {
+            one.prefix: one.heads for one in attentions(checkpoint.tensors, checkpoint.settings)
+        }
+    assert told["model.encoder.layers.0.text_enhancer_layer.self_attn"] == 2
+    assert told["model.encoder.layers.0.deformable_layer.self_attn"] == 4
+    assert told["model.text_backbone.encoder.layer.0.attention"] == 3
