@@ -33,7 +33,7 @@ from ablate_kit.models.truth import crowded, ground_truth
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.fingerprint import fingerprint_of
+from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings as Settings
@@ -180,7 +180,9 @@ def sweep(
                 model=section, data=data.section, evaluation=settings
             )
             with open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint:
-                inputs = fingerprint_of(recipe, checkpoint, dataset, model.device)
+                inputs = fingerprint_of(
+                    recipe, checkpoint, dataset, model.device, data_digest(dataset)
+                )
             store = Ledger(folder, inputs)
         done = evaluate_variants(
             model.adapter,

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,21 @@ from ablate_kit.sweeps.run_inputs import HUB
 from detector.data.dataset import Dataset
 
 
+@dataclass(frozen=True)
+class DataDigest:
+    """Of every image as it is stored, and every annotation; ``copies`` counts the images that are
+    stored as one before them is."""
+
+    text: str
+    copies: int
+
+
 def fingerprint_of(
-    recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, workers: int = 2
+    recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, data: DataDigest
 ) -> dict[str, Any]:
     """The digests of a sweep's files, and all else that changes a bit."""
     return {
-        "data": _data_digest(dataset, workers),
+        "data": data.text,
         **_clusters(recipe, dataset),
         **environment_of(recipe, checkpoint, device),
     }
@@ -88,18 +98,21 @@ def _listed(files: Sequence[Path]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _data_digest(dataset: Dataset, workers: int) -> str:
-    """Of every image as it is stored, and every annotation."""
+def data_digest(dataset: Dataset, workers: int = 2) -> DataDigest:
     total = hashlib.sha256("\n".join(dataset.classes).encode("utf-8", "surrogatepass"))
 
-    def one(index: int) -> bytes:
+    def one(index: int) -> tuple[bytes, bytes]:
         notes = dataset.annotations(index)
         part = hashlib.sha256(dataset.stored(index))
+        image = part.digest()
         for array in (notes.boxes, notes.labels, notes.ignore, notes.areas):
             part.update(array.tobytes())
-        return part.digest() + str((notes.image_id, notes.width, notes.height)).encode()
+        sides = str((notes.image_id, notes.width, notes.height))
+        return image, part.digest() + sides.encode()
 
+    images = set()
     with ThreadPoolExecutor(workers) as pool:
-        for digest in pool.map(one, range(len(dataset))):
+        for image, digest in pool.map(one, range(len(dataset))):
+            images.add(image)
             total.update(digest)
-    return total.hexdigest()
+    return DataDigest(total.hexdigest(), len(dataset) - len(images))

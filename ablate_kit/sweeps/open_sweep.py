@@ -33,7 +33,7 @@ from ablate_kit.sweeps.backends.worker import (
     prepared_bytes,
 )
 from ablate_kit.sweeps.engine import Pool
-from ablate_kit.sweeps.fingerprint import fingerprint_of
+from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.pass_cost import PassCost, pass_cost
 from ablate_kit.sweeps.race import Race, check_race, schedule
@@ -81,6 +81,7 @@ class OpenSweep:
     donated: list[Variant] = field(init=False, default_factory=list)  # with a donor's tensors
     dataset: Dataset = field(init=False)
     notes: list[str] = field(init=False)
+    _copies: int = field(init=False, default=0)  # images that are there before
     _donor: dict[str, str] = field(init=False, default_factory=dict)  # of its fingerprint
 
     def __post_init__(self) -> None:
@@ -255,6 +256,14 @@ class OpenSweep:
             ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster),
             is_labelled(self.dataset),
         )
+        if self._copies and not evaluation.cluster:
+            ledger.note(
+                [
+                    f"{self._copies:,} of {len(self.dataset):,} images are the same files as "
+                    "others: they tell nothing more, and make intervals too narrow; "
+                    "leave them out, or say with --cluster (evaluation.cluster) which belong together"
+                ]
+            )
 
         def unchanged() -> None:
             now = self._inputs(options.workers)
@@ -320,7 +329,9 @@ class OpenSweep:
 
     def _inputs(self, workers: int) -> dict[str, Any]:
         device = self.placement.devices[0]
-        found = fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, workers)
+        data = data_digest(self.dataset, workers)
+        self._copies = data.copies
+        found = fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, data)
         looks, told = self.looks(), self.recipe.evaluation.statistics
         if looks:  # by which variants stop where they do
             found["race"] = (

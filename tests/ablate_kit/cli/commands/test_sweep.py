@@ -18,7 +18,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.ledger import Ledger
 from tests.ablate_kit.cli.conftest import edited
-from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents
 
 ABLATIONS = [
@@ -423,3 +423,21 @@ def test_the_shipped_recipes_are_recipes(repository: Path) -> None:
     assert len(paths) >= 4
     for path in paths:
         assert load_sweep(path).ablations
+
+
+def test_images_that_are_copies_are_told(
+    ablate: Ablate, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    one, other = sorted(coco[1].glob("*.png"))[:2]
+    for name, source in {"a": one, "b": other, "c": one, "d": one}.items():
+        (photos / f"{name}.png").write_bytes(source.read_bytes())
+    options = ("sweep", hybrid, "--modules", "encoder", "--images", photos, "--score-threshold", 0)
+    told = "2 of 4 images are the same files as others"
+    assert told in ablate(*options, "-o", tmp_path / "run").err
+    assert told in (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "the same files" not in ablate(*options, "--cluster", "(.)", "-o", tmp_path / "two").err
+    (photos / "c.png").unlink()
+    (photos / "d.png").unlink()
+    assert "the same files" not in ablate(*options, "-o", tmp_path / "other").err
