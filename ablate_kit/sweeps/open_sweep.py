@@ -261,7 +261,7 @@ class OpenSweep:
                 [
                     f"{self._copies:,} of {len(self.dataset):,} images are the same files as "
                     "others: they tell nothing more, and make intervals too narrow; "
-                    "leave them out, or say with --cluster (evaluation.cluster) which belong together"
+                    "leave them out, or say which belong together: --cluster (evaluation.cluster)"
                 ]
             )
 
