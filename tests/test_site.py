@@ -55,7 +55,7 @@ def test_the_reference_has_every_kind_with_its_keys() -> None:
         part = text.split(f"### sweep: `kind: {name}`\n")[1].split("\n###")[0]
         for key in kind.__dataclass_fields__:
             assert key == "kind" or f"| `{key}`" in part, (name, key)
-    assert "| `margin`? | number ≥ 0 < 1 | `0.01` |" in text
+    assert "| `margin`? | number ≥ 0 ≤ 1 | `0.01` |" in text
 
 
 @pytest.mark.parametrize("form", [form for form in Form if form is not Form.RESULTS])

@@ -80,15 +80,16 @@ def opened(path: Path, device: str) -> tuple[Adapter, list[Variant]]:
     """A model with cuts early and late in it, drawn and noisy ones included."""
     with open_checkpoint(path) as checkpoint:
         adapter = open_adapter(checkpoint, device=device)
-        shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+        tensors = checkpoint.tensors
         found = attentions(checkpoint.tensors, checkpoint.config)
     own = [one for one in found if "decoder" in one.prefix and "self_attn" in one.prefix]
     base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
-    weight = next(n for n in shapes if n.startswith(f"{base}.1.") and n.endswith("fc1.weight"))
-    early = [n for n in shapes if "backbone" in n and n.endswith("weight") and len(shapes[n]) == 4]
+    weight = next(n for n in tensors if n.startswith(f"{base}.1.") and n.endswith("fc1.weight"))
+    weights = [n for n in tensors if "backbone" in n and n.endswith("weight")]
+    early = [n for n in weights if len(tensors[n].shape) == 4]
     cuts = [
         *heads_each(own[-1:])[:2],
-        *layers(shapes, base, "self_attn", "progressive", "model"),
+        *layers(tensors, base, "self_attn", "progressive", "model"),
         Ablation("drawn", "units", (Edit(weight, Random(50, 0, 0)),)),
         Ablation("noisy", "noise", (Edit(weight, factor=1.0, noise=Noise(0.3, 0, 0)),)),
         component([early[-1]], "backbone"),
