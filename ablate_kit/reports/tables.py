@@ -232,6 +232,12 @@ def for_terminal(
     return tables
 
 
+def _of_classes(adjust: Adjust) -> str:
+    """Some classes are on few images, which decides by itself how each of them is adjusted."""
+    few = "; Holm for those on up to 19 images" if adjust == "family" else ""
+    return f"{_ADJUSTED[adjust]}{few}"
+
+
 def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
     """Of two results the change of each class's AP, or of those that change most."""
     before, after = results
@@ -255,7 +261,7 @@ def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
     ]
     title = (
         f"AP per class, {safe.line(before.name)} → {safe.line(after.name)}; "
-        f"*: p < 0.05, adjusted ({_ADJUSTED[found.statistics.adjust]}) for {len(classes)} classes"
+        f"*: p < 0.05, adjusted ({_of_classes(found.statistics.adjust)}) for {len(classes)} classes"
     )
     if len(rows) < len(classes):
         title += f"; the {len(rows)} that change most, all of them with -o: classes.csv"
