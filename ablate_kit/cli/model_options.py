@@ -24,6 +24,14 @@ Model = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
 ]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-names",
+        help="Names of the model's classes, one to a line, in its outputs' order; or COCO "
+        "annotations, where category ids number the outputs.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +39,7 @@ class ModelOptions:
     """How a checkpoint becomes a detector."""
 
     model: Model = None
-    class_names: Annotated[
-        Path | None,
-        typer.Option(
-            help="Names of the model's classes, one to a line, in its outputs' order; or COCO "
-            "annotations, where category ids number the outputs."
-        ),
-    ] = None
+    class_names: ClassNames = None
     trust_remote_code: Trust = False
     weights: Annotated[
         str | None, typer.Option(help="Which weights of a file that holds several.")

@@ -46,7 +46,12 @@ def common_recipe(
         @cache
         def adapter() -> Adapter:
             images()  # whose mistakes take less time to find than a model to make
-            return open_adapter(checkpoint, model.framework, trust_remote_code=trust_remote_code)
+            return open_adapter(
+                checkpoint,
+                model.framework,
+                trust_remote_code=trust_remote_code,
+                class_names=model.class_names,
+            )
 
         anatomy = anatomy_of(checkpoint, model.framework)
         uses = None

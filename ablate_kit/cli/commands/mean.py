@@ -9,8 +9,8 @@ from ablate_kit.cli.commands.cut import NumHeads
 from ablate_kit.cli.commands.cut_parts import spans_of
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.cli.dataset_options import Images
-from ablate_kit.cli.early import check_there
-from ablate_kit.cli.model_options import Model, Trust
+from ablate_kit.cli.early import check_files, check_there
+from ablate_kit.cli.model_options import ClassNames, Model, Trust
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,12 +40,14 @@ def mean(
     ] = None,
     data: MeanImages,
     model: Model = None,
+    class_names: ClassNames = None,
     trust_remote_code: Trust = False,
     num_heads: NumHeads = None,
     copies: CopyOptions,
 ) -> None:
     """Replace heads or channels by their mean over images: it is folded into biases."""
     check_there(checkpoint)
+    check_files(class_names)
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
     from ablate_kit.ablations.kinds.kind import KindContext
@@ -75,7 +77,9 @@ def mean(
     with copies.open(checkpoint) as opened:
 
         def reference() -> ReferenceImages:
-            adapter = open_adapter(opened, model, trust_remote_code=trust_remote_code)
+            adapter = open_adapter(
+                opened, model, trust_remote_code=trust_remote_code, class_names=class_names
+            )
             return ReferenceImages(adapter, dataset)
 
         source = KindContext(opened, reference, anatomy=anatomy_of(opened, model))

@@ -18,6 +18,7 @@ from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter
 from ablate_kit.models.frameworks.transformers import FRAMEWORK
 from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
+from tests.ablate_kit.conftest import Run
 
 pytest.importorskip("transformers")
 
@@ -166,3 +167,18 @@ def test_a_text_enhancer_has_half_of_the_encoder_s_heads(asked: Callable[[str], 
     assert told["model.encoder.layers.0.text_enhancer_layer.self_attn"] == 2
     assert told["model.encoder.layers.0.deformable_layer.self_attn"] == 4
     assert told["model.text_backbone.encoder.layer.0.attention"] == 3
+
+
+def test_commands_that_run_such_a_detector_take_its_classes(
+    run: Run, refuse: Run, asked: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, names = asked("grounding-dino"), tmp_path / "names.txt"
+    names.write_text("disc\nstar\n")
+    data = ("--shapes", "--limit", 2)
+    module = "model.decoder.layers.0.encoder_attn_text"
+    mean = ("mean", folder, module, "--heads", 1, *data)
+    assert "say what with --class-names FILE" in refuse(*mean, "-o", tmp_path / "cut")
+    run(*mean, "--class-names", names, "-o", tmp_path / "cut")
+    given = ("--class-names", names, *data)
+    assert "star" in run("eval", folder, *(tmp_path / "cut").iterdir(), *given)
+    assert "variants on 2 images" in run("sweep", folder, "--modules", "all", *given, "--dry-run")
