@@ -27,6 +27,7 @@ from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from detector.data.dataset import Pixels
 from detector.fetch import fetched
 
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 _SELECTED = 300  # detections of an image at least
 _END = 1012  # the token "." that ends a phrase, by which the network keeps phrases apart
 
@@ -57,6 +58,11 @@ def prompt(
         raise UserError(
             f"{folder} finds what it is asked for; say what with --class-names FILE (class_names "
             "in a recipe's model): one class to a line, or the data's COCO annotations"
+        )
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        raise UserError(
+            f"{folder} has no {' or '.join(_TOKENIZERS)}, which says how texts are read; copy the "
+            "tokenizer's files from the model that this one was trained from"
         )
     with as_user_error(folder, "the tokenizer"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)

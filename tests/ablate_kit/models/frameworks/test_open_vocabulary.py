@@ -155,6 +155,10 @@ def test_a_tokenizer_of_other_numbers_is_refused(
         (changed / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match="tokenizer is not BERT's"):
         opened(changed, tmp_path)
+    for path in [*changed.glob("tokenizer*"), *changed.glob("vocab*")]:
+        path.unlink()
+    with pytest.raises(UserError, match="which says how texts are read"):
+        opened(changed, tmp_path)
 
 
 def test_a_text_enhancer_has_half_of_the_encoder_s_heads(asked: Callable[[str], Path]) -> None:
