@@ -101,10 +101,16 @@ def _skew(influence: Floats, images: int) -> float:
 
 def _normal(away: Floats, skew: float) -> Floats:
     """Standardized values of this skewness as those of a normal distribution (Wilson and Hilferty
-    1931): they are compared with those of other changes, and with p-values."""
-    if skew == 0:
+    1931): they are compared with those of other changes, and with p-values.
+
+    Of this skewness none is farther than 2 / skew on the short side. Where one is, the resamples do
+    not have the skewness that the jackknife sees, as of an AP of which one image decides: they stay
+    as they are, since the formula would put them so far off that no other change had a star.
+    """
+    share = 1 + skew * away / 2
+    if skew == 0 or share.min() <= 0:
         return away
-    return 6 / skew * (np.cbrt(1 + skew * away / 2) - 1) + skew / 6
+    return 6 / skew * (np.cbrt(share) - 1) + skew / 6
 
 
 def held_against_chance(difference: Sampled) -> AgainstChance | None:

@@ -143,6 +143,21 @@ def test_a_star_among_many_is_never_on_an_interval_that_holds_zero() -> None:
         assert not change.significant or change.low > 0 or change.high < 0
 
 
+def test_a_change_of_which_one_image_decides_takes_no_star_from_the_others() -> None:
+    """Its resamples are skewed to one side, and the data without an image to the other."""
+    rng = np.random.default_rng(7)
+    before = rng.normal(1, 1, 80)
+    clear = samples_of(before - rng.normal(1, 1, 80), resamples=2000)
+    odd = mean_of(before + np.where(np.arange(80) == 3, 8, 0), resamples=2000)
+    baseline = mean_of(before, resamples=2000)
+    odd = replace(odd, resampled=baseline.resampled - (odd - baseline).resampled)
+    all_odd = Samples(dict.fromkeys(KEYS, odd), (odd,))
+    found = changes(samples_of(before, resamples=2000), [clear, all_odd])
+    assert found[0]["AP"].p < 1e-10
+    assert found[0]["AP"].p_adjusted < 1e-3
+    assert not found[1]["AP"].significant
+
+
 def test_no_change_is_never_significant() -> None:
     samples = samples_of(np.random.default_rng(4).random(50))
     (same,) = changes(samples, [samples])
