@@ -1,17 +1,13 @@
 """Which object detectors of transformers can be cut, evaluated and replayed, tried one by one.
 
-Every architecture of ``AutoModelForObjectDetection`` and of
-``AutoModelForZeroShotObjectDetection`` is built small from a configuration, with random weights,
-saved, and opened as any checkpoint. The table is part of docs/architectures.md:
+Each of ``small_detectors`` is saved, and opened as any checkpoint. The table is part of
+docs/architectures.md:
 
     python benchmarks/architectures.py --write docs/architectures.md
 
 Some image processors need torchvision; where it is missing, the table says so.
 """
 
-import argparse
-import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from page_table import print_table
+from small_detectors import ASKED, MODELS, build
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -36,229 +34,6 @@ from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
-
-SIZE = 128  # of the images, in pixels
-LABELS = {"id2label": {0: "disc", 1: "square", 2: "star"}}
-RESNET = {
-    "model_type": "resnet",
-    "embedding_size": 16,
-    "hidden_sizes": [16, 32, 64, 128],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
-HGNET = {
-    "model_type": "hgnet_v2",
-    "stem_channels": [3, 8, 16],
-    "stage_in_channels": [16, 16, 32, 64],
-    "stage_mid_channels": [8, 8, 16, 16],
-    "stage_out_channels": [16, 32, 64, 128],
-    "stage_num_blocks": [1, 1, 1, 1],
-    "stage_numb_of_layers": [1, 1, 1, 1],
-    "hidden_sizes": [16, 32, 64, 128],
-    "depths": [1, 1, 1, 1],
-    "embedding_size": 16,
-}
-PYRAMID = ["stage2", "stage3", "stage4"]
-VIT = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "image_size": SIZE,
-    "patch_size": 16,
-    "num_windows": 4,
-    "out_features": ["stage2"],
-}
-DETR = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-    "num_queries": 10,
-    "use_timm_backbone": False,
-    "use_pretrained_backbone": False,
-    "backbone": None,
-    "backbone_config": {**RESNET, "out_features": ["stage4"]},
-}
-DEFORMABLE = {**DETR, "backbone_config": {**RESNET, "out_features": PYRAMID}}
-SWIN = {
-    "model_type": "swin",
-    "image_size": SIZE,
-    "patch_size": 4,
-    "embed_dim": 24,
-    "depths": [1, 1, 1, 1],
-    "num_heads": [3, 6, 12, 24],
-    "window_size": 4,
-    "out_features": PYRAMID,
-}
-RT_DETR = {
-    "d_model": 32,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-    "num_queries": 10,
-    "encoder_hidden_dim": 32,
-    "encoder_in_channels": [32, 64, 128],
-    "decoder_in_channels": [32, 32, 32],
-    "num_denoising": 0,
-    "anchor_image_size": None,
-}
-LW_DETR = {
-    "d_model": 32,
-    "decoder_layers": 2,
-    "decoder_self_attention_heads": 4,
-    "decoder_cross_attention_heads": 2,
-    "decoder_ffn_dim": 64,
-    "num_queries": 10,
-    "group_detr": 2,
-}
-PP = {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}}
-OCR = {
-    "backbone_config": {**HGNET, "out_features": ["stage1", *PYRAMID]},
-    "neck_out_channels": 16,
-    "kernel_list": [3, 2, 2],
-    "scale_factor_list": [1, 2, 4, 8],
-    "intraclass_block_config": {
-        "reduce_channel": [1, 1, 0],
-        "return_channel": [1, 1, 0],
-        **{
-            f"{name}_{ratio}ratio": [[h, w], [1, 1], [h // 2, w // 2]]
-            for size, ratio in ((7, "long"), (5, "mid"), (3, "short"))
-            for name, h, w in (
-                ("vertical_long_to_small_conv", size, 1),
-                ("horizontal_small_to_long_conv", 1, size),
-                ("symmetric_conv_long", size, size),
-            )
-        },
-    },
-}
-LCNET = {
-    "model_type": "pp_lcnet_v3",
-    "scale": 0.75,
-    "divisor": 16,
-    "out_features": ["stage2", "stage3", "stage4", "stage5"],
-}
-
-# By model type, settings of a small model; a second word is a variant of it.
-WORDS = ("disc", "square", "star", "red", "cross")  # that the tokenizers know
-GROUNDING_DINO: dict[str, Any] = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48,
-    "num_queries": 10,
-    "max_text_len": 32,
-    "backbone_config": {**SWIN, "out_features": PYRAMID},
-    "text_config": {
-        "model_type": "bert",
-        "vocab_size": 1100,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 32,
-    },
-}
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-OWL: dict[str, Any] = {
-    "projection_dim": 24,
-    "text_config": {
-        "vocab_size": 2 * len(LETTERS) + 3,
-        "hidden_size": 24,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "max_position_embeddings": 32,
-        "bos_token_id": 2 * len(LETTERS) + 1,
-        "eos_token_id": 2 * len(LETTERS) + 2,
-        "pad_token_id": 0,
-    },
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "image_size": SIZE,
-        "patch_size": 32,
-    },
-}
-ASKED: dict[str, dict[str, Any]] = {  # for what a text names
-    "grounding-dino": GROUNDING_DINO,
-    "mm-grounding-dino": GROUNDING_DINO,
-    "owlvit": OWL,
-    "owlv2": OWL,
-}
-MODELS: dict[str, dict[str, Any]] = {
-    "detr": DETR,
-    "table-transformer": DETR,
-    "conditional_detr": DETR,
-    "dab-detr": {**DETR, "hidden_size": 32},
-    "deformable_detr": {**DEFORMABLE, "with_box_refine": True, "two_stage": True},
-    "deformable_detr Swin": {**DEFORMABLE, "backbone_config": SWIN},
-    "deformable_detr DINOv2": {
-        **DEFORMABLE,
-        "num_feature_levels": 2,
-        "backbone_config": {**VIT, "model_type": "dinov2", "mlp_ratio": 2},
-    },
-    "rt_detr": {
-        **RT_DETR,
-        "backbone_config": {**RESNET, "model_type": "rt_detr_resnet", "out_features": PYRAMID},
-    },
-    "rt_detr_v2": {
-        **RT_DETR,
-        "backbone_config": {**RESNET, "model_type": "rt_detr_resnet", "out_features": PYRAMID},
-    },
-    "d_fine": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
-    "deimv2": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
-    "lw_detr": {
-        **LW_DETR,
-        "projector_scale_factors": [1.0],
-        "backbone_config": {**VIT, "model_type": "lw_detr_vit", "window_block_indices": [0]},
-    },
-    "rf_detr": {
-        **LW_DETR,
-        "backbone_config": {**VIT, "model_type": "rf_detr_dinov2", "window_block_indices": [0]},
-    },
-    "yolos": {
-        "hidden_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 64,
-        "image_size": [SIZE, SIZE],
-        "num_detection_tokens": 10,
-    },
-    "pp_doclayout_v2": {
-        **PP,
-        "class_thresholds": [0.5] * 3,
-        "class_order": [0, 1, 2],
-        "reading_order_config": {
-            "hidden_size": 48,
-            "num_attention_heads": 3,
-            "num_hidden_layers": 1,
-            "intermediate_size": 64,
-        },
-    },
-    "pp_doclayout_v3": {
-        **PP,
-        "backbone_config": {**HGNET, "out_features": ["stage1", *PYRAMID]},
-        "x4_feat_dim": 16,
-    },
-    "pp_doclayout_v4": {**{k: v for k, v in PP.items() if k != "d_model"}, "hidden_size": 32},
-    "pp_ocrv5_server_det": OCR,
-    "pp_ocrv6_medium_det": OCR,
-    "pp_ocrv5_mobile_det": {"backbone_config": LCNET},
-    "pp_ocrv6_small_det": {
-        "backbone_config": LCNET,
-        "layer_list_out_channels": [48, 96, 192, 384],
-    },
-    **ASKED,
-}
 
 
 @dataclass(frozen=True)
@@ -278,47 +53,6 @@ class Row:
 
 
 HEAD = Row("architecture", "keys", "attention", "heads exact", "evaluates", "replays").text()
-
-
-def build(name: str, folder: Path) -> None:
-    """A small model with random weights, none of them zero, as a Hugging Face folder."""
-    import transformers
-
-    config = transformers.AutoConfig.for_model(name.split()[0], **MODELS[name], **LABELS)
-    kinds = transformers.AutoModelForObjectDetection
-    if name in ASKED:
-        kinds = transformers.AutoModelForZeroShotObjectDetection
-        tokenizer(name).save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = kinds.from_config(config).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    model.save_pretrained(folder)
-    # The processor that the library names for it; else the one that its documentation uses.
-    names = transformers.models.auto.image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES
-    known = names.get(name.split()[0]) or {"pil": "RTDetrImageProcessorPil"}
-    if name == "dab-detr":
-        known = {"pil": "ConditionalDetrImageProcessorPil"}
-    kind = known.get("pil") or known["torchvision"]
-    processor = {"image_processor_type": kind.removesuffix("Pil")}
-    processor |= {"size": {"height": SIZE, "width": SIZE}, "do_pad": False}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-
-
-def tokenizer(name: str) -> Any:
-    """Words as the numbers that the network expects."""
-    from transformers import BertTokenizerFast, CLIPTokenizerFast
-
-    if name.startswith("owl"):
-        known = [letter + end for end in ("", "</w>") for letter in LETTERS]
-        words = ["<pad>", *known, "<|startoftext|>", "<|endoftext|>"]
-        numbers = {word: i for i, word in enumerate(words)}
-        return CLIPTokenizerFast(vocab=numbers, merges=[], pad_token=words[0])
-    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: "."}
-    special |= {1029: "?", **dict(enumerate((*WORDS, "##s"), start=1040))}
-    return BertTokenizerFast(vocab={special.get(i, f"[unused{i}]"): i for i in range(1100)})
 
 
 def tried(name: str, folder: Path) -> Row:
@@ -479,26 +213,11 @@ def table(names: list[str]) -> Iterator[str]:
     logging.disable_progress_bar()
     yield HEAD
     yield "|---" * (HEAD.count("|") - 1) + "|"
-    for name in names:
+    for name in names or MODELS:
         with tempfile.TemporaryDirectory() as folder:
             build(name, Path(folder))
             yield tried(name, Path(folder)).text()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="some of the architectures")
-    parser.add_argument("--write", type=Path, help="the page whose table is replaced")
-    options = parser.parse_args(arguments)
-    lines = []
-    for line in table(options.names or list(MODELS)):
-        print(line, flush=True)
-        lines.append(line)
-    if options.write:
-        text = options.write.read_text()
-        made = re.sub(r"(?m)(^\|.*\n)+", "\n".join(lines) + "\n", text, count=1)
-        options.write.write_text(made)
-
-
 if __name__ == "__main__":
-    main()
+    print_table(__doc__, "some of the architectures", table)

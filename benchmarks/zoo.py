@@ -6,7 +6,6 @@ checkpoint. The table is part of docs/zoo.md, whose environment it needs:
     python benchmarks/zoo.py --write docs/zoo.md
 """
 
-import argparse
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from page_table import print_table
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Edit
@@ -154,20 +154,5 @@ def table(names: list[str]) -> Iterator[str]:
                 yield row(name, build, Path(folder))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="parts of the names of some of them")
-    parser.add_argument("--write", type=Path, help="the page whose table is replaced")
-    options = parser.parse_args()
-    lines = []
-    for line in table(options.names):
-        print(line, flush=True)
-        lines.append(line)
-    if options.write:
-        text = options.write.read_text()
-        made = re.sub(r"(?m)(^\|.*\n)+", "\n".join(lines) + "\n", text, count=1)
-        options.write.write_text(made)
-
-
 if __name__ == "__main__":
-    main()
+    print_table(__doc__, "parts of the names of some of them", table)

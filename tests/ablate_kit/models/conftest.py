@@ -4,8 +4,7 @@ The names were read off the state dicts of MMDetection 3.3.0; tests marked ``mmd
 against the framework itself.
 """
 
-import importlib.util
-import sys
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -229,14 +228,8 @@ def mmdetection(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def architectures(repository: Path) -> Iterator[ModuleType]:
-    """``benchmarks/architectures.py``, which makes small Hugging Face detectors of every type."""
-    path = repository / "benchmarks" / "architectures.py"
-    spec = importlib.util.spec_from_file_location("table_of_architectures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # which its dataclass asks for
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def benchmark(repository: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """A module of ``benchmarks``, by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(repository / "benchmarks")
+        yield importlib.import_module

@@ -28,7 +28,7 @@ NAMES = ("disc", "Red squares.", "star")  # in capitals, of several tokens, with
 
 @pytest.fixture(scope="module")
 def asked(
-    architectures: ModuleType, tmp_path_factory: pytest.TempPathFactory
+    benchmark: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A folder of a small model with random weights, by its type."""
     made: dict[str, Path] = {}
@@ -36,7 +36,7 @@ def asked(
     def folder(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("asked") / name
-            architectures.build(name, made[name])
+            benchmark("small_detectors").build(name, made[name])
         return made[name]
 
     return folder
@@ -146,9 +146,9 @@ def test_what_cannot_be_asked_is_refused(asked: Callable[[str], Path], tmp_path:
 
 
 def test_a_tokenizer_of_other_numbers_is_refused(
-    architectures: ModuleType, asked: Callable[[str], Path], tmp_path: Path
+    benchmark: Callable[[str], ModuleType], asked: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    architectures.tokenizer("owlvit").save_pretrained(tmp_path / "words")
+    benchmark("small_detectors").tokenizer("owlvit").save_pretrained(tmp_path / "words")
     changed = tmp_path / "changed"
     changed.mkdir()
     for path in (*asked("grounding-dino").iterdir(), *(tmp_path / "words").iterdir()):
