@@ -223,10 +223,10 @@ def select_attentions(
         for name, reason in (quantized or {}).items():
             if name in names:
                 raise not_cut(name, reason)
+        if not found:
+            raise UserError(f'no attention module is known in {where}: "{pattern}" can name none')
         listed = ", ".join(list(found)[:4]) + (", ..." if len(found) > 4 else "")
-        near = did_you_mean(pattern, found) or (
-            f"; attention modules are {listed}" if found else ""
-        )
+        near = did_you_mean(pattern, found) or f"; attention modules are {listed}"
         raise UserError(f'"{names[0]}" in {where} is not part of an attention module{near}')
     return list(chosen.values())
 

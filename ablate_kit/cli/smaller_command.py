@@ -1,7 +1,6 @@
 """The command that makes a model smaller by what a run found."""
 
 import shlex
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +17,10 @@ def smaller_command(
     opened: "OpenSweep", run: Path, compared: "Comparison", *, trusted: bool
 ) -> str | None:
     """What ``ablate shrink`` can take out of what a finished run found to be free, and with which
-    command; None where that is nothing.
+    command; None where nothing is free.
 
-    ``compared`` is all of the run's changes, as its report has them.
+    ``compared`` is all of the run's changes, as its report has them. Raises ``UserError`` where
+    nothing of what is free can be taken out.
     """
     from ablate_kit.models.open import open_adapter
     from ablate_kit.shrinking.free_parts import free_parts
@@ -30,17 +30,17 @@ def smaller_command(
     checkpoint, model = opened.checkpoint, opened.recipe.model
     try:
         free = free_variants(run, checkpoint, compared=compared)
-        # Not the run's own, which may be on a GPU.
-        adapter = open_adapter(checkpoint, model.framework, trust_remote_code=trusted)
-        found = free_parts(checkpoint, adapter, free, run)
-    except UserError:  # none is free, or nothing of it can be taken out
+    except UserError:
         return None
-    for with_code in (False, True):
-        with suppress(UserError):  # no configuration describes what is left
-            made = plan(checkpoint, adapter, found.ablation, leave=True, with_code=with_code)
-            break
-    else:
-        return None
+    # Not the run's own, which may be on a GPU.
+    adapter = open_adapter(checkpoint, model.framework, trust_remote_code=trusted)
+    found = free_parts(checkpoint, adapter, free, run)
+    with_code = False
+    try:
+        made = plan(checkpoint, adapter, found.ablation, leave=True)
+    except UserError:  # no configuration describes what is left
+        with_code = True
+        made = plan(checkpoint, adapter, found.ablation, leave=True, with_code=True)
     suffix = "" if made.form == "folder" else ".safetensors"
     given = {
         "--from": run,

@@ -30,7 +30,8 @@ def _what(error: Any, context: Any) -> str:
     commands = getattr(getattr(context, "command", None), "commands", None)
     if commands and "No such command" in error.format_message():
         name = error.format_message().split("'")[1]
-        return f'no command "{name}"{did_you_mean(name, commands)}'
+        near = did_you_mean(name, commands) or ";"
+        return f'no command "{name}"{near} {context.command_path} --help lists all'
     message = " ".join(error.format_message().split()).removesuffix(".")
     message = message[:1].lower() + message[1:].replace("'", '"')
     if message.startswith("missing") and (told := getattr(error.param, "help", None)):

@@ -33,7 +33,8 @@ def cost_table(before: Cost, after: Cost) -> Table:
             _row("  peak memory, bytes", before.peak_bytes[setup], after.peak_bytes[setup], "{:,}"),
         ]
     header = ("", "before", "after", "after / before")
-    return Table(f"FLOPs {COUNTED}\n{LATENCY}", header, tuple(rows), ("",))
+    title = "\n".join((f"FLOPs {COUNTED}", *[LATENCY] * bool(before.latency)))
+    return Table(title, header, tuple(rows), ("",))
 
 
 def milliseconds(seconds: float) -> str:

@@ -49,8 +49,9 @@ def listed(
     if len(structures) > _SHOWN:
         lines.append(f"... and {len(structures) - _SHOWN} more")
     if left_over:
-        count = sum(left_over.values())
-        lines.append(f"still there, as zeros: {count:,} elements of {len(left_over)} tensors")
+        count, tensors = sum(left_over.values()), len(left_over)
+        of = f"{tensors} tensor{'s' * (tensors > 1)}"
+        lines.append(f"still there, as zeros: {count:,} elements of {of}")
     lines += [f"{name}: {_plain(value)}" for name, value in settings.items()]
     return "\n".join(lines)
 

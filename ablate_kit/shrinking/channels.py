@@ -101,7 +101,10 @@ def _silenced(
         if isinstance(one, nn.Conv2d) and one.groups not in (1, one.out_channels):
             continue
         if len(found) == _count(one):
-            raise UserError(f"{name} would have no channel left of {len(found)}")
+            raise UserError(
+                f"{name} would have no channel left of {len(found)}, and the network has no way "
+                "past it"
+            )
         if found:
             yield name, found
 

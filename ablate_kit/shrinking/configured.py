@@ -48,9 +48,13 @@ def configured(
 
     Raises ``UserError`` where it has no such knob, or not so many.
     """
-    turn = choose(checkpoint, model).framework.knobs
+    chosen = choose(checkpoint, model)
+    turn = chosen.framework.knobs
     if turn is None:
-        raise UserError(f"{checkpoint} is of a framework of which no knobs are known")
+        raise UserError(
+            f"{checkpoint} is of {chosen.model}, whose decoder layers and queries are not known; "
+            "expected the hybrid detector or a Hugging Face model"
+        )
     turned = []
     found = adapter
     wanted: tuple[tuple[Knob, int | None], ...] = (("depth", depth), ("queries", queries))

@@ -39,9 +39,7 @@ def free_parts(
             kept[one.name] = str(error)
     if not taken:
         name, why = next(iter(kept.items()))
-        raise UserError(
-            f"none of the {len(kept)} free variants of {run} can be taken out; {name}: {why}"
-        )
+        raise UserError(f"nothing that {run} found free can be taken out; {name}: {why}")
     return FreeParts(joined(taken, f"free-parts-of-{run.name}"), tuple(taken), kept)
 
 
@@ -55,5 +53,5 @@ def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None
         raise UserError(reduction.why_not or why)
     if left:
         name, count = next(iter(left.items()))
-        why = f"{count:,} elements of {name} would still be there"
+        why = f"only part of it can: {count:,} elements of {name} would stay, as zeros"
         raise UserError(reduction.why_not or why)

@@ -22,6 +22,7 @@ from ablate_kit.cli.output import (
 )
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
+from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
@@ -117,9 +118,13 @@ def study(
         if opened.notes.rounds:
             trust = " --trust-remote-code" * model.trust_remote_code
             say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
-            if smaller := smaller_command(
-                opened.sweep, folder, compared, trusted=model.trust_remote_code
-            ):
+            try:
+                smaller = smaller_command(
+                    opened.sweep, folder, compared, trusted=model.trust_remote_code
+                )
+            except UserError as error:
+                smaller = f"no smaller model: {error}"
+            if smaller:
                 say(smaller)
         say_where(folder, short.removeprefix("* "))
 

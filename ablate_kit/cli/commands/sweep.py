@@ -1,7 +1,7 @@
 """``ablate sweep``: many ablations of one model, from a recipe."""
 
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -224,8 +224,9 @@ def sweep(
                 warn([told])
             else:
                 say(told)
-        if smaller := smaller_command(opened, folder, report.compared, trusted=trusted):
-            say(smaller)
+        with suppress(UserError):  # nothing free can be taken out
+            if smaller := smaller_command(opened, folder, report.compared, trusted=trusted):
+                say(smaller)
         say_where(folder)
 
 

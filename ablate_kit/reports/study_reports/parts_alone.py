@@ -66,20 +66,17 @@ def what_is_inside(found: Findings) -> list[Sentence]:
         costs = ranked(parts, ap, "costs")
         if not parts:
             continue
-        noun = one_of_them if len(parts) == 1 else many
-        were = "was" if len(parts) == 1 else "were"
-        if costs:
-            named = "; ".join(with_effect(one, ap[one.variant]) for one in costs[:NAMED])
-            most = f"{named}" if len(costs) <= NAMED else f"most of all {named}"
-            text = (
-                f"Of {len(parts)} {noun} that {were} cut one by one, {len(costs)} "
-                f"cost{'s' if len(costs) == 1 else ''} more than {found.margin:g} AP: {most}."
-            )
+        named = "; ".join(with_effect(one, ap[one.variant]) for one in costs[:NAMED])
+        most = f": {named}" if len(costs) <= NAMED else f": most of all {named}"
+        more = f"more than {found.margin:g} AP{most if costs else ''}."
+        several = f"{len(parts)} {many} that were cut one by one"
+        if len(parts) == 1:
+            verb = "costs" if costs else "is not known to cost"
+            text = f"The one {one_of_them} that was cut {verb} {more}"
+        elif costs:
+            text = f"Of {several}, {len(costs)} cost{'s' * (len(costs) == 1)} {more}"
         else:
-            text = (
-                f"None of {len(parts)} {noun} that {were} cut one by one is known to cost more "
-                f"than {found.margin:g} AP."
-            )
+            text = f"None of {several} is known to cost {more}"
         told.append(Sentence(text, tuple(one.variant for one in costs[:NAMED])))
     return told
 

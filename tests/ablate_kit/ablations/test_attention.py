@@ -394,6 +394,9 @@ def test_patterns_choose_attentions_by_any_of_their_tensors() -> None:
     assert chosen("decoder.0") == ["decoder.0.attn"]
     with pytest.raises(UserError, match="is not part of an attention module"):
         chosen("decoder.0.norm")
+    tensors = {"decoder.0.norm.weight": torch.ones(C)}
+    with pytest.raises(UserError, match=r"^no attention module is known in x: .* can name none$"):
+        chosen("**")
 
 
 def one_attention() -> Attention:

@@ -138,8 +138,9 @@ def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("evl", 'no command "evl"; did you mean "eval"?'),
-        ("data vok", 'data: no command "vok"; did you mean "voc"?'),
+        ("evl", 'no command "evl"; did you mean "eval"? ablate --help lists all'),
+        ("xyz", 'no command "xyz"; ablate --help lists all'),
+        ("data vok", 'data: no command "vok"; did you mean "voc"? ablate data --help lists all'),
         ("eval a.pth --lmit 3", 'eval: no option "--lmit"; did you mean "--limit"?'),
         ("data voc --rot x", 'data voc: no option "--rot"; did you mean "--root"?'),
         ("keys a.pth -9", 'keys: no option "-9"'),

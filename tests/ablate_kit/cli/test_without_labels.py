@@ -1,6 +1,7 @@
 """Images without labels: variants are held against the unmodified model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,14 @@ def test_studies_and_sweeps_are_told_which_of_its_boxes_count(
         truth, unmodified = found.truth(), found.results()[0].detections
         assert truth.own_score == SCORE
         assert len(truth.ids) == (unmodified.scores >= SCORE).sum() > 0
+
+
+def test_a_study_says_why_nothing_of_what_is_free_can_be_taken_out(
+    run: Run, photographs: Path, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = ("--images", photographs, "--margin", "0.9", "--score-threshold", SCORE)
+    rest = ("--budget", "60 passes", "-o", tmp_path / "run")
+    said = run("study", folders("rt_detr_v2"), *options, *rest)
+    assert " are free" in said
+    assert "no smaller model: nothing that" in said
+    assert "smaller by" not in said

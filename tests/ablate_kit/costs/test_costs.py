@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,9 @@ def test_a_smaller_model_beside_the_original() -> None:
     assert re.search(r"parameters +242 +122 +0.504\n", text)
     assert "latency, cpu, batch 8: median" in text
     assert "bytes of the file" not in text
+    assert "median over rounds" in text
+    unmeasured = (replace(one, latency={}) for one in (before, after))
+    assert "median over rounds" not in cost_table(*unmeasured).text()
 
 
 def test_bytes_of_a_file_and_of_a_folder(tmp_path: Path) -> None:
