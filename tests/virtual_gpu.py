@@ -241,6 +241,9 @@ def virtual_gpu() -> Iterator[None]:
     with ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
+        # Optimizers ask the driver whether a graph is being captured.
+        nothing = patch.object(torch.accelerator, "current_accelerator", lambda *_, **__: None)
+        stack.enter_context(nothing)
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch, "load", _loaded))
         stack.enter_context(warnings.catch_warnings())
