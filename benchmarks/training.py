@@ -324,7 +324,7 @@ def _epoch(options: argparse.Namespace, device: torch.device) -> None:
     with TemporaryDirectory() as folder:
         recipe = _recipe(size, data, "bf16", {})
         training, validation = recipe.data.datasets()
-        judge = evaluator(validation, options.device)
+        judge = evaluator(validation, training.classes, options.device)
         started = time.perf_counter()
         detection_trainer(
             recipe, training, Path(folder), evaluate=judge, device=options.device

@@ -1,7 +1,7 @@
 """Every metric of one set of detections, as one value."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTrut
 from ablate_kit.metrics.f1 import f1_at, f1_matched_pairs
 from ablate_kit.metrics.fidelity import fidelity
 from ablate_kit.metrics.giou import matched_giou, published_giou
+from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
 
@@ -114,8 +115,11 @@ class Evaluation:
         try:
             used = values["thresholds"]
             return cls(
-                overall=_numbers(values["overall"]),
-                per_class={name: _numbers(row) for name, row in values["per_class"].items()},
+                overall=_numbers(values["overall"], KEYS),
+                per_class={
+                    name: _numbers(row, ("support", "AP"))
+                    for name, row in values["per_class"].items()
+                },
                 thresholds=Thresholds(
                     fixed=float(used["fixed"]),
                     calibrated=float(used["calibrated"]),
@@ -252,8 +256,12 @@ def _defined(value: float) -> Number:
     return None if math.isnan(value) else value
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, Number]:
+def _numbers(values: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Number]:
+    lacking = [key for key in needed if key not in values]
+    if lacking:
+        raise KeyError(lacking[0])
     for key, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        known = not isinstance(value, bool) and isinstance(value, int | float)
+        if value is not None and not (known and math.isfinite(value)):
             raise ValueError(f"{key} is {value!r:.80}")
     return dict(values)

@@ -34,17 +34,42 @@ def match_classes(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[n
 
     VOC's and COCO's names of one class count as the same. Raises ``UserError`` when no name agrees.
     """
-    index = {name: i for i, name in enumerate(dataset)}
-    labels = np.array(
-        [index.get(name, index.get(_OTHER_NAME.get(name, name), -1)) for name in model],
-        dtype=np.int64,
-    )
+    labels = _indices(model, dataset)
     if (labels < 0).all():
         raise UserError(
             f"the model's classes ({_few(model)}) and the data set's ({_few(dataset)}) have no "
             f"name in common; {_BY_HAND}"
         )
     return labels
+
+
+def unlearned_classes(training: Sequence[str], validation: Sequence[str]) -> list[str]:
+    """A note on the classes of the validation images that a training will not meet, or none.
+
+    Raises ``UserError`` where it meets none of them.
+    """
+    matched = _indices(validation, training)
+    missing = [name for name, index in zip(validation, matched, strict=True) if index < 0]
+    if not missing:
+        return []
+    if len(missing) == len(validation):
+        raise UserError(
+            f"the classes of the validation images ({_few(validation)}) and those of the training "
+            f"images ({_few(training)}) have no name in common"
+        )
+    verb = "is" if len(missing) == 1 else "are"
+    return [
+        f"{len(missing)} of the validation images' {len(validation)} classes {verb} not among the "
+        f"training images', so that all their objects count as missed: {_few(missing)}"
+    ]
+
+
+def _indices(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int64]:
+    index = {name: i for i, name in enumerate(dataset)}
+    return np.array(
+        [index.get(name, index.get(_OTHER_NAME.get(name, name), -1)) for name in model],
+        dtype=np.int64,
+    )
 
 
 def unmatched_classes(model: Sequence[str], dataset: Sequence[str]) -> list[str]:

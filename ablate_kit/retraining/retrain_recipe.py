@@ -34,7 +34,7 @@ class Arm(Section):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
     changes: Annotated[dict[str, Any], Field(alias="set")] = {}
     pretrained: str | None = None  # a file that `ablate graft --from` takes
-    parts: list[Literal["backbone", "neck"]] = ["backbone", "neck"]
+    parts: Annotated[list[Literal["backbone", "neck"]], Field(min_length=1)] = ["backbone", "neck"]
 
 
 class RetrainRecipe(Section):
@@ -122,6 +122,8 @@ def _run(
     except UserError as error:
         raise UserError(f"arm {arm.name}: {error}") from None
     pretrained = beside(path, arm.pretrained) if arm.pretrained else None
+    if pretrained is None and "parts" in arm.model_fields_set:
+        raise UserError(f"arm {arm.name}: parts has no effect without pretrained")
     if pretrained is not None and not pretrained.is_file():
         raise UserError(f"arm {arm.name}: no file {pretrained}")
     # Neither says anything about the weights that come of it.

@@ -10,7 +10,7 @@ import numpy as np
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.saved_figure import new_figure, save_figure
-from ablate_kit.retraining.runs import RunResult
+from ablate_kit.retraining.runs import CURVES, RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_files
 
@@ -46,7 +46,7 @@ def _figure(outcomes: Sequence[RunResult]) -> Any:
     colors = dict(zip(arms, COLORS * len(arms), strict=False))
     styles = dict(zip(arms, [s for s in ("-", "--", ":", "-.") for _ in COLORS] * 9, strict=False))
     for name, arm in arms.items():
-        for panel, key in ((losses, "train_loss"), (scores, "val_mAP_50_95")):
+        for panel, key in zip((losses, scores), CURVES, strict=True):
             x, y = _curve(arm, key)
             look = {"color": colors[name], "linestyle": styles[name]}
             panel.plot(x, y, label=safe.label(name), marker="o", markersize=3, **look)

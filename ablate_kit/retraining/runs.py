@@ -7,7 +7,6 @@ A study's folder:
                           detections.npz, the final weights' detections on the validation images
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,29 +15,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from ablate_kit import text as safe
-from ablate_kit.ablations.pretrained_parts import detector_names, fill, graft
-from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.ablations.pretrained_parts import Graft, detector_names, fill, graft
+from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.stored import save_npz
+from ablate_kit.models.classes import unlearned_classes
 from ablate_kit.models.detect import detect_all
 from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.training_evaluator import evaluator
-from ablate_kit.models.truth import ground_truth
 from ablate_kit.retraining.retrain_recipe import Run
-from detector.data.dataset import Dataset, check_scorable
+from ablate_kit.retraining.run_data import RunData
 from detector.disk.atomic import new_text
 from detector.disk.lines import append_line, read_rows
 from detector.network.model import HybridDetector
 from detector.training.detection_task import detection_trainer
+from detector.training.run_folder.run_checkpoints import restore
 from detector.training.task import Progress
+
+CURVES = ("train_loss", "val_mAP_50_95")
+"""What of a run's history is drawn."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class RunResult:
 class _Line(BaseModel):
     """An outcome as the ledger holds it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     arm: str
     seed: int
@@ -75,6 +76,14 @@ class _Line(BaseModel):
     seconds: float
     evaluation: dict[str, Any]
     history: dict[str, list[float | None]]
+
+    @field_validator("history")
+    @classmethod
+    def _drawn(cls, history: dict[str, Any]) -> dict[str, Any]:
+        lengths = {len(history.get(name, ())) for name in ("epoch", *CURVES)}
+        if len(lengths) > 1 or not max(lengths):
+            raise ValueError("an epoch lacks a number")
+        return history
 
 
 def finished(folder: Path, runs: Sequence[Run]) -> dict[str, RunResult]:
@@ -106,31 +115,47 @@ def retrain_all(
     ``tell`` hears of every run as it is there, and whether it had been done before.
     """
     done = finished(folder, runs)
-    outcomes = []
-    data = _Data()
-    for run in runs:
+    read: dict[str, RunData] = {}  # by the recipe's section
+    data = [RunData.of(run, read) for run in runs]
+    for run, given in zip(runs, data, strict=True):
+        _check(run, given, runs[0], data[0])
         before = done.get(run.name)
-        training, validation, truth, digest = data.of(run)
-        if before is not None and before.data != digest:
-            raise UserError(
-                f"{folder} holds {run.name} with other annotations; choose another folder"
-            )
-        outcome = before
+        if before is not None and not _is_of(before, given):
+            raise _other_annotations(folder, run)
+    outcomes = []
+    for run, given in zip(runs, data, strict=True):
+        outcome = before = done.get(run.name)
         if outcome is None:
-            outcome = _train(run, folder, training, validation, truth, digest, device, progress)
+            outcome = _train(run, folder, given, device, progress)
             append_line(folder / "ledger.jsonl", outcome.line())
         tell(run, outcome, before is not None)
         outcomes.append(outcome)
     return outcomes
 
 
+def _check(run: Run, data: RunData, baseline: Run, held_against: RunData) -> None:
+    """Raises ``UserError`` for a run that cannot be trained, or not be compared."""
+    if data.truth_digest != held_against.truth_digest:
+        raise UserError(
+            f"arm {run.arm} is evaluated on other images or objects than {baseline.arm}, which it "
+            "is held against"
+        )
+    unlearned_classes(data.training.classes, data.validation.classes)
+    try:
+        config = run.recipe.config(data.training.classes)
+    except UserError as error:
+        raise UserError(f"arm {run.arm}: {error}") from None
+    if run.pretrained is not None:
+        with torch.device("meta"):
+            model = HybridDetector(config)
+        with open_checkpoint(run.pretrained) as given:
+            _matched(model, run, given)
+
+
 def _train(
     run: Run,
     folder: Path,
-    training: Dataset,
-    validation: Dataset,
-    truth: GroundTruth,
-    digest: str,
+    data: RunData,
     device: str,
     progress: Callable[[Run], Progress],
 ) -> RunResult:
@@ -138,39 +163,44 @@ def _train(
     place.mkdir(parents=True, exist_ok=True)
     note = place / "run.json"
     if note.exists():
-        _refuse_other(folder, run, _key_in(note))
-    new_text(note, json.dumps({"key": run.key}) + "\n", overwrite=True)
-    started = time.monotonic()
-    trainer = detection_trainer(
-        run.recipe, training, place, evaluate=evaluator(validation, device), device=device
-    )
-    resume = (place / "latest.pth").exists()
+        key, digest = _noted(note)
+        _refuse_other(folder, run, key)
+        if digest not in (None, data.digest):  # None: by an earlier version
+            raise _other_annotations(folder, run)
+    text = json.dumps({"key": run.key, "data": data.digest}) + "\n"
+    new_text(note, text, overwrite=True)
+    classes = data.training.classes
+    judge = evaluator(data.validation, classes, device)
+    trainer = detection_trainer(run.recipe, data.training, place, evaluate=judge, device=device)
+    resume = trainer.files.latest.exists()
     if run.pretrained is not None and not resume:
         trainer.set_initial_weights(_graft(trainer.model, run))
     trainer.run(progress(run), resume=resume)
+    trained, started = trainer.state, time.monotonic()
+    if run.weights == "best":
+        restore(trainer, trainer.files.best)
     average = trainer.ema.applied(trainer.model) if trainer.ema else nullcontext()
     with average:
-        if run.weights == "best":
-            weights = safetensors.torch.load_file(place / "model.safetensors", device=device)
-            trainer.model.load_state_dict(weights)
-        adapter = HybridAdapter(trainer.model.eval(), validation.classes, {}, device)
-        found = detect_all(adapter, validation)
-    save_npz(place / "detections.npz", found, truth)
+        adapter = HybridAdapter(trainer.model.eval(), tuple(classes), {}, device)
+        found = detect_all(adapter, data.validation)
+    save_npz(place / "detections.npz", found, data.truth)
     return RunResult(
         arm=run.arm,
         seed=run.seed,
         key=run.key,
-        data=digest,
-        seconds=round(time.monotonic() - started, 1),
-        evaluation=evaluate(truth, found),
-        history=trainer.state.history,
+        data=data.digest,
+        seconds=round(trained.seconds + time.monotonic() - started, 1),
+        evaluation=evaluate(data.truth, found),
+        history=trained.history,
     )
 
 
-def _key_in(note: Path) -> str:
+def _noted(note: Path) -> tuple[str, str | None]:
+    """The key of a run that was begun, and the digest of its data."""
     try:
-        return str(json.loads(note.read_bytes())["key"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        values = json.loads(note.read_bytes())
+        return str(values["key"]), values.get("data")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{note} is no note of a run's key; remove its folder") from None
 
 
@@ -178,15 +208,8 @@ def _graft(model: HybridDetector, run: Run) -> dict[str, str]:
     """Puts the pretrained parts of a run into the model; says where they are from."""
     assert run.pretrained is not None  # noqa: S101
     with open_checkpoint(run.pretrained) as given:
-        state, names = model.state_dict(), detector_names(given.tensors, model.config)
-        done = graft(state, given.tensors, run.parts, names)
-        fill(state, done, given.read)
-    if done.mismatched:
-        name, (here, there) = next(iter(done.mismatched.items()))
-        raise UserError(
-            f"arm {run.arm}: {len(done.mismatched)} tensors of {run.pretrained} have another "
-            f'shape: "{name}" is {there} there and {here} here'
-        )
+        done = _matched(model, run, given)
+        fill(model.state_dict(), done, given.read)
     return {
         "path": str(run.pretrained),
         "sha256": sha256(run.pretrained),
@@ -195,25 +218,30 @@ def _graft(model: HybridDetector, run: Run) -> dict[str, str]:
     }
 
 
-class _Data:
-    """The data of each recipe, read once."""
+def _matched(model: HybridDetector, run: Run, given: Checkpoint) -> Graft:
+    """What of its pretrained file a run begins with; ``UserError`` where shapes differ."""
+    names = detector_names(given.tensors, model.config)
+    try:
+        done = graft(model.state_dict(), given.tensors, run.parts, names)
+    except UserError as error:
+        raise UserError(f"arm {run.arm}: {run.pretrained}: {error}") from None
+    if done.mismatched:
+        name, (here, there) = next(iter(done.mismatched.items()))
+        raise UserError(
+            f"arm {run.arm}: {len(done.mismatched)} tensors of {run.pretrained} have another "
+            f'shape: "{name}" is {there} there and {here} here'
+        )
+    return done
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Dataset, Dataset, GroundTruth, str]] = {}
 
-    def of(self, run: Run) -> tuple[Dataset, Dataset, GroundTruth, str]:
-        key = run.recipe.data.model_dump_json()
-        if key not in self._known:
-            training, validation = run.recipe.data.datasets()
-            check_scorable(validation)
-            truth = ground_truth(validation)
-            content = hashlib.sha256()
-            for one in (ground_truth(training), truth):
-                for column in (one.image_ids, one.image, one.boxes, one.labels, one.ignore):
-                    content.update(f"{len(column)} ".encode())
-                    content.update(np.ascontiguousarray(column).tobytes())
-            self._known[key] = training, validation, truth, content.hexdigest()[:24]
-        return self._known[key]
+def _is_of(outcome: RunResult, data: RunData) -> bool:
+    """Is a finished run's the data that is there now?"""
+    classes = [*outcome.evaluation.per_class]
+    return outcome.data == data.digest and classes == [*data.validation.classes]
+
+
+def _other_annotations(folder: Path, run: Run) -> UserError:
+    return UserError(f"{folder} holds {run.name} with other annotations; choose another folder")
 
 
 def _refuse_other(folder: Path, run: Run, key: str) -> None:

@@ -78,6 +78,7 @@ class Trainer:
         self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = RunState()
         self._kept: tuple[int, int] | None = None  # the epochs and batches in latest.pth
+        self._since = time.monotonic()  # up to then the state counts seconds
         self.skipped_steps = SkippedStepTracker(distributed)
         self.files = RunFiles(output, log=options.log if distributed.is_main else ())
         self.sampler = EpochSampler(
@@ -115,6 +116,7 @@ class Trainer:
                 files.start(self.recipe.resolved(), self.origin, self.step if resume else None)
                 if not resume:
                     self.task.write_config(files.folder)
+            self._since = time.monotonic()
             with (
                 closing(files),
                 current_device(self.device),
@@ -300,11 +302,14 @@ class Trainer:
         return self.distributed.broadcast([record])[0]  # type: ignore[return-value]
 
     def _keep(self, *, best: bool = False) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._since
+        self._since = now
         self.files.save(checkpoint_of(self), best=best)
         self._kept = self.state.epoch, self.state.batch
 
     def _restore(self) -> None:
-        restore(self, self.files.load(self.device, self.task.kind))
+        restore(self, self.files.latest)
         self._kept = self.state.epoch, self.state.batch
 
 

@@ -50,9 +50,10 @@ def retrain(
     refuse_several("ablate retrain")
     check_device(device)
     done = finished(folder, runs)
+    epochs = sorted({run.recipe.training.epochs for run in runs})
     say(
         f"{len(study.arms)} arms x {len(study.seeds)} seeds = {len(runs)} runs of "
-        f"{runs[0].recipe.training.epochs} epochs, {len(done)} of them done -> {folder}"
+        f"{' or '.join(map(str, epochs))} epochs, {len(done)} of them done -> {folder}"
     )
     if dry_run:
         for run in runs:

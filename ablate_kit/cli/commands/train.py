@@ -50,6 +50,7 @@ def train(
     check_there(init)
     settings = with_log(settings, log)
     from ablate_kit.errors import UserError
+    from ablate_kit.models.classes import unlearned_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.training_evaluator import evaluator
     from ablate_kit.shipped import recipe_file
@@ -69,6 +70,8 @@ def train(
     own_device = local_device(device)
     check_device(own_device)
     training, validation = loaded.data.datasets()
+    classes = training.classes
+    unlearned = unlearned_classes(classes, validation.classes)
     with init_process_group(own_device) as distributed:
         count, seed = loaded.training.evaluate_train, loaded.training.seed
         learned = sample(training, count, seed) if count else None
@@ -76,8 +79,8 @@ def train(
             loaded,
             training,
             folder,
-            evaluate=evaluator(validation, own_device),
-            evaluate_train=evaluator(learned, own_device) if learned else None,
+            evaluate=evaluator(validation, classes, own_device),
+            evaluate_train=evaluator(learned, classes, own_device) if learned else None,
             device=own_device,
             distributed=distributed,
         )
@@ -85,13 +88,13 @@ def train(
             trainer.set_initial_weights(_fill(trainer.model, init))
         parameters = sum(p.numel() for p in trainer.model.parameters())
         if distributed.is_main:
-            warn(dict.fromkeys((*notes_on(training), *notes_on(validation))))
+            warn(dict.fromkeys((*notes_on(training), *notes_on(validation), *unlearned)))
             if not has_objects(validation):
                 problem = f"none of the {len(validation):,} validation images has an object to find"
                 warn([f"{problem}: no mAP will tell which weights are best"])
             say(
                 f"{len(training)} training and {len(validation)} validation images, "
-                f"{len(training.classes)} classes, {parameters:,} parameters -> {folder}"
+                f"{len(classes)} classes, {parameters:,} parameters -> {folder}"
             )
         with progress() as bars, ExitStack() as watching:
             display = Display(bars, first=distributed.is_main)

@@ -1,9 +1,10 @@
 """What ``latest.pth`` and ``best.pth`` hold, and how a run resumes from it."""
 
 import json
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detector.checkpoint import load_checkpoint
 from detector.training.run_folder.resume_check import refuse_other_run
 from detector.training.run_folder.run_state import RunState
 
@@ -42,9 +43,10 @@ def export_best(trainer: "Trainer") -> None:
     )
 
 
-def restore(trainer: "Trainer", checkpoint: Mapping[str, Any]) -> None:
+def restore(trainer: "Trainer", path: Path) -> None:
     """Raises ``UserError`` for a checkpoint of another run, before anything is changed."""
-    refuse_other_run(trainer.files.latest, checkpoint, trainer.task)
+    checkpoint = load_checkpoint(path, trainer.device, trainer.task.kind)
+    refuse_other_run(path, checkpoint, trainer.task)
     trainer.model.load_state_dict(checkpoint["model"])
     if trainer.ema is not None:
         trainer.ema.load_state_dict(checkpoint["ema"])

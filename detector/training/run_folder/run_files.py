@@ -5,12 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from detector.checkpoint import (
-    load_checkpoint,
-    save_checkpoint,
-)
+from detector.checkpoint import save_checkpoint
 from detector.disk.atomic import new_text, remove_temporaries
 from detector.disk.lines import append_line
 from detector.loggers.open_loggers import LoggerName, Loggers, check_loggers, open_loggers
@@ -26,7 +21,7 @@ class RunFiles:
     def __init__(self, folder: Path, *, log: Sequence[LoggerName] = ()) -> None:
         check_loggers(log)
         self.folder = folder
-        self.latest = folder / "latest.pth"
+        self.latest, self.best = folder / "latest.pth", folder / "best.pth"
         self.log, self.skipped = folder / "log.jsonl", folder / "skipped.jsonl"
         self._names, self._loggers = log, Loggers()
 
@@ -56,12 +51,9 @@ class RunFiles:
         text = "".join(f"{line}\n" for line in lines if _step(line) < step)
         new_text(path, text, overwrite=True)
 
-    def load(self, device: torch.device, kind: str) -> dict[str, Any]:
-        return load_checkpoint(self.latest, device, kind)
-
     def save(self, checkpoint: Mapping[str, Any], *, best: bool = False) -> None:
         """``latest.pth``, and before it ``best.pth`` if it is that."""
-        for path in (self.folder / "best.pth", self.latest)[not best :]:
+        for path in (self.best, self.latest)[not best :]:
             save_checkpoint(path, checkpoint)
 
     def save_history(self, history: History) -> None:

@@ -22,6 +22,7 @@ class RunState:
     best: float = NO_SCORE
     best_epoch: int = 0  # 0: none yet
     skipped: int = 0  # optimizer steps without a usable gradient
+    seconds: float = 0.0  # that it took to get here, evaluations included
     history: History = field(default_factory=dict)
 
     def to_dict(self, best_name: str) -> dict[str, Any]:
@@ -31,6 +32,7 @@ class RunState:
             best_name: self.best,
             "best_epoch": self.best_epoch,
             "history": self.history,
+            "seconds": round(self.seconds, 3),
             "position": {"batch": self.batch, "skipped": self.skipped, **self.sums},
         }
 
@@ -69,6 +71,7 @@ class RunState:
             epoch=checkpoint["epoch"],
             batch=sums.pop("batch"),
             skipped=sums.pop("skipped"),
+            seconds=checkpoint.get("seconds", 0.0),  # not of an earlier version
             sums=sums,
             best=checkpoint[best_name],
             best_epoch=checkpoint["best_epoch"],

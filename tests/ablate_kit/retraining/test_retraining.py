@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
@@ -88,6 +89,8 @@ def test_overrides_change_the_study_or_every_arm(tmp_path: Path) -> None:
         ({"arms": [{"name": "a", "set": {"model.csi": "perhaps"}}]}, "csi is 'perhaps'"),
         ({"arms": [{"name": "a", "set": {"training.seed": 3}}]}, "sets training.seed"),
         ({"arms": [{"name": "a", "pretrained": "none.pth"}]}, r"arm a: no file .*none\.pth"),
+        ({"arms": [{"name": "a", "parts": ["neck"]}]}, "parts has no effect without pretrained"),
+        ({"arms": [{"name": "a", "parts": []}]}, "arms.0.parts: list should have at least 1 item"),
         ({"weights": "worst"}, "weights: input should be 'last' or 'best'"),
     ],
 )
@@ -177,6 +180,93 @@ def test_a_half_trained_run_of_other_settings_is_not_gone_on_with(tmp_path: Path
     (place / "run.json").write_text(json.dumps({"key": "other"}))
     with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
         retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+    (place / "run.json").write_text(json.dumps({"key": runs[0].key, "data": "other"}))
+    with pytest.raises(UserError, match="holds baseline-seed1 with other annotations"):
+        retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.val": 3}, "^arm other is evaluated on other images or objects than baseline"),
+        ({"data.seed": 2}, "^arm other is evaluated on other images or objects than baseline"),
+        ({"model.num_classes": 3}, "^arm other: model.num_classes is 3; the data has 8 classes"),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_refused_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    arms = [{"name": "baseline"}, {"name": "other", "set": changes}]
+    _, runs = load_retraining(study_file(tmp_path, seeds=[1], arms=arms))
+    with pytest.raises(UserError, match=message):
+        retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pretrained_files_that_do_not_fit_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    given = tmp_path / "given.safetensors"
+    given.write_bytes(b"")
+    arms = [{"name": "baseline"}, {"name": "pretrained", "pretrained": given.name}]
+    _, runs = load_retraining(study_file(tmp_path, seeds=[1], arms=arms))
+    smaller = runs[0].recipe.config(["a"]).replace(d_model=16)
+    save_weights(given, HybridDetector(smaller), ["a"])
+    _, runs = load_retraining(tmp_path / "study.yaml")
+    with pytest.raises(UserError, match=r"^arm pretrained: \d+ tensors of .* have another shape"):
+        retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_best_weights_are_those_of_this_run_and_the_seconds_those_of_all_its_parts(
+    tmp_path: Path,
+) -> None:
+    changes = {"training.ema": 0.5, "training.epochs": 2}
+    _, runs = load_retraining(study_file(tmp_path, weights="best", set=changes))
+    for run in runs[0], runs[2]:  # two seeds
+        retrain_all([run], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+    ledger = tmp_path / "out/ledger.jsonl"
+    lines = ledger.read_text().splitlines()
+    places = [tmp_path / "out/runs" / run.name for run in (runs[0], runs[2])]
+    with safe_open(places[0] / "model.safetensors", framework="pt") as exported:
+        average = {name: exported.get_tensor(name) for name in exported.keys()}  # noqa: SIM118
+    best = torch.load(places[0] / "best.pth", weights_only=True)
+    assert all(torch.equal(best["ema"][name], value) for name, value in average.items())
+
+    # Stopped after its training and before its line: nothing is left to train.
+    ledger.write_text(lines[1] + "\n")
+    latest = torch.load(places[0] / "latest.pth", weights_only=True)
+    torch.save(latest | {"seconds": 1000.0}, places[0] / "latest.pth")
+    (again,) = retrain_all(
+        runs[:1], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None
+    )
+    before = RunResult.of(json.loads(lines[0]))
+    assert (again.evaluation, again.history) == (before.evaluation, before.history)
+    assert 0 < before.seconds < 1000 < again.seconds < 1100
+
+    ledger.write_text(lines[1] + "\n")
+    shutil.copy(places[1] / "best.pth", places[0] / "best.pth")
+    with pytest.raises(UserError, match=r"best.pth was trained with training.seed 2"):
+        retrain_all(runs[:1], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ('"AP50"', '"other"'), ('"support"', '"other"'), ('"train_loss"', '"other"'),
+        ('"epoch": [1.0]', '"epoch": []'), ('"AP": 0.25', '"AP": NaN'),
+        ('"train_loss": [1.75]', '"train_loss": [1e999]'),
+    ],
+)  # fmt: skip
+def test_damaged_ledgers_are_refused(tmp_path: Path, part: str, other: str) -> None:
+    line = outcome("baseline", 1, 0.25).line()
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text(line + "\n")
+    assert finished(tmp_path, []) == {}
+    assert part in line
+    ledger.write_text(line.replace(part, other) + "\n")
+    with pytest.raises(UserError, match=r"ledger.jsonl:1 is not a line of a study's ledger"):
+        finished(tmp_path, [])
 
 
 def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What a run of a study is trained and evaluated on."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.models.truth import ground_truth
+from ablate_kit.retraining.retrain_recipe import Run
+from detector.data.dataset import Dataset, check_scorable
+from detector.disk.lines import key_of
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a recipe."""
+
+    training: Dataset
+    validation: Dataset
+    truth: GroundTruth  # of the validation images
+    digest: str  # of the annotations of both
+    truth_digest: str  # of those of the validation images alone, with the names of classes
+
+    @staticmethod
+    def of(run: Run, read: dict[str, "RunData"]) -> "RunData":
+        """What has been ``read`` already is not read again."""
+        key = run.recipe.data.model_dump_json()
+        if key not in read:
+            training, validation = run.recipe.data.datasets()
+            check_scorable(validation)
+            truth = ground_truth(validation)
+            digest = _digest(ground_truth(training), truth)
+            alone = key_of(_digest(truth), *truth.classes)
+            read[key] = RunData(training, validation, truth, digest, alone)
+        return read[key]
+
+
+def _digest(*truths: GroundTruth) -> str:
+    content = hashlib.sha256()
+    for one in truths:
+        for column in (one.image_ids, one.image, one.boxes, one.labels, one.ignore):
+            content.update(f"{len(column)} ".encode())
+            content.update(np.ascontiguousarray(column).tobytes())
+    return content.hexdigest()[:24]
