@@ -70,8 +70,8 @@ def zip_records(source: FileSource) -> dict[str, ZipRecord]:
         raise _damaged(source, f"its directory has {len(entries)} entries and claims {count}")
     records: dict[str, ZipRecord] = {}
     read = source.ahead()
-    ends = [entry.header for entry in entries[1:]] + [start]
-    for entry, end in zip(entries, ends, strict=True):
+    ends = [*(entry.header for entry in entries[1:]), start]  # one too many where there is none
+    for entry, end in zip(entries, ends, strict=False):
         record = _record(source, read, entry, end)
         if record.name in records:
             raise _damaged(source, f"it has two records named {show(record.name, 80)}")

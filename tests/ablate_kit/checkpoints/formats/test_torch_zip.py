@@ -212,3 +212,6 @@ def test_other_zip_archives_are_refused(tmp_path: Path) -> None:
         archive.writestr("b/data.pkl", b"N.")
     with pytest.raises(CheckpointError, match=r"it has 2 data\.pkl"):
         open_archive(path)
+    zipfile.ZipFile(path, "w").close()
+    with pytest.raises(CheckpointError, match=r"not one of torch\.save: it has no data\.pkl"):
+        open_archive(path)
