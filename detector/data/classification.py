@@ -74,11 +74,19 @@ class ImageFolders:
 class HuggingFaceImages:
     """A split of a data set of the Hugging Face hub, or of a local folder in its layout.
 
-    Needs the extra ``imagenet``. Classes are the names of the label column, or its numbers where
-    it has no names.
+    Needs the extra ``imagenet``. Classes are the names of the label column; else what it holds:
+    texts in their order, or the numbers from 0. ``classes`` gives the order of an earlier split:
+    then an image of another class is a mistake.
     """
 
-    def __init__(self, name: str, split: str, image: str = "image", label: str = "label") -> None:
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        image: str = "image",
+        label: str = "label",
+        classes: Sequence[str] | None = None,
+    ) -> None:
         self._rows = _load(name, split)
         self._image, self._name = image, name
         columns = self._rows.column_names
@@ -86,15 +94,23 @@ class HuggingFaceImages:
             if column not in columns:
                 near = did_you_mean(column, columns)
                 raise UserError(f'{name} has no column "{column}", but {", ".join(columns)}{near}')
-        self._labels = np.asarray(self._rows[label], dtype=np.int64)
         names = getattr(self._rows.features[label], "names", None)
-        self.classes = tuple(names or map(str, range(int(self._labels.max()) + 1)))
+        known, found = _classes_of(list(self._rows[label]), names, f'{name}, split "{split}"')
+        self.classes = tuple(classes or known)
+        index = {one: i for i, one in enumerate(self.classes)}
+        for one in dict.fromkeys(found):
+            if one not in index:
+                near = did_you_mean(one, self.classes)
+                raise UserError(
+                    f'{name}, split "{split}": "{one}" is no class of the training images{near}'
+                )
+        self._labels = [index[one] for one in found]
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def label(self, index: int) -> int:
-        return int(self._labels[index])
+        return self._labels[index]
 
     def image(self, index: int) -> Pixels:
         image: Any = self._rows[index][self._image]
@@ -155,6 +171,26 @@ class First:
 
 def _shifted(start: float, room: int) -> int:
     return min(max(round(start), 0), room)
+
+
+def _classes_of(
+    labels: Sequence[object], names: Sequence[str] | None, where: str
+) -> tuple[Sequence[str], list[str]]:
+    """All classes of a column of labels, and the one of each row."""
+    texts = [one for one in labels if isinstance(one, str)]
+    numbers = [one for one in labels if type(one) is int]
+    most = len(names) if names else max(numbers, default=0) + 1
+    for row, one in enumerate(labels):
+        if not (isinstance(one, str) if texts else type(one) is int and 0 <= one < most):
+            hidden = " (of a split without labels?)" if one in (-1, None) else ""
+            raise UserError(
+                f"{where}: the label of image {row} is {one!r:.80}{hidden}; "
+                "expected numbers from 0, or names"
+            )
+    if texts:
+        return sorted(set(texts)), texts
+    known = names or [str(number) for number in range(most)]
+    return known, [known[number] for number in numbers]
 
 
 def _load(name: str, split: str) -> Any:

@@ -46,12 +46,8 @@ class HuggingFaceData(Section):
     val_per_class: Count | None = None
 
     def splits(self) -> Splits:
-        train, val = (
-            HuggingFaceImages(self.name, split, self.image, self.label)
-            for split in (self.train, self.val)
-        )
-        if not set(val.classes) <= set(train.classes):
-            raise UserError(f"{self.name}: {self.train} and {self.val} have different classes")
+        train = HuggingFaceImages(self.name, self.train, self.image, self.label)
+        val = HuggingFaceImages(self.name, self.val, self.image, self.label, train.classes)
         return _first(train, self.train_per_class), _first(val, self.val_per_class)
 
 

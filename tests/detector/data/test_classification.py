@@ -1,7 +1,9 @@
 """Images with one class each, from folders, a hub data set, and the built-in shapes."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +135,55 @@ def test_a_hub_data_set(hub: Path) -> None:
         HuggingFaceImages(str(hub), "test")
     with pytest.raises(UserError, match=r"cannot load the split .*nothing"):
         HuggingFaceImages(str(hub / "nothing"), "train")
+
+
+def _written(hub: Path, split: str, labels: Sequence[object], feature: Any = None) -> str:
+    """A set with one more split."""
+    import datasets
+
+    pictures = [Image.new("RGB", (5, 4))] * len(labels)
+    features = {"image": datasets.Image(), "label": feature or datasets.ClassLabel(names=["dog"])}
+    rows = datasets.Dataset.from_dict(
+        {"image": pictures, "label": list(labels)}, datasets.Features(features)
+    )
+    folder = hub.parent / split
+    folder.mkdir()
+    rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return str(folder)
+
+
+def test_labels_of_a_later_split_are_matched_by_name(hub: Path) -> None:
+    dogs = HuggingFaceImages(_written(hub, "test", [0, 0]), "test", classes=("cat", "dog"))
+    assert dogs.classes == ("cat", "dog")
+    assert [dogs.label(i) for i in range(2)] == [1, 1]
+    with pytest.raises(UserError, match='"dog" is no class of the training images'):
+        HuggingFaceImages(str(hub.parent / "test"), "test", classes=("cat", "bird"))
+
+
+def test_labels_without_names(hub: Path) -> None:
+    import datasets
+
+    texts = _written(hub, "train", ["b", "a", "b"], datasets.Value("string"))
+    images = HuggingFaceImages(texts, "train")
+    assert (images.classes, images.label(0), images.label(1)) == (("a", "b"), 1, 0)
+    numbers = _written(hub, "validation", [2, 0], datasets.Value("int32"))
+    assert HuggingFaceImages(numbers, "validation").classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "words"),
+    [
+        ([0, -1], None, r"image 1 is -1 \(of a split without labels\?\); expected numbers"),
+        ([0, None], "int32", r"image 1 is None \(of a split without labels"),
+        ([0.5], "float32", r"image 0 is 0\.5; expected numbers from 0, or names"),
+        (["a", None], "string", r"image 1 is None"),
+    ],
+)
+def test_labels_that_are_none(
+    hub: Path, labels: list[object], kind: str | None, words: str
+) -> None:
+    import datasets
+
+    path = _written(hub, "test", labels, datasets.Value(kind) if kind else None)
+    with pytest.raises(UserError, match=words):
+        HuggingFaceImages(path, "test")
