@@ -1,6 +1,6 @@
 """COCO results: a JSON list of ``image_id``, ``category_id``, ``bbox``, ``score``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.column_checks import Rows, integers, numbers, values
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
+from ablate_kit.metrics.detection_files.named_ids import BESIDE, NamedIds, named
 from ablate_kit.metrics.detection_files.raw_rows import Indices, Raw, image_positions, position
 from ablate_kit.metrics.detection_files.text_files import json_rows
 
@@ -16,8 +17,9 @@ def read_coco_json(path: Path, against: AnnotatedImages, *, has_sizes: bool) -> 
     """The rows of a COCO results file, plain or gzipped, read in blocks.
 
     An ``image_id`` that is text is the image's file name, path or stem, as some tools write; a
-    ``category_id`` that is text is the class's name. An object in each line instead of a list
-    of them is read with a note.
+    ``category_id`` that is text is the class's name. Numbers that a file beside it names
+    (``NamedIds``) are those names. An object in each line instead of a list of them is read with a
+    note.
 
     Raises:
         UserError: no such file, not JSON, no list, or a row without one of its four values.
@@ -39,6 +41,16 @@ def read_coco_json(path: Path, against: AnnotatedImages, *, has_sizes: bool) -> 
             lines += at
     images, labels, boxes, scores = zip(*columns, strict=True)
     image_ids, category_ids = _joined(images), _joined(labels)
+    notes = [f"{where}: JSON lines, an object in each, not a list"] if one_to_a_line else []
+    names = NamedIds.beside(path)
+    told = {
+        "images": _named(image_ids, names.images if against.names.whole else {}),
+        "classes": _named(category_ids, names.categories),
+    }
+    if any(told.values()):
+        which = " and ".join(what for what, found in told.items() if found)
+        notes.append(f"{where}: {which} by their names in {path.parent / BESIDE}")
+    image_ids, category_ids = told["images"] or image_ids, told["classes"] or category_ids
     return Raw(
         image=_images(image_ids, against),
         labels=_labels(category_ids, against),
@@ -50,7 +62,7 @@ def read_coco_json(path: Path, against: AnnotatedImages, *, has_sizes: bool) -> 
         first_line=int(one_to_a_line),
         image_names=image_ids,
         label_names=category_ids,
-        notes=(f"{where}: JSON lines, an object in each, not a list",) if one_to_a_line else (),
+        notes=tuple(notes),
         lines=np.array(lines, dtype=np.int64) if one_to_a_line else None,
     )
 
@@ -72,6 +84,10 @@ def _joined(parts: Sequence[Indices | list[str]]) -> Indices | list[str]:
     if len(whole) == len(parts):
         return np.concatenate(whole)
     return [str(one) for part in parts for one in part]
+
+
+def _named(ids: Indices | list[str], names: Mapping[int, str]) -> list[str] | None:
+    return None if isinstance(ids, list) or not len(ids) else named(ids, names)
 
 
 def _images(ids: Indices | list[str], against: AnnotatedImages) -> Indices:

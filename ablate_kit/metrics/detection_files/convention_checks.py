@@ -16,6 +16,10 @@ Flags = NDArray[np.bool_]
 # A box may leave its image by so many pixels: detectors do not always clip, and files round.
 _SLACK = 2.0
 
+# Share of the images with objects that may have no detection, of the boxes that may leave their
+# image, and of the image's size by which they may, before it is said.
+_BARE, _LEAVING, _FAR = 0.1, 0.2, 0.1
+
 # Share of the boxes that must speak against a convention, and of those that must fit the other.
 _AGAINST, _FITTING = 0.05, 0.98
 
@@ -102,6 +106,20 @@ def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
         yield (
             f"scores run from {low:.4g} to {high:.4g}, not within 0 to 1: AP only ranks them, but "
             "a fixed score threshold means little"
+        )
+    sought = np.unique(truth.image[~truth.ignore])
+    bare = len(np.setdiff1d(sought, detections.image))
+    if bare > _BARE * len(sought):
+        yield (
+            f"nothing is detected on {bare:,} of the {len(sought):,} images with objects, which "
+            "all count as missed; are these detections of all images?"
+        )
+    size = np.stack([truth.widths, truth.heights], axis=1)[detections.image].astype(np.float64)
+    far = (detections.boxes[:, 2:] > (1 + _FAR) * size).any(axis=1) & (size > 0).all(axis=1)
+    if far.mean() > _LEAVING:
+        yield (
+            f"{far.mean():.0%} of the boxes leave their image by more than a tenth of its size; "
+            "are they in pixels of an image of another size?"
         )
     empty = int((detections.xywh[:, 2:] <= 0).any(axis=1).sum())
     if empty:

@@ -191,3 +191,12 @@ def test_places_that_are_no_dump(tmp_path, against):
     (tmp_path / "text.json").write_text("hello")
     with pytest.raises(UserError, match="this begins with 'hello'"):
         read_dump(tmp_path / "text.json", against)
+
+
+def test_images_without_detections_and_boxes_beyond_them_are_said(tmp_path, read, against):
+    rows = [GOOD, GOOD | {"bbox": [300, 300, 420, 100], "score": 0.4}]  # ends at 720 of 640
+    _, (note,) = read(*rows)
+    assert "50% of the boxes leave their image by more than a tenth of its size" in note
+    assert read(*(rows + [GOOD | {"score": i / 10} for i in range(4)]))[1] == ()
+    _, (note,) = read(GOOD | {"image_id": 20})
+    assert "nothing is detected on 1 of the 1 images with objects" in note

@@ -16,6 +16,11 @@ FILES = ("a/one.jpg", "a/two.png", "b/two.png", "0007.jpg")
 SIZE = (200, 100)
 
 
+def but_few_images(notes):
+    """Without the note that these few rows find nothing on other images."""
+    return [note for note in notes if "nothing is detected on" not in note]
+
+
 @pytest.fixture
 def against():
     n = len(FILES)
@@ -55,7 +60,7 @@ def test_json_may_name_images_and_classes(against, tmp_path):
     def read(*rows):
         path.write_text(json.dumps(rows))
         found, notes = read_dump(path, against)
-        assert notes == ()
+        assert but_few_images(notes) == []
         return found
 
     numbers = read(row(5), row(7, 4, 0.25), row(8, 4, 0.125))
@@ -80,7 +85,7 @@ def test_text_of_windows(against, tmp_path, encoding):
     lines = "\r\n0 0.2 0.3 0.1 0.2 0.5\r\n  \r\n1 0.5 0.5 0.25 0.5 0.25\r\n\r\n"
     (yolo / "one.txt").write_bytes(lines.encode(encoding))
     found, notes = read_dump(yolo, against)
-    assert notes == ()
+    assert but_few_images(notes) == []
     assert found.scores.tolist() == [0.5, 0.25]
     assert np.allclose(found.boxes[1], [75, 25, 125, 75], rtol=1e-15)
     # A row is named by the line it is on, blank ones counted.
@@ -95,7 +100,7 @@ def test_an_object_in_each_line(against, tmp_path):
     path.write_text(f"{text}\n\n")
     found, notes = read_dump(path, against)
     assert found.scores.tolist() == [0.5, 0.6, 0.7]
-    assert notes == (f"{path}: JSON lines, an object in each, not a list",)
+    assert but_few_images(notes) == [f"{path}: JSON lines, an object in each, not a list"]
     path.write_text(json.dumps(row(5)))
     assert len(read_dump(path, against)[0]) == 1
     path.write_text(f"{text}\n\n{json.dumps(row(99))}")
