@@ -64,6 +64,17 @@ def unlearned_classes(training: Sequence[str], validation: Sequence[str]) -> lis
     ]
 
 
+def other_classes(first: Sequence[str], training: Sequence[str]) -> list[str]:
+    """A note where a training begins with the weights of a model of other classes, or none."""
+    if _indices(first, training).tolist() == list(range(len(first))):
+        return []
+    others = "in another order" if {*first} == {*training} else "of other names"
+    return [
+        f"the first weights are of classes {others} ({_few(first)}; the training images have "
+        f"{_few(training)}): what the class heads have learned does not fit and is trained anew"
+    ]
+
+
 def _indices(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int64]:
     index = {name: i for i, name in enumerate(dataset)}
     return np.array(

@@ -1,7 +1,7 @@
 """``ablate train``: the hybrid detector from a recipe."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -84,11 +84,13 @@ def train(
             device=own_device,
             distributed=distributed,
         )
+        others: list[str] = []
         if init:
-            trainer.set_initial_weights(_fill(trainer.model, init))
+            origin, others = _fill(trainer.model, classes, init)
+            trainer.set_initial_weights(origin)
         parameters = sum(p.numel() for p in trainer.model.parameters())
         if distributed.is_main:
-            warn(dict.fromkeys((*notes_on(training), *notes_on(validation), *unlearned)))
+            warn(dict.fromkeys((*notes_on(training), *notes_on(validation), *unlearned, *others)))
             if not has_objects(validation):
                 problem = f"none of the {len(validation):,} validation images has an object to find"
                 warn([f"{problem}: no mAP will tell which weights are best"])
@@ -145,16 +147,21 @@ def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
         yield lambda: write_gradients(folder, report_of(monitor, {"model": str(folder.parent)}))
 
 
-def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
-    """Copies the weights of a checkpoint of the same config; says which file it was."""
+def _fill(
+    model: "HybridDetector", classes: Sequence[str], path: Path
+) -> tuple[dict[str, str], list[str]]:
+    """Copies the weights of a checkpoint of the same config; says which file it was, and a note
+    where its classes are not these."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.errors import UserError
+    from ablate_kit.models.classes import other_classes
     from ablate_kit.models.frameworks.hybrid import HybridAdapter
 
     with open_checkpoint(path) as checkpoint:
         source = HybridAdapter.open(checkpoint).module
         sha256, place = digest_of_archive(checkpoint.archive), checkpoint.place
+        notes = other_classes(checkpoint.classes or classes, classes)
     wanted, found = model.config.to_dict(), source.config.to_dict()
     for name, value in wanted.items():
         if found[name] != value:
@@ -163,7 +170,7 @@ def _fill(model: "HybridDetector", path: Path) -> dict[str, str]:
                 f"--set model.{name}=..."
             )
     model.load_state_dict(source.state_dict())
-    return {"path": str(path), "sha256": sha256, "weights": place}
+    return {"path": str(path), "sha256": sha256, "weights": place}, notes
 
 
 def mean_average_precisions(record: Mapping[str, float | None]) -> str:

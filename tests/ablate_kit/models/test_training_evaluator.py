@@ -5,7 +5,7 @@ import pytest
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.classes import unlearned_classes
+from ablate_kit.models.classes import other_classes, unlearned_classes
 from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.training_evaluator import evaluator
 from detector.data.dataset import Annotations
@@ -43,3 +43,11 @@ def test_classes_that_no_training_image_has_are_told() -> None:
     assert note.endswith("eel, emu")
     with pytest.raises(UserError, match=r"validation images \(eel\) .* no name in common"):
         unlearned_classes(("cat",), ("eel",))
+
+
+def test_first_weights_of_other_classes_are_told() -> None:
+    assert other_classes(("cat", "airplane"), ("cat", "aeroplane")) == []
+    (note,) = other_classes(("cat", "dog"), ("dog", "cat"))
+    assert "of classes in another order (cat, dog; the training images have dog, cat)" in note
+    (note,) = other_classes(("cat", "eel"), ("cat", "dog"))
+    assert "of classes of other names" in note
