@@ -12,8 +12,8 @@ from ablate_kit.reports.folder import write_report
 from ablate_kit.reports.html import render
 from ablate_kit.reports.knobs_figure import knobs_figure
 from ablate_kit.reports.knobs_table import knobs_table, price_name
+from ablate_kit.reports.pictures import themed
 from ablate_kit.reports.results_file import Origin
-from ablate_kit.reports.sweep_reports.sweep_page import themed
 from ablate_kit.reports.tables import comparison
 
 

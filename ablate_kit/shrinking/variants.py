@@ -1,7 +1,7 @@
 """What is to be taken out: ablations from files, receipts and runs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -11,11 +11,9 @@ from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.metrics.first_images import truth_of_first
-from ablate_kit.metrics.raced_results import compare_raced
-from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
+from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
+from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
@@ -117,7 +115,7 @@ def free_variants(
     results = ledger.results()
     asked = ledger.manifest().statistics
     asked = asked if margin is None else replace(asked, margin=margin)
-    compared = compared or _compared(ledger, results, asked)
+    compared = compared or compared_run(ledger, results, asked)
     known = ledger.ablations()
     tested = [
         (one, change["AP"])
@@ -135,13 +133,6 @@ def free_variants(
         )
     most, score = ledger.truth().max_detections, ledger.inputs.get("score_threshold", 0.5)
     return FreeVariants(tuple(found), len(tested), Judging(asked, most, float(score)))
-
-
-def _compared(ledger: Ledger, results: Sequence[Result], statistics: Statistics) -> Comparison:
-    truth, race = ledger.truth(), ledger.manifest().race
-    if race is None:
-        return compare(truth, results, statistics)
-    return compare_raced(truth_of_first(truth, results[0].images), results, race.looks, statistics)
 
 
 def run_images(run: Path) -> Dataset:

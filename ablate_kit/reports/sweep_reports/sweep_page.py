@@ -1,6 +1,5 @@
 """The page of a sweep: one HTML file that needs nothing else, in light and in dark."""
 
-import base64
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +9,16 @@ from markupsafe import Markup
 
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Changes
-from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
 from ablate_kit.reports.answer import answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
+from ablate_kit.reports.pictures import Picture
 from ablate_kit.reports.study_reports.findings import Sentence
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.ledger import Ledger
-
-# The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
-_THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
-SHRUNK = 0.75
 
 # What is in which files, where those are there.
 _FILES = (
@@ -47,34 +43,8 @@ _UNSET = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    name: str
-    caption: str
-    files: str  # beside the page
-    markup: Markup
-
-
-def themed(svg: str) -> Markup:
-    """The element of an SVG file, with ink, paper and grid in the colors of the page.
-
-    On a small screen it shrinks to the size at which its letters can be read, not further.
-    """
-    element = svg[svg.index("<svg") :]
-    for color, own in _THEME:
-        element = element.replace(f": {color}", f": {own}")
-    width = float(element.split('width="')[1].split("pt")[0])
-    sized = element.replace("<svg", f'<svg style="min-width: {SHRUNK * width:.0f}pt"', 1)
-    return Markup(sized)  # noqa: S704 - matplotlib's own
-
-
 def _told(name: str, value: object) -> object:
     return _UNSET.get(name, value) if value in ("", hashlib.sha256().hexdigest()) else value
-
-
-def photograph(path: Path) -> Markup:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(data)
 
 
 def no_answer(ap: float | None) -> str:
@@ -84,39 +54,55 @@ def no_answer(ap: float | None) -> str:
     return "Nothing can be said: there are no intervals"
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is said of the run above its numbers.
+
+    Attributes:
+        model_map: of a study.
+        counted: the variants that a study cut its parts by, without those that it holds against
+            them; None of a plain sweep.
+    """
+
+    sentences: Sequence[Sentence]
+    model_map: Markup | None = None
+    counted: Collection[str] | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows below that; ``race`` says how one went, if the run was one."""
+
+    tables: Mapping[str, Table]
+    pictures: Sequence[Picture]
+    notes: Sequence[str]
+    race: str
+
+
 def page(
     place: Path,
     ledger: Ledger,
     results: Sequence[Result],
-    changes: Sequence[Changes],
-    tables: Mapping[str, Table],
-    pictures: Sequence[Picture],
-    notes: Sequence[str],
-    statistics: Statistics,
-    sentences: Sequence[Sentence] = (),
-    model_map: Markup | None = None,
-    race: str = "",
-    counted: Collection[str] | None = None,
+    compared: Comparison,
+    said: Said,
+    shown: Shown,
 ) -> str:
-    """All of a report in the folder ``place``, whose other files are there.
-
-    ``counted`` are the variants that a study cut its parts by, without those that it holds against
-    them.
-    """
+    """All of a report in the folder ``place``, whose other files are there."""
+    counted = said.counted
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
     unit, drawn = drawn_units(results[0].evaluation)
     cuts = len(results) - 1 - controls if counted is None else len(counted)
     changed = [
         change["AP"]
-        for one, change in zip(results[1:], changes, strict=True)
+        for one, change in zip(results[1:], compared.changes, strict=True)
         if counted is None or one.name in counted
     ]
     found = [one.verdict.outcome for one in changed if one.verdict]
     return render(
         "report.html",
-        tables=list(tables.items()),
-        pictures=pictures,
+        tables=list(shown.tables.items()),
+        pictures=shown.pictures,
         files=[one for one in _FILES if (place / one[1][0]).exists()],
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
@@ -124,8 +110,8 @@ def page(
         besides=len(results) - 1 - controls - cuts,
         what="ablation" if counted is None else "cut",
         controls=controls,
-        statistics=statistics,
-        answer=answer(results, changes) or no_answer(overall["AP"]),
+        statistics=compared.statistics,
+        answer=answer(results, compared.changes) or no_answer(overall["AP"]),
         outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one.significant for one in changed),
@@ -134,8 +120,8 @@ def page(
         own=without_labels(results),
         unit=unit,
         drawn=drawn,
-        notes=notes,
-        sentences=sentences,
-        model_map=model_map,
-        race=race,
+        notes=shown.notes,
+        sentences=said.sentences,
+        model_map=said.model_map,
+        race=shown.race,
     )

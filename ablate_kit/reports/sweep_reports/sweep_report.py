@@ -1,26 +1,23 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.first_images import truth_of_first
-from ablate_kit.metrics.raced_results import compare_raced, until
+from ablate_kit.metrics.raced_results import until
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
+from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.folder import write_numbers
 from ablate_kit.reports.patch_words import account, has_donor, interplay_of
+from ablate_kit.reports.pictures import Picture, photograph, saved_picture
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source
-from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
@@ -36,10 +33,11 @@ from ablate_kit.reports.sweep_reports.query_boxes import (
 from ablate_kit.reports.sweep_reports.report_sections import sections
 from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import by_itself, figures
-from ablate_kit.reports.sweep_reports.sweep_page import Picture, page, photograph, themed
+from ablate_kit.reports.sweep_reports.sweep_page import Said, Shown, page
 from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.about import about
+from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.screening import screened
 from detector.data.dataset import Dataset
@@ -74,27 +72,13 @@ def write_sweep_report(
     installed. ``statistics``: other than the run's.
     """
     results = ledger.results()
-    truth = ledger.truth()
-    threshold = results[0].evaluation.thresholds.calibrated
     statistics = statistics or ledger.manifest().statistics
     race = ledger.manifest().race
     looks = race.looks if race else None
-    if looks:
-        truth = truth_of_first(truth, results[0].images)
-        compared = compare_raced(truth, results, looks, statistics)
-    else:
-        compared = compare(truth, results, statistics)
+    compared = compared_run(ledger, results, statistics)
     overall = compared.changes
     table = tables.comparison(results, overall, adjust=statistics.adjust, looks=looks)
     parts = sections(results, compared, screened(ledger.folder), statistics)
-    seen = looks.images[0] if looks else len(truth.image_ids)
-    truth_seen = truth_of_first(truth, seen)
-    moved = _moved(truth_seen, [until(one, seen) for one in results], threshold)
-    kinds = [one.kind if by_itself(one) else None for one in results[1:]]
-    ap, *others = (one.evaluation.overall["AP"] for one in results)
-    shown = [
-        until(results[1 + i], seen) for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)
-    ]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         write_numbers(place, results, compared, _origin(ledger), table)
         write_changes(place, results, compared)
@@ -106,54 +90,35 @@ def write_sweep_report(
             *([first] if first else []),
             *figures(results, overall, compared.by_class, curves=looks is None),
             *own.values(),
-            *_of_boxes(
-                truth_seen,
-                until(results[0], seen),
-                {one.name: moved[one.name] for one in shown if one.name in moved},
-            ),
         ]
-        pictures = [_picture(place, *one) for one in drawn]
-        if moved:
-            write_records(place / "displacement", _displacement(moved))
-        if dataset is not None and count:
-            pictures += _photographs(
-                place, truth_seen, dataset, until(results[0], seen), shown[:count]
-            )
-        shown_tables = {"All variants": table, **{one.title: one.table for one in parts}}
-        notes = [*ledger.notes(), *left_out(ledger)]
-        told, drawn_map, counted = _of_study(place, ledger, results, compared)
-        raced = race_notes.told(results, looks) if looks else ""
-        text = page(
-            place, ledger, results, overall, shown_tables, pictures, notes, statistics, told,
-            drawn_map, raced, counted,
-        )  # fmt: skip
+        pictures = [saved_picture(place, *one) for one in drawn]
+        seen_by_all = looks.images[0] if looks else results[0].images
+        truth = truth_of_first(ledger.truth(), seen_by_all)
+        seen = [until(one, seen_by_all) for one in results]
+        pictures += _pictures_of_boxes(place, truth, seen, dataset, count)
+        shown = Shown(
+            {"All variants": table, **{one.title: one.table for one in parts}},
+            pictures,
+            [*ledger.notes(), *left_out(ledger)],
+            race_notes.told(results, looks) if looks else "",
+        )
+        said = _said(place, ledger, results, compared)
+        text = page(place, ledger, results, compared, said, shown)
         (place / "report.html").write_text(text, encoding="utf-8")
     few = tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
     return Written(few, compared)
 
 
-def _picture(place: Path, name: str, caption: str, figure: Figure) -> Picture:
-    """A figure in its files, and on the page."""
-    for kind in ("png", "svg"):
-        save_figure(figure, place / f"{name}.{kind}", kind)
-    svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
-    return Picture(name, caption, f"{name}.svg, {name}.png", svg)
-
-
-def _of_study(
-    place: Path, ledger: Ledger, results: Sequence[Result], compared: Comparison
-) -> tuple[list[Sentence], Markup | None, set[str] | None]:
-    """What a study says, also as ``sentences.md``, its map, and of which variants its sentences
-    count what they come to; of a plain sweep neither a map nor a choice of variants.
-    """
+def _said(place: Path, ledger: Ledger, results: Sequence[Result], compared: Comparison) -> Said:
+    """What a study says, also as ``sentences.md``; or what is said of a donor's modules."""
     study = noted(ledger.folder)
     if study is None or not study.is_about(one.name for one in results[1:]):
-        return _of_donor(results, compared), None, None
+        return Said(_of_donor(results, compared))
     found = Findings(study, results, compared)
     told = sentences(found)
     text = "".join(f"* {safe.line(one.text)}\n" for one in told)
     (place / "sentences.md").write_text(text, encoding="utf-8")
-    return told, model_map(study, found.ap()), {one.variant for one in found.cut()}
+    return Said(told, model_map(study, found.ap()), {one.variant for one in found.cut()})
 
 
 def _of_donor(results: Sequence[Result], compared: Comparison) -> list[Sentence]:
@@ -177,24 +142,37 @@ def left_out(ledger: Ledger) -> list[str]:
     ]
 
 
-def _moved(truth: GroundTruth, results: Sequence[Result], threshold: float) -> dict[str, Moves]:
+def _pictures_of_boxes(
+    place: Path, truth: GroundTruth, results: Sequence[Result], dataset: Dataset | None, count: int
+) -> list[Picture]:
+    """Where queries find objects, how boxes move, and photographs of what is lost; the last two of
+    the costliest variants."""
+    before, *after = results
+    kinds = [one.kind if by_itself(one) else None for one in after]
+    ap, *others = (one.evaluation.overall["AP"] for one in results)
+    costliest = [after[i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
+    moved = _moved(truth, results)
+    pictures = []
+    if (found := slots(truth, before.detections)) is not None:
+        those = {one.name: moved[one.name] for one in costliest if one.name in moved}
+        for name, made in (("queries", query_figure(found)), ("boxes", displacement_figure(those))):
+            if made is not None:
+                pictures.append(saved_picture(place, name, *made))
+    if moved:
+        write_records(place / "displacement", _displacement(moved))
+    if dataset is not None and count:
+        pictures += _photographs(place, truth, dataset, before, costliest[:count])
+    return pictures
+
+
+def _moved(truth: GroundTruth, results: Sequence[Result]) -> dict[str, Moves]:
     """By variant; nothing where detections do not tell their queries."""
     before = slots(truth, results[0].detections)
     if before is None:
         return {}
+    threshold = results[0].evaluation.thresholds.calibrated
     found = ((one.name, slots(truth, one.detections)) for one in results[1:])
     return {name: moves(before, after, threshold) for name, after in found if after is not None}
-
-
-def _of_boxes(
-    truth: GroundTruth, baseline: Result, moved: dict[str, Moves]
-) -> Iterator[tuple[str, str, Figure]]:
-    found = slots(truth, baseline.detections)
-    if found is None:
-        return
-    for name, made in (("queries", query_figure(found)), ("boxes", displacement_figure(moved))):
-        if made is not None:
-            yield name, *made
 
 
 def _photographs(
