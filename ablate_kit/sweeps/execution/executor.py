@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from ablate_kit.models.batches import groups as groups_of
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
-from ablate_kit.sweeps.execution.identities import Key
 from ablate_kit.sweeps.execution.plan import BASELINE, MemoryChunk, Plan, Step
 from ablate_kit.sweeps.execution.planner import UNSTEADY, Planner, told
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
@@ -31,6 +30,22 @@ from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
 
 Advance = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The unmodified pass over one group of images, from which a part's variants are replayed.
+
+    Attributes:
+        whole: a pass to hold a replay against, where nothing vouches for it yet.
+        traces: of the unmodified model, and of the variants that others build on.
+    """
+
+    once: Once
+    replay: Replay
+    whole: Run
+    variants: Sequence[Variant]
+    traces: dict[int, Trace]
 
 
 class VariantExecutor:
@@ -215,39 +230,27 @@ class VariantExecutor:
             return replay.replay(once.run, trace, every)
 
         whole = from_there if stored else once.run
+        recorded = _Recorded(once, replay, whole, variants, traces)
         for step in part.steps:
-            base = traces.get(step.base)
             if step.variant in members:
-                yield from self._side_by_side(
-                    once, whole, replay, members[step.variant], traces[BASELINE], variants
-                )
-            elif base is not None:
-                variant = variants[step.variant]
-                changed = self._planner.between(variants, step.base, step.variant)
-                with self._applied(variant):
-                    outputs = self._replayed(
-                        once, whole, replay, step, variant, base, changed, traces
-                    )
+                yield from self._side_by_side(recorded, members[step.variant])
+            elif step.base in traces:
+                outputs = self._replayed(recorded, step)
                 if outputs is not None:
                     yield (step.variant,), outputs[0]
             for done in step.releases:
                 traces.pop(done, None)
 
     def _side_by_side(
-        self,
-        once: Once,
-        whole: Run,
-        replay: Replay,
-        members: tuple[int, ...],
-        trace: Trace,
-        variants: Sequence[Variant],
+        self, recorded: _Recorded, members: tuple[int, ...]
     ) -> Iterator[tuple[tuple[int, ...], Any]]:
         """Variants in one pass; one by one on their first batch, where they are held against it."""
         assert self._shared  # noqa: S101 - there are groups
-        chosen = [variants[number] for number in members]
+        once, trace = recorded.once, recorded.traces[BASELINE]
+        chosen = [recorded.variants[number] for number in members]
         keys = {key for one in chosen for key in self._planner.delta(one)}
         try:
-            outputs = self._shared.run(once, replay, chosen, trace, keys, self._tensors())
+            outputs = self._shared.run(once, recorded.replay, chosen, trace, keys, self._tensors())
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -262,13 +265,8 @@ class VariantExecutor:
             shared = self._adapter.decode(outputs, origins * len(members), self._limit)
         worst = 0.0
         for k, number in enumerate(members):
-            restart = trace.restart(self._planner.delta(variants[number]))
-            step = Step(number, BASELINE, restart, first=restart)
-            changed = self._planner.between(variants, BASELINE, number)
-            with self._applied(variants[number]):
-                alone = self._replayed(
-                    once, whole, replay, step, variants[number], trace, changed, {}
-                )
+            restart = trace.restart(self._planner.delta(chosen[k]))
+            alone = self._replayed(recorded, Step(number, BASELINE, restart, first=restart))
             if alone is None:
                 continue
             if outputs is not None:
@@ -288,22 +286,12 @@ class VariantExecutor:
         self._planner.forget()
         self._planner.note(self._shared.refuse(chosen, reason))
 
-    def _replayed(
-        self,
-        once: Once,
-        whole: Run,
-        replay: Replay,
-        step: Step,
-        variant: Variant,
-        base: Trace,
-        changed: Sequence[Key],
-        traces: dict[int, Trace],
-    ) -> tuple[Any] | None:
-        """The outputs of one variant, and its trace where others build on it; None where replay
-        cannot do it.
-
-        ``whole``: a pass to hold a replay against, where nothing vouches for it yet.
-        """
+    def _replayed(self, recorded: _Recorded, step: Step) -> tuple[Any] | None:
+        """The outputs of one variant, whose trace is kept where others build on it; None where
+        replay cannot do it."""
+        once, replay, whole = recorded.once, recorded.replay, recorded.whole
+        variant, base = recorded.variants[step.variant], recorded.traces[step.base]
+        changed = self._planner.between(recorded.variants, step.base, step.variant)
         keys = frozenset(self._planner.delta(variant)), frozenset(changed)
         alike = (variant.kind, *keys, step.base == BASELINE, bool(step.keep))
         first = self._checks.unknown(variant)
@@ -311,14 +299,16 @@ class VariantExecutor:
         if variant.digest == once.again:
             whole = run
         try:
-            if step.keep:
-                outputs, traces[step.variant] = replay.record(run, step.keep, base, changed)
-            else:
-                outputs = replay.replay(run, base, changed)
-            checked = variant.digest == once.again or self._checks.first(variant, alike)
-            differs = checked and not identical(outputs, full := whole())
-            # Run once more only where it matters whose doing it is.
-            repeats = not differs or identical(whole(), full)
+            with self._applied(variant):
+                if step.keep:
+                    outputs, trace = replay.record(run, step.keep, base, changed)
+                    recorded.traces[step.variant] = trace
+                else:
+                    outputs = replay.replay(run, base, changed)
+                checked = variant.digest == once.again or self._checks.first(variant, alike)
+                differs = checked and not identical(outputs, full := whole())
+                # Run once more only where it matters whose doing it is.
+                repeats = not differs or identical(whole(), full)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # if the variant itself raises it, it does so again in full
