@@ -317,7 +317,7 @@ def test_a_model_that_behaves_otherwise_when_watched_runs_in_full() -> None:
 
 def test_a_compiled_model_runs_in_full() -> None:
     torch.manual_seed(0)
-    with pytest.warns(DeprecationWarning, match="jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="jit"):
         compiled = torch.jit.trace(nn.Linear(6, 2), torch.zeros(1, 6))
     notes, replayed, full = both(nn.Sequential(compiled), [zero("0.bias")], inputs())
     assert notes == [
