@@ -7,6 +7,7 @@ from functools import cached_property
 
 from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.plural import counted
 
 LAYER = "{layer}"
 MOST_NUMBERS = 100_001  # that a range stands for
@@ -180,7 +181,7 @@ def _nearest(text: str, names: Collection[str]) -> str:
         levels[i] = close.split('"')[1]
     mended = ".".join(levels)
     count = sum(1 for name in names if Pattern(mended).match(name))
-    return f'; did you mean "{mended}" ({count} tensor{"s" if count != 1 else ""})?'
+    return f'; did you mean "{mended}" ({counted(count, "tensor")})?'
 
 
 def _levels(names: Collection[str], above: list[str]) -> list[str]:

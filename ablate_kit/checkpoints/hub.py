@@ -17,6 +17,7 @@ from ablate_kit import text as safe
 from ablate_kit.checkpoints.formats.shards import WEIGHT_FILES, is_index, read_index
 from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import CheckpointError, UserError
+from ablate_kit.plural import counted
 from detector.disk.atomic import new_text
 from detector.extras import missing
 
@@ -176,7 +177,7 @@ def _folder(asked: HubId) -> Path:
         raise UserError(f"{asked}: the download is not whole; give the command again")
     sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
     size = sum(sizes[name] for name in wanted) / 1e6
-    files = f"{len(wanted)} file{'s' * (len(wanted) != 1)}"
+    files = counted(len(wanted), "file")
     tell(f"{asked} is commit {folder.name}: {files}, {size:,.1f} MB, in {folder}")
     return folder
 

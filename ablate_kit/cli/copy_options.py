@@ -9,6 +9,7 @@ import typer
 
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -74,7 +75,7 @@ class CopyOptions:
         for path, one in targets.items():
             tensors = len({edit.tensor for edit in one.edits})
             count = elements_changed(one, checkpoint.shapes)
-            say(f"{path}  {count:,} elements of {tensors} tensor{'s' if tensors != 1 else ''} set")
+            say(f"{path}  {counted(count, 'element')} of {counted(tensors, 'tensor')} set")
         _say_shared(checkpoint, targets)
 
 

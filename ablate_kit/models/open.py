@@ -10,6 +10,7 @@ from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.framework import Request
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.frameworks import own_code
+from ablate_kit.plural import counted
 
 
 def open_adapter(
@@ -70,8 +71,8 @@ def _tell_of_nan(adapter: Adapter, checkpoint: Checkpoint) -> None:
             found[name] = count
     if found:
         (name, count), others = next(iter(found.items())), len(found) - 1
-        elements = f"{count:,} element{'s' * (count > 1)} of {name}"
-        more = f", and some of {others} more tensor{'s' * (others > 1)}," if others else ""
+        elements = f"{counted(count, 'element')} of {name}"
+        more = f", and some of {counted(others, 'more tensor')}," if others else ""
         verb = "are" if count > 1 or others else "is"
         tell(
             f"{checkpoint}: {elements}{more} {verb} NaN or infinite: what this model finds means "

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate_kit.plural import counted
 from ablate_kit.reports.table import Table, shape_text
 
 if TYPE_CHECKING:
@@ -36,5 +37,5 @@ def plan(checkpoint: "Checkpoint", targets: "Mapping[Path, Ablation]") -> str:
     header = ("variant", "tensor", "shape", "dtype", "elements", "bytes")
     table = Table("", header, tuple(rows), ("variant", "tensor", "dtype")).text()
     size = f"{written / 1e6:,.2f} MB"
-    copies = f"{len(targets)} cop{'ies' if len(targets) != 1 else 'y'}"
+    copies = counted(len(targets), "copy", "copies")
     return f"{table}\ndry run: nothing written; {copies} of {size} in all would be"

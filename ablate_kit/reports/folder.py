@@ -8,9 +8,10 @@ from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
-from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_figure import comparison_figure
+from ablate_kit.reports.comparison_table import comparison
+from ablate_kit.reports.evaluation_tables import class_table
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
 from ablate_kit.reports.table import Table
 from detector.disk.atomic import new_folder
@@ -52,11 +53,11 @@ def write_report(
     none."""
     check_free(folder)
     with new_folder(folder) as place:
-        table = tables.comparison(results, found.changes, adjust=found.statistics.adjust)
+        table = comparison(results, found.changes, adjust=found.statistics.adjust)
         write_numbers(place, results, found, origin, table)
         (place / "per_class").mkdir()
         for i, one in enumerate(results):
-            csv = tables.class_table(one.name, one.evaluation).csv()
+            csv = class_table(one.name, one.evaluation).csv()
             (place / "per_class" / f"{numbered(i, one.name)}.csv").write_text(csv, encoding="utf-8")
         if found.changes:
             write_changes(place, results, found)

@@ -8,10 +8,10 @@ from ablate_kit.costs.one_pass import COUNTED
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.answer import answer, word
+from ablate_kit.reports.comparison_table import interval_note
 from ablate_kit.reports.cost_table import LATENCY, milliseconds, ratio_text
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.table import Table, half_width, number
-from ablate_kit.reports.tables import interval_note
 
 ON_FRONT = "front"
 

@@ -10,6 +10,7 @@ from ablate_kit.checkpoints.pickle.saved_modules import (
     is_module,
     state_of,
 )
+from ablate_kit.plural import counted
 
 _LISTED = 40  # entries of one container
 _LONGEST = 160
@@ -38,7 +39,7 @@ def _lines(
     views = [key for key, value in tree.items() if isinstance(value, TensorView)]
     if views and path:
         yield (
-            (*path, tensors(len(views))),
+            (*path, counted(len(views), "tensor")),
             show(views[0], 60) + (", ..." if len(views) > 1 else ""),
         )
     others = [(key, value) for key, value in tree.items() if not isinstance(value, TensorView)]
@@ -52,10 +53,6 @@ def _lines(
             yield here, show(_head(value) if is_module(value) else value, _LONGEST)
     if len(others) > _LISTED:
         yield (*path, "..."), f"{len(others) - _LISTED} more"
-
-
-def tensors(count: int) -> str:
-    return f"{count} tensor{'s' if count != 1 else ''}"
 
 
 def _inside(value: Any) -> Mapping[Any, Any] | None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate_kit.plural import counted
+
 if TYPE_CHECKING:
     from ablate_kit.costs.measure import Cost
     from ablate_kit.metrics.result import Result
@@ -49,9 +51,9 @@ def listed(
     if len(structures) > _SHOWN:
         lines.append(f"... and {len(structures) - _SHOWN} more")
     if left_over:
-        count, tensors = sum(left_over.values()), len(left_over)
-        of = f"{tensors} tensor{'s' * (tensors > 1)}"
-        lines.append(f"still there, as zeros: {count:,} elements of {of}")
+        elements = counted(sum(left_over.values()), "element")
+        of = counted(len(left_over), "tensor")
+        lines.append(f"still there, as zeros: {elements} of {of}")
     lines += [f"{name}: {_plain(value)}" for name, value in settings.items()]
     return "\n".join(lines)
 

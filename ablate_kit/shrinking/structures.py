@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ablate_kit.ablations.name_patterns import spans
+from ablate_kit.plural import counted
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class RemovedUnits:
     of: int
 
     def __str__(self) -> str:
-        count = len(self.numbers)
-        return f"{count} hidden unit{'s' * (count > 1)} of {self.module} (of {self.of})"
+        return f"{counted(len(self.numbers), 'hidden unit')} of {self.module} (of {self.of})"
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class RemovedChannels:
     of: int
 
     def __str__(self) -> str:
-        count = len(self.numbers)
-        return f"{count} channel{'s' * (count > 1)} of {self.module} (of {self.of})"
+        return f"{counted(len(self.numbers), 'channel')} of {self.module} (of {self.of})"
 
 
 @dataclass(frozen=True)

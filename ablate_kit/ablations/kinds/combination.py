@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.plural import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def parts(made: Mapping[str, Ablation], patterns: Sequence[str] | None) -> list[
             found.setdefault(one.digest, one)
     if len(found) < 2:
         raise UserError(
-            f"the other lines make {len(found)} ablation{'s' * (len(found) != 1)} to be combined; "
+            f"the other lines make {counted(len(found), 'ablation')} to be combined; "
             "expected at least 2"
         )
     return list(found.values())

@@ -10,6 +10,7 @@ from ablate_kit import text as safe
 from ablate_kit.cli.dataset_options import ImageFiles
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from detector.data.checks.dataset_check import CheckedSource, CheckReport, Problem
@@ -140,7 +141,7 @@ def _problems(problems: "list[Problem]") -> str:
             lines += [f"  {message}" for message in messages[:_SHOWN]]
             if len(messages) > _SHOWN:
                 lines.append(f"  and {len(messages) - _SHOWN:,} more; --json has all")
-    lines.append(f"{len(problems):,} problem{'s' * (len(problems) > 1)}")
+    lines.append(counted(len(problems), "problem"))
     return "\n".join(map(safe.line, lines))
 
 
@@ -151,7 +152,7 @@ def _remarks(reports: "list[CheckReport]") -> list[str]:
         for remark, paths in report.remarks.items():
             found.setdefault(remark, []).extend(paths)
     return [
-        f"{remark}: {len(paths):,} image{'s' * (len(paths) > 1)}, such as {paths[0]}"
+        f"{remark}: {counted(len(paths), 'image')}, such as {paths[0]}"
         for remark, paths in found.items()
     ]
 

@@ -8,6 +8,7 @@ import typer
 
 from ablate_kit.cli.early import check_run
 from ablate_kit.cli.output import say, warn
+from ablate_kit.plural import counted
 
 
 def export(
@@ -38,5 +39,5 @@ def export(
     except UserError as reason:
         warn([f"images without file names: {reason}"])
     paths = export_coco(ledger, chosen, output, dataset)
-    many = len(chosen) > 1
-    say(f"written to {output}: {paths[0].name}, {len(chosen)} file{'s' * many} of COCO results")
+    files = counted(len(chosen), "file")
+    say(f"written to {output}: {paths[0].name}, {files} of COCO results")

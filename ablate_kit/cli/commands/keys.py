@@ -12,6 +12,7 @@ import typer
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint, TensorInfo
@@ -44,7 +45,6 @@ def keys(
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
     from ablate_kit.ablations.name_patterns import select
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.reports.metadata_outline import tensors
     from ablate_kit.reports.tree import dtype_mix, sizes, tied, tree
 
     if levels and form is not Format.TREE:
@@ -62,7 +62,7 @@ def keys(
             say_lines(_table(chosen, numbers))
         else:
             say_lines("\n".join(tree(chosen, levels, stats=numbers)))
-        say(f"{tensors(len(chosen))}, {sizes(chosen)} in {opened}")
+        say(f"{counted(len(chosen), 'tensor')}, {sizes(chosen)} in {opened}")
         types = dtype_mix(chosen)
         if len(types) > 1:
             say("types: " + ", ".join(f"{name} {share:.1%}" for name, share in types.items()))
@@ -79,7 +79,8 @@ def keys(
             others = ", ".join(f"{name} ({why})" for name, why in opened.unsupported.items())
             say(f"more than their bytes, and not listed: {others}")
         for other in opened.alternatives:
-            say(f'also in the file: --weights "{other.place}" ({tensors(len(other.tensors))})')
+            tensors = counted(len(other.tensors), "tensor")
+            say(f'also in the file: --weights "{other.place}" ({tensors})')
 
 
 def _stats(opened: "Checkpoint", chosen: "Mapping[str, TensorInfo]") -> "dict[str, Stats]":

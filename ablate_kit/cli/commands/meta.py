@@ -9,6 +9,7 @@ from ablate_kit import text as safe
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
+from ablate_kit.plural import counted
 
 
 def meta(
@@ -22,7 +23,7 @@ def meta(
 ) -> None:
     """Show format, weight sets and everything else in the file. Nothing in it is run."""
     from ablate_kit.checkpoints import open_archive, weight_sets
-    from ablate_kit.reports.metadata_outline import outline, tensors
+    from ablate_kit.reports.metadata_outline import outline
     from ablate_kit.reports.tree import sizes
 
     if receipt:
@@ -41,13 +42,14 @@ def meta(
                 }
             )
             return
-        say(f"{archive.path}: {archive.format}, {tensors(len(archive.tensors))}")
+        say(f"{archive.path}: {archive.format}, {counted(len(archive.tensors), 'tensor')}")
         for path in archive.files[1:]:
             say(f"  {path.name}  {path.stat().st_size / 1e6:,.2f} MB")
         for number, one in enumerate(sets):
             choice = f'--weights "{one.place}"' if one.place else "the top level"
             usual = ", taken unless told otherwise" if not number and len(sets) > 1 else ""
-            say(f"weights: {choice}  {tensors(len(one.tensors))}, {sizes(one.tensors)}{usual}")
+            tensors = counted(len(one.tensors), "tensor")
+            say(f"weights: {choice}  {tensors}, {sizes(one.tensors)}{usual}")
         for keys, text in rows:
             name = "  " * (len(keys) - 1) + (keys[-1] or "the whole file")
             say(f"{name}: {text}" if text else f"{name}:")

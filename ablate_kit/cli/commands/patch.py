@@ -15,6 +15,7 @@ from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, thi
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
+from ablate_kit.plural import counted
 
 
 def patch(
@@ -96,8 +97,9 @@ def patch(
         ledger = opened.ledger(folder)
         ledger.describe(recipe_text(opened.recipe))
         About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
-        differ = next((one.factors["of"] for one in opened.donated if "of" in one.factors), 1)
-        many = f"{differ} module{'s' * (differ != 1)} differ{'s' * (differ == 1)}"
+        own = (one.factors["of"] for one in opened.donated if "of" in one.factors)
+        differ = int(next(own, 1))
+        many = f"{counted(differ, 'module')} differ{'s' * (differ == 1)}"
         count, images_of_it = len(opened.donated), len(opened.dataset)
         say(f"{many}, {count} variants on {images_of_it} images: {folder}")
         with progress() as bars:

@@ -12,6 +12,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter, ImageDetections
@@ -94,9 +95,8 @@ def predict(
         say(line)
     if len(told) > _TOLD:
         say(f"... and {len(told) - _TOLD:,} more")
-    count = f"{len(files)} picture{'s' if len(files) > 1 else ''}"
-    written = ", ".join(map(str, jsons))
-    say(f"written to {output}: {count}, {written} (COCO results), images.json")
+    written = ", ".join([counted(len(files), "picture"), *map(str, jsons)])
+    say(f"written to {output}: {written} (COCO results), images.json")
 
 
 def _files(given: list[Path]) -> tuple[list[Path], list[str]]:

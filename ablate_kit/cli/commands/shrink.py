@@ -218,7 +218,7 @@ def _largest(
 ) -> "Ablation":
     """Of the joint cuts of more and more parts, the largest that is free."""
     from ablate_kit.models.own_objects import looked_at_for
-    from ablate_kit.reports import tables
+    from ablate_kit.reports.comparison_table import comparison
     from ablate_kit.shrinking.largest_joint_cut import joint_cuts
 
     if dataset is None:
@@ -227,7 +227,7 @@ def _largest(
     found = joint_cuts(adapter, seen, parts, judging)
     if not quiet:
         adjust = judging.statistics.adjust
-        say_lines(tables.comparison(found.results, found.compared.changes, adjust=adjust).text())
+        say_lines(comparison(found.results, found.compared.changes, adjust=adjust).text())
     place = found.largest
     if not quiet:
         say(f"the largest joint cut that is free: {found.counts[place]} of {len(parts)} parts")

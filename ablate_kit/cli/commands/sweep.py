@@ -18,6 +18,7 @@ from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -302,8 +303,8 @@ def _write(
         write_copies(checkpoint, copies)
     already = f", {len(copies.there)} were there" if copies.there else ""
     verb = "would be written" if dry_run else "written"
-    count = len(copies.missing)
-    say(f"{count} changed cop{'ies' if count != 1 else 'y'} {verb} to {folder}{already}")
+    changed = counted(len(copies.missing), "changed copy", "changed copies")
+    say(f"{changed} {verb} to {folder}{already}")
     warn(f"not written: {why}" for why in copies.impossible.values())
 
 
@@ -318,7 +319,7 @@ def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
         rows = tuple((*words, f"{share:.1%}") for *words, share in cost.rows)
         say_lines(Table("", header, rows, header[:3]).text())
         say(
-            f"{variants} variants on {images} images; {cost.parts} part{'s' * (cost.parts != 1)}; "
+            f"{variants} variants on {images} images; {counted(cost.parts, 'part')}; "
             f"forward passes cost {cost.share:.1%} of running all in full, after the first batch"
         )
     for rounds, tries in cost.searches:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from ablate_kit.plural import counted
 from ablate_kit.studies.noted import INSIDE_FREE, NOT_AFFORDED, Noted, NotedPart
 
 NAMED = 4  # parts that are named, where so few are left
@@ -44,8 +45,8 @@ def left_out(study: Noted) -> str:
             f"{_as_given(study.needed)} goes on from here."
         )
     return (
-        f"The budget of {study.budget}{some} did not reach {len(numbers)} "
-        f"cut{'s' * (len(numbers) > 1)}: {_named(study, numbers)}{free}.{enough}"
+        f"The budget of {study.budget}{some} did not reach {counted(len(numbers), 'cut')}: "
+        f"{_named(study, numbers)}{free}.{enough}"
     )
 
 

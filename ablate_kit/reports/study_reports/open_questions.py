@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly
+from ablate_kit.plural import counted
 from ablate_kit.reports.study_reports.findings import Findings, Sentence, outcome_of
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.studies.noted import Noted
@@ -16,7 +17,7 @@ def what_is_undecided(found: Findings) -> Sentence | None:
         return None
     verdicts: list[Verdict] = [v for one in left if (v := ap[one.variant].verdict) is not None]
     needed = [one.more for one in verdicts if one.more is not None]
-    cuts = f"{len(found.cut())} cut{'s' * (len(found.cut()) != 1)}"
+    cuts = counted(len(found.cut()), "cut")
     told = f"{len(left)} of {cuts} {'is' if len(left) == 1 else 'are'} undecided"
     if needed:
         told += _would_decide(found, needed, len(left))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
+from ablate_kit.plural import counted
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, outcome_of
 from ablate_kit.reports.study_reports.left_out import title
 from ablate_kit.studies.joint import of_all
@@ -72,8 +73,7 @@ def zero_beside_mean(found: Findings) -> Sentence | None:
         else "Nowhere do the two differ significantly."
     )
     return Sentence(
-        f"Of {len(pairs)} part{'s' * (len(pairs) > 1)} the mean was cut and, beside it, zero: "
-        f"{told}. {says}",
+        f"Of {counted(len(pairs), 'part')} the mean was cut and, beside it, zero: {told}. {says}",
         tuple(x for zero, part in pairs for x in (part.variant, zero)),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
+from ablate_kit.plural import counted
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, outcome_of, ranked
 from ablate_kit.reports.study_reports.left_out import title
 from ablate_kit.reports.study_reports.open_questions import what_is_undecided, what_was_left_out
@@ -40,11 +41,10 @@ def sentences(found: Findings) -> list[Sentence]:
     images = found.results[0].evaluation.counts["images"]
     if ap is None or ap < NEXT_TO_NOTHING:
         value = "undefined" if ap is None else f"{ap:.4f}"
-        counted = f"{images} image{'s' * (images != 1)}"
         return [
             Sentence(
                 "Nothing can be said of this model's parts: unmodified it finds next to nothing on "
-                f"{counted} (AP {value}), so that no cut can cost anything."
+                f"{counted(images, 'image')} (AP {value}), so that no cut can cost anything."
             )
         ]
     told = [
@@ -94,8 +94,9 @@ def _in_short(found: Findings) -> Sentence | None:
         counts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
     missing = len({one.variant for one in found.study.parts if one.state == NOT_AFFORDED})
     reached = f", {missing} more not reached" if missing else ""
-    cuts = f"{len(cut)} cut{'s' * (len(cut) != 1)}"
-    return Sentence(f"In short: of {cuts}{reached}, {'; '.join([*counts, *others])}.")
+    return Sentence(
+        f"In short: of {counted(len(cut), 'cut')}{reached}, {'; '.join([*counts, *others])}."
+    )
 
 
 def _costliest(costs: Sequence[NotedPart], ap: Mapping[str, Change], margin: float) -> NotedPart:

@@ -11,8 +11,8 @@ from ablate_kit.metrics.raced_results import until
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.reports import tables
 from ablate_kit.reports.changes import write_changes
+from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.folder import write_numbers
 from ablate_kit.reports.patch_words import account, has_donor, interplay_of
 from ablate_kit.reports.pictures import Picture, photograph, saved_picture
@@ -77,7 +77,7 @@ def write_sweep_report(
     looks = race.looks if race else None
     compared = compared_run(ledger, results, statistics)
     overall = compared.changes
-    table = tables.comparison(results, overall, adjust=statistics.adjust, looks=looks)
+    table = comparison(results, overall, adjust=statistics.adjust, looks=looks)
     parts = sections(results, compared, screened(ledger.folder), statistics)
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         write_numbers(place, results, compared, _origin(ledger), table)
@@ -105,7 +105,7 @@ def write_sweep_report(
         said = _said(place, ledger, results, compared)
         text = page(place, ledger, results, compared, said, shown)
         (place / "report.html").write_text(text, encoding="utf-8")
-    few = tables.comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
+    few = comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
     return Written(few, compared)
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ablate_kit.errors import UserError
+from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.failure import Failure
 from ablate_kit.sweeps.backends.worker import Worker, WorkerSpec
 from ablate_kit.sweeps.engine import Report
@@ -86,7 +87,7 @@ def cluster(spec: WorkerSpec, address: str) -> Iterator[Actors]:
     need = {"num_cpus": threads, "num_gpus": 1 if gpu else 0}
     try:
         room = sum(_room(one["Resources"], threads, gpu) for one in ray.nodes() if one["Alive"])
-        what = f"{threads} CPU{'s' * (threads > 1)}" + " and a GPU" * gpu
+        what = counted(threads, "CPU") + " and a GPU" * gpu
         if not room:
             raise UserError(f"no node of the Ray cluster has {what}: give fewer --threads")
         # A worker for which there is no room now would be waited for without a word.

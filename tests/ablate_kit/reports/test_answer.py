@@ -11,7 +11,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 from ablate_kit.reports.answer import answer, word
-from ablate_kit.reports.tables import comparison
+from ablate_kit.reports.comparison_table import comparison
 
 
 def result(name: str, kind: str, ap: float = 0.5, **factors: str | int) -> Result:

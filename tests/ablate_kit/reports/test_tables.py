@@ -9,7 +9,8 @@ from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.reports.tables import COCO, coco_table, comparison
+from ablate_kit.reports.comparison_table import comparison
+from ablate_kit.reports.evaluation_tables import COCO, coco_table
 
 
 def result(name: str, ap: float, images: int = 100) -> Result:

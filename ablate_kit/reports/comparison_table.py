@@ -1,0 +1,248 @@
+"""Results held against the first of them, as a table."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.fidelity import MEASURES
+from ablate_kit.metrics.headline import METRICS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
+from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
+from ablate_kit.plural import counted
+from ablate_kit.reports.answer import (
+    answer,
+    compares_detectors,
+    drawn_units,
+    without_labels,
+    word,
+)
+from ablate_kit.reports.evaluation_tables import scores
+from ablate_kit.reports.table import Table, half_width, number
+
+_Cells = Callable[[int], tuple[str, ...]]  # of a row, by its result's number
+
+_ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
+_CLASSES = 20  # that are printed; all of them are in classes.csv
+APART = "†"  # in place of the star of a GIoU that moves against AP
+
+
+def comparison(
+    results: Sequence[Result],
+    changes: Sequence[Changes] | None = None,
+    *,
+    adjust: Adjust = "family",
+    top: int | None = None,
+    looks: Looks | None = None,
+) -> Table:
+    """One row per variant: each metric and its change against the first.
+
+    ``changes`` of ``metrics.significance``, one per variant after the first, give each change half
+    the width of its 95 % interval, a star where it is significant, and each row its verdict.
+    ``adjust`` is what they were adjusted by. ``top``: only so many variants, those that cost most,
+    or of detectors the best; what is said above the table is said of all. ``looks``: of a race,
+    after which each row says after how many images its variant stopped.
+    """
+    detectors, own = compares_detectors(results), without_labels(results)
+    spread = ("±",) if changes else ()
+    columns: list[tuple[tuple[str, ...], _Cells]] = [(("variant",), lambda i: (results[i].name,))]
+    if looks:
+        columns.append((("stopped at",), lambda i: (f"{results[i].images:,}",)))
+    columns += [
+        ((one.label, f"Δ {one.label}", *spread), partial(_metric, results, changes, one.key))
+        for one in (METRICS[:2] if own else METRICS)
+    ]
+    columns += [
+        ((one.label, *spread), partial(_measure, results, changes, one.key))
+        for one in (MEASURES if own else ())
+    ]
+    if changes and any(one["AP"].verdict for one in changes):
+        columns.append((("verdict",), partial(_verdict, changes, detectors)))
+    header = tuple(head for heads, _ in columns for head in heads)
+    shown = _shown(results, top)
+    rows = tuple(tuple(cell for _, cells in columns for cell in cells(i)) for i in shown)
+    title = _held_against_itself(results[0]) if own else _held_against_labels(results[0])
+    if changes:
+        title += f"\n{interval_note(results, changes, adjust, looks)}"
+        sentence = answer(results, changes)
+        title = f"{sentence}\n{title}" if sentence else title
+    if len(rows) < len(results):
+        which = "with the highest AP" if detectors else "that cost most AP"
+        title += f"\nthe {len(rows) - 1} of {len(results) - 1:,} {which}"
+    ap = results[0].evaluation.overall["AP"]
+    if len(results) > 1 and ap is not None and ap < NEXT_TO_NOTHING:
+        title += (
+            f"\n{safe.line(results[0].name)} finds next to nothing (AP {ap:.4f}): "
+            "changes against it mean nothing"
+        )
+    return Table(title, header, rows, ("variant", "verdict"))
+
+
+def _held_against_labels(first: Result) -> str:
+    counts = first.evaluation.counts
+    clustered = f" in {counts['clusters']:,} clusters" if "clusters" in counts else ""
+    return (
+        f"{counts['images']} images{clustered}, {counts['ground_truths']} objects; F1 at IoU 0.5, "
+        f"F1 and GIoU at {scores(first.evaluation)} (best F1 of {safe.line(first.name)}); "
+        "GIoU: a missed object counts -1"
+    )
+
+
+def _held_against_itself(first: Result) -> str:
+    counts, name = first.evaluation.counts, safe.line(first.name)
+    return (
+        f"{counts['images']} images without labels: what stands for their objects are the "
+        f"{counts['ground_truths']} boxes of {scores(first.evaluation)} or more that {name} finds. "
+        f"Every number is a distance from {name}, not from the truth: which of two is right, none "
+        "says\nmatched IoU: of the boxes that are kept; class flips, lost, new: for each of those "
+        f"boxes, at that score"
+    )
+
+
+def _shown(results: Sequence[Result], top: int | None) -> list[int]:
+    """The baseline and ``top`` others, by AP; all of them as they come without."""
+    numbers = list(range(len(results)))
+    if top is None or top >= len(results) - 1:
+        return numbers
+    sign = -1 if compares_detectors(results) else 1
+
+    def by_ap(number: int) -> float:
+        ap = results[number].evaluation.overall["AP"]
+        return float("inf") if ap is None else sign * ap
+
+    return [0, *sorted(numbers[1:], key=by_ap)[:top]]
+
+
+def _of_classes(adjust: Adjust) -> str:
+    """Some classes are on few images, which decides by itself how each of them is adjusted."""
+    few = "; Holm for those on up to 19 images" if adjust == "family" else ""
+    return f"{_ADJUSTED[adjust]}{few}"
+
+
+def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
+    """Of two results the change of each class's AP, or of those that change most."""
+    before, after = results
+    classes = [
+        (name, change)
+        for name, change in zip(found.classes, found.by_class[0], strict=True)
+        if change.change is not None
+    ]
+    shown = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:_CLASSES]
+    rows = [
+        (
+            name,
+            f"{before.evaluation.per_class[name]['support']:g}",
+            number(before.evaluation.per_class[name]["AP"]),
+            number(change.value),
+            number(change.change, "+z.4f"),
+            _half(change, "*" if change.significant else " "),
+        )
+        for name, change in classes
+        if (name, change) in shown
+    ]
+    title = (
+        f"AP per class, {safe.line(before.name)} → {safe.line(after.name)}; "
+        f"*: p < 0.05, adjusted ({_of_classes(found.statistics.adjust)}) for {len(classes)} classes"
+    )
+    if len(rows) < len(classes):
+        title += f"; the {len(rows)} that change most, all of them with -o: classes.csv"
+    header = ("class", "objects", "AP", "then", "Δ AP", "±")
+    return Table(title, header, tuple(rows), ("class",))
+
+
+def interval_note(
+    results: Sequence[Result],
+    changes: Sequence[Changes],
+    adjust: Adjust = "family",
+    looks: Looks | None = None,
+) -> str:
+    """What the intervals of a table mean, and what they can show."""
+    controls = sum(one.is_control for one in results[1:])
+    tested = len(changes) - controls
+    unit, drawn = drawn_units(results[0].evaluation)
+    few = adjust == "family" and drawn <= LEAST_FREEDOM
+    count = counted(tested, "variant")
+    if controls:
+        count += f"; {counted(controls, 'random control')}, not tested"
+    if looks:
+        note = (
+            f"a race: {looks}; changes are against the unmodified model on the same images; ±: "
+            "half of the interval of a change, as wide as the look asks for a verdict; "
+            f"*: p < 0.05, adjusted for all looks and {count}"
+        )
+    else:
+        note = (
+            f"±: half of the 95 % interval of a change, over {unit}; "
+            f"*: p < 0.05, adjusted ({'Holm' if few else _ADJUSTED[adjust]}) for {count}"
+        )
+    found = [change["AP"].detectable for change in changes]
+    seen = [one for one in found if one is not None]
+    if seen:
+        low, high = f"{min(seen):.3f}", f"{max(seen):.3f}"
+        more = "or more" if max(seen) > 1 else f"to {high}"  # AP ends at 1
+        size = low if low == high else f"{low} {more}, by variant,"
+        told = (
+            f"no change of AP, on so few {unit}," if min(seen) > 1 else f"a change of AP of {size}"
+        )
+        note += f"; {told} gets a star 4 times out of 5"
+    margins = {one["AP"].verdict.margin for one in changes if one["AP"].verdict}
+    if margins:
+        note += (
+            f"; verdict: on AP at a margin of {min(margins):g}, adjusted alike; undecided (+N): "
+            f"about N more {unit} would decide"
+        )
+    if any(map(moves_apart, changes)):
+        note += (
+            f"; {APART}: significant, too, against AP's change: GIoU does not see false positives"
+        )
+    if drawn < FEW_IMAGES:
+        note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"
+    return note
+
+
+def _metric(
+    results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
+) -> tuple[str, ...]:
+    """A number, its change and half the width of the interval of that."""
+    value, *spread = _measure(results, changes, key, row)
+    change = number(_change(results, changes, key, row), "+z.4f") if row else ""
+    return value, change, *spread
+
+
+def _measure(
+    results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
+) -> tuple[str, ...]:
+    value = number(results[row].evaluation.overall[key])
+    if not changes:
+        return (value,)
+    return value, _interval(changes[row - 1], key) if row else ""
+
+
+def _interval(changes: Changes, key: str) -> str:
+    mark = "*" if changes[key].significant else " "
+    if key == "giou_penalized" and moves_apart(changes):
+        mark = APART
+    return _half(changes[key], mark)
+
+
+def _half(change: Change, mark: str) -> str:
+    if change.low is None or change.high is None:
+        return ""
+    return half_width(change.low, change.high) + mark
+
+
+def _verdict(changes: Sequence[Changes], detectors: bool, row: int) -> tuple[str]:
+    return (word(changes[row - 1]["AP"].verdict, detectors=detectors) if row else "",)
+
+
+def _change(
+    results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
+) -> float | None:
+    """Against the baseline on the images that the variant has seen."""
+    if changes:
+        return changes[row - 1][key].change
+    before, value = (one.evaluation.overall[key] for one in (results[0], results[row]))
+    return None if value is None or before is None else value - before
