@@ -29,6 +29,14 @@ from detector.disk.atomic import new_folder
 
 
 @dataclass(frozen=True)
+class Fewer:
+    """How many decoder layers and queries are left, in place of an ablation; None: all."""
+
+    depth: int | None = None
+    queries: int | None = None
+
+
+@dataclass(frozen=True)
 class Configured:
     """The detector so, in memory, and what was turned; ``settings`` are those that changed."""
 
@@ -38,11 +46,7 @@ class Configured:
 
 
 def configured(
-    checkpoint: Checkpoint,
-    adapter: Adapter,
-    depth: int | None,
-    queries: int | None,
-    model: str | None = None,
+    checkpoint: Checkpoint, adapter: Adapter, left: Fewer, model: str | None = None
 ) -> Configured:
     """The detector with so many decoder layers and queries.
 
@@ -57,7 +61,7 @@ def configured(
         )
     turned = []
     found = adapter
-    wanted: tuple[tuple[Knob, int | None], ...] = (("depth", depth), ("queries", queries))
+    wanted: tuple[tuple[Knob, int | None], ...] = (("depth", left.depth), ("queries", left.queries))
     for knob, value in wanted:
         if value is None:
             continue

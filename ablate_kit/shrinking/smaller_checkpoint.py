@@ -22,7 +22,7 @@ from ablate_kit.models.frameworks.transformers import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
-from ablate_kit.shrinking.configured import Configured, configured, write_configured
+from ablate_kit.shrinking.configured import Configured, Fewer, configured, write_configured
 from ablate_kit.shrinking.equality import OutputAgreement, agreement
 from ablate_kit.shrinking.hybrid_file import content_of
 from ablate_kit.shrinking.hybrid_parts import take_parts
@@ -60,11 +60,9 @@ class Shrunk:
 
 def shrink(
     checkpoint: Checkpoint,
-    ablation: Ablation | None,
+    wanted: Ablation | Fewer,
     destination: Path,
     *,
-    depth: int | None = None,
-    queries: int | None = None,
     leave: bool = False,
     with_code: bool = False,
     adapter: Adapter | None = None,
@@ -72,10 +70,9 @@ def shrink(
     model: str | None = None,
     trust_remote_code: bool = False,
 ) -> Shrunk:
-    """Writes the checkpoint without what ``ablation`` zeroes, after a look at what it computes.
+    """Writes the checkpoint without what an ablation zeroes, after a look at what it computes.
 
     Args:
-        depth, queries: in place of an ablation, how many decoder layers and queries are left.
         leave: what cannot be taken out stays, as zeros; by default that is refused.
         with_code: a Hugging Face folder may get code for sizes that no setting describes.
         adapter: the original, where it is open already.
@@ -86,20 +83,17 @@ def shrink(
             describes what is left; or its outputs are others. Nothing is written then.
     """
     adapter = adapter or open_adapter(checkpoint, model, trust_remote_code=trust_remote_code)
-    reference = adapter
-    if ablation is None:
-        chosen = configured(checkpoint, adapter, depth, queries, model)
-        made, reference = _plan_of(checkpoint, chosen), chosen.adapter
-    else:
-        made = plan(checkpoint, adapter, ablation, leave=leave, with_code=with_code)
+    made = plan(checkpoint, adapter, wanted, leave=leave, with_code=with_code, model=model)
     check_suffix(made.form, destination)
     refuse_existing(destination)
+    ablation = wanted if isinstance(wanted, Ablation) else None
+    left = wanted if isinstance(wanted, Fewer) else Fewer()
     settings = {
         "ablation": ablation.to_dict() if ablation else {},
         "leave": leave,
         "with_code": with_code,
-        "depth": depth or 0,
-        "queries": queries or 0,
+        "depth": left.depth or 0,
+        "queries": left.queries or 0,
     }
     note = note_for(checkpoint, SHRINK, settings)
     with parents_made(destination), folder_beside(destination) as place:
@@ -108,7 +102,7 @@ def shrink(
         with open_checkpoint(written) as smaller:
             trust = trust_remote_code or made.own_code
             opened = open_adapter(smaller, model, trust_remote_code=trust)
-            agreed = agreement(reference, ablation, opened, dataset)
+            agreed = agreement(made.reference, ablation, opened, dataset)
         refuse_existing(destination)  # by now
         written.rename(destination)
     parts = tuple(made.reduction.structures)
@@ -117,9 +111,15 @@ def shrink(
 
 @dataclass(frozen=True)
 class ShrinkPlan:
-    """What is taken out, and how the rest is written; ``form`` is that of what is written, and
-    ``own_code`` says whether there is code in it that is ours."""
+    """What is taken out, and how the rest is written.
 
+    Attributes:
+        reference: what computes the same, with the ablation where there is one.
+        form: of what is written.
+        own_code: whether there is code in it that is ours.
+    """
+
+    reference: Adapter
     reduction: Reduction
     left_over: Mapping[str, int]
     settings: Mapping[str, Any]
@@ -131,12 +131,16 @@ class ShrinkPlan:
 def plan(
     checkpoint: Checkpoint,
     adapter: Adapter,
-    ablation: Ablation,
+    wanted: Ablation | Fewer,
     *,
     leave: bool,
     with_code: bool = False,
+    model: str | None = None,
 ) -> ShrinkPlan:
     """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
+    if isinstance(wanted, Fewer):
+        return _plan_of(checkpoint, configured(checkpoint, adapter, wanted, model))
+    ablation = wanted
     gone = zeroed(ablation, checkpoint.tensors)
     reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
     left_over = reduction.left_over(gone)
@@ -149,11 +153,11 @@ def plan(
         before = config_and_names(checkpoint)[0].to_dict()
         settings = {k: v for k, v in smaller.to_dict().items() if v != before[k]}
         write = partial(write_noted, content)
-        return ShrinkPlan(reduction, left_over, settings, "safetensors", write)
+        return ShrinkPlan(adapter, reduction, left_over, settings, "safetensors", write)
     if isinstance(adapter, TransformersAdapter):
         folder = smaller_folder(checkpoint, adapter, reduction, gone, with_code=with_code)
         return ShrinkPlan(
-            reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
+            adapter, reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
         )
     raise UserError(
         f"{checkpoint.path} is of a framework whose models cannot be built smaller here; those of "
@@ -161,22 +165,11 @@ def plan(
     )
 
 
-def plan_configured(
-    checkpoint: Checkpoint,
-    adapter: Adapter,
-    depth: int | None,
-    queries: int | None,
-    model: str | None = None,
-) -> ShrinkPlan:
-    """What ``shrink`` would write of a detector that is configured so."""
-    return _plan_of(checkpoint, configured(checkpoint, adapter, depth, queries, model))
-
-
 def _plan_of(checkpoint: Checkpoint, made: Configured) -> ShrinkPlan:
     form = "safetensors" if isinstance(made.adapter, HybridAdapter) else "folder"
     reduction = Reduction(structures=list(made.turned))
     write = partial(write_configured, checkpoint, made)
-    return ShrinkPlan(reduction, {}, made.settings, form, write)
+    return ShrinkPlan(made.adapter, reduction, {}, made.settings, form, write)
 
 
 def reduce(
@@ -207,17 +200,11 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
     """
     check_base(checkpoint, receipt)
     settings, adapter = receipt.settings, open_adapter(checkpoint)
+    wanted: Ablation | Fewer = Fewer(settings["depth"] or None, settings["queries"] or None)
     if settings["ablation"]:
-        made = plan(
-            checkpoint,
-            adapter,
-            Ablation.from_dict(settings["ablation"]),
-            leave=settings["leave"],
-            with_code=settings["with_code"],
-        )
-    else:
-        counts = settings["depth"] or None, settings["queries"] or None
-        made = _plan_of(checkpoint, configured(checkpoint, adapter, *counts))
+        wanted = Ablation.from_dict(settings["ablation"])
+    leave, with_code = settings["leave"], settings["with_code"]
+    made = plan(checkpoint, adapter, wanted, leave=leave, with_code=with_code)
     check_suffix(made.form, destination)
     refuse_existing(destination)
     made.write(destination, note_as_told(receipt))

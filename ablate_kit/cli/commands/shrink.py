@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
+    from ablate_kit.shrinking.free_parts import FreeParts
     from ablate_kit.shrinking.variants import Judging
     from detector.data.dataset import Dataset
 
@@ -97,7 +98,8 @@ def shrink(
     from ablate_kit.reports import tables
     from ablate_kit.reports.cost_table import cost_table
     from ablate_kit.reports.shrink_report import document, listed
-    from ablate_kit.shrinking.smaller_checkpoint import plan, plan_configured
+    from ablate_kit.shrinking.configured import Fewer
+    from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
     from ablate_kit.shrinking.variants import Judging
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
@@ -121,34 +123,33 @@ def shrink(
         opened = stack.enter_context(open_checkpoint(checkpoint, model.weights))
         adapter = model.open(opened)
         kept: dict[str, str] = {}
-        ablation: Ablation | None = None
+        wanted: Ablation | Fewer = Fewer(depth, queries)
         judging = Judging(statistics(margin, None))
         if run:
-            parts, ablation, kept, own, judging = _free(opened, adapter, run, margin, as_json)
+            found, own, judging = _free(opened, adapter, run, margin, as_json)
+            wanted, kept = found.ablation, dict(found.kept)
             if dataset:  # what says which of the run's images belong together is for those alone
                 judging = replace(judging, statistics=replace(judging.statistics, cluster=None))
             dataset = dataset or own
             if largest:
-                ablation = _largest(adapter, dataset, parts, judging, as_json)
+                wanted = _largest(adapter, dataset, found.taken, judging, as_json)
         elif drop:
-            ablation = _joined(drop)
+            wanted = _joined(drop)
         leave = leave or bool(run)
         if dry_run:
-            if ablation is None:
-                made = plan_configured(opened, adapter, depth, queries, model.model)
-            else:
-                made = plan(opened, adapter, ablation, leave=leave, with_code=with_code)
+            made = plan(
+                opened, adapter, wanted, leave=leave, with_code=with_code, model=model.model
+            )
             say_lines(listed(made.reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
         done = shrunk(
-            opened, ablation, output, depth=depth, queries=queries, leave=leave,
-            with_code=with_code, adapter=adapter, dataset=dataset, model=model.model,
-            trust_remote_code=model.trust_remote_code,
+            opened, wanted, output, leave=leave, with_code=with_code, adapter=adapter,
+            dataset=dataset, model=model.model, trust_remote_code=model.trust_remote_code,
         )  # fmt: skip
     if not as_json:
         say_lines(listed(done.structures, done.left_over, done.settings))
-        reference = "model that is configured so" if ablation is None else "ablated model"
+        reference = "model that is configured so" if fewer else "ablated model"
         say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     with open_checkpoint(output) as smaller:
         if done.own_code:
@@ -186,9 +187,8 @@ def _joined(paths: Sequence[Path]) -> "Ablation":
 
 def _free(
     opened: Any, adapter: "Adapter", run: Path, margin: float | None, quiet: bool
-) -> "tuple[Sequence[Ablation], Ablation, dict[str, str], Dataset | None, Judging]":
-    """What a run found to be free and can go, and all of it at once; what stays; the run's images,
-    and how they are judged by."""
+) -> "tuple[FreeParts, Dataset | None, Judging]":
+    """What a run found to be free and can go; the run's images, and how they are judged by."""
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
 
@@ -206,7 +206,7 @@ def _free(
         )
         for name, why in found.kept.items():
             say(f"  {name} stays: {why}")
-    return found.taken, found.ablation, dict(found.kept), dataset, free.judging
+    return found, dataset, free.judging
 
 
 def _largest(

@@ -11,6 +11,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.open import open_adapter
+from ablate_kit.shrinking.configured import Fewer
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.smaller_checkpoint import recreate, shrink, verify_smaller
 
@@ -30,7 +31,7 @@ def test_the_file_computes_what_an_early_exit_does(
         turn = choose(opened).framework.knobs
         assert turn is not None
         expected = outputs(turn(adapter).configured("depth", 1))
-        done = shrink(opened, None, written, depth=1, adapter=adapter)
+        done = shrink(opened, Fewer(depth=1), written, adapter=adapter)
     assert done.settings["decoder_layers"] == 1
     with open_checkpoint(written) as opened:
         found = outputs(open_adapter(opened))
@@ -56,7 +57,7 @@ def test_a_folder_with_fewer_queries_loads_in_the_library(
 
     with open_checkpoint(folders(name)) as opened:
         adapter = open_adapter(opened)
-        shrink(opened, None, tmp_path / "fewer", queries=4, adapter=adapter)
+        shrink(opened, Fewer(queries=4), tmp_path / "fewer", adapter=adapter)
         turn = choose(opened).framework.knobs
         assert turn is not None
         expected = outputs(turn(adapter).configured("queries", 4))
@@ -73,7 +74,7 @@ def test_a_folder_with_fewer_queries_loads_in_the_library(
 
 def test_layers_and_queries_at_once(hybrid: Path, tmp_path: Path) -> None:
     with open_checkpoint(hybrid) as opened:
-        done = shrink(opened, None, tmp_path / "x.safetensors", depth=2, queries=5)
+        done = shrink(opened, Fewer(2, 5), tmp_path / "x.safetensors")
     assert [str(one) for one in done.structures] == ["1 of 3 decoder layers", "7 of 12 queries"]
     assert done.settings["queries"] == 5
 
@@ -89,7 +90,7 @@ def test_more_than_there_are_is_refused(
     depth: int | None, queries: int | None, message: str, hybrid: Path, tmp_path: Path
 ) -> None:
     with open_checkpoint(hybrid) as opened, pytest.raises(UserError, match=message):
-        shrink(opened, None, tmp_path / "x.safetensors", depth=depth, queries=queries)
+        shrink(opened, Fewer(depth, queries), tmp_path / "x.safetensors")
 
 
 def test_what_cannot_be_opened_is_not_called_wrong(
@@ -97,7 +98,7 @@ def test_what_cannot_be_opened_is_not_called_wrong(
 ) -> None:
     """As a folder that runs its own code, which nobody has said to be trusted."""
     with open_checkpoint(hybrid) as opened:
-        shrink(opened, None, tmp_path / "x.safetensors", queries=5)
+        shrink(opened, Fewer(queries=5), tmp_path / "x.safetensors")
     with open_checkpoint(tmp_path / "x.safetensors") as opened:
         receipt = receipt_of(opened)
     assert receipt is not None
