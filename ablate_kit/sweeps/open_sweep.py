@@ -33,7 +33,7 @@ from ablate_kit.sweeps.backends.worker import (
     prepared_bytes,
 )
 from ablate_kit.sweeps.engine import Pool
-from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
+from ablate_kit.sweeps.fingerprint import DataDigest, data_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.pass_cost import PassCost, pass_cost
 from ablate_kit.sweeps.race import Race, check_race, schedule
@@ -203,7 +203,9 @@ class OpenSweep:
         Raises:
             UserError: the folder holds another sweep, or something else.
         """
-        found = Ledger(folder, self._inputs(workers))
+        data = data_digest(self.dataset, workers)
+        self._copies = data.copies
+        found = Ledger(folder, self._inputs(data))
         known = screened(folder) if self.recipe.screen else None
         if known:
             self.ablations = known.chosen(self.ablations)
@@ -238,19 +240,8 @@ class OpenSweep:
         Raises:
             UserError: a file changed on disk meanwhile, or a worker found another one.
         """
-        evaluation, section = self.recipe.evaluation, self.recipe.screen
-        if section and screened(ledger.folder) is None:
-            progress.begin(min(section.images, len(self.dataset)))
-            found = screen(
-                self.adapter,
-                self.dataset,
-                self.ablations,
-                section,
-                evaluation.score_threshold,
-                progress.advance,
-            )
-            found.keep(ledger.folder)
-            self.ablations = found.chosen(self.ablations)
+        evaluation = self.recipe.evaluation
+        self._screen(ledger, progress)
         truth, labelled = begun(
             ledger,
             ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster),
@@ -264,16 +255,7 @@ class OpenSweep:
                     "leave them out, or say which belong together: --cluster (evaluation.cluster)"
                 ]
             )
-
-        def unchanged() -> None:
-            now = self._inputs(options.workers)
-            for name in ("checkpoint", "configuration", "data"):
-                if now[name] != ledger.inputs[name]:
-                    raise UserError(
-                        f"the {name} changed on disk while the sweep ran; give the command again "
-                        "with another folder"
-                    )
-
+        unchanged = partial(self._check_unchanged, ledger, options.workers)
         scores = Scores(
             ledger,
             truth,
@@ -327,10 +309,34 @@ class OpenSweep:
         """Its images, so many at a time."""
         return Batches(len(self.dataset), self.recipe.evaluation.batch_size)
 
-    def _inputs(self, workers: int) -> dict[str, Any]:
+    def _screen(self, ledger: Ledger, progress: Progress) -> None:
+        """Leaves the ablations that the recipe's screening chooses, if it has any to do."""
+        section = self.recipe.screen
+        if section is None or screened(ledger.folder) is not None:
+            return
+        progress.begin(min(section.images, len(self.dataset)))
+        found = screen(
+            self.adapter,
+            self.dataset,
+            self.ablations,
+            section,
+            self.recipe.evaluation.score_threshold,
+            progress.advance,
+        )
+        found.keep(ledger.folder)
+        self.ablations = found.chosen(self.ablations)
+
+    def _check_unchanged(self, ledger: Ledger, workers: int) -> None:
+        now = self._inputs(data_digest(self.dataset, workers))
+        for name in ("checkpoint", "configuration", "data"):
+            if now[name] != ledger.inputs[name]:
+                raise UserError(
+                    f"the {name} changed on disk while the sweep ran; give the command again with "
+                    "another folder"
+                )
+
+    def _inputs(self, data: DataDigest) -> dict[str, Any]:
         device = self.placement.devices[0]
-        data = data_digest(self.dataset, workers)
-        self._copies = data.copies
         found = fingerprint_of(self.recipe, self.checkpoint, self.dataset, device, data)
         looks, told = self.looks(), self.recipe.evaluation.statistics
         if looks:  # by which variants stop where they do
