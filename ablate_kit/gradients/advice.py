@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ablate_kit.gradients.attribution import Attribution
-from ablate_kit.gradients.diagnose import Diagnosis, TensorReport
+from ablate_kit.gradients.diagnose import (
+    NO_GRADIENT,
+    NO_GROUP,
+    NO_RATE,
+    NO_STEP,
+    ZERO_GRADIENT,
+    Diagnosis,
+    TensorReport,
+)
 from ablate_kit.gradients.parameter_names import region
 
 Tensors = Sequence[TensorReport]
@@ -71,8 +79,8 @@ def _non_finite(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
 
 
 def _no_update(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
-    for some in _by(tensors, lambda t: t.why.startswith("its learning rate")):
-        if some[0].why.startswith("its learning rate"):
+    for some in _by(tensors, lambda t: t.why == NO_RATE):
+        if some[0].why == NO_RATE:
             yield f"{_count(some)} have a learning rate of 0: {few(_names(some))}.", some
             continue
         yield (
@@ -85,25 +93,29 @@ def _no_update(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
 
 
 def _never(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
-    causes = {
-        "no gradient in": "take no part in the loss",
-        "its gradient is exactly": "get a gradient that is exactly zero",
-        "it is in no group": "have a gradient, and no group of the optimizer holds them",
-        "no step of": "never change by more than the limits",
-    }
-    tries = {
-        "no gradient in": "Freeze or remove them, or connect them to a loss.",
-        "its gradient is exactly": (
-            "A factor of zero stands before them (a gate or a projection that starts at zero, a "
-            "saturated activation, a detached branch); start that factor off zero."
+    causes = (
+        (
+            NO_GRADIENT,
+            "take no part in the loss",
+            "Freeze or remove them, or connect them to a loss.",
         ),
-        "it is in no group": "Add them to the optimizer, or freeze them.",
-        "no step of": "Raise their learning rate.",
-    }
-    for cause, means in causes.items():
+        (
+            ZERO_GRADIENT,
+            "get a gradient that is exactly zero",
+            "A factor of zero stands before them (a gate or a projection that starts at zero, a "
+            "saturated activation, a detached branch); start that factor off zero.",
+        ),
+        (
+            NO_GROUP,
+            "have a gradient, and no group of the optimizer holds them",
+            "Add them to the optimizer, or freeze them.",
+        ),
+        (NO_STEP, "never change by more than the limits", "Raise their learning rate."),
+    )
+    for cause, means, try_this in causes:
         some = [t for t in tensors if t.why.startswith(cause)]
         if some:
-            text = f"{_count(some)} {means} ({some[0].why}): {few(_names(some))}. {tries[cause]}"
+            text = f"{_count(some)} {means} ({some[0].why}): {few(_names(some))}. {try_this}"
             yield text, some
 
 

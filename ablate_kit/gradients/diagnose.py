@@ -30,6 +30,13 @@ VERDICTS = (*FLAGS, HEALTHY, FROZEN)
 CRITICAL = tuple(flag for flag in FLAGS if flag not in ("intermittent", "high"))
 ENOUGH = 10  # steps with a gradient before "unchanged" says anything
 
+# How reasons begin, by which they are told apart.
+NO_GRADIENT = "no gradient in"
+ZERO_GRADIENT = "its gradient is exactly zero"
+NO_GROUP = "it is in no group"
+NO_STEP = "no step of"
+NO_RATE = "its learning rate is 0"
+
 
 @dataclass(frozen=True)
 class TensorReport:
@@ -220,7 +227,7 @@ class _Facts:
             return self._why_never()
         if flag == "no_update":
             if c.highest_rate[i] == 0:
-                return "its learning rate is 0"
+                return NO_RATE
             return (
                 f"unmoved in {int(c.stuck[i])} of {int(c.nonzero[i])} steps with a gradient "
                 f"(in {int(c.unmoved[i])} not a bit changed; largest learning rate "
@@ -252,17 +259,17 @@ class _Facts:
     def _why_never(self) -> str:
         c, i = self.measured.counters, self.i
         if not c.present[i]:
-            return f"no gradient in {c.steps} steps: it takes no part in the loss"
+            return f"{NO_GRADIENT} {c.steps} steps: it takes no part in the loss"
         if not c.nonzero[i]:
             moved = self.changes["change_max"] or 0.0
             if moved and self.measured.decays[i]:
                 by = f"; weight decay alone has moved it by up to {moved:.1e}"
             else:
                 by = f"; it has moved by up to {moved:.1e}" if moved else ""
-            return f"its gradient is exactly zero in all {int(c.present[i])} steps{by}"
+            return f"{ZERO_GRADIENT} in all {int(c.present[i])} steps{by}"
         if not self.measured.in_optimizer[i]:
-            return f"it is in no group of the optimizer (gradient norm {self.mean['norm']:.1e})"
-        return f"no step of {c.steps} changed it by more than the limits"
+            return f"{NO_GROUP} of the optimizer (gradient norm {self.mean['norm']:.1e})"
+        return f"{NO_STEP} {c.steps} changed it by more than the limits"
 
 
 def _number(value: float) -> float | None:
