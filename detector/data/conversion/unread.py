@@ -28,7 +28,7 @@ def unread_of(dataset: Dataset, annotations: Path | None) -> list[str]:
     if isinstance(source, Voc):
         for index in range(len(source)):
             for thing in read_tree(source.annotation_file(index)).findall("object"):
-                found.update({part.tag for part in thing} - _VOC)
+                found.update(sorted({part.tag for part in thing} - _VOC))
     elif annotations is not None:
         document = read_document(annotations)
         for row in document["annotations"]:

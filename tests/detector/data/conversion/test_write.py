@@ -233,10 +233,11 @@ def test_links_and_voc_itself(images: Path, tmp_path: Path) -> None:
     assert path.is_symlink()
     assert path.resolve() == (images / "a.png").resolve()
     xml = tmp_path / "linked/Annotations/a.xml"
-    text = xml.read_text().replace("<name>cat</name>", "<name>cat</name><pose>Left</pose>")
-    xml.write_text(text)
+    others = ["actions", "occluded", "part", "point", "pose", "truncated"]
+    tags = "".join(f"<{name}>1</{name}>" for name in others[::-1])
+    xml.write_text(xml.read_text().replace("<name>cat</name>", f"<name>cat</name>{tags}"))
     (left,) = unread_of(linked, None)
-    assert left.endswith(": pose (1)")
+    assert left.endswith(": " + ", ".join(f"{name} (1)" for name in others))
 
 
 @pytest.mark.parametrize(
