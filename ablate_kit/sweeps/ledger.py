@@ -27,6 +27,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import safetensors.numpy
 from pydantic import Field, TypeAdapter
 
@@ -200,7 +201,10 @@ class Ledger:
         path = self.folder / "truth.json"
         if not path.exists():
             write(path, text.encode())
-        return self.truth()
+        kept = self.truth()
+        if not _same_objects(kept, truth):
+            raise UserError(f"{path} has other objects than the annotations; choose another folder")
+        return kept
 
     @property
     def begun(self) -> GroundTruth | None:
@@ -264,6 +268,17 @@ class Ledger:
         """What ``close`` noted."""
         path = self.folder / "study.json"
         return checked(TypeAdapter(Manifest), read_json(path), str(path))
+
+
+def _same_objects(kept: GroundTruth, truth: GroundTruth) -> bool:
+    """But for the last bits of boxes, which are written with sides for corners."""
+    return all(
+        one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-3)
+        for one, other in (
+            (getattr(kept, name), getattr(truth, name))
+            for name in ("image_ids", "image", "labels", "ignore", "boxes")
+        )
+    )
 
 
 def _entry(row: Any) -> tuple[str, Evaluation]:

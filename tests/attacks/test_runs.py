@@ -19,6 +19,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.about import about
+from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.screening import screened
@@ -162,8 +163,22 @@ def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
         detections(ledger)
 
 
+def test_objects_that_were_edited_are_refused(ledger: Ledger) -> None:
+    statistics = ledger.manifest().statistics
+    compared_run(ledger, ledger.results(), statistics)
+    values = json.loads((ledger.folder / "truth.json").read_text())
+    values["annotations"][0]["bbox"][0] = 1
+    (ledger.folder / "truth.json").write_text(json.dumps(values))
+    edited = Ledger.existing(ledger.folder)
+    with pytest.raises(UserError, match=r"model's \w+ is .* by truth.json and its detections"):
+        compared_run(edited, edited.results(), statistics)
+    with pytest.raises(UserError, match=r"truth.json has other objects than the annotations"):
+        edited.begin(annotated())
+
+
 def test_lines_of_a_retraining_study() -> None:
-    whole = {"arm": "a", "seed": 1, "key": "k", "data": "d", "seconds": 1.5, "history": {"x": [1]}}
+    whole: dict[str, Any] = {"arm": "a", "seed": 1, "key": "k", "data": "d", "seconds": 1.5}
+    whole["history"] = {"epoch": [1], "train_loss": [2.5], "val_mAP_50_95": [0.5]}
     whole["evaluation"] = evaluate(annotated(), Detections.concatenate([])).to_dict()
     RunResult.of(json.loads(json.dumps(whole)))
     for place in places(whole):
