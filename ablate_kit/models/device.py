@@ -17,10 +17,12 @@ def check_device(name: str) -> None:
     try:
         device = torch.device(name)
         if device.type != "cuda" or not torch.cuda.is_available():
-            torch.zeros(1, device=device)
+            torch.zeros(1, device=device).item()  # which meta has not
             return
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if isinstance(error, NotImplementedError):  # of which it says what, at length
+            reason = f"PyTorch {torch.__version__} as installed here does not compute on it"
         raise UserError(f'cannot use the device "{name}": {reason}') from None
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:

@@ -78,7 +78,10 @@ def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path:
         "eval", hybrid, "--annotations", coco[0])  # fmt: skip
     assert "--voc and --split go together" in refuse("eval", hybrid, "--voc", tmp_path)
     assert "expected VOC" in refuse("eval", hybrid, "--voc", tmp_path, "--split", "2007:test")
-    assert "cannot use the device" in refuse("eval", hybrid, "--shapes", "--device", "tpu9")
+    for device in ("tpu9", "meta"):  # no device, and one without numbers
+        assert f'cannot use the device "{device}": ' in refuse(
+            "eval", hybrid, "--shapes", "--device", device
+        )
 
     bad = json.loads(coco[0].read_text())
     bad["annotations"][0]["category_id"] = 99
