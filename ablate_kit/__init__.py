@@ -37,10 +37,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.api.differences import diff
-    from ablate_kit.api.evaluation import SweepResult, evaluate, run_recipe, score, sweep
+    from ablate_kit.api.evaluation import evaluate, score
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
     from ablate_kit.api.studies import study
+    from ablate_kit.api.sweep_result import SweepResult
+    from ablate_kit.api.sweeping import run_recipe, sweep
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.gradients.monitor import GradientMonitor
@@ -54,7 +56,7 @@ _HOMES = {
     "GradientMonitor": "gradients.monitor",
     "Model": "api.model",
     "Result": "metrics.result",
-    "SweepResult": "api.evaluation",
+    "SweepResult": "api.sweep_result",
     "UserError": "errors",
     "coco": "api.images",
     "diff": "api.differences",
@@ -62,11 +64,11 @@ _HOMES = {
     "images": "api.images",
     "load": "api.model",
     "open_checkpoint": "checkpoints",
-    "run_recipe": "api.evaluation",
+    "run_recipe": "api.sweeping",
     "score": "api.evaluation",
     "shapes": "api.images",
     "study": "api.studies",
-    "sweep": "api.evaluation",
+    "sweep": "api.sweeping",
     "voc": "api.images",
     "wrap": "models.frameworks.wrap",
     "yolo": "api.images",

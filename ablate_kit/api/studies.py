@@ -4,9 +4,9 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from ablate_kit.api.evaluation import SweepResult
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
+from ablate_kit.api.sweep_result import SweepResult
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.result import changes_of
 from ablate_kit.metrics.uncertainty.verdict import MARGIN

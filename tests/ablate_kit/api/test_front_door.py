@@ -44,7 +44,7 @@ def test_every_name_is_there_and_says_what_it_is() -> None:
         _ = ak.swep
 
 
-@pytest.mark.parametrize("module", ["api.images", "api.model", "api.evaluation"])
+@pytest.mark.parametrize("module", ["api.images", "api.model", "api.evaluation", "api.sweeping"])
 def test_examples_do_what_they_say(module: str) -> None:
     found: ModuleType = import_module(f"ablate_kit.{module}")
     result = doctest.testmod(found)

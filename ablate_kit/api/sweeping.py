@@ -1,0 +1,183 @@
+"""Sweeps from Python: of a model and ablations, or of a recipe."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.kinds.resample import check_batches
+from ablate_kit.api.images import Images
+from ablate_kit.api.model import Model
+from ablate_kit.api.sweep_result import SweepResult
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.metrics.first_images import truth_of_first
+from ablate_kit.metrics.raced_results import compare_raced
+from ablate_kit.metrics.result import changes_of
+from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import MARGIN
+from ablate_kit.models.classes import unmatched_classes
+from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.truth import crowded
+from ablate_kit.sweeps import api
+from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.backends.worker import RunOptions
+from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.runnable_section import runnable_section
+from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings as Settings
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
+from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run import sweep as evaluate_variants
+from ablate_kit.sweeps.variant import Variant
+from detector.data.dataset import check_scorable, notes_on
+
+
+def sweep(
+    model: Model,
+    data: Images,
+    ablations: Iterable[Ablation],
+    *,
+    output: str | PathLike[str] | None = None,
+    batch_size: int = 8,
+    score_threshold: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    margin: float = MARGIN,
+    adjust: Adjust = "family",
+    cluster: str | None = None,
+    replay: bool = True,
+    progress: Progress = UNWATCHED,
+) -> SweepResult:
+    """Evaluates a model and ablations of it; of each only what it changes is computed.
+
+    Args:
+        output: folder of the run, which is continued where it was stopped; by default all is kept
+            in memory.
+        score_threshold: of the numbers at a fixed score.
+        max_detections: of a class that count in an image, and of an image that are kept.
+        resamples: of the bootstrap over images that gives intervals; 0: none.
+        seed: of its draws.
+        margin: a change of AP below it counts as free.
+        adjust: for several ablations: ``family`` (max-T) or ``fdr`` (false discovery rate).
+        cluster: images that belong together, such as the frames of a video: a regular expression
+            on file names, whose group names the video, or a .csv file with columns file,cluster.
+        replay: False: every pass in full; the numbers are the same.
+        progress: told how many passes are ahead, and of each that is done.
+
+    Raises:
+        UserError: ablations of one name that differ, a folder that holds something else, or an
+            ablation that does not fit the model.
+
+    Examples:
+        >>> import ablate_kit as ak
+        >>> from detector.zoo import SHAPES_TINY
+        >>> model = ak.load(SHAPES_TINY)
+        >>> cuts = model.modules("backbone.csi")
+        >>> result = ak.sweep(model, ak.shapes(limit=4), cuts, resamples=0)
+        >>> [one.name for one in result.results]
+        ['unmodified', 'backbone.csi']
+    """
+    cuts = _distinct(ablations)
+    variants = [Variant.of(one) for one in cuts]
+    options = RunOptions(replay=replay)
+    statistics = Statistics(resamples, seed, margin, adjust, cluster)
+    dataset = looked_at_for(data.dataset, model.classes)
+    check_scorable(dataset)
+    check_batches(cuts, len(data), batch_size)
+    notes = [*notes_on(dataset), *unmatched_classes(model.classes, dataset.classes)]
+    with ExitStack() as stack:
+        store = None
+        folder = None if output is None else Path(output)
+        if folder is not None:
+            stack.enter_context(Ledger.locked(folder))
+            section = stack.enter_context(model.section_beside(folder))
+            settings = Settings(
+                batch_size=batch_size,
+                score_threshold=score_threshold,
+                max_detections=max_detections,
+                cluster=cluster,
+            )
+            recipe = SweepRecipe.model_construct(
+                model=section, data=data.section, evaluation=settings
+            )
+            with open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint:
+                inputs = fingerprint_of(
+                    recipe, checkpoint, dataset, model.device, data_digest(dataset)
+                )
+            store = Ledger(folder, inputs)
+        done = evaluate_variants(
+            model.adapter,
+            dataset,
+            variants,
+            store=store,
+            fixed_threshold=score_threshold,
+            batch_size=batch_size,
+            max_detections=max_detections,
+            cluster=cluster,
+            options=options,
+            progress=progress,
+        )
+        if store is not None:
+            store.close(
+                cuts,
+                replace(statistics, resamples=resamples or RESAMPLES),
+                data.section.model_dump(mode="json"),
+                section.model_dump(mode="json"),
+            )
+    changes = changes_of(done.truth, done.results, statistics)
+    notes += [*crowded(done.truth), *done.notes]
+    return SweepResult(done.results, changes, done.truth, notes, folder, data)
+
+
+def run_recipe(
+    recipe: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    trust_remote_code: bool = False,
+    settings: Sequence[str] = (),
+    progress: Progress = UNWATCHED,
+) -> SweepResult:
+    """The sweep of a YAML recipe, continued where it was stopped; as ``ablate sweep``.
+
+    Args:
+        output: folder of the run.
+        settings: changes of the recipe, such as ``data.limit=50``.
+
+    Raises:
+        UserError: the recipe, or what it names, is not as it should be.
+
+    Examples:
+        >>> import ablate_kit as ak
+        >>> ak.run_recipe("recipes/sweep/shapes_tiny.yaml", "runs/heads")  # doctest: +SKIP
+    """
+    plan = load_sweep(Path(recipe), list(settings))
+    placement = Placement(trust_remote_code=trust_remote_code)
+    with runnable_section(plan.model, Path(output), trusted=trust_remote_code) as section:
+        plan = plan.model_copy(update={"model": section})
+        outcome = api.run(plan, Path(output), placement, progress=progress)
+    ledger = outcome.ledger
+    results, truth = ledger.results(), ledger.truth()
+    race, statistics = ledger.manifest().race, plan.evaluation.statistics
+    if race:
+        truth = truth_of_first(truth, results[0].images)
+        changes = list(compare_raced(truth, results, race.looks, statistics).changes)
+    else:
+        changes = changes_of(truth, results, statistics)
+    images = Images(plan.dataset(), plan.data)
+    return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
+
+
+def _distinct(ablations: Iterable[Ablation]) -> list[Ablation]:
+    """Each ablation once; refuses two of one name that differ."""
+    found: dict[str, Ablation] = {}
+    for one in ablations:
+        if found.setdefault(one.name, one).digest != one.digest:
+            raise UserError(f'two ablations that differ are named "{one.name}"')
+    return list(found.values())
