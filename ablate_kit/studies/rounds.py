@@ -6,6 +6,7 @@ is cut at once; what was kept for that and not needed goes to further parts.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
@@ -13,7 +14,6 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
-from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.budget_plan import COARSE, Outline, in_turn
 from ablate_kit.studies.joint import TOGETHER, control, control_name, fewer, of_all, union
 from ablate_kit.studies.noted import CUT, INSIDE_FREE, NOT_AFFORDED, WAITING, Noted, NotedPart
@@ -35,44 +35,49 @@ class Verdicts(Protocol):
     def judge(self, variants: Iterable[Variant]) -> None: ...
 
 
+@dataclass(frozen=True)
+class MadeCuts:
+    """What a study can cut.
+
+    Attributes:
+        ablations: of each candidate, and of each that stands beside one, by name.
+        zeros: for parts whose cut is a mean, by its name, that of the same set to zero.
+        shapes: of the checkpoint's tensors, for random controls.
+    """
+
+    ablations: Mapping[str, Ablation]
+    zeros: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
 class Study:
     """Chooses the rounds of one study, and notes them.
 
     Args:
-        made: the ablation of each candidate, and of each that stands beside one, by name.
-        zeros: for parts whose cut is a mean, by its name, that of the same set to zero.
-        shapes: of the checkpoint's tensors, for random controls.
         keep: called whenever something is to be noted.
-        began: when the clock's budget did.
-        report: seconds of the report on so many variants, where judging one takes so long.
         clock: seconds that pass.
     """
 
     def __init__(
         self,
         outline: Outline,
-        budget: Budget,
         notes: Noted,
-        made: Mapping[str, Ablation],
-        zeros: Mapping[str, str],
-        shapes: Mapping[str, tuple[int, ...]],
+        cuts: MadeCuts,
         judge: Verdicts,
+        spending: Spending,
         keep: Callable[[], None],
-        *,
-        began: float,
-        report: Callable[[int, float | None], float] = lambda _, __: 0.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._candidates = outline.candidates
-        self._budget = budget
+        self._budget = spending.budget
         self._notes = notes
-        self._made = dict(made)
-        self._zeros = zeros
-        self._shapes = shapes
+        self._made = dict(cuts.ablations)
+        self._zeros = cuts.zeros
+        self._shapes = cuts.shapes
         self._judge = judge
         self._keep = keep
         self._clock = clock
-        self._spending = Spending(outline, budget, notes, report, began - notes.spent, clock)
+        self._spending = spending
         self._of_parts = frozenset(one.cut.variant for one in outline.candidates)
         self._baseline = 0.0  # AP of the unmodified model
         self._verified: set[str] = set()  # what was free when all of it was last cut at once

@@ -1,6 +1,7 @@
 """What is left of a study's budget, in passes or in measured seconds, and what fits into it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 
 from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.budget_plan import Outline
@@ -21,7 +22,7 @@ class Spending:
 
     Args:
         report: seconds of the report on so many variants, where judging one takes so long.
-        began: when the clock's budget did; earlier if an earlier call has spent some.
+        began: when this call did; what an earlier one has spent is in ``notes``.
         clock: seconds that pass.
 
     Attributes:
@@ -35,13 +36,13 @@ class Spending:
         notes: Noted,
         report: Callable[[int, float | None], float],
         began: float,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        self.budget = budget
         self._outline = outline
-        self._budget = budget
         self._notes = notes
         self._report = report
-        self._began = began
+        self._began = began - notes.spent
         self._clock = clock
         self._pace = Pace()
         self._shares = {one.cut.variant: one.share for one in reversed(outline.candidates)}
@@ -73,14 +74,14 @@ class Spending:
 
     def part_of_a_round(self) -> float:
         """The share of what is left that one round may take."""
-        return _ROUND if self._left() > _LITTLE * (self._budget.seconds or 0.0) else 1.0
+        return _ROUND if self._left() > _LITTLE * (self.budget.seconds or 0.0) else 1.0
 
     def affords(self, names: Sequence[str], last: Sequence[float] = (), part: float = 1.0) -> bool:
         """Whether these fit into ``part`` of what is left, beside cuts of the shares of ``last``
         that are to follow."""
-        if self._budget.passes is not None:
+        if self.budget.passes is not None:
             asked = (self._passed() + len(set(names)) + len(last)) * self._notes.images
-            return asked <= self._budget.passes  # known beforehand: no parts
+            return asked <= self.budget.passes  # known beforehand: no parts
         left = self._left(len(names) + len(last))
         asked_for = self._pace.seconds(self._load(names))
         if last:
@@ -89,8 +90,8 @@ class Spending:
 
     def is_little(self, names: Sequence[str]) -> bool:
         """Whether these take few of what is left, run with others."""
-        if self._budget.passes is not None:
-            left = self._budget.passes - self._passed() * self._notes.images
+        if self.budget.passes is not None:
+            left = self.budget.passes - self._passed() * self._notes.images
             return len(names) * self._notes.images <= _BESIDE * left
         own = self._outline.load([self.share([x]) for x in names], self._notes.images, alone=False)
         return self._pace.seconds(own) <= _BESIDE * self._left(len(names))
@@ -99,20 +100,20 @@ class Spending:
         """The budget that these would have needed, too, with cuts of the shares of ``beside``, and
         two of all that is free at once."""
         last = [*beside, *[self.share([TOGETHER])] * 2]
-        if self._budget.passes is not None:
+        if self.budget.passes is not None:
             return Budget(passes=(self._passed() + len(names) + len(last)) * self._notes.images)
         # Each round begins with the unmodified model; what ran is judged again by the next call.
         rounds = self._pace.seconds(self._load_of([])) * _ROUNDS
         more = self._pace.seconds(self._load_of([*map(self._share_of, names), *last]))
         left = self._left(len(names) + len(last))
-        spent = (self._budget.seconds or 0.0) - left + self._judging
+        spent = (self.budget.seconds or 0.0) - left + self._judging
         return Budget(seconds=spent + rounds + more)
 
     def _left(self, more: int = 0) -> float:
         """Seconds, beside the report on what has run and so many more."""
         each = self._judging / self._judged if self._judged else None
         report = self._report(self.reported + more, each)
-        return (self._budget.seconds or 0.0) - self.spent - report
+        return (self.budget.seconds or 0.0) - self.spent - report
 
     def _passed(self) -> int:
         """Passes over the images that are spent."""

@@ -16,7 +16,8 @@ from ablate_kit.studies.budget_plan import Outline, outline
 from ablate_kit.studies.cuts import Cut, lines_of, made, zeroed
 from ablate_kit.studies.judge import Judge
 from ablate_kit.studies.noted import Noted, NotedPart, noted
-from ablate_kit.studies.rounds import Study
+from ablate_kit.studies.rounds import MadeCuts, Study
+from ablate_kit.studies.spending import Spending
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
@@ -74,20 +75,18 @@ class OpenStudy:
         About.of(opened.recipe, opened.dataset, command).keep(folder)
         self.notes.keep(folder)
         cuts = [one.cut for one in self.outline.candidates]
-        checkpoint = opened.checkpoint
-        statistics = opened.recipe.evaluation.statistics
         beside = {one.variant: zero for one in cuts if (zero := zeroed(one))}
         study = Study(
             self.outline,
-            self.budget,
             self.notes,
-            made([*cuts, *beside.values()], opened.source),
-            {name: zero.variant for name, zero in beside.items()},
-            checkpoint.shapes,
-            Judge(ledger.truth, ledger.results, statistics.margin),
+            MadeCuts(
+                made([*cuts, *beside.values()], opened.source),
+                {name: zero.variant for name, zero in beside.items()},
+                opened.checkpoint.shapes,
+            ),
+            Judge(ledger.truth, ledger.results, opened.recipe.evaluation.statistics.margin),
+            Spending(self.outline, self.budget, self.notes, self._report, self.began),
             lambda: self.notes.keep(folder),
-            began=self.began,
-            report=self._report,
         )
         opened.ablations = study.evaluated  # which grows with the rounds
         outcome = opened.run(ledger, options, progress, study.rounds())

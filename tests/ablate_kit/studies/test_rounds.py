@@ -12,7 +12,8 @@ from ablate_kit.studies.budget_plan import Candidate, Outline, affordable
 from ablate_kit.studies.cuts import Cut
 from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.studies.pace import EACH, FORWARD, Load, Pace
-from ablate_kit.studies.rounds import Study
+from ablate_kit.studies.rounds import MadeCuts, Study
+from ablate_kit.studies.spending import Spending
 from ablate_kit.sweeps.variant import Variant
 
 IMAGES = 100
@@ -118,11 +119,12 @@ def study(
     began = machine.now
     asked: Budget = parse_budget(budget)
     spent = notes.spent
-    one = Study(
-        outline, asked, notes, made, {}, shapes, machine, lambda: None,
-        began=began, clock=lambda: machine.now,
-        report=lambda count, each: 4 + (each or 0.2) * count,
+    spending = Spending(
+        outline, asked, notes, lambda count, each: 4 + (each or 0.2) * count, began,
+        lambda: machine.now,
     )  # fmt: skip
+    cuts = MadeCuts(made, {}, shapes)
+    one = Study(outline, notes, cuts, machine, spending, lambda: None, lambda: machine.now)
     rounds = one.rounds()
     ran: set[str] = set()
     variants = next(rounds)
