@@ -235,6 +235,7 @@ def virtual_gpu() -> Iterator[None]:
         "get_rng_state": lambda *_: torch.get_rng_state(),
         "set_rng_state": lambda *_: None,
         "_lazy_init": lambda: None,
+        "is_current_stream_capturing": lambda: False,
         "_exchange_device": lambda *_: 0,
         "_maybe_exchange_device": lambda *_: 0,
     }
