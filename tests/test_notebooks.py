@@ -12,7 +12,7 @@ NOTEBOOKS = ("compare_two_checkpoints", "study_a_model")
 # The figures of a report, which other tests look at, take most of a notebook's time.
 WITHOUT_FIGURES = """
 from ablate_kit.reports.sweep_reports import sweep_report
-for name in ("figures", "_of_boxes", "_photographs"):
+for name in ("figures", "_pictures_of_boxes", "_photographs"):
     assert hasattr(sweep_report, name)
     setattr(sweep_report, name, lambda *_, **__: [])
 """

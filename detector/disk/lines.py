@@ -23,7 +23,8 @@ Row = TypeVar("Row")
 
 def key_of(*parts: str) -> str:
     """24 hexadecimal digits that tell apart what these texts describe."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+    text = "\n".join(parts).encode("utf-8", "surrogatepass")  # names of classes may hold any
+    return hashlib.sha256(text).hexdigest()[:24]
 
 
 def read_rows(path: Path, row: Callable[[Any], Row], what: str) -> list[Row]:
