@@ -11,7 +11,8 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
+from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import (
     answer,
@@ -34,7 +35,7 @@ def comparison(
     results: Sequence[Result],
     changes: Sequence[Changes] | None = None,
     *,
-    adjust: Adjust = "family",
+    statistics: Statistics = DEFAULTS,
     top: int | None = None,
     looks: Looks | None = None,
 ) -> Table:
@@ -42,9 +43,9 @@ def comparison(
 
     ``changes`` of ``metrics.significance``, one per variant after the first, give each change half
     the width of its 95 % interval, a star where it is significant, and each row its verdict.
-    ``adjust`` is what they were adjusted by. ``top``: only so many variants, those that cost most,
-    or of detectors the best; what is said above the table is said of all. ``looks``: of a race,
-    after which each row says after how many images its variant stopped.
+    ``statistics`` are what they were made with. ``top``: only so many variants, those that cost
+    most, or of detectors the best; what is said above the table is said of all. ``looks``: of a
+    race, after which each row says after how many images its variant stopped.
     """
     detectors, own = compares_detectors(results), without_labels(results)
     spread = ("±",) if changes else ()
@@ -66,18 +67,18 @@ def comparison(
     rows = tuple(tuple(cell for _, cells in columns for cell in cells(i)) for i in shown)
     title = _held_against_itself(results[0]) if own else _held_against_labels(results[0])
     if changes:
-        title += f"\n{interval_note(results, changes, adjust, looks)}"
+        title += f"\n{interval_note(results, changes, statistics.adjust, looks)}"
         sentence = answer(results, changes)
         title = f"{sentence}\n{title}" if sentence else title
     if len(rows) < len(results):
         which = "with the highest AP" if detectors else "that cost most AP"
         title += f"\nthe {len(rows) - 1} of {len(results) - 1:,} {which}"
     ap = results[0].evaluation.overall["AP"]
-    if len(results) > 1 and ap is not None and ap < NEXT_TO_NOTHING:
-        title += (
-            f"\n{safe.line(results[0].name)} finds next to nothing (AP {ap:.4f}): "
-            "changes against it mean nothing"
-        )
+    if len(results) > 1 and ap is not None and (why := untold(ap, statistics.margin)):
+        means = "changes against it mean nothing"
+        if ap >= NEXT_TO_NOTHING:
+            means = "no change costs more than that, so that there is no verdict"
+        title += f"\n{safe.line(results[0].name)} {why}: {means}"
     return Table(title, header, rows, ("variant", "verdict"))
 
 

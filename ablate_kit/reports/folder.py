@@ -53,7 +53,7 @@ def write_report(
     none."""
     check_free(folder)
     with new_folder(folder) as place:
-        table = comparison(results, found.changes, adjust=found.statistics.adjust)
+        table = comparison(results, found.changes, statistics=found.statistics)
         write_numbers(place, results, found, origin, table)
         (place / "per_class").mkdir()
         for i, one in enumerate(results):

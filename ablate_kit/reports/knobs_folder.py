@@ -36,7 +36,7 @@ def write_knobs_report(
         knobs_figure(results, found, costs, place / "knobs.png")
         knobs_figure(results, found, costs, place / "knobs.svg")
         said = answer(results, found.changes)
-        metrics = comparison(results, found.changes, adjust=found.statistics.adjust)
+        metrics = comparison(results, found.changes, statistics=found.statistics)
         page = render(
             "knobs.html",
             name=results[0].name,

@@ -7,7 +7,7 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
-from ablate_kit.metrics.uncertainty.verdict import Outcome
+from ablate_kit.metrics.uncertainty.verdict import Outcome, verdicts
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 _RESAMPLES = 200
@@ -42,13 +42,6 @@ class Judge:
             samples = self._bootstrap.samples(result.detections, calibration, per_class=False)
             difference = samples.overall["AP"] - self._baseline.overall["AP"]
             test = held_against_chance(difference)
-            outcome: Outcome = "undecided"
-            if test is not None:
-                low, high = test.interval()
-                if high < -self.margin:
-                    outcome = "costs"
-                elif low > self.margin:
-                    outcome = "gains"
-                elif -self.margin < low and high < self.margin:
-                    outcome = "free"
-            self.found[one.name] = float(difference.value), outcome
+            star = None if test is None else test.p
+            (alone,) = verdicts([test], [star], difference.all_images, self.margin)
+            self.found[one.name] = float(difference.value), alone.outcome

@@ -12,8 +12,7 @@ from typing import Protocol
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.evaluate import Evaluation
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
+from ablate_kit.metrics.uncertainty.verdict import Outcome, untold
 from ablate_kit.studies.budget_plan import COARSE, Outline, in_turn
 from ablate_kit.studies.joint import TOGETHER, control, control_name, fewer, of_all, union
 from ablate_kit.studies.noted import CUT, INSIDE_FREE, NOT_AFFORDED, WAITING, Noted, NotedPart
@@ -28,6 +27,9 @@ _ALIVE = 0.1  # share of the AP that a part must leave for zero beside its mean 
 
 class Verdicts(Protocol):
     """As ``judge.Judge``."""
+
+    @property
+    def margin(self) -> float: ...
 
     @property
     def found(self) -> Mapping[str, tuple[float, Outcome]]: ...
@@ -85,8 +87,10 @@ class Study:
 
     def rounds(self) -> Evaluating:
         numbers = yield [UNMODIFIED]
-        if self._finds_nothing(numbers):
-            self._notes.stopped = "the unmodified model finds next to nothing"
+        ap = numbers[UNMODIFIED.digest].overall["AP"]
+        self._baseline = ap or 0.0
+        if why := untold(ap, self._judge.margin):
+            self._notes.stopped = f"the unmodified model {why}"
             self._keep()
             return
         for part in self._notes.parts:
@@ -99,11 +103,6 @@ class Study:
             yield from self._run(names)
         self._mark_the_rest()
         self._keep()
-
-    def _finds_nothing(self, numbers: Mapping[str, Evaluation]) -> bool:
-        ap = numbers[UNMODIFIED.digest].overall["AP"]
-        self._baseline = ap or 0.0
-        return ap is None or ap < NEXT_TO_NOTHING
 
     def _run(self, names: Sequence[str], *, noted: bool = False) -> Evaluating:
         """One round, and what it tells; how long one took that an earlier call began tells

@@ -24,7 +24,7 @@ from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Outcome
+from ablate_kit.metrics.uncertainty.verdict import Outcome, untold
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, Lacking
 from ablate_kit.sweeps.store import Store
@@ -164,7 +164,7 @@ class Race:
 
     def _decided(self, before: Sampled, after: Sampled, images: int) -> Outcome | None:
         """What a variant has come to; None where it goes on."""
-        if before.value < NEXT_TO_NOTHING:
+        if untold(before.value, self._statistics.margin):
             return "undecided" if self._step_down.is_last(images) else None
         test = held_against_chance(after - before)
         return self._step_down.come_to(test, images, self._statistics.margin)

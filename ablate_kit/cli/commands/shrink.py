@@ -226,8 +226,9 @@ def _largest(
     seen = looked_at_for(dataset, adapter.classes)
     found = joint_cuts(adapter, seen, parts, judging)
     if not quiet:
-        adjust = judging.statistics.adjust
-        say_lines(comparison(found.results, found.compared.changes, adjust=adjust).text())
+        compared = found.compared
+        table = comparison(found.results, compared.changes, statistics=compared.statistics)
+        say_lines(table.text())
     place = found.largest
     if not quiet:
         say(f"the largest joint cut that is free: {found.counts[place]} of {len(parts)} parts")

@@ -27,7 +27,6 @@ from scipy.special import stdtr, stdtrit  # quicker by far than scipy.stats
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
 
 LEVEL = 0.95
-FEWEST = 6  # images that all change alike, for that to be no chance: 2 / 2^6 < 0.05, a sign test
 _OF_BOOTSTRAP = 0.6  # weight of the bootstrap's standard error beside the jackknife's
 _ROUNDING = 1e-12  # a standard error below is that of sums taken in another order
 
@@ -55,7 +54,7 @@ class AgainstChance:
     def p(self) -> float:
         """Two-sided, of no change."""
         if self.error == 0:
-            return float(self.change == 0)
+            return alike(self.freedom) if self.change else 1.0
         return 2 * float(stdtr(self.freedom, -self.away))
 
     @property
@@ -69,6 +68,14 @@ class AgainstChance:
         farther = _far(far, self.skew)
         below, above = (farther, far) if self.skew < 0 else (far, farther)
         return self.change - below * self.error, self.change + above * self.error
+
+
+def alike(freedom: float) -> float:
+    """Two-sided p of a change that every image shows alike: a sign test, 2 / 2^images.
+
+    Nothing else tells how far chance may be trusted where no two images differ.
+    """
+    return float(2.0**-freedom)
 
 
 def _away(errors: float, skew: float) -> float:
@@ -130,9 +137,9 @@ def held_against_chance(difference: Sampled) -> AgainstChance | None:
     value = difference.value
     if error < _ROUNDING:  # and so may be the change: nothing at all, in sums of another order
         error, value = 0.0, 0.0 if abs(value) < _ROUNDING else value
-    if not error and value and images < FEWEST:
-        return None
     freedom = images - 1.0
+    if not error and value and alike(freedom) >= 1 - LEVEL:
+        return None
     if difference.ratio and total:
         kurtosis = groups * float((influence**4).sum()) / total**2
         # Of images, or where they are left out in groups, of the groups' sums, which are as many.

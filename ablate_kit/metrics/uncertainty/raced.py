@@ -12,19 +12,19 @@ from scipy.special import ndtr, ndtri
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import (
-    FEWEST,
     LEVEL,
     AgainstChance,
+    alike,
     held_against_chance,
 )
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import (
-    NEXT_TO_NOTHING,
     Outcome,
     Verdict,
     against_margin,
     more_images,
+    untold,
 )
 
 
@@ -82,12 +82,12 @@ def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, las
     """What an interval says against a margin; what costs or gains has a star, too.
 
     Where no image changes at all there is no error to go by. As many as the margin, of a hundred,
-    would have shown among enough images; on the last look that is left to whoever reads it.
+    would have shown among enough images; on the last look a sign test is asked, as without a race.
     """
     if test is None:
         return "undecided"
-    images = test.freedom + 1
-    if not test.error and (images < FEWEST if last else (1 - margin) ** images > levels.verdicts):
+    unseen = alike(test.freedom) if last else (1 - margin) ** (test.freedom + 1)
+    if not test.error and unseen >= levels.verdicts:
         return "undecided"
     low, high = test.interval(levels.verdicts)
     starred = test.p < levels.stars
@@ -132,7 +132,7 @@ def raced_changes(
     tested: bool = True,
 ) -> dict[str, Change]:
     """A variant's change of every metric, on the images that it and the baseline have seen."""
-    told = before.overall["AP"].value >= NEXT_TO_NOTHING
+    told = not untold(before.overall["AP"].value, margin)
     found = {}
     for metric, value in after.overall.items():
         change = _change(value, before.overall[metric], levels, tested)

@@ -13,7 +13,7 @@ from scipy.special import stdtrit  # quicker by far than scipy.stats
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
-from ablate_kit.metrics.uncertainty.verdict import MARGIN, NEXT_TO_NOTHING, POWER, Verdict, verdicts
+from ablate_kit.metrics.uncertainty.verdict import MARGIN, POWER, Verdict, untold, verdicts
 
 FEW_IMAGES = 30  # below, intervals are said to be rough
 
@@ -86,14 +86,14 @@ def changes(
 
     ``tested`` says which variants are adjusted for, by default all; others, such as random
     controls, get no adjusted p-value, no verdict, and are never significant. The verdict is on AP,
-    and there is none where the baseline finds next to nothing.
+    and there is none where the baseline finds next to nothing, or no more than the margin.
     """
     asked = [True] * len(variants) if tested is None else tested
     found: list[dict[str, Change]] = [{} for _ in variants]
     for metric in baseline.overall:
         after = [variant.overall[metric] for variant in variants]
         before = baseline.overall[metric]
-        judged = margin if metric == "AP" and before.value >= NEXT_TO_NOTHING else None
+        judged = margin if metric == "AP" and not untold(before.value, margin) else None
         rows = _changes(after, [one - before for one in after], asked, adjust, judged)
         for one, row in zip(found, rows, strict=True):
             one[metric] = row

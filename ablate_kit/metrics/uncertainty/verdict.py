@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import ndtri  # quicker by far than scipy.stats
 
-from ablate_kit.metrics.uncertainty.chance import FEWEST, LEVEL, AgainstChance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
 
 MARGIN = 0.01  # of AP
@@ -82,10 +82,8 @@ def verdicts(
         beyond = abs(test.change) > margin
         if beyond and star is not None:
             p = max(p, star)
-        # That a few images all stay as they are is no more telling than that they all change alike.
-        told = p < 1 - LEVEL and (test.error > 0 or test.freedom + 1 >= FEWEST)
         side_of: Outcome = "free" if not beyond else "costs" if test.change < 0 else "gains"
-        drawn.append((side_of if told else "undecided", p, side))
+        drawn.append((side_of if p < 1 - LEVEL else "undecided", p, side))
     left = [side for outcome, _, side in drawn if outcome == "undecided" and side is not None]
     needed = first_needs(left, adjust)
 
@@ -93,6 +91,18 @@ def verdicts(
         return more_images(side, needed, images) if outcome == "undecided" else None
 
     return [Verdict(outcome, margin, p, more(outcome, side)) for outcome, p, side in drawn]
+
+
+def untold(ap: float | None, margin: float) -> str:
+    """Why a baseline of this AP bears no verdict; empty where it does.
+
+    No cut can cost more than all that there is: of a baseline below the margin all would be free.
+    """
+    if ap is None or not ap >= NEXT_TO_NOTHING:  # nor is NaN
+        return f"finds next to nothing (AP {'undefined' if ap is None else f'{ap:.4f}'})"
+    if ap <= margin:
+        return f"has an AP of {ap:.4f}, which is not above the margin of {margin:g}"
+    return ""
 
 
 def against_margin(test: AgainstChance, margin: float) -> AgainstChance:
@@ -153,8 +163,10 @@ def _are(count: int) -> str:
 def more_images(side: AgainstChance | None, needed: float, images: int) -> int | None:
     """How many more would decide a change, by how far it lies from the margin's end (``side``), at
     the p that is needed: errors shrink with the root of the number of images."""
-    if side is None or not side.change or not side.error:
+    if side is None or not side.change:
         return None
+    if not side.error:  # all images alike, of which a sign test asks for some
+        return max(1, int(-np.log2(needed)) + 1 - int(side.freedom))
     wanted = float(ndtri(1 - needed / 2) + ndtri(POWER))
     if wanted > side.away * _MOST**0.5:
         return None

@@ -7,7 +7,7 @@ are adjusted for everything that was cut; of classes and interactions, those tha
 from collections.abc import Mapping, Sequence
 
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
+from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, outcome_of, ranked
 from ablate_kit.reports.study_reports.left_out import title
@@ -39,23 +39,22 @@ _OTHERS = {"free": "are free", "costs": "are not free", "gains": "are better lef
 def sentences(found: Findings) -> list[Sentence]:
     ap = found.results[0].evaluation.overall["AP"]
     images = found.results[0].evaluation.counts["images"]
-    if ap is None or ap < NEXT_TO_NOTHING:
-        value = "undefined" if ap is None else f"{ap:.4f}"
+    if why := untold(ap, found.margin):
         return [
             Sentence(
-                "Nothing can be said of this model's parts: unmodified it finds next to nothing on "
-                f"{counted(images, 'image')} (AP {value}), so that no cut can cost anything."
+                f"Nothing can be said of this model's parts: on {counted(images, 'image')} it "
+                f"{why}, unmodified, so that no cut can cost anything."
             )
         ]
     told = [
         _in_short(found),
-        what_carries(found, ap, images),
+        what_carries(found, ap or 0.0, images),
         *what_is_inside(found),
         zero_beside_mean(found),
         what_is_free(found) if found.cut() else None,
         *cut_together(found),
-        *compensation(found, ap),
-        *what_classes_lose(found, ap),
+        *compensation(found, ap or 0.0),
+        *what_classes_lose(found, ap or 0.0),
         random_controls(found),
         what_is_undecided(found),
         what_was_left_out(found.study),

@@ -11,7 +11,7 @@ from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, OUTCOMES
+from ablate_kit.metrics.uncertainty.verdict import OUTCOMES, untold
 from ablate_kit.reports.answer import answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
 from ablate_kit.reports.pictures import Picture
@@ -47,10 +47,10 @@ def _told(name: str, value: object) -> object:
     return _UNSET.get(name, value) if value in ("", hashlib.sha256().hexdigest()) else value
 
 
-def no_answer(ap: float | None) -> str:
+def no_answer(ap: float | None, margin: float) -> str:
     """Why there is none."""
-    if ap is not None and ap < NEXT_TO_NOTHING:
-        return f"Nothing can be said: the unmodified model finds next to nothing (AP {ap:.4f})"
+    if ap is not None and (why := untold(ap, margin)):
+        return f"Nothing can be said: the unmodified model {why}"
     return "Nothing can be said: there are no intervals"
 
 
@@ -111,7 +111,8 @@ def page(
         what="ablation" if counted is None else "cut",
         controls=controls,
         statistics=compared.statistics,
-        answer=answer(results, compared.changes) or no_answer(overall["AP"]),
+        answer=answer(results, compared.changes)
+        or no_answer(overall["AP"], compared.statistics.margin),
         outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],
         summary=[(one.name, number(overall[one.key])) for one in METRICS],
         significant=sum(one.significant for one in changed),

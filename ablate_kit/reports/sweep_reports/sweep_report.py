@@ -77,7 +77,7 @@ def write_sweep_report(
     looks = race.looks if race else None
     compared = compared_run(ledger, results, statistics)
     overall = compared.changes
-    table = comparison(results, overall, adjust=statistics.adjust, looks=looks)
+    table = comparison(results, overall, statistics=statistics, looks=looks)
     parts = sections(results, compared, screened(ledger.folder), statistics)
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         write_numbers(place, results, compared, _origin(ledger), table)
@@ -105,7 +105,7 @@ def write_sweep_report(
         said = _said(place, ledger, results, compared)
         text = page(place, ledger, results, compared, said, shown)
         (place / "report.html").write_text(text, encoding="utf-8")
-    few = comparison(results, overall, adjust=statistics.adjust, top=top, looks=looks)
+    few = comparison(results, overall, statistics=statistics, top=top, looks=looks)
     return Written(few, compared)
 
 

@@ -9,6 +9,7 @@ from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import COCO, coco_table
 
@@ -36,6 +37,15 @@ def test_scores_are_those_of_all_folds() -> None:
 def test_a_baseline_that_finds_nothing_is_said_to_tell_nothing(ap: float, said: bool) -> None:
     table = comparison([result("base", ap), result("cut", ap)])
     assert (f"base finds next to nothing (AP {ap:.4f})" in table.title) == said
+
+
+def test_a_baseline_that_is_not_above_the_margin_is_said_to_bear_no_verdict() -> None:
+    wide = Statistics(margin=0.05)
+    title = comparison([result("base", 0.04), result("cut", 0.0)], statistics=wide).title
+    assert title.endswith(
+        "base has an AP of 0.0400, which is not above the margin of 0.05: no change costs more "
+        "than that, so that there is no verdict"
+    )
 
 
 def test_giou_against_ap_has_a_mark_of_its_own() -> None:

@@ -33,6 +33,7 @@ class Machine:
     outcomes: dict[str, Outcome]
     forward: float = 2.1
     each: float = 0.004
+    margin: float = 0.01
     judging: float = 0.1
     now: float = 1000.0
     found: dict[str, tuple[float, Outcome]] = field(default_factory=dict)

@@ -171,6 +171,8 @@ def test_against_a_baseline_that_finds_next_to_nothing_there_is_no_verdict() -> 
     low, high = (samples_of(rng.random(50) / part) for part in (100, 2))
     assert changes(low, [low])[0]["AP"].verdict is None
     assert changes(high, [high])[0]["AP"].verdict is not None
+    # All that there is is within such a margin: whatever is cut would be free.
+    assert changes(high, [high], margin=0.5)[0]["AP"].verdict is None
 
 
 def test_what_one_image_tells_has_no_interval() -> None:
@@ -184,6 +186,10 @@ def test_what_one_image_tells_has_no_interval() -> None:
     assert changes(one, [other])[0]["AP"].p is None
     one, other = (samples_of(np.full(20, value)) for value in (0.9, 0.1))
     assert changes(one, [other])[0]["AP"].significant
+    # Of so many variants that all images change alike, six images are too few: a sign test.
+    one, other = (samples_of(np.full(6, value)) for value in (0.9, 0.1))
+    assert changes(one, [other])[0]["AP"].p == 2 / 2**6
+    assert not changes(one, [other] * 2)[0]["AP"].significant
 
 
 def test_what_is_not_defined_without_an_image_has_no_interval() -> None:

@@ -55,6 +55,13 @@ def test_a_few_images_that_all_stay_as_they_are_decide_nothing() -> None:
     still = AgainstChance(0.0, 0.0, 3.0, np.zeros(50))
     assert judged([still], 0.01, 4)[0].outcome == "undecided"
     assert judged([AgainstChance(0.0, 0.0, 5.0, np.zeros(50))], 0.01, 6)[0].outcome == "free"
+    # Nor is what one variant may be told of enough for many: a sign test, of all that are asked.
+    for images, free in ((8, 0), (9, 0), (10, 24)):
+        found = judged([AgainstChance(0.0, 0.0, images - 1.0, np.zeros(50))] * 24, 0.01, images)
+        assert sum(one.outcome == "free" for one in found) == free
+        if not free:  # that many more decide
+            assert {one.more for one in found} == {10 - images}
+            assert sentence(found).endswith(f"{10 - images} more images would decide them")
     (unknown,) = verdicts([None], [None], 4)
     assert (unknown.outcome, unknown.p, unknown.more) == ("undecided", None, None)
 
