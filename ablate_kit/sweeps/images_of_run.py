@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from ablate_kit.errors import UserError
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import ground_truth
+from ablate_kit.sweeps.fingerprint import data_digest
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset, is_labelled, shuffled
 from detector.training.recipes.data_sections import images_noted
@@ -33,4 +34,6 @@ def images_of(ledger: Ledger) -> Dataset:
     now, then = ground_truth(dataset).to_coco(), truth.to_coco()
     if any(now[part] != then[part] for part in (*parts, "categories")):
         raise UserError("the annotations have changed since the sweep")
+    if data_digest(dataset).text != ledger.inputs.get("data"):
+        raise UserError("the images have changed since the sweep")
     return dataset

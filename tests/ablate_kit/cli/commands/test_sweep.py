@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,31 @@ def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "note: no photographs in the report: gone: no such folder" in done.stderr
     assert not list(report.glob("example*"))
+
+
+def test_images_that_are_others_by_now_are_in_no_report(
+    ablate: Ablate, recipe: Path, coco: tuple[Path, Path], tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(coco[1], images)
+    with edited(recipe) as values:
+        values["data"] = {"kind": "coco", "annotations": str(coco[0]), "images": str(images)}
+        values["ablations"] = [{"kind": "modules", "patterns": ["backbone.stem"]}]
+    folder = tmp_path / "run"
+    assert ablate("sweep", recipe, "-o", folder).code == 0
+    first, second, _ = sorted(images.glob("*.png"))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    told = "the images have changed since the sweep"
+    assert f"no photographs in the report: {told}" in ablate("report", folder).err
+    exported = ablate("export", folder, "-o", tmp_path / "exported")
+    assert f"images without file names: {told}" in exported.err
+    first.unlink()
+    done = ablate("report", folder)
+    assert f"no photographs in the report: {first}: image file is missing" in done.err
+    assert done.code == 0
+    first.write_bytes(kept)
+    assert "photographs" not in ablate("report", folder).err
 
 
 def test_the_report_says_what_ran_in_full(run: Run, recipe: Path, tmp_path: Path) -> None:
