@@ -8,7 +8,8 @@ import numpy as np
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.retraining.retrain_recipe import Run
-from detector.data.dataset import Dataset, check_scorable
+from ablate_kit.sweeps.fingerprint import data_digest
+from detector.data.dataset import Dataset, check_scorable, is_of_files
 from detector.disk.lines import key_of
 
 
@@ -21,6 +22,7 @@ class RunData:
     truth: GroundTruth  # of the validation images
     digest: str  # of the annotations of both
     truth_digest: str  # of those of the validation images alone, with the names of classes
+    images: str | None  # digest of the files of both; None where they are drawn
 
     @staticmethod
     def of(run: Run, read: dict[str, "RunData"]) -> "RunData":
@@ -32,8 +34,15 @@ class RunData:
             truth = ground_truth(validation)
             digest = _digest(ground_truth(training), truth)
             alone = key_of(_digest(truth), *truth.classes)
-            read[key] = RunData(training, validation, truth, digest, alone)
+            read[key] = RunData(
+                training, validation, truth, digest, alone, _stored(training, validation)
+            )
         return read[key]
+
+
+def _stored(*datasets: Dataset) -> str | None:
+    files = [one for one in datasets if is_of_files(one)]
+    return key_of(*(data_digest(one).text for one in files)) if files else None
 
 
 def _digest(*truths: GroundTruth) -> str:

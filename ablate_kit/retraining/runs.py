@@ -53,6 +53,7 @@ class RunResult:
     seconds: float
     evaluation: Evaluation
     history: dict[str, list[float | None]]
+    images: str | None = None  # digest of their files; None where there are none, or not noted
 
     def line(self) -> str:
         values = {**self.__dict__, "evaluation": self.evaluation.to_dict()}
@@ -76,6 +77,7 @@ class _Line(BaseModel):
     seconds: float
     evaluation: dict[str, Any]
     history: dict[str, list[float | None]]
+    images: str | None = None
 
     @field_validator("history")
     @classmethod
@@ -120,8 +122,10 @@ def retrain_all(
     for run, given in zip(runs, data, strict=True):
         _check(run, given, runs[0], data[0])
         before = done.get(run.name)
-        if before is not None and not _is_of(before, given):
-            raise _other_annotations(folder, run)
+        if before is not None:
+            _refuse_other_data(folder, run, before.data, before.images, given)
+            if [*before.evaluation.per_class] != [*given.validation.classes]:
+                raise _other(folder, run, "annotations")
     outcomes = []
     for run, given in zip(runs, data, strict=True):
         outcome = before = done.get(run.name)
@@ -163,11 +167,10 @@ def _train(
     place.mkdir(parents=True, exist_ok=True)
     note = place / "run.json"
     if note.exists():
-        key, digest = _noted(note)
+        key, digest, images = _noted(note)
         _refuse_other(folder, run, key)
-        if digest not in (None, data.digest):  # None: by an earlier version
-            raise _other_annotations(folder, run)
-    text = json.dumps({"key": run.key, "data": data.digest}) + "\n"
+        _refuse_other_data(folder, run, digest, images, data)
+    text = json.dumps({"key": run.key, "data": data.digest, "images": data.images}) + "\n"
     new_text(note, text, overwrite=True)
     classes = data.training.classes
     judge = evaluator(data.validation, classes, device)
@@ -192,14 +195,15 @@ def _train(
         seconds=round(trained.seconds + time.monotonic() - started, 1),
         evaluation=evaluate(data.truth, found),
         history=trained.history,
+        images=data.images,
     )
 
 
-def _noted(note: Path) -> tuple[str, str | None]:
-    """The key of a run that was begun, and the digest of its data."""
+def _noted(note: Path) -> tuple[str, str | None, str | None]:
+    """The key of a run that was begun, and the digests of its annotations and images."""
     try:
         values = json.loads(note.read_bytes())
-        return str(values["key"]), values.get("data")
+        return str(values["key"]), values.get("data"), values.get("images")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{note} is no note of a run's key; remove its folder") from None
 
@@ -234,14 +238,19 @@ def _matched(model: HybridDetector, run: Run, given: Checkpoint) -> Graft:
     return done
 
 
-def _is_of(outcome: RunResult, data: RunData) -> bool:
-    """Is a finished run's the data that is there now?"""
-    classes = [*outcome.evaluation.per_class]
-    return outcome.data == data.digest and classes == [*data.validation.classes]
+def _refuse_other_data(
+    folder: Path, run: Run, digest: str | None, images: str | None, data: RunData
+) -> None:
+    """Raises ``UserError`` where a run's data is not what is there now; None: as an earlier version
+    noted it."""
+    if digest not in (None, data.digest):
+        raise _other(folder, run, "annotations")
+    if images not in (None, data.images):
+        raise _other(folder, run, "images, or names for their classes")
 
 
-def _other_annotations(folder: Path, run: Run) -> UserError:
-    return UserError(f"{folder} holds {run.name} with other annotations; choose another folder")
+def _other(folder: Path, run: Run, what: str) -> UserError:
+    return UserError(f"{folder} holds {run.name} with other {what}; choose another folder")
 
 
 def _refuse_other(folder: Path, run: Run, key: str) -> None:

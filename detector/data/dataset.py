@@ -90,6 +90,11 @@ def file_of(dataset: Dataset, index: int) -> Path:
     return found
 
 
+def is_of_files(dataset: Dataset) -> bool:
+    """Whether its images are files, which may be others by now, and not drawn when asked for."""
+    return hasattr(whole(dataset), "file")
+
+
 def whole(dataset: Dataset) -> Dataset:
     """What a data set is a part of."""
     return whole(dataset.dataset) if isinstance(dataset, _Subset) else dataset

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors import safe_open
 
 from ablate_kit.errors import UserError
@@ -171,6 +172,55 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
     _, changed = load_retraining(study_file(tmp_path, seeds=[1]), ["training.lr=0.002"])
     with pytest.raises(UserError, match="holds baseline-seed1 with other settings"):
         finished(folder, changed)
+
+
+def coco_files(folder: Path) -> dict[str, Any]:
+    """The data section of four images to train on and, of them, to evaluate on."""
+    shapes = Shapes(4, seed=5, size=64)
+    images, annotations = [], []
+    for i in range(4):
+        one = shapes.annotations(i)
+        Image.fromarray(shapes.image(i)).save(folder / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
+        for (x0, y0, x1, y1), label in zip(one.boxes.tolist(), one.labels, strict=True):
+            row = {"id": len(annotations) + 1, "image_id": i, "category_id": int(label)}
+            annotations.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0})
+    categories = [{"id": i, "name": name} for i, name in enumerate(shapes.classes)]
+    parts = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "boxes.json").write_text(json.dumps(parts))
+    given = {"annotations": folder / "boxes.json", "images": folder}
+    named = {f"{part}_{key}": str(one) for part in ("train", "val") for key, one in given.items()}
+    return {"kind": "coco", **named}
+
+
+def test_a_study_does_not_go_on_with_other_pixels(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    path = study_file(tmp_path, seeds=[1], set={"training.save_every": 1})
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**BASE, "data": coco_files(files)}))
+    _, runs = load_retraining(path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def go_on() -> list[RunResult]:
+        return retrain_all(runs, folder, progress=lambda _: Silent(), tell=lambda *_: None)
+
+    retrain_all(runs[:1], folder, progress=lambda _: Silent(), tell=lambda *_: None)
+    kept = (files / "3.png").read_bytes()
+    (files / "3.png").write_bytes((files / "2.png").read_bytes())
+    told = "holds baseline-seed1 with other images"
+    with pytest.raises(UserError, match=told):
+        go_on()
+    ledger = folder / "ledger.jsonl"
+    (line,) = ledger.read_text().splitlines()
+    ledger.unlink()  # as if it had been killed before the end
+    with pytest.raises(UserError, match=told):
+        go_on()
+    values = json.loads(line)
+    del values["images"]  # as an earlier version wrote it
+    ledger.write_text(json.dumps(values) + "\n")
+    (files / "3.png").write_bytes(kept)
+    assert [one.images is None for one in go_on()] == [True, False]
 
 
 def test_a_half_trained_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
