@@ -10,6 +10,11 @@ from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence
 
 DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse
+# Of a joint cut of those parts that cost least alone: up to three standard errors too good
+# (``benchmarks/simulated_joint_cuts.py``).
+RANKED_HERE = (
+    "its parts were ranked on these very images, so that on others it is likely to cost more"
+)
 _OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}
 _ONE_BY_ONE = {"head": "heads", "query": "queries", "channel": "channels", "point": "points"}
 _SEVERAL = {"draw", "count", "member_1"}  # of a variant that is no one thing

@@ -96,6 +96,7 @@ def shrink(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
     from ablate_kit.reports import tables
+    from ablate_kit.reports.answer import RANKED_HERE
     from ablate_kit.reports.cost_table import cost_table
     from ablate_kit.reports.shrink_report import document, listed
     from ablate_kit.shrinking.configured import Fewer
@@ -130,9 +131,11 @@ def shrink(
             wanted, kept = found.ablation, dict(found.kept)
             if dataset:  # what says which of the run's images belong together is for those alone
                 judging = replace(judging, statistics=replace(judging.statistics, cluster=None))
-            dataset = dataset or own
             if largest:
-                wanted = _largest(adapter, dataset, found.taken, judging, as_json)
+                wanted = _largest(adapter, dataset or own, found.taken, judging, as_json)
+                if not dataset:
+                    warn([f"the largest joint cut that is free: {RANKED_HERE}"])
+            dataset = dataset or own
         elif drop:
             wanted = _joined(drop)
         leave = leave or bool(run)

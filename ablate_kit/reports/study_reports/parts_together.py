@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.plural import counted
+from ablate_kit.reports.answer import RANKED_HERE
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, outcome_of
 from ablate_kit.reports.study_reports.left_out import title
 from ablate_kit.studies.joint import of_all
@@ -35,7 +36,8 @@ def cut_together(found: Findings) -> list[Sentence]:
             "costs": "together they are not free",
             "gains": "the detector is better without them",
         }.get(outcome, "whether they are free together is undecided")
-        told.append(Sentence(f"Cut at once, {what}: {says} ({by(change)}).", (name,)))
+        ranked = f"; {RANKED_HERE}" if number else ""
+        told.append(Sentence(f"Cut at once, {what}: {says} ({by(change)}){ranked}.", (name,)))
     return told
 
 

@@ -13,7 +13,7 @@ from ablate_kit import text as safe
 from ablate_kit.ablations.factors import SIZE
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.reports.answer import word
+from ablate_kit.reports.answer import RANKED_HERE, word
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.records import Records
@@ -99,7 +99,7 @@ def sentence(found: Sequence[Dropped]) -> str:
     largest = max(free, key=lambda one: one.elements)
     return (
         f"the largest joint cut that is free drops {largest.dropped} of {largest.of} parts, "
-        f"{largest.elements:,} elements: {safe.line(largest.name)}"
+        f"{largest.elements:,} elements: {safe.line(largest.name)}; {RANKED_HERE}"
     )
 
 

@@ -123,6 +123,8 @@ def test_of_joint_cuts_of_fewer_parts_the_largest_that_is_free_is_told() -> None
     text = "\n".join(one.text for one in sentences(findings(rows, parts, together=joint)))
     assert "Cut at once, the 3 of them that cost least alone: they are free together" in text
     assert "the 2 of them" not in text
+    # These were chosen, all at once were not.
+    assert text.count("its parts were ranked on these very images") == 1
     rows["3-of-free-together"] = rows["2-of-free-together"] = change(-0.1, "costs")
     text = "\n".join(one.text for one in sentences(findings(rows, parts, together=joint)))
     assert "Cut at once, the 2 of them that cost least alone: together they are not free" in text

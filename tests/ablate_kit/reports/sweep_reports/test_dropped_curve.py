@@ -116,7 +116,8 @@ def test_what_is_undecided_is_not_said_to_be_not_free() -> None:
         "no joint cut is shown to be free; 2 of 3 are undecided"
     )
     assert told("free", "undecided", "costs") == (
-        "the largest joint cut that is free drops 1 of 3 parts, 10 elements: cut1"
+        "the largest joint cut that is free drops 1 of 3 parts, 10 elements: cut1; its parts were "
+        "ranked on these very images, so that on others it is likely to cost more"
     )
 
 

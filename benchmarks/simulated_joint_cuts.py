@@ -1,0 +1,79 @@
+"""How often the largest joint cut that is found free is not, on the images that ranked its parts.
+
+    python benchmarks/simulated_joint_cuts.py [--studies 400]
+
+Studies of 24 parts whose true changes are equal and add up, with normal chance, some of it shared
+by all parts. Those that look free are cut at once: all of them, and the first 1, 2, 3 ... of them,
+those first that cost least, as ``ablate shrink --free --largest`` does, on the same images or on
+as many others.
+"""
+
+import argparse
+
+import numpy as np
+from simulated_studies import MARGIN, VARIANTS, is_wrong
+
+from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.multiplicity import max_t
+from ablate_kit.metrics.uncertainty.verdict import verdicts
+
+IMAGES, RESAMPLES = 1000, 500
+ERROR = MARGIN / 10  # of the change of one part
+
+Cut = tuple[float, AgainstChance]  # its true change, and what is seen of it
+
+
+def simulate(studies: int) -> None:
+    print("studies in which what is found free is not, by what each part costs (of the margin)")
+    for share in (0.0, 0.3):
+        for part in (0.05, 0.1, 0.2):
+            rng = np.random.default_rng([7, int(10 * share), int(100 * part)])
+            found = [_study(rng, -part * MARGIN, share) for _ in range(studies)]
+            same, others, every, high = np.mean(found, axis=0)
+            print(f"  {part:4} of the margin, {share:.0%} of chance shared: largest {same:.1%}, "
+                  f"its change too high by {high:.1f} standard errors; largest on other images "
+                  f"{others:.1%}; all that look free {every:.1%}", flush=True)  # fmt: skip
+
+
+def _study(rng: np.random.Generator, true: float, share: float) -> tuple[bool, bool, bool, float]:
+    here, there = (_chance(rng, share) for _ in range(2))
+    alone = true + here[:, 0]
+    order = np.argsort(-alone)
+    order = order[np.abs(alone[order]) + 1.96 * ERROR < MARGIN]
+    if not len(order):
+        return False, False, False, 0.0
+    same, others = (_cuts(true, np.cumsum(chance[order], axis=0)) for chance in (here, there))
+    wrong, last = _largest_is_wrong(same)
+    high = (last[1].change - last[0]) / last[1].error if last else 0.0
+    return wrong, _largest_is_wrong(others)[0], _largest_is_wrong(same[-1:])[0], high
+
+
+def _chance(rng: np.random.Generator, share: float) -> np.ndarray:
+    """(parts, 1 + resamples): of changes on some images, and on resamples of them."""
+    common, own = rng.normal(0, 1, 1 + RESAMPLES), rng.normal(0, 1, (VARIANTS, 1 + RESAMPLES))
+    return ERROR * (np.sqrt(share) * common + np.sqrt(1 - share) * own)
+
+
+def _cuts(true: float, chance: np.ndarray) -> list[Cut]:
+    """Of the first 1, 2, 3 ... parts."""
+    cuts = []
+    for count, (change, *moved) in enumerate(chance.tolist(), start=1):
+        error = float(np.std(moved))
+        seen = AgainstChance(count * true + change, error, IMAGES - 1.0, np.array(moved) / error)
+        cuts.append((count * true, seen))
+    return cuts
+
+
+def _largest_is_wrong(cuts: list[Cut]) -> tuple[bool, Cut | None]:
+    tests = [seen for _, seen in cuts]
+    found = verdicts(tests, max_t(tests), IMAGES, MARGIN)
+    free = [i for i, one in enumerate(found) if one.outcome == "free"]
+    if not free:
+        return False, None
+    return is_wrong(found[free[-1]], cuts[free[-1]][0]), cuts[free[-1]]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=400)
+    simulate(parser.parse_args().studies)
