@@ -4,7 +4,7 @@
 
 Studies of 24 variants whose true changes are known: free of what is beyond the margin, costs or
 gains of what is within, are wrong. A fifth of the studies tell the share that is decided with so
-many images.
+many images, and what comes of looking again with more images until there is a verdict.
 """
 
 import argparse
@@ -67,18 +67,51 @@ def verdict_power(studies: int) -> None:
               + f"{100 * wrong / studies:>10.1f} %", flush=True)  # fmt: skip
 
 
+def repeated_looks(studies: int) -> None:
+    """Chance of any false star of no change, or of any wrong verdict, by one of several looks."""
+    looks = [100 * 2**i for i in range(5)]
+    shared = np.full(VARIANTS, np.sqrt(0.3))
+    for number, true in enumerate((np.zeros(VARIANTS), TRUE["just within the margin"][0])):
+        rng = np.random.default_rng([8, number])
+        wrong = np.zeros((studies, len(looks)), dtype=bool)
+        for study in range(studies):
+            total, seen = np.zeros(VARIANTS), 0
+            for i, images in enumerate(looks):
+                chance = _chance(rng, shared)
+                total += np.sqrt(images - seen) * chance[:, 0]
+                chance[:, 0], seen = total / np.sqrt(images), images
+                tests = _tests(true, chance, images)
+                stars = max_t(tests)
+                found = verdicts(tests, stars, images, MARGIN)
+                wrong[study, i] = any(map(is_wrong, found, true)) or (
+                    not true.any() and min(stars) < 0.05
+                )
+        share = 100 * np.maximum.accumulate(wrong, axis=1).mean(axis=0)
+        told = "a wrong verdict, just within the margin" if true.any() else "a false star"
+        print(f"looks: {told}, by the look at {looks} images: {share.round(1)} % "
+              f"({studies:,} studies)", flush=True)  # fmt: skip
+
+
 def _judged(
     rng: np.random.Generator, true: np.ndarray, shared: np.ndarray, images: int, margin: float
 ) -> list[Verdict]:
-    """The verdicts of one study: normal changes, a part of whose chance is common to all."""
+    """The verdicts of one study."""
+    tests = _tests(true, _chance(rng, shared), images)
+    return verdicts(tests, max_t(tests), images, margin)
+
+
+def _chance(rng: np.random.Generator, shared: np.ndarray) -> np.ndarray:
+    """(variants, 1 + resamples) normal, a part of it common to all: what is seen, and resamples."""
+    own = rng.normal(0, 1, (len(shared), 1001))
+    return shared[:, None] * rng.normal(0, 1, 1001) + np.sqrt(1 - shared**2)[:, None] * own
+
+
+def _tests(true: np.ndarray, chance: np.ndarray, images: int) -> list[AgainstChance]:
     error = CHANCE / np.sqrt(images)
-    own = rng.normal(0, 1, (len(true), 1001))
-    chance = shared[:, None] * rng.normal(0, 1, 1001) + np.sqrt(1 - shared**2)[:, None] * own
-    tests = [
+    return [
         AgainstChance(float(value + error * one[0]), error, images - 1.0, one[1:])
         for value, one in zip(true, chance, strict=True)
     ]
-    return verdicts(tests, max_t(tests), images, margin)
 
 
 if __name__ == "__main__":
@@ -87,3 +120,4 @@ if __name__ == "__main__":
     studies = parser.parse_args().studies
     verdict_errors(studies)
     verdict_power(studies // 5)
+    repeated_looks(studies // 5)
