@@ -20,9 +20,15 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
         f"{len(found.estimates)} ablations were screened by gradients on {found.images} images; "
         f"the {len(found.kept)} with the largest estimates and {len(found.drawn)} drawn from all "
         f"were evaluated. Of {told.others} drawn that were not kept, {told.missed} "
-        f"lose{'s' * (told.missed == 1)} more than "
-        f"{margin:g} AP. "
+        f"lose{'s' * (told.missed == 1)} more than {margin:g} AP"
     )
+    left = len(found.estimates) - len({*found.kept, *found.drawn})
+    if left and told.others:
+        text += (
+            f": with 95 % confidence at most {told.may_lose:.0%} of the {left} that were not "
+            "evaluated do"
+        )
+    text += ". "
     if told.correlation is None:
         text += f"{told.variants} variants do not tell how well estimates rank them"
     else:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
+from scipy.special import betaincinv
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -96,6 +97,14 @@ class EstimateAgreement:
     @property
     def poor(self) -> bool:
         return self.correlation is None or self.correlation < GOOD
+
+    @property
+    def may_lose(self) -> float:
+        """The share of what was not kept that may lose as much as those that are missed, with 95 %
+        confidence (Clopper and Pearson 1934, one-sided); 1 where none was drawn."""
+        if self.missed == self.others:
+            return 1.0
+        return float(betaincinv(self.missed + 1, self.others - self.missed, 0.95))
 
 
 def agreement(

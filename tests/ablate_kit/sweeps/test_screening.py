@@ -24,6 +24,7 @@ from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.recipes.screening import (
     FILE,
+    EstimateAgreement,
     Screened,
     agreement,
     check_can_screen,
@@ -298,6 +299,9 @@ def test_estimates_are_held_against_what_was_evaluated() -> None:
     told = agreement(found, good, 0.01)
     assert (told.variants, told.others, told.missed, told.poor) == (5, 3, 1, False)
     assert told.correlation == pytest.approx(1.0)
+    assert told.may_lose == pytest.approx(0.8647, abs=1e-4)  # binomial: 1 or 0 of 3 come up in 5 %
+    assert EstimateAgreement(0, None, 20, 0).may_lose == pytest.approx(1 - 0.05 ** (1 / 20))
+    assert EstimateAgreement(0, None, 0, 0).may_lose == 1
     bad = {name: -change for name, change in good.items()}
     assert agreement(found, bad, 0.01).correlation == pytest.approx(-1.0)
     assert agreement(found, bad, 0.01).poor
