@@ -48,7 +48,9 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     best, change = max(defined, key=lambda one: one[1].change or 0.0, default=(None, None))
     if best is None or change is None or (change.change or 0.0) <= 0:
         return f"{counted}; none has a higher AP"
-    return f"{counted}; the highest AP is that of {safe.line(best.name)}: {_by(change)}"
+    # The interval is of one detector; the best of many equal ones is often beyond its own.
+    chance = "" if change.significant else f", which the best of {len(defined)} may have by chance"
+    return f"{counted}; the highest AP is that of {safe.line(best.name)}: {_by(change)}{chance}"
 
 
 def word(verdict: Verdict | None, *, detectors: bool = False) -> str:

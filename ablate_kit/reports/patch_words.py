@@ -62,7 +62,10 @@ def account(
     half = (total.high - total.low) / 2
     told = [f"{donor} changes AP by {total.change:+z.4f} ± {half:.4f} against {first}"]
     if not total.significant:
-        told[0] += ": not significantly, so that there is nothing to account for"
+        told[0] += (
+            f", not significantly among {len(found)} variants: these images show nothing to "
+            "account for"
+        )
     alone = [
         (one.name, row)
         for one, row in found.values()
@@ -79,7 +82,9 @@ def account(
         more = f" and {len(starred) - NAMED} more" if len(starred) > NAMED else ""
         told.append(f"put in alone, significantly: {named}{more}")
     elif alone:
-        told.append(f"none of its {len(alone)} modules changes AP significantly when put in alone")
+        which = "the one module" if len(alone) == 1 else f"none of the {len(alone)} modules"
+        verb = "does not change" if len(alone) == 1 else "changes"
+        told.append(f"{which} put in alone {verb} AP significantly")
     if together is not None and together.change is not None and known:
         total_alone = sum(row.change or 0.0 for _, row in known)
         rest = f"all at once they bring {together.change:+z.4f} beyond that"

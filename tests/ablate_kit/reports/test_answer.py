@@ -102,6 +102,9 @@ def test_of_several_detectors_it_names_the_best() -> None:
         "of 3 held against a, at a margin of 0.01 AP: 1 worse, 0 as good, 1 better, 1 undecided; "
         "the highest AP is that of c: AP +0.1000, 95 % interval +0.0950 to +0.1050"
     )
+    # Its own interval leaves out 0, and yet it has no star among so many.
+    chance = [changes[0], judged("undecided", 0.1, p=0.2), changes[2]]
+    assert answer(results, chance).endswith("+0.1050, which the best of 3 may have by chance")
     assert answer(results[:2], changes[:1]).startswith("b is worse")
     assert answer([*results[:2], results[1]], changes[:1] * 2).endswith("none has a higher AP")
     table = comparison(results, changes, top=2)

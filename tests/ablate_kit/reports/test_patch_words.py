@@ -1,0 +1,30 @@
+"""What is said of two checkpoints does not go beyond the test."""
+
+import pytest
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.reports.patch_words import account
+from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
+
+
+def result(name: str, **factors: str) -> Result:
+    evaluation = Evaluation(dict.fromkeys(KEYS, 0.5), {}, Thresholds(0.5, 0.3, True), {})
+    return Result(name, KIND, evaluation, name, lambda: Detections.concatenate([]), factors)
+
+
+def change(by: float, p: float) -> Changes:
+    return dict.fromkeys(KEYS, Change(0.5, by, by - 0.015, by + 0.015, 0.008, 0.03, p, 0.01))
+
+
+@pytest.mark.parametrize(("p", "significant"), [(0.04, True), (0.2, False)])
+def test_what_is_not_significant_is_not_said_to_be_nothing(p: float, significant: bool) -> None:
+    results = [result("a"), result(DONOR), result("neck", module="neck")]
+    told = account("a", "b", results, [change(0.02, p), change(0.01, 0.5)], None)
+    assert told[0].startswith("b changes AP by +0.0200 ± 0.0150 against a")
+    says = ", not significantly among 2 variants: these images show nothing to account for"
+    assert told[0].endswith(says) != significant
+    assert told[1] == "the one module put in alone does not change AP significantly"
