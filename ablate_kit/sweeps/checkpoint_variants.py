@@ -38,12 +38,20 @@ def group_by_architecture(opened: Iterable[tuple[Variant, Adapter]]) -> Iterator
 
 
 def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
-    """The tensors of ``other`` whose bytes differ, by names in ``module.state_dict()``."""
+    """The tensors of ``other`` whose bytes differ, by names in ``module.state_dict()``.
+
+    Tied weights are there once, by the first of their names: a class head that a decoder and the
+    model itself both hold is no part of two modules.
+    """
     here, there = first.module.state_dict(), other.module.state_dict()
+    names: dict[object, str] = {}
+    for name, tensor in here.items():
+        memory = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
+        names.setdefault(memory, name)
     return {
-        name: tensor.clone()
-        for name, tensor in there.items()
-        if not _same_bytes(here[name], tensor)
+        name: there[name].clone()
+        for name in names.values()
+        if not _same_bytes(here[name], there[name])
     }
 
 

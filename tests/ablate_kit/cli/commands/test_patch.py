@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from ablate_kit.errors import UserError
+from ablate_kit.sweeps.checkpoint_variants import different_tensors
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.donor_variants import module_groups, patches
 from detector.zoo import SHAPES_TINY
@@ -49,6 +52,28 @@ def test_variants_are_modules_from_both_ends_and_the_line() -> None:
     assert "alpha 1" not in made
     with pytest.raises(UserError, match="hold the same tensors"):
         patches(STATE, {}, {}, [])
+
+
+def test_tied_weights_are_of_one_module() -> None:
+    def tied() -> nn.Module:
+        model = nn.Module()
+        model.model = nn.Module()
+        model.model.encoder, model.model.neck = nn.Linear(2, 2), nn.Linear(2, 2)
+        model.model.decoder = nn.Module()
+        model.model.decoder.class_embed = nn.Linear(2, 3)
+        model.class_embed = model.model.decoder.class_embed  # as in RT-DETR and its descendants
+        return model
+
+    first, other = (SimpleNamespace(module=tied()) for _ in range(2))
+    taken = different_tensors(first, other)  # type: ignore[arg-type]
+    assert [name for name in taken if "class_embed" in name] == [
+        "model.decoder.class_embed.weight", "model.decoder.class_embed.bias"
+    ]  # fmt: skip
+    assert [*module_groups([*taken])] == ["model.encoder", "model.neck", "model.decoder"]
+    (variant,) = patches(first.module.state_dict(), taken, {"all": [*taken]}, [])
+    with variant.applied_to(first.module, {}):
+        for name, tensor in first.module.state_dict().items():
+            assert torch.equal(tensor, other.module.state_dict()[name])
 
 
 @pytest.fixture
