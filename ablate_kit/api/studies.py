@@ -55,7 +55,7 @@ def study(
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
     folder = Path(output)
     evaluation = EvaluationSettings(

@@ -29,8 +29,8 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.runnable_section import runnable_section
-from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings as Settings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
@@ -88,6 +88,12 @@ def sweep(
     variants = [Variant.of(one) for one in cuts]
     options = RunOptions(replay=replay)
     statistics = Statistics(resamples, seed, margin, adjust, cluster)
+    evaluation = EvaluationSettings(
+        batch_size=batch_size,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        cluster=cluster,
+    )
     dataset = looked_at_for(data.dataset, model.classes)
     check_scorable(dataset)
     check_batches(cuts, len(data), batch_size)
@@ -98,14 +104,8 @@ def sweep(
         if folder is not None:
             stack.enter_context(Ledger.locked(folder))
             section = stack.enter_context(model.section_beside(folder))
-            settings = Settings(
-                batch_size=batch_size,
-                score_threshold=score_threshold,
-                max_detections=max_detections,
-                cluster=cluster,
-            )
             recipe = SweepRecipe.model_construct(
-                model=section, data=data.section, evaluation=settings
+                model=section, data=data.section, evaluation=evaluation
             )
             with open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint:
                 inputs = fingerprint_of(
@@ -116,11 +116,8 @@ def sweep(
             model.adapter,
             dataset,
             variants,
+            evaluation,
             store=store,
-            fixed_threshold=score_threshold,
-            batch_size=batch_size,
-            max_detections=max_detections,
-            cluster=cluster,
             options=options,
             progress=progress,
         )

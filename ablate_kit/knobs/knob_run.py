@@ -1,19 +1,19 @@
 """Accuracy and cost of a detector in each of several settings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ablate_kit.costs.latency import USUAL, TimingRounds
 from ablate_kit.costs.measure import BATCHES, Cost, measure
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_settings import UNCHANGED, Setting
-from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
 from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.own_objects import own_objects
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from detector.data.dataset import Dataset, is_labelled
 
 KIND = "knob"
@@ -33,12 +33,9 @@ def evaluate_settings(
     knobs: Knobs,
     settings: Sequence[Setting],
     dataset: Dataset,
+    evaluation: EvaluationSettings,
     *,
     name: str = UNCHANGED,
-    fixed_threshold: float = 0.5,
-    max_detections: int = MAX_DETECTIONS,
-    cluster: str | None = None,
-    batch_size: int = 8,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Evaluated:
     """Every metric of every setting, on the images of a data set.
@@ -47,34 +44,34 @@ def evaluate_settings(
         name: of the detector as it is.
         advance: told how many passes, each of one setting over one image, are done.
     """
-    truth = ground_truth(dataset, max_detections, cluster)
+    truth = evaluation.truth(dataset)
     same_size = [one for one in settings if one.knob != "size"]
     others = [one for one in settings if one.knob == "size"]
     families = [[adapter, *(knobs.configured(one.knob, one.value) for one in same_size)]]
     families += [[knobs.configured(one.knob, one.value)] for one in others]
     _check(families, dataset)
     found, notes = detect_settings(
-        knobs, families, dataset, batch_size=batch_size, limit=max_detections, advance=advance
+        knobs,
+        families,
+        dataset,
+        batch_size=evaluation.batch_size,
+        limit=evaluation.max_detections,
+        advance=advance,
     )
     (own, *of_same), *of_others = found
     detections: dict[Setting, Detections] = dict(zip(same_size, of_same, strict=True))
     detections |= {one: each for one, (each,) in zip(others, of_others, strict=True)}
+    fixed = evaluation.score_threshold
     if not is_labelled(dataset):
-        truth = own_objects(truth, own, fixed_threshold)
-    first = Result.of(
-        name, "unmodified", truth, own, threshold=None, fixed_threshold=fixed_threshold
-    )
+        truth = own_objects(truth, own, fixed)
+    first = Result.of(name, "unmodified", truth, own, threshold=None, fixed_threshold=fixed)
     threshold = first.evaluation.thresholds.calibration
     results = [first]
     for one in settings:
         scored = Result.of(
-            one.name, KIND, truth, detections[one],
-            threshold=threshold, fixed_threshold=fixed_threshold,
+            one.name, KIND, truth, detections[one], threshold=threshold, fixed_threshold=fixed
         )  # fmt: skip
-        factors = {"knob": one.knob, "setting": one.value}
-        results.append(
-            Result(scored.name, KIND, scored.evaluation, scored.key, scored.load, factors)
-        )
+        results.append(replace(scored, factors={"knob": one.knob, "setting": one.value}))
     known = (knobs.note(one.knob, one.value) for one in settings)
     return Evaluated(results, truth, [*notes, *(one for one in known if one)])
 

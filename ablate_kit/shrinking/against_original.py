@@ -1,11 +1,9 @@
 """The smaller model's numbers beside the original's: AP with the interval of its change."""
 
-from functools import partial
-
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.shrinking.variants import Judging
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
@@ -17,25 +15,20 @@ def against_original(
     original: Adapter,
     smaller: Adapter,
     dataset: Dataset,
-    judging: Judging,
+    evaluation: EvaluationSettings,
 ) -> tuple[list[Result], Comparison]:
     """Both on all images, held against each other. Images without labels take the original's
     boxes."""
-    both = partial(
-        sweep,
-        dataset=dataset,
-        variants=[],
-        fixed_threshold=judging.score_threshold,
-        max_detections=judging.max_detections,
-        cluster=judging.statistics.cluster,
-    )
-    first = both(original, baseline=Variant(NAMES[0], "checkpoint"))
+    first = sweep(original, dataset, [], evaluation, baseline=Variant(NAMES[0], "checkpoint"))
     (before,) = first.results
-    second = both(
+    second = sweep(
         smaller,
+        dataset,
+        [],
+        evaluation,
         baseline=Variant(NAMES[1], "checkpoint"),
         truth=first.truth,
         threshold=before.evaluation.thresholds.calibration,
     )
     results = [before, *second.results]
-    return results, compare(first.truth, results, judging.statistics)
+    return results, compare(first.truth, results, evaluation.statistics)

@@ -8,7 +8,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.shrinking.variants import Judging, joined
+from ablate_kit.shrinking.variants import joined
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
@@ -44,23 +45,16 @@ def joint_cuts(
     adapter: Adapter,
     dataset: Dataset,
     parts: Sequence[Ablation],
-    judging: Judging,
+    evaluation: EvaluationSettings,
     *,
     progress: Progress = UNWATCHED,
 ) -> JointCuts:
     """Evaluates the first part, the first two, and so on; p-values are adjusted over all."""
     counts = _counts(len(parts))
     cuts = tuple(joined(parts[:count], f"first-{count}-of-{len(parts)}") for count in counts)
-    done = sweep(
-        adapter,
-        dataset,
-        [Variant.of(one) for one in cuts],
-        fixed_threshold=judging.score_threshold,
-        max_detections=judging.max_detections,
-        cluster=judging.statistics.cluster,
-        progress=progress,
-    )
-    compared = compare(done.truth, done.results, judging.statistics)
+    variants = [Variant.of(one) for one in cuts]
+    done = sweep(adapter, dataset, variants, evaluation, progress=progress)
+    compared = compare(done.truth, done.results, evaluation.statistics)
     return JointCuts(cuts, counts, done.results, compared)
 
 

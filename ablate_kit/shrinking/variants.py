@@ -2,48 +2,37 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
+from ablate_kit.sweeps.checked_json import checked
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from detector.data.dataset import Dataset
 from detector.disk.bounded import SETTINGS, read_bounded
 
-
-@dataclass(frozen=True)
-class Judging:
-    """How joint cuts and the smaller model are held against the original: as in the run that chose
-    the parts, or as is usual.
-
-    Attributes:
-        max_detections: of a class that count in an image, and of an image that are kept.
-        score_threshold: from which boxes stand for objects, on images without labels.
-    """
-
-    statistics: Statistics = DEFAULTS
-    max_detections: int = MAX_DETECTIONS
-    score_threshold: float = 0.5
+_EVALUATION = TypeAdapter(EvaluationSettings)
 
 
 @dataclass(frozen=True)
 class FreeVariants:
     """The ablations of a run that are free, those first that change AP most for the better;
-    ``tested`` is how many it has."""
+    ``tested`` is how many it has, ``evaluation`` how they were evaluated."""
 
     ablations: tuple[Ablation, ...]
     tested: int
-    judging: Judging
+    evaluation: EvaluationSettings
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -113,9 +102,8 @@ def free_variants(
     if not ledger.finished:
         raise UserError(f"{run} is not finished; run it again, and it resumes")
     results = ledger.results()
-    asked = ledger.manifest().statistics
-    asked = asked if margin is None else replace(asked, margin=margin)
-    compared = compared or compared_run(ledger, results, asked)
+    evaluation = _evaluation(ledger, margin)
+    compared = compared or compared_run(ledger, results, evaluation.statistics)
     known = ledger.ablations()
     tested = [
         (one, change["AP"])
@@ -128,11 +116,20 @@ def free_variants(
     found = [known[key] for key in dict.fromkeys(free) if key in known]
     if not found:
         raise UserError(
-            f"none of the {len(tested)} variants of {run} is free within {asked.margin:g} AP: "
+            f"none of the {len(tested)} variants of {run} is free within {evaluation.margin:g} AP: "
             f"{', '.join(list(names.values())[:3])}{' ...' if len(names) > 3 else ''}"
         )
-    most, score = ledger.truth().max_detections, ledger.inputs.get("score_threshold", 0.5)
-    return FreeVariants(tuple(found), len(tested), Judging(asked, most, float(score)))
+    return FreeVariants(tuple(found), len(tested), evaluation)
+
+
+def _evaluation(ledger: Ledger, margin: float | None) -> EvaluationSettings:
+    """As in a run, but for the margin where another is given."""
+    noted = asdict(ledger.manifest().statistics) | {
+        "max_detections": ledger.truth().max_detections,
+        "score_threshold": ledger.inputs.get("score_threshold", 0.5),
+    }
+    noted |= {} if margin is None else {"margin": margin}
+    return checked(_EVALUATION, noted, f"{ledger.folder}: how it was evaluated")
 
 
 def run_images(run: Path) -> Dataset:

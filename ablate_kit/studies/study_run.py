@@ -23,8 +23,9 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
-from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, ModelSection, SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from detector.training.recipes.data_sections import OneSet
 from detector.training.recipes.recipe_file import given_recipe, validated

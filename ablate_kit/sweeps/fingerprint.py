@@ -18,7 +18,6 @@ from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_inputs import HUB
 from detector.data.dataset import Dataset
@@ -79,7 +78,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
 
 def _clusters(recipe: SweepRecipe, dataset: Dataset) -> dict[str, str]:
     """A digest of which images belong together, where any are said to."""
-    clusters = ground_truth(dataset, cluster=recipe.evaluation.cluster).clusters
+    clusters = recipe.evaluation.truth(dataset).clusters
     return {} if clusters is None else {"clusters": hashlib.sha256(clusters.tobytes()).hexdigest()}
 
 

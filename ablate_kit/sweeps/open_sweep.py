@@ -20,7 +20,7 @@ from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.own_objects import looked_at_for
-from ablate_kit.models.truth import crowded, ground_truth
+from ablate_kit.models.truth import crowded
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.process_backend import processes
 from ablate_kit.sweeps.backends.ray_backend import cluster
@@ -111,8 +111,7 @@ class OpenSweep:
         self.dataset = looked_at_for(self._images, adapter.classes)
         check_scorable(self.dataset)
         missing = unmatched_classes(adapter.classes, self.dataset.classes)
-        evaluation = self.recipe.evaluation
-        truth = ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster)
+        truth = self.recipe.evaluation.truth(self.dataset)
         if self.recipe.race:
             check_race(self.recipe, is_labelled(self.dataset), truth)
         if self.recipe.patch:
@@ -242,11 +241,7 @@ class OpenSweep:
         """
         evaluation = self.recipe.evaluation
         self._screen(ledger, progress)
-        truth, labelled = begun(
-            ledger,
-            ground_truth(self.dataset, evaluation.max_detections, evaluation.cluster),
-            is_labelled(self.dataset),
-        )
+        truth, labelled = begun(ledger, evaluation.truth(self.dataset), is_labelled(self.dataset))
         if self._copies and not evaluation.cluster:
             ledger.note(
                 [
@@ -279,8 +274,7 @@ class OpenSweep:
                 self.batches,
                 ledger,
                 looks,
-                evaluation.statistics,
-                fixed_threshold=evaluation.score_threshold,
+                evaluation,
                 check=unchanged,
                 watch=progress.look,
             ).stretches()
@@ -353,11 +347,7 @@ class OpenSweep:
     ) -> AbstractContextManager[Pool]:
         if self.placement.here:
             keep = prepared_bytes(self.recipe)
-            limit = self.recipe.evaluation.max_detections
-            fuse = self.recipe.evaluation.fuse
-            worker = Worker(
-                self.adapter, self.dataset, self.batches, options, keep, limit, fuse=fuse
-            )
+            worker = Worker(self.adapter, self.dataset, self.recipe.evaluation, options, keep)
             return _here(worker, progress)
         spec = WorkerSpec(
             self.recipe,

@@ -23,8 +23,8 @@ from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
-from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Outcome, untold
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, Lacking
 from ablate_kit.sweeps.store import Store
@@ -89,7 +89,6 @@ class Race:
 
     Args:
         variants: without the unmodified model; ``store`` keeps them.
-        fixed_threshold: score of the ``*_fixed`` numbers.
         check: called before anything counts as finished, as that of ``Scores``.
         watch: told what each look has come to.
     """
@@ -101,9 +100,8 @@ class Race:
         batches: Batches,
         store: Store,
         looks: Looks,
-        statistics: Statistics,
+        evaluation: EvaluationSettings,
         *,
-        fixed_threshold: float,
         check: Callable[[], None] = lambda: None,
         watch: Watch = lambda _: None,
     ) -> None:
@@ -116,8 +114,7 @@ class Race:
         self._truth = truth
         self._batches = batches
         self._store = store
-        self._statistics = statistics
-        self._fixed_threshold = fixed_threshold
+        self._evaluation = evaluation
         self._check = check
         self._watch = watch
         self._matched: dict[str, list[Matched]] = {}  # by digest, what each look has added
@@ -145,7 +142,7 @@ class Race:
         earlier = [one for one in self._finished if self._seen_by(one) == images]
         for one, result in zip(earlier, self._store.results(earlier), strict=True):
             self._matched[one.digest] = [Matched.of(truth, result.detections)]
-        bootstrap = Bootstrap(truth, self._statistics.resamples, self._statistics.seed)
+        bootstrap = Bootstrap(truth, self._evaluation.resamples, self._evaluation.seed)
         before = bootstrap.ap(self._matched[UNMODIFIED.digest][0])
 
         def come_to(one: Variant) -> Outcome | None:
@@ -164,10 +161,10 @@ class Race:
 
     def _decided(self, before: Sampled, after: Sampled, images: int) -> Outcome | None:
         """What a variant has come to; None where it goes on."""
-        if untold(before.value, self._statistics.margin):
+        if untold(before.value, self._evaluation.margin):
             return "undecided" if self._step_down.is_last(images) else None
         test = held_against_chance(after - before)
-        return self._step_down.come_to(test, images, self._statistics.margin)
+        return self._step_down.come_to(test, images, self._evaluation.margin)
 
     def _seen_by(self, variant: Variant) -> int:
         """How many images one that is finished has seen."""
@@ -208,9 +205,8 @@ class Race:
     def _numbers(
         self, truth: GroundTruth, found: Detections, threshold: Calibration | None = None
     ) -> Evaluation:
-        return evaluate(
-            truth, found, score_threshold=threshold, fixed_threshold=self._fixed_threshold
-        )
+        fixed = self._evaluation.score_threshold
+        return evaluate(truth, found, score_threshold=threshold, fixed_threshold=fixed)
 
     def _checked(self) -> None:
         try:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ablate_kit.metrics.calibration import Calibration
-from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps import engine
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, RunOptions, Worker
 from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.race import Watch
+from ablate_kit.sweeps.recipes.evaluation_settings import USUAL, EvaluationSettings
 from ablate_kit.sweeps.scheduler import (
     Batches,
     BatchResult,
@@ -60,16 +60,12 @@ def sweep(
     adapter: Adapter,
     dataset: Dataset,
     variants: Sequence[Variant],
+    evaluation: EvaluationSettings = USUAL,
     *,
     baseline: Variant = UNMODIFIED,
     store: Store | None = None,
     truth: GroundTruth | None = None,
     threshold: float | Calibration | None = None,
-    fixed_threshold: float = 0.5,
-    batch_size: int = 8,
-    max_detections: int = MAX_DETECTIONS,
-    cluster: str | None = None,
-    fuse: bool = False,
     options: RunOptions = DEFAULTS,
     progress: Progress = UNWATCHED,
 ) -> Sweep:
@@ -81,30 +77,22 @@ def sweep(
         truth: what detections are held against; by default the annotations of the images, and where
             they have no labels what the unmodified model finds in them.
         threshold: the calibrated score thresholds; by default that of the unmodified model.
-        fixed_threshold: of the numbers at a fixed score.
-        max_detections: of a class that count in an image, and of an image that are kept.
-        cluster: which images belong together, as ``metrics.clusters`` has it.
-        fuse: variants that silence heads or channels share passes, which is not bit for bit.
     """
-    batches = Batches(len(dataset), batch_size)
+    batches = Batches(len(dataset), evaluation.batch_size)
     store = store or MemoryStore()
     labelled = truth is not None or is_labelled(dataset)
-    truth, labelled = begun(
-        store, truth or ground_truth(dataset, max_detections, cluster), labelled
-    )
+    truth, labelled = begun(store, truth or evaluation.truth(dataset), labelled)
     scores = Scores(
         store,
         truth,
         batches,
-        fixed_threshold=fixed_threshold,
+        fixed_threshold=evaluation.score_threshold,
         threshold=threshold,
         labelled=labelled,
     )
     wanted = [baseline, *variants]
     rounds = one_round(wanted) if labelled else baseline_first(wanted)
-    with Worker(
-        adapter, dataset, batches, options, max_detections=max_detections, fuse=fuse
-    ) as worker:
+    with Worker(adapter, dataset, evaluation, options) as worker:
         pool = Here(worker, progress.advance)
         stretches = rounds_of(rounds, partial(store.lacking, len(batches)), scores.of)
         run_stretches(stretches, batches, store, pool, progress)

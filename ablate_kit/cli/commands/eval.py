@@ -72,12 +72,19 @@ def evaluate(
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture
     from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.run import Progress, sweep
     from ablate_kit.sweeps.variant import Variant
     from detector.data.dataset import check_scorable, is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
     asked = tests.statistics()
+    evaluation = EvaluationSettings(
+        batch_size=batch_size,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        cluster=tests.cluster,
+    )
     if output:
         check_free(output)
     check_device(device)
@@ -127,14 +134,11 @@ def evaluate(
                     family.adapter,
                     dataset,
                     family.others,
+                    evaluation,
                     baseline=family.first,
                     store=Ledger(Path(kept, str(number)), {}),
                     truth=truth,
                     threshold=threshold,
-                    fixed_threshold=score_threshold,
-                    batch_size=batch_size,
-                    max_detections=max_detections,
-                    cluster=tests.cluster,
                     options=RunOptions(replay=not no_replay),
                     progress=Progress(advance=advance),
                 )

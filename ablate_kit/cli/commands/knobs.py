@@ -85,9 +85,16 @@ def knobs(
     from ablate_kit.reports.knobs_folder import write_knobs_report
     from ablate_kit.reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from detector.data.dataset import check_scorable
 
     asked = Asked(depth, _whole("--queries", queries), _whole("--size", size))
+    evaluation = EvaluationSettings(
+        batch_size=batch_size,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        cluster=tests.cluster,
+    )
     if output:
         check_free(output)
     check_device(device)
@@ -121,11 +128,8 @@ def knobs(
             own,
             settings,
             dataset,
+            evaluation,
             name=name_of(checkpoint),
-            fixed_threshold=score_threshold,
-            max_detections=max_detections,
-            cluster=tests.cluster,
-            batch_size=batch_size,
             advance=lambda count: bars.update(bar, advance=count),
         )
     warn([*done.notes, *crowded(done.truth)])

@@ -58,9 +58,10 @@ def patch(
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.recipe_text import recipe_text
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
-    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings, SweepRecipe
+    from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
     from ablate_kit.sweeps.run import Progress
 
     names = names_of([first, donor], "a checkpoint")

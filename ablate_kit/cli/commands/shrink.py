@@ -12,7 +12,7 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_files, check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
-from ablate_kit.cli.statistics_options import Margin, statistics
+from ablate_kit.cli.statistics_options import Margin
 from ablate_kit.errors import UserError
 from detector.errors import refuse_existing
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
     from ablate_kit.shrinking.free_parts import FreeParts
-    from ablate_kit.shrinking.variants import Judging
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from detector.data.dataset import Dataset
 
 
@@ -95,6 +95,7 @@ def shrink(
         check_run(run)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
+    from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports import tables
     from ablate_kit.reports.answer import RANKED_HERE
     from ablate_kit.reports.cost_table import cost_table
@@ -102,7 +103,7 @@ def shrink(
     from ablate_kit.shrinking.configured import Fewer
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
-    from ablate_kit.shrinking.variants import Judging
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 
     dataset = None
@@ -125,14 +126,14 @@ def shrink(
         adapter = model.open(opened)
         kept: dict[str, str] = {}
         wanted: Ablation | Fewer = Fewer(depth, queries)
-        judging = Judging(statistics(margin, None))
+        evaluation = EvaluationSettings(margin=MARGIN if margin is None else margin)
         if run:
-            found, own, judging = _free(opened, adapter, run, margin, as_json)
+            found, own, evaluation = _free(opened, adapter, run, margin, as_json)
             wanted, kept = found.ablation, dict(found.kept)
             if dataset:  # what says which of the run's images belong together is for those alone
-                judging = replace(judging, statistics=replace(judging.statistics, cluster=None))
+                evaluation = evaluation.model_copy(update={"cluster": None})
             if largest:
-                wanted = _largest(adapter, dataset or own, found.taken, judging, as_json)
+                wanted = _largest(adapter, dataset or own, found.taken, evaluation, as_json)
                 if not dataset:
                     warn([f"the largest joint cut that is free: {RANKED_HERE}"])
             dataset = dataset or own
@@ -170,7 +171,7 @@ def shrink(
             lambda device: on(device, output, other),
         )
         costs = _costs(openers, (located(checkpoint), output), dataset, latency)
-        compared = _compared(adapter, other, dataset, judging) if dataset else None
+        compared = _compared(adapter, other, dataset, evaluation) if dataset else None
     if as_json:
         print_json(document(output, done, kept, costs, compared))
         return
@@ -190,7 +191,7 @@ def _joined(paths: Sequence[Path]) -> "Ablation":
 
 def _free(
     opened: Any, adapter: "Adapter", run: Path, margin: float | None, quiet: bool
-) -> "tuple[FreeParts, Dataset | None, Judging]":
+) -> "tuple[FreeParts, Dataset | None, EvaluationSettings]":
     """What a run found to be free and can go; the run's images, and how they are judged by."""
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
@@ -205,18 +206,18 @@ def _free(
     if not quiet:
         say(
             f"{len(free.ablations)} of {free.tested} variants are free within "
-            f"{free.judging.statistics.margin:g} AP; {len(found.taken)} can be taken out"
+            f"{free.evaluation.margin:g} AP; {len(found.taken)} can be taken out"
         )
         for name, why in found.kept.items():
             say(f"  {name} stays: {why}")
-    return found, dataset, free.judging
+    return found, dataset, free.evaluation
 
 
 def _largest(
     adapter: "Adapter",
     dataset: "Dataset | None",
     parts: "Sequence[Ablation]",
-    judging: "Judging",
+    evaluation: "EvaluationSettings",
     quiet: bool,
 ) -> "Ablation":
     """Of the joint cuts of more and more parts, the largest that is free."""
@@ -227,7 +228,7 @@ def _largest(
     if dataset is None:
         raise UserError("--largest evaluates joint cuts, and there are no images to do it on")
     seen = looked_at_for(dataset, adapter.classes)
-    found = joint_cuts(adapter, seen, parts, judging)
+    found = joint_cuts(adapter, seen, parts, evaluation)
     if not quiet:
         compared = found.compared
         table = comparison(found.results, compared.changes, statistics=compared.statistics)
@@ -258,10 +259,10 @@ def _costs(
 
 
 def _compared(
-    adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", judging: "Judging"
+    adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", evaluation: "EvaluationSettings"
 ) -> "tuple[list[Result], Comparison]":
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.shrinking.against_original import against_original
 
     seen = looked_at_for(dataset, adapter.classes)
-    return against_original(adapter, smaller, seen, judging)
+    return against_original(adapter, smaller, seen, evaluation)

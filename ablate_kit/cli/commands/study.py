@@ -63,8 +63,8 @@ def study(
     from ablate_kit.studies.budget import parse_budget
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
-    from ablate_kit.sweeps.recipes.sweep_recipe import EvaluationSettings
     from ablate_kit.sweeps.run import Progress
 
     asked = parse_budget(budget)

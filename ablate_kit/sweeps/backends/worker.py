@@ -9,7 +9,6 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import prepared_batches
 from ablate_kit.models.detect import Collector
@@ -19,6 +18,7 @@ from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
 from ablate_kit.sweeps.fingerprint import environment_of
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
 from detector.data.dataset import Dataset, subset
@@ -67,24 +67,22 @@ class Worker:
         self,
         adapter: Adapter,
         dataset: Dataset,
-        batches: Batches,
+        evaluation: EvaluationSettings,
         options: RunOptions,
         keep: int = 0,
-        max_detections: int = MAX_DETECTIONS,
-        fuse: bool = False,
     ) -> None:
         self._adapter = adapter
         self._dataset = dataset
-        self._batches = batches
+        self._batches = Batches(len(dataset), evaluation.batch_size)
         self._options = options
-        self._limit = max_detections
+        self._limit = evaluation.max_detections
         self._passes = VariantExecutor(
             adapter,
             replay=options.replay,
             memory=options.memory,
-            fuse=fuse,
+            fuse=evaluation.fuse,
             cache=RecordingCache(options.cache, options.cache_bytes) if options.cache else None,
-            max_detections=max_detections,
+            max_detections=evaluation.max_detections,
         )
         self._keep = keep
         self._kept: dict[int, list[Prepared]] = {}
@@ -120,17 +118,8 @@ class Worker:
                 class_names=model.class_names,
             )
         dataset = looked_at_for(spec.recipe.dataset(), adapter.classes)
-        batches = Batches(len(dataset), spec.recipe.evaluation.batch_size)
-        evaluation, keep = spec.recipe.evaluation, prepared_bytes(spec.recipe)
-        return Worker(
-            adapter,
-            dataset,
-            batches,
-            spec.options,
-            keep,
-            evaluation.max_detections,
-            fuse=evaluation.fuse,
-        )
+        keep = prepared_bytes(spec.recipe)
+        return Worker(adapter, dataset, spec.recipe.evaluation, spec.options, keep)
 
     def run(self, work: Work, advance: Advance = lambda _, __: None) -> Iterator[BatchResult]:
         """Batch by batch, all variants of the work."""

@@ -21,13 +21,10 @@ from ablate_kit.ablations.kinds.shapley import Shapley
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS
 from ablate_kit.metrics.result import BASELINE
-from ablate_kit.metrics.uncertainty.multiplicity import Adjust
-from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
+from ablate_kit.sweeps.recipes.evaluation_settings import USUAL, EvaluationSettings
 from ablate_kit.sweeps.recipes.named_files import find_from
 from detector.data.dataset import Dataset, shuffled
 from detector.training.recipes.data_sections import ImagesSection
@@ -50,23 +47,6 @@ class ModelSection(Section):
     framework: str | None = None  # hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]
     weights: str | None = None  # which of the file's, if it holds several
     class_names: Path | None = None  # a file of names for its classes, one to a line
-
-
-class EvaluationSettings(Section):
-    batch_size: Count = 8
-    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    # Of a class that count in an image, and of an image that are kept.
-    max_detections: Annotated[int, Field(ge=FEWEST_DETECTIONS)] = MAX_DETECTIONS
-    resamples: Annotated[int, Field(ge=2)] = 2000
-    seed: Natural = 0
-    margin: Annotated[float, Field(ge=0, le=1)] = MARGIN  # a change of AP below it counts as free
-    adjust: Adjust = "family"
-    cluster: str | None = None  # images that belong together: a regular expression, or a file.csv
-    fuse: bool = False  # variants that silence heads or channels share passes; not bit for bit
-
-    @property
-    def statistics(self) -> Statistics:
-        return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
 
 
 class RaceSection(Section):
@@ -94,7 +74,7 @@ class SweepRecipe(Section):
     data: ImagesSection
     reference: ImagesSection | None = None  # for means; by default the images of data
     ablations: Annotated[list[Line], Field(min_length=1)]
-    evaluation: EvaluationSettings = EvaluationSettings()
+    evaluation: EvaluationSettings = USUAL
     race: RaceSection | None = None  # variants stop when they are decided
     screen: ScreenSection | None = None  # only those are evaluated that may matter
     max_variants: Count = 100_000  # more are a mistake, such as a zero too many

@@ -22,6 +22,7 @@ from ablate_kit.sweeps.engine import Report, run
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.race import Look, Race, schedule
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Stretches, Work
@@ -123,8 +124,7 @@ def raced(
         batches,
         store,
         looks,
-        Statistics(resamples=200, margin=margin),
-        fixed_threshold=0.5,
+        EvaluationSettings(resamples=200, margin=margin),
         watch=seen.append,
     )
     pool = Faked(missed)

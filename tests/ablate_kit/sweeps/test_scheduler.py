@@ -16,7 +16,8 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, Worker
 from ablate_kit.sweeps.engine import Report, run
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Stretches, Work, rounds_of, split
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+from ablate_kit.sweeps.scheduler import BatchResult, Stretches, Work, rounds_of, split
 from ablate_kit.sweeps.store import MemoryStore
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.shapes import Shapes
@@ -162,7 +163,7 @@ def test_a_scheduler_of_its_own_runs_fewer_variants_batch_by_batch(hybrid: Path)
     variants = [Variant.of(one) for one in cuts]
     dataset = Shapes(6, seed=5, size=64)
     scheduler, store = Halving(variants, 3), MemoryStore()
-    with Worker(adapter, dataset, Batches(6, 2), DEFAULTS) as worker:
+    with Worker(adapter, dataset, EvaluationSettings(batch_size=2), DEFAULTS) as worker:
         assert run(scheduler, Here(worker), store.add) == []
     assert scheduler.asked == [6, 3, 2]
     (winner,) = scheduler.left

@@ -25,12 +25,15 @@ from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
 from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
+
+PAIRS = EvaluationSettings(batch_size=2)
 
 
 def check(path: Path, size: int, **options: object) -> None:
@@ -49,7 +52,7 @@ def check(path: Path, size: int, **options: object) -> None:
     variants = [Variant.of(one) for one in ablations]
     dataset = Shapes(3, seed=5, size=size)
     a, b = (
-        sweep(adapter, dataset, variants, batch_size=2, options=RunOptions(replay=replay))
+        sweep(adapter, dataset, variants, PAIRS, options=RunOptions(replay=replay))
         for replay in (True, False)
     )
     assert a.notes == []
@@ -81,7 +84,7 @@ def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
             adapter,
             Shapes(4, seed=5, size=96),
             variants,
-            batch_size=2,
+            PAIRS,
             options=RunOptions(replay=replay),
         )
         for replay in (True, False)
@@ -96,7 +99,9 @@ def test_the_limit_of_detections_reaches_the_model_and_the_metrics() -> None:
         adapter = open_adapter(checkpoint)
     dataset = Shapes(2, seed=5, size=96)
     found = {
-        limit: sweep(adapter, dataset, [], batch_size=2, max_detections=limit).results[0]
+        limit: sweep(
+            adapter, dataset, [], EvaluationSettings(batch_size=2, max_detections=limit)
+        ).results[0]
         for limit in (11, 100, 130)
     }
     counts = {limit: np.bincount(one.detections.image) for limit, one in found.items()}

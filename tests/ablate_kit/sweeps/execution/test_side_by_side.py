@@ -18,6 +18,7 @@ from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.side_by_side import disagreement
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
@@ -106,7 +107,12 @@ def test_the_numbers_of_a_data_set_are_the_same_to_four_decimals(repository: Pat
         adapter = open_adapter(checkpoint)
     variants = [Variant.of(one) for one in cuts_of(path)[:8]]
     rows = [
-        sweep(adapter, Shapes(12, seed=5), variants, batch_size=4, fuse=fuse).results
+        sweep(
+            adapter,
+            Shapes(12, seed=5),
+            variants,
+            EvaluationSettings(batch_size=4, fuse=fuse),
+        ).results
         for fuse in (True, False)
     ]
     for one, other in zip(*rows, strict=True):
