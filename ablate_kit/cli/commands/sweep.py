@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
+from ablate_kit.cli.execution_options import ExecutionOptions
 from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, this_command, warn
@@ -25,13 +27,68 @@ if TYPE_CHECKING:
 
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
-    from ablate_kit.sweeps.backends.worker import RunOptions
+    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.open_sweep import OpenSweep
     from ablate_kit.sweeps.pass_cost import PassCost
     from ablate_kit.sweeps.race import Look
     from ablate_kit.sweeps.recipes.recipe_rounds import Search
-    from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
+    from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+    from detector.training.recipes.recipe_file import Override
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is to be otherwise than the recipe says."""
+
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
+    ] = None
+    margin: Margin = None
+    adjust: Adjusted = None
+    cluster: Cluster = None
+    score_threshold: Annotated[
+        float | None, typer.Option(help=f"{OWN_SCORE}; 0.5 by default.", min=0, max=1)
+    ] = None
+
+    def overrides(self, framework: str | None, *, fuse: bool) -> "list[str | Override]":
+        """These, and those of other options that a recipe may set as well."""
+        from detector.training.recipes.recipe_file import Override
+
+        changed = (
+            ("model.framework", framework, "--model"),
+            ("evaluation.margin", self.margin, "--margin"),
+            ("evaluation.adjust", self.adjust, "--adjust"),
+            ("evaluation.cluster", self.cluster, "--cluster"),
+            ("evaluation.score_threshold", self.score_threshold, "--score-threshold"),
+            ("evaluation.fuse", fuse or None, "--fuse"),
+        )
+        chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
+        return [*(self.settings or []), *chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cuts:
+    """What is cut of a checkpoint, where no recipe says it."""
+
+    heads: Annotated[
+        list[str] | None, typer.Option(help="Every head: all, or of the modules of a pattern.")
+    ] = None
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="More and more layers without a part: all, or decoder.layers.*.ffn."),
+    ] = None
+    modules: Annotated[
+        list[str] | None, typer.Option(help="Every module set to zero: all, or a pattern.")
+    ] = None
+
+    @property
+    def asked(self) -> tuple[list[str], list[str], list[str]]:
+        return self.heads or [], self.layers or [], self.modules or []
+
+    def any(self) -> bool:
+        return any(self.asked)
 
 
 def sweep(
@@ -46,15 +103,7 @@ def sweep(
         Path | None, typer.Option("-o", "--output", help="Folder; runs/RECIPE by default.")
     ] = None,
     *,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
-    ] = None,
-    margin: Margin = None,
-    adjust: Adjusted = None,
-    cluster: Cluster = None,
-    score_threshold: Annotated[
-        float | None, typer.Option(help=f"{OWN_SCORE}; 0.5 by default.", min=0, max=1)
-    ] = None,
+    changes: Changes,
     top: Top = None,
     race: Annotated[
         bool, typer.Option("--race", help="Stop each variant when it is decided by the margin.")
@@ -65,30 +114,7 @@ def sweep(
     write: Annotated[
         Path | None, typer.Option(help="Folder for a changed copy of each variant, too.")
     ] = None,
-    memory: Annotated[
-        int, typer.Option(help="MiB that recorded outputs may take; less splits the sweep.", min=0)
-    ] = 2048,
-    no_replay: Annotated[
-        bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
-    ] = False,
-    fuse: Annotated[
-        bool,
-        typer.Option("--fuse", help="Run heads and channels side by side; not bit for bit."),
-    ] = False,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that keeps what the unmodified model computes, for other sweeps."
-        ),
-    ] = None,
-    cache_size: Annotated[
-        int | None, typer.Option(help="GiB that the folder may take; 10 by default.", min=1)
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1),
-    ] = None,
+    execution: ExecutionOptions,
     log: Log = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1): a process each.")
@@ -96,16 +122,7 @@ def sweep(
     ray: Annotated[
         str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
     ] = "",
-    heads: Annotated[
-        list[str] | None, typer.Option(help="Every head: all, or of the modules of a pattern.")
-    ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="More and more layers without a part: all, or decoder.layers.*.ffn."),
-    ] = None,
-    modules: Annotated[
-        list[str] | None, typer.Option(help="Every module set to zero: all, or a pattern.")
-    ] = None,
+    cuts: Cuts,
     data: DataOptions,
     model: ModelOptions,
 ) -> None:
@@ -113,36 +130,20 @@ def sweep(
 
     From a recipe, or of a checkpoint: ablate sweep model.pth --heads all --shapes
     """
-    asked = (heads or [], layers or [], modules or [])
-    of_checkpoint = any(asked)
-    _check(source, of_checkpoint, data.any() or bool(model.class_names or model.weights))
-    from detector.training.recipes.recipe_file import Override
-
-    changed = (
-        ("model.framework", model.model, "--model"),
-        ("evaluation.margin", margin, "--margin"),
-        ("evaluation.adjust", adjust, "--adjust"),
-        ("evaluation.cluster", cluster, "--cluster"),
-        ("evaluation.score_threshold", score_threshold, "--score-threshold"),
-        ("evaluation.fuse", fuse or None, "--fuse"),
-    )
-    chosen = [Override(key, value, name) for key, value, name in changed if value is not None]
-    overrides: list[str | Override] = [*(settings or []), *chosen]
-    if of_checkpoint:
+    _check(source, cuts.any(), data.any() or bool(model.class_names or model.weights))
+    overrides = changes.overrides(model.model, fuse=execution.fuse)
+    if cuts.any():
         check_there(source)
     else:
         check_recipe(source, "sweep", overrides)
     loggers = loggers_of(log)
     from ablate_kit.reports.logged import log_sweep
-    from ablate_kit.reports.sweep_reports import screening_table
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-    from ablate_kit.sweeps.about import About
+    from ablate_kit.studies.common import common_recipe
     from ablate_kit.sweeps.api import open_sweep
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipes.recipe_text import recipe_text
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
-    from ablate_kit.sweeps.recipes.screening import screened
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
@@ -150,7 +151,7 @@ def sweep(
     trusted = model.trust_remote_code
     placement = Placement(tuple(device.split(",")), ray, trusted)
     folder = output or Path("runs") / name_of(source)
-    given = None if of_checkpoint else load_sweep(source, overrides)
+    given = None if cuts.any() else load_sweep(source, overrides)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(resumable(folder))
@@ -162,52 +163,31 @@ def sweep(
             )
         )
         if given:
-            plan = given.model_copy(update={"model": section})
+            recipe = given.model_copy(update={"model": section})
         else:
-            from ablate_kit.studies.common import common_recipe
-
-            plan = common_recipe(
-                section, data.given(), *asked, overrides=overrides, trust_remote_code=trusted
+            recipe = common_recipe(
+                section, data.given(), *cuts.asked, overrides=overrides, trust_remote_code=trusted
             )
-        if race and plan.race is None:
-            plan = plan.model_copy(update={"race": RaceSection()})
-        options = _options(
-            memory, workers, cache, cache_size, replay=not no_replay, fuse=plan.evaluation.fuse
-        )
+        if race and recipe.race is None:
+            recipe = recipe.model_copy(update={"race": RaceSection()})
+        options = execution.run_options(fuse=recipe.evaluation.fuse)
         opened = stack.enter_context(
-            open_sweep(plan, placement, threads=threads or Ledger.threads(folder))
+            open_sweep(recipe, placement, threads=execution.threads or Ledger.threads(folder))
         )
         warn(opened.notes)
-        if write and plan.screen:
+        if write and recipe.screen:
             raise UserError("--write writes every variant, and screen evaluates some; to write "
                             "them, leave screen out")  # fmt: skip
         if write and opened.ablations:
             _write(opened.checkpoint, opened.ablations, write, dry_run)
         if dry_run:
-            _say_cost(opened.cost(options.memory), len(opened.variants), len(opened.dataset))
-            if plan.screen:
-                say(_screen_plan(plan.screen, len(opened.ablations), len(opened.dataset)))
-            if looks := opened.looks():
-                say(f"a race: {looks}, each of which may stop at any of them")
+            _say_plan(opened, options.memory)
             return
-        ledger = opened.ledger(folder, workers)
-        ledger.describe(recipe_text(opened.recipe))
-        About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
-        if plan.screen and screened(folder) is None:
-            say(_screen_plan(plan.screen, len(opened.ablations), len(opened.dataset)))
-        what = f"{len(opened.variants)} variants"
-        if later := opened.chosen_later:
-            searched = f"{later} variants chosen on the way"
-            what = f"{what} and {searched}" if opened.variants else searched
-        say(f"{what} on {len(opened.dataset)} images: {folder}")
-        begun, told = opened.done(ledger)
-        if begun:
-            say(f"resuming: {told} are done")
+        ledger = opened.ledger(folder, options.workers)
+        _begin(opened, ledger, of_checkpoint=cuts.any())
         stack.enter_context(
             keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to resume: {this_command()}")
         )
-        if of_checkpoint:
-            say(f"recipe: {folder / 'recipe.yaml'}")
         with progress() as bars:
             watch = Told(bars, opened.batches)
             watched = Progress(begin=watch.begin, advance=watch.advance, look=_say_look)
@@ -219,16 +199,34 @@ def sweep(
         report = write_sweep_report(ledger, opened.dataset, top=top)
         log_sweep(loggers, folder)
         say_lines(report.table.text())
-        if known := screened(folder):
-            told, poor = screening_table.sentence(known, ledger.results(), plan.evaluation.margin)
-            if poor:
-                warn([told])
-            else:
-                say(told)
+        _say_screened(ledger, recipe)
         with suppress(UserError):  # nothing free can be taken out
             if smaller := smaller_command(opened, folder, report.compared, trusted=trusted):
                 say(smaller)
         say_where(folder)
+
+
+def _begin(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) -> None:
+    """Notes in the run's folder what it is about, and says what is ahead."""
+    from ablate_kit.sweeps.about import About
+    from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+    from ablate_kit.sweeps.recipes.screening import screened
+
+    folder = ledger.folder
+    ledger.describe(recipe_text(opened.recipe))
+    About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
+    if opened.recipe.screen and screened(folder) is None:
+        say(_screen_plan(opened))
+    what = f"{len(opened.variants)} variants"
+    if later := opened.chosen_later:
+        searched = f"{later} variants chosen on the way"
+        what = f"{what} and {searched}" if opened.variants else searched
+    say(f"{what} on {len(opened.dataset)} images: {folder}")
+    begun, told = opened.done(ledger)
+    if begun:
+        say(f"resuming: {told} are done")
+    if of_checkpoint:
+        say(f"recipe: {folder / 'recipe.yaml'}")
 
 
 def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
@@ -246,36 +244,27 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
                         "--modules; to change a recipe, give --set data.limit=50")  # fmt: skip
 
 
-def _options(
-    memory: int,
-    workers: int,
-    cache: Path | None,
-    cache_size: int | None,
-    *,
-    replay: bool,
-    fuse: bool,
-) -> "RunOptions":
-    from ablate_kit.sweeps.backends.worker import RunOptions
-    from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
-
-    if cache is None and cache_size is not None:
-        raise UserError("--cache-size goes with --cache FOLDER")
-    if fuse and not replay:
-        raise UserError("--fuse shares what replay recorded; leave --no-replay out")
-    if cache is not None and not replay:
-        raise UserError("--cache keeps what replay recorded; leave --no-replay out")
-    room = CAPACITY if cache_size is None else cache_size << 30
-    if cache is not None:
-        RecordingCache(cache, room).check()
-    return RunOptions(replay, memory * 2**20, workers, cache, room)
-
-
-def _screen_plan(section: "ScreenSection", count: int, images: int) -> str:
+def _screen_plan(opened: "OpenSweep") -> str:
+    section, count = opened.recipe.screen, len(opened.ablations)
+    assert section  # noqa: S101 - or nothing is screened
     return (
-        f"{count} ablations are screened by gradients on {min(section.images, images)} images; the "
-        f"{min(section.keep, count)} with the largest estimates and {min(section.sample, count)} "
-        "drawn are evaluated"
+        f"{count} ablations are screened by gradients on "
+        f"{min(section.images, len(opened.dataset))} images; the {min(section.keep, count)} with "
+        f"the largest estimates and {min(section.sample, count)} drawn are evaluated"
     )
+
+
+def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
+    """How estimates agree with what was evaluated, where a sweep was screened."""
+    from ablate_kit.reports.sweep_reports import screening_table
+    from ablate_kit.sweeps.recipes.screening import screened
+
+    if known := screened(ledger.folder):
+        told, poor = screening_table.sentence(known, ledger.results(), recipe.evaluation.margin)
+        if poor:
+            warn([told])
+        else:
+            say(told)
 
 
 def _say_look(look: "Look") -> None:
@@ -306,6 +295,14 @@ def _write(
     changed = counted(len(copies.missing), "changed copy", "changed copies")
     say(f"{changed} {verb} to {folder}{already}")
     warn(f"not written: {why}" for why in copies.impossible.values())
+
+
+def _say_plan(opened: "OpenSweep", memory: float) -> None:
+    _say_cost(opened.cost(memory), len(opened.variants), len(opened.dataset))
+    if opened.recipe.screen:
+        say(_screen_plan(opened))
+    if looks := opened.looks():
+        say(f"a race: {looks}, each of which may stop at any of them")
 
 
 def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
