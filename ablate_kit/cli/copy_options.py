@@ -13,6 +13,7 @@ from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.ablations.kinds.kind import Kind
     from ablate_kit.checkpoints import Checkpoint
 
 SourceArgument = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
@@ -36,6 +37,15 @@ class CopyOptions:
         from ablate_kit.checkpoints import open_checkpoint
 
         return open_checkpoint(checkpoint, self.weights)
+
+    def write_all_of(self, kind: "Kind", checkpoint: Path, output: Path) -> None:
+        """A copy for each ablation of a kind that needs no images."""
+        from ablate_kit.ablations.kinds.kind import KindContext
+        from ablate_kit.models.framework_registry import anatomy_of
+
+        with self.open(checkpoint) as opened:
+            source = KindContext(opened, anatomy=anatomy_of(opened))
+            self.write(opened, kind.make(source), output)
 
     def write(self, checkpoint: "Checkpoint", ablations: "list[Ablation]", output: Path) -> None:
         """A copy for each ablation, named after it, in the folder ``output``."""

@@ -6,7 +6,8 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.factors import Factors, of_draw, of_module
+from ablate_kit.ablations.factors import Factors, of_module
+from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers
 from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name, spans
@@ -63,11 +64,10 @@ def random_heads(
                     raise UserError(
                         f"{percent:g} % of the {total} heads of {module.prefix} is less than one"
                     )
-                drawn = Random(count, seed, draw).indices(module.prefix, (total,))
-                edits.extend(module.remove(drawn.tolist()))
-            group = f"{label}-{percent:g}pct"
-            factors: Factors = {"target": label, "percent": percent, **of_draw(group, draw)}
-            found.append(Ablation(f"{group}-r{draw}", "heads", tuple(edits), factors=factors))
+                heads = Random(count, seed, draw).indices(module.prefix, (total,))
+                edits.extend(module.remove(heads.tolist()))
+            factors: Factors = {"target": label, "percent": percent}
+            found.append(drawn(f"{label}-{percent:g}pct", draw, "heads", edits, factors))
     return found
 
 

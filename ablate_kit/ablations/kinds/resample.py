@@ -10,7 +10,8 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Resampled
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.factors import of_draw, of_module
+from ablate_kit.ablations.factors import of_module
+from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals
 from ablate_kit.errors import UserError
 
@@ -34,16 +35,13 @@ def heads_resampled(
     """
     chosen = None if heads is None else sorted(set(heads))
     return [
-        Ablation(
-            f"{module.prefix}-head{head}-resampled-r{draw}",
+        drawn(
+            f"{module.prefix}-head{head}-resampled",
+            draw,
             "heads-resampled",
             (),
-            (_resampled(module, head, seed, draw),),
-            {
-                **of_module(module.prefix),
-                "head": head,
-                **of_draw(f"{module.prefix}-head{head}-resampled", draw),
-            },
+            of_module(module.prefix) | {"head": head},
+            [_resampled(module, head, seed, draw)],
         )
         for module in modules
         for head in (range(module.head_count()) if chosen is None else chosen)

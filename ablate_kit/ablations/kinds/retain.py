@@ -7,7 +7,8 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention, without_heads
-from ablate_kit.ablations.factors import of_draw, of_module
+from ablate_kit.ablations.factors import Factors, of_module
+from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers
 from ablate_kit.ablations.kinds.shares import share
 from ablate_kit.ablations.name_patterns import file_name
@@ -58,15 +59,8 @@ def retained_drawn(
                     else []
                 )
                 edits += module.remove(head for head in range(total) if head not in kept)
-            group = f"{label}-keep{count}"
-            found.append(
-                Ablation(
-                    f"{group}-r{draw}",
-                    "heads-retained",
-                    tuple(edits),
-                    factors={"target": label, "keep": count, **of_draw(group, draw)},
-                )
-            )
+            factors: Factors = {"target": label, "keep": count}
+            found.append(drawn(f"{label}-keep{count}", draw, "heads-retained", edits, factors))
     return found
 
 
@@ -94,14 +88,8 @@ def units_retained(
                 cut = size - share(size, percent)
                 edits.append(Edit(name, Random(cut, seed, draw)))
             group = f"{label}-keep{percent:g}pct"
-            found.append(
-                Ablation(
-                    f"{group}-r{draw}",
-                    "units-retained",
-                    tuple(edits),
-                    factors={"target": label, "keep_percent": percent, **of_draw(group, draw)},
-                )
-            )
+            factors: Factors = {"target": label, "keep_percent": percent}
+            found.append(drawn(group, draw, "units-retained", edits, factors))
     return found
 
 
@@ -121,19 +109,18 @@ def cumulative(
         for step in range(1, steps + 1):
             count = len(heads) * step // steps
             chosen = Random(count, seed, repeat).indices(label, (len(heads),))
-            group = f"{label}-{count}of{len(heads)}"
             found.append(
-                Ablation(
-                    f"{group}-r{repeat}",
+                drawn(
+                    f"{label}-{count}of{len(heads)}",
+                    repeat,
                     "heads-cumulative",
                     without_heads(modules, [heads[i] for i in chosen]),
-                    factors={
+                    {
                         "target": label,
                         "step": step,
                         "count": count,
                         "of": len(heads),
                         "order": "random",
-                        **of_draw(group, repeat),
                     },
                 )
             )

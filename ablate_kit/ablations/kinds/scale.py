@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise
-from ablate_kit.ablations.factors import of_draw
+from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
@@ -38,17 +38,12 @@ def noisy(
         if percent <= 0:
             raise UserError(f"noise of {percent:g} % of the deviation; expected more than 0")
     return [
-        Ablation(
-            f"{label}-noise{percent:g}pct-r{draw}",
+        drawn(
+            f"{label}-noise{percent:g}pct",
+            draw,
             "noise",
-            tuple(
-                Edit(name, factor=1.0, noise=Noise(percent / 100, seed, draw)) for name in tensors
-            ),
-            factors={
-                "target": label,
-                "noise_percent": percent,
-                **of_draw(f"{label}-noise{percent:g}pct", draw),
-            },
+            (Edit(name, factor=1.0, noise=Noise(percent / 100, seed, draw)) for name in tensors),
+            {"target": label, "noise_percent": percent},
         )
         for percent in percents
         for draw in range(repeats)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
-from ablate_kit.ablations.factors import of_draw
+from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name
@@ -39,19 +39,16 @@ def units(
                 f"{percent:g} % of {sizes[largest]} elements ({largest}) is less than one unit"
             )
     return [
-        Ablation(
-            name=f"{label}-{percent:g}pct-r{draw}",
-            kind="units",
-            edits=tuple(
+        drawn(
+            f"{label}-{percent:g}pct",
+            draw,
+            "units",
+            (
                 Edit(name, Random(count, seed, draw))
                 for name, size in sizes.items()
                 if (count := share(size, percent))
             ),
-            factors={
-                "target": label,
-                "percent": percent,
-                **of_draw(f"{label}-{percent:g}pct", draw),
-            },
+            {"target": label, "percent": percent},
         )
         for percent in percents
         for draw in range(repeats)

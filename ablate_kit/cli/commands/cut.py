@@ -139,14 +139,9 @@ def layers(
     copies: CopyOptions,
 ) -> None:
     """Remove the same part of more and more layers."""
-    from ablate_kit.ablations.kinds import layers as layers_rule
-    from ablate_kit.models.framework_registry import anatomy_of
+    from ablate_kit.ablations.kinds.layers import Layers
 
-    with copies.open(checkpoint) as opened:
-        ablations = layers_rule.layers(
-            opened.tensors, base, part, mode.value, str(opened), anatomy_of(opened)
-        )
-        copies.write(opened, ablations, output)
+    copies.write_all_of(Layers(base=base, part=part, mode=mode.value), checkpoint, output)
 
 
 def _once(names: Iterable[str], checkpoint: "Checkpoint", quiet: bool) -> list[str]:

@@ -1,7 +1,6 @@
 """``ablate queries``, ``levels``, ``points``, ``skip``: parts that only some detectors have."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +42,7 @@ def queries(
         together=chosen is not None,
         how="zero",
     )
-    _write_kind(kind, checkpoint, output, copies)
+    copies.write_all_of(kind, checkpoint, output)
 
 
 def levels(
@@ -60,7 +59,7 @@ def levels(
     from ablate_kit.ablations.kinds.feature_levels import Levels
 
     kind = Levels(base=base, levels=spans_of(chosen, "--levels"))
-    _write_kind(kind, checkpoint, output, copies)
+    copies.write_all_of(kind, checkpoint, output)
 
 
 def points(
@@ -111,7 +110,7 @@ def points(
             together=together,
             share=share.value,
         )
-    _write_kind(kind, checkpoint, output, copies)
+    copies.write_all_of(kind, checkpoint, output)
 
 
 def skip(
@@ -124,21 +123,11 @@ def skip(
     """Let residual branches add nothing: the layer hands on what came in."""
     from ablate_kit.ablations.kinds.residual_branches import Skip
 
-    _write_kind(Skip(patterns=patterns), checkpoint, output, copies)
-
-
-def _write_kind(kind: "Kind", checkpoint: Path, output: Path, copies: CopyOptions) -> None:
-    from ablate_kit.ablations.kinds.kind import KindContext
-    from ablate_kit.models.framework_registry import anatomy_of
-
-    with copies.open(checkpoint) as opened:
-        source = KindContext(opened, anatomy=anatomy_of(opened))
-        copies.write(opened, kind.make(source), output)
+    copies.write_all_of(Skip(patterns=patterns), checkpoint, output)
 
 
 def spans_of(text: str | None, what: str) -> list[int] | None:
     """[0, 3, 4] for "0,3-4"."""
-
     from ablate_kit.ablations.name_patterns import parse_spans
 
     return None if text is None else parse_spans(text, what)
