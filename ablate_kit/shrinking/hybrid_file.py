@@ -11,7 +11,8 @@ from ablate_kit.models.rewrite import Content
 from ablate_kit.shrinking.reduction import Reduction, Shape
 from ablate_kit.shrinking.zeroed import Zeroed
 from detector.checkpoint import weights_metadata
-from detector.config import LAYER_SIZES, HybridConfig
+from detector.config import HybridConfig
+from detector.layer_sizes import LAYER_SIZES
 from detector.network import legacy
 from detector.network.model import HybridDetector
 

@@ -4,7 +4,8 @@ import math
 
 from torch import Tensor, nn
 
-from detector.config import DCN_GROUP_CHANNELS, HybridConfig
+from detector.config import HybridConfig
+from detector.fixed_sizes import DCN_GROUP_CHANNELS
 from detector.network.ops.dcnv4 import dcnv4
 
 KERNEL = 3

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.config import NORM_GROUPS
+from detector.fixed_sizes import NORM_GROUPS
 from detector.network.ops.group_norm import group_norm
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from detector.checkpoint import save_tensors, weights_metadata
-from detector.config import STRIDES
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR
 from detector.data.dataset import Dataset
 from detector.data.training_set import Batch, Item, TrainingSet, collate
 from detector.errors import UserError
+from detector.fixed_sizes import STRIDES
 from detector.network.activation_checkpointing import checkpoint_activations
 from detector.network.model import HybridDetector
 from detector.training.criterion import criterion, denoising_factor

@@ -10,7 +10,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.models.model_knobs import Knob, untrained
-from detector.config import LAYER_SIZES, HybridConfig
+from detector.config import HybridConfig
+from detector.layer_sizes import LAYER_SIZES
 from detector.network.decoder import refine_scales
 from detector.network.model import HybridDetector
 from detector.network.modules.query_selection import allocate

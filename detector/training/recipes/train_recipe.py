@@ -7,8 +7,9 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import Field, model_validator
 
-from detector.config import STRIDES, HybridConfig, preset
+from detector.config import HybridConfig, preset
 from detector.errors import UserError
+from detector.fixed_sizes import STRIDES
 from detector.training.criterion import SHARES, LossSettings
 from detector.training.optim import MULTIPLIERS
 from detector.training.recipes.data_sections import CocoData, ShapesData, VocData, YoloData
