@@ -1,13 +1,22 @@
 """Checkpoints of one model as variants of the first of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
 from ablate_kit.checkpoints.edit.elements import flat_bytes
+from ablate_kit.metrics.calibration import Calibration
+from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+from ablate_kit.sweeps.run import UNWATCHED, Progress, Sweep, sweep
 from ablate_kit.sweeps.variant import Variant
+from detector.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,44 @@ def group_by_architecture(opened: Iterable[tuple[Variant, Adapter]]) -> Iterator
             tensors = different_tensors(family.adapter, adapter)
             family.others.append(replace(variant, tensors=tensors))
     yield from found
+
+
+def sweep_families(
+    families: Sequence[Family],
+    dataset: Dataset,
+    evaluation: EvaluationSettings,
+    *,
+    folder: Path,
+    options: RunOptions = DEFAULTS,
+    progress: Progress = UNWATCHED,
+) -> Sweep:
+    """All checkpoints, held against what the first is held against, at its score threshold.
+
+    ``folder`` keeps the detections, which results read.
+    """
+    results: list[Result] = []
+    notes: list[str] = []
+    truth: GroundTruth | None = None
+    threshold: Calibration | None = None
+    for number, family in enumerate(families):
+        done = sweep(
+            family.adapter,
+            dataset,
+            family.others,
+            evaluation,
+            baseline=family.first,
+            store=Ledger(folder / str(number), {}),
+            truth=truth,
+            threshold=threshold,
+            options=options,
+            progress=progress,
+        )
+        truth = done.truth
+        threshold = done.results[0].evaluation.thresholds.calibration
+        results += done.results
+        notes += done.notes
+    assert truth is not None  # noqa: S101 - there is a first family
+    return Sweep(results, truth, notes)
 
 
 def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:

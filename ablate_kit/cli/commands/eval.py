@@ -1,5 +1,6 @@
 """``ablate eval``: checkpoints on annotated images."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +17,12 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from ablate_kit.metrics.calibration import Calibration
-    from ablate_kit.metrics.detections import GroundTruth
     from ablate_kit.models.adapter import Adapter
+    from ablate_kit.reports.results_file import Source
+    from ablate_kit.sweeps.variant import Variant
+    from detector.data.dataset import Dataset
 
 
 def evaluate(
@@ -55,26 +57,17 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     check_there(*checkpoints)
-    from ablate_kit.ablations.receipt import made_by
-    from ablate_kit.checkpoints.digest import digest_of_archive
-    from ablate_kit.checkpoints.hub import with_commit
-    from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import compare
-    from ablate_kit.models.classes import unmatched_classes
     from ablate_kit.models.device import check_device
-    from ablate_kit.models.framework_registry import choose
-    from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.models.truth import crowded
     from ablate_kit.reports import tables
     from ablate_kit.reports.error_analysis import write_details
     from ablate_kit.reports.folder import check_free, write_report
-    from ablate_kit.reports.results_file import Source, results_document
+    from ablate_kit.reports.results_file import results_document
     from ablate_kit.sweeps.backends.worker import RunOptions
-    from ablate_kit.sweeps.checkpoint_variants import group_by_architecture
-    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-    from ablate_kit.sweeps.run import Progress, sweep
-    from ablate_kit.sweeps.variant import Variant
+    from ablate_kit.sweeps.run import Progress
     from detector.data.dataset import check_scorable, is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
@@ -95,65 +88,32 @@ def evaluate(
             "--images alone names no labels: then checkpoints are held against the first of them; "
             "give another one"
         )
-
-    noted: set[str] = set()
-    sources: list[Source] = []
-    frameworks: set[str] = set()
-
-    def opened() -> "Iterator[tuple[Variant, Adapter]]":
-        nonlocal dataset
-        for path, name in zip(checkpoints, names, strict=True):
-            with model.runnable(path) as (given, file):
-                ablation = made_by(given)
-                digest = digest_of_archive(given.archive)
-                sources.append(Source("checkpoint", with_commit(path), digest))
-                frameworks.add(choose(file, model.model).model)
-                adapter = model.open(file, device)
-            # Images without labels are looked at for the classes of the first.
-            dataset = looked_at_for(dataset, adapter.classes)
-            for note in unmatched_classes(adapter.classes, dataset.classes):
-                if note not in noted:  # once for copies of one model
-                    warn([note])
-                    noted.add(note)
-            kind, factors = (ablation.kind, ablation.factors) if ablation else ("checkpoint", {})
-            yield Variant(name, kind, factors=factors), adapter
-
+    opening = _Opening(dataset, model, device)
     # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
     with TemporaryDirectory(prefix="ablate-") as kept:
-        found: dict[str, Result] = {}
-        threshold: Calibration | None = None
-        truth: GroundTruth | None = None
         with progress() as bars:
             bar = bars.add_task("", total=len(dataset) * len(names))
 
             def advance(name: str, count: int) -> None:
                 bars.update(bar, advance=count, description=name)
 
-            for number, family in enumerate(group_by_architecture(opened())):
-                done = sweep(
-                    family.adapter,
-                    dataset,
-                    family.others,
-                    evaluation,
-                    baseline=family.first,
-                    store=Ledger(Path(kept, str(number)), {}),
-                    truth=truth,
-                    threshold=threshold,
-                    options=RunOptions(replay=not no_replay),
-                    progress=Progress(advance=advance),
-                )
-                warn(done.notes)
-                truth = done.truth
-                threshold = done.results[0].evaluation.thresholds.calibration
-                found |= {one.name: one for one in done.results}
+            families = list(group_by_architecture(opening.variants(checkpoints, names)))
+            done = sweep_families(
+                families,
+                opening.dataset,
+                evaluation,
+                folder=Path(kept),
+                options=RunOptions(replay=not no_replay),
+                progress=Progress(advance=advance),
+            )
+        truth, found = done.truth, {one.name: one for one in done.results}
         results = [found[name] for name in names]
-        assert truth is not None  # noqa: S101 - there is a first checkpoint
-        warn(crowded(truth))
+        warn([*done.notes, *crowded(truth)])
         compared = compare(truth, results, asked)
         if data.annotations:
-            sources.append(source("annotations", data.annotations))
+            opening.sources.append(source("annotations", data.annotations))
         where = data.given().model_dump(mode="json")
-        read = origin(sources, where, ", ".join(sorted(frameworks)))
+        read = origin(opening.sources, where, ", ".join(sorted(opening.frameworks)))
         if output:
             write_report(
                 output,
@@ -169,3 +129,46 @@ def evaluate(
         say_lines("\n\n".join(table.text() for table in printed))
         if output:
             say(f"written to {output}: results.json, tables, per class, figure")
+
+
+@dataclass
+class _Opening:
+    """Opens one checkpoint after the other, and keeps what is to be said of them.
+
+    Attributes:
+        dataset: images without labels are looked at for the classes of the first.
+    """
+
+    dataset: "Dataset"
+    model: ModelOptions
+    device: str
+    sources: "list[Source]" = field(default_factory=list)
+    frameworks: set[str] = field(default_factory=set)
+
+    def variants(
+        self, paths: "Sequence[Path]", names: "Sequence[str]"
+    ) -> "Iterator[tuple[Variant, Adapter]]":
+        from ablate_kit.ablations.receipt import made_by
+        from ablate_kit.checkpoints.digest import digest_of_archive
+        from ablate_kit.checkpoints.hub import with_commit
+        from ablate_kit.models.classes import unmatched_classes
+        from ablate_kit.models.framework_registry import choose
+        from ablate_kit.models.own_objects import looked_at_for
+        from ablate_kit.reports.results_file import Source
+        from ablate_kit.sweeps.variant import Variant
+
+        noted: set[str] = set()
+        for path, name in zip(paths, names, strict=True):
+            with self.model.runnable(path) as (given, file):
+                ablation = made_by(given)
+                digest = digest_of_archive(given.archive)
+                self.sources.append(Source("checkpoint", with_commit(path), digest))
+                self.frameworks.add(choose(file, self.model.model).model)
+                adapter = self.model.open(file, self.device)
+            self.dataset = looked_at_for(self.dataset, adapter.classes)
+            for note in unmatched_classes(adapter.classes, self.dataset.classes):
+                if note not in noted:  # once for copies of one model
+                    warn([note])
+                    noted.add(note)
+            kind, factors = (ablation.kind, ablation.factors) if ablation else ("checkpoint", {})
+            yield Variant(name, kind, factors=factors), adapter
