@@ -9,10 +9,9 @@ from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweeping import sweep
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detection_files import AnnotatedImages, read_dump
-from ablate_kit.metrics.detection_files.annotated_images import stems
+from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.result import Result
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.annotations import annotated_images
 from detector.data.dataset import is_labelled
 
 
@@ -67,9 +66,7 @@ def score(
     """
     from ablate_kit.checkpoints.pickle.plain_data import read_plain
 
-    images = data.dataset
-    files = [images.annotations(index).file_name for index in range(len(images))]
-    against = AnnotatedImages(ground_truth(images), stems(files))
+    against = annotated_images(data.dataset)
     found, notes = read_dump(Path(path), against, unpickle=read_plain)
     _warn(notes)
     return Result.of(

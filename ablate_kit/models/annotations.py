@@ -3,10 +3,18 @@
 from pathlib import Path
 from typing import cast
 
-from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages, stems
+from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.models.truth import ground_truth
+from detector.data.dataset import Dataset, notes_on
 from detector.data.formats.fields import Difficult
 from detector.data.formats.instances import read_instances
+
+
+def annotated_images(dataset: Dataset) -> AnnotatedImages:
+    """The annotations of a data set, as files of detections are held against them."""
+    files = [dataset.annotations(index).file_name for index in range(len(dataset))]
+    return AnnotatedImages(ground_truth(dataset), files, notes_on(dataset))
 
 
 def read_annotations(path: Path, difficult: str = "ignore") -> AnnotatedImages:
@@ -37,4 +45,4 @@ def read_annotations(path: Path, difficult: str = "ignore") -> AnnotatedImages:
         category_ids=found.category_ids,
         sizes=found.boxes[:, 2:],
     )
-    return AnnotatedImages(truth, stems(found.file_names), found.notes, found.file_names)
+    return AnnotatedImages(truth, found.file_names, found.notes)

@@ -1,6 +1,7 @@
 """``ablate score``: detections that were written down before, by whatever detector."""
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -26,8 +27,51 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from ablate_kit.metrics.calibration import Calibration
     from ablate_kit.metrics.detection_files import AnnotatedImages
+    from ablate_kit.metrics.detections import Detections, GroundTruth
+    from ablate_kit.metrics.result import Result
+    from ablate_kit.metrics.spill import Spill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """What detections are held against: annotations, whose images need not be there."""
+
+    annotations: Annotations = None
+    voc: Devkit = None
+    split: Split = None
+    yolo: YoloYaml = None
+    yolo_root: YoloRoot = None
+    voc_classes: VocClasses = None
+    difficult: Difficult = None
+
+    @property
+    def place(self) -> Path:
+        return self.annotations or self.voc or self.yolo or Path()
+
+    def noted(self) -> dict[str, str | None]:
+        """As results name it."""
+        kind = "coco" if self.annotations else "voc" if self.voc else "yolo"
+        where = "annotations" if self.annotations else "root"
+        return {"kind": kind, where: str(self.place), "split": self.split}
+
+    def open(self) -> "AnnotatedImages":
+        from ablate_kit.models.annotations import annotated_images, read_annotations
+
+        if sum(map(bool, (self.annotations, self.voc, self.yolo))) != 1:
+            raise UserError(
+                "give what to score against: --annotations, --voc with --split, or --yolo"
+            )
+        if self.annotations:
+            if self.split or self.voc_classes or self.yolo_root:
+                raise UserError(
+                    "--split, --voc-classes and --yolo-root do not go with --annotations"
+                )
+            return read_annotations(self.annotations, self.difficult or "ignore")
+        return annotated_images(AnnotatedFiles(**asdict(self)).given().dataset())
 
 
 def score(
@@ -40,13 +84,7 @@ def score(
         ),
     ],
     *,
-    annotations: Annotations = None,
-    voc: Devkit = None,
-    split: Split = None,
-    yolo: YoloYaml = None,
-    yolo_root: YoloRoot = None,
-    voc_classes: VocClasses = None,
-    difficult: Difficult = None,
+    reference: Against,
     boxes: Annotated[
         str | None, typer.Option(help="xywh (COCO's own) or xyxy, of the JSON files.")
     ] = None,
@@ -81,13 +119,14 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Score files of detections: what 'ablate eval' reports, without a model."""
-    check_files(*detections, annotations, yolo, voc_classes, class_names)
+    check_files(
+        *detections, reference.annotations, reference.yolo, reference.voc_classes, class_names
+    )
     from ablate_kit.checkpoints.pickle.plain_data import read_plain
     from ablate_kit.metrics.clusters import clusters_of
     from ablate_kit.metrics.detection_files import read_dump
     from ablate_kit.metrics.detection_files.read_detections import uses_class_names
     from ablate_kit.metrics.detection_files.text_files import read_lines
-    from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.spill import Loaded, Spill
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.reports import error_analysis, tables
@@ -103,13 +142,11 @@ def score(
         raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:
         check_free(output)
-    against = _against(annotations, voc, split, voc_classes, difficult, yolo, yolo_root)
+    against = reference.open()
     warn(against.notes)
     if not len(against.truth):
         none = f"none of the {len(against.truth.image_ids):,} images has an object"
-        raise UserError(
-            f"{annotations or voc or yolo}: {none}, so there is nothing to score against"
-        )
+        raise UserError(f"{reference.place}: {none}, so there is nothing to score against")
     clusters = clusters_of(asked.cluster, against.files) if asked.cluster else None
     truth = replace(against.truth, max_detections=max_detections, clusters=clusters)
     against = replace(against, truth=truth)
@@ -122,30 +159,18 @@ def score(
         [line.strip() for line in read_lines(class_names) if line.strip()] if class_names else None
     )
     with TemporaryDirectory(prefix="ablate-") as place:
-        spill = Spill(Path(place))
-        results: list[Result] = []
-        threshold: Calibration | None = None
-        for path, name in zip(detections, names, strict=True):
-            found, notes = read_dump(
-                path,
-                against,
-                boxes=boxes,
-                class_names=numbered,
-                skip_bad=skip_bad,
-                unpickle=read_plain,
-            )
-            warn(notes)
-            result = Result.of(
-                name,
-                "detections",
-                against.truth,
-                found,
-                threshold=threshold,
-                fixed_threshold=score_threshold,
-            )
-            threshold = result.evaluation.thresholds.calibration
-            # Of several, the next one takes its place in memory.
-            results.append(replace(result, load=spill.keep(found)) if len(names) > 1 else result)
+        read = partial(
+            read_dump,
+            against=against,
+            boxes=boxes,
+            class_names=numbered,
+            skip_bad=skip_bad,
+            unpickle=read_plain,
+        )
+        files = dict(zip(names, detections, strict=True))
+        # Of several, the next one takes its place in memory.
+        spill = Spill(Path(place)) if len(files) > 1 else None
+        results = _results(files, read, against.truth, score_threshold, spill)
         dumps = Loaded({one.name: one.load for one in results})
         other_tables, other_numbers = protocols(protocol or [], ious, against.truth, dumps)
 
@@ -157,15 +182,12 @@ def score(
                 write_json(place / "protocols.json", other_numbers)
 
         compared = compare(against.truth, results, asked)
-        where = annotations or voc or yolo or Path()
-        held = [("annotations", where), *(("detections", path) for path in detections)]
-        kind = "coco" if annotations else "voc" if voc else "yolo"
-        data = {"kind": kind, "annotations" if annotations else "root": str(where), "split": split}
-        read = origin([source(role, path) for role, path in held], data)
+        held = [("annotations", reference.place), *(("detections", path) for path in detections)]
+        made_from = origin([source(role, path) for role, path in held], reference.noted())
         if output:
-            write_report(output, results, compared, read, write_more)
+            write_report(output, results, compared, made_from, write_more)
         if as_json:
-            found_numbers = results_document(results, compared, read)
+            found_numbers = results_document(results, compared, made_from)
             for name, value in found_numbers["variants"].items():
                 value["protocols"] = other_numbers[name] or None
             print_json(found_numbers)
@@ -181,36 +203,24 @@ def score(
             say(f"written to {output}: results.json, tables, per class, curves, confusion, changes")
 
 
-def _against(
-    annotations: Path | None,
-    voc: Path | None,
-    split: str | None,
-    voc_classes: Path | None,
-    difficult: str | None,
-    yolo: Path | None,
-    yolo_root: Path | None,
-) -> "AnnotatedImages":
-    from ablate_kit.metrics.detection_files import AnnotatedImages
-    from ablate_kit.metrics.detection_files.annotated_images import stems
-    from ablate_kit.models.annotations import read_annotations
+def _results(
+    files: "Mapping[str, Path]",
+    read: "Callable[[Path], tuple[Detections, Sequence[str]]]",
+    truth: "GroundTruth",
+    fixed_threshold: float,
+    spill: "Spill | None",
+) -> "list[Result]":
+    """Of each file, at the score threshold that the first is calibrated to."""
+    from ablate_kit.metrics.result import Result
 
-    if sum(map(bool, (annotations, voc, yolo))) != 1:
-        raise UserError("give what to score against: --annotations, --voc with --split, or --yolo")
-    if annotations:
-        if split or voc_classes or yolo_root:
-            raise UserError("--split, --voc-classes and --yolo-root do not go with --annotations")
-        return read_annotations(annotations, difficult or "ignore")
-    from ablate_kit.models.truth import ground_truth
-    from detector.data.dataset import notes_on
-
-    files_given = AnnotatedFiles(
-        voc=voc,
-        split=split,
-        yolo=yolo,
-        yolo_root=yolo_root,
-        voc_classes=voc_classes,
-        difficult=difficult,
-    )
-    dataset = files_given.given().dataset()
-    files = [dataset.annotations(index).file_name for index in range(len(dataset))]
-    return AnnotatedImages(ground_truth(dataset), stems(files), notes_on(dataset), files)
+    results: list[Result] = []
+    threshold: Calibration | None = None
+    for name, path in files.items():
+        found, notes = read(path)
+        warn(notes)
+        result = Result.of(
+            name, "detections", truth, found, threshold=threshold, fixed_threshold=fixed_threshold
+        )
+        threshold = result.evaluation.thresholds.calibration
+        results.append(replace(result, load=spill.keep(found)) if spill else result)
+    return results

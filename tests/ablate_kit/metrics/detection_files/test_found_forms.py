@@ -8,7 +8,7 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
-from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages, stems
+from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
 from ablate_kit.metrics.detection_files.image_names import SEVERAL, UNKNOWN, ImageNames
 from ablate_kit.metrics.detections import GroundTruth
 
@@ -32,7 +32,7 @@ def against():
             ignore=np.zeros(n, dtype=bool), areas=np.full(n, 2500.0), ids=np.arange(n),
             classes=("bolt", "nut"), category_ids=(1, 4),
         ),
-        stems(FILES),
+        FILES,
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from ablate_kit.checkpoints.pickle.plain_data import read_plain
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
-from ablate_kit.metrics.detection_files.image_names import ImageNames
 from ablate_kit.metrics.detections import GroundTruth
 
 IDS, CATEGORIES, CLASSES = (30, 10, 20), (2, 5), ("bolt", "nut")
@@ -26,7 +25,7 @@ def against():
         ignore=np.array([False]), areas=np.array([1102.0]), ids=np.array([1]),
         classes=CLASSES, category_ids=CATEGORIES,
     )  # fmt: skip
-    return AnnotatedImages(truth, ImageNames.of(["a.jpg", "b.jpg", "c.jpg"]))
+    return AnnotatedImages(truth, ["a.jpg", "b.jpg", "c.jpg"])
 
 
 @pytest.fixture
