@@ -40,10 +40,13 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def recipe(tmp_path: Path, hybrid: Path) -> Path:
+    return small_recipe(tmp_path / "small.yaml", hybrid)
+
+
+def small_recipe(path: Path, checkpoint: Path) -> Path:
     """Of a sweep of five variants on three batches of one image."""
-    path = tmp_path / "small.yaml"
     values = {
-        "model": {"checkpoint": str(hybrid)},
+        "model": {"checkpoint": str(checkpoint)},
         "data": {"kind": "shapes", "limit": 3},
         "ablations": [
             {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from PIL import Image
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.ledger import Ledger
-from tests.ablate_kit.cli.conftest import edited
+from tests.ablate_kit.cli.conftest import edited, small_recipe
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents
 
@@ -63,11 +63,30 @@ def recipe(recipe: Path) -> Path:
     return recipe
 
 
-def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
-    out = run("sweep", recipe, "-o", tmp_path / "run")
-    assert out.splitlines()[0].endswith(f"3 images: {tmp_path / 'run'}")
+class Finished(NamedTuple):
+    """A run of the recipe, which several tests read, and what it printed."""
+
+    folder: Path
+    out: str
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, hybrid: Path) -> Finished:
+    place = tmp_path_factory.mktemp("finished")
+    path = small_recipe(place / "small.yaml", hybrid)
+    with edited(path) as values:
+        values["ablations"] = ABLATIONS
+        values["evaluation"]["batch_size"] = 2
+    command = [sys.executable, "-m", "ablate_kit", "sweep", path, "-o", place / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Finished(place / "run", done.stdout)
+
+
+def test_a_sweep_and_its_report(run: Run, finished: Finished) -> None:
+    folder, out = finished
+    assert out.splitlines()[0].endswith(f"3 images: {folder}")
     assert "heads.main-20pct-r0-control0" in out
-    report = tmp_path / "run" / "report"
+    report = folder / "report"
     page = (report / "report.html").read_text()
     assert "<svg" in page
     assert "e3b0c442" not in page  # the digest of nothing
@@ -108,21 +127,20 @@ def test_a_sweep_and_its_report(run: Run, recipe: Path, tmp_path: Path) -> None:
     moved = list(csv.DictReader((report / "displacement.csv").read_text().splitlines()))
     assert [one["variant"] for one in moved] == list(numbers)[1:]
     assert "<h2>Repeats and chance</h2>" in page
-    assert not (tmp_path / "run" / "partial").exists()
-    before = contents(tmp_path / "run")
-    again = run("report", tmp_path / "run")
+    assert not (folder / "partial").exists()
+    before = contents(folder)
+    again = run("report", folder)
     assert again.splitlines()[:5] == out.splitlines()[1:6]
-    assert contents(tmp_path / "run") == before
-    loose = run("report", tmp_path / "run", "--margin", 0.5, "--examples", 0)
+    assert contents(folder) == before
+    loose = run("report", folder, "--margin", 0.5, "--examples", 0)
     assert "margin 0.5 in this report alone; the run's is 0.01, which the next has" in loose
-    assert "alone" not in run("report", tmp_path / "run")
-    assert contents(tmp_path / "run") == before
+    assert "alone" not in run("report", folder)
+    assert contents(folder) == before
 
 
-def test_parquet_files_hold_what_the_csv_files_do(run: Run, recipe: Path, tmp_path: Path) -> None:
+def test_parquet_files_hold_what_the_csv_files_do(finished: Finished) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    run("sweep", recipe, "-o", tmp_path / "run")
-    for path in sorted((tmp_path / "run" / "report").glob("*.parquet")):
+    for path in sorted((finished.folder / "report").glob("*.parquet")):
         rows = parquet.read_table(path).to_pylist()
         told = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
         assert rows
@@ -206,21 +224,22 @@ def test_images_that_are_others_by_now_are_in_no_report(
 
 
 def test_the_report_says_what_ran_in_full(run: Run, recipe: Path, tmp_path: Path) -> None:
+    with edited(recipe) as values:
+        values["ablations"] = ABLATIONS[:1]
     run("sweep", recipe, "-o", tmp_path / "run", "--memory", "0")
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "variants run in full: what they would replay takes more than 0 MiB" in page
 
 
-def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path) -> None:
-    run("sweep", recipe, "-o", tmp_path / "a")
-    run("sweep", recipe, "-o", tmp_path / "b", "--no-replay")
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path, finished: Finished) -> None:
+    run("sweep", recipe, "-o", tmp_path / "full", "--no-replay")
+    assert contents(tmp_path / "full") == contents(finished.folder)
 
 
 def test_finished_variants_are_not_run_again(
-    run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, recipe: Path, tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("sweep", recipe, "-o", tmp_path / "run")
+    shutil.copytree(finished.folder, tmp_path / "run")
     seen: list[Ablation | None] = []
     finish = Ledger.finish
     monkeypatch.setattr(
