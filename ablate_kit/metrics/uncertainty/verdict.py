@@ -105,6 +105,12 @@ def untold(ap: float | None, margin: float) -> str:
     return ""
 
 
+def unseen(images: int) -> float:
+    """The share of all images that so many may hold none of, with a probability of 5 %: what only
+    those tell is in no interval ("rule of three": about 3 / images)."""
+    return float(1 - (1 - LEVEL) ** (1 / images))
+
+
 def against_margin(test: AgainstChance, margin: float) -> AgainstChance:
     """How far a change lies from the end of the margin from which chance separates it least: the
     nearest one of what lies beyond, either of what lies within."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ablate_kit.reports.answer import without_labels
+from ablate_kit.metrics.uncertainty.verdict import unseen
+from ablate_kit.reports.answer import drawn_units, without_labels
 from ablate_kit.reports.study_reports.findings import (
     NAMED,
     Findings,
@@ -94,8 +95,19 @@ def what_is_free(found: Findings) -> Sentence:
     more = f" and {len(free) - 2 * NAMED} more" if len(free) > 2 * NAMED else ""
     return Sentence(
         f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
-        f"{found.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}",
+        f"{found.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}{_not_shown(found)}",
         tuple(one.variant for one in free),
+    )
+
+
+def _not_shown(found: Findings) -> str:
+    """What so few images may hold none of; nothing where that is less than the margin of all."""
+    unit, drawn = drawn_units(found.results[0].evaluation)
+    share = unseen(drawn)
+    if share <= found.margin:
+        return ""
+    return (
+        f" What matters on less than {100 * share:.2g}% of all {unit} these {drawn} may not show."
     )
 
 

@@ -9,7 +9,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.chance import AgainstChance
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, verdicts
+from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, unseen, verdicts
 
 LEFT = 1e6  # degrees of freedom: a normal distribution
 
@@ -201,6 +201,16 @@ def test_the_answer_is_one_sentence() -> None:
     assert sentence([costs, Verdict("undecided", 0.01)]).endswith("0 are free; 1 is undecided")
     assert sentence([]) == ""
     assert [roughly(one) for one in (3, 37, 123, 4010)] == [3, 37, 130, 4100]
+
+
+def test_what_images_may_hold_none_of_is_the_rule_of_three() -> None:
+    assert [round(unseen(images), 4) for images in (1, 31, 100, 300)] == [
+        0.95,
+        0.0921,
+        0.0295,
+        0.0099,
+    ]
+    assert (1 - unseen(31)) ** 31 == pytest.approx(0.05)
 
 
 def test_false_discoveries_may_be_asked_for() -> None:
