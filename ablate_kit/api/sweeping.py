@@ -97,7 +97,7 @@ def sweep(
     dataset = looked_at_for(data.dataset, model.classes)
     check_scorable(dataset)
     check_batches(cuts, len(data), batch_size)
-    notes = [*notes_on(dataset), *unmatched_classes(model.classes, dataset.classes)]
+    notes = [*notes_on(dataset), *unmatched_classes(model.classes, dataset)]
     with ExitStack() as stack:
         store = None
         folder = None if output is None else Path(output)

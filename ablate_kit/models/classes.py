@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files.text_files import open_text
+from detector.data.dataset import Dataset
 
 # Classes that PASCAL VOC and COCO both have, under names of their own.
 _VOC_AND_COCO = {
@@ -83,10 +84,17 @@ def _indices(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int
     )
 
 
-def unmatched_classes(model: Sequence[str], dataset: Sequence[str]) -> list[str]:
-    """A note on the classes of the data set that the model does not have, or none."""
-    matched = match_classes(model, dataset)
-    missing = [name for i, name in enumerate(dataset) if i not in set(matched.tolist())]
+def unmatched_classes(model: Sequence[str], dataset: Dataset) -> list[str]:
+    """A note on the classes of the data set that have objects and the model does not have, or none.
+
+    Classes without objects cost nothing, such as the first category of many exports, which stands
+    for the whole project.
+    """
+    matched = match_classes(model, dataset.classes)
+    unknown = {*range(len(dataset.classes))} - {*matched.tolist()}
+    if not unknown:
+        return []
+    missing = [dataset.classes[i] for i in sorted(unknown & _with_objects(dataset))]
     if not missing:
         return []
     free = [name for name, index in zip(model, matched, strict=True) if index < 0]
@@ -95,9 +103,17 @@ def unmatched_classes(model: Sequence[str], dataset: Sequence[str]) -> list[str]
         listed.append(f"... {len(missing)} in all")
     verb = "is" if len(missing) == 1 else "are"
     return [
-        f"{len(missing)} of the data set's {len(dataset)} classes {verb} not among the model's, so "
-        f"that all their objects count as missed: {', '.join(listed)}; {_BY_HAND}"
+        f"{len(missing)} of the data set's {len(dataset.classes)} classes {verb} not among the "
+        f"model's, so that all their objects count as missed: {', '.join(listed)}; {_BY_HAND}"
     ]
+
+
+def _with_objects(dataset: Dataset) -> set[int]:
+    found: set[int] = set()
+    for index in range(len(dataset)):
+        one = dataset.annotations(index)
+        found.update(one.labels[~one.ignore].tolist())
+    return found
 
 
 def _nearest(name: str, candidates: Sequence[str]) -> str:

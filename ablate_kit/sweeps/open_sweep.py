@@ -110,7 +110,7 @@ class OpenSweep:
         adapter = self.adapter
         self.dataset = looked_at_for(self._images, adapter.classes)
         check_scorable(self.dataset)
-        missing = unmatched_classes(adapter.classes, self.dataset.classes)
+        missing = unmatched_classes(adapter.classes, self.dataset)
         truth = self.recipe.evaluation.truth(self.dataset)
         if self.recipe.race:
             check_race(self.recipe, is_labelled(self.dataset), truth)

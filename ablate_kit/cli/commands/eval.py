@@ -166,7 +166,7 @@ class _Opening:
                 self.frameworks.add(choose(file, self.model.model).model)
                 adapter = self.model.open(file, self.device)
             self.dataset = looked_at_for(self.dataset, adapter.classes)
-            for note in unmatched_classes(adapter.classes, self.dataset.classes):
+            for note in unmatched_classes(adapter.classes, self.dataset):
                 if note not in noted:  # once for copies of one model
                     warn([note])
                     noted.add(note)

@@ -120,7 +120,7 @@ def knobs(
     adapter, own = opened(device)
     settings = asked.settings(own)
     dataset = looked_at_for(dataset, adapter.classes)
-    warn(unmatched_classes(adapter.classes, dataset.classes))
+    warn(unmatched_classes(adapter.classes, dataset))
     with progress() as bars:
         bar = bars.add_task("", total=len(dataset) * (len(settings) + 1))
         done = evaluate_settings(

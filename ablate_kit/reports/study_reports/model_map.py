@@ -21,12 +21,13 @@ STYLE = Markup("""<style>
 .map .uncut { border-style: dashed; border-left-width: 1px; color: var(--soft); }
 .key span { border-left: 6px solid; padding: 0 .8rem 0 .3rem; }
 </style>""")
-_KEY = (
-    ("#d55e00", "costs"),
-    ("#009e73", "free"),
-    ("#0072b2", "better without it"),
-    ("#9a9a9a", "undecided"),
-)
+_WORDS = {
+    "costs": "costs",
+    "free": "free",
+    "gains": "better without it",
+    "undecided": "undecided",
+}
+_COLORS = {"costs": "#d55e00", "free": "#009e73", "gains": "#0072b2", "undecided": "#9a9a9a"}
 _STATES = {INSIDE_FREE: "inside what looked free", NOT_AFFORDED: "not reached"}
 _HOW = Markup(
     '<p class="key soft">removed: it hands on what comes in, or gives nothing. mean: it gives its '
@@ -43,7 +44,7 @@ def model_map(study: Noted, ap: Mapping[str, Change]) -> Markup:
     boxes = Markup().join(_box(study, inside, ap, number) for number in inside.get(None, ()))
     key = Markup().join(
         Markup('<span style="border-color: {}">{}</span>').format(color, word)
-        for color, word in _KEY
+        for color, word in ((_COLORS[kind], word) for kind, word in _WORDS.items())
     )
     return Markup('{}<div class="map">{}</div><p class="key soft">{}dashed: not cut</p>{}').format(
         STYLE, boxes, key, _HOW
@@ -64,7 +65,8 @@ def _box(
     state = _STATES.get(one.state, one.state)
     number_told = state
     if change and change.change is not None:
-        number_told = f"{change.change:+z.3f} AP, {one.how}{_zero(study, ap, one)}"
+        verdict = f"{_WORDS[kind]}: " if kind in _WORDS else ""  # not by its color alone
+        number_told = f"{verdict}{change.change:+z.3f} AP, {one.how}{_zero(study, ap, one)}"
         if one.parent is not None and study.parts[one.parent].variant == one.variant:
             number_told = "the same cut as around it"
     return Markup(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit.metrics.uncertainty.verdict import unseen
+from ablate_kit.plural import counted
 from ablate_kit.reports.answer import drawn_units, without_labels
 from ablate_kit.reports.study_reports.findings import (
     NAMED,
@@ -80,6 +81,21 @@ def what_is_inside(found: Findings) -> list[Sentence]:
             text = f"None of {several} is known to cost {more}"
         told.append(Sentence(text, tuple(one.variant for one in costs[:NAMED])))
     return told
+
+
+def what_is_better_left_out(found: Findings) -> Sentence | None:
+    """Without which parts the detector is better."""
+    ap = found.ap()
+    gains = ranked(found.cut(), ap, "gains")[::-1]
+    if not gains:
+        return None
+    named = "; ".join(with_effect(one, ap[one.variant]) for one in gains[:NAMED])
+    most = f"most of all without {named}" if len(gains) > NAMED else named
+    return Sentence(
+        f"Without {counted(len(gains), 'part')} the detector is better by more than "
+        f"{found.margin:g} AP, cut one by one: {most}.",
+        tuple(one.variant for one in gains),
+    )
 
 
 def what_is_free(found: Findings) -> Sentence:

@@ -16,6 +16,7 @@ from ablate_kit.reports.study_reports.parts_alone import (
     random_controls,
     what_carries,
     what_classes_lose,
+    what_is_better_left_out,
     what_is_free,
     what_is_inside,
 )
@@ -51,6 +52,7 @@ def sentences(found: Findings) -> list[Sentence]:
         what_carries(found, ap or 0.0, images),
         *what_is_inside(found),
         zero_beside_mean(found),
+        what_is_better_left_out(found),
         what_is_free(found) if found.cut() else None,
         *cut_together(found),
         *compensation(found, ap or 0.0),
@@ -87,7 +89,9 @@ def _in_short(found: Findings) -> Sentence | None:
     counts.append(says if free else "none is shown to be free")
     gains = ranked(cut, ap, "gains")
     if gains:
-        counts.append(f"without {len(gains)} the detector is better")
+        best = ", ".join(map(title, gains[:-2:-1]))
+        most = f", most of all without {best}" if len(gains) > 1 else f" ({best})"
+        counts.append(f"without {len(gains)} the detector is better{most}")
     left = len(cut) - len(costs) - len(free) - len(gains)
     if left:
         counts.append(f"{left} {'is' if left == 1 else 'are'} undecided")

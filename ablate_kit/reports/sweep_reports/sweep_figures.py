@@ -19,6 +19,7 @@ Matrix = NDArray[np.float64]
 
 RANKED = 40  # variants in the ranking
 CLASSES_OF = 25  # variants in the picture of classes
+NUMBERED = 10  # classes: so few leave room for the number in each cell
 MOST_CLASSES = 100  # a figure of some thousand is more than can be drawn
 _REPEATS = "Mean and, shaded, range over repeats with other random draws."
 _DONOR = "More and more modules of the donor put in, from the first on and from the last on."
@@ -84,7 +85,8 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
             continue
         color = COLORS[1] if ap.significant else "0.55"
         panel.plot([ap.low, ap.high], [y, y], color=color, linewidth=2)
-        panel.plot(ap.change, y, "o", color=color, markersize=5)
+        inside = color if ap.significant else "white"  # told apart in print without colors, too
+        panel.plot(ap.change, y, "o", color=color, markerfacecolor=inside, markersize=5)
         points = controls.get(result.name, [])
         panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
     panel.set_yticks(
@@ -96,7 +98,7 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     panel.spines[["top", "right"]].set_visible(False)
     more = f" ({len(own)} variants; the {RANKED} largest losses)" if len(own) > RANKED else ""
     marks = "; blue strokes: random controls of the same size" if controls else ""
-    told = f"What costs most{more}. Orange: significant, adjusted for all variants{marks}."
+    told = f"What costs most{more}. Filled, orange: significant, adjusted for all variants{marks}."
     return told, figure
 
 
@@ -200,8 +202,9 @@ def _classes(
         largest = np.nanmax(np.abs(matrix[:, defined]), axis=0)
         defined = np.sort(defined[np.argsort(-largest, kind="stable")[:MOST_CLASSES]])
         caption += f" The {MOST_CLASSES} classes that change most; all are in classes.csv."
-    labels = [results[1 + i].name for i in order]
-    figure = heat_map(matrix[:, defined], labels, [names[i] for i in defined], "", numbers=False)
+    labels, columns = [results[1 + i].name for i in order], [names[i] for i in defined]
+    few = len(defined) <= NUMBERED
+    figure = heat_map(matrix[:, defined], labels, columns, "", numbers=few)
     return caption, figure
 
 
@@ -215,16 +218,20 @@ def heat_map(
     label: str = "change of AP",
 ) -> Figure:
     """Changes by row and column, around zero; NaN stays white."""
-    wide = len(columns) * (0.55 if numbers else 0.2)
     rows, columns = [*map(safe.label, rows)], [*map(safe.label, columns)]
-    # Labels that stand upright take height: 0.7 inches of names that are not long.
-    upright = 0 if numbers else max(0.7, 0.06 * max(map(len, columns)))
-    figure = new_figure(max(5.0, 3.2 + wide), 1.4 + 0.26 * len(rows) + upright)
+    longest = max(map(len, columns))
+    stands = not numbers or longest > 6  # or names would run into each other
+    # Labels that stand upright take height: 0.7 inches of names that are not long; those of rows
+    # take width, or next to nothing of it would be left for the cells.
+    upright = max(0.7, 0.06 * longest) if stands else 0
+    beside = max(3.2, 1.5 + 0.066 * max(map(len, rows)))
+    wide = len(columns) * (0.55 if numbers else 0.2)
+    figure = new_figure(max(5.0, beside + max(wide, 1.0)), 1.4 + 0.26 * len(rows) + upright)
     panel = figure.subplots()
     bound = float(np.nanmax(np.abs(matrix))) or 1.0
     image = panel.imshow(matrix, cmap="PuOr", vmin=-bound, vmax=bound, aspect="auto")
     panel.set_yticks(range(len(rows)), rows, fontsize=8)
-    turn: dict[str, Any] = {} if numbers else {"rotation": 90}
+    turn: dict[str, Any] = {"rotation": 90} if stands else {}
     panel.set_xticks(range(len(columns)), columns, fontsize=8 if numbers else 7, **turn)
     panel.set_xlabel(axis)
     if numbers:

@@ -9,29 +9,71 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.classes import read_class_names, unmatched_classes
 from ablate_kit.models.truth import crowded
+from detector.data.dataset import Annotations, Pixels
+
+
+class _Data:
+    """A data set of one image, with an object of each class, or of ``labels``."""
+
+    def __init__(self, classes: list[str], labels: list[int] | None = None) -> None:
+        self.classes = tuple(classes)
+        self.category_ids = tuple(range(len(classes)))
+        found = np.arange(len(classes)) if labels is None else np.array(labels, dtype=np.int64)
+        self.ignore = np.zeros(len(found), dtype=np.bool_)
+        self.labels = found
+
+    def __len__(self) -> int:
+        return 1
+
+    def annotations(self, index: int) -> Annotations:
+        n = len(self.labels)
+        return Annotations(
+            image_id=1, file_name="a.jpg", width=9, height=9, boxes=np.zeros((n, 4)),
+            labels=self.labels, ignore=self.ignore, areas=np.ones(n), ids=np.arange(n) + 1,
+        )  # fmt: skip
+
+    def image(self, index: int) -> Pixels:
+        raise NotImplementedError
+
+    def stored(self, index: int) -> bytes:
+        raise NotImplementedError
+
+
+def unmatched(model: list[str], classes: list[str], labels: list[int] | None = None) -> list[str]:
+    return unmatched_classes(model, _Data(classes, labels))
+
+
+def test_a_class_without_objects_is_not_missed() -> None:
+    project = ["hardware", "bolt", "nut"]  # exports begin with a category of the whole project
+    assert unmatched(["bolt", "nut"], project, [1, 2, 1]) == []
+    (note,) = unmatched(["bolt", "nut"], project)
+    assert '"hardware"' in note
+    crowd = _Data(project)
+    crowd.ignore = np.array([True, False, False])
+    assert unmatched_classes(["bolt", "nut"], crowd) == []
 
 
 def test_what_has_no_counterpart_is_named_with_the_nearest() -> None:
-    assert unmatched_classes(["cat", "dog", "tv"], ["dog", "tvmonitor"]) == []
-    (note,) = unmatched_classes(["Bolt", "nut", "hex_nut"], ["bolt", "nut", "hex nut", "x"])
+    assert unmatched(["cat", "dog", "tv"], ["dog", "tvmonitor"]) == []
+    (note,) = unmatched(["Bolt", "nut", "hex_nut"], ["bolt", "nut", "hex nut", "x"])
     assert note.startswith(
         "3 of the data set's 4 classes are not among the model's, so that all their objects count "
         'as missed: "bolt" (did you mean the model\'s "Bolt"?), "hex nut" (did you mean the '
         'model\'s "hex_nut"?), "x"; --class-names FILE'
     )
-    (note,) = unmatched_classes(["a"], ["a", *(f"no {i}" for i in range(30))])
+    (note,) = unmatched(["a"], ["a", *(f"no {i}" for i in range(30))])
     assert '"no 9", ... 30 in all' in note
     with pytest.raises(UserError, match="no name in common; --class-names FILE"):
-        unmatched_classes(["LABEL_0", "LABEL_1"], ["bolt", "nut"])
+        unmatched(["LABEL_0", "LABEL_1"], ["bolt", "nut"])
 
 
 def test_a_name_without_end_does_not_fill_the_note() -> None:
-    (note,) = unmatched_classes(["a"], ["a", "x" * 5000])
+    (note,) = unmatched(["a"], ["a", "x" * 5000])
     assert "1 of the data set's 2 classes is not among the model's" in note
     assert "xxx...xxx" in note
     assert len(note) < 300
     with pytest.raises(UserError) as told:
-        unmatched_classes(["y" * 5000], ["x" * 5000])
+        unmatched(["y" * 5000], ["x" * 5000])
     assert len(str(told.value)) < 500
 
 

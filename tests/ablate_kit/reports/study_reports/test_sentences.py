@@ -186,6 +186,10 @@ def test_the_map_has_a_box_for_each_part_in_their_order() -> None:
     counts = {kind: page.count(f'class="part {kind}"') for kind in
               ("costs", "free", "undecided", "uncut")}  # fmt: skip
     assert counts == {"costs": 2, "free": 2, "undecided": 1, "uncut": 2}
+    # The verdict in words, too, for who does not see colors.
+    assert {kind: page.count(f"<small>{kind}: ") for kind in ("costs", "free", "undecided")} == {
+        "costs": 2, "free": 2, "undecided": 1
+    }  # fmt: skip
 
 
 def test_images_that_would_decide_are_those_that_there_are() -> None:
@@ -348,3 +352,18 @@ def test_of_classes_that_gain_it_is_not_said_that_the_images_do_not_tell() -> No
     found = replace(found, compared=replace(found.compared, by_class=by_class))
     (told,) = (one.text for one in sentences(found) if one.text.startswith("Without neck"))
     assert told.endswith("1 gains significantly.")
+
+
+def test_parts_that_hurt_are_named() -> None:
+    names = [f"blocks.{i}" for i in range(6)]
+    by = {name: change(0.1 + 0.01 * i, "gains") for i, name in enumerate(names)}
+    found = findings({"neck": change(-0.2, "costs"), **by}, [part(one) for one in ["neck", *names]])
+    texts = [one.text for one in sentences(found)]
+    (told,) = (one for one in texts if "better by more than" in one)
+    assert told.startswith("Without 6 parts the detector is better by more than 0.01 AP, cut one")
+    assert "most of all without blocks.5 (removed: AP +0.1500, +0.1300 to +0.1700)" in told
+    assert "without 6 the detector is better, most of all without blocks.5" in texts[0]
+    one = findings({"a": change(0.1, "gains")}, [part("a")])
+    texts = [sentence.text for sentence in sentences(one)]
+    assert any(text.startswith("Without 1 part the detector is better") for text in texts)
+    assert "without 1 the detector is better (a)" in texts[0]

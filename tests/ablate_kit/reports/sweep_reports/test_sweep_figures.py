@@ -76,6 +76,16 @@ def test_labels_of_few_rows_fit_into_their_picture(rows: int) -> None:
     assert outer.x0 <= own.x0 < own.x1 <= outer.x1
 
 
+def test_cells_of_few_classes_have_room_beside_long_names() -> None:
+    rows = ["model.backbone.model.embedder.embedder.2-channel0-31-mean"] * 25
+    columns = ["bolt", "nut", "hexagonal washer"]
+    figure = heat_map(np.full((25, 3), 0.1), rows, columns, "", numbers=True)
+    figure.draw_without_rendering()
+    inches = figure.axes[0].get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    assert inches.width >= 1.0
+    assert all(label.get_rotation() == 90 for label in figure.axes[0].get_xticklabels())
+
+
 def test_heads_are_at_their_module_and_number() -> None:
     found = drawn(
         [
