@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.api.differences import diff
     from ablate_kit.api.evaluation import evaluate, score
+    from ablate_kit.api.gradients import GradientMonitor
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
     from ablate_kit.api.studies import study
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from ablate_kit.api.sweeping import run_recipe, sweep
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
-    from ablate_kit.gradients.monitor import GradientMonitor
     from ablate_kit.metrics.result import Result
     from ablate_kit.models.frameworks.wrap import wrap
 
@@ -53,7 +53,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "Ablation": "ablations.ablation",
-    "GradientMonitor": "gradients.monitor",
+    "GradientMonitor": "api.gradients",
     "Model": "api.model",
     "Result": "metrics.result",
     "SweepResult": "api.sweep_result",

@@ -1,11 +1,14 @@
 """What a finding probably means and what to try, in plain sentences with their numbers."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import (
+    FROZEN,
+    HEALTHY,
     NO_GRADIENT,
     NO_GROUP,
     NO_RATE,
@@ -18,6 +21,7 @@ from ablate_kit.gradients.parameter_names import region
 
 Tensors = Sequence[TensorReport]
 
+_LEARNING = (HEALTHY, "dead_rows", "intermittent", "high")
 SLOW = 1e-5  # of the weights' norm per step
 FAST = 1e-2  # of the weights' norm per step: above it, training tends to be unsteady
 
@@ -38,7 +42,7 @@ def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list
             found += [Advice(verdict, text, _names(some)) for text, some in rule(tensors)]
     if attribution is not None:
         found += _of_terms(attribution)
-    return found
+    return [*found, *_slow(diagnosis), *_frozen(diagnosis)]
 
 
 def few(names: Sequence[str]) -> str:
@@ -97,13 +101,15 @@ def _never(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
         (
             NO_GRADIENT,
             "take no part in the loss",
-            "Freeze or remove them, or connect them to a loss.",
+            "Their module is not called, its output reaches no loss, or a detach() or "
+            "torch.no_grad() stands between them and it. Connect them, or freeze or remove them.",
         ),
         (
             ZERO_GRADIENT,
             "get a gradient that is exactly zero",
-            "A factor of zero stands before them (a gate or a projection that starts at zero, a "
-            "saturated activation, a detached branch); start that factor off zero.",
+            "A factor of zero stands between them and the loss: a ReLU whose inputs are all "
+            "negative, another saturated activation, a gate or projection that starts at zero. "
+            "Start it off zero.",
         ),
         (
             NO_GROUP,
@@ -156,7 +162,8 @@ def _unchanged(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     moved = max(t.change_max or 0.0 for t in tensors)
     yield (
         f"{_count(tensors)} are where they were at the start, to {moved:.0e}: "
-        f"{few(_names(tensors))}. Steps cancel or are tiny: raise their learning rate.",
+        f"{few(_names(tensors))}. Steps cancel or are tiny, at a learning rate of at most "
+        f"{max(t.learning_rate for t in tensors):.1e}: raise it.",
         tensors,
     )
 
@@ -245,6 +252,55 @@ _RULES: dict[str, Callable[[Tensors], Iterator[tuple[str, Tensors]]]] = {
     "intermittent": _intermittent,
     "high": _high,
 }
+
+
+def _slow(diagnosis: Diagnosis) -> Iterator[Advice]:
+    """What learns, and hardly: a learning rate that is too low has no flag of its own."""
+    learning = [t for t in diagnosis.tensors if t.verdict in _LEARNING and t.update_ratio]
+    highest = max((t.learning_rate for t in learning), default=0.0)
+    for some in _by(learning, lambda t: t.learning_rate):
+        ratio = median(t.update_ratio or 0.0 for t in some)
+        rate = some[0].learning_rate
+        if ratio >= SLOW or not rate:
+            continue
+        others = f" (the highest of the others: {highest:.1e})" if rate < highest else ""
+        yield Advice(
+            "learning rate",
+            f"{_count(some)} hardly learn: the median of their steps is {ratio:.0e} of the "
+            f"weights' norm, where 1e-04 to 1e-02 is usual, at a learning rate of {rate:.1e}"
+            f"{others}: {few(_names(some))}. Raise it, unless that is meant.",
+            _names(some),
+        )
+
+
+def _frozen(diagnosis: Diagnosis) -> Iterator[Advice]:
+    """Perhaps nobody meant it; by whole modules, for a backbone is some hundred tensors."""
+    frozen, elements = {*diagnosis.frozen}, diagnosis.measured.elements
+    if not frozen:
+        return
+    share = sum(elements[name] for name in frozen) / sum(elements.values())
+    count = "1 tensor is" if len(frozen) == 1 else f"{len(frozen)} tensors are"
+    yield Advice(
+        FROZEN,
+        f"{count} frozen (requires_grad is off), {share:.0%} of the elements: "
+        f"{few(_whole(frozen, elements))}. Nothing of that is learned.",
+        diagnosis.frozen,
+    )
+
+
+def _whole(chosen: set[str], every: Iterable[str]) -> list[str]:
+    """The chosen names, with the outermost module in place of all of its own, as ``backbone.*``."""
+    left = {name.rpartition(".")[0] for name in every if name not in chosen}
+    open_modules = {".".join(levels[:n]) for one in left
+                    for levels in [one.split(".")] for n in range(len(levels) + 1)}  # fmt: skip
+    found: dict[str, None] = {}
+    for name in every:
+        if name in chosen:
+            levels = name.split(".")
+            above = (".".join(levels[:n]) for n in range(1, len(levels)))
+            module = next((one for one in above if one not in open_modules), None)
+            found[name if module is None else f"{module}.*"] = None
+    return [*found]
 
 
 def _of_terms(attribution: Attribution) -> Iterator[Advice]:

@@ -62,6 +62,7 @@ class TensorReport:
     grad_zero: float | None  # share of elements
     update_norm: float | None
     update_ratio: float | None  # of the update's to the weights' norm
+    learning_rate: float  # the highest of all steps; 0 outside of the optimizer
     grad_norm_min: float | None
     grad_norm_max: float | None
     grad_max: float  # largest |element| ever
@@ -114,8 +115,10 @@ def diagnose(measured: Measured) -> Diagnosis:
     means = {name: measured.counters.mean(name) for name in _MEANS}
     names, trainable = measured.names, measured.trainable
     reports = tuple(_report(measured, means, i) for i in range(len(names)) if trainable[i])
-    frozen = (name for name, learns in zip(names, trainable, strict=True) if not learns)
-    return Diagnosis(reports, (*measured.frozen, *frozen), measured)
+    frozen = {name for name, learns in zip(names, trainable, strict=True) if not learns}
+    frozen.update(measured.frozen)
+    ordered = tuple(name for name in measured.elements if name in frozen)
+    return Diagnosis(reports, ordered, measured)
 
 
 def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorReport:
@@ -153,6 +156,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         grad_zero=mean["zero"],
         update_norm=mean["update"],
         update_ratio=mean["ratio"],
+        learning_rate=float(counters.highest_rate[i]),
         grad_norm_min=_number(counters.norm_min[i]),
         grad_norm_max=float(counters.norm_max[i]) if counters.finite[i] else None,
         grad_max=float(counters.largest[i]),
@@ -243,7 +247,10 @@ class _Facts:
                 f"step {self.mean['ratio'] or 0:.1e} of the weights)"
             )
         if flag == "unchanged":
-            return f"largest change since the start {self.changes['change_max']:.1e}"
+            return (
+                f"largest change since the start {self.changes['change_max']:.1e}, largest "
+                f"learning rate {c.highest_rate[i]:.1e}"
+            )
         if flag == "dead_rows":
             noise = f", {self.faint} no more than rounding noise" if self.faint else ""
             return f"{self.dead} of {self.rows} rows exactly zero in all {steps} steps{noise}"
@@ -259,7 +266,7 @@ class _Facts:
     def _why_never(self) -> str:
         c, i = self.measured.counters, self.i
         if not c.present[i]:
-            return f"{NO_GRADIENT} {c.steps} steps: it takes no part in the loss"
+            return f"{NO_GRADIENT} any of {c.steps} steps"
         if not c.nonzero[i]:
             moved = self.changes["change_max"] or 0.0
             if moved and self.measured.decays[i]:

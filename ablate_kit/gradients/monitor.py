@@ -26,6 +26,7 @@ class Measured:
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    elements: Mapping[str, int]  # of every parameter of the model, in its order
     frozen: tuple[str, ...]  # parameters that nobody meant to train; not measured
     trainable: Flags  # needed a gradient in some step; the others were frozen all along
     in_optimizer: Flags
@@ -86,6 +87,7 @@ class GradientMonitor:
             raise ValueError("the model has no parameter to train")
         self.names = tuple(name for name, _, _ in found)
         self.parameters = [parameter for _, parameter, _ in found]
+        self._elements = {name: parameter.numel() for name, parameter, _ in everything}
         self.frozen = tuple(name for name, _, _ in everything if name not in set(self.names))
         count = len(found)
         sizes = np.array([parameter.numel() for parameter in self.parameters], dtype=float)
@@ -153,6 +155,7 @@ class GradientMonitor:
         return Measured(
             names=self.names,
             shapes=tuple(tuple(parameter.shape) for parameter in self.parameters),
+            elements=self._elements,
             frozen=self.frozen,
             trainable=self._trainable.copy(),
             in_optimizer=self._in_optimizer.copy(),

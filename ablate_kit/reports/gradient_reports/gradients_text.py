@@ -33,9 +33,12 @@ class GradientReport:
     def modules(self) -> dict[str, dict[str, int]]:
         """Tensors per module and verdict, in the model's order."""
         found: dict[str, dict[str, int]] = {}
-        verdicts = [(tensor.name, tensor.verdict) for tensor in self.diagnosis.tensors]
-        verdicts += [(name, FROZEN) for name in self.diagnosis.frozen]
-        for name, verdict in verdicts:
+        verdicts = {tensor.name: tensor.verdict for tensor in self.diagnosis.tensors}
+        verdicts |= dict.fromkeys(self.diagnosis.frozen, FROZEN)
+        for name in self.diagnosis.measured.elements:
+            verdict = verdicts.get(name)
+            if verdict is None:
+                continue
             counts = found.setdefault(region(name, self.depth), {})
             counts[verdict] = counts.get(verdict, 0) + 1
         return found
@@ -81,9 +84,9 @@ def summary(report: GradientReport) -> str:
 def module_table(report: GradientReport) -> Table:
     """Elements, tensors and verdicts per module."""
     sizes: dict[str, int] = {}
-    for tensor in report.diagnosis.tensors:
-        name = region(tensor.name, report.depth)
-        sizes[name] = sizes.get(name, 0) + tensor.elements
+    for tensor, elements in report.diagnosis.measured.elements.items():
+        name = region(tensor, report.depth)
+        sizes[name] = sizes.get(name, 0) + elements
     modules = report.modules()
     shown = [v for v in VERDICTS if any(v in counts for counts in modules.values())]
     rows = tuple(
@@ -114,8 +117,8 @@ def detailed_report(report: GradientReport) -> str:
 def details(report: GradientReport) -> tuple[tuple[str, ...], ...]:
     """A row of ``DETAILS`` per parameter, frozen ones last."""
     rows = [_row(tensor) for tensor in report.diagnosis.tensors]
-    blank = ("",) * (len(DETAILS) - 3)
-    return (*rows, *((name, *blank, FROZEN, "") for name in report.diagnosis.frozen))
+    blank = ("",) * (len(DETAILS) - 2)
+    return (*rows, *((name, FROZEN, *blank) for name in report.diagnosis.frozen))
 
 
 def analysis_report(report: GradientReport) -> str:
@@ -143,6 +146,7 @@ def analysis_report(report: GradientReport) -> str:
 
 DETAILS = (
     "parameter",
+    "verdict",
     "shape",
     "mean at start",
     "mean now",
@@ -155,7 +159,6 @@ DETAILS = (
     "gradients",
     "updates",
     "dead rows",
-    "verdict",
     "all flags",
 )
 
@@ -164,6 +167,7 @@ def _row(tensor: TensorReport) -> tuple[str, ...]:
     gone = len(tensor.dead_rows) + len(tensor.faint_rows)
     return (
         tensor.name,
+        tensor.verdict,
         shape_text(tensor.shape),
         number(tensor.mean_start, ".6f"),
         number(tensor.mean_now, ".6f"),
@@ -176,7 +180,6 @@ def _row(tensor: TensorReport) -> tuple[str, ...]:
         f"{tensor.gradients}",
         f"{tensor.updates}",
         f"{gone}/{tensor.rows}" if gone else "",
-        tensor.verdict,
         " ".join(tensor.flags),
     )
 

@@ -62,7 +62,7 @@ def test_a_tensor_that_learns_is_healthy() -> None:
 def test_no_gradient() -> None:
     found = verdicts(ones(), lambda toy, _: fine(toy))
     assert found.verdict == "never_updated"
-    assert found.why == "no gradient in 30 steps: it takes no part in the loss"
+    assert found.why == "no gradient in any of 30 steps"
     assert found.gradients == 0
 
 
@@ -237,6 +237,52 @@ def test_frozen_parameters_are_no_finding(handed: bool) -> None:
     diagnosis = learn(toy, optimizer, lambda t, _: fine(t) + t.odd.sum())
     assert diagnosis.counts() == {"healthy": 1, "frozen": 1}
     assert diagnosis.frozen == ("odd",)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 4)
+        self.stages = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+def test_advice_names_what_is_frozen_by_whole_modules() -> None:
+    model = Branches()
+    for part in (model.stem, model.stages[1].weight):
+        part.requires_grad_(False)
+    diagnosis = learn(model, AdamW(model.parameters(), lr=1e-2), _squares)
+    (told,) = (one.sentence for one in advise(diagnosis) if one.verdict == "frozen")
+    assert told == (
+        "3 tensors are frozen (requires_grad is off), 45% of the elements: stem.*, "
+        "stages.1.weight. Nothing of that is learned."
+    )
+    assert diagnosis.frozen == ("stem.weight", "stem.bias", "stages.1.weight")
+
+
+@pytest.mark.parametrize(("rate", "told"), [(1e-7, True), (1e-3, False)])
+def test_advice_names_what_hardly_learns_at_its_learning_rate(rate: float, told: bool) -> None:
+    model = Branches()
+    groups = [
+        {"params": [*model.stem.parameters(), *model.stages[:2].parameters()]},
+        {"params": model.stages[2].parameters(), "lr": rate},
+    ]
+    found = advise(learn(model, AdamW(groups, lr=1e-2), _squares))
+    about = [one for one in found if one.verdict == "learning rate"]
+    assert bool(about) == told
+    for one in about:
+        assert one.tensors == ("stages.2.weight", "stages.2.bias")
+        assert "at a learning rate of 1.0e-07 (the highest of the others: 1.0e-02)" in one.sentence
+
+
+def _squares(model: nn.Module, _: int) -> Tensor:
+    loss: Tensor = model(torch.eye(4)).square().sum()
+    return loss
 
 
 def test_what_is_thawed_in_the_run_is_no_longer_frozen() -> None:
