@@ -52,6 +52,7 @@ class Framework:
         recognizes: whether a checkpoint that nobody says anything about is of this kind.
         files: beside the checkpoint, by the place: what the model depends on, for fingerprints.
             They are read, and not run.
+        packages: whose versions change bits of what its models give, for fingerprints.
         training: of an adapter that ``open`` gave, on a data set, by options (``batch_size``,
             ``lr``, ``seed``) and a device; None where no training is known.
         knobs: of an adapter that ``open`` gave; None where none are known.
@@ -62,6 +63,7 @@ class Framework:
     takes: str = ""
     recognizes: Callable[[Checkpoint], bool] = _never
     files: Callable[[str], list[Path]] = _none
+    packages: tuple[str, ...] = ()
     training: "Train | None" = None
     knobs: "Callable[[Any], Knobs] | None" = None
     anatomy: Anatomy = USUAL

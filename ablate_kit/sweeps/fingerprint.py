@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.run_inputs import HUB
+from ablate_kit.sweeps.run_inputs import HUB, LIBRARIES
 from detector.data.dataset import Dataset
 
 
@@ -59,6 +61,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "checkpoint": checkpoint_digest(checkpoint),
         "weights": checkpoint.place,
         "framework": chosen.model,
+        **_libraries(chosen.framework.packages),
         "configuration": _listed(chosen.framework.files(chosen.place)),
         "batch_size": recipe.evaluation.batch_size,
         "score_threshold": recipe.evaluation.score_threshold,
@@ -74,6 +77,14 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "torch_version": str(torch.__version__),
         "pillow_version": PIL.__version__,  # decoders differ in last bits
     }
+
+
+def _libraries(packages: Sequence[str]) -> dict[str, str]:
+    found = []
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return {LIBRARIES: ", ".join(found)} if found else {}
 
 
 def _clusters(recipe: SweepRecipe, dataset: Dataset) -> dict[str, str]:

@@ -43,7 +43,7 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.checked_json import checked, read_json
 from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant, manifest_values
-from ablate_kit.sweeps.run_inputs import check_run, inputs_in, refuse_changed
+from ablate_kit.sweeps.run_inputs import as_noted, check_run, inputs_in, refuse_changed
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -74,7 +74,9 @@ class Ledger:
         if folder.exists() and not path.exists() and not _is_empty(folder):
             raise _no_sweep(folder)
         if path.exists():
-            refuse_changed(folder, read_json(path), self.inputs)
+            before = inputs_in(path)
+            self.inputs = as_noted(before, self.inputs)
+            refuse_changed(folder, before, self.inputs)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write(path, (json.dumps(self.inputs, indent=1, sort_keys=True) + "\n").encode())

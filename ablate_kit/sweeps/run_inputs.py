@@ -10,6 +10,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.checked_json import read_json
 
 HUB = "hub"  # the key of the inputs that names a repository with its commit
+LIBRARIES = "library_version"  # of the packages that models come from
 
 
 def check_run(folder: Path) -> None:
@@ -23,6 +24,11 @@ def inputs_in(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} is no description of a sweep's inputs: it holds no JSON object")
     return value
+
+
+def as_noted(before: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the version that began a run did not note: the run goes on by its own keys."""
+    return {name: one for name, one in inputs.items() if name != LIBRARIES or name in before}
 
 
 def refuse_changed(folder: Path, before: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:

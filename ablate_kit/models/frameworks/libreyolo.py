@@ -207,4 +207,6 @@ def _said(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-FRAMEWORK = Framework(open=_open, takes="[:FAMILY[:SIZE]]", recognizes=_wrote)
+FRAMEWORK = Framework(
+    open=_open, takes="[:FAMILY[:SIZE]]", recognizes=_wrote, packages=("libreyolo",)
+)

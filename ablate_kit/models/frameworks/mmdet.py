@@ -367,4 +367,5 @@ FRAMEWORK = Framework(
     takes="[:CONFIG.py]",
     recognizes=_recognizes,
     files=lambda place: configurations(Path(place)) if place else [],
+    packages=("mmdet", "mmcv"),
 )

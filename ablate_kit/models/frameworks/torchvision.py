@@ -147,5 +147,9 @@ def _class_names(build: Build, held: Sequence[str] | None) -> Sequence[str]:
 
 
 FRAMEWORK = Framework(
-    open=_open, takes="[:NAME]", recognizes=_recognizes, training=TorchvisionTraining
+    open=_open,
+    takes="[:NAME]",
+    recognizes=_recognizes,
+    packages=("torchvision",),
+    training=TorchvisionTraining,
 )

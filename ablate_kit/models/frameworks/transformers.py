@@ -326,6 +326,7 @@ FRAMEWORK = Framework(
     takes="[:FOLDER]",
     recognizes=lambda checkpoint: checkpoint.folder is not None,
     files=_files,
+    packages=("transformers",),
     training=_training,
     knobs=_knobs,
 )

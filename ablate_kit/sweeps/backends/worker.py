@@ -107,8 +107,9 @@ class Worker:
         with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
             here = environment_of(spec.recipe, checkpoint, spec.device)
             for name, value in here.items():
-                if value != spec.inputs[name]:
-                    told = f"{value} there, {spec.inputs[name]} here"
+                asked = spec.inputs.get(name, value)  # an earlier version noted less
+                if value != asked:
+                    told = f"{value} there, {asked} here"
                     raise UserError(f"a worker has another {name.replace('_', ' ')} ({told})")
             adapter = open_adapter(
                 checkpoint,

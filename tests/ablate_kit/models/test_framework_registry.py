@@ -1,6 +1,7 @@
 """A framework is one file: it is told, opened, identified, evaluated, swept and trained by it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.fingerprint import environment_of
+from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.formats.coco import Coco
 
@@ -181,6 +183,33 @@ def test_so_is_ones_own_code(toy: Path, lights: dict[str, Any], tmp_path: Path) 
         (tmp_path / "beside.py").write_text("LEVEL = 2\n")
         after = environment_of(recipe, checkpoint, "cpu")
     assert {key for key in before if before[key] != after[key]} == {"configuration"}
+
+
+def test_so_is_the_version_of_its_package(
+    toy: Path, lights: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"{TOY}\nfrom dataclasses import replace\n"
+        "FRAMEWORK = replace(FRAMEWORK, packages=('toy-detectors', 'not-there'))\n"
+    )
+    recipe = recipe_of(toy, lights, f"python:{tmp_path / 'mine.py'}:FRAMEWORK")
+    (about,) = tmp_path.glob("*.dist-info/METADATA")
+
+    def run(folder: str) -> Ledger:
+        with open_sweep(recipe) as opened:
+            return opened.run(opened.ledger(tmp_path / folder)).ledger
+
+    run("run")
+    noted = run("other").folder / "inputs.json"
+    values = json.loads(noted.read_text())
+    del values["library_version"]
+    shutil.rmtree(noted.parent)
+    before = Ledger(noted.parent, values)  # as an earlier version began it
+    about.write_text(about.read_text().replace("Version: 1.0", "Version: 1.1"))
+    told = r"another library version \(toy-detectors 1.0, now toy-detectors 1.1\)"
+    with pytest.raises(UserError, match=told):
+        run("run")
+    assert run("other").inputs == before.inputs
 
 
 def test_what_is_expected_is_said(toy: Path) -> None:
