@@ -60,6 +60,7 @@ GROUPS = {
     },
     "Sweep": {
         "sweep": "commands.sweep.sweep",
+        "replicate": "commands.replicate.replicate",
         "report": "commands.report.report",
         "export": "commands.export.export",
         "cache": "commands.cache.cache",

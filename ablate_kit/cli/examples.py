@@ -108,6 +108,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate sweep recipes/sweep/shapes_tiny.yaml --set data.limit=50 -o runs/heads",
         "ablate sweep model.pth --heads all --layers all --shapes -o runs/common",
     ),
+    "replicate": (
+        "ablate replicate runs/study seed2.pth seed3.pth",
+        "ablate replicate runs/seed1 runs/seed2 runs/seed3 -o runs/seeds",
+    ),
     "export": (
         "ablate export runs/heads -o coco",
         "ablate export runs/heads --variants 'decoder.*' -o coco",

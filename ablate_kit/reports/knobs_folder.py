@@ -38,10 +38,9 @@ def write_knobs_report(
         said = answer(results, found.changes)
         metrics = comparison(results, found.changes, statistics=found.statistics)
         page = render(
-            "knobs.html",
-            name=results[0].name,
-            images=results[0].evaluation.counts["images"],
-            answer=said,
+            "tables.html",
+            title=f"Settings of {results[0].name} on {results[0].images} images",
+            sentences=[f"{said}."] if said else [],
             tables=[
                 (title, one.header, one.rows, one.title.removeprefix(f"{said}\n"))
                 for title, one in (("Settings", table), ("All metrics", metrics))

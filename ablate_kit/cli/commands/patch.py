@@ -11,8 +11,9 @@ from ablate_kit.cli.commands.report import say_where
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, this_command, warn
+from ablate_kit.cli.output import resumable, say, say_lines, warn
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
+from ablate_kit.cli.sweep_run import ledger_of, run_to_its_end
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
@@ -53,16 +54,13 @@ def patch(
     from ablate_kit.metrics.result import changes_of
     from ablate_kit.reports.patch_words import account, interplay
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-    from ablate_kit.sweeps.about import About
     from ablate_kit.sweeps.api import open_sweep
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-    from ablate_kit.sweeps.recipes.recipe_text import recipe_text
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-    from ablate_kit.sweeps.run import Progress
 
     names = names_of([first, donor], "a checkpoint")
     asked = tests.statistics()
@@ -95,22 +93,13 @@ def patch(
         )
         opened = stack.enter_context(open_sweep(recipe, placement, threads=Ledger.threads(folder)))
         warn(opened.notes)
-        ledger = opened.ledger(folder)
-        ledger.describe(recipe_text(opened.recipe))
-        About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
+        ledger = ledger_of(opened, folder)
         own = (one.factors["of"] for one in opened.donated if "of" in one.factors)
         differ = int(next(own, 1))
         many = f"{counted(differ, 'module')} differ{'s' * (differ == 1)}"
         count, images_of_it = len(opened.donated), len(opened.dataset)
         say(f"{many}, {count} variants on {images_of_it} images: {folder}")
-        with progress() as bars:
-            watch = Told(bars, opened.batches)
-            outcome = opened.run(
-                ledger,
-                RunOptions(replay=not no_replay),
-                Progress(begin=watch.begin, advance=watch.advance),
-            )
-        warn(outcome.notes)
+        run_to_its_end(opened, ledger, RunOptions(replay=not no_replay))
         truth, results = ledger.truth(), ledger.results()
         changes = changes_of(truth, results, asked)
         together = interplay(truth, results, asked)

@@ -1,0 +1,1 @@
+"""What the same cuts say in several checkpoints: words, table, figure, folder."""

@@ -1,0 +1,94 @@
+"""The same cuts in several checkpoints, as a table and as rows of numbers."""
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
+from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change
+from ablate_kit.plural import counted
+from ablate_kit.reports.records import Records
+from ablate_kit.reports.replication_reports.replication_words import outcome_word
+from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.sweeps.replication import Replication
+
+_APART = "†"
+
+
+def replication_table(found: Replication, top: int | None = None) -> Table:
+    """A row per cut: its change of AP in each checkpoint, and what they come to.
+
+    ``top``: only so many, of those that cost most in the mean.
+    """
+    rows = list(zip(found.cuts, found.rows["AP"], strict=True))
+    if top is not None:
+        rows = sorted(rows, key=lambda row: 0.0 if row[1].mean is None else row[1].mean)[:top]
+    interval = len(found.names) >= FEWEST
+    header = ("cut", *found.names, "mean", *(["±"] if interval else []), "SD", "in all")
+    cells = tuple(
+        (
+            cut.name,
+            *map(_change, row.changes),
+            number(row.mean, "+z.4f"),
+            *([half_width(row.low, row.high)] if interval else []),
+            number(row.deviation) + (_APART if row.differs else " "),
+            outcome_word(row.outcome),
+        )
+        for cut, row in rows
+    )
+    return Table(_title(found, len(cells)), header, cells, ("cut", "in all"))
+
+
+def cuts_records(found: Replication) -> Records:
+    """A row per cut and metric: what its changes come to."""
+    header = ("cut", "kind", "metric", "mean", "low", "high", "deviation", "p_differ", "in_all")
+    return Records(
+        header,
+        [
+            [cut.name, cut.kind, key, *_numbers(row)]
+            for key in KEYS
+            for cut, row in zip(found.cuts, found.rows[key], strict=True)
+        ],
+    )
+
+
+def changes_in_each(found: Replication) -> Records:
+    """A row per cut, checkpoint and metric: the change with its interval over images."""
+    return Records(
+        ("cut", "kind", "checkpoint", "metric", *COLUMNS),
+        [
+            [cut.name, cut.kind, name, key, *change.to_dict().values()]
+            for key in KEYS
+            for cut, row in zip(found.cuts, found.rows[key], strict=True)
+            for name, change in zip(found.names, row.changes, strict=True)
+        ],
+    )
+
+
+def _numbers(row: Replicated) -> list[float | str | None]:
+    return [row.mean, row.low, row.high, row.deviation, row.p_differ, row.outcome]
+
+
+def _change(change: Change) -> str:
+    verdict = change.verdict.outcome if change.verdict else ""
+    return f"{number(change.change, '+z.4f')} {'?' if verdict == 'undecided' else verdict}".rstrip()
+
+
+def _title(found: Replication, shown: int) -> str:
+    own = ", ".join(
+        f"{number(one.evaluation.overall['AP'])} ({safe.line(name)})"
+        for name, one in zip(found.names, found.baselines, strict=True)
+    )
+    asked, many = found.statistics, len(found.cuts)
+    lines = [
+        f"{counted(found.baselines[0].images, 'image')}; unmodified: AP {own}",
+        f"in each checkpoint the change of AP with its verdict at a margin of {asked.margin:g} "
+        f"(?: undecided), adjusted for {counted(many, 'cut')}",
+        (
+            "mean ± half of the 95 % interval over checkpoints and images, of each cut alone; "
+            if len(found.names) >= FEWEST
+            else ""
+        )
+        + f"SD: between the checkpoints ({_APART}: they differ, p < 0.05, adjusted after Holm)",
+    ]
+    if shown < many:
+        lines.append(f"the {shown} of {many:,} that cost most AP in the mean")
+    return "\n".join(lines)

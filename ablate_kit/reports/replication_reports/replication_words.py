@@ -1,0 +1,149 @@
+"""What the same cuts say in several checkpoints, in sentences."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ablate_kit import text as safe
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
+from ablate_kit.metrics.uncertainty.verdict import untold
+from ablate_kit.plural import counted
+from ablate_kit.reports.answer import noun
+from ablate_kit.sweeps.replication import Replication
+
+NAMED = 4  # cuts that one sentence names
+_RANKED = 5  # cuts that an order takes
+
+Row = tuple[Result, Replicated]
+
+
+def replication_sentences(found: Replication) -> list[str]:
+    """The answer first: what holds in all checkpoints."""
+    rows = list(zip(found.cuts, found.rows["AP"], strict=True))
+    told = [_in_all(found, rows), _apart(found, rows), _like_these(found, rows), _order(found)]
+    return [one for one in told if one]
+
+
+def outcome_word(outcome: str | None) -> str:
+    return {None: "", "differ": "they differ"}.get(outcome, str(outcome))
+
+
+def _in_all(found: Replication, rows: Sequence[Row]) -> str:
+    every = _every(len(found.names))
+    margin = f"{found.statistics.margin:g} AP"
+    judged = [row for row in rows if row[1].outcome is not None]
+    if not judged:
+        return _no_verdict(found)
+    parts = []
+    for outcome, one, several in (
+        ("costs", f"costs more than {margin} in {every}", f"cost more than {margin} in {every}"),
+        ("gains", f"gains more than {margin} in {every}", f"gain more than {margin} in {every}"),
+        ("free", f"is free in {every}", f"are free in {every}"),
+    ):
+        of_it = [row for row in judged if row[1].outcome == outcome]
+        if of_it or outcome != "gains":
+            said = one if len(of_it) == 1 else several
+            parts.append(f"{len(of_it)} {said}{_named(of_it, _changes, least=outcome == 'free')}")
+    apart = [row for row in judged if row[1].outcome == "differ"]
+    if apart:
+        said = "has verdicts" if len(apart) == 1 else "have verdicts"
+        parts.append(f"{len(apart)} {said} that differ{_named(apart, _changes)}")
+    left = sum(row[1].outcome == "undecided" for row in judged)
+    if left:
+        parts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
+    return f"Of {len(judged)} {noun([one for one, _ in judged])}, {'; '.join(parts)}."
+
+
+def _no_verdict(found: Replication) -> str:
+    for name, one in zip(found.names, found.baselines, strict=True):
+        if why := untold(one.evaluation.overall["AP"], found.statistics.margin):
+            return f"No verdict: {safe.line(name)} {why}."
+    return "No verdict: without intervals."
+
+
+def _apart(found: Replication, rows: Sequence[Row]) -> str:
+    apart = [row for row in rows if row[1].differs]
+    if not apart:
+        return "Nowhere do the checkpoints differ significantly."
+    of_them = counted(len(apart), "cut")
+    return (
+        f"What {of_them} {'changes' if len(apart) == 1 else 'change'} differs significantly "
+        f"between the checkpoints{_named(apart, _changes, _spread)}."
+    )
+
+
+def _like_these(found: Replication, rows: Sequence[Row]) -> str:
+    if len(found.names) < FEWEST:
+        return "Two checkpoints tell next to nothing of a third one: give three or more."
+    margin = found.statistics.margin
+    below = [row for row in rows if row[1].high is not None and row[1].high < -margin]
+    within = [
+        row
+        for row in rows
+        if row[1].low is not None
+        and row[1].high is not None
+        and row[1].low > -margin
+        and row[1].high < margin
+    ]
+    return (
+        "In checkpoints like these, by the 95 % interval over checkpoints and images (of each cut "
+        f"alone, not adjusted for {len(rows)}), {len(below)} {_cost(len(below))} more than "
+        f"{margin:g} AP{_named(below, _interval)}; {len(within)} "
+        f"{'is' if len(within) == 1 else 'are'} free{_named(within, _interval, least=True)}."
+    )
+
+
+def _order(found: Replication) -> str:
+    """How alike the checkpoints rank the cuts."""
+    changes = [
+        [one.change for one in row.changes] for row in found.rows["AP"] if row.mean is not None
+    ]
+    if len(changes) < _RANKED:
+        return ""
+    by_checkpoint = np.array(changes, dtype=float).T
+    if any(np.ptp(one) == 0 for one in by_checkpoint):
+        return ""
+    pairs = [float(spearmanr(*two).statistic) for two in combinations(by_checkpoint, 2)]
+    spread = f"{min(pairs):.2f}"
+    if len(pairs) > 1:
+        spread += f" to {max(pairs):.2f} between two of them"
+    return f"How alike they rank the cuts: Spearman's rank correlation of the changes is {spread}."
+
+
+def _every(count: int) -> str:
+    return "both checkpoints" if count == 2 else f"all {count} checkpoints"
+
+
+def _cost(count: int) -> str:
+    return "costs" if count == 1 else "cost"
+
+
+def _named(
+    rows: Sequence[Row],
+    told: Callable[[Replicated], str],
+    size: Callable[[Replicated], float] = lambda one: abs(one.mean or 0.0),
+    *,
+    least: bool = False,
+) -> str:
+    """The largest of them, or those that change ``least``, with their numbers; nothing of none."""
+    if not rows:
+        return ""
+    chosen = sorted(rows, key=lambda row: size(row[1]), reverse=not least)[:NAMED]
+    names = "; ".join(f"{safe.line(cut.name)} ({told(row)})" for cut, row in chosen)
+    among = ", such as" if least else ", most of all"
+    return f"{among if len(rows) > NAMED else ':'} {names}"
+
+
+def _changes(row: Replicated) -> str:
+    return ", ".join("-" if one.change is None else f"{one.change:+z.4f}" for one in row.changes)
+
+
+def _interval(row: Replicated) -> str:
+    return f"{row.mean:+z.4f}, {row.low:+z.4f} to {row.high:+z.4f}"
+
+
+def _spread(row: Replicated) -> float:
+    return row.deviation or 0.0

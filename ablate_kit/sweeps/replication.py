@@ -1,0 +1,143 @@
+"""The same cuts in several checkpoints: runs on the same images, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate_kit import text as safe
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.headline import KEYS, Key
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled
+from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.replicates import Replicated, replicated
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.sweeps.compared_run import compared_run
+from ablate_kit.sweeps.ledger import Ledger
+from detector.disk.atomic import new_text
+
+MARK = "replication.json"  # in its folder
+
+# What runs have to share, so that their changes are of one thing, and what it is called.
+_SHARED = {
+    "data": "images or annotations",
+    "clusters": "clusters of images",
+    "max_detections": "limit of detections",
+    "score_threshold": "score threshold",
+    "metrics_version": "version of the metrics",
+}
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Cuts that several runs share.
+
+    Attributes:
+        names: of the runs' checkpoints.
+        baselines: the unmodified model of each.
+        cuts: as the first run has them.
+        rows: by metric, what the changes of each cut come to.
+        only_in_some: names of the cuts that not all runs have.
+    """
+
+    names: Sequence[str]
+    baselines: Sequence[Result]
+    cuts: Sequence[Result]
+    rows: Mapping[Key, Sequence[Replicated]]
+    only_in_some: Sequence[str]
+    statistics: Statistics
+
+
+def replication(
+    ledgers: Sequence[Ledger], names: Sequence[str], statistics: Statistics
+) -> Replication:
+    """What finished runs say together of the cuts that all of them have, by name and kind.
+
+    Random controls are left out. Stars and verdicts of a run are adjusted over these cuts.
+
+    Raises:
+        UserError: a run is not finished, or a race; two are of the same weights, or of other
+            images; no cut is shared.
+    """
+    for one in ledgers:
+        refuse_unfit(one)
+    for number, one in enumerate(ledgers[1:], start=1):
+        _check_alike(ledgers[0], one)
+        for before in ledgers[:number]:
+            _check_other_weights(before, one)
+    found = [one.results() for one in ledgers]
+    by_name = [
+        {(one.name, one.kind): one for one in results[1:] if not one.is_control}
+        for results in found
+    ]
+    first = by_name[0]
+    shared = [key for key in first if all(key in others for others in by_name[1:])]
+    if not shared:
+        raise UserError(
+            f"{ledgers[0].folder} and {ledgers[1].folder} share no cut: the first has such as "
+            f'"{next(iter(first), ("", ""))[0]}"'
+        )
+    results = [
+        [own[0], *(cuts[key] for key in shared)] for own, cuts in zip(found, by_name, strict=True)
+    ]
+    compared = [
+        compared_run(ledger, own, statistics) for ledger, own in zip(ledgers, results, strict=True)
+    ]
+    rows: dict[Key, Sequence[Replicated]] = {}
+    for key in KEYS:
+        changes = [[one.changes[i][key] for one in compared] for i in range(len(shared))]
+        rows[key] = replicated(
+            changes, [_differences(i, key, compared) for i in range(len(shared))]
+        )
+    every = dict.fromkeys(key for cuts in by_name for key in cuts)
+    return Replication(
+        names,
+        [own[0] for own in results],
+        results[0][1:],
+        rows,
+        [name for name, kind in every if (name, kind) not in shared],
+        statistics,
+    )
+
+
+def _differences(cut: int, key: Key, compared: Sequence[Comparison]) -> list[Sampled]:
+    return [
+        one.samples[cut].overall[key] - one.baseline.overall[key]
+        for one in compared
+        if one.baseline is not None  # which all have, since there are resamples
+    ]
+
+
+def refuse_other(folder: Path) -> None:
+    """Raises ``UserError`` for a folder that holds something else than a replication."""
+    if (folder / MARK).exists() or not folder.exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(f"{folder} holds something else; choose another folder with -o")
+
+
+def claim(folder: Path, run: Path, others: Sequence[Path]) -> None:
+    """Makes the folder of a replication, or goes on with it: see ``refuse_other``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"run": str(run.absolute()), "others": [str(one) for one in others]}
+    new_text(folder / MARK, safe.to_json(about, 1) + "\n", overwrite=True)
+
+
+def refuse_unfit(ledger: Ledger) -> None:
+    """Raises ``UserError`` for a run that is not finished, or a race."""
+    if not ledger.finished:
+        raise UserError(f"{ledger.folder} is not finished; run ablate sweep again, and it resumes")
+    if ledger.manifest().race:
+        raise UserError(f"{ledger.folder} is a race, in which each cut saw other images")
+
+
+def _check_alike(first: Ledger, other: Ledger) -> None:
+    for key, what in _SHARED.items():
+        if first.inputs.get(key) != other.inputs.get(key):
+            raise UserError(f"{first.folder} and {other.folder} are of another {what}")
+
+
+def _check_other_weights(first: Ledger, other: Ledger) -> None:
+    same = ("checkpoint", "weights")
+    if all(first.inputs.get(key) == other.inputs.get(key) for key in same):
+        raise UserError(f"{first.folder} and {other.folder} are of the same weights")

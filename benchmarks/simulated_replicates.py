@@ -1,0 +1,76 @@
+"""How often what is said of several checkpoints is wrong (``metrics.uncertainty.replicates``).
+
+    python benchmarks/simulated_replicates.py [--studies 4000]
+
+A study is one cut in K checkpoints on N images. An image's part in the change of a checkpoint is
+the true mean, what is the checkpoint's own (a standard deviation ``s``), what is the image's in all
+checkpoints, and what is the image's in this one alone. Changes are means over images, so that
+intervals and tests are those of the package, without a detector. Printed are the share of 95 %
+intervals over checkpoints and images that leave out the true mean, and the share of cuts without
+any difference between checkpoints of which the test says that they differ, at p < 0.05 and 0.002.
+"""
+
+import argparse
+
+import numpy as np
+
+from ablate_kit.metrics.uncertainty import replicates
+from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.significance import Change
+
+RESAMPLES = 500
+SHARES = {"shared": (0.1, 0.0), "half": (0.07, 0.07), "own": (0.0, 0.1)}
+
+
+def sampled(parts: Floats, weights: Floats) -> Sampled:
+    """The mean over images, on the data and on samples of it."""
+    means = parts @ weights / weights.sum(axis=0)
+    end = 1 + RESAMPLES
+    return Sampled(float(means[0]), means[1:end], means[end:], len(parts), ratio=True)
+
+
+def study(
+    generator: np.random.Generator, weights: Floats, checkpoints: int, own: float, share: str
+) -> list[Sampled]:
+    images = len(weights)
+    of_all, of_one = SHARES[share]
+    parts = generator.normal(0, of_all, images) + generator.normal(0, of_one, (checkpoints, images))
+    parts += generator.normal(0, own, (checkpoints, 1))
+    return [sampled(one, weights) for one in parts]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=4000)
+    asked = parser.parse_args()
+    nothing = Change(*[None] * 8)
+    print("checkpoints  images  s of them  images' part  left out  differ < 0.05  < 0.002")
+    for checkpoints in (2, 3, 5):
+        for images in (20, 100):
+            drawn = draws(images, RESAMPLES, 0, room=images)
+            drawn[:, 1 + RESAMPLES :] = left_out(images, images, 0)
+            weights = drawn.astype(float)
+            for own in (0.0, 0.01, 0.03):
+                for share in SHARES:
+                    generator = np.random.Generator(np.random.Philox([checkpoints, images]))
+                    out, differ = 0, []
+                    for _ in range(asked.studies):
+                        found = study(generator, weights, checkpoints, own, share)
+                        one = replicates.replicated([[nothing] * checkpoints], [found])[0]
+                        if one.low is not None and one.high is not None:
+                            out += not one.low <= 0 <= one.high
+                        differ.append(one.p_differ)
+                    missed = f"{out / asked.studies:8.1%}" if checkpoints > 2 else "       -"
+                    known = [p for p in differ if p is not None]
+                    told = "            -        -"
+                    if not own and SHARES[share][1]:
+                        five, two = (np.mean([p < at for p in known]) for at in (0.05, 0.002))
+                        told = f"{five:13.1%}  {two:7.2%}"
+                    print(
+                        f"{checkpoints:11}  {images:6}  {own:9.2f}  {share:>12}  {missed}  {told}",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The cuts of a run in other checkpoints."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ablate_kit.sweeps.ledger import Ledger
+from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.conftest import Run
+
+CUTS = ("--heads", "decoder.layers.0.self_attn", "--modules", "backbone.csi")
+DATA = ("--shapes", "--limit", 4)
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> list[Path]:
+    """The shipped detector, shaken twice."""
+    with safe_open(SHAPES_TINY, "pt") as file:
+        metadata = file.metadata()
+    paths = []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = load_file(SHAPES_TINY)
+        for name, one in tensors.items():
+            if one.is_floating_point() and one.numel() > 1:
+                noise = torch.randn(one.shape, generator=generator)
+                tensors[name] = one + 0.02 * one.std() * noise
+        paths.append(tmp_path / f"seed{seed}.safetensors")
+        save_file(tensors, paths[-1], metadata)
+    return paths
+
+
+@pytest.fixture
+def first(run: Run, tmp_path: Path) -> Path:
+    folder = tmp_path / "first"
+    run("sweep", SHAPES_TINY, *CUTS, *DATA, "-o", folder)
+    return folder
+
+
+def test_other_checkpoints_are_cut_as_the_first_and_compared(
+    run: Run, refuse: Run, first: Path, seeds: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "first-replicated"
+    printed = run("replicate", first, *seeds)
+    assert "in all 3 checkpoints" in printed
+    assert "adjusted for 5 cuts" in printed
+    assert printed.count("5 cuts on 4 images") == 2
+    assert json.loads((out / "replication.json").read_text())["run"] == str(first)
+
+    # The runs are those of ablate sweep, and the rows those of the runs.
+    alone = tmp_path / "alone"
+    run("sweep", seeds[1], *CUTS, *DATA, "-o", alone)
+    ledgers = [Ledger.existing(one) for one in (first, out / "seed1", alone)]
+    with (out / "report/cuts.csv").open() as file:
+        rows = {(row["cut"], row["metric"]): row for row in csv.DictReader(file)}
+    results = [{one.name: one for one in ledger.results()} for ledger in ledgers]
+    assert len(rows) == 4 * 5
+    for (cut, metric), row in rows.items():
+        numbers = [
+            (one[cut].evaluation.overall[metric], one["unmodified"].evaluation.overall[metric])
+            for one in results
+        ]
+        changes = [after - before for after, before in numbers if after is not None]
+        assert float(row["mean"]) == pytest.approx(np.mean(changes))
+        assert float(row["deviation"]) == pytest.approx(np.std(changes, ddof=1))
+        assert float(row["low"]) <= np.mean(changes) <= float(row["high"])
+    with (out / "report/changes.csv").open() as file:
+        assert {row["checkpoint"] for row in csv.DictReader(file)} == {"first", "seed1", "seed2"}
+    page = (out / "report/report.html").read_text()
+    assert "The same cuts in 3 checkpoints" in page
+    assert "decoder.layers.0.self_attn-head0" in page
+    for name in ("sentences.md", "table.tex", "table.md", "table.csv", "replication.png"):
+        assert (out / "report" / name).stat().st_size
+
+    # Finished runs in place of checkpoints say the same, and nothing is run again.
+    again = run("replicate", first, out / "seed1", alone, "-o", tmp_path / "again")
+    assert "cuts on" not in again
+    assert (tmp_path / "again/report/cuts.csv").read_bytes() == (
+        out / "report/cuts.csv"
+    ).read_bytes()
+    wide = run("replicate", first, *seeds, "--margin", "0.3", "--top", 1)
+    assert "margin of 0.3" in wide
+    assert "the 1 of 5 that cost most" in wide
+
+    # What cannot be held against each other is refused.
+    same = refuse("replicate", first, first / ".." / "first", "-o", tmp_path / "x")
+    assert "given twice" in same
+    copied = tmp_path / "copied"
+    run("sweep", SHAPES_TINY, *CUTS, *DATA, "-o", copied)
+    assert "same weights" in refuse("replicate", first, copied, "-o", tmp_path / "x")
+    fewer = tmp_path / "fewer"
+    run("sweep", seeds[0], *CUTS, "--shapes", "--limit", 3, "-o", fewer)
+    assert "another images or annotations" in refuse(
+        "replicate", first, fewer, "-o", tmp_path / "x"
+    )
+    others = tmp_path / "others"
+    run("sweep", seeds[0], "--modules", "neck.keep", *DATA, "-o", others)
+    assert "share no cut" in refuse("replicate", first, others, "-o", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert "no sweep" in refuse("replicate", tmp_path, seeds[0])
+    assert "holds something else" in refuse("replicate", first, alone, "-o", out / "seed1")
