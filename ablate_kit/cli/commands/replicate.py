@@ -54,10 +54,17 @@ def replicate(
     first = Ledger.existing(run)
     refuse_unfit(first)
     asked = statistics(margin, adjust, first.manifest().statistics)
-    names = names_of([run, *others], "a checkpoint or run")
+    given = [run, *others]
+    names = names_of(given, "a checkpoint or run")
+    of_models = [
+        _model(one) if known else one for one, known in zip(given, [True, *runs], strict=True)
+    ]
+    if len({*map(str, of_models)}) == len(given):
+        names = names_of(of_models, "a checkpoint")
     folder = output or run.with_name(f"{run.name}-replicated")
     refuse_other(folder)
-    where = files_in(folder, names[1:], what="checkpoints", taken=("report", "replication"))
+    plain = [one.replace("/", "-") for one in names[1:]]
+    where = files_in(folder, plain, what="checkpoints", taken=("report", "replication"))
     recipe = None if all(runs) else _recipe(run)
     ledgers = [first]
     for other, is_run, place in zip(others, runs, where, strict=True):
@@ -78,6 +85,15 @@ def replicate(
     say_lines(replication_table(found, top).text())
     say_lines("\n" + "".join(f"* {one}\n" for one in replication_sentences(found)))
     say(f"report: {folder / 'report' / 'report.html'}")
+
+
+def _model(run: Path) -> Path:
+    """What a run is of; the run itself where it does not say."""
+    from ablate_kit.sweeps.ledger import Ledger
+
+    ledger = Ledger.existing(run)
+    told = ledger.manifest().model if ledger.finished else None
+    return Path(str(told["checkpoint"])) if told and told.get("checkpoint") else run
 
 
 def _recipe(run: Path) -> "SweepRecipe":

@@ -54,7 +54,8 @@ def _in_all(found: Replication, rows: Sequence[Row]) -> str:
     left = sum(row[1].outcome == "undecided" for row in judged)
     if left:
         parts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
-    return f"Of {len(judged)} {noun([one for one, _ in judged])}, {'; '.join(parts)}."
+    kind = noun([one for one, _ in judged])
+    return f"Of {len(judged)} {'cuts' if kind == 'variants' else kind}, {'; '.join(parts)}."
 
 
 def _no_verdict(found: Replication) -> str:

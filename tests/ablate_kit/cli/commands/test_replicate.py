@@ -71,7 +71,7 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
         assert float(row["deviation"]) == pytest.approx(np.std(changes, ddof=1))
         assert float(row["low"]) <= np.mean(changes) <= float(row["high"])
     with (out / "report/changes.csv").open() as file:
-        assert {row["checkpoint"] for row in csv.DictReader(file)} == {"first", "seed1", "seed2"}
+        assert {row["checkpoint"] for row in csv.DictReader(file)} == {"model", "seed1", "seed2"}
     page = (out / "report/report.html").read_text()
     assert "The same cuts in 3 checkpoints" in page
     assert "decoder.layers.0.self_attn-head0" in page
