@@ -1,14 +1,17 @@
-"""What commands share that run the sweep of one checkpoint in a folder."""
+"""What commands share that run a sweep in a folder."""
 
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablate_kit.cli.output import Told, progress, this_command, warn
+from ablate_kit.cli.output import Told, progress, this_command
 
 if TYPE_CHECKING:
-    from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.open_sweep import OpenSweep
+    from ablate_kit.sweeps.race import Watch
+    from ablate_kit.sweeps.run import Progress
 
 
 def ledger_of(opened: "OpenSweep", folder: Path, workers: int = 2) -> "Ledger":
@@ -22,11 +25,11 @@ def ledger_of(opened: "OpenSweep", folder: Path, workers: int = 2) -> "Ledger":
     return ledger
 
 
-def run_to_its_end(opened: "OpenSweep", ledger: "Ledger", options: "RunOptions") -> None:
-    """Evaluates what the ledger lacks, with a progress display."""
+@contextmanager
+def watched(batches: Sized, look: "Watch" = lambda _: None) -> "Iterator[Progress]":
+    """Shows how far a run is; ``look``: told what a look of a race has come to."""
     from ablate_kit.sweeps.run import Progress
 
     with progress() as bars:
-        watch = Told(bars, opened.batches)
-        watched = Progress(begin=watch.begin, advance=watch.advance)
-        warn(opened.run(ledger, options, watched).notes)
+        watch = Told(bars, batches)
+        yield Progress(begin=watch.begin, advance=watch.advance, look=look)

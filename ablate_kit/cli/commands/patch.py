@@ -13,7 +13,7 @@ from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, warn
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
-from ablate_kit.cli.sweep_run import ledger_of, run_to_its_end
+from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
@@ -99,7 +99,8 @@ def patch(
         many = f"{counted(differ, 'module')} differ{'s' * (differ == 1)}"
         count, images_of_it = len(opened.donated), len(opened.dataset)
         say(f"{many}, {count} variants on {images_of_it} images: {folder}")
-        run_to_its_end(opened, ledger, RunOptions(replay=not no_replay))
+        with watched(opened.batches) as display:
+            warn(opened.run(ledger, RunOptions(replay=not no_replay), display).notes)
         truth, results = ledger.truth(), ledger.results()
         changes = changes_of(truth, results, asked)
         together = interplay(truth, results, asked)

@@ -12,7 +12,7 @@ from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
-from ablate_kit.cli.sweep_run import ledger_of, run_to_its_end
+from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from ablate_kit.models.naming import names_of
@@ -121,7 +121,6 @@ def _swept(
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.api import open_sweep
     from ablate_kit.sweeps.backends.placement import Placement
-    from ablate_kit.sweeps.backends.worker import DEFAULTS
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 
@@ -145,5 +144,6 @@ def _swept(
         ledger = ledger_of(opened, folder)
         count, images = len(opened.variants), len(opened.dataset)
         say(f"{counted(count, 'cut')} on {counted(images, 'image')}: {folder}")
-        run_to_its_end(opened, ledger, DEFAULTS)
+        with watched(opened.batches) as display:
+            warn(opened.run(ledger, progress=display).notes)
         write_sweep_report(ledger, opened.dataset)

@@ -11,9 +11,7 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import (
-    Told,
     duration,
-    progress,
     resumable,
     say,
     say_lines,
@@ -22,6 +20,7 @@ from ablate_kit.cli.output import (
 )
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
+from ablate_kit.cli.sweep_run import watched
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 
@@ -65,7 +64,6 @@ def study(
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
-    from ablate_kit.sweeps.run import Progress
 
     asked = parse_budget(budget)
     images = data.given()
@@ -106,10 +104,8 @@ def study(
                 f"going on: {len(opened.notes.rounds)} rounds are chosen already, on these "
                 f"{opened.images:,} images{others}"
             )
-        with progress() as bars:
-            watch = Told(bars, opened.sweep.batches)
-            watched = Progress(begin=watch.begin, advance=watch.advance)
-            outcome = opened.run(folder, this_command(), progress=watched)
+        with watched(opened.sweep.batches) as display:
+            outcome = opened.run(folder, this_command(), progress=display)
         warn(outcome.notes)
         compared = write_sweep_report(outcome.ledger, opened.sweep.dataset).compared
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8").splitlines()

@@ -15,9 +15,10 @@ from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.execution_options import ExecutionOptions
 from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import Told, progress, resumable, say, say_lines, this_command, warn
+from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
+from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
@@ -145,7 +146,6 @@ def sweep(
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
-    from ablate_kit.sweeps.run import Progress
     from detector.stopping import keeping
 
     trusted = model.trust_remote_code
@@ -183,15 +183,13 @@ def sweep(
         if dry_run:
             _say_plan(opened, options.memory)
             return
-        ledger = opened.ledger(folder, options.workers)
-        _begin(opened, ledger, of_checkpoint=cuts.any())
+        ledger = ledger_of(opened, folder, options.workers)
+        _say_begun(opened, ledger, of_checkpoint=cuts.any())
         stack.enter_context(
             keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to resume: {this_command()}")
         )
-        with progress() as bars:
-            watch = Told(bars, opened.batches)
-            watched = Progress(begin=watch.begin, advance=watch.advance, look=_say_look)
-            outcome = opened.run(ledger, options, watched)
+        with watched(opened.batches, _say_look) as display:
+            outcome = opened.run(ledger, options, display)
         _say_searches(outcome.searches)
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
@@ -206,15 +204,11 @@ def sweep(
         say_where(folder)
 
 
-def _begin(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) -> None:
-    """Notes in the run's folder what it is about, and says what is ahead."""
-    from ablate_kit.sweeps.about import About
-    from ablate_kit.sweeps.recipes.recipe_text import recipe_text
+def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) -> None:
+    """What is ahead, and what is done already."""
     from ablate_kit.sweeps.recipes.screening import screened
 
     folder = ledger.folder
-    ledger.describe(recipe_text(opened.recipe))
-    About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
     if opened.recipe.screen and screened(folder) is None:
         say(_screen_plan(opened))
     what = f"{len(opened.variants)} variants"
