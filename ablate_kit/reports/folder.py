@@ -13,6 +13,7 @@ from ablate_kit.reports.comparison_figure import comparison_figure
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import class_table
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
+from ablate_kit.reports.saved_figure import KINDS
 from ablate_kit.reports.table import Table
 from detector.disk.atomic import new_folder
 
@@ -49,8 +50,8 @@ def write_report(
 ) -> None:
     """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
     ``per_class/`` with one CSV per variant and, for several, ``changes.csv`` and ``classes.csv``
-    with every change at full precision and ``figure.png``; and what ``also`` puts there. All or
-    none."""
+    with every change at full precision and ``figure.svg``, ``.png`` and ``.pdf``; and what
+    ``also`` puts there. All or none."""
     check_free(folder)
     with new_folder(folder) as place:
         table = comparison(results, found.changes, statistics=found.statistics)
@@ -62,5 +63,6 @@ def write_report(
         if found.changes:
             write_changes(place, results, found)
         if len(results) > 1:
-            comparison_figure(results, place / "figure.png", found.changes)
+            for kind in KINDS:
+                comparison_figure(results, place / f"figure.{kind}", found.changes)
         also(place)

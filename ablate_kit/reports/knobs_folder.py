@@ -15,6 +15,7 @@ from ablate_kit.reports.knobs_figure import knobs_figure
 from ablate_kit.reports.knobs_table import knobs_table, price_name
 from ablate_kit.reports.pictures import themed
 from ablate_kit.reports.results_file import Origin
+from ablate_kit.reports.saved_figure import KINDS
 
 
 def write_knobs_report(
@@ -33,8 +34,8 @@ def write_knobs_report(
         (place / "knobs.csv").write_text(table.csv(), encoding="utf-8")
         (place / "knobs.md").write_text(table.markdown(), encoding="utf-8")
         (place / "costs.json").write_text(costs_text(results, costs), encoding="utf-8")
-        knobs_figure(results, found, costs, place / "knobs.png")
-        knobs_figure(results, found, costs, place / "knobs.svg")
+        for kind in KINDS:
+            knobs_figure(results, found, costs, place / f"knobs.{kind}")
         said = answer(results, found.changes)
         metrics = comparison(results, found.changes, statistics=found.statistics)
         page = render(

@@ -7,7 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ablate_kit.reports.saved_figure import save_figure
+from ablate_kit.reports.saved_figure import KINDS, save_figure
 
 # The three colors of a figure that follow the reader's: ink, paper and grid (matplotlib's 0.9).
 _THEME = (("#000000", "currentColor"), ("#ffffff", "none"), ("#e6e6e6", "var(--line)"))
@@ -42,7 +42,7 @@ def photograph(path: Path) -> Markup:
 
 def saved_picture(place: Path, name: str, caption: str, figure: Figure) -> Picture:
     """A figure in its files in the folder ``place``, and on the page."""
-    for kind in ("png", "svg"):
+    for kind in KINDS:
         save_figure(figure, place / f"{name}.{kind}", kind)
     svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
-    return Picture(name, caption, f"{name}.svg, {name}.png", svg)
+    return Picture(name, caption, ", ".join(f"{name}.{kind}" for kind in KINDS), svg)

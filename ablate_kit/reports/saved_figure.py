@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+KINDS = ("svg", "png", "pdf")  # for pages, slides and papers
 _DATED = {"png": ("Software",), "svg": ("Date",), "pdf": ("CreationDate", "Creator", "Producer")}
 
 
@@ -25,5 +26,6 @@ def save_figure(figure: "Figure", place: Path | BinaryIO, kind: str) -> None:
 
     # Or there are a date in it, and names of its shapes that are drawn at random.
     metadata = dict.fromkeys(_DATED[kind])
-    with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path"}):
+    # Journals refuse PDF files with the fonts of matplotlib's default, type 3.
+    with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path", "pdf.fonttype": 42}):
         figure.savefig(place, format=kind, dpi=150, metadata=metadata)

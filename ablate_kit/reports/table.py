@@ -1,9 +1,12 @@
 """A table as text: for the terminal, as Markdown, as CSV."""
 
+import re
 from dataclasses import dataclass
 
 from ablate_kit import text as safe
 
+_LATEX_USE = r"% needs booktabs; fits a page in \resizebox{\textwidth}{!}{...} of graphicx"
+_NEGATIVE = re.compile(r"^-(?=[0-9.])")
 _WIDEST = 200  # letters that a column is filled up to
 
 
@@ -39,9 +42,9 @@ class Table:
         return "\n".join([f"**{title}**", "", *lines]) + "\n"
 
     def latex(self) -> str:
-        """A booktabs tabular."""
+        """A booktabs tabular; numbers have a minus, not a hyphen."""
         columns = "".join("l" if name in self.left else "r" for name in self.header)
-        lines = [rf"% {line}" for line in safe.lines(self.title).split("\n") if line]
+        lines = [_LATEX_USE, *(rf"% {line}" for line in safe.lines(self.title).split("\n") if line)]
         lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.header)]
         lines += [r"\midrule", *map(_latex_row, self.rows), r"\bottomrule", r"\end{tabular}"]
         return "\n".join(lines) + "\n"
@@ -55,7 +58,7 @@ def _safe(row: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _latex_row(cells: tuple[str, ...]) -> str:
-    return " & ".join(safe.latex(cell.strip()) for cell in cells) + r" \\"
+    return " & ".join(_NEGATIVE.sub("$-$", safe.latex(cell.strip())) for cell in cells) + r" \\"
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import new_figure, save_figure
+from ablate_kit.reports.saved_figure import KINDS, new_figure, save_figure
 from ablate_kit.retraining.runs import CURVES, RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_files
 
-FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", "figure.png", "figure.svg")
+FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", *(f"figure.{one}" for one in KINDS))
 
 
 def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
@@ -28,7 +28,7 @@ def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
     }
     contents = {name: text.encode() for name, text in texts.items()}
     figure = _figure(outcomes)
-    for kind in ("png", "svg"):
+    for kind in KINDS:
         file = io.BytesIO()
         save_figure(figure, file, kind)
         contents[f"figure.{kind}"] = file.getvalue()

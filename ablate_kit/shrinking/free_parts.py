@@ -13,6 +13,8 @@ from ablate_kit.shrinking.smaller_checkpoint import reduce
 from ablate_kit.shrinking.variants import FreeVariants, joined
 from ablate_kit.shrinking.zeroed import zeroed
 
+_MEAN = "mean"  # how kinds of ablations end that put a mean in place of what a part says
+
 
 @dataclass(frozen=True)
 class FreeParts:
@@ -38,20 +40,20 @@ def free_parts(
         except UserError as error:
             kept[one.name] = str(error)
     if not taken:
-        name, why = next(iter(kept.items()))
-        raise UserError(f"nothing that {run} found free can be taken out; {name}: {why}")
+        # A mean never can: what else stands in the way is told first.
+        told = [one for one in free.ablations if not one.kind.endswith(_MEAN)] or free.ablations
+        name = told[0].name
+        raise UserError(f"nothing that {run} found free can be taken out; {name}: {kept[name]}")
     return FreeParts(joined(taken, f"free-parts-of-{run.name}"), tuple(taken), kept)
 
 
 def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None:
-    """Raises ``UserError`` for what zeroes more, or less, than parts that can be taken out."""
+    """Raises ``UserError`` for what zeroes nothing that can be taken out; what is left of a part,
+    such as the last head of a branch, stays as zeros."""
+    if ablation.kind.endswith(_MEAN):
+        raise UserError("a mean is other values, not zero: a smaller model cannot be without it")
     gone = zeroed(ablation, checkpoint.tensors)
     reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
-    left = reduction.left_over(gone)
     if not reduction.structures:
         why = "it zeroes no whole head, hidden unit, query, branch, layer or channel"
-        raise UserError(reduction.why_not or why)
-    if left:
-        name, count = next(iter(left.items()))
-        why = f"only part of it can: {count:,} elements of {name} would stay, as zeros"
         raise UserError(reduction.why_not or why)

@@ -89,10 +89,16 @@ def test_markdown_shows_what_the_name_is(name: str) -> None:
 def test_latex_has_no_commands_of_the_names() -> None:
     table = Table("a\nb", ("class",), ((r"\input{/etc/passwd}",), ("[2pt]$x_{1$%",)), ("class",))
     assert table.latex().splitlines() == [
+        r"% needs booktabs; fits a page in \resizebox{\textwidth}{!}{...} of graphicx",
         "% a", "% b", r"\begin{tabular}{l}", r"\toprule", r"class \\", r"\midrule",
         r"\textbackslash{}input\{/etc/passwd\} \\", r"{[}2pt{]}\$x\_\{1\$\% \\",
         r"\bottomrule", r"\end{tabular}",
     ]  # fmt: skip
+
+
+def test_negative_numbers_have_a_minus_in_latex() -> None:
+    table = Table("", ("a", "b"), (("-0.0594", "-x"), ("+0.1", "0.2-0.3")))
+    assert table.latex().splitlines()[5:7] == [r"$-$0.0594 & -x \\", r"+0.1 & 0.2-0.3 \\"]
 
 
 def test_figures_draw_any_name_as_it_is() -> None:

@@ -161,7 +161,7 @@ def check_tex(path: Path) -> None:
     text = path.read_bytes().decode()
     check_terminal(text)
     assert "\\input" not in text
-    for ours in (r"\$", r"$\Delta$", r"$\pm$", "$^*$"):
+    for ours in (r"\$", r"$\Delta$", r"$\pm$", "$^*$", "$-$"):
         text = text.replace(ours, "")
     assert "$" not in text.partition("\\midrule")[2]
 

@@ -208,8 +208,13 @@ def _free(
             f"{len(free.ablations)} of {free.tested} variants are free within "
             f"{free.evaluation.margin:g} AP; {len(found.taken)} can be taken out"
         )
+        groups: dict[str, list[str]] = {}
         for name, why in found.kept.items():
-            say(f"  {name} stays: {why}")
+            groups.setdefault(why, []).append(name)
+        for why, names in groups.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            verb = "stays" if len(names) == 1 else "stay"
+            say(f"  {', '.join(names[:3])}{more} {verb}: {why}")
     return found, dataset, free.evaluation
 
 

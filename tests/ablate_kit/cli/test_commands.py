@@ -272,7 +272,7 @@ def test_eval_of_variants_and_its_files(
     files = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}
     assert files == {
         "results.json", "table.md", "table.csv", "table.tex", "changes.csv", "classes.csv",
-        "per_class", "figure.png", "curves.png",
+        "per_class", "figure.svg", "figure.png", "figure.pdf", "curves.png",
         "confusion", "changes",
     }  # fmt: skip
     results = json.loads((tmp_path / "out" / "results.json").read_text())["variants"]

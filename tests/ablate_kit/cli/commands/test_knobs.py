@@ -47,6 +47,7 @@ def test_a_run_is_a_table_a_page_and_files_as_of_other_commands(
     assert "Settings of small on 2 images" in page
     assert "<svg" in page
     assert (folder / "knobs.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "knobs.pdf").read_bytes().startswith(b"%PDF")
     for text in (*names, "verdict", "ratio cpu 8", "Pareto"):
         assert text in printed
 
