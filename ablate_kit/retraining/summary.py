@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.headline import METRICS
+from ablate_kit.metrics.uncertainty.multiplicity import holm
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
+from ablate_kit.plural import counted
 from ablate_kit.reports.table import Table, number
 from ablate_kit.retraining.runs import RunResult
 
@@ -26,16 +30,19 @@ class Difference:
     mean: float
     half: float | None
     seeds: int
+    p: float | None = None  # of no difference, Student's paired test; None without an interval
 
     @staticmethod
     def of(arm: Sequence[float], baseline: Sequence[float]) -> "Difference":
         values = np.asarray(arm, dtype=float) - np.asarray(baseline, dtype=float)
         n = len(values)
-        half = None
+        half = p = None
         if n >= FEWEST:
-            quantile = float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
-            half = quantile * float(values.std(ddof=1)) / math.sqrt(n)
-        return Difference(float(values.mean()), half, n)
+            error = float(values.std(ddof=1)) / math.sqrt(n)
+            half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
+            if error > 1e-12:  # of differences that are all alike, nothing says what chance does
+                p = 2 * float(stats.t.sf(abs(values.mean()) / error, n - 1))
+        return Difference(float(values.mean()), half, n, p)
 
 
 def by_arm(outcomes: Sequence[RunResult]) -> dict[str, dict[int, RunResult]]:
@@ -59,6 +66,33 @@ def difference(
     return Difference.of(*zip(*known, strict=True)) if known else None
 
 
+def conclusion(outcomes: Sequence[RunResult]) -> str:
+    """Which arms differ from the baseline in AP by more than chance, in a sentence; Holm's
+    adjustment for the number of arms."""
+    arms = by_arm(outcomes)
+    name, baseline = next(iter(arms.items()))
+    ap = [value for one in baseline.values() if (value := _number(one, "AP")) is not None]
+    mean = float(np.mean(ap)) if ap else 0.0
+    if mean < NEXT_TO_NOTHING:
+        return f"{name} finds next to nothing (AP {mean:.4f}), so that nothing can be said of arms"
+    others = [one for one in arms if one != name]
+    found = [difference(arms[one], baseline, "AP") for one in others]
+    if not any(one and one.p is not None for one in found):
+        return f"no test: that takes arms with {FEWEST} seeds or more"
+    adjusted = holm([one.p if one else None for one in found])
+    differ = [
+        f"{arm} {_change(one)}"
+        for arm, one, p in zip(others, found, adjusted, strict=True)
+        if one and p is not None and p < 1 - LEVEL
+    ]
+    how = "paired t test over seeds, p < 0.05, Holm"
+    count = counted(len(others), "arm")
+    if not differ:
+        return f"of none of {count} is it shown that its AP differs from that of {name} ({how})"
+    verb = "differs" if len(differ) == 1 else "differ"
+    return f"{len(differ)} of {count} {verb} from {name} in AP ({how}): {'; '.join(differ)}"
+
+
 def summary_table(outcomes: Sequence[RunResult]) -> Table:
     """One row per arm."""
     arms = by_arm(outcomes)
@@ -73,6 +107,7 @@ def summary_table(outcomes: Sequence[RunResult]) -> Table:
         rows.append((*cells, f"{np.mean([one.seconds for one in arm.values()]):.0f}"))
     counts = outcomes[0].evaluation.counts
     title = (
+        f"{safe.line(conclusion(outcomes))}\n"
         f"{counts['images']} images, {counts['ground_truths']} objects; mean ± standard deviation "
         f"over seeds; Δ against {next(iter(arms))}, paired by seed, ± half of the 95 % interval "
         f"(from {FEWEST} seeds on); F1 at each run's best threshold; GIoU: a missed object counts "

@@ -136,6 +136,38 @@ def test_the_table_says_what_the_runs_say() -> None:
     assert classes[1][3:] == ("0.5000", "+0.2000 ± 0.4303")
 
 
+@pytest.mark.parametrize(
+    ("cuts", "told"),
+    [
+        # Differences 0.1, 0.1, 0.4 (p 0.18) and -0.10, -0.11, -0.12 (p 0.0027, twice that by Holm).
+        (
+            [(0.3, 0.5, 0.7), (0.1, 0.29, 0.18)],
+            "1 of 2 arms differs from baseline in AP (paired t test over seeds, p < 0.05, Holm): "
+            "arm1 -0.1100 ± 0.0248",
+        ),
+        (
+            [(0.3, 0.5, 0.7)],
+            "of none of 1 arm is it shown that its AP differs from that of baseline",
+        ),
+        ([(0.3, 0.5)], "no test: that takes arms with 3 seeds or more"),
+        ([(0.3, 0.5, 0.4)], "no test"),  # all alike: nothing says what chance does
+    ],
+)
+def test_the_conclusion_says_which_arms_differ(cuts: list[tuple[float, ...]], told: str) -> None:
+    arms = [(0.2, 0.4, 0.3), *cuts]
+    outcomes = [
+        outcome(f"arm{i - 1}" if i else "baseline", seed, ap)
+        for i, values in enumerate(arms)
+        for seed, ap in enumerate(values)
+    ]
+    assert summary_table(outcomes).title.startswith(told)
+
+
+def test_of_a_baseline_that_finds_nothing_no_arm_is_told() -> None:
+    outcomes = [outcome(arm, seed, 0.001) for arm in ("a", "b") for seed in range(3)]
+    assert summary_table(outcomes).title.startswith("a finds next to nothing (AP 0.0010)")
+
+
 def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
