@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from simulated_studies import SEEN, VARIANTS
 
-from ablate_kit.metrics.uncertainty.bootstrap import Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES, Sampled, draws, left_out
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
 
@@ -56,7 +56,7 @@ IMAGES_SAY = {
 
 def simulate(studies: int, images: int) -> None:
     """Chance of any false star among 24 variants, none of which changes anything; and of a star."""
-    resamples, changed, power = 1000, 2, 1000
+    resamples, changed, power = RESAMPLES, 2, 1000
     left = left_out(images, min(images, 200), 0).astype(float)
     for number, (what, say) in enumerate(IMAGES_SAY.items()):
         rng = np.random.default_rng([1, number])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import skew as skewness
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.calibration import fold_of
@@ -191,6 +192,53 @@ def test_images_without_objects_make_no_change_of_ap_more_certain() -> None:
     alone = width(0)
     assert width(45) > 0.95 * alone
     assert width(195) > 0.95 * alone
+
+
+def test_skewness_of_ap_is_that_of_its_resamples_where_few_images_show_a_class() -> None:
+    """Without an image a class may be gone, too: the jackknife's skewness tells nothing of a change
+    of AP then, and often has the wrong sign."""
+    opposite = 0
+    for seed in range(8):
+        change = change_of_rare_classes(seed, images=40, classes=60)
+        found, by_jackknife = held_against_chance(change), -skewness(change.left_out)
+        assert found is not None
+        assert found.skew * skewness(change.resampled) >= 0
+        opposite += by_jackknife * skewness(change.resampled) < 0
+    assert opposite > 1
+
+
+def change_of_rare_classes(seed: int, images: int, classes: int) -> Sampled:
+    """The change of AP of a detector that no longer finds a fifth of its objects."""
+    rng = np.random.default_rng([seed, 2])
+    image = np.repeat(np.arange(images), 3)
+    left = np.tile([0.0, 100.0, 200.0], images)
+    boxes = np.stack([left, np.zeros(3 * images), left + 50, np.full(3 * images, 50.0)], axis=1)
+    common = 1 / np.arange(1, classes + 1)
+    truth = GroundTruth(
+        image_ids=np.arange(images),
+        widths=np.full(images, 300),
+        heights=np.full(images, 100),
+        image=image,
+        boxes=boxes,
+        labels=rng.choice(classes, len(image), p=common / common.sum()),
+        ignore=np.zeros(len(image), dtype=bool),
+        areas=np.full(len(image), 2500.0),
+        ids=np.arange(len(image)),
+        classes=tuple(map(str, range(classes))),
+        category_ids=tuple(range(classes)),
+    )
+    scores, found = rng.random(len(image)), rng.random(len(image)) < 0.7
+    boxes = boxes + np.where(rng.random(len(image)) < 0.2, 60.0, 0.0)[:, None]  # beside the object
+    sampled = Bootstrap(truth, 1000)
+    before, after = (
+        sampled.samples(
+            Detections(image[kept], boxes[kept], scores[kept], truth.labels[kept]),
+            0.5,
+            per_class=False,
+        ).overall["AP"]
+        for kept in (found, found & (rng.random(len(image)) > 0.2))
+    )
+    return after - before
 
 
 def test_draws_are_the_same_everywhere() -> None:

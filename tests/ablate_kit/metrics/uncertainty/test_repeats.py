@@ -63,7 +63,7 @@ def test_the_parts_are_those_of_the_definition() -> None:
 
 def test_draws_that_differ_take_from_the_skewness_of_images() -> None:
     rng = np.random.default_rng(5)
-    weights, rest = draws(IMAGES, 200, 0) / IMAGES, left_out(IMAGES, IMAGES, 0) / (IMAGES - 1)
+    weights, rest = draws(IMAGES, 2000, 0) / IMAGES, left_out(IMAGES, IMAGES, 0) / (IMAGES - 1)
     before, losses = rng.normal(0, 1, IMAGES), -rng.exponential(1, IMAGES)
     sides = []
     for of_draws in (0.01, 1.0):
