@@ -2,7 +2,9 @@
 
 *Of these checkpoints.* What costs more than the margin in every one of them does so by a test of
 each, and all of them have to say it: the intersection-union test (Berger 1982), which takes no
-adjustment for how many checkpoints there are. That they differ is Hotelling's test (1931) of the
+adjustment for how many checkpoints there are. Of several cuts its p, the largest of all
+checkpoints, is adjusted by Holm's procedure: where each has other cuts close to the margin, the
+errors of their own adjusted verdicts add up. That they differ is Hotelling's test (1931) of the
 differences between them, which images make chance together: their covariance is that of the
 resamples.
 
@@ -27,7 +29,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
 from ablate_kit.metrics.uncertainty.chance import LEVEL, held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.metrics.uncertainty.verdict import Outcome
+from ablate_kit.metrics.uncertainty.verdict import Outcome, against_margin
 
 FEWEST = 3  # checkpoints that an interval over checkpoints takes
 _SMALL = 1e-9  # of the largest variance between checkpoints: below, there is none in that direction
@@ -44,8 +46,9 @@ class Replicated:
             than three checkpoints.
         deviation: standard deviation of the changes between checkpoints.
         p_differ: that images alone make them differ so much, adjusted over the cuts (Holm).
-        outcome: the verdict that all of them have; ``differ`` where they have several and their
-            changes differ significantly; else ``undecided``. None without verdicts.
+        outcome: the verdict that all of them have, where it holds of all after adjustment over the
+            cuts; ``differ`` where they have several and their changes differ significantly; else
+            ``undecided``. None without verdicts.
     """
 
     changes: tuple[Change, ...]
@@ -72,24 +75,25 @@ def replicated(
             same images.
     """
     differ = holm([_p_differ(one) for one in differences])
+    in_all = holm([_p_in_all(*one) for one in zip(changes, differences, strict=True)])
     return [
-        _replicated(tuple(own), drawn, p)
-        for own, drawn, p in zip(changes, differences, differ, strict=True)
+        _replicated(tuple(own), drawn, p, p_all is not None and p_all < 1 - LEVEL)
+        for own, drawn, p, p_all in zip(changes, differences, differ, in_all, strict=True)
     ]
 
 
 def _replicated(
-    changes: tuple[Change, ...], drawn: Sequence[Sampled], p_differ: float | None
+    changes: tuple[Change, ...], drawn: Sequence[Sampled], p_differ: float | None, holds: bool
 ) -> Replicated:
     values = np.array([one.value for one in drawn])
     if not np.isfinite(values).all():
-        return Replicated(changes, None, None, None, None, None, _outcome(changes, differ=False))
+        outcome = _outcome(changes, differ=False, holds=False)
+        return Replicated(changes, None, None, None, None, None, outcome)
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     low, high = _interval(drawn, mean, deviation)
     differ = p_differ is not None and p_differ < 1 - LEVEL
-    return Replicated(
-        changes, mean, low, high, deviation, p_differ, _outcome(changes, differ=differ)
-    )
+    outcome = _outcome(changes, differ=differ, holds=holds)
+    return Replicated(changes, mean, low, high, deviation, p_differ, outcome)
 
 
 def _interval(
@@ -138,10 +142,23 @@ def _p_differ(drawn: Sequence[Sampled]) -> float | None:
     return float(fdtrc(rank, images - rank, t2 * (images - rank) / (rank * (images - 1))))
 
 
-def _outcome(changes: Sequence[Change], *, differ: bool) -> Outcome | Literal["differ"] | None:
+def _p_in_all(changes: Sequence[Change], drawn: Sequence[Sampled]) -> float | None:
+    """That a cut is not on its side of the margin in every checkpoint."""
+    largest = 0.0
+    for change, difference in zip(changes, drawn, strict=True):
+        test = held_against_chance(difference)
+        if change.verdict is None or test is None:
+            return None
+        largest = max(largest, against_margin(test, change.verdict.margin).p)
+    return largest
+
+
+def _outcome(
+    changes: Sequence[Change], *, differ: bool, holds: bool
+) -> Outcome | Literal["differ"] | None:
     verdicts = [one.verdict.outcome for one in changes if one.verdict is not None]
     if len(verdicts) < len(changes):
         return None
     if len(set(verdicts)) == 1:
-        return verdicts[0]
+        return verdicts[0] if holds else "undecided"
     return "differ" if differ else "undecided"

@@ -108,6 +108,17 @@ def test_a_verdict_is_that_of_all_or_none() -> None:
     assert of(alike, "costs", "costs", None).outcome is None
 
 
+def test_what_all_say_of_several_cuts_is_adjusted_for_them() -> None:
+    """Each one's verdicts are, but their errors add up where each has other cuts close by."""
+    noise = np.random.Generator(np.random.Philox(10)).normal(0, 0.1, IMAGES)
+    error = noise.std(ddof=1) / np.sqrt(IMAGES)
+    close = [noise - noise.mean() - 0.01 - 2.3 * error] * 3  # p of about 0.03 against the margin
+    assert of(close, *["costs"] * 3).outcome == "costs"
+    changes = [[change("costs")] * 3] * 2
+    drawn = [[sampled(one) for one in close]] * 2
+    assert {one.outcome for one in replicated(changes, drawn)} == {"undecided"}
+
+
 def test_what_is_not_defined_says_nothing() -> None:
     nothing = np.full(IMAGES, np.nan)
     found = of([nothing, parts(8, 1)[0], parts(9, 1)[0]])
