@@ -14,6 +14,7 @@ margin, the share of a tenth of the studies in which any is said to cost in all.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from simulated_studies import CHANCE, MARGIN, SEEN, VARIANTS
@@ -79,7 +80,9 @@ def _changes(generator: np.random.Generator, one: int, checkpoints: int) -> list
 
 def _judged(differences: Sequence[Sampled]) -> list[Change]:
     tests = [test for one in differences if (test := held_against_chance(one)) is not None]
-    return [Change(*[None] * 8, verdict=one) for one in verdicts(tests, max_t(tests), SEEN, MARGIN)]
+    nothing = Change(*[None] * 8)
+    found = verdicts(tests, max_t(tests), SEEN, MARGIN)
+    return [replace(nothing, verdict=one) for one in found]
 
 
 def main() -> None:
