@@ -9,7 +9,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
-from ablate_kit.shrinking.smaller_checkpoint import reduce
+from ablate_kit.shrinking.smaller_checkpoint import reduce, resizable
 from ablate_kit.shrinking.variants import FreeVariants, joined
 from ablate_kit.shrinking.zeroed import zeroed
 
@@ -30,6 +30,7 @@ def free_parts(
     checkpoint: Checkpoint, adapter: Adapter, free: FreeVariants, run: Path
 ) -> FreeParts:
     """Joins what can be taken out; raises ``UserError`` where nothing can."""
+    resizable(checkpoint, adapter)
     taken: list[Ablation] = []
     kept: dict[str, str] = {}
     for one in free.ablations:

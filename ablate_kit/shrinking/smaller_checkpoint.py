@@ -128,6 +128,16 @@ class ShrinkPlan:
     own_code: bool = False
 
 
+def resizable(checkpoint: Checkpoint, adapter: Adapter) -> HybridAdapter | TransformersAdapter:
+    """The adapter; raises ``UserError`` for a model that nothing here can build in another size."""
+    if not isinstance(adapter, HybridAdapter | TransformersAdapter):
+        raise UserError(
+            f"{checkpoint.path} is of a framework whose models cannot be built smaller here; "
+            "those of the hybrid detector and Hugging Face folders can"
+        )
+    return adapter
+
+
 def plan(
     checkpoint: Checkpoint,
     adapter: Adapter,
@@ -140,6 +150,7 @@ def plan(
     """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
     if isinstance(wanted, Fewer):
         return _plan_of(checkpoint, configured(checkpoint, adapter, wanted, model))
+    known = resizable(checkpoint, adapter)
     ablation = wanted
     gone = zeroed(ablation, checkpoint.tensors)
     reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
@@ -148,20 +159,15 @@ def plan(
         raise UserError(reduction.why_not or _nothing(ablation, left_over))
     if left_over and not leave:
         raise UserError(reduction.why_not or _left(ablation, left_over))
-    if isinstance(adapter, HybridAdapter):
+    if isinstance(known, HybridAdapter):
         content, smaller = content_of(checkpoint, reduction, gone)
         before = config_and_names(checkpoint)[0].to_dict()
         settings = {k: v for k, v in smaller.to_dict().items() if v != before[k]}
         write = partial(write_noted, content)
         return ShrinkPlan(adapter, reduction, left_over, settings, "safetensors", write)
-    if isinstance(adapter, TransformersAdapter):
-        folder = smaller_folder(checkpoint, adapter, reduction, gone, with_code=with_code)
-        return ShrinkPlan(
-            adapter, reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
-        )
-    raise UserError(
-        f"{checkpoint.path} is of a framework whose models cannot be built smaller here; those of "
-        "the hybrid detector and Hugging Face folders can"
+    folder = smaller_folder(checkpoint, known, reduction, gone, with_code=with_code)
+    return ShrinkPlan(
+        known, reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
     )
 
 

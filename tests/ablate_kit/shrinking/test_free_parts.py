@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.shrinking.free_parts import FreeParts, free_parts
 from ablate_kit.shrinking.variants import FreeVariants
@@ -44,3 +46,12 @@ def test_what_stands_in_the_way_is_told_of_more_than_means(
     norm = whole(folder, "model.decoder.layernorm.bias")
     with pytest.raises(UserError, match="runs/study found free can be taken out; norm: it zeroes"):
         parts(folder, mean, replace(cut(norm), kind="component", name="norm"))
+
+
+def test_what_cannot_be_built_smaller_is_said_before_what_could_go(
+    folders: Callable[[str], Path],
+) -> None:
+    free = FreeVariants((cut([]),), 1, EvaluationSettings())
+    message = "framework whose models cannot be built smaller here"
+    with open_checkpoint(folders("detr")) as opened, pytest.raises(UserError, match=message):
+        free_parts(opened, cast("Adapter", object()), free, Path("runs/study"))
