@@ -12,6 +12,8 @@ from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.ablations.kinds.kind import Kind
     from ablate_kit.checkpoints import Checkpoint
@@ -63,13 +65,13 @@ class CopyOptions:
             check_free(checkpoint, targets)
             say_lines(plan(checkpoint, targets))
             _say_shared(checkpoint, targets)
-            _warn_of_twins(checkpoint, targets)
+            warn_of_twins(checkpoint, targets)
             return
         if self.dry_run:
             check_free(checkpoint, targets)
         else:
             write_variants(checkpoint, targets)
-        _warn_of_twins(checkpoint, targets)
+        warn_of_twins(checkpoint, targets)
         if self.as_json:
             print_json(
                 [
@@ -101,7 +103,7 @@ def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> No
                 say(f"{name} shares its bytes with {', '.join(others)}: changed together")
 
 
-def _warn_of_twins(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> None:
+def warn_of_twins(checkpoint: "Checkpoint", targets: "Mapping[Path, Ablation]") -> None:
     """Names the equal copies of what is cut that stay as they are."""
     from ablate_kit.checkpoints.tied_copies import tied_copies
 

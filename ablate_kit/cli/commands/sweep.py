@@ -10,6 +10,7 @@ import typer
 
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.cli.commands.report import say_where
+from ablate_kit.cli.copy_options import warn_of_twins
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.execution_options import ExecutionOptions
@@ -284,6 +285,7 @@ def _write(
     copies = plan_copies(checkpoint, ablations, folder)
     if not dry_run:
         write_copies(checkpoint, copies)
+    warn_of_twins(checkpoint, copies.missing)
     already = f", {len(copies.there)} were there" if copies.there else ""
     verb = "would be written" if dry_run else "written"
     changed = counted(len(copies.missing), "changed copy", "changed copies")

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
@@ -293,6 +295,23 @@ def test_variants_are_written_where_a_file_can_hold_them(
     del values["ablations"][0]
     recipe.write_text(yaml.safe_dump(values))
     assert "from another checkpoint" in refuse("sweep", recipe, "--write", copies)
+
+
+def test_copies_that_spare_an_equal_tensor_are_told(
+    ablate: Ablate, recipe: Path, tmp_path: Path
+) -> None:
+    with edited(recipe) as values:
+        values["ablations"] = [{"kind": "modules", "patterns": ["decoder.layers.0.ffn"]}]
+        with safe_open(values["model"]["checkpoint"], "pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weight = "decoder.layers.0.ffn.fc1.weight"
+        twin = weight.replace("layers.0", "layers.1")
+        tensors[twin] = tensors[weight].clone()
+        values["model"]["checkpoint"] = str(tmp_path / "twins.safetensors")
+        save_file(tensors, tmp_path / "twins.safetensors", metadata)
+    done = ablate("sweep", recipe, "--write", tmp_path / "copies", "--dry-run")
+    assert f"{weight} has equal copies that are not cut with it: {twin}" in done.err
 
 
 def test_a_greedy_search_tries_every_head_that_is_left(
