@@ -89,6 +89,8 @@ def read(folder: Path) -> None:
     """All that ``ablate report`` and a sweep that goes on read of a run."""
     with contextlib.suppress(UserError):
         Ledger.threads(folder)
+    with contextlib.suppress(UserError):
+        Ledger(folder, {})
     for read_part in (detections, images_of, Ledger.notes, Ledger.manifest, Ledger.truth):
         with contextlib.suppress(UserError):
             read_part(Ledger.existing(folder))  # type: ignore[operator]
