@@ -45,11 +45,11 @@ def _figure(outcomes: Sequence[RunResult]) -> Any:
     losses, scores, changes = figure.subplots(1, 3)
     colors = dict(zip(arms, COLORS * len(arms), strict=False))
     styles = dict(zip(arms, [s for s in ("-", "--", ":", "-.") for _ in COLORS] * 9, strict=False))
-    for name, arm in arms.items():
+    for i, (name, arm) in enumerate(arms.items()):
         for panel, key in zip((losses, scores), CURVES, strict=True):
             x, y = _curve(arm, key)
-            look = {"color": colors[name], "linestyle": styles[name]}
-            panel.plot(x, y, label=safe.label(name), marker="o", markersize=3, **look)
+            look = {"color": colors[name], "linestyle": styles[name], "marker": "osD^v*"[i % 6]}
+            panel.plot(x, y, label=safe.label(name), markersize=4, **look)
     losses.set_title("training loss", loc="left", fontsize=10)
     scores.set_title("mAP on the validation images", loc="left", fontsize=10)
     changes.set_title(f"ΔAP against {safe.label(baseline_name)}", loc="left", fontsize=10)

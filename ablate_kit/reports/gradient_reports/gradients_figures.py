@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ablate_kit import text as safe
-from ablate_kit.gradients.diagnose import VERDICTS
+from ablate_kit.gradients.diagnose import FLAGS, VERDICTS
 from ablate_kit.gradients.parameter_names import region
 from ablate_kit.gradients.timeline import EDGES
 from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
@@ -29,6 +29,9 @@ COLORS = {
     "healthy": "#9FCFB6",
     "frozen": "#C9C9C9",
 }
+# Beside their colors; what is sound has none.
+_PATTERNS = ("xx", "//", "\\\\", "..", "--", "||", "oo", "++", "**", "OO")
+HATCHES = dict(zip(FLAGS, _PATTERNS, strict=True))
 CLOSE = 0.018  # of the figure's height: labels nearer than this are left out
 
 
@@ -97,7 +100,8 @@ def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
         widths = np.array([counts.get(verdict, 0) for counts in modules.values()], dtype=float)
         if widths.any():
             label = verdict.replace("_", " ")
-            axes.barh(places, widths, left=left, color=COLORS[verdict], label=label, height=0.8)
+            look = {"color": COLORS[verdict], "hatch": HATCHES.get(verdict), "edgecolor": "white"}
+            axes.barh(places, widths, left=left, label=label, height=0.8, linewidth=0, **look)
             left += widths
     axes.set_yticks(places, list(map(safe.label, modules)), fontsize=8)
     axes.set_ylim(len(modules) - 0.4, -0.6)

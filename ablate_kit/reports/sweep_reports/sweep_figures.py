@@ -169,7 +169,9 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) ->
             ]
             x = [at for at, inside in zip(x, values, strict=True) if inside]
             values = [inside for inside in values if inside]
-            style = {"color": COLORS[i % len(COLORS)], "marker": "osD^v*"[i // len(COLORS) % 6]}
+            # Of one color again there is another marker, and neighbors differ in both.
+            marker = "osD^v*"[(i + i // len(COLORS)) % 6]
+            style = {"color": COLORS[i % len(COLORS)], "marker": marker}
             panel.plot(
                 x, [np.mean(one) for one in values], label=safe.label(name), markersize=4, **style
             )
