@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import DryRun, Weights
 from ablate_kit.cli.download_option import Download
-from ablate_kit.cli.output import DryRun, print_json, say, say_lines, warn
+from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ _TWINS = 5  # tensors of which the copies are named
 class CopyOptions:
     """Which weights are cut, and what is said of the copies."""
 
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None
+    weights: Weights = None
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False
     dry_run: DryRun = False
     allow_download: Download = False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import NoReplay
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ class ExecutionOptions:
     memory: Annotated[
         int, typer.Option(help="MiB that recorded outputs may take; less splits the sweep.", min=0)
     ] = 2048
-    no_replay: Annotated[
-        bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
-    ] = False
+    no_replay: NoReplay = False
     fuse: Annotated[
         bool,
         typer.Option("--fuse", help="Run heads and channels side by side; not bit for bit."),

@@ -1,4 +1,4 @@
-"""What the commands share: the two streams, numbers in lists, progress."""
+"""What the commands print: results, warnings and progress, and how to go on."""
 
 import contextlib
 import json
@@ -9,9 +9,7 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
-
-import typer
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
@@ -19,11 +17,6 @@ from detector.errors import refuse_existing
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be changed, and write nothing.")
-]
 
 
 def say(text: str) -> None:
@@ -104,10 +97,18 @@ def resumable(folder: Path) -> Iterator[None]:
         yield
 
 
-def say_how_to_resume(name: str, epoch: int, epochs: int, batches: int, done: int) -> None:
-    """At the first epoch of a training run, unless it begins."""
-    if epoch > 1 or done:
-        say(f"{name}resuming with epoch {epoch} of {epochs}, after {done} of {batches} batches")
+def say_where(run: Path, conclusion: str = "") -> None:
+    """Where the report of a sweep is, and what it comes to."""
+    for name, what in (
+        ("joint.md", "joint cuts against the sum of their members"),
+        ("shapley.md", "Shapley values"),
+        ("repeats.md", "repeats, and ablations against random controls"),
+    ):
+        if (run / "report" / name).exists():
+            say(f"{what}: {run / 'report' / name}")
+    if conclusion:
+        say(conclusion)
+    say(f"report: {run / 'report' / 'report.html'}")
 
 
 def discard(output: TextIO) -> None:
@@ -208,11 +209,3 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     clock = f"{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
     return f"{hours}:{clock}" if hours else clock
-
-
-def numbers(text: str, what: str) -> list[float]:
-    """[5.0, 10.0] for "5,10"."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f'cannot read {what} "{text}"; expected numbers such as 5,10') from None

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import DryRun, Weights
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_files, check_there
-from ablate_kit.cli.output import DryRun, check_new_file, say
+from ablate_kit.cli.output import check_new_file, say
 from ablate_kit.errors import UserError
 from detector.errors import refuse_existing
 
@@ -56,9 +57,7 @@ def convert(
     to_legacy: Annotated[
         bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
     ] = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    weights: Weights = None,
     dry_run: DryRun = False,
     allow_download: Download = False,
 ) -> None:

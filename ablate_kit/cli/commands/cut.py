@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import NumHeads, Repeats, Seed
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
-from ablate_kit.cli.output import numbers, say
+from ablate_kit.cli.number_lists import numbers
+from ablate_kit.cli.output import say
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,11 +19,6 @@ if TYPE_CHECKING:
 Pattern = Annotated[
     str, typer.Argument(help="What to cut: names with *, **, {0-5}, {layer}. See 'ablate keys'.")
 ]
-NumHeads = Annotated[
-    int | None, typer.Option(help="Heads of a module, if its config does not tell.", min=1)
-]
-Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.")]
-Seed = Annotated[int, typer.Option(help="Of the random draws.")]
 
 
 class LayerMode(StrEnum):

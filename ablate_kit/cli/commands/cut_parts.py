@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.commands.cut import NumHeads
+from ablate_kit.cli.common_options import NumHeads
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
+from ablate_kit.cli.number_lists import spans_of
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,10 +125,3 @@ def skip(
     from ablate_kit.ablations.kinds.residual_branches import Skip
 
     copies.write_all_of(Skip(patterns=patterns), checkpoint, output)
-
-
-def spans_of(text: str | None, what: str) -> list[int] | None:
-    """[0, 3, 4] for "0,3-4"."""
-    from ablate_kit.ablations.name_patterns import parse_spans
-
-    return None if text is None else parse_spans(text, what)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import BatchSize, Device
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -43,8 +44,8 @@ def evaluate(
         ),
     ] = 0.5,
     max_detections: MaxDetections = 100,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    batch_size: BatchSize = 8,
+    device: Device = "cpu",
     tests: StatisticsOptions,
     top: Top = None,
     no_replay: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.dataset_options import Images
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -52,7 +53,7 @@ def gradients(
     seed: Annotated[
         int | None, typer.Option(help="The recipe's, or 42.", min=0, max=2**63 - 1)
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train briefly and tell which parameters learn, which do not, and why."""

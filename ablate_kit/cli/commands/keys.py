@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import Weights
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
@@ -37,9 +38,7 @@ def keys(
     stats: Annotated[
         bool, typer.Option("--stats", help="Read the data: mean, deviation, zeros, NaN.")
     ] = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    weights: Weights = None,
     allow_download: Download = False,
 ) -> None:
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""

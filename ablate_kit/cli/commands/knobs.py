@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import BatchSize
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
+from ablate_kit.cli.number_lists import whole_numbers
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions
@@ -45,7 +47,7 @@ def knobs(
         ),
     ] = 0.5,
     max_detections: MaxDetections = 100,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    batch_size: BatchSize = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where AP is measured.")] = (
         "cpu"
     ),
@@ -88,7 +90,7 @@ def knobs(
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from detector.data.dataset import check_scorable
 
-    asked = Asked(depth, _whole("--queries", queries), _whole("--size", size))
+    asked = Asked(depth, whole_numbers(queries, "--queries"), whole_numbers(size, "--size"))
     evaluation = EvaluationSettings(
         batch_size=batch_size,
         score_threshold=score_threshold,
@@ -159,13 +161,3 @@ def knobs(
         say(
             f"written to {output}: report.html, knobs.csv, costs.json, results.json, tables, figure"
         )
-
-
-def _whole(option: str, text: str | None) -> tuple[int, ...]:
-    """(300, 200) for "300,200"."""
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**31 for part in parts):
-        raise UserError(f'cannot read {option} "{text}"; expected numbers such as 300,200,100')
-    return tuple(map(int, parts))

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.commands.cut import NumHeads
-from ablate_kit.cli.commands.cut_parts import spans_of
+from ablate_kit.cli.common_options import NumHeads
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.cli.dataset_options import Images
 from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.model_options import ClassNames, Model, Trust
+from ablate_kit.cli.number_lists import spans_of
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.commands.report import say_where
+from ablate_kit.cli.common_options import BatchSize, Device, NoReplay
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, warn
+from ablate_kit.cli.output import resumable, say, say_lines, say_where, warn
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.errors import UserError
@@ -37,13 +37,11 @@ def patch(
     donor_weights: Annotated[
         str | None, typer.Option(help="Which weights of the donor; by default as --weights.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    batch_size: BatchSize = 8,
+    device: Device = "cpu",
     tests: StatisticsOptions,
     top: Top = None,
-    no_replay: Annotated[
-        bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
-    ] = False,
+    no_replay: NoReplay = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/patch.")
     ] = None,

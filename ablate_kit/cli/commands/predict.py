@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.dataset_options import Orientation
 from ablate_kit.cli.early import check_images, check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -35,7 +36,7 @@ def predict(
     ] = 0.3,
     exif: Orientation = None,
     model: ModelOptions,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     check_there(checkpoint, compare)

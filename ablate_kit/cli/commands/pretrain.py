@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import Device, Resume, TrainingSettings
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.output import how_to_resume, progress, say
+from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
 
 
@@ -16,20 +18,17 @@ def pretrain(
     recipe: Annotated[
         Path, typer.Argument(help="A YAML file, such as recipes/pretrain/shapes_tiny.yaml.")
     ],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
-    ] = None,
+    settings: TrainingSettings = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/pretrain/RECIPE.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    resume: Resume = False,
     log: Log = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
     check_recipe(recipe, "pretrain", settings)
     settings = with_log(settings, log)
-    from ablate_kit.cli.commands.train import Display
     from ablate_kit.models.device import check_device
     from ablate_kit.shipped import recipe_file
     from detector.stopping import keeping

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.early import check_run
-from ablate_kit.cli.output import say, say_lines, warn
+from ablate_kit.cli.output import say, say_lines, say_where, warn
 from ablate_kit.cli.statistics_options import Top, statistics
 
 
@@ -59,17 +59,3 @@ def report(
         if (given := getattr(asked, name)) != (kept := getattr(own, name)):
             say(f"{name} {given} in this report alone; the run's is {kept}, which the next has")
     say_where(run)
-
-
-def say_where(run: Path, conclusion: str = "") -> None:
-    """Where the report of a sweep is, and what it comes to."""
-    for name, what in (
-        ("joint.md", "joint cuts against the sum of their members"),
-        ("shapley.md", "Shapley values"),
-        ("repeats.md", "repeats, and ablations against random controls"),
-    ):
-        if (run / "report" / name).exists():
-            say(f"{what}: {run / 'report' / name}")
-    if conclusion:
-        say(conclusion)
-    say(f"report: {run / 'report' / 'report.html'}")

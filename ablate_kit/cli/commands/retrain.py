@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.output import progress, say, say_lines, this_command
+from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def retrain(
         Path | None, typer.Option("-o", "--output", help="Folder of the study; runs/RECIPE.")
     ] = None,
     log: Log = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Device = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
 ) -> None:
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
@@ -68,8 +70,6 @@ def retrain(
         stack.enter_context(locked(folder))
         stack.enter_context(keeping(lambda: f"{kept()}; to resume: {this_command()}"))
         bars = stack.enter_context(progress())
-        from ablate_kit.cli.commands.train import Display
-
         outcomes = retrain_all(
             runs,
             folder,

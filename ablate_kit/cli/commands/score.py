@@ -19,8 +19,8 @@ from ablate_kit.cli.dataset_options import (
     YoloYaml,
 )
 from ablate_kit.cli.early import check_files
+from ablate_kit.cli.number_lists import numbers
 from ablate_kit.cli.origin import origin, source
-from ablate_kit.cli.output import numbers as decimals
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
@@ -137,7 +137,7 @@ def score(
     names = names_of(detections, "a file of detections")
     asked = tests.statistics()
     check_protocols(protocol or [])
-    ious = decimals(iou, "--iou") if iou else []
+    ious = numbers(iou, "--iou") if iou else []
     if deep_dissect and not output:
         raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:

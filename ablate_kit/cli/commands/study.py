@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.commands.report import say_where
+from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -15,6 +15,7 @@ from ablate_kit.cli.output import (
     resumable,
     say,
     say_lines,
+    say_where,
     this_command,
     warn,
 )
@@ -49,11 +50,9 @@ def study(
         Path | None, typer.Option("-o", "--output", help="Folder; runs/CHECKPOINT-study.")
     ] = None,
     model: ModelOptions,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dry_run: PlanOnly = False,
+    batch_size: BatchSize = 8,
+    device: Device = "cpu",
 ) -> None:
     """What matters in a detector: cut its parts, coarse to fine within a budget, and say it."""
     check_there(checkpoint)

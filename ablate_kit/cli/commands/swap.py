@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import DryRun, Weights
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_there
-from ablate_kit.cli.output import DryRun, check_new_file, print_json, say, say_lines
+from ablate_kit.cli.output import check_new_file, print_json, say, say_lines
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.module_switches import Swap
@@ -30,9 +31,7 @@ def swap(
         Init, typer.Option(help="New modules change nothing where they can, or are as drawn.")
     ] = Init.IDENTITY,
     seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights of the file, if it holds several.")
-    ] = None,
+    weights: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
     allow_download: Download = False,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.checkpoints.hub import is_hub_id
-from ablate_kit.cli.commands.report import say_where
+from ablate_kit.cli.common_options import PlanOnly
 from ablate_kit.cli.copy_options import warn_of_twins
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.execution_options import ExecutionOptions
 from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn
+from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.cli.sweep_run import ledger_of, watched
@@ -110,9 +110,7 @@ def sweep(
     race: Annotated[
         bool, typer.Option("--race", help="Stop each variant when it is decided by the margin.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
-    ] = False,
+    dry_run: PlanOnly = False,
     write: Annotated[
         Path | None, typer.Option(help="Folder for a changed copy of each variant, too.")
     ] = None,

@@ -1,40 +1,33 @@
 """``ablate train``: the hybrid detector from a recipe."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import Device, Resume, TrainingSettings
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.log_option import Log, with_log
-from ablate_kit.cli.output import how_to_resume, progress, say, say_how_to_resume, warn
+from ablate_kit.cli.output import how_to_resume, progress, say, warn
+from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-
     from detector.network.model import HybridDetector
     from detector.training.recipes.train_recipe import TrainRecipe
     from detector.training.trainer import Trainer
 
 
-SHOWN = ("labels", "boxes", "giou")  # loss terms beside the progress bar
-
-
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/train/voc.yaml.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
-    ] = None,
+    settings: TrainingSettings = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/RECIPE.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    resume: Resume = False,
     init: Annotated[
         Path | None, typer.Option(help="Start from the weights of this checkpoint.")
     ] = None,
@@ -42,7 +35,7 @@ def train(
         bool, typer.Option("--gradients", help="Diagnose what learns: RUN/gradients, each epoch.")
     ] = False,
     log: Log = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Device = "cpu",
     allow_download: Download = False,
 ) -> None:
     """Train the hybrid detector and keep the best checkpoint."""
@@ -171,70 +164,3 @@ def _fill(
             )
     model.load_state_dict(source.state_dict())
     return {"path": str(path), "sha256": sha256, "weights": place}, notes
-
-
-def mean_average_precisions(record: Mapping[str, float | None]) -> str:
-    line = ""
-    for name, label in (("val", ""), ("val_ema", "average "), ("train", "train ")):
-        if record.get(f"{name}_mAP_50_95") is not None:
-            line += f"  {label}mAP {record[f'{name}_mAP_50_95']:.4f}"
-            line += f"  mAP50 {record[f'{name}_mAP_50']:.4f}"
-    return line
-
-
-class Display:
-    """One bar for the epoch under way, and a line for each that is done."""
-
-    def __init__(
-        self,
-        bars: "Bars",
-        *,
-        first: bool,
-        title: str = "",
-        result: Callable[[Mapping[str, float | None]], str] = mean_average_precisions,
-    ) -> None:
-        self.bars = bars
-        self.first, self.result = first, result
-        self.title = f"{title}  " if title else ""  # of a run among others: no line per epoch
-        self.task = bars.add_task("", total=None, visible=first)
-        self.epoch, self.epochs = "", 0
-        self.left = self.taken = 0  # batches of the run
-        self.began = time.monotonic()
-        self.after_epoch: Callable[[], None] | None = None
-
-    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
-        if not self.epochs and self.first:
-            say_how_to_resume(self.title, epoch, epochs, batches, done)
-        self.epochs, self.left = epochs, (epochs - epoch + 1) * batches - done
-        self.epoch = f"{self.title}epoch {epoch}/{epochs}"
-        self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
-
-    def batch(self, values: Mapping[str, float] | None) -> None:
-        self.bars.advance(self.task)
-        self.taken, self.left = self.taken + 1, self.left - 1
-        if values is None:
-            return
-        terms = ", ".join(
-            f"{name} {values[f'loss/{name}']:.2f}" for name in SHOWN if f"loss/{name}" in values
-        )
-        rest = timedelta(seconds=round(self.left * (time.monotonic() - self.began) / self.taken))
-        parts = [
-            f"loss {values['loss/loss']:.3f} ({terms})",
-            f"lr {values['lr']:.2g}",
-            f"norm {values['norm/all']:.3g}",
-            f"{values['images_per_second']:.1f} images/s",
-            f"{values['memory_gb']:.1f} GB",
-            f"run ends in {rest}",
-        ]
-        self.bars.update(self.task, description="  ".join((self.epoch, *parts)))
-
-    def finish(self, record: Mapping[str, float | None]) -> None:
-        if self.after_epoch is not None:
-            self.after_epoch()
-        if self.title and record["epoch"] == self.epochs:
-            self.bars.remove_task(self.task)
-        if not self.first or self.title:
-            return
-        line = f"{self.epoch}  loss {record['train_loss']:.3f}{self.result(record)}"
-        wait = record["data_wait"] or 0.0
-        say(f"{line}  {record['train_seconds']:.1f} s, {wait:.0%} waiting for data")

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.commands.cut import Repeats, Seed
+from ablate_kit.cli.common_options import Repeats, Seed
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
-from ablate_kit.cli.output import numbers
+from ablate_kit.cli.number_lists import numbers
 from ablate_kit.errors import UserError
 
 
