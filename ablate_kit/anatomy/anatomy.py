@@ -84,5 +84,8 @@ class Anatomy:
     feed_forwards: tuple[str, ...] = ("ffn", "mlp")
     last_layers: tuple[str, ...] = ("fc2", "down_proj", "linear2", "layers.1")
 
+    def is_query_table(self, name: str) -> bool:
+        return any(name == one or name.endswith(f".{one}") for one in self.query_tables)
+
 
 USUAL = Anatomy()

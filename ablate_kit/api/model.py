@@ -24,9 +24,9 @@ from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.runnable import runnable
+from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages as Reference
-from ablate_kit.sweeps.recipes.runnable_section import runnable_section
-from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, parse_kind
+from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
 
 if TYPE_CHECKING:
     from ablate_kit.api.images import Images
@@ -71,7 +71,7 @@ class Model:
         if self._converted is None:
             yield self.section()
             return
-        with runnable_section(self.section(), run, trusted=False) as section:
+        with self.section().runnable(run, trusted=False) as section:
             yield section
 
     @property
@@ -171,7 +171,7 @@ class Model:
         chosen = [ablations] if isinstance(ablations, Ablation) else list(ablations)
         with (
             self.section_beside(Path(folder)) as section,
-            open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint,
+            section.opened() as checkpoint,
         ):
             targets = variant_paths(checkpoint, chosen, Path(folder))
             write_variants(checkpoint, targets)

@@ -11,7 +11,6 @@ from ablate_kit.ablations.kinds.resample import check_batches
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.first_images import truth_of_first
@@ -30,7 +29,6 @@ from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
@@ -107,7 +105,7 @@ def sweep(
             recipe = SweepRecipe.model_construct(
                 model=section, data=data.section, evaluation=evaluation
             )
-            with open_checkpoint(Path(section.checkpoint), section.weights) as checkpoint:
+            with section.opened() as checkpoint:
                 inputs = fingerprint_of(
                     recipe, checkpoint, dataset, model.device, data_digest(dataset)
                 )
@@ -156,7 +154,7 @@ def run_recipe(
     """
     plan = load_sweep(Path(recipe), list(settings))
     placement = Placement(trust_remote_code=trust_remote_code)
-    with runnable_section(plan.model, Path(output), trusted=trust_remote_code) as section:
+    with plan.model.runnable(Path(output), trusted=trust_remote_code) as section:
         plan = plan.model_copy(update={"model": section})
         outcome = api.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger

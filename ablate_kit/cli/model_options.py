@@ -15,7 +15,7 @@ from ablate_kit.models.framework_registry import OWN, USAGE, check_model
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.models.adapter import Adapter
-    from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection
+    from ablate_kit.sweeps.recipes.model_section import ModelSection
 
 Model = Annotated[
     str | None,
@@ -79,7 +79,7 @@ class ModelOptions:
 
     def section(self, checkpoint: Path) -> "ModelSection":
         """The same in a recipe."""
-        from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection
+        from ablate_kit.sweeps.recipes.model_section import ModelSection
 
         return ModelSection(
             checkpoint=str(checkpoint),

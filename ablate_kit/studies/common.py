@@ -3,17 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ablate_kit.ablations.kinds.kind import KindContext
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
-from ablate_kit.models.open import open_adapter
 from ablate_kit.studies.structure import Part, first_uses, structure, traced
-from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe
+from ablate_kit.sweeps.recipes.model_section import ModelSection
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.training.recipes.data_sections import OneSet
 from detector.training.recipes.recipe_file import Override, given_recipe, validated
 
@@ -40,18 +38,13 @@ def common_recipe(
     Raises:
         UserError: the checkpoint cannot be opened, or has none of what is asked for.
     """
-    with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
+    with model.opened() as checkpoint:
         images = cache(data.dataset)
 
         @cache
         def adapter() -> Adapter:
             images()  # whose mistakes take less time to find than a model to make
-            return open_adapter(
-                checkpoint,
-                model.framework,
-                trust_remote_code=trust_remote_code,
-                class_names=model.class_names,
-            )
+            return model.adapter(checkpoint, trust_remote_code=trust_remote_code)
 
         anatomy = anatomy_of(checkpoint, model.framework)
         uses = None

@@ -202,15 +202,11 @@ class _Finder:
             return "level"
         if any(one.branches() for one in children):
             return "layer" if level.isdecimal() else "group"
-        if any(self._is_table(name) for name in node.tensors):
+        if any(self._anatomy.is_query_table(name) for name in node.tensors):
             return "queries"
         if level.isdecimal():
             return "block"
         return "group" if children else "module"
-
-    def _is_table(self, name: str) -> bool:
-        tables = self._anatomy.query_tables
-        return any(name == one or name.endswith(f".{one}") for one in tables)
 
     def _with_projections(self, children: list[Part]) -> list[Part]:
         """The same, where projections beside attention modules are no parts, but theirs."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
@@ -24,8 +23,9 @@ from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
-from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from detector.training.recipes.data_sections import OneSet
 from detector.training.recipes.recipe_file import given_recipe, validated
@@ -153,7 +153,7 @@ def open_study(
     model = model.model_copy(update={"checkpoint": with_commit(model.checkpoint)})
     with (
         thread_count(Ledger.threads(folder) if folder else None),
-        open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint,
+        model.opened() as checkpoint,
     ):
         whole = _recipe(
             SweepRecipe.model_construct(model=model, data=data, evaluation=evaluation),

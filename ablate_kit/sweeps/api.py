@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.device import thread_count
 from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
@@ -39,8 +38,7 @@ def open_sweep(
     recipe = recipe.with_commits()
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))
-        model = recipe.model
-        checkpoint = stack.enter_context(open_checkpoint(Path(model.checkpoint), model.weights))
+        checkpoint = stack.enter_context(recipe.model.opened())
         yield OpenSweep(recipe, placement, checkpoint)
 
 

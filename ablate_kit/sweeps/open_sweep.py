@@ -18,7 +18,6 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.framework_registry import anatomy_of
-from ablate_kit.models.open import open_adapter
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import crowded
 from ablate_kit.sweeps.backends.placement import Placement
@@ -166,12 +165,10 @@ class OpenSweep:
 
     def _opened(self, device: str) -> Adapter:
         _ = self._images  # whose mistakes take less time to find than a model to make
-        return open_adapter(
+        return self.recipe.model.adapter(
             self.checkpoint,
-            self.recipe.model.framework,
             trust_remote_code=self.placement.trust_remote_code,
             device=device,
-            class_names=self.recipe.model.class_names,
         )
 
     def cost(self, memory: float) -> PassCost:

@@ -53,7 +53,7 @@ def query_tables(
     chosen = (
         select(pattern, tensors, where)
         if pattern
-        else [name for name in tensors if _is_table(name, anatomy)]
+        else [name for name in tensors if anatomy.is_query_table(name)]
     )
     if not chosen:
         raise UserError(
@@ -106,10 +106,6 @@ def _selects(
         return True
     layers = {level for name in tensors for level in name.split(".")}
     return not layers.isdisjoint(anatomy.proposals)
-
-
-def _is_table(name: str, anatomy: Anatomy) -> bool:
-    return any(name == table or name.endswith(f".{table}") for table in anatomy.query_tables)
 
 
 @dataclass(frozen=True, kw_only=True)

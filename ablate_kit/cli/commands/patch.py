@@ -57,7 +57,6 @@ def patch(
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
     names = names_of([first, donor], "a checkpoint")
@@ -70,7 +69,7 @@ def patch(
     with ExitStack() as stack:
         stack.enter_context(resumable(folder))
         section, other = (
-            stack.enter_context(runnable_section(one, folder, trusted=model.trust_remote_code))
+            stack.enter_context(one.runnable(folder, trusted=model.trust_remote_code))
             for one in (
                 model.section(first),
                 replace(model, weights=donor_weights or model.weights).section(donor),

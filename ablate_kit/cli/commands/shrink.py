@@ -105,7 +105,6 @@ def shrink(
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 
     dataset = None
     if data.named():
@@ -116,8 +115,7 @@ def shrink(
         # Of a file that is converted the folder stays beside the run's, of which the smaller one's
         # receipt tells.
         section = stack.enter_context(
-            runnable_section(
-                model.section(checkpoint),
+            model.section(checkpoint).runnable(
                 None if dry_run else (run or output),
                 trusted=model.trust_remote_code,
             )

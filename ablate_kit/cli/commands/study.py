@@ -62,7 +62,6 @@ def study(
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 
     asked = parse_budget(budget)
     images = data.given()
@@ -79,8 +78,7 @@ def study(
         if not dry_run:
             stack.enter_context(resumable(folder))
         section = stack.enter_context(
-            runnable_section(
-                model.section(checkpoint),
+            model.section(checkpoint).runnable(
                 None if dry_run else folder,
                 trusted=model.trust_remote_code,
             )

@@ -143,7 +143,6 @@ def sweep(
     from ablate_kit.sweeps.api import open_sweep
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from detector.stopping import keeping
 
@@ -154,12 +153,9 @@ def sweep(
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(resumable(folder))
+        section = given.model if given else model.section(source)
         section = stack.enter_context(
-            runnable_section(
-                given.model if given else model.section(source),
-                None if dry_run else folder,
-                trusted=trusted,
-            )
+            section.runnable(None if dry_run else folder, trusted=trusted)
         )
         if given:
             recipe = given.model_copy(update={"model": section})

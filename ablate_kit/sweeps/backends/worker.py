@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import prepared_batches
 from ablate_kit.models.detect import Collector
-from ablate_kit.models.open import open_adapter
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
@@ -104,19 +102,15 @@ class Worker:
         """
         torch.set_num_threads(spec.inputs["threads"])
         model = spec.recipe.model
-        with open_checkpoint(Path(model.checkpoint), model.weights) as checkpoint:
+        with model.opened() as checkpoint:
             here = environment_of(spec.recipe, checkpoint, spec.device)
             for name, value in here.items():
                 asked = spec.inputs.get(name, value)  # an earlier version noted less
                 if value != asked:
                     told = f"{value} there, {asked} here"
                     raise UserError(f"a worker has another {name.replace('_', ' ')} ({told})")
-            adapter = open_adapter(
-                checkpoint,
-                model.framework,
-                trust_remote_code=spec.trust_remote_code,
-                device=spec.device,
-                class_names=model.class_names,
+            adapter = model.adapter(
+                checkpoint, trust_remote_code=spec.trust_remote_code, device=spec.device
             )
         dataset = looked_at_for(spec.recipe.dataset(), adapter.classes)
         keep = prepared_bytes(spec.recipe)

@@ -10,10 +10,9 @@ from ablate_kit.ablations.kinds.donor_modules import Patch
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.checkpoint_variants import different_tensors
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
-from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection
+from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.variant import Variant
 
 KIND = "patch"
@@ -31,13 +30,7 @@ def donated(
     Raises ``UserError`` for models that differ in more than values.
     """
     with open_checkpoint(Path(line.donor), line.donor_weights or section.weights) as checkpoint:
-        donor = open_adapter(
-            checkpoint,
-            section.framework,
-            trust_remote_code=trust_remote_code,
-            device=device,
-            class_names=section.class_names,
-        )
+        donor = section.adapter(checkpoint, trust_remote_code=trust_remote_code, device=device)
         if not model.same_model(donor):
             raise UserError(
                 f"the donor is no {section.checkpoint} with other weights: the models differ; "

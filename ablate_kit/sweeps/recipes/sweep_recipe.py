@@ -25,6 +25,7 @@ from ablate_kit.metrics.result import BASELINE
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
 from ablate_kit.sweeps.recipes.evaluation_settings import USUAL, EvaluationSettings
+from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.named_files import find_from
 from detector.data.dataset import Dataset, shuffled
 from detector.training.recipes.data_sections import ImagesSection
@@ -40,13 +41,6 @@ if TYPE_CHECKING:
     Line = Kind
 else:
     Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
-
-
-class ModelSection(Section):
-    checkpoint: str
-    framework: str | None = None  # hybrid, transformers[:FOLDER], mmdet[:CONFIG.py]
-    weights: str | None = None  # which of the file's, if it holds several
-    class_names: Path | None = None  # a file of names for its classes, one to a line
 
 
 class RaceSection(Section):

@@ -10,9 +10,9 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.studies.common import common_recipe
-from ablate_kit.sweeps import open_sweep
 from ablate_kit.sweeps.api import run
-from ablate_kit.sweeps.recipes.sweep_recipe import ModelSection, SweepRecipe, load_sweep
+from ablate_kit.sweeps.recipes.model_section import ModelSection
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from detector.training.recipes.data_sections import CocoImages
 
 TINY = "builtin:shapes_tiny"
@@ -184,8 +184,7 @@ def test_what_takes_longer_to_find_is_told_before_a_model_is_made(
     def none(*_: object, **__: object) -> None:
         raise AssertionError("a model")
 
-    monkeypatch.setattr(open_sweep, "open_adapter", none)
-    monkeypatch.setattr("ablate_kit.studies.common.open_adapter", none)
+    monkeypatch.setattr(ModelSection, "adapter", none)
     data = CocoImages(annotations=str(tmp_path / "none.json"), images=str(tmp_path))
     means = {"kind": "channels", "patterns": ["decoder.layers.*.ffn.fc1"], "to": "mean"}
     for line in ({"kind": "component", "patterns": ["backbone"]}, means):
