@@ -19,7 +19,7 @@ _SHOWN = 12  # structures that are listed
 def document(
     output: Path,
     done: "Shrunk",
-    kept: dict[str, str],
+    kept: Mapping[str, str],
     costs: "list[Cost]",
     compared: "tuple[list[Result], Comparison] | None",
 ) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def document(
     return {
         "path": str(output),
         "taken_out": [str(one) for one in done.structures],
-        "kept": kept,
+        "kept": dict(kept),
         "left_over": dict(done.left_over),
         "settings": dict(done.settings),
         "difference": done.agreement.largest,

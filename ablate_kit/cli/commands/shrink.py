@@ -1,10 +1,10 @@
 """``ablate shrink``: a checkpoint without what an ablation zeroes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +19,71 @@ from detector.errors import refuse_existing
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
+    from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.costs.measure import Cost, Opener
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
+    from ablate_kit.shrinking.configured import Fewer
     from ablate_kit.shrinking.free_parts import FreeParts
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from detector.data.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsOptions:
+    """What is taken out, and what becomes of what cannot be."""
+
+    drop: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An ablation as JSON, what carries its receipt, or a folder of such, joined."
+        ),
+    ] = None
+    run: Annotated[Path | None, typer.Option("--from", help="A sweep or study, with --free.")] = (
+        None
+    )
+    free: Annotated[
+        bool, typer.Option("--free", help="Take out all that the run found to be free.")
+    ] = False
+    largest: Annotated[
+        bool,
+        typer.Option(
+            "--largest",
+            help="Of what is free, the most that is free at once: joint cuts are evaluated.",
+        ),
+    ] = False
+    depth: Annotated[
+        int | None, typer.Option(help="Only so many decoder layers: the first ones.", min=1)
+    ] = None
+    queries: Annotated[int | None, typer.Option(help="Only so many object queries.", min=1)] = None
+    leave: Annotated[
+        bool, typer.Option("--leave", help="What cannot be taken out stays, as zeros.")
+    ] = False
+    with_code: Annotated[
+        bool,
+        typer.Option(
+            "--with-code",
+            help="A Hugging Face folder may get code for sizes that no setting describes.",
+        ),
+    ] = False
+
+    @property
+    def fewer(self) -> bool:
+        """Whether it is layers or queries that are left out, and no cut."""
+        return self.depth is not None or self.queries is not None
+
+    def __post_init__(self) -> None:
+        """Raises ``UserError`` for options that do not go together."""
+        one_of = sum((bool(self.drop), bool(self.run), self.fewer))
+        if one_of != 1 or self.free != bool(self.run):
+            raise UserError(
+                "give --drop with an ablation, or --from RUN with --free, or --depth or --queries"
+            )
+        if self.largest and not self.run:
+            raise UserError("--largest goes with --from RUN --free")
+        if self.fewer and (self.leave or self.with_code):
+            raise UserError("--leave and --with-code go with --drop and --from")
 
 
 def shrink(
@@ -35,39 +93,7 @@ def shrink(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
     *,
-    drop: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="An ablation as JSON, what carries its receipt, or a folder of such, joined."
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--from", help="A sweep or study, with --free.")
-    ] = None,
-    free: Annotated[
-        bool, typer.Option("--free", help="Take out all that the run found to be free.")
-    ] = False,
-    largest: Annotated[
-        bool,
-        typer.Option(
-            "--largest",
-            help="Of what is free, the most that is free at once: joint cuts are evaluated.",
-        ),
-    ] = False,
-    depth: Annotated[
-        int | None, typer.Option(help="Only so many decoder layers: the first ones.", min=1)
-    ] = None,
-    queries: Annotated[int | None, typer.Option(help="Only so many object queries.", min=1)] = None,
-    leave: Annotated[
-        bool, typer.Option("--leave", help="What cannot be taken out stays, as zeros.")
-    ] = False,
-    with_code: Annotated[
-        bool,
-        typer.Option(
-            "--with-code",
-            help="A Hugging Face folder may get code for sizes that no setting describes.",
-        ),
-    ] = False,
+    parts: PartsOptions,
     data: DataOptions,
     margin: Margin = None,
     latency: Annotated[
@@ -79,32 +105,19 @@ def shrink(
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     check_there(checkpoint)
-    fewer = depth is not None or queries is not None
-    if sum((bool(drop), bool(run), fewer)) != 1 or free != bool(run):
-        raise UserError(
-            "give --drop with an ablation, or --from RUN with --free, or --depth or --queries"
-        )
-    if largest and not run:
-        raise UserError("--largest goes with --from RUN --free")
-    if fewer and (leave or with_code):
-        raise UserError("--leave and --with-code go with --drop and --from")
-    if margin is not None and not (run or data.named()):
+    if margin is not None and not (parts.run or data.named()):
         raise UserError("--margin goes with --from, or with images to evaluate on")
     refuse_existing(output)
-    check_files(*(drop or []))
-    if run:
-        check_run(run)
+    check_files(*(parts.drop or []))
+    if parts.run:
+        check_run(parts.run)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
-    from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports import tables
-    from ablate_kit.reports.answer import RANKED_HERE
     from ablate_kit.reports.cost_table import cost_table
     from ablate_kit.reports.shrink_report import document, listed
-    from ablate_kit.shrinking.configured import Fewer
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
-    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
     dataset = None
     if data.named():
@@ -116,43 +129,30 @@ def shrink(
         # receipt tells.
         section = stack.enter_context(
             model.section(checkpoint).runnable(
-                None if dry_run else (run or output),
+                None if dry_run else (parts.run or output),
                 trusted=model.trust_remote_code,
             )
         )
         checkpoint, model = Path(section.checkpoint), replace(model, weights=section.weights)
         opened = stack.enter_context(open_checkpoint(checkpoint, model.weights))
         adapter = model.open(opened)
-        kept: dict[str, str] = {}
-        wanted: Ablation | Fewer = Fewer(depth, queries)
-        evaluation = EvaluationSettings(margin=MARGIN if margin is None else margin)
-        if run:
-            found, own, evaluation = _free(opened, adapter, run, margin, as_json)
-            wanted, kept = found.ablation, dict(found.kept)
-            if dataset:  # what says which of the run's images belong together is for those alone
-                evaluation = evaluation.model_copy(update={"cluster": None})
-            if largest:
-                wanted = _largest(adapter, dataset or own, found.taken, evaluation, as_json)
-                if not dataset:
-                    warn([f"the largest joint cut that is free: {RANKED_HERE}"])
-            dataset = dataset or own
-        elif drop:
-            wanted = _joined(drop)
-        leave = leave or bool(run)
+        chosen = _chosen(parts, opened, adapter, dataset, margin, as_json)
+        leave = parts.leave or bool(parts.run)
         if dry_run:
             made = plan(
-                opened, adapter, wanted, leave=leave, with_code=with_code, model=model.model
-            )
+                opened, adapter, chosen.wanted,
+                leave=leave, with_code=parts.with_code, model=model.model,
+            )  # fmt: skip
             say_lines(listed(made.reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
         done = shrunk(
-            opened, wanted, output, leave=leave, with_code=with_code, adapter=adapter,
-            dataset=dataset, model=model.model, trust_remote_code=model.trust_remote_code,
+            opened, chosen.wanted, output, leave=leave, with_code=parts.with_code, adapter=adapter,
+            dataset=chosen.dataset, model=model.model, trust_remote_code=model.trust_remote_code,
         )  # fmt: skip
     if not as_json:
         say_lines(listed(done.structures, done.left_over, done.settings))
-        reference = "model that is configured so" if fewer else "ablated model"
+        reference = "model that is configured so" if parts.fewer else "ablated model"
         say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     with open_checkpoint(output) as smaller:
         if done.own_code:
@@ -169,10 +169,10 @@ def shrink(
             lambda device: on(device, checkpoint, adapter, model.weights),
             lambda device: on(device, output, other),
         )
-        costs = _costs(openers, (located(checkpoint), output), dataset, latency)
-        compared = _compared(adapter, other, dataset, evaluation) if dataset else None
+        costs = _costs(openers, (located(checkpoint), output), chosen.dataset, latency)
+        compared = _compared(adapter, other, chosen)
     if as_json:
-        print_json(document(output, done, kept, costs, compared))
+        print_json(document(output, done, chosen.kept, costs, compared))
         return
     say_lines(cost_table(costs[0], costs[1]).text())
     if compared:
@@ -182,14 +182,54 @@ def shrink(
     say(f"written to {output}{code}")
 
 
-def _joined(paths: Sequence[Path]) -> "Ablation":
-    from ablate_kit.shrinking.variants import joined, read_ablations
+@dataclass(frozen=True)
+class _Chosen:
+    """What is taken out, and how the smaller model is held against the original.
 
-    return joined([one for path in paths for one in read_ablations(path)])
+    Attributes:
+        dataset: images that both are run on; None: there are none.
+        kept: what was found free and stays, with the reason.
+    """
+
+    wanted: "Ablation | Fewer"
+    evaluation: "EvaluationSettings"
+    dataset: "Dataset | None"
+    kept: "Mapping[str, str]" = field(default_factory=dict)
+
+
+def _chosen(
+    parts: PartsOptions,
+    opened: "Checkpoint",
+    adapter: "Adapter",
+    dataset: "Dataset | None",
+    margin: float | None,
+    quiet: bool,
+) -> _Chosen:
+    from ablate_kit.metrics.uncertainty.verdict import MARGIN
+    from ablate_kit.reports.answer import RANKED_HERE
+    from ablate_kit.shrinking.configured import Fewer
+    from ablate_kit.shrinking.variants import joined, read_ablations
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+
+    evaluation = EvaluationSettings(margin=MARGIN if margin is None else margin)
+    if parts.drop:
+        ablations = [one for path in parts.drop for one in read_ablations(path)]
+        return _Chosen(joined(ablations), evaluation, dataset)
+    if not parts.run:
+        return _Chosen(Fewer(parts.depth, parts.queries), evaluation, dataset)
+    found, own, evaluation = _free(opened, adapter, parts.run, margin, quiet)
+    if dataset:  # what says which of the run's images belong together is for those alone
+        evaluation = evaluation.model_copy(update={"cluster": None})
+    wanted = found.ablation
+    if parts.largest:
+        wanted = _largest(adapter, dataset or own, found.taken, evaluation, quiet)
+        if not dataset:
+            warn([f"the largest joint cut that is free: {RANKED_HERE}"])
+    return _Chosen(wanted, evaluation, dataset or own, dict(found.kept))
 
 
 def _free(
-    opened: Any, adapter: "Adapter", run: Path, margin: float | None, quiet: bool
+    opened: "Checkpoint", adapter: "Adapter", run: Path, margin: float | None, quiet: bool
 ) -> "tuple[FreeParts, Dataset | None, EvaluationSettings]":
     """What a run found to be free and can go; the run's images, and how they are judged by."""
     from ablate_kit.shrinking.free_parts import free_parts
@@ -263,10 +303,12 @@ def _costs(
 
 
 def _compared(
-    adapter: "Adapter", smaller: "Adapter", dataset: "Dataset", evaluation: "EvaluationSettings"
-) -> "tuple[list[Result], Comparison]":
+    adapter: "Adapter", smaller: "Adapter", chosen: _Chosen
+) -> "tuple[list[Result], Comparison] | None":
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.shrinking.against_original import against_original
 
-    seen = looked_at_for(dataset, adapter.classes)
-    return against_original(adapter, smaller, seen, evaluation)
+    if chosen.dataset is None:
+        return None
+    seen = looked_at_for(chosen.dataset, adapter.classes)
+    return against_original(adapter, smaller, seen, chosen.evaluation)
