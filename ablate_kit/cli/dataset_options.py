@@ -141,6 +141,32 @@ def _one_set(
         YoloImages,
     )
 
+    _check_together(options, difficult, shapes)
+    annotations, images, voc, yolo = options.annotations, options.images, options.voc, options.yolo
+    # Not validated: the data sets tell what is no way to treat objects or images.
+    treated: dict[str, Any] = {"exif": options.exif or "ignore", "limit": options.limit}
+    marked = treated | {"difficult": difficult or "ignore"}
+    if annotations:
+        return CocoImages.model_construct(
+            annotations=str(annotations), images=str(images), **marked
+        )
+    if images:
+        return FolderImages.model_construct(images=str(images), **treated)
+    if voc:
+        names = str(options.voc_classes) if options.voc_classes else None
+        return VocImages.model_construct(
+            root=str(voc), split=options.split, classes=names, **marked
+        )
+    if yolo:
+        root = str(options.yolo_root) if options.yolo_root else None
+        return YoloImages.model_construct(
+            yaml=str(yolo), split=options.split or "val", root=root, **treated
+        )
+    return ShapesImages(limit=options.limit)
+
+
+def _check_together(options: ImageFiles, difficult: str | None, shapes: bool) -> None:
+    """Raises ``UserError`` for options that do not go together."""
     annotations, images, voc, yolo = options.annotations, options.images, options.voc, options.yolo
     if sum((bool(annotations or images), bool(voc), bool(yolo), shapes)) != 1:
         raise UserError(
@@ -164,23 +190,3 @@ def _one_set(
         raise UserError("--voc-classes goes with --voc")
     if options.yolo_root and not yolo:
         raise UserError("--yolo-root goes with --yolo")
-    # Not validated: the data sets tell what is no way to treat objects or images.
-    treated: dict[str, Any] = {"exif": options.exif or "ignore", "limit": options.limit}
-    marked = treated | {"difficult": difficult or "ignore"}
-    if annotations:
-        return CocoImages.model_construct(
-            annotations=str(annotations), images=str(images), **marked
-        )
-    if images:
-        return FolderImages.model_construct(images=str(images), **treated)
-    if voc:
-        names = str(options.voc_classes) if options.voc_classes else None
-        return VocImages.model_construct(
-            root=str(voc), split=options.split, classes=names, **marked
-        )
-    if yolo:
-        root = str(options.yolo_root) if options.yolo_root else None
-        return YoloImages.model_construct(
-            yaml=str(yolo), split=options.split or "val", root=root, **treated
-        )
-    return ShapesImages(limit=options.limit)

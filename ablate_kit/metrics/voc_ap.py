@@ -36,11 +36,11 @@ class VocAp:
         return _mean(self.ap)
 
 
-def voc_ap(ground_truth: GroundTruth, detections: Detections, iou: float = 0.5) -> VocAp:
+def voc_ap(ground_truth: GroundTruth, detections: Detections) -> VocAp:
     """The rule of the VOC devkit's VOCevaldet.
 
-    Every detection asks for the object of its class that it overlaps most. By more than ``iou`` it
-    is a true positive for the first, best scored, detection to ask, a false positive for others;
+    Every detection asks for the object of its class that it overlaps most. At an IoU over 0.5
+    it is a true positive for the first, best scored, detection to ask, a false positive for others;
     nothing at all where the object is ignored (VOC: difficult). Every detection counts, however
     many an image has. The devkit adds 1 to widths and heights, since its boxes include their last
     pixel; boxes here end behind it, which is the same.
@@ -49,7 +49,7 @@ def voc_ap(ground_truth: GroundTruth, detections: Detections, iou: float = 0.5) 
         UserError: detections that point outside the ground truth.
     """
     found = nearest(ground_truth, detections, np.arange(len(detections)))
-    enough = found.overlap > iou
+    enough = found.overlap > 0.5
     ignored = np.zeros(len(enough), dtype=bool)
     ignored[enough] = ground_truth.ignore[found.truth[enough]]
     true = found.true_positives(enough & ~ignored)

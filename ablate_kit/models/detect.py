@@ -1,6 +1,6 @@
 """Running a detector: on some images, and over a data set."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -57,23 +57,16 @@ def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
     return [found[i] for i in range(len(images))]
 
 
-def detect_all(
-    adapter: Adapter,
-    dataset: Dataset,
-    *,
-    batch_size: int = 8,
-    advance: Callable[[int], None] = lambda _: None,
-) -> Detections:
+def detect_all(adapter: Adapter, dataset: Dataset, *, batch_size: int = 8) -> Detections:
     """Runs a detector over a data set.
 
     Detections of classes that the data set does not have are left out; the first 100 of the rest
-    count. ``advance`` is told how many images are done, batch by batch.
+    count.
     """
     store = Collector(adapter, dataset)
     for start in range(0, len(dataset), batch_size):
         indices = range(start, min(start + batch_size, len(dataset)))
         store.add(indices, detect(adapter, [dataset.image(i) for i in indices]))
-        advance(len(indices))
     return store.detections()
 
 

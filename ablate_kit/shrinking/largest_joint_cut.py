@@ -10,7 +10,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.variants import joined
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
+from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
@@ -46,14 +46,12 @@ def joint_cuts(
     dataset: Dataset,
     parts: Sequence[Ablation],
     evaluation: EvaluationSettings,
-    *,
-    progress: Progress = UNWATCHED,
 ) -> JointCuts:
     """Evaluates the first part, the first two, and so on; p-values are adjusted over all."""
     counts = _counts(len(parts))
     cuts = tuple(joined(parts[:count], f"first-{count}-of-{len(parts)}") for count in counts)
     variants = [Variant.of(one) for one in cuts]
-    done = sweep(adapter, dataset, variants, evaluation, progress=progress)
+    done = sweep(adapter, dataset, variants, evaluation)
     compared = compare(done.truth, done.results, evaluation.statistics)
     return JointCuts(cuts, counts, done.results, compared)
 
