@@ -10,7 +10,7 @@ import typer
 from ablate_kit.cli.common_options import DryRun, Weights
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.output import print_json, say, say_lines, warn
-from ablate_kit.plural import counted
+from ablate_kit.plural import counted, first_few
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,8 +120,7 @@ def warn_of_twins(checkpoint: "Checkpoint", targets: "Mapping[Path, Ablation]") 
             if spared[id(equal)]:
                 left.setdefault(name, spared[id(equal)])
     notes = [
-        f"{name} has equal copies that are not cut with it: {', '.join(others[:3])}"
-        + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        f"{name} has equal copies that are not cut with it: {first_few(others, 3)}"
         for name, others in left.items()
     ]
     warn(notes[:_TWINS])

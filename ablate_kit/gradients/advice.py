@@ -18,6 +18,7 @@ from ablate_kit.gradients.diagnose import (
     TensorReport,
 )
 from ablate_kit.gradients.parameter_names import region
+from ablate_kit.plural import first_few
 
 Tensors = Sequence[TensorReport]
 
@@ -47,9 +48,7 @@ def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list
 
 def few(names: Sequence[str]) -> str:
     """``a, b, c and 5 more``; numbered names of one pattern are joined: ``layers.{0,1}.bias``."""
-    joined = _joined(names)
-    more = f" and {len(joined) - 3} more" if len(joined) > 3 else ""
-    return ", ".join(joined[:3]) + more
+    return first_few(_joined(names), 3)
 
 
 def _of_the_run(diagnosis: Diagnosis) -> Iterator[Advice]:

@@ -8,6 +8,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.plural import first_few
 from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 
 NAMED = 3  # modules that the sentence names
@@ -75,12 +76,10 @@ def account(
     starred = [(name, row) for name, row in known if row.significant]
     starred.sort(key=lambda one: -abs(one[1].change or 0.0))
     if starred:
-        named = ", ".join(
-            f"{safe.line(name)} {row.change:+z.4f}{_share(row, total)}"
-            for name, row in starred[:NAMED]
-        )
-        more = f" and {len(starred) - NAMED} more" if len(starred) > NAMED else ""
-        told.append(f"put in alone, significantly: {named}{more}")
+        named = [
+            f"{safe.line(name)} {row.change:+z.4f}{_share(row, total)}" for name, row in starred
+        ]
+        told.append(f"put in alone, significantly: {first_few(named, NAMED)}")
     elif alone:
         which = "the one module" if len(alone) == 1 else f"none of the {len(alone)} modules"
         verb = "does not change" if len(alone) == 1 else "changes"

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ablate_kit.checkpoints.pickle.unresolved import show
+from ablate_kit.plural import first_few
 
 _WEIGHTS = re.compile(r"(?i).+\.(?:safetensors|pth|pt|bin|ckpt|pkl|pth\.tar)")
 _STATE = re.compile(r"optimizer|scheduler|scaler|random_states|training_args|_optim_states")
@@ -35,6 +36,4 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    shown = [name if name.isprintable() else show(name, 60) for name in names[:_SHOWN]]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return first_few([one if one.isprintable() else show(one, 60) for one in names], _SHOWN)

@@ -18,6 +18,7 @@ import torch
 from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.forward import LONGEST
+from ablate_kit.plural import first_few
 from detector.disk.bounded import SETTINGS, read_bounded
 
 # What transformers reads beside the weights.
@@ -37,9 +38,8 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
         raise UserError(f"{folder} has no config.json")
     code = sorted({one for values in files.values() for one in _code(values)})
     if code and not trusted:
-        shown = ", ".join(code[:4]) + (f" and {len(code) - 4} more" if len(code) > 4 else "")
         raise UserError(
-            f"{folder} runs its own code ({shown}); read it, then add "
+            f"{folder} runs its own code ({first_few(code, 4)}); read it, then add "
             "--trust-remote-code to run it. Inspecting and cutting need no such trust"
         )
     download_code(folder, [one for one in code if "--" not in one])

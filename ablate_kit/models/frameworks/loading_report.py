@@ -10,12 +10,8 @@ import numpy as np
 import torch
 
 from ablate_kit.errors import UserError
+from ablate_kit.models import misfit
 from ablate_kit.models.frameworks.hf_folder import as_user_error, without_hub
-
-_PROBLEMS = {
-    "missing_keys": "of the model is missing in the file",
-    "unexpected_keys": "has no place in the model",
-}
 
 
 def refuse_misfit(
@@ -26,15 +22,13 @@ def refuse_misfit(
     ``name_of`` gives the name in the file at ``path`` of one that has another there.
     """
     for name, there, here in sorted(report["mismatched_keys"]):
-        raise UserError(
-            f'{path}: tensor "{name_of(name)}" has shape {tuple(there)}, the model expects '
-            f"{tuple(here)}"
-        )
-    for problem, what in _PROBLEMS.items():
-        names = sorted(report[problem])
-        if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise UserError(f'{path}: tensor "{name_of(names[0])}"{more} {what}')
+        raise UserError(f"{path}: {misfit.of_shape(name_of(name), there, here)}")
+    missing, unexpected = (
+        [name_of(name) for name in sorted(report[key])]
+        for key in ("missing_keys", "unexpected_keys")
+    )
+    if said := misfit.of_names(missing, unexpected):
+        raise UserError(f"{path}: {said}")
 
 
 def report_of(

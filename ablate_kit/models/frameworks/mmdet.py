@@ -18,6 +18,7 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models import misfit
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
     has_configuration,
@@ -297,18 +298,11 @@ def _load(module: Any, checkpoint: Checkpoint) -> None:
     }
     for name, tensor in weights.items():
         if name in expected and tuple(tensor.shape) != expected[name]:
-            raise UserError(
-                f'{checkpoint.path}: tensor "{name}" has shape {tuple(tensor.shape)}, the model '
-                f"expects {expected[name]}"
-            )
+            said = misfit.of_shape(name, tensor.shape, expected[name])
+            raise UserError(f"{checkpoint.path}: {said}")
     missing, unexpected = module.load_state_dict(weights, strict=False)
-    for names, what in (
-        (missing, "of the model is missing in the file"),
-        (unexpected, "has no place in the model"),
-    ):
-        if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise UserError(f'{checkpoint.path}: tensor "{sorted(names)[0]}"{more} {what}')
+    if said := misfit.of_names(sorted(missing), sorted(unexpected)):
+        raise UserError(f"{checkpoint.path}: {said}")
 
 
 def _check_classes(module: Any, classes: tuple[str, ...], checkpoint: Checkpoint) -> None:

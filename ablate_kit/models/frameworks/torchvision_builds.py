@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ablate_kit.errors import UserError
+from ablate_kit.models import misfit
 from detector.extras import missing
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -94,15 +95,10 @@ def fitted(name: str, shapes: Shapes) -> Build:
         wrong = [key for key in shapes if expected.get(key, shapes[key]) != shapes[key]]
         said = " ".join(str(error).split())  # of tensors that have other names there
         for key in wrong[:1]:
-            said = f'tensor "{key}" has shape {shapes[key]}, the model expects {expected[key]}'
+            said = misfit.of_shape(key, shapes[key], expected[key])
         raise MisfitError(said, apart + len(str(error).splitlines())) from None
-    for names, what in (
-        (report.missing_keys, "of the model is missing in the file"),
-        (report.unexpected_keys, "has no place in the model"),
-    ):
-        if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise MisfitError(f'tensor "{names[0]}"{more} {what}', apart)
+    if said := misfit.of_names(report.missing_keys, report.unexpected_keys):
+        raise MisfitError(said, apart)
     live = {keys[int(one.flatten()[0])]: to for to, one in net.state_dict().items() if one.numel()}
     return Build(name, classes, keypoints, live)
 

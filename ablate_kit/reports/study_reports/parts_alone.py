@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit.metrics.uncertainty.verdict import unseen
-from ablate_kit.plural import counted
+from ablate_kit.plural import counted, first_few
 from ablate_kit.reports.answer import drawn_units, without_labels
 from ablate_kit.reports.study_reports.findings import (
     NAMED,
@@ -107,11 +107,10 @@ def what_is_free(found: Findings) -> Sentence:
             f"No part is shown to be free: for none does the whole interval lie within "
             f"{found.margin:g} AP of no change, with as many questions asked."
         )
-    names = ", ".join(f"{title(one)} ({how(one)})" for one in free[::-1][: 2 * NAMED])
-    more = f" and {len(free) - 2 * NAMED} more" if len(free) > 2 * NAMED else ""
+    names = first_few([f"{title(one)} ({how(one)})" for one in free[::-1]], 2 * NAMED)
     return Sentence(
         f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
-        f"{found.margin:g} AP: {names}{more}.{_not_in_f1(found, free)}{_not_shown(found)}",
+        f"{found.margin:g} AP: {names}.{_not_in_f1(found, free)}{_not_shown(found)}",
         tuple(one.variant for one in free),
     )
 
@@ -141,11 +140,8 @@ def _not_in_f1(found: Findings, free: Sequence[NotedPart]) -> str:
     if not losing:
         return ""
     losing.sort(key=lambda pair: pair[1].change or 0.0)
-    named = "; ".join(f"{title(one)} (F1 {x.change:+z.4f})" for one, x in losing[:NAMED])
-    more = f" and {len(losing) - NAMED} more" if len(losing) > NAMED else ""
-    return (
-        f" At the unmodified model's score threshold F1 falls significantly without {named}{more}."
-    )
+    named = first_few([f"{title(one)} (F1 {x.change:+z.4f})" for one, x in losing], NAMED, "; ")
+    return f" At the unmodified model's score threshold F1 falls significantly without {named}."
 
 
 def what_classes_lose(found: Findings, value: float) -> list[Sentence]:

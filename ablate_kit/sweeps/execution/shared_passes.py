@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.plural import first_few
 from ablate_kit.sweeps.execution.identities import Key
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.recording_checks import Once
@@ -87,5 +88,4 @@ class SharedPasses:
     def refuse(self, chosen: Sequence[Variant], reason: str) -> str:
         """From now on they run alone."""
         self._refused |= {one.digest for one in chosen}
-        names = chosen[0].name + (f" and {len(chosen) - 1} more" if len(chosen) > 1 else "")
-        return f"{names} are not run side by side: {reason}"
+        return f"{first_few([one.name for one in chosen], 1)} are not run side by side: {reason}"
