@@ -196,13 +196,11 @@ def look(path: Path) -> None:
             receipt_of(checkpoint)
         tensors = checkpoint.tensors.values()
         changes = [ElementPatch(one.name, bytes(one.itemsize)) for one in tensors]
-        copy = path.parent / "written"
-        if checkpoint.folder:
-            copy_folder_patched(
-                checkpoint, changes, copy.parent.with_name("written"), overwrite=True
-            )
-        else:
-            write_patched(checkpoint.archive, changes, copy, overwrite=True)
+        with tempfile.TemporaryDirectory(dir=path.parent.parent) as place:
+            if checkpoint.folder:
+                copy_folder_patched(checkpoint, changes, Path(place, "written"))
+            else:
+                write_patched(checkpoint.archive, changes, Path(place, "written"))
 
 
 def look_at_truth(path: Path) -> None:

@@ -20,7 +20,8 @@ from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.edit.elements import ElementPatch
-from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
+from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched
+from detector.disk.atomic import new_text
 
 KINDS = ("new", "overwrite", "folder")
 base, work = Path(sys.argv[1]), Path(sys.argv[2])
@@ -33,8 +34,7 @@ def write(kind: str, target: Path) -> None:
             edits = tuple(Edit(name, Random(1000, 1, 0)) for name in names)
             write_variants(opened, {target: Ablation("a", "units", edits)})
         elif kind == "overwrite":
-            changes = [ElementPatch(name, bytes(4)) for name in names]
-            write_patched(opened.archive, changes, target, overwrite=True)
+            new_text(target, "new" * 1000, overwrite=True)
         else:
             changes = [ElementPatch(name, bytes(4)) for name in names]
             copy_folder_patched(opened, changes, target)

@@ -43,7 +43,6 @@ def write_patched(
     changes: Iterable[ElementPatch],
     destination: Path,
     *,
-    overwrite: bool = False,
     note: Note | None = None,
     note_path: Path | None = None,
 ) -> None:
@@ -51,12 +50,11 @@ def write_patched(
 
     ``changes`` may be a generator that reads a tensor, yields its change and forgets it: one is
     held at a time. Tensors that share bytes change together. The copy appears at ``destination``
-    when it is complete; on any failure nothing is left behind and what was there before stays.
+    when it is complete; on any failure nothing is left behind.
     ``note`` is put at ``note_path`` just before, or, where that is None, into the metadata of
     the copy, which must be a safetensors file (see ``embedded``); the digest is that of the copy
     without it. Raises ``CheckpointError`` for changes that do not fit, and where ``destination`` is
-    the archive's own file; ``UserError`` where it exists and ``overwrite`` is false, or cannot be
-    written.
+    the archive's own file; ``UserError`` where it exists, or cannot be written.
     """
     if len(archive.files) > 1:
         raise CheckpointError(f"{archive.path} lists several files; a copy of it is a folder")
@@ -64,14 +62,14 @@ def write_patched(
         raise CheckpointError(f"{destination} is the checkpoint itself; write the copy elsewhere")
     placed = False
     try:
-        with new_file(destination, overwrite=overwrite) as fd:
+        with new_file(destination) as fd:
             if note and not note_path:
                 _write_noted(archive, changes, fd, note)
                 return
             _write_copy(archive, changes, {archive.path: fd})
             if note and note_path:
                 text = note(digest_of({destination: fd}))
-                new_text(note_path, text, overwrite=overwrite)
+                new_text(note_path, text)
                 placed = True
     except BaseException:
         if placed and note_path:
@@ -84,7 +82,6 @@ def copy_folder_patched(
     changes: Iterable[ElementPatch],
     destination: Path,
     *,
-    overwrite: bool = False,
     note: Note | None = None,
     note_name: str = "",
 ) -> None:
@@ -94,7 +91,7 @@ def copy_folder_patched(
     weights, version control and caches, and except for what is neither a file nor a folder. A
     link is replaced by what it points to, which must lie in the folder or, in the hub's cache,
     among its blobs. ``note`` is put into it under ``note_name``. As ``write_patched``
-    otherwise; an old folder at ``destination`` is replaced as a whole.
+    otherwise.
     """
     folder = checkpoint.folder
     if folder is None:
@@ -105,7 +102,7 @@ def copy_folder_patched(
             f"{destination} and the checkpoint's folder {folder} lie in one another; "
             "write the copy elsewhere"
         )
-    with new_folder(destination, overwrite=overwrite) as temporary:
+    with new_folder(destination) as temporary:
         archive = checkpoint.archive
         copy_others(folder, temporary, archive.files)
         if archive.path not in archive.sources:

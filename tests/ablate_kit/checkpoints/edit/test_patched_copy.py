@@ -21,8 +21,9 @@ from ablate_kit.errors import UserError
 
 def patched(source: Path, *changes: ElementPatch) -> Path:
     target = source.with_name("patched.pth")
+    target.unlink(missing_ok=True)
     with open_archive(source) as archive:
-        write_patched(archive, changes, target, overwrite=True)
+        write_patched(archive, changes, target)
     return target
 
 
@@ -276,26 +277,21 @@ def failing(*_: Any) -> Iterator[ElementPatch]:
     raise StopError
 
 
-def test_a_failing_write_leaves_no_file_and_the_old_one(saved: Path) -> None:
-    new, old = saved.with_name("new.pth"), saved.with_name("old.pth")
-    old.write_bytes(b"old")
-    with open_archive(saved) as archive:
-        for target in (new, old):
-            with pytest.raises(StopError):
-                write_patched(archive, failing(), target, overwrite=True)
-    assert sorted(file.name for file in saved.parent.iterdir()) == [saved.name, "old.pth"]
-    assert old.read_bytes() == b"old"
+def test_a_failing_write_leaves_no_file(saved: Path) -> None:
+    with open_archive(saved) as archive, pytest.raises(StopError):
+        write_patched(archive, failing(), saved.with_name("new.pth"))
+    assert [file.name for file in saved.parent.iterdir()] == [saved.name]
 
 
-def test_existing_files_are_replaced_only_when_asked(saved: Path) -> None:
+def test_existing_files_are_left_alone(saved: Path) -> None:
     target = saved.with_name("old.pth")
     target.write_bytes(b"old")
-    with open_archive(saved) as archive:
-        with pytest.raises(UserError, match="exists; choose another place or remove it"):
-            write_patched(archive, [], target)
-        assert target.read_bytes() == b"old"
-        write_patched(archive, [], target, overwrite=True)
-    assert target.read_bytes() == saved.read_bytes()
+    with (
+        open_archive(saved) as archive,
+        pytest.raises(UserError, match="exists; choose another place or remove it"),
+    ):
+        write_patched(archive, [], target)
+    assert target.read_bytes() == b"old"
 
 
 def test_the_checkpoint_itself_is_never_the_copy(saved: Path) -> None:
@@ -304,7 +300,7 @@ def test_the_checkpoint_itself_is_never_the_copy(saved: Path) -> None:
     with open_archive(saved) as archive:
         for target in (saved, link, saved.parent / "." / saved.name):
             with pytest.raises(CheckpointError, match="is the checkpoint itself"):
-                write_patched(archive, [], target, overwrite=True)
+                write_patched(archive, [], target)
 
 
 def test_a_file_that_changed_since_it_was_opened_is_not_copied(saved: Path) -> None:
@@ -315,11 +311,11 @@ def test_a_file_that_changed_since_it_was_opened_is_not_copied(saved: Path) -> N
 
 
 def test_destinations_that_cannot_be_written_give_one_line(saved: Path) -> None:
-    with open_archive(saved) as archive:
-        with pytest.raises(UserError, match=r"cannot write .*new\.pth: Not a directory"):
-            write_patched(archive, [], saved / "new.pth")
-        with pytest.raises(UserError, match="is a folder"):
-            write_patched(archive, [], saved.parent, overwrite=True)
+    with (
+        open_archive(saved) as archive,
+        pytest.raises(UserError, match=r"cannot write .*new\.pth: Not a directory"),
+    ):
+        write_patched(archive, [], saved / "new.pth")
 
 
 def test_copying_falls_back_where_the_kernel_cannot(
@@ -393,27 +389,23 @@ def test_links_out_of_a_folder_are_refused(folder: Path, tmp_path: Path, target:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret.txt"]
 
 
-def test_a_folder_is_replaced_as_a_whole_and_only_when_asked(folder: Path, tmp_path: Path) -> None:
-    target = tmp_path / "copy"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
+def test_a_folder_is_written_whole_or_not_at_all(folder: Path, tmp_path: Path) -> None:
+    target, old = tmp_path / "copy", tmp_path / "old"
+    old.mkdir()
     with open_checkpoint(folder) as checkpoint:
         with pytest.raises(UserError, match="exists; choose another place or remove it"):
-            copy_folder_patched(checkpoint, [], target)
+            copy_folder_patched(checkpoint, [], old)
         with pytest.raises(CheckpointError, match="no tensor"):
-            copy_folder_patched(checkpoint, [ElementPatch("x", b"")], target, overwrite=True)
-        assert [path.name for path in target.iterdir()] == ["old.txt"]
-        copy_folder_patched(checkpoint, [], target, overwrite=True)
-    assert not (target / "old.txt").exists()
-    assert (target / "config.json").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "model"]
+            copy_folder_patched(checkpoint, [ElementPatch("x", b"")], target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "old"]
+    assert not list(old.iterdir())
 
 
 def test_a_folder_is_never_copied_into_or_over_itself(folder: Path, tmp_path: Path) -> None:
     with open_checkpoint(folder) as checkpoint:
         for target in (folder, folder / "copy", tmp_path):
             with pytest.raises(CheckpointError, match="lie in one another"):
-                copy_folder_patched(checkpoint, [], target, overwrite=True)
+                copy_folder_patched(checkpoint, [], target)
     with (
         open_checkpoint(folder / "model.safetensors") as checkpoint,
         pytest.raises(CheckpointError, match="not a Hugging Face folder"),
