@@ -16,25 +16,16 @@ from detector.errors import UserError
 from detector.network.model import HybridDetector
 
 
-def save_weights(
-    path: Path,
-    model: HybridDetector,
-    classes: Sequence[str],
-    origin: Mapping[str, str] | None = None,
-) -> None:
-    """Weights as safetensors, with the config and the class names (JSON) in its metadata.
-
-    ``origin``, where there is one, says what training began from.
-    """
-    save_tensors(
-        path, model.state_dict(), weights_metadata(model.config.to_json(), classes, origin)
-    )
+def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> None:
+    """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
+    save_tensors(path, model.state_dict(), weights_metadata(model.config.to_json(), classes))
 
 
 def weights_metadata(
     config: str, classes: Sequence[str], origin: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What a file of the detector's weights says of them; ``config`` is JSON."""
+    """What a file of the detector's weights says of them; ``config`` is JSON, and ``origin``, where
+    there is one, says what training began from."""
     metadata = {"config": config, "classes": json.dumps(list(classes))}
     return metadata | ({"origin": json.dumps(dict(origin))} if origin else {})
 
