@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn
@@ -31,7 +32,7 @@ def replicate(
     ],
     *,
     model: ModelOptions,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Device = "cpu",
     margin: Margin = None,
     adjust: Adjusted = None,
     top: Top = None,
@@ -122,7 +123,6 @@ def _swept(
     from ablate_kit.sweeps.api import open_sweep
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipes.runnable_section import runnable_section
 
     trusted, own = model.trust_remote_code, recipe.model
     section = own.model_copy(
@@ -136,7 +136,7 @@ def _swept(
     placement = Placement((device,), trust_remote_code=trusted)
     with ExitStack() as stack:
         stack.enter_context(resumable(folder))
-        runs = stack.enter_context(runnable_section(section, folder, trusted=trusted))
+        runs = stack.enter_context(section.runnable(folder, trusted=trusted))
         of_it = recipe.model_copy(update={"model": runs})
         opened = stack.enter_context(open_sweep(of_it, placement, threads=Ledger.threads(folder)))
         warn(opened.notes)
