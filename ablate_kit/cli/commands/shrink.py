@@ -73,7 +73,7 @@ class PartsOptions:
         """Whether it is layers or queries that are left out, and no cut."""
         return self.depth is not None or self.queries is not None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raises ``UserError`` for options that do not go together."""
         one_of = sum((bool(self.drop), bool(self.run), self.fewer))
         if one_of != 1 or self.free != bool(self.run):
@@ -105,6 +105,7 @@ def shrink(
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""
     check_there(checkpoint)
+    parts.check()
     if margin is not None and not (parts.run or data.named()):
         raise UserError("--margin goes with --from, or with images to evaluate on")
     refuse_existing(output)
