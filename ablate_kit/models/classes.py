@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,9 @@ import numpy.typing as npt
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files.text_files import open_text
-from detector.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from detector.data.dataset import Dataset
 
 # Classes that PASCAL VOC and COCO both have, under names of their own.
 _VOC_AND_COCO = {
@@ -84,7 +87,7 @@ def _indices(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int
     )
 
 
-def unmatched_classes(model: Sequence[str], dataset: Dataset) -> list[str]:
+def unmatched_classes(model: Sequence[str], dataset: "Dataset") -> list[str]:
     """A note on the classes of the data set that have objects and the model does not have, or none.
 
     Classes without objects cost nothing, such as the first category of many exports, which stands
@@ -108,7 +111,7 @@ def unmatched_classes(model: Sequence[str], dataset: Dataset) -> list[str]:
     ]
 
 
-def _with_objects(dataset: Dataset) -> set[int]:
+def _with_objects(dataset: "Dataset") -> set[int]:
     found: set[int] = set()
     for index in range(len(dataset)):
         one = dataset.annotations(index)
