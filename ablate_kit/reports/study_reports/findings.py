@@ -58,6 +58,8 @@ def how(one: NotedPart) -> str:
 
 
 def by(change: Change) -> str:
+    if change.change == change.error == 0:  # an interval from 0 to 0 would say more than is known
+        return "AP unchanged"
     told = f"AP {change.change:+z.4f}"
     if change.low is None or change.high is None:
         return told

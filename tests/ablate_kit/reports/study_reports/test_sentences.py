@@ -141,6 +141,16 @@ def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     assert "lose" not in text
 
 
+def test_of_what_changes_nothing_there_is_no_interval_from_zero_to_zero() -> None:
+    nothing = replace(change(0.0, "free"), low=0.0, high=0.0, error=0.0)
+    rows = {"a": nothing, "b": nothing, "all-free-together": nothing}
+    joint = {"all-free-together": ["a", "b"]}
+    told = sentences(findings(rows, [part("a"), part("b")], together=joint))
+    text = "\n".join(one.text for one in told)
+    assert "Cut at once, 2 parts that looked free alone: they are free together, too (AP " in text
+    assert "too (AP unchanged)." in text
+
+
 def test_what_is_free_in_ap_and_not_in_f1_is_said_to_be() -> None:
     parts = [part("neck"), part("levels", how="zero")]
     rows = {"neck": change(-0.2, "costs"), "levels": change(0.0, "free")}
