@@ -5,7 +5,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -57,10 +57,17 @@ def layout_of(tensors: Mapping[str, Tensor]) -> TensorLayout:
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """A ``torch.save`` file; a failure leaves the earlier one."""
     with new_stream(path, overwrite=True) as file:
-        try:
-            torch.save(dict(checkpoint), file)
-        except RuntimeError as error:  # how torch's zip writer tells of a failed write
-            raise OSError(str(error).splitlines()[0]) from error
+        save_to(file, dict(checkpoint))
+
+
+def save_to(file: BinaryIO, content: object) -> None:
+    """``torch.save`` to an open file; raises ``OSError`` where it cannot be written."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:  # of torch's zip writer, which hides what the system said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def load_checkpoint(path: Path, device: torch.device, what: str) -> dict[str, Any]:

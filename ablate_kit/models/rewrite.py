@@ -43,7 +43,7 @@ from ablate_kit.models.frameworks.hybrid import (
     is_hybrid,
 )
 from ablate_kit.models.notebook_conversion import Conversion, converted
-from detector.checkpoint import layout_of, weights_metadata
+from detector.checkpoint import layout_of, save_to, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
 from detector.errors import refuse_existing
@@ -278,7 +278,7 @@ def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
         with new_file(destination) as fd:
             # To an open file, because torch writes a path's name into the file.
             with os.fdopen(os.dup(fd), "wb") as file:
-                torch.save(done.content, file)
+                save_to(file, done.content)
             new_text(path, note(digest_of({destination: fd})))
     except BaseException:
         path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from detector.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from detector.checkpoint import load_checkpoint, save_checkpoint, save_tensors, save_to
 from detector.disk.safetensors_head import CODES
 from detector.errors import UserError
 
@@ -36,6 +36,14 @@ def test_the_order_of_the_metadata_does_not_matter(tmp_path: Path) -> None:
     for name, metadata in (("a", {"x": "1", "y": "2"}), ("b", {"y": "2", "x": "1"})):
         save_tensors(tmp_path / name, {"w": torch.ones(2)}, metadata)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_full_disk_is_told_as_the_system_tells_it() -> None:
+    with (
+        Path("/dev/full").open("wb", buffering=0) as file,
+        pytest.raises(OSError, match="No space left on device"),
+    ):
+        save_to(file, {"weight": torch.zeros(500_000)})
 
 
 def test_a_run_does_not_resume_from_other_bytes_than_it_wrote(tmp_path: Path) -> None:
