@@ -5,8 +5,8 @@ each, and all of them have to say it: the intersection-union test (Berger 1982),
 adjustment for how many checkpoints there are. Of several cuts its p, the largest of all
 checkpoints, is adjusted by Holm's procedure: where each has other cuts close to the margin, the
 errors of their own adjusted verdicts add up. That they differ is Hotelling's test (1931) of the
-differences between them, which images make chance together: their covariance is that of the
-resamples.
+differences between them: the error of each is that of every change (``chance``), and which move
+together is told by the resamples.
 
 *Of checkpoints like these.* Chance are the images and the checkpoints, such as seeds of a training.
 The interval of the mean has as its half width the root of two squares: of Student's interval over
@@ -32,7 +32,7 @@ from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, against_margin
 
 FEWEST = 3  # checkpoints that an interval over checkpoints takes
-_SMALL = 1e-9  # of the largest variance between checkpoints: below, there is none in that direction
+_SMALL = 1e-9  # of the largest variance in any direction: below, there is none in that one
 
 
 @dataclass(frozen=True)
@@ -123,23 +123,27 @@ def _mean(drawn: Sequence[Sampled]) -> Sampled:
 
 def _p_differ(drawn: Sequence[Sampled]) -> float | None:
     """That images alone make the checkpoints' changes differ so much (Hotelling's T²)."""
-    images = min(one.images for one in drawn)
-    values = np.array([one.value for one in drawn])
-    resampled: Floats = np.stack([one.resampled for one in drawn], axis=1)
-    resampled = resampled[np.isfinite(resampled).all(axis=1)]
-    if not np.isfinite(values).all() or len(resampled) < 2 or images < 2:
+    apart = [one - drawn[0] for one in drawn[1:]]
+    tests = [held_against_chance(one) for one in apart]
+    known = [one for one in tests if one is not None]
+    if len(known) < len(tests):
         return None
-    apart = values[1:] - values[0]
-    covariance = np.atleast_2d(np.cov((resampled[:, 1:] - resampled[:, :1]).T))
-    covariance *= images / (images - 1)  # of k images a bootstrap sees (k - 1) / k
-    variances, directions = np.linalg.eigh(covariance)
-    free = variances > _SMALL * max(variances.max(), np.finfo(float).tiny)
-    rank = int(free.sum())
-    along = directions.T @ apart
-    if not rank or images <= rank:
-        return 1.0 if np.allclose(apart, 0) else None
-    t2 = float((along[free] ** 2 / variances[free]).sum())
-    return float(fdtrc(rank, images - rank, t2 * (images - rank) / (rank * (images - 1))))
+    chance = [(one, test) for one, test in zip(apart, known, strict=True) if test.error]
+    if any(test.change for test in known if not test.error):
+        return None
+    if not chance:
+        return 1.0
+    resampled: Floats = np.stack([one.resampled for one, _ in chance])
+    together = np.corrcoef(resampled[:, np.isfinite(resampled).all(axis=0)])
+    variances, directions = np.linalg.eigh(np.atleast_2d(together))
+    free = variances > _SMALL * variances.max()
+    rank, freedom = int(free.sum()), min(test.freedom for _, test in chance)
+    if freedom < rank:
+        return None
+    away = np.array([test.change / test.error for _, test in chance])
+    t2 = float(((directions.T @ away)[free] ** 2 / variances[free]).sum())
+    left = freedom + 1 - rank
+    return float(fdtrc(rank, left, t2 * left / (rank * freedom)))
 
 
 def _p_in_all(changes: Sequence[Change], drawn: Sequence[Sampled]) -> float | None:

@@ -83,7 +83,7 @@ def test_two_checkpoints_differ_as_in_a_paired_t_test() -> None:
 
 
 def test_several_differ_as_in_hotelling() -> None:
-    given = parts(5, 4, own=0.03)
+    given = parts(5, 4, own=0.01)
     apart = np.stack(given[1:]) - given[0]
     mean = apart.mean(axis=1)
     t2 = IMAGES * mean @ np.linalg.solve(np.cov(apart), mean)
