@@ -155,7 +155,7 @@ def of_detections(shared: Path, studies: int) -> None:
                 for count in (2, 3):
                     told = replicates.replicated([[NOTHING] * count], [drawn[:count]])
                     found.setdefault((key, count), []).extend(told)
-        for (key, count), rows in found.items():
+        for (metric, count), rows in found.items():
             ends = [
                 (row.low, row.high) for row in rows if row.low is not None and row.high is not None
             ]
@@ -163,7 +163,7 @@ def of_detections(shared: Path, studies: int) -> None:
             left = f"{np.mean(missed):9.1%}" if missed else "        -"
             ps = np.array([row.p_differ for row in rows if row.p_differ is not None])
             shares = f"{np.mean(ps < 0.05):13.1%}  {np.mean(ps < 0.002):7.2%}"
-            print(f"{images:6}  {key:14}  {count:11}  {left}  {shares}", flush=True)
+            print(f"{images:6}  {metric:14}  {count:11}  {left}  {shares}", flush=True)
 
 
 if __name__ == "__main__":
