@@ -7,6 +7,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
+from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.variants import joined
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
@@ -31,7 +32,7 @@ class JointCuts:
     def largest(self) -> int:
         """Of ``cuts``, the place of the largest that is free; ``UserError`` where none is."""
         verdicts = [change["AP"].verdict for change in self.compared.changes]
-        free = [i for i, one in enumerate(verdicts) if one is not None and one.outcome == "free"]
+        free = [i for i, one in enumerate(verdicts) if not_missed(one)]
         if not free:
             raise UserError(
                 f"none of {len(self.cuts)} joint cuts of 1 to {self.counts[-1]} free parts is seen "

@@ -13,6 +13,7 @@ from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.sweeps.checked_json import checked
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
@@ -27,12 +28,18 @@ _EVALUATION = TypeAdapter(EvaluationSettings)
 
 @dataclass(frozen=True)
 class FreeVariants:
-    """The ablations of a run that are free, those first that change AP most for the better;
-    ``tested`` is how many it has, ``evaluation`` how they were evaluated."""
+    """The ablations of a run that are free, those first that change AP most for the better.
+
+    Attributes:
+        tested: how many the run has.
+        evaluation: how they were evaluated.
+        gaining: how many are more than free: AP rises by more than the margin without the part.
+    """
 
     ablations: tuple[Ablation, ...]
     tested: int
     evaluation: EvaluationSettings
+    gaining: int = 0
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -90,8 +97,9 @@ def free_variants(
     margin: float | None = None,
     compared: Comparison | None = None,
 ) -> FreeVariants:
-    """The ablations of a finished sweep or study of ``checkpoint`` whose verdict is free, by
-    another ``margin`` than the run's, or by its changes where they are ``compared`` already.
+    """The ablations of a finished sweep or study of ``checkpoint`` that it found to be free, or
+    better left out, by another ``margin`` than the run's, or by its changes where they are
+    ``compared`` already.
 
     Raises ``UserError`` where the run is not finished, is of another checkpoint, or none is.
     """
@@ -111,15 +119,20 @@ def free_variants(
         if not one.is_control
     ]
     ranked = sorted(tested, key=lambda pair: -(pair[1].change or 0.0))
-    free = [one.key for one, ap in ranked if ap.verdict and ap.verdict.outcome == "free"]
+    free = {one.key: ap.verdict for one, ap in ranked if not_missed(ap.verdict)}
     names = {one.key: one.name for one, _ in tested}
-    found = [known[key] for key in dict.fromkeys(free) if key in known]
+    found = [known[key] for key in free if key in known]
+    gaining = sum(
+        verdict is not None and verdict.outcome == "gains"
+        for key, verdict in free.items()
+        if key in known
+    )
     if not found:
         raise UserError(
             f"none of the {len(tested)} variants of {run} is free within {evaluation.margin:g} AP: "
             f"{', '.join(list(names.values())[:3])}{' ...' if len(names) > 3 else ''}"
         )
-    return FreeVariants(tuple(found), len(tested), evaluation)
+    return FreeVariants(tuple(found), len(tested), evaluation, gaining)
 
 
 def _evaluation(ledger: Ledger, margin: float | None) -> EvaluationSettings:

@@ -44,7 +44,10 @@ class PartsOptions:
         None
     )
     free: Annotated[
-        bool, typer.Option("--free", help="Take out all that the run found to be free.")
+        bool,
+        typer.Option(
+            "--free", help="Take out all that the run found to be free, or better left out."
+        ),
     ] = False
     largest: Annotated[
         bool,
@@ -244,9 +247,10 @@ def _free(
     except UserError as reason:
         warn([f"the joint cut is not evaluated: {reason}"])
     if not quiet:
+        better = f" ({free.gaining} of them better left out)" if free.gaining else ""
         say(
             f"{len(free.ablations)} of {free.tested} variants are free within "
-            f"{free.evaluation.margin:g} AP; {len(found.taken)} can be taken out"
+            f"{free.evaluation.margin:g} AP{better}; {len(found.taken)} can be taken out"
         )
         groups: dict[str, list[str]] = {}
         for name, why in found.kept.items():

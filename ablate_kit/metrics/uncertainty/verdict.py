@@ -56,6 +56,11 @@ class Verdict:
     more: int | None = None
 
 
+def not_missed(verdict: Verdict | None) -> bool:
+    """Whether what was cut is free, or the detector better without it."""
+    return verdict is not None and verdict.outcome in ("free", "gains")
+
+
 def verdicts(
     tests: Sequence[AgainstChance | None],
     stars: Sequence[float | None],

@@ -13,6 +13,7 @@ from ablate_kit import text as safe
 from ablate_kit.ablations.factors import SIZE
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.reports.answer import RANKED_HERE, word
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.pareto import front
@@ -92,7 +93,7 @@ def sentence(found: Sequence[Dropped]) -> str:
     judged = [(one, one.change.verdict) for one in found if one.change and one.change.verdict]
     if not judged:
         return ""
-    free = [one for one, verdict in judged if verdict.outcome in ("free", "gains")]
+    free = [one for one, verdict in judged if not_missed(verdict)]
     if not free:
         left = sum(verdict.outcome == "undecided" for _, verdict in judged)
         return f"no joint cut is shown to be free; {left} of {len(judged)} are undecided"

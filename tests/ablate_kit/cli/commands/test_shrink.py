@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import open_checkpoint
+from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 
 SHIPPED = "builtin:shapes_tiny"
@@ -96,6 +100,23 @@ ablations:
         *("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0", "-o", tmp_path / "x")
     )
     assert "none of the 3 variants of" in line
+
+
+def test_what_hurts_is_taken_out_as_what_is_free(tmp_path: Path, run: Run) -> None:
+    with safe_open(SHAPES_TINY, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(SHAPES_TINY)
+    generator = torch.Generator().manual_seed(0)
+    name = "decoder.layers.2.self_attn.out_proj.weight"
+    tensors[name][:, :12] = 20 * torch.randn(48, 12, generator=generator)
+    hurt, folder = tmp_path / "hurt.safetensors", tmp_path / "run"
+    save_file(tensors, hurt, metadata)
+    run("sweep", hurt, "--heads", name.removesuffix(".out_proj.weight"), "--shapes", "--limit", 12,
+        "-o", folder)  # fmt: skip
+    told = run("shrink", hurt, "--from", folder, "--free", "-o", tmp_path / "smaller.safetensors")
+    assert "4 of 4 variants are free within 0.01 AP (1 of them better left out); 4 can" in told
+    assert "taken out: heads 1-3 of decoder.layers.2.self_attn (of 4)" in told  # one has to stay
+    assert "smaller is better than original by more than 0.01 AP" in told
 
 
 def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(tmp_path: Path, run: Run) -> None:
