@@ -5,31 +5,20 @@
 
 import json
 import os
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
-import ablate_kit
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.reports.answer import answer
+from ablate_kit.versions import versions_here
 
 FORMAT = "ablate results"
 FORMAT_VERSION = 1
-_PACKAGES = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "PIL": "pillow",
-    "torch": "torch",
-    "transformers": "transformers",
-    "mmdet": "mmdet",
-}  # by the names of their modules
 
 
 @dataclass(frozen=True)
@@ -56,6 +45,7 @@ class Origin:
         sources: the files that it was read from.
         data: where the images are, with the keys of a recipe.
         date: in UTC, as ISO 8601; None: now.
+        versions: of the programs that made the detections; None: those at work now.
     """
 
     command: str | None = None
@@ -63,6 +53,7 @@ class Origin:
     sources: Sequence[Source] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     date: str | None = None
+    versions: Mapping[str, str] | None = None
 
 
 UNKNOWN = Origin()
@@ -89,7 +80,7 @@ def results_document(
         "run": {
             "command": origin.command,
             "date": origin.date or _now(),
-            "versions": _versions(),
+            "versions": {**(origin.versions or versions_here()), "metrics": str(VERSION)},
             "model": origin.model,
             "sources": [asdict(one) for one in origin.sources],
             "data": dict(origin.data),
@@ -118,14 +109,3 @@ def _now() -> str:
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
     return now.isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    """Of this package, its metrics, Python, and of the packages that were used."""
-    loaded = {name: package for name, package in _PACKAGES.items() if name in sys.modules}
-    return {
-        "ablate_kit": ablate_kit.__version__,
-        "metrics": str(VERSION),
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in loaded.values()},
-    }

@@ -1,21 +1,18 @@
 """What a run is about and how it was begun, for the head of its report: ``about.json``."""
 
-import platform
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ablate_kit import __version__
 from ablate_kit import text as safe
 from ablate_kit.sweeps.checked_json import keep_value, kept_value
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.versions import versions_here
 from detector.data.dataset import Dataset, whole
 from detector.training.recipes.data_sections import OneSet
 
 FILE = "about.json"
-_PACKAGES = ("torch", "transformers", "mmdet", "numpy")
 
 
 class About(BaseModel):
@@ -37,11 +34,6 @@ class About(BaseModel):
 
     @staticmethod
     def of(recipe: SweepRecipe, dataset: Dataset, command: str) -> "About":
-        found = {"ablate_kit": __version__, "Python": platform.python_version()}
-        for name in _PACKAGES:
-            version = getattr(sys.modules.get(name), "__version__", None)
-            if version:
-                found[name] = str(version)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         weights = f" ({recipe.model.weights})" if recipe.model.weights else ""
         model = f"{recipe.model.checkpoint}{weights}"
@@ -50,7 +42,7 @@ class About(BaseModel):
             data=safe.line(in_words(recipe.data, dataset)),
             date=now,
             command=safe.line(command),
-            versions=found,
+            versions=versions_here(),
         )
 
     def keep(self, folder: Path) -> None:

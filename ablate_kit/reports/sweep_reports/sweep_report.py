@@ -196,7 +196,9 @@ def _photographs(
 
 def _origin(ledger: Ledger) -> Origin:
     begun = about(ledger.folder)
-    command, date = (begun.command, begun.date) if begun else (None, None)
+    command, date, versions = (
+        (begun.command, begun.date, begun.versions) if begun else (None, None, None)
+    )
     told, inputs = ledger.manifest(), ledger.inputs
     model, data = told.model or {}, told.data or {}
     where = data.get("annotations") or data.get("root") or data.get("kind") or ""
@@ -204,7 +206,7 @@ def _origin(ledger: Ledger) -> Origin:
         Source("checkpoint", str(model.get("checkpoint", "")), _text(inputs.get("checkpoint"))),
         Source("data", str(where), _text(inputs.get("data"))),
     ]
-    return Origin(command, _text(inputs.get("framework")), sources, data, date)
+    return Origin(command, _text(inputs.get("framework")), sources, data, date, versions)
 
 
 def _text(value: object) -> str | None:

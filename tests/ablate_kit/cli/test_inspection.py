@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -195,7 +196,8 @@ def test_meta_shows_what_lies_beside_the_weights(run: Run, tmp_path: Path) -> No
     assert lines[2].startswith('weights: --weights "ema.module"  6 tensors')
     assert "epoch: 7" in lines
     at = lines.index("args: argparse.Namespace()")
-    assert lines[at + 1 : at + 3] == ["  lr: 0.1", "  path: pathlib.PosixPath('/', 'data')"]
+    assert lines[at + 1] == "  lr: 0.1"
+    assert re.fullmatch(r"  path: pathlib[._a-z]*\.PosixPath\('/(', ')?data'\)", lines[at + 2])
     found = json.loads(run("meta", path, "--json"))
     assert found["weights"] == {"model": 6, "ema.module": 6}
     assert {"path": ["epoch"], "value": "7"} in found["metadata"]
