@@ -2,32 +2,21 @@
 
 import platform
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 
 from ablate_kit import __version__
 
-_PACKAGES = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "PIL": "pillow",
-    "torch": "torch",
-    "transformers": "transformers",
-    "mmdet": "mmdet",
-}  # by the names of their modules
+_PACKAGES = {"numpy": "numpy", "scipy": "scipy", "PIL": "pillow", "torch": "torch"}  # by modules
 
 
-def versions_here() -> dict[str, str]:
-    """Of this package, Python, and the packages that this process has imported."""
-    loaded = {name: package for name, package in _PACKAGES.items() if name in sys.modules}
-    return {
-        "ablate_kit": __version__,
-        "python": platform.python_version(),
-        **{package: _version(name, package) for name, package in loaded.items()},
-    }
-
-
-def _version(name: str, package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a folder of its source on the path
-        return str(getattr(sys.modules[name], "__version__", "unknown"))
+def versions_here(also: Iterable[str] = ()) -> dict[str, str]:
+    """Of this package, Python, and the packages at work: those that every run imports, if this
+    process has, and those that a run has ``also`` used. What else it imported made no number."""
+    loaded = [package for name, package in _PACKAGES.items() if name in sys.modules]
+    found = {"ablate_kit": __version__, "python": platform.python_version()}
+    for package in (*loaded, *also):
+        with suppress(metadata.PackageNotFoundError):  # a folder of its source on the path
+            found[package] = metadata.version(package)
+    return found

@@ -1,6 +1,6 @@
 """What a command was given, as its results note it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,19 @@ if TYPE_CHECKING:
 
 
 def origin(
-    sources: "Iterable[Source]", data: Mapping[str, Any], model: str | None = None
+    sources: "Iterable[Source]", data: Mapping[str, Any], models: Sequence[str] = ()
 ) -> "Origin":
+    """``models``: the frameworks that ran them."""
     from ablate_kit.reports.results_file import Origin
+    from ablate_kit.versions import versions_here
 
-    return Origin(this_command(), model, list(sources), data)
+    packages: tuple[str, ...] = ()
+    if models:
+        from ablate_kit.models.framework_registry import packages_of
+
+        packages = packages_of(models)
+    runs = ", ".join(models) or None
+    return Origin(this_command(), runs, list(sources), data, versions=versions_here(packages))
 
 
 def source(role: str, path: Path) -> "Source":

@@ -21,7 +21,8 @@ def ledger_of(opened: "OpenSweep", folder: Path, workers: int = 2) -> "Ledger":
 
     ledger = opened.ledger(folder, workers)
     ledger.describe(recipe_text(opened.recipe))
-    About.of(opened.recipe, opened.dataset, this_command()).keep(folder)
+    model = ledger.inputs["framework"]
+    About.of(opened.recipe, opened.dataset, this_command(), model).keep(folder)
     return ledger
 
 

@@ -122,6 +122,14 @@ _CHECKS: dict[str, Callable[[str], object]] = {
 }
 
 
+def packages_of(models: Iterable[str]) -> tuple[str, ...]:
+    """Whose versions change bits of what models of these frameworks give, each once; none of one's
+    own code."""
+    names = [one.partition(":")[0] for one in models]
+    known = [FRAMEWORKS[name] for name in names if name in FRAMEWORKS]
+    return tuple(dict.fromkeys(package for one in known for package in one.packages))
+
+
 def _named(model: str) -> Chosen:
     name, _, place = model.partition(":")
     if name == own_code.NAME:

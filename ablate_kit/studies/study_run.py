@@ -73,7 +73,8 @@ class OpenStudy:
         """
         opened = self.sweep
         ledger = opened.ledger(folder, options.workers)
-        About.of(opened.recipe, opened.dataset, command).keep(folder)
+        model = ledger.inputs["framework"]
+        About.of(opened.recipe, opened.dataset, command, model).keep(folder)
         self.notes.keep(folder)
         cuts = [one.cut for one in self.outline.candidates]
         beside = {one.variant: zero for one in cuts if (zero := zeroed(one))}

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ablate_kit import text as safe
+from ablate_kit.models.framework_registry import packages_of
 from ablate_kit.sweeps.checked_json import keep_value, kept_value
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.versions import versions_here
@@ -33,7 +34,8 @@ class About(BaseModel):
     versions: dict[str, str]
 
     @staticmethod
-    def of(recipe: SweepRecipe, dataset: Dataset, command: str) -> "About":
+    def of(recipe: SweepRecipe, dataset: Dataset, command: str, framework: str) -> "About":
+        """``framework``: what runs the model, as ``--model`` names it."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         weights = f" ({recipe.model.weights})" if recipe.model.weights else ""
         model = f"{recipe.model.checkpoint}{weights}"
@@ -42,7 +44,7 @@ class About(BaseModel):
             data=safe.line(in_words(recipe.data, dataset)),
             date=now,
             command=safe.line(command),
-            versions=versions_here(),
+            versions=versions_here(packages_of([framework])),
         )
 
     def keep(self, folder: Path) -> None:

@@ -114,7 +114,7 @@ def evaluate(
         if data.annotations:
             opening.sources.append(source("annotations", data.annotations))
         where = data.given().model_dump(mode="json")
-        read = origin(opening.sources, where, ", ".join(sorted(opening.frameworks)))
+        read = origin(opening.sources, where, sorted(opening.frameworks))
         if output:
             write_report(
                 output,

@@ -147,7 +147,7 @@ def knobs(
     sources = [Source("checkpoint", with_commit(checkpoint), digest)]
     if data.annotations:
         sources.append(source("annotations", data.annotations))
-    read = origin(sources, data.given().model_dump(mode="json"), chosen.model)
+    read = origin(sources, data.given().model_dump(mode="json"), [chosen.model])
     if output:
         write_knobs_report(output, done.results, found, costs, read, done.notes)
     if as_json:

@@ -11,6 +11,7 @@ from ablate_kit.metrics.raced_results import until
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.models.framework_registry import packages_of
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.folder import write_numbers
@@ -40,6 +41,7 @@ from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.screening import screened
+from ablate_kit.versions import versions_here
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 
@@ -196,17 +198,17 @@ def _photographs(
 
 def _origin(ledger: Ledger) -> Origin:
     begun = about(ledger.folder)
-    command, date, versions = (
-        (begun.command, begun.date, begun.versions) if begun else (None, None, None)
-    )
+    command, date = (begun.command, begun.date) if begun else (None, None)
     told, inputs = ledger.manifest(), ledger.inputs
+    runs = _text(inputs.get("framework"))
+    versions = begun.versions if begun else versions_here(packages_of([runs] if runs else []))
     model, data = told.model or {}, told.data or {}
     where = data.get("annotations") or data.get("root") or data.get("kind") or ""
     sources = [
         Source("checkpoint", str(model.get("checkpoint", "")), _text(inputs.get("checkpoint"))),
         Source("data", str(where), _text(inputs.get("data"))),
     ]
-    return Origin(command, _text(inputs.get("framework")), sources, data, date, versions)
+    return Origin(command, runs, sources, data, date, versions)
 
 
 def _text(value: object) -> str | None:

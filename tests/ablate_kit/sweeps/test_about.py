@@ -1,8 +1,11 @@
 """The head of a report says which images there were, whatever was asked for."""
 
+from importlib.metadata import version
+
 import pytest
 
-from ablate_kit.sweeps.about import in_words
+from ablate_kit.sweeps.about import About, in_words
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.dataset import notes_on
 from detector.training.recipes.data_sections import ShapesImages
 
@@ -27,3 +30,22 @@ def test_the_number_of_images_is_that_of_those_there_are(
     dataset = data.dataset()
     assert in_words(data, dataset).removeprefix("built-in shapes") == words
     assert bool(notes_on(dataset)) == ((limit or 0) > 200 or (drawn or 0) > (limit or 200))
+
+
+@pytest.mark.parametrize(
+    ("framework", "library"),
+    [("hybrid", ""), ("transformers", "transformers"), ("transformers:folder", "transformers"),
+     ("python:mine.py:build", "")],
+)  # fmt: skip
+def test_versions_are_those_of_what_runs_the_model(framework: str, library: str) -> None:
+    pytest.importorskip("transformers")  # in this process, whatever runs
+    recipe = SweepRecipe.model_validate(
+        {
+            "model": {"checkpoint": "model.safetensors"},
+            "data": {"kind": "shapes", "limit": 1},
+            "ablations": [{"kind": "modules", "patterns": ["neck"]}],
+        }
+    )
+    found = About.of(recipe, recipe.dataset(), "ablate sweep", framework).versions
+    assert found.get("transformers") == (version("transformers") if library else None)
+    assert found["torch"] == version("torch")
