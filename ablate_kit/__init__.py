@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.api.differences import diff
     from ablate_kit.api.evaluation import evaluate, score
-    from ablate_kit.api.gradients import GradientMonitor
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
     from ablate_kit.api.studies import study
     from ablate_kit.api.sweep_result import SweepResult
     from ablate_kit.api.sweeping import run_recipe, sweep
+    from ablate_kit.api.training_loop import GradientMonitor
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.metrics.result import Result
@@ -53,7 +53,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "Ablation": "ablations.ablation",
-    "GradientMonitor": "api.gradients",
+    "GradientMonitor": "api.training_loop",
     "Model": "api.model",
     "Result": "metrics.result",
     "SweepResult": "api.sweep_result",
