@@ -1,6 +1,5 @@
 """Units between the two layers of feed-forward branches: those with the smallest weights."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -29,33 +28,6 @@ def smallest_units(checkpoint: Checkpoint, branch: FeedForward) -> list[int]:
     return order
 
 
-def hidden_units(
-    checkpoint: Checkpoint, branches: Iterable[FeedForward], percents: Iterable[float], label: str
-) -> list[Ablation]:
-    """One ablation per percentage: that share of each branch's units, the smallest first.
-
-    What leads on from a unit becomes zero. The number of units is rounded down. Raises
-    ``UserError`` where that leaves none.
-    """
-    ranked = [(branch, smallest_units(checkpoint, branch)) for branch in branches]
-    found = []
-    for percent in percents:
-        check_percent(percent)
-        edits = []
-        for branch, order in ranked:
-            count = share(branch.units, percent)
-            if count == 0:
-                raise UserError(
-                    f"{percent:g} % of the {branch.units} units of {branch.module} is less than one"
-                )
-            ranges = tuple((unit, unit + 1) for unit in sorted(order[:count]))
-            edits.append(Edit(branch.last, Blocks(1, ranges)))
-        factors: Factors = {"target": label, "percent": percent, "order": "smallest"}
-        name = f"{label}-smallest{percent:g}pct"
-        found.append(Ablation(name, "hidden-units", tuple(edits), factors=factors))
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class HiddenUnits(Kind):
     """A share of the hidden units of each feed-forward branch, those with the smallest weights."""
@@ -65,6 +37,11 @@ class HiddenUnits(Kind):
     percent: Numbers
 
     def make(self, source: KindContext) -> list[Ablation]:
+        """One ablation per percentage: that share of each branch's units, the smallest first.
+
+        What leads on from a unit becomes zero. The number of units is rounded down. Raises
+        ``UserError`` where that leaves none.
+        """
         checkpoint = source.checkpoint
         named = source.floating(self.pattern)
         branches = [one for one in feed_forwards(checkpoint.tensors) if one.last in named]
@@ -73,4 +50,22 @@ class HiddenUnits(Kind):
                 f'"{self.pattern}" names no feed-forward branch of {checkpoint}: two layers such '
                 "as fc1 and fc2"
             )
-        return hidden_units(checkpoint, branches, self.percent, file_name(self.pattern))
+        label = file_name(self.pattern)
+        ranked = [(branch, smallest_units(checkpoint, branch)) for branch in branches]
+        found = []
+        for percent in self.percent:
+            check_percent(percent)
+            edits = []
+            for branch, order in ranked:
+                count = share(branch.units, percent)
+                if count == 0:
+                    raise UserError(
+                        f"{percent:g} % of the {branch.units} units of {branch.module} is less "
+                        "than one"
+                    )
+                ranges = tuple((unit, unit + 1) for unit in sorted(order[:count]))
+                edits.append(Edit(branch.last, Blocks(1, ranges)))
+            factors: Factors = {"target": label, "percent": percent, "order": "smallest"}
+            name = f"{label}-smallest{percent:g}pct"
+            found.append(Ablation(name, "hidden-units", tuple(edits), factors=factors))
+        return found

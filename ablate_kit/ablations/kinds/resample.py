@@ -4,7 +4,7 @@ The head says something about an image, only not about this one: what it gives i
 which neither zero nor a mean is. No file can hold that, so it is for live models.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,39 +14,6 @@ from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals
 from ablate_kit.errors import UserError
-
-
-def heads_resampled(
-    modules: Sequence[Attention],
-    *,
-    heads: Iterable[int] | None = None,
-    repeats: int = 1,
-    seed: int = 42,
-) -> list[Ablation]:
-    """One ablation per module, head and repeat: images of a batch get the head of one another.
-
-    Within a batch each image gets the head's output of the image so many places before it, a number
-    drawn for each repeat. All else runs on the image itself, the other heads included.
-
-    Args:
-        heads: which of each module; all by default.
-
-    Raises ``UserError`` for a module without an output projection.
-    """
-    chosen = None if heads is None else sorted(set(heads))
-    return [
-        drawn(
-            f"{module.prefix}-head{head}-resampled",
-            draw,
-            "heads-resampled",
-            (),
-            of_module(module.prefix) | {"head": head},
-            [_resampled(module, head, seed, draw)],
-        )
-        for module in modules
-        for head in (range(module.head_count()) if chosen is None else chosen)
-        for draw in range(repeats)
-    ]
 
 
 def check_batches(ablations: Iterable[Ablation], images: int, batch_size: int) -> None:
@@ -87,9 +54,23 @@ class HeadsResampled(Kind):
     seed: Natural = 42
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return heads_resampled(
-            source.attentions(self.pattern, self.num_heads),
-            heads=self.heads,
-            repeats=self.repeats,
-            seed=self.seed,
-        )
+        """One ablation per module, head and repeat: images of a batch get the head of one another.
+
+        Within a batch each image gets the head's output of the image so many places before it, a
+        number drawn for each repeat. All else runs on the image itself, the other heads included.
+        Raises ``UserError`` for a module without an output projection.
+        """
+        chosen = None if self.heads is None else sorted(set(self.heads))
+        return [
+            drawn(
+                f"{module.prefix}-head{head}-resampled",
+                draw,
+                "heads-resampled",
+                (),
+                of_module(module.prefix) | {"head": head},
+                [_resampled(module, head, self.seed, draw)],
+            )
+            for module in source.attentions(self.pattern, self.num_heads)
+            for head in (range(module.head_count()) if chosen is None else chosen)
+            for draw in range(self.repeats)
+        ]

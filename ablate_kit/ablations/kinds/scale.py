@@ -1,6 +1,5 @@
 """Weights made smaller or larger, or noisy: softer cuts than zero."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,45 +8,6 @@ from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
-
-
-def scaled(tensors: Sequence[str], factors: Sequence[float], label: str) -> list[Ablation]:
-    """One ablation per factor: every element of the tensors is multiplied by it."""
-    return [
-        Ablation(
-            f"{label}-x{factor:g}",
-            "scale",
-            tuple(Edit(name, factor=factor) for name in tensors),
-            factors={"target": label, "factor": factor},
-        )
-        for factor in factors
-    ]
-
-
-def noisy(
-    tensors: Sequence[str],
-    percents: Sequence[float],
-    label: str,
-    *,
-    repeats: int = 1,
-    seed: int = 42,
-) -> list[Ablation]:
-    """One ablation per percentage and repeat: normal noise is added to every element, of that
-    share of its tensor's own standard deviation."""
-    for percent in percents:
-        if percent <= 0:
-            raise UserError(f"noise of {percent:g} % of the deviation; expected more than 0")
-    return [
-        drawn(
-            f"{label}-noise{percent:g}pct",
-            draw,
-            "noise",
-            (Edit(name, factor=1.0, noise=Noise(percent / 100, seed, draw)) for name in tensors),
-            {"target": label, "noise_percent": percent},
-        )
-        for percent in percents
-        for draw in range(repeats)
-    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +19,17 @@ class Scale(Kind):
     factors: Numbers
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return scaled(source.floating(self.pattern), self.factors, file_name(self.pattern))
+        """One ablation per factor: every element of the tensors is multiplied by it."""
+        tensors, label = source.floating(self.pattern), file_name(self.pattern)
+        return [
+            Ablation(
+                f"{label}-x{factor:g}",
+                "scale",
+                tuple(Edit(name, factor=factor) for name in tensors),
+                factors={"target": label, "factor": factor},
+            )
+            for factor in self.factors
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +43,23 @@ class Noisy(Kind):
     seed: Natural = 42
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return noisy(
-            source.floating(self.pattern),
-            self.percent,
-            file_name(self.pattern),
-            repeats=self.repeats,
-            seed=self.seed,
-        )
+        """One ablation per percentage and repeat: normal noise is added to every element, of that
+        share of its tensor's own standard deviation."""
+        tensors, label = source.floating(self.pattern), file_name(self.pattern)
+        for percent in self.percent:
+            if percent <= 0:
+                raise UserError(f"noise of {percent:g} % of the deviation; expected more than 0")
+        return [
+            drawn(
+                f"{label}-noise{percent:g}pct",
+                draw,
+                "noise",
+                (
+                    Edit(name, factor=1.0, noise=Noise(percent / 100, self.seed, draw))
+                    for name in tensors
+                ),
+                {"target": label, "noise_percent": percent},
+            )
+            for percent in self.percent
+            for draw in range(self.repeats)
+        ]

@@ -44,6 +44,18 @@ class Live:
         return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[Kind, Mapping[str, Tensor]], list[Ablation]]:
+    """What a kind makes of a checkpoint with such tensors."""
+
+    def make(kind: Kind, tensors: Mapping[str, Tensor]) -> list[Ablation]:
+        torch.save(dict(tensors), tmp_path / "model.pth")
+        with open_checkpoint(tmp_path / "model.pth") as checkpoint:
+            return kind.make(KindContext(checkpoint))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def live(folders: Callable[[str], Path], hybrid: Path) -> Callable[[str], Live]:
     """A small model with random weights: of ``hybrid``, or of a Hugging Face architecture."""

@@ -1,5 +1,6 @@
 """Scale, noise, heads retained or removed cumulatively, and random cuts of the same size."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -11,20 +12,21 @@ from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Noise, Random
 from ablate_kit.ablations.apply_edits import applied
-from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.kind import KindContext
-from ablate_kit.ablations.kinds.retain import cumulative, retained
-from ablate_kit.ablations.kinds.scale import Scale, noisy, scaled
+from ablate_kit.ablations.kinds.retain import HeadsCumulative, HeadsRetained
+from ablate_kit.ablations.kinds.scale import Noisy, Scale
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from detector.network.attention import SelfAttention
 
+Make = Callable[..., list[Ablation]]  # see conftest.made
 
-def test_scaling_multiplies_and_comes_back() -> None:
+
+def test_scaling_multiplies_and_comes_back(made: Make) -> None:
     module = nn.Linear(3, 2)
     before = module.weight.detach().clone()
-    (ablation,) = scaled(["weight"], [-0.5], "w")
+    (ablation,) = made(Scale(pattern="weight", factors=[-0.5]), module.state_dict())
     with applied(module, Ablation.from_dict(ablation.to_dict())):
         assert torch.equal(module.weight, before * -0.5)
     assert torch.equal(module.weight, before)
@@ -43,10 +45,11 @@ def test_a_tensor_under_several_names_is_scaled_once(tmp_path: Path) -> None:
     assert torch.equal(module[0].weight, before)
 
 
-def test_noise_has_the_deviation_asked_for_and_the_same_draw_everywhere() -> None:
+def test_noise_has_the_deviation_asked_for_and_the_same_draw_everywhere(made: Make) -> None:
     module = nn.Linear(300, 200)
     before = module.weight.detach().clone()
-    ablation, other = noisy(["weight"], [10], "w", repeats=2, seed=7)
+    kind = Noisy(pattern="weight", percent=[10], repeats=2, seed=7)
+    ablation, other = made(kind, module.state_dict())
     with applied(module, Ablation.from_dict(ablation.to_dict())):
         first = (module.weight.detach() - before).double()
     with applied(module, other):
@@ -69,27 +72,27 @@ def test_an_edit_that_only_sets_keeps_its_digest() -> None:
     assert Ablation("a", "b", (Edit("a"),)).to_dict()["edits"] == [{"tensor": "a", "value": 0.0}]
 
 
-def test_one_head_is_retained_and_the_others_are_not() -> None:
+def test_one_head_is_retained_and_the_others_are_not(made: Make) -> None:
     torch.manual_seed(0)
     module = SelfAttention(16, 4).eval()
-    (found,) = attentions(module.state_dict(), heads=4)
-    each = retained([found])
-    assert [one.name for one in each] == [f"{found.prefix}-only{head}" for head in range(4)]
+    weights = {f"attn.{name}": value for name, value in module.state_dict().items()}
+    each = made(HeadsRetained(pattern="attn", num_heads=4), weights)
+    assert [one.name for one in each] == [f"attn-only{head}" for head in range(4)]
+    names = {f"attn.{name}": (name,) for name in module.state_dict()}
     x = torch.randn(1, 5, 16)
     parts = []
     with torch.no_grad():
         full = module(x) - module.out_proj.bias
         for one in each:
-            with applied(module, one):
+            with applied(module, one, names):
                 parts.append(module(x) - module.out_proj.bias)
     assert torch.allclose(sum(parts), full, atol=1e-6)
 
 
-def test_cumulative_steps_remove_what_the_one_before_did() -> None:
+def test_cumulative_steps_remove_what_the_one_before_did(made: Make) -> None:
     module = nn.ModuleDict({"a": SelfAttention(16, 4), "b": SelfAttention(16, 4)})
-    found = attentions(module.state_dict(), heads=4)
-    steps = cumulative(found, "heads", steps=4)
-    assert [one.name for one in steps] == [f"heads-{k}of8-r0" for k in (2, 4, 6, 8)]
+    steps = made(HeadsCumulative(pattern="*", num_heads=4, steps=4), module.state_dict())
+    assert [one.name for one in steps] == [f"all-{k}of8-r0" for k in (2, 4, 6, 8)]
 
     def removed(one: Ablation) -> set[tuple[str, tuple[int, int]]]:
         return {

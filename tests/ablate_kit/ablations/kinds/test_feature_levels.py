@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ablate_kit.ablations.kinds.feature_levels import Levels, levels
+from ablate_kit.ablations.kinds.feature_levels import Levels
 from ablate_kit.errors import UserError
 
 Open = Callable[[str], Any]  # see conftest.Live
@@ -37,12 +37,13 @@ def test_the_projection_of_a_removed_level_gives_zero(live: Open, kind: str) -> 
     assert one.difference(one.run(), full) == 0
 
 
-def test_what_is_no_list_of_projections_is_refused(live: Open) -> None:
+def test_what_is_no_list_of_projections_is_refused(live: Open, made: Callable[..., Any]) -> None:
     one = live("d_fine")
     with pytest.raises(UserError, match=r"model\.decoder\" .* is no list of projections; it may"):
         one.make(Levels(base="model.decoder"))
     with pytest.raises(UserError, match=r'did you mean "model.encoder_input_proj"'):
         one.make(Levels(base="model.encodr_input_proj"))
     # D-FINE projects only levels whose width differs from the decoder's.
+    tensors = {f"p.{level}.0.weight": torch.ones(1) for level in (1, 2)}
     with pytest.raises(UserError, match="no weights for level 0: it has them for 1, 2"):
-        levels({"p.1.0.weight": torch.ones(1), "p.2.0.weight": torch.ones(1)}, "p", "x", [0])
+        made(Levels(base="p", levels=[0]), tensors)

@@ -1,5 +1,7 @@
 """Greedy removal tries every head that is left, and keeps the best; heads and units that stay."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,19 +9,20 @@ import torch
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, attentions
 from ablate_kit.ablations.kinds.greedy_heads import Removal, greedy
-from ablate_kit.ablations.kinds.retain import retained_drawn, units_retained
+from ablate_kit.ablations.kinds.retain import HeadsRetained, UnitsRetained
 from ablate_kit.errors import UserError
 
 HEADS = 4
+TENSORS = {
+    f"layers.{i}.{name}": torch.zeros(shape)
+    for i in range(2)
+    for name, shape in (("in_proj_weight", (24, 8)), ("out_proj.weight", (8, 8)))
+}
+Make = Callable[..., list[Ablation]]  # see conftest.made
 
 
 def modules() -> list[Attention]:
-    tensors = {
-        f"layers.{i}.{name}": torch.zeros(shape)
-        for i in range(2)
-        for name, shape in (("in_proj_weight", (24, 8)), ("out_proj.weight", (8, 8)))
-    }
-    return attentions(tensors, heads=HEADS)
+    return attentions(TENSORS, heads=HEADS)
 
 
 def removed(ablation: Ablation) -> frozenset[tuple[int, int]]:
@@ -96,23 +99,25 @@ def test_too_many_steps_are_refused() -> None:
         greedy(modules(), "x", 9)
 
 
-def test_heads_that_stay_are_nested() -> None:
-    found = retained_drawn(modules(), [0, 1, 3], "x", repeats=2)
-    names = [f"x-keep{count}-r{draw}" for count in (0, 1, 3) for draw in (0, 1)]
+def test_heads_that_stay_are_nested(made: Make) -> None:
+    kind = HeadsRetained(pattern="layers.*", num_heads=HEADS, keep=[0, 1, 3], repeats=2)
+    found = made(kind, TENSORS)
+    names = [f"layers.all-keep{count}-r{draw}" for count in (0, 1, 3) for draw in (0, 1)]
     assert [one.name for one in found] == names
     kept = [8 - len(removed(one)) for one in found]
     assert kept == [0, 0, 2, 2, 6, 6]
     for draw in (0, 1):
         assert removed(found[4 + draw]) < removed(found[2 + draw]) < removed(found[draw])
     with pytest.raises(UserError, match=r"layers\.0 has 4 heads; 4 of them cannot stay"):
-        retained_drawn(modules(), [4], "x")
+        made(HeadsRetained(pattern="layers.*", num_heads=HEADS, keep=[4]), TENSORS)
 
 
-def test_units_that_stay_are_nested() -> None:
-    few, many = units_retained({"w": (10, 10)}, [5, 30], "w")
+def test_units_that_stay_are_nested(made: Make) -> None:
+    tensors = {"w": torch.zeros(10, 10)}
+    few, many = made(UnitsRetained(pattern="w", percent=[5, 30]), tensors)
     assert [one.edits[0].region.count((10, 10)) for one in (few, many)] == [95, 70]
     cut = [set(one.edits[0].region.indices("w", (10, 10)).tolist()) for one in (few, many)]
     assert cut[1] < cut[0]
     for percent in (-1, 100):
         with pytest.raises(UserError, match="expected 0 or more and less than 100"):
-            units_retained({"w": (10, 10)}, [percent], "w")
+            made(UnitsRetained(pattern="w", percent=[percent]), tensors)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Ablation, Resampled
 from ablate_kit.ablations.apply_edits import applied, check_fits
-from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.hooks import shift_of
-from ablate_kit.ablations.kinds.resample import HeadsResampled, check_batches, heads_resampled
+from ablate_kit.ablations.kinds.resample import HeadsResampled, check_batches
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 
 Open = Callable[[str], Any]  # see conftest.Live
+Make = Callable[..., list[Ablation]]  # see conftest.made
 
 PLACES = {
     "hybrid": ["decoder.layers.1.self_attn.out_proj", "decoder.layers.1.cross_attn.output_proj"],
@@ -49,13 +49,14 @@ def test_two_images_exchange_a_head(live: Open, kind: str, place: str) -> None:
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_torch_multi_head_attention_too(batch_first: bool) -> None:
+def test_torch_multi_head_attention_too(made: Make, batch_first: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     module = nn.ModuleDict({"attn": nn.MultiheadAttention(8, 2, batch_first=batch_first)}).double()
     module.forward = lambda x: module["attn"](x, x, x)[0]
     module.eval()
     x = torch.rand(4, 4, 8, generator=generator).double()
-    first, second = heads_resampled(attentions(module.state_dict(), heads=2), seed=1)
+    kind = HeadsResampled(pattern="attn", num_heads=2, seed=1)
+    first, second = made(kind, module.state_dict())
     both = Ablation("both", "x", (), (*first.live, *second.live))
     with torch.no_grad():
         full = module(x)
