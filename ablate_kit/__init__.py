@@ -16,6 +16,7 @@ open_checkpoint       a checkpoint as data: names, shapes, bytes; no model is bu
 coco, voc, yolo       annotated images
 images, shapes        photographs without labels; the built-in images
 study                 which parts matter: a sweep that plans itself, and says what it found
+replicate             whether that holds in other checkpoints, such as other seeds
 sweep, SweepResult    many ablations in one pass over the data, with intervals
 evaluate              one detector
 score                 files of detections, without a model
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ablate_kit.api.evaluation import evaluate, score
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
+    from ablate_kit.api.replicating import replicate
     from ablate_kit.api.studies import study
     from ablate_kit.api.sweep_result import SweepResult
     from ablate_kit.api.sweeping import run_recipe, sweep
@@ -64,6 +66,7 @@ _HOMES = {
     "images": "api.images",
     "load": "api.model",
     "open_checkpoint": "checkpoints",
+    "replicate": "api.replicating",
     "run_recipe": "api.sweeping",
     "score": "api.evaluation",
     "shapes": "api.images",
@@ -87,6 +90,7 @@ __all__ = [
     "images",
     "load",
     "open_checkpoint",
+    "replicate",
     "run_recipe",
     "score",
     "shapes",

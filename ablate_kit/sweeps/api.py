@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.device import thread_count
 from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
@@ -24,12 +25,17 @@ from ablate_kit.sweeps.run import UNWATCHED, Progress
 
 @contextmanager
 def open_sweep(
-    recipe: SweepRecipe, placement: Placement = HERE, *, threads: int | None = None
+    recipe: SweepRecipe,
+    placement: Placement = HERE,
+    *,
+    threads: int | None = None,
+    adapter: Adapter | None = None,
 ) -> Iterator[OpenSweep]:
     """What a recipe names, opened.
 
     Args:
         threads: of a CPU's forward pass, in each process; by default as many as torch takes.
+        adapter: the model, where it is open already.
 
     Raises:
         UserError: something of it is not there, or does not fit together.
@@ -39,7 +45,7 @@ def open_sweep(
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))
         checkpoint = stack.enter_context(recipe.model.opened())
-        yield OpenSweep(recipe, placement, checkpoint)
+        yield OpenSweep(recipe, placement, checkpoint, adapter)
 
 
 def run(

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ablate_kit.cli.app import main
+from detector.zoo import SHAPES_TINY
 
 
 class Printed(NamedTuple):
@@ -42,6 +45,24 @@ def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Printed(int(stop.value.code or 0), *capsys.readouterr())
 
     return ablate
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> list[Path]:
+    """The shipped detector, shaken twice."""
+    with safe_open(SHAPES_TINY, "pt") as file:
+        metadata = file.metadata()
+    paths = []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = load_file(SHAPES_TINY)
+        for name, one in tensors.items():
+            if one.is_floating_point() and one.numel() > 1:
+                noise = torch.randn(one.shape, generator=generator)
+                tensors[name] = one + 0.02 * one.std() * noise
+        paths.append(tmp_path / f"seed{seed}.safetensors")
+        save_file(tensors, paths[-1], metadata)
+    return paths
 
 
 @pytest.fixture

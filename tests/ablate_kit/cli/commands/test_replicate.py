@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from ablate_kit.sweeps.ledger import Ledger
 from detector.zoo import SHAPES_TINY
@@ -16,24 +13,6 @@ from tests.ablate_kit.conftest import Run
 
 CUTS = ("--heads", "decoder.layers.0.self_attn", "--modules", "backbone.csi")
 DATA = ("--shapes", "--limit", 4)
-
-
-@pytest.fixture
-def seeds(tmp_path: Path) -> list[Path]:
-    """The shipped detector, shaken twice."""
-    with safe_open(SHAPES_TINY, "pt") as file:
-        metadata = file.metadata()
-    paths = []
-    for seed in (1, 2):
-        generator = torch.Generator().manual_seed(seed)
-        tensors = load_file(SHAPES_TINY)
-        for name, one in tensors.items():
-            if one.is_floating_point() and one.numel() > 1:
-                noise = torch.randn(one.shape, generator=generator)
-                tensors[name] = one + 0.02 * one.std() * noise
-        paths.append(tmp_path / f"seed{seed}.safetensors")
-        save_file(tensors, paths[-1], metadata)
-    return paths
 
 
 @pytest.fixture

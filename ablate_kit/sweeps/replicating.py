@@ -1,0 +1,142 @@
+"""From a run that has ended to the runs of the same cuts in other checkpoints, side by side."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate_kit.errors import UserError
+from ablate_kit.file_names import files_in
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.naming import names_of
+from ablate_kit.plural import counted
+from ablate_kit.sweeps.api import open_sweep
+from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.open_sweep import OpenSweep
+from ablate_kit.sweeps.recipes.model_section import ModelSection
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
+from ablate_kit.sweeps.replication import (
+    Replication,
+    claim,
+    refuse_other,
+    refuse_unfit,
+    replication,
+)
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """What a replication is of: a run, and what it is held against.
+
+    Attributes:
+        run: folder of the first run.
+        others: checkpoints, and folders of runs.
+        swept: by number of ``others``, the folder of the run that is to be made of a checkpoint.
+        names: of all in tables, the first run's before.
+        folder: of the replication.
+        recipe: of the first run; None where no checkpoint is to be cut.
+    """
+
+    run: Path
+    others: Sequence[Path]
+    swept: Mapping[int, Path]
+    names: Sequence[str]
+    folder: Path
+    recipe: SweepRecipe | None
+
+    @staticmethod
+    def of(
+        run: Path, others: Sequence[Path], runs: Sequence[bool], folder: Path | None
+    ) -> "Replicas":
+        """``runs``: which of the others are runs; ``folder``: by default beside the first run.
+
+        Raises:
+            UserError: something is given twice, the first run is not finished, is a race or has no
+                recipe that other checkpoints could follow, or the folder holds something else.
+        """
+        refuse_unfit(Ledger.existing(run))
+        given = [run, *others]
+        names = names_of(given, "a checkpoint or run")
+        models = [
+            _model(one) if known else one for one, known in zip(given, [True, *runs], strict=True)
+        ]
+        if len({*map(str, models)}) == len(given):
+            names = names_of(models, "a checkpoint")
+        folder = folder or run.with_name(f"{run.name}-replicated")
+        refuse_other(folder)
+        plain = [one.replace("/", "-") for one in names[1:]]
+        places = files_in(folder, plain, what="checkpoints", taken=("report", "replication"))
+        swept = {i: place for i, place in enumerate(places) if not runs[i]}
+        return Replicas(run, others, swept, names, folder, _recipe(run) if swept else None)
+
+    def section(self, number: int, **given: Any) -> ModelSection:
+        """A checkpoint as ``model`` of a recipe; what is not ``given`` is as of the first run."""
+        own = {name: value for name, value in given.items() if value}
+        return self._swept_by.model.model_copy(
+            update={"checkpoint": str(self.others[number]), **own}
+        )
+
+    @contextmanager
+    def opened(
+        self, number: int, model: ModelSection, placement: Placement, adapter: Adapter | None = None
+    ) -> Iterator[OpenSweep]:
+        """The first run's sweep with another checkpoint; hold ``Ledger.locked`` of its folder."""
+        recipe = self._swept_by.model_copy(update={"model": model})
+        threads = Ledger.threads(self.swept[number])
+        with open_sweep(recipe, placement, threads=threads, adapter=adapter) as opened:
+            self.claim()
+            yield opened
+
+    @property
+    def _swept_by(self) -> SweepRecipe:
+        if self.recipe is None:
+            raise ValueError("no checkpoint is to be cut")
+        return self.recipe
+
+    def claim(self) -> None:
+        claim(self.folder, self.run, self.others)
+
+    def compared(self, sweep: Callable[[int, Path], None], statistics: Statistics) -> Replication:
+        """What all runs come to; ``sweep`` makes that of a checkpoint, by number and folder.
+
+        Raises:
+            UserError: see ``replication``.
+        """
+        ledgers = [Ledger.existing(self.run)]
+        for number, other in enumerate(self.others):
+            if number in self.swept:
+                sweep(number, self.swept[number])
+            ledgers.append(Ledger.existing(self.swept.get(number, other)))
+        return replication(ledgers, self.names, statistics)
+
+
+def told(found: Replication) -> list[str]:
+    """What to note beside the numbers."""
+    left = found.only_in_some
+    if not left:
+        return []
+    return [f"not all runs have {counted(len(left), 'cut')}, such as {left[0]}"]
+
+
+def _model(run: Path) -> Path:
+    """What a run is of; the run itself where it does not say."""
+    ledger = Ledger.existing(run)
+    said: Mapping[str, Any] | None = ledger.manifest().model if ledger.finished else None
+    return Path(str(said["checkpoint"])) if said and said.get("checkpoint") else run
+
+
+def _recipe(run: Path) -> SweepRecipe:
+    path = run / "recipe.yaml"
+    if not path.exists():
+        raise UserError(
+            f"{run} has no recipe.yaml, by which its cuts could be made again; sweep the other "
+            "checkpoints by the same cuts, and give these runs"
+        )
+    recipe = load_sweep(path)
+    for name in ("screen", "patch"):
+        if getattr(recipe, name):
+            raise UserError(f"{path}: {name} is about this checkpoint alone; give a run without")
+    return recipe
