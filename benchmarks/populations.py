@@ -22,15 +22,21 @@ class Population:
     renew: Callable[[Pair, int], Pair] = lambda pair, _: pair
 
 
-def populations(shared: Path) -> list[Population]:
+def voc_test(shared: Path) -> tuple[GroundTruth, Pair]:
+    """All 4,952 photographs of VOC2007's test set, and two published detectors."""
     folder = shared / "detections/voc2007_test"
     against = read_annotations(folder / "instances_voc2007_test.json.gz")
     a, b = (
         read_dump(folder / name, against)[0]
         for name in ("yolov2_a/coco_results.json.gz", "yolov2_b")
     )
-    source = np.random.default_rng(5).permutation(len(against.truth.image_ids))[:500]
-    truth, (a, b) = take(against.truth, (a, b), np.sort(source))
+    return against.truth, (a, b)
+
+
+def populations(shared: Path) -> list[Population]:
+    whole, pair = voc_test(shared)
+    source = np.random.default_rng(5).permutation(len(whole.image_ids))[:500]
+    truth, (a, b) = take(whole, pair, np.sort(source))
     voc = Population("voc", truth, (a, b))
     against = read_annotations(shared / "coco/annotations/instances_val2017.json")
     path = shared / "detections/deimv2_coco/detections_val2017_deimv2_atto_results.json"

@@ -93,7 +93,7 @@ def drawn_units(evaluation: Evaluation) -> tuple[str, int]:
 
 def _of_two(first: str, second: str, change: Change, unit: str) -> str:
     verdict = change.verdict
-    if verdict is None or change.change is None or change.low is None:
+    if verdict is None or verdict.p is None or change.change is None:
         return f"whether {second} is better than {first} cannot be told from these {unit}"
     better = "better" if change.change > 0 else "worse"
     margin = f"{verdict.margin:g} AP"
@@ -114,7 +114,7 @@ def _of_two(first: str, second: str, change: Change, unit: str) -> str:
 def _by(change: Change) -> str:
     size = f"AP {change.change:+z.4f}"
     if change.low is None or change.high is None:
-        return size
+        return size if change.p is None else f"{size}, on all of them alike"
     return f"{size}, 95 % interval {change.low:+z.4f} to {change.high:+z.4f}"
 
 

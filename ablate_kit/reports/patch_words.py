@@ -58,10 +58,12 @@ def account(
     found = {one.name: (one, row["AP"]) for one, row in zip(results[1:], changes, strict=True)}
     _, total = found[DONOR]
     first, donor = safe.line(first), safe.line(donor)
-    if total.change is None or total.low is None or total.high is None:
+    if total.change is None or total.p is None:
         return [f"how {donor} changes AP against {first} cannot be told on these images"]
-    half = (total.high - total.low) / 2
-    told = [f"{donor} changes AP by {total.change:+z.4f} ± {half:.4f} against {first}"]
+    ends = "on all of them alike"
+    if total.low is not None and total.high is not None:
+        ends = f"95 % interval {total.low:+z.4f} to {total.high:+z.4f}"
+    told = [f"{donor} changes AP by {total.change:+z.4f} against {first}, {ends}"]
     if not total.significant:
         told[0] += (
             f", not significantly among {len(found)} variants: these images show nothing to "

@@ -71,6 +71,12 @@ class AgainstChance:
         below, above = (farther, far) if self.skew < 0 else (far, farther)
         return self.change - below * self.error, self.change + above * self.error
 
+    def ends(self, level: float = 1 - LEVEL) -> tuple[float, float] | tuple[None, None]:
+        """The interval as it is told: none where all images show the same change, such as none at
+        all, since nothing says how far others would. From one number to the same one, it left out
+        the truth of four classes out of five (``benchmarks/class_coverage.py``)."""
+        return self.interval(level) if self.error else (None, None)
+
 
 def alike(freedom: float) -> float:
     """Two-sided p of a change that every image shows alike: a sign test, 2 / 2^images.

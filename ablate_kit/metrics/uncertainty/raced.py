@@ -174,7 +174,7 @@ def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Ch
     if test is None:
         change = float(difference.value) if np.isfinite(difference.value) else None
         return Change(shown, change, *[None] * 6)
-    low, high = test.interval(levels.verdicts)
+    low, high = test.ends(levels.verdicts)
     return Change(
         value=shown,
         change=float(test.change),

@@ -6,8 +6,8 @@ images. Both sources are independent, so that their variances add up:
 
     error^2 = error_images^2 + deviation_draws^2 / repeats
 
-The interval uses Student's t with the degrees of freedom of that sum (Satterthwaite 1946), of which
-the part of the draws has repeats - 1 and that of the images as many as it has alone.
+The interval has as its half the root of two squares (``two_chances``): that of the draws, with
+repeats - 1 degrees of freedom, and that of the images as it is alone.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ import numpy as np
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
-from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.two_chances import TwoChances
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Combined:
     Attributes:
         repeats: how many draws.
         change: their mean change.
-        low, high: 95 % interval over images and draws.
+        low, high: 95 % interval over images and draws; None, too, where neither makes a difference.
         error: standard error over both.
         error_images: the part of the images, of the mean change.
         deviation_draws: standard deviation between draws, on the same images.
@@ -63,27 +64,17 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
     mean = held_against_chance(average(differences))
     if mean is None:
         return Combined(repeats, *[None] * 7)
-    images = mean.error**2
-    draws = float(np.var([one.value for one in differences], ddof=1)) / repeats
-    error = float(np.sqrt(images + draws))
-    change = float(mean.change)
-    if error == 0:
-        p = float(change == 0)
-        return Combined(repeats, change, change, change, 0.0, 0.0, 0.0, p)
-    parts = images**2 / mean.freedom + draws**2 / (repeats - 1)
-    freedom = (images + draws) ** 2 / parts
-    # Draws add to the variance, and by themselves nothing to the third moment.
-    skew = mean.skew * (images / error**2) ** 1.5
-    test = AgainstChance(change, error, freedom, mean.resampled, skew)
-    low, high = test.interval()
+    draws = float(np.std([one.value for one in differences], ddof=1))
+    test = TwoChances(mean, draws / repeats**0.5, repeats - 1)
+    low, high = test.ends()
     return Combined(
         repeats=repeats,
-        change=change,
+        change=float(mean.change),
         low=low,
         high=high,
-        error=error,
-        error_images=float(np.sqrt(images)),
-        deviation_draws=float(np.sqrt(draws * repeats)),
+        error=float(np.hypot(mean.error, test.error)),
+        error_images=mean.error,
+        deviation_draws=draws,
         p=test.p,
     )
 

@@ -9,11 +9,7 @@ differences between them: the error of each is that of every change (``chance``)
 together is told by the resamples.
 
 *Of checkpoints like these.* Chance are the images and the checkpoints, such as seeds of a training.
-The interval of the mean has as its half width the root of two squares: of Student's interval over
-checkpoints, and of the images' own interval (Howe 1974). Both are as wide as each chance alone
-makes them, with its own degrees of freedom, and so the interval is never too narrow, in the tails
-neither (``benchmarks/simulated_replicates.py``). Satterthwaite's single number of degrees of
-freedom, of three checkpoints, left out the truth nine times as often as it says at p = 0.002.
+The interval of the mean holds both (``two_chances``; ``benchmarks/simulated_replicates.py``).
 """
 
 from collections.abc import Sequence
@@ -23,12 +19,13 @@ from operator import add
 from typing import Literal
 
 import numpy as np
-from scipy.special import fdtrc, stdtrit  # quicker by far than scipy.stats
+from scipy.special import fdtrc  # quicker by far than scipy.stats
 
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
 from ablate_kit.metrics.uncertainty.chance import LEVEL, held_against_chance
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.two_chances import TwoChances
 from ablate_kit.metrics.uncertainty.verdict import Outcome, against_margin
 
 FEWEST = 3  # checkpoints that an interval over checkpoints takes
@@ -43,7 +40,7 @@ class Replicated:
         changes: in each of them, with the interval and verdict over images.
         mean: of the changes.
         low, high: 95 % interval of the mean over checkpoints and images like these; None of fewer
-            than three checkpoints.
+            than three checkpoints, and where all change alike on all images.
         deviation: standard deviation of the changes between checkpoints.
         p_differ: that images alone make them differ so much, adjusted over the cuts (Holm).
         outcome: the verdict that all of them have, where it holds of all after adjustment over the
@@ -90,25 +87,18 @@ def _replicated(
         outcome = _outcome(changes, differ=False, holds=False)
         return Replicated(changes, None, None, None, None, None, outcome)
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    low, high = _interval(drawn, mean, deviation)
+    low, high = _interval(drawn, deviation)
     differ = p_differ is not None and p_differ < 1 - LEVEL
     outcome = _outcome(changes, differ=differ, holds=holds)
     return Replicated(changes, mean, low, high, deviation, p_differ, outcome)
 
 
-def _interval(
-    drawn: Sequence[Sampled], mean: float, deviation: float
-) -> tuple[float | None, float | None]:
+def _interval(drawn: Sequence[Sampled], deviation: float) -> tuple[float | None, float | None]:
     count = len(drawn)
     images = held_against_chance(_mean(drawn))
     if count < FEWEST or images is None:
         return None, None
-    of_checkpoints = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * deviation / count**0.5
-    low, high = images.interval()
-    return (
-        mean - float(np.hypot(of_checkpoints, mean - low)),
-        mean + float(np.hypot(of_checkpoints, high - mean)),
-    )
+    return TwoChances(images, deviation / count**0.5, count - 1).ends()
 
 
 def _mean(drawn: Sequence[Sampled]) -> Sampled:

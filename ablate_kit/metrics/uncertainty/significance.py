@@ -25,7 +25,8 @@ class Change:
     Attributes:
         value: of the variant.
         change: against the baseline.
-        low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05.
+        low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05; None,
+            too, where all images show the same change.
         error: standard error of the change.
         p: two-sided, of no change.
         p_adjusted: for all variants that are tested, by metric; never below ``p``.
@@ -153,7 +154,7 @@ def _changes(
             change = float(difference.value) if np.isfinite(difference.value) else None
             rows.append(Change(value, change, *[None] * 6))
             continue
-        low, high = test.interval()
+        low, high = test.ends()
         rows.append(
             Change(
                 value=value,

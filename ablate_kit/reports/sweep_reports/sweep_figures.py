@@ -81,12 +81,11 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     panel.axvline(0, color="black", linewidth=1)
     for y, (result, change) in enumerate(shown):
         ap = change["AP"]
-        if ap.low is None or ap.high is None or ap.change is None:
-            continue
         color = COLORS[1] if ap.significant else "0.55"
-        panel.plot([ap.low, ap.high], [y, y], color=color, linewidth=2)
+        if ap.low is not None and ap.high is not None:
+            panel.plot([ap.low, ap.high], [y, y], color=color, linewidth=2)
         inside = color if ap.significant else "white"  # told apart in print without colors, too
-        panel.plot(ap.change, y, "o", color=color, markerfacecolor=inside, markersize=5)
+        panel.plot(ap.change or 0.0, y, "o", color=color, markerfacecolor=inside, markersize=5)
         points = controls.get(result.name, [])
         panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
     panel.set_yticks(

@@ -24,7 +24,7 @@ def change(by: float, p: float) -> Changes:
 def test_what_is_not_significant_is_not_said_to_be_nothing(p: float, significant: bool) -> None:
     results = [result("a"), result(DONOR), result("neck", module="neck")]
     told = account("a", "b", results, [change(0.02, p), change(0.01, 0.5)], None)
-    assert told[0].startswith("b changes AP by +0.0200 ± 0.0150 against a")
+    assert told[0].startswith("b changes AP by +0.0200 against a, 95 % interval")
     says = ", not significantly among 2 variants: these images show nothing to account for"
     assert told[0].endswith(says) != significant
     assert told[1] == "the one module put in alone does not change AP significantly"

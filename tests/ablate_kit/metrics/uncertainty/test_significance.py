@@ -165,7 +165,7 @@ def test_a_change_of_which_one_image_decides_takes_no_star_from_the_others() -> 
 def test_no_change_is_never_significant() -> None:
     samples = samples_of(np.random.default_rng(4).random(50))
     (same,) = changes(samples, [samples])
-    assert same["AP50"] == Change(same["AP50"].value, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, None)
+    assert same["AP50"] == Change(same["AP50"].value, 0.0, None, None, 0.0, 1.0, 1.0, None)
     assert not same["AP"].significant
     assert same["AP"].to_dict()["verdict"] == "free"
 
@@ -185,6 +185,9 @@ def test_what_one_image_tells_has_no_interval() -> None:
     assert found["AP"].change == pytest.approx(-0.8)
     assert found["AP"].p is found["AP"].low is found["AP"].p_adjusted is None
     assert not found["AP"].significant
+    # Nor do images that all show the same, as no change at all: how far others would is not known.
+    one = samples_of(np.full(20, 0.9))
+    assert (changes(one, [one])[0]["AP"].change, changes(one, [one])[0]["AP"].low) == (0.0, None)
     # Nor do two or three that all change alike.
     one, other = (samples_of(np.full(3, value)) for value in (0.9, 0.1))
     assert changes(one, [other])[0]["AP"].p is None

@@ -1,0 +1,108 @@
+"""How often the interval of a mean over a few draws is wrong (``metrics.uncertainty.repeats``).
+
+    python benchmarks/simulated_draws.py [--studies 4000]
+
+*Repeats.* A cut is drawn a few times, on 60 images; a draw's own part in the change deviates by
+0.3, 1 or 3 times what the images' mean does. Told is the share of 95 % intervals that leave out the
+truth, and of p-values below 0.002, as one row of 24 needs it.
+
+*Shapley values*, of eight parts whose costs depend on what is cut already: they add up; two stand
+in for each other; all is lost with the first, third or fifth part that goes, whichever it is. The
+images' parts deviate by half of the whole cost. Orders come in pairs with their reverses.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+
+from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.repeats import combined
+
+IMAGES, RESAMPLES, PARTS = 60, 200, 8
+
+
+def weights() -> Floats:
+    """(images, samples) that add up to 1."""
+    drawn = draws(IMAGES, RESAMPLES, 0, room=IMAGES).astype(float)
+    drawn[:, 1 + RESAMPLES :] = left_out(IMAGES, IMAGES, 0)
+    return drawn / drawn.sum(axis=0)
+
+
+def sampled(parts: Floats, drawn: Floats) -> Sampled:
+    means = parts @ drawn
+    end = 1 + RESAMPLES
+    return Sampled(float(means[0]), means[1:end], means[end:], IMAGES, ratio=True)
+
+
+def repeats(studies: int) -> None:
+    drawn, nothing = weights(), sampled(np.zeros(IMAGES), weights())
+    for count in (2, 3, 4, 8):
+        told = []
+        for ratio in (0.3, 1.0, 3.0):
+            rng = np.random.default_rng([1, count, int(10 * ratio)])
+            p = []
+            for _ in range(studies):
+                shared = rng.normal(0, 1, IMAGES)
+                own = rng.normal(0, ratio * (count / IMAGES) ** 0.5, count)
+                p.append(combined([(nothing, sampled(shared + one, drawn)) for one in own]).p)
+            known = np.array(p, dtype=float)
+            often, rarely = (100 * (known < level).mean() for level in (0.05, 0.002))
+            told.append(f"{ratio:g}: {often:.1f} % ({rarely:.2f} %)")
+        print(f"{count} draws, by their part of the error beside the images': {', '.join(told)}",
+              flush=True)  # fmt: skip
+
+
+Game = Callable[[frozenset[int]], float]
+GAMES: dict[str, Game] = {
+    "costs add up": lambda cut: len(cut) / PARTS,
+    "two stand in for each other": lambda cut: float({0, 1} <= cut),
+    "all is lost with the first": lambda cut: float(len(cut) >= 1),
+    "with the third": lambda cut: float(len(cut) >= 3),
+    "with the fifth": lambda cut: float(len(cut) >= 5),
+    "first two, then little by little": lambda cut: min(1.0, 0.35 * len(cut)),
+}
+
+
+def shapley(studies: int) -> None:
+    drawn = weights()
+    for what, game in GAMES.items():
+        told = []
+        for orders in (4, 8, 16, 32):
+            rng = np.random.default_rng([2, orders])
+            wrong = 0
+            alike = 0
+            for _ in range(studies):
+                image = 1 + rng.normal(0, 0.5, IMAGES)  # what an image makes of the whole cost
+                pairs = []
+                for _ in range(orders // 2):
+                    order = rng.permutation(PARTS)
+                    steps = [_step(game, one) for one in (order, order[::-1])]
+                    pairs.append(
+                        (
+                            sampled(image * np.mean([before for before, _ in steps]), drawn),
+                            sampled(image * np.mean([after for _, after in steps]), drawn),
+                        )
+                    )
+                found = combined(pairs)
+                true = 0.5 if "stand in" in what else 1 / PARTS
+                if found.low is None or found.high is None:
+                    alike += 1
+                else:
+                    wrong += not found.low <= true <= found.high
+            told.append(f"{orders}: {100 * wrong / studies:.1f} % ({100 * alike / studies:.0f} %)")
+        print(f"{what}: by orders, left out (no interval): {', '.join(told)}", flush=True)
+
+
+def _step(game: Game, order: np.ndarray) -> tuple[float, float]:
+    """Before and after part 0 is cut."""
+    place = int(np.flatnonzero(order == 0)[0])
+    return game(frozenset(order[:place].tolist())), game(frozenset(order[: place + 1].tolist()))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=4000)
+    studies = parser.parse_args().studies
+    repeats(studies)
+    shapley(studies // 4)
