@@ -22,7 +22,7 @@ from ablate_kit.reports.answer import (
     word,
 )
 from ablate_kit.reports.evaluation_tables import scores
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 _Cells = Callable[[int], tuple[str, ...]]  # of a row, by its result's number
 
@@ -41,14 +41,14 @@ def comparison(
 ) -> Table:
     """One row per variant: each metric and its change against the first.
 
-    ``changes`` of ``metrics.significance``, one per variant after the first, give each change half
-    the width of its 95 % interval, a star where it is significant, and each row its verdict.
+    ``changes`` of ``metrics.significance``, one per variant after the first, give each change its
+    95 % interval, a star where it is significant, and each row its verdict.
     ``statistics`` are what they were made with. ``top``: only so many variants, those that cost
     most, or of detectors the best; what is said above the table is said of all. ``looks``: of a
     race, after which each row says after how many images its variant stopped.
     """
     detectors, own = compares_detectors(results), without_labels(results)
-    spread = ("±",) if changes else ()
+    spread = (INTERVAL if looks is None else "interval",) if changes else ()
     columns: list[tuple[tuple[str, ...], _Cells]] = [(("variant",), lambda i: (results[i].name,))]
     if looks:
         columns.append((("stopped at",), lambda i: (f"{results[i].images:,}",)))
@@ -139,7 +139,7 @@ def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
             number(before.evaluation.per_class[name]["AP"]),
             number(change.value),
             number(change.change, "+z.4f"),
-            _half(change, "*" if change.significant else " "),
+            _ends(change, "*" if change.significant else " "),
         )
         for name, change in classes
         if (name, change) in shown
@@ -150,7 +150,7 @@ def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
     )
     if len(rows) < len(classes):
         title += f"; the {len(rows)} that change most, all of them with -o: classes.csv"
-    header = ("class", "objects", "AP", "then", "Δ AP", "±")
+    header = ("class", "objects", "AP", "then", "Δ AP", INTERVAL)
     return Table(title, header, tuple(rows), ("class",))
 
 
@@ -170,13 +170,13 @@ def interval_note(
         count += f"; {counted(controls, 'random control')}, not tested"
     if looks:
         note = (
-            f"a race: {looks}; changes are against the unmodified model on the same images; ±: "
-            "half of the interval of a change, as wide as the look asks for a verdict; "
+            f"a race: {looks}; changes are against the unmodified model on the same images; "
+            "interval: of a change, as wide as the look asks for a verdict; "
             f"*: p < 0.05, adjusted for all looks and {count}"
         )
     else:
         note = (
-            f"±: half of the 95 % interval of a change, over {unit}; "
+            f"intervals are of changes, over {unit}; "
             f"*: p < 0.05, adjusted ({'Holm' if few else _ADJUSTED[adjust]}) for {count}"
         )
     found = [change["AP"].detectable for change in changes]
@@ -207,7 +207,7 @@ def interval_note(
 def _metric(
     results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
 ) -> tuple[str, ...]:
-    """A number, its change and half the width of the interval of that."""
+    """A number, its change and the interval of that."""
     value, *spread = _measure(results, changes, key, row)
     change = number(_change(results, changes, key, row), "+z.4f") if row else ""
     return value, change, *spread
@@ -226,13 +226,11 @@ def _interval(changes: Changes, key: str) -> str:
     mark = "*" if changes[key].significant else " "
     if key == "giou_penalized" and moves_apart(changes):
         mark = APART
-    return _half(changes[key], mark)
+    return _ends(changes[key], mark)
 
 
-def _half(change: Change, mark: str) -> str:
-    if change.low is None or change.high is None:
-        return ""
-    return half_width(change.low, change.high) + mark
+def _ends(change: Change, mark: str) -> str:
+    return ends(change.low, change.high, mark)
 
 
 def _verdict(changes: Sequence[Changes], detectors: bool, row: int) -> tuple[str]:

@@ -11,7 +11,7 @@ from ablate_kit.reports.answer import answer, word
 from ablate_kit.reports.comparison_table import interval_note
 from ablate_kit.reports.cost_table import LATENCY, milliseconds, ratio_text
 from ablate_kit.reports.pareto import front
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 ON_FRONT = "front"
 
@@ -26,8 +26,8 @@ def knobs_table(results: Sequence[Result], found: Comparison, costs: Sequence[Co
         cells = ["", "", ""]
         if change is not None:
             star = "*" if change.significant else " "
-            half = half_width(change.low, change.high)
-            cells = [number(change.change, "+z.4f"), half + star, word(change.verdict)]
+            interval = ends(change.low, change.high, star)
+            cells = [number(change.change, "+z.4f"), interval, word(change.verdict)]
         rows.append(
             (
                 result.name,
@@ -41,7 +41,7 @@ def knobs_table(results: Sequence[Result], found: Comparison, costs: Sequence[Co
         )
     header = (
         "setting",
-        *("AP", "Δ AP", "±", "verdict"),
+        *("AP", "Δ AP", INTERVAL, "verdict"),
         *("parameters", "GFLOPs"),
         *(
             text

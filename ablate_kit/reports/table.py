@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ablate_kit import text as safe
 
 _LATEX_USE = r"% needs booktabs; fits a page in \resizebox{\textwidth}{!}{...} of graphicx"
-_NEGATIVE = re.compile(r"^-(?=[0-9.])")
+INTERVAL = "95 % interval"  # a column of ``ends``
+_NEGATIVE = re.compile(r"(?:^|(?<=[0-9] to ))-(?=[0-9.])")
 _WIDEST = 200  # letters that a column is filled up to
 
 
@@ -71,6 +72,11 @@ def number(value: float | None, form: str = "z.4f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def half_width(low: float | None, high: float | None) -> str:
-    """Of an interval."""
-    return number(None if low is None or high is None else (high - low) / 2)
+def ends(low: float | None, high: float | None, mark: str = " ") -> str:
+    """Of an interval, and a mark, such as a star; of none the mark alone.
+
+    Not half of its length: where it reaches farther to one side, ± would tell another one.
+    """
+    if low is None or high is None:
+        return mark.strip()
+    return f"{low:+z.4f} to {high:+z.4f}{mark}"

@@ -7,7 +7,7 @@ from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.replication_reports.replication_words import outcome_word
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 from ablate_kit.sweeps.replication import Replication
 
 _APART = "†"
@@ -22,13 +22,13 @@ def replication_table(found: Replication, top: int | None = None) -> Table:
     if top is not None:
         rows = sorted(rows, key=lambda row: 0.0 if row[1].mean is None else row[1].mean)[:top]
     interval = len(found.names) >= FEWEST
-    header = ("cut", *found.names, "mean", *(["±"] if interval else []), "SD", "in all")
+    header = ("cut", *found.names, "mean", *([INTERVAL] if interval else []), "SD", "in all")
     cells = tuple(
         (
             cut.name,
             *map(_change, row.changes),
             number(row.mean, "+z.4f"),
-            *([half_width(row.low, row.high)] if interval else []),
+            *([ends(row.low, row.high)] if interval else []),
             number(row.deviation) + (_APART if row.differs else " "),
             outcome_word(row.outcome),
         )
@@ -83,7 +83,7 @@ def _title(found: Replication, shown: int) -> str:
         f"in each checkpoint the change of AP with its verdict at a margin of {asked.margin:g} "
         f"(?: undecided), adjusted for {counted(many, 'cut')}",
         (
-            "mean ± half of the 95 % interval over checkpoints and images, of each cut alone; "
+            "interval of the mean over checkpoints and images, of each cut alone; "
             if len(found.names) >= FEWEST
             else ""
         )

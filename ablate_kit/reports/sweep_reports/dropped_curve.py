@@ -19,7 +19,7 @@ from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import new_figure
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 _NOTE = (
     "each row is a joint cut, evaluated itself; elements: of the weights, that are cut; front: no "
@@ -110,8 +110,8 @@ def table(found: Sequence[Dropped]) -> Table:
         change = one.change
         cells = ("", "", "")
         if change is not None:
-            half = half_width(change.low, change.high) + ("*" if change.significant else " ")
-            cells = (number(change.change, "+z.4f"), half, word(change.verdict))
+            interval = ends(change.low, change.high, "*" if change.significant else " ")
+            cells = (number(change.change, "+z.4f"), interval, word(change.verdict))
         rows.append(
             (
                 one.name,
@@ -124,7 +124,7 @@ def table(found: Sequence[Dropped]) -> Table:
             )
         )
     title = "\n".join(filter(None, [sentence(found), _NOTE]))
-    header = ("cut", "parts", "elements", "AP", "Δ AP", "±", "verdict", "Pareto", "added")
+    header = ("cut", "parts", "elements", "AP", "Δ AP", INTERVAL, "verdict", "Pareto", "added")
     return Table(title, header, tuple(rows), ("cut", "verdict", "added"))
 
 

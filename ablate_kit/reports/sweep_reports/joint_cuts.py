@@ -18,7 +18,7 @@ from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change, interactions
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.sweep_reports.sweep_figures import heat_map
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 TOLD = 3  # pairs of each sort that the sentence names
 SHOWN = 20  # rows of the table; all are in joint.csv
@@ -122,16 +122,16 @@ def table(found: Sequence[Joint]) -> Table:
                 number(one.sum_of_members["AP"], "+z.4f"),
                 number(one.change["AP"], "+z.4f"),
                 number(ap.change, "+z.4f"),
-                half_width(ap.low, ap.high) + star,
+                ends(ap.low, ap.high, star),
                 one.sort,
             )
         )
     shown = f", the {SHOWN} strongest of {len(found)}" if len(found) > SHOWN else ""
     title = (
         f"{sentence(found)}\nΔ AP of joint cuts{shown}; interaction: beyond the sum of the members "
-        f"alone; ±: half of its 95 % interval; *: p < 0.05, adjusted for {len(found)}"
+        f"alone, with its interval; *: p < 0.05, adjusted for {len(found)}"
     )
-    header = ("joint cut", "sum of members", "together", "interaction", "±", "sort")
+    header = ("joint cut", "sum of members", "together", "interaction", INTERVAL, "sort")
     return Table(title, header, tuple(cells), ("joint cut", "sort"))
 
 

@@ -10,7 +10,7 @@ from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, combined
 from ablate_kit.reports.records import Records
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 Row = tuple[str, str, dict[str, Combined]]  # label, what it is held against, by metric
 
@@ -46,19 +46,22 @@ def table(rows: Sequence[Row]) -> Table:
             against,
             str(found["AP"].repeats),
             number(found["AP"].change, "+z.4f"),
-            half_width(found["AP"].low, found["AP"].high)
-            + ("*" if p is not None and p < 1 - LEVEL else " "),
+            ends(
+                found["AP"].low,
+                found["AP"].high,
+                "*" if p is not None and p < 1 - LEVEL else " ",
+            ),
             number(found["AP"].error_images),
             number(found["AP"].deviation_draws),
         )
         for (label, against, found), p in zip(rows, adjusted, strict=True)
     )
     title = (
-        "means over draws; ±: half of the 95 % interval over images and draws; errors of both: "
+        "means over draws; interval over images and draws; errors of both: "
         "standard error by images, standard deviation between draws; *: p < 0.05 after Holm's "
         f"adjustment for {len(rows)} rows"
     )
-    header = ("ablation", "against", "draws", "Δ AP", "±", "by images", "between draws")
+    header = ("ablation", "against", "draws", "Δ AP", INTERVAL, "by images", "between draws")
     return Table(title, header, cells, header[:2])
 
 

@@ -18,7 +18,7 @@ from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import new_figure
 from ablate_kit.reports.sweep_reports.joint_cuts import members_of
-from ablate_kit.reports.table import Table, half_width, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 DRAWN = 40  # parts in the figure
 
@@ -94,8 +94,11 @@ def table(found: Sequence[ShapleyValue]) -> Table:
             one.part,
             number(one.alone["AP"], "+z.4f"),
             number(one.values["AP"].change, "+z.4f"),
-            half_width(one.values["AP"].low, one.values["AP"].high)
-            + ("*" if p is not None and p < 1 - LEVEL else " "),
+            ends(
+                one.values["AP"].low,
+                one.values["AP"].high,
+                "*" if p is not None and p < 1 - LEVEL else " ",
+            ),
             number(one.values["AP"].error_images),
             number(_monte_carlo(one.values["AP"])),
         )
@@ -105,11 +108,11 @@ def table(found: Sequence[ShapleyValue]) -> Table:
     draws = found[0].values["AP"].repeats
     title = (
         f"Shapley values of {len(found)} parts, by {2 * draws} permutations in pairs with their "
-        f"reverses; they sum to {total:+z.4f} AP, the change of cutting all of them at once. ±: "
-        "half of the 95 % interval over images and permutations; errors of both: standard error "
+        f"reverses; they sum to {total:+z.4f} AP, the change of cutting all of them at once; "
+        "interval over images and permutations; errors of both: standard error "
         f"by images, Monte Carlo error; *: p < 0.05 after Holm's adjustment for {len(found)} parts"
     )
-    header = ("part", "alone", "Shapley, Δ AP", "±", "by images", "Monte Carlo")
+    header = ("part", "alone", "Shapley, Δ AP", INTERVAL, "by images", "Monte Carlo")
     return Table(title, header, cells, ("part",))
 
 

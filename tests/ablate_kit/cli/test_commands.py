@@ -266,7 +266,7 @@ def test_eval_of_variants_and_its_files(
     data = ("--annotations", coco[0], "--images", coco[1])
     variant = tmp_path / "v" / "cut.safetensors"
     out = run("eval", hybrid, variant, *data, "-o", tmp_path / "out")
-    assert out.splitlines()[1].startswith("±: half of the 95 % interval")
+    assert out.splitlines()[1].startswith("intervals are of changes, over images")
     assert out.splitlines()[2].startswith("small finds next to nothing (AP 0.0")  # untrained
     assert out.splitlines()[3].split()[:3] == ["variant", "AP", "Δ"]
     files = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}

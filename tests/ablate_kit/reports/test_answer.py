@@ -65,7 +65,7 @@ def test_controls_are_not_judged() -> None:
     told = answer([*HEADS[:2], control], [judged("costs"), judged(None)])
     assert told == "1 of 1 heads costs more than 0.01 AP; 0 are free"
     assert answer([HEADS[0], control], [judged(None)]) == ""
-    assert comparison([HEADS[0], control], [judged(None)]).header[-1] == "±"
+    assert comparison([HEADS[0], control], [judged(None)]).header[-1] == "95 % interval"
 
 
 @pytest.mark.parametrize(

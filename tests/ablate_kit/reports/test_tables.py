@@ -55,7 +55,8 @@ def test_giou_against_ap_has_a_mark_of_its_own() -> None:
         changed(change(-0.1, detectable=0.04), change(-0.1)),
     ]
     table = comparison(results, changes)
-    assert [row[-1] for row in table.rows[1:]] == ["0.0100†", "0.0100*"]
+    marked = ["+0.0900 to +0.1100†", "-0.1100 to -0.0900*"]
+    assert [row[-1] for row in table.rows[1:]] == marked
     assert "†: significant, too, against AP's change" in table.title
     assert "a change of AP of 0.020 to 0.040, by variant, gets a star" in table.title
     assert "†" not in comparison(results[::2], changes[1:]).title
@@ -95,3 +96,13 @@ def test_ap_of_few_images_is_said_to_be_too_high(images: int, said: bool) -> Non
     numbers = dict.fromkeys((key for key, _ in COCO), 0.5)
     title = coco_table("base", replace(evaluation, overall=numbers)).title
     assert (f"AP of so few images ({images}) is too high" in title) == said
+
+
+def test_an_interval_that_reaches_farther_to_one_side_is_told_as_it_is() -> None:
+    lopsided = replace(change(-0.1), low=-0.16, high=-0.08)
+    alike = Change(0.5, 0.0, None, None, 0.0, 1.0, 1.0, None)
+    results = [result("base", 0.5), result("cut", 0.4), result("idle", 0.5)]
+    table = comparison(results, [changed(lopsided, lopsided), changed(alike, alike)])
+    assert [row[3] for row in table.rows[1:]] == ["-0.1600 to -0.0800*", ""]
+    assert "$-$0.1600 to $-$0.0800" in table.latex()
+    assert "±" not in table.text()
