@@ -1,6 +1,6 @@
 """A sweep whose parts are open: its variants, its cost, its folder, and the run itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -70,6 +70,7 @@ class OpenSweep:
 
     Attributes:
         notes: what of the data set is read otherwise than it is written, or not known to the model.
+        before_folder: is given what a run is made from, before anything of it is written.
     """
 
     recipe: SweepRecipe
@@ -80,6 +81,7 @@ class OpenSweep:
     donated: list[Variant] = field(init=False, default_factory=list)  # with a donor's tensors
     dataset: Dataset = field(init=False)
     notes: list[str] = field(init=False)
+    before_folder: Callable[[Mapping[str, Any]], None] | None = field(init=False, default=None)
     _copies: int = field(init=False, default=0)  # images that are there before
     _donor: dict[str, str] = field(init=False, default_factory=dict)  # of its fingerprint
 
@@ -201,7 +203,10 @@ class OpenSweep:
         """
         data = data_digest(self.dataset, workers)
         self._copies = data.copies
-        found = Ledger(folder, self._inputs(data))
+        inputs = self._inputs(data)
+        if self.before_folder:
+            self.before_folder(inputs)
+        found = Ledger(folder, inputs)
         known = screened(folder) if self.recipe.screen else None
         if known:
             self.ablations = known.chosen(self.ablations)

@@ -23,6 +23,7 @@ from ablate_kit.sweeps.replication import (
     claim,
     refuse_other,
     refuse_unfit,
+    refuse_unlike,
     replication,
 )
 
@@ -87,7 +88,12 @@ class Replicas:
         recipe = self._swept_by.model_copy(update={"model": model})
         threads = Ledger.threads(self.swept[number])
         with open_sweep(recipe, placement, threads=threads, adapter=adapter) as opened:
-            self.claim()
+
+            def begin(inputs: Mapping[str, Any]) -> None:
+                refuse_unlike(self._before(number), self.others[number], inputs)
+                self.claim()
+
+            opened.before_folder = begin
             yield opened
 
     @property
@@ -105,12 +111,22 @@ class Replicas:
         Raises:
             UserError: see ``replication``.
         """
-        ledgers = [Ledger.existing(self.run)]
-        for number, other in enumerate(self.others):
-            if number in self.swept:
-                sweep(number, self.swept[number])
-            ledgers.append(Ledger.existing(self.swept.get(number, other)))
-        return replication(ledgers, self.names, statistics)
+        given = self._before(0)
+        for number, ledger in enumerate(given[1:], start=1):  # before hours of sweeps
+            refuse_unfit(ledger)
+            refuse_unlike(given[:number], ledger.folder, ledger.inputs)
+        for number, folder in self.swept.items():
+            sweep(number, folder)
+        places = [self.swept.get(number, other) for number, other in enumerate(self.others)]
+        return replication(
+            [Ledger.existing(one) for one in (self.run, *places)], self.names, statistics
+        )
+
+    def _before(self, number: int) -> list[Ledger]:
+        """The runs that are there when a checkpoint is swept, the first run before all."""
+        given = [one for i, one in enumerate(self.others) if i not in self.swept]
+        swept = [folder for i, folder in self.swept.items() if i < number]
+        return [Ledger.existing(one) for one in (self.run, *given, *swept)]
 
 
 def told(found: Replication) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablate_kit import text as safe
 from ablate_kit.errors import UserError
@@ -14,18 +15,13 @@ from ablate_kit.metrics.uncertainty.replicates import Replicated, replicated
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_inputs import another
 from detector.disk.atomic import new_text
 
 MARK = "replication.json"  # in its folder
 
-# What runs have to share, so that their changes are of one thing, and what it is called.
-_SHARED = {
-    "data": "images or annotations",
-    "clusters": "clusters of images",
-    "max_detections": "limit of detections",
-    "score_threshold": "score threshold",
-    "metrics_version": "version of the metrics",
-}
+# What runs have to share, so that their changes are of one thing.
+_SHARED = ("data", "clusters", "max_detections", "score_threshold", "metrics_version")
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,7 @@ def replication(
     for one in ledgers:
         refuse_unfit(one)
     for number, one in enumerate(ledgers[1:], start=1):
-        _check_alike(ledgers[0], one)
-        for before in ledgers[:number]:
-            _check_other_weights(before, one)
+        refuse_unlike(ledgers[:number], one.folder, one.inputs)
     found = [one.results() for one in ledgers]
     by_name = [
         {(one.name, one.kind): one for one in results[1:] if not one.is_control}
@@ -131,13 +125,12 @@ def refuse_unfit(ledger: Ledger) -> None:
         raise UserError(f"{ledger.folder} is a race, in which each cut saw other images")
 
 
-def _check_alike(first: Ledger, other: Ledger) -> None:
-    for key, what in _SHARED.items():
-        if first.inputs.get(key) != other.inputs.get(key):
-            raise UserError(f"{first.folder} and {other.folder} are of another {what}")
-
-
-def _check_other_weights(first: Ledger, other: Ledger) -> None:
-    same = ("checkpoint", "weights")
-    if all(first.inputs.get(key) == other.inputs.get(key) for key in same):
-        raise UserError(f"{first.folder} and {other.folder} are of the same weights")
+def refuse_unlike(before: Sequence[Ledger], place: Path, inputs: Mapping[str, Any]) -> None:
+    """Raises ``UserError`` for a run of these inputs, done or planned, that cannot be held against
+    the first of those before it, or has the weights of one of them."""
+    for key in _SHARED:
+        if before[0].inputs.get(key) != inputs.get(key):
+            raise UserError(f"{before[0].folder} and {place} are of {another(key)}")
+    for one in before:
+        if all(one.inputs.get(key) == inputs.get(key) for key in ("checkpoint", "weights")):
+            raise UserError(f"{one.folder} and {place} are of the same weights")

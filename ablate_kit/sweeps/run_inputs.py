@@ -12,6 +12,22 @@ from ablate_kit.sweeps.checked_json import read_json
 HUB = "hub"  # the key of the inputs that names a repository with its commit
 LIBRARIES = "library_version"  # of the packages that models come from
 
+# What two runs differ in, where it is not called as its key is.
+_OTHER = {
+    "data": "other images or annotations",
+    "clusters": "other clusters of images",
+    "max_detections": "another limit of detections",
+    "class_names": "other class names",
+    "weights": "other weights",
+    "threads": "another number of threads",
+    "gpu_libraries": "other GPU libraries",
+}
+
+
+def another(name: str) -> str:
+    """What a run is of that has another value of an input."""
+    return _OTHER.get(name, f"another {name.replace('_', ' ')}")
+
 
 def check_run(folder: Path) -> None:
     """Raises ``UserError`` for a folder that holds no run."""
@@ -42,7 +58,7 @@ def refuse_changed(folder: Path, before: Mapping[str, Any], inputs: Mapping[str,
     for name in sorted({*before, *inputs}):
         if before.get(name) != inputs.get(name):
             raise UserError(
-                f"{folder} is a sweep of another {name.replace('_', ' ')} "
+                f"{folder} is a sweep of {another(name)} "
                 f"({_brief(before.get(name))}, now {_brief(inputs.get(name))}); "
                 "choose another folder"
             )

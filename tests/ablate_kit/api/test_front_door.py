@@ -69,7 +69,7 @@ def test_a_sweep_from_a_model_to_a_report(model: ak.Model, tmp_path: Path) -> No
     assert memory.table().equals(table)
     with pytest.raises(ak.UserError, match="without output keeps nothing"):
         memory.report()
-    with pytest.raises(ak.UserError, match="is a sweep of another data"):
+    with pytest.raises(ak.UserError, match="is a sweep of other images or annotations"):
         ak.sweep(model, ak.shapes(limit=3), cuts, output=tmp_path / "run")
 
 

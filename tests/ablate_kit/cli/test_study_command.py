@@ -144,7 +144,7 @@ def test_a_larger_budget_goes_on_in_the_same_folder(run: Run, refuse: Run, tmp_p
     assert "give that or more" in refuse(*options, "--budget", "5m")
     assert "give --margin 0.01" in refuse(*options, "--budget", "40 passes", "--margin", "0.02")
     refused = refuse(*options, "--budget", "40 passes", "--limit", "1")
-    assert "is a sweep of another data" in refused
+    assert "is a sweep of other images or annotations" in refused
 
 
 def test_images_of_a_cluster_count_together(run: Run, refuse: Run, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_images_of_a_cluster_count_together(run: Run, refuse: Run, tmp_path: Pat
         tested.append((neck["counts"]["clusters"], neck["changes"]["AP"]["low"] is not None))
         assert "max_detections: 50" in (tmp_path / name / "recipe.yaml").read_text()
     assert tested == [(2, True), (1, False)]
-    assert "of another clusters" in refuse(*options, "-o", tmp_path / "together")
+    assert "of other clusters" in refuse(*options, "-o", tmp_path / "together")
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_anything_is_planned(

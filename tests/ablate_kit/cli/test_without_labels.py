@@ -98,7 +98,7 @@ def test_a_run_goes_on_and_processes_give_the_same_numbers(recipe: Path, tmp_pat
     assert images_of(whole.ledger).image(0).shape[2] == 3
     (recipe.parent / "other").mkdir()
     Image.new("RGB", (8, 8)).save(recipe.parent / "other/a.png")
-    with pytest.raises(ak.UserError, match="is a sweep of another data"):
+    with pytest.raises(ak.UserError, match="is a sweep of other images or annotations"):
         run_sweep(load_sweep(recipe, [f"data.images={recipe.parent}/other"]), tmp_path / "whole")
 
 

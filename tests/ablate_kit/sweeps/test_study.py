@@ -103,7 +103,7 @@ def test_another_number_of_threads_is_another_run(study: Study) -> None:
     folder = study("run", rules=RULES[1:])
     threads = torch.get_num_threads()
     assert Ledger.threads(folder) == threads
-    with thread_count(threads + 1), pytest.raises(UserError, match="of another threads"):
+    with thread_count(threads + 1), pytest.raises(UserError, match="of another number of threads"):
         study("run", rules=RULES[1:])
     assert torch.get_num_threads() == threads
 

@@ -131,7 +131,7 @@ def test_a_run_keeps_its_limit_of_detections(hybrid: Path, tmp_path: Path) -> No
     ledger = Ledger.existing(tmp_path / "run")
     assert ledger.truth().max_detections == 130
     assert ledger.results()[0].evaluation.counts["max_detections"] == 130
-    with pytest.raises(UserError, match="of another max detections"):
+    with pytest.raises(UserError, match="of another limit of detections"):
         run(recipe(100), tmp_path / "run")
 
 

@@ -48,7 +48,8 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
         changes = [after - before for after, before in numbers if after is not None]
         assert float(row["mean"]) == pytest.approx(np.mean(changes))
         assert float(row["deviation"]) == pytest.approx(np.std(changes, ddof=1))
-        assert float(row["low"]) <= np.mean(changes) <= float(row["high"])
+        if row["low"]:  # or all images show the same
+            assert float(row["low"]) <= np.mean(changes) <= float(row["high"])
     with (out / "report/changes.csv").open() as file:
         assert {row["checkpoint"] for row in csv.DictReader(file)} == {"model", "seed1", "seed2"}
     page = (out / "report/report.html").read_text()
@@ -75,12 +76,34 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
     assert "same weights" in refuse("replicate", first, copied, "-o", tmp_path / "x")
     fewer = tmp_path / "fewer"
     run("sweep", seeds[0], *CUTS, "--shapes", "--limit", 3, "-o", fewer)
-    assert "another images or annotations" in refuse(
-        "replicate", first, fewer, "-o", tmp_path / "x"
-    )
+    assert "other images or annotations" in refuse("replicate", first, fewer, "-o", tmp_path / "x")
     others = tmp_path / "others"
     run("sweep", seeds[0], "--modules", "neck.keep", *DATA, "-o", others)
     assert "share no cut" in refuse("replicate", first, others, "-o", tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert "no sweep" in refuse("replicate", tmp_path, seeds[0])
     assert "holds something else" in refuse("replicate", first, alone, "-o", out / "seed1")
+
+
+def test_what_cannot_be_compared_is_refused_before_hours_of_sweeps(
+    run: Run, refuse: Run, first: Path, seeds: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(SHAPES_TINY.read_bytes())
+    said = refuse("replicate", first, copy, "-o", out)
+    assert said.endswith(f"{first} and {copy} are of the same weights\n")
+    assert "cuts on" not in said
+    assert not out.exists()
+
+    fewer = tmp_path / "fewer"
+    run("sweep", seeds[1], *CUTS, "--shapes", "--limit", 3, "-o", fewer)
+    assert "other images or annotations" in refuse("replicate", first, seeds[0], fewer, "-o", out)
+    assert not out.exists()
+
+    # Images that have changed since the first run.
+    recipe = first / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("limit: 4", "limit: 3"))
+    said = refuse("replicate", first, seeds[0], "-o", out)
+    assert f"{first} and {seeds[0]} are of other images or annotations" in said
+    assert not out.exists()

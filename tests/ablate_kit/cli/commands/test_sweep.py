@@ -174,7 +174,7 @@ def test_images_of_a_recipe_may_belong_together_and_a_run_be_judged_anew(
     document = json.loads((tmp_path / "run" / "report" / "results.json").read_text())
     assert (document["statistics"]["margin"], document["statistics"]["adjust"]) == (0.3, "fdr")
     clusters.write_text(f"{names[0]},a\n{names[1]},a\n{names[2]},b\n")
-    assert "is a sweep of another clusters" in refuse("sweep", recipe, "-o", tmp_path / "run")
+    assert "is a sweep of other clusters" in refuse("sweep", recipe, "-o", tmp_path / "run")
 
 
 def test_photographs_are_left_out_on_request_and_when_they_are_gone(
@@ -412,7 +412,7 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
     run("sweep", recipe, "-o", tmp_path / "run")
     before = contents(tmp_path / "run")
     for setting, expected in (
-        ("data.limit=2", "is a sweep of another data"),
+        ("data.limit=2", "is a sweep of other images or annotations"),
         ("evaluation.batch_size=3", "is a sweep of another batch size (2, now 3)"),
         ("evaluation.score_threshold=0.3", "is a sweep of another score threshold"),
     ):
