@@ -9,7 +9,7 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.retraining.retrain_recipe import Run
 from ablate_kit.sweeps.fingerprint import data_digest
-from detector.data.dataset import Dataset, check_scorable, is_of_files
+from detector.data.dataset import Dataset, check_scorable, is_of_files, limit
 from detector.disk.lines import key_of
 
 
@@ -38,6 +38,17 @@ class RunData:
                 training, validation, truth, digest, alone, _stored(training, validation)
             )
         return read[key]
+
+
+def digests_of(training: Dataset, validation: Dataset) -> dict[str, str]:
+    """Of all images and annotations of a run, by what they are for.
+
+    Of images that are drawn the first and their number tell the others.
+    """
+    return {
+        name: key_of(str(len(one)), data_digest(one if is_of_files(one) else limit(one, 1)).text)
+        for name, one in (("training", training), ("validation", validation))
+    }
 
 
 def _stored(*datasets: Dataset) -> str | None:

@@ -39,13 +39,15 @@ def detection_trainer(
     evaluate_train: Evaluate | None = None,
     device: str = "cpu",
     distributed: DistributedContext = SINGLE_PROCESS,
+    data: Mapping[str, str] | None = None,
 ) -> Trainer:
     """What trains a detector by a recipe; without ``evaluate`` the last weights are the best.
 
-    ``model.safetensors`` in the folder ``output`` holds the best weights by themselves.
+    ``model.safetensors`` in the folder ``output`` holds the best weights by themselves. ``data`` as
+    of the ``Trainer``.
     """
     task = Detection(recipe, dataset, evaluate, evaluate_train, distributed)
-    return Trainer(task, output, device=device, distributed=distributed)
+    return Trainer(task, output, device=device, distributed=distributed, data=data)
 
 
 class Detection:

@@ -51,6 +51,9 @@ class Trainer:
 
     With several processes, each trains on its share of every batch; the first writes files and
     evaluates.
+
+    ``data`` holds digests of images and annotations by what they are for, such as "training", that
+    a run which resumes has to share.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Trainer:
         *,
         device: str = "cpu",
         distributed: DistributedContext = SINGLE_PROCESS,
+        data: Mapping[str, str] | None = None,
     ) -> None:
         self.task, self.recipe, self.config = task, task.recipe, task.config
         self.options = options = task.recipe.training
@@ -74,6 +78,7 @@ class Trainer:
         self.clipping = clipping_of(self.model, options)
         self.precision = Precision(options.precision, self.device)
         self.ema = Ema(self.model, options.ema) if options.ema else None
+        self.data = dict(data or {})
         self.origin: dict[str, str] = {}  # of the first weights, where they were not drawn
         self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = RunState()

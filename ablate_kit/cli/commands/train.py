@@ -46,6 +46,7 @@ def train(
     from ablate_kit.models.classes import unlearned_classes
     from ablate_kit.models.device import check_device
     from ablate_kit.models.training_evaluator import evaluator
+    from ablate_kit.retraining.run_data import digests_of
     from ablate_kit.shipped import recipe_file
     from detector.data.dataset import has_objects, notes_on, sample
     from detector.stopping import keeping
@@ -65,6 +66,7 @@ def train(
     training, validation = loaded.data.datasets()
     classes = training.classes
     unlearned = unlearned_classes(classes, validation.classes)
+    digests = digests_of(training, validation)
     with init_process_group(own_device) as distributed:
         count, seed = loaded.training.evaluate_train, loaded.training.seed
         learned = sample(training, count, seed) if count else None
@@ -76,6 +78,7 @@ def train(
             evaluate_train=evaluator(learned, classes, own_device) if learned else None,
             device=own_device,
             distributed=distributed,
+            data=digests,
         )
         others: list[str] = []
         if init:

@@ -11,8 +11,10 @@ from detector.training.task import Task
 NEEDED = ("model", "classes", "recipe", "origin", "position", "images")
 
 
-def refuse_other_run(where: Path, checkpoint: Mapping[str, Any], task: Task) -> None:
-    """Raises ``UserError`` for a checkpoint of another run."""
+def refuse_other_run(
+    where: Path, checkpoint: Mapping[str, Any], task: Task, data: Mapping[str, str]
+) -> None:
+    """Raises ``UserError`` for a checkpoint of another run; ``data`` as of the ``Trainer``."""
     about, classes, images = task.about(), task.classes, len(task.items)
     for name in (*NEEDED, *about, task.best_name):
         if name not in checkpoint:
@@ -35,6 +37,14 @@ def refuse_other_run(where: Path, checkpoint: Mapping[str, Any], task: Task) -> 
             f"{len(checkpoint['classes'])} classes; the data now has {images} of {len(classes)}, "
             "or other names for them"
         )
+    noted = checkpoint.get("data")
+    noted = noted if isinstance(noted, dict) else {}  # earlier versions noted none
+    for name, digest in data.items():
+        if noted.get(name, digest) != digest:
+            raise UserError(
+                f"{where} is of other {name} images or annotations than are there now: a run "
+                "resumes with what it began with"
+            )
     if ("ema" in checkpoint) != bool(task.recipe.training.ema):
         has = "an" if "ema" in checkpoint else "no"
         raise UserError(f"{where} has {has} average of the weights; training.ema disagrees")

@@ -25,6 +25,7 @@ def checkpoint_of(trainer: "Trainer") -> dict[str, Any]:
         **task.about(),
         "classes": list(task.classes),
         "images": len(task.items),
+        "data": trainer.data,
         "recipe": json.dumps(task.recipe.resolved()),
         "origin": trainer.origin,
     }
@@ -46,7 +47,7 @@ def export_best(trainer: "Trainer") -> None:
 def restore(trainer: "Trainer", path: Path) -> None:
     """Raises ``UserError`` for a checkpoint of another run, before anything is changed."""
     checkpoint = load_checkpoint(path, trainer.device, trainer.task.kind)
-    refuse_other_run(path, checkpoint, trainer.task)
+    refuse_other_run(path, checkpoint, trainer.task, trainer.data)
     trainer.model.load_state_dict(checkpoint["model"])
     if trainer.ema is not None:
         trainer.ema.load_state_dict(checkpoint["ema"])
