@@ -78,20 +78,23 @@ def coverage(
     print(f"  {'':16}{'interval holds the truth':>28}{'starred as loss':>22}{'as gain':>18}")
     for metric in (*KEYS, *_ALL):
         rows = [[study[metric][kind] for study in studies] for kind in ("before", "now")]
-        before, now = (np.array(one, dtype=bool).mean(axis=0) * 100 for one in rows)
+        before, now = (np.nanmean(np.array(one, dtype=float), axis=0) * 100 for one in rows)
         columns = [f"{one:5.1f} -> {two:4.1f} %" for one, two in zip(before, now, strict=True)]
-        print(f"  {metric:16}{columns[0]:>28}{columns[1]:>22}{columns[2]:>18}", flush=True)
+        none = sum(holds is None for holds, *_ in rows[1])
+        alike = f"  {100 * none / trials:.1f} % without an interval" if none else ""
+        print(f"  {metric:16}{columns[0]:>28}{columns[1]:>22}{columns[2]:>18}{alike}", flush=True)
 
 
 _ALL = ("AP, all classes", "AP50, all classes")
 
-Study = dict[str, dict[str, tuple[bool, bool, bool]]]
+Study = dict[str, dict[str, tuple[bool | None, bool, bool]]]
 
 
 def _study(
     population: Population, exact: "_Truth", images: int, resamples: int, trial: int
 ) -> Study:
-    """By metric, of before and now: whether the interval holds the truth, lies below 0, above."""
+    """By metric, of before and now: whether the interval holds the truth, lies below 0, above; None
+    where all images show the same change, and there is none."""
     rng = np.random.default_rng([2, images, trial])
     source = np.sort(rng.integers(0, len(population.truth.image_ids), images))
     sample, (one, other) = take(population.truth, population.pair, source)
@@ -109,7 +112,10 @@ def _study(
             low, high = former(change) if kind == "before" else current(change)
             classes = None if metric in _ALL else bootstrap.classes
             true = exact.change(key, calibration.folds or (calibration.whole,), classes)
-            found[metric][kind] = bool(low <= true <= high), bool(high < 0), bool(low > 0)
+            if low is None or high is None:
+                found[metric][kind] = None, False, False
+            else:
+                found[metric][kind] = bool(low <= true <= high), bool(high < 0), bool(low > 0)
     return found
 
 
@@ -118,10 +124,9 @@ def former(change: Sampled) -> tuple[float, float]:
     return change.value - half, change.value + half
 
 
-def current(change: Sampled) -> tuple[float, float]:
+def current(change: Sampled) -> tuple[float, float] | tuple[None, None]:
     test = held_against_chance(change)
-    assert test is not None
-    return test.interval()
+    return (None, None) if test is None else test.ends()
 
 
 class _Truth:

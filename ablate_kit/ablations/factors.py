@@ -36,6 +36,8 @@ Factor = str | int | float
 Factors = Mapping[str, Factor]
 
 SIZE = "elements"
+# Orders that a run's own results chose, and the factor that says how many parts are cut.
+ORDERS = {"ranking": "dropped", "greedy": "count"}
 _DIGITS = 9  # of a number that a name holds
 
 

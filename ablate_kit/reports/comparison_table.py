@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ablate_kit import text as safe
+from ablate_kit.ablations.factors import ORDERS
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
@@ -198,6 +199,11 @@ def interval_note(
     if any(map(moves_apart, changes)):
         note += (
             f"; {APART}: significant, too, against AP's change: GIoU does not see false positives"
+        )
+    if any(one.factors.get("order") in ORDERS for one in results[1:]):
+        note += (
+            "; cuts of a greedy search or a ranking were chosen on these very images: their "
+            "changes, stars and verdicts are better than others would show them"
         )
     if drawn < FEW_IMAGES:
         note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"

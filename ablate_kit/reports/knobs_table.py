@@ -99,6 +99,7 @@ def _title(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) 
     if costs[0].latency:
         lines += [f"{LATENCY}; in brackets after a median: the 95th percentile"]
     lines += [
-        f"{ON_FRONT}: no other setting has as high an AP at a lower price: {price_name(costs)}"
+        f"{ON_FRONT}: no other setting has as high an AP at a lower price, whatever their "
+        f"intervals: {price_name(costs)}"
     ]
     return "\n".join(line for line in lines if line)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
-from ablate_kit.ablations.factors import SIZE
+from ablate_kit.ablations.factors import ORDERS, SIZE
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import not_missed
@@ -23,9 +23,9 @@ from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 _NOTE = (
     "each row is a joint cut, evaluated itself; elements: of the weights, that are cut; front: no "
-    "other cut keeps as much AP and drops more; added: what the row before it does not drop"
+    "other cut keeps as much AP, whatever its interval, and drops more; added: what the row before "
+    "it does not drop"
 )
-ORDERS = {"ranking": "dropped", "greedy": "count"}  # and the factor that says how many parts
 
 
 @dataclass(frozen=True)

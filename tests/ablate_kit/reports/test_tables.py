@@ -106,3 +106,14 @@ def test_an_interval_that_reaches_farther_to_one_side_is_told_as_it_is() -> None
     assert [row[3] for row in table.rows[1:]] == ["-0.1600 to -0.0800*", ""]
     assert "$-$0.1600 to $-$0.0800" in table.latex()
     assert "±" not in table.text()
+
+
+@pytest.mark.parametrize(
+    ("order", "said"), [("greedy", True), ("ranking", True), ("random", False)]
+)
+def test_cuts_that_these_images_chose_are_said_to_look_better_than_they_are(
+    order: str, said: bool
+) -> None:
+    chosen = replace(result("cut", 0.4), factors={"order": order})
+    table = comparison([result("base", 0.5), chosen], [changed(change(-0.1), change(-0.1))])
+    assert ("chosen on these very images" in table.title) == said
