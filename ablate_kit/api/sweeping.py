@@ -24,6 +24,7 @@ from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import crowded
 from ablate_kit.sweeps import api
+from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
@@ -110,6 +111,8 @@ def sweep(
                     recipe, checkpoint, dataset, model.device, data_digest(dataset)
                 )
             store = Ledger(folder, inputs)
+            command = "ablate_kit.sweep in Python"
+            About.of(recipe, dataset, command, inputs["framework"]).keep(folder)
         done = evaluate_variants(
             model.adapter,
             dataset,

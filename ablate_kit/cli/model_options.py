@@ -1,5 +1,6 @@
 """The options that say what the model of a checkpoint is."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import typer
 from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_files
 from ablate_kit.models.framework_registry import OWN, USAGE, check_model
+from ablate_kit.models.frameworks import own_code
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
@@ -76,6 +78,12 @@ class ModelOptions:
             runnable(given, self.model, trusted=self.trust_remote_code, classes=names) as runs,
         ):
             yield given, runs
+
+    def beside_recipe(self) -> str:
+        """What a command takes beside the recipe of a run: code that no recipe can name."""
+        own = self.model if (self.model or "").startswith(f"{own_code.NAME}:") else None
+        trust = " --trust-remote-code" * self.trust_remote_code
+        return (f" --model {shlex.quote(own)}" if own else "") + trust
 
     def section(self, checkpoint: Path) -> "ModelSection":
         """The same in a recipe."""

@@ -10,6 +10,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.api import open_sweep
@@ -74,8 +75,18 @@ class Replicas:
         return Replicas(run, others, swept, names, folder, _recipe(run) if swept else None)
 
     def section(self, number: int, **given: Any) -> ModelSection:
-        """A checkpoint as ``model`` of a recipe; what is not ``given`` is as of the first run."""
+        """A checkpoint as ``model`` of a recipe; what is not ``given`` is as of the first run.
+
+        Raises:
+            UserError: code of one's own ran the first, which is not in its recipe.
+        """
         own = {name: value for name, value in given.items() if value}
+        ran = str(Ledger.existing(self.run).inputs.get("framework", ""))
+        if ran.startswith(f"{own_code.NAME}:") and "framework" not in own:
+            raise UserError(
+                f"code of your own ran the model of {self.run}; name it for the others, too: "
+                f"--model {ran}"
+            )
         return self._swept_by.model.model_copy(
             update={"checkpoint": str(self.others[number]), **own}
         )

@@ -109,8 +109,7 @@ def study(
         short, *rest = said
         say_lines("\n" + "".join(f"{line}\n" for line in rest))
         if opened.notes.rounds:
-            trust = " --trust-remote-code" * model.trust_remote_code
-            say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{trust}")
+            say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{model.beside_recipe()}")
             try:
                 smaller = smaller_command(
                     opened.sweep, folder, compared, trusted=model.trust_remote_code

@@ -61,7 +61,10 @@ def test_a_sweep_from_a_model_to_a_report(model: ak.Model, tmp_path: Path) -> No
     assert table["AP_change"].dtype == np.float64
     ap = table["AP"]
     assert np.allclose(table["AP_change"][1:], ap[1:] - ap["unmodified"], atol=1e-12)
-    assert result.report().read_text().count("backbone.csi")
+    page = result.report().read_text()
+    assert "backbone.csi" in page
+    assert "ablate_kit.sweep in Python" in page
+    assert f"torch {torch.__version__}" in page
     # The same run again: nothing is left to do, and the numbers are those of a run in memory.
     again = ak.sweep(model, data, cuts, output=tmp_path / "run", resamples=50)
     memory = ak.sweep(model, data, cuts, resamples=50, replay=False)

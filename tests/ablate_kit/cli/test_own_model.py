@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from ablate_kit.cli.model_options import ModelOptions
 from tests.ablate_kit.conftest import Run
 
 
@@ -42,6 +43,24 @@ def test_evaluated_and_swept(run: Run, own: tuple[Path, Path], tmp_path: Path) -
     assert "3 variants on 2 images" in out
     again = run("sweep", recipe, *model, "-o", tmp_path / "out")
     assert "resuming: 3 of 3 variants are done" in again
+
+
+def test_code_that_no_recipe_can_name_is_told_to_be_named_again(
+    run: Run, refuse: Run, own: tuple[Path, Path], tmp_path: Path
+) -> None:
+    code, weights = own
+    model = f"python:{code}:build"
+    given = ModelOptions(model=model, trust_remote_code=True)
+    assert given.beside_recipe() == f" --model {model} --trust-remote-code"  # of a study's end
+    assert ModelOptions(model="hybrid").beside_recipe() == ""
+    first, other = tmp_path / "first", tmp_path / "other.pth"
+    cut = ("--modules", "head", "--shapes", "--limit", 2)
+    run("sweep", weights, "--model", model, *cut, "-o", first)
+    torch.save({k: v * 1.01 for k, v in torch.load(weights).items()}, other)
+    told = refuse("replicate", first, other)
+    assert f"code of your own ran the model of {first}" in told
+    assert told.endswith(f"name it for the others, too: --model {model}\n")
+    assert "1 cut on 2 images" in run("replicate", first, other, "--model", model)
 
 
 def test_a_recipe_names_no_code(
