@@ -58,8 +58,7 @@ def smaller_command(
     words = ["ablate", "shrink", model.checkpoint]
     words += [word for option, value in given.items() if value for word in (option, str(value))]
     words += [flag for flag, given in flags.items() if given]
-    tensors = checkpoint.tensors
-    whole = sum(prod(info.shape) for info in tensors.values())
-    left = sum(prod(shape) for shape in made.reduction.shapes(tensors).values())
+    whole = sum(map(prod, checkpoint.shapes.values()))
+    left = sum(map(prod, made.reduction.shapes().values()))
     cuts = "1 free cut" if len(found.taken) == 1 else f"{len(found.taken)} free cuts"
     return f"smaller by up to {1 - left / whole:.1%} ({cuts} can be taken out): {shlex.join(words)}"

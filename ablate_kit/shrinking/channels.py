@@ -23,7 +23,6 @@ from ablate_kit.models.detect import inference
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.reduction import Reduction
 from ablate_kit.shrinking.structures import RemovedChannels
-from ablate_kit.shrinking.zeroed import Zeroed
 
 _PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
 
@@ -37,16 +36,14 @@ class _Met:
     silent: dict[str, set[int]] = field(default_factory=dict)  # columns where zero arrives
 
 
-def take_channels(
-    reduction: Reduction, zeroed: Zeroed, ablation: Ablation, adapter: Adapter
-) -> None:
+def take_channels(reduction: Reduction, ablation: Ablation, adapter: Adapter) -> None:
     """Takes out the channels that the ablation silences where they come out.
 
     Raises ``UserError`` where one of them cannot go: another addend of a sum is not silent, a norm
     over all channels mixes it with others, or a norm makes something of its zero.
     """
     files = _file_names(adapter)
-    silenced = dict(_silenced(adapter.module, zeroed, files, reduction))
+    silenced = dict(_silenced(adapter.module, files, reduction))
     if not silenced:
         return
     inputs = adapter.prepare(images_of(None)[0]).inputs
@@ -62,7 +59,7 @@ def take_channels(
                 f"there is not zero (channel {min(lively)}): another addend of a sum, or a norm "
                 "after it, would have to be zeroed, too"
             )
-    found = Reduction()  # all of it, or none
+    found = Reduction(reduction.tensors, reduction.zeroed)  # all of it, or none
     for name, channels in {**silenced, **met.through}.items():
         _take(found, adapter.module, files, name, channels)
     for norm, source in sources.items():
@@ -85,7 +82,7 @@ def take_channels(
 
 
 def _silenced(
-    module: nn.Module, zeroed: Zeroed, files: Mapping[str, str], reduction: Reduction
+    module: nn.Module, files: Mapping[str, str], reduction: Reduction
 ) -> Iterator[tuple[str, set[int]]]:
     """Convolutions, and norms that treat each channel alone, with the channels that come out of
     them as zero because the ablation says so."""
@@ -97,7 +94,7 @@ def _silenced(
         if weight is None or weight in reduction.dropped or weight in reduction.gone:
             continue
         bias = files.get(f"{name}.bias")
-        found = zeroed.outputs(weight, bias)
+        found = reduction.zeroed.outputs(weight, bias)
         if isinstance(one, nn.Conv2d) and one.groups not in (1, one.out_channels):
             continue
         if len(found) == _count(one):

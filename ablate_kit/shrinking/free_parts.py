@@ -8,10 +8,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.shrinking.smaller_checkpoint import reduce, resizable
 from ablate_kit.shrinking.variants import FreeVariants, joined
-from ablate_kit.shrinking.zeroed import zeroed
 
 _MEAN = "mean"  # how kinds of ablations end that put a mean in place of what a part says
 
@@ -53,8 +51,7 @@ def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None
     such as the last head of a branch, stays as zeros."""
     if ablation.kind.endswith(_MEAN):
         raise UserError("a mean is other values, not zero: a smaller model cannot be without it")
-    gone = zeroed(ablation, checkpoint.tensors)
-    reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
+    reduction = reduce(checkpoint, adapter, ablation)
     if not reduction.structures:
         why = "it zeroes no whole head, hidden unit, query, branch, layer or channel"
         raise UserError(reduction.why_not or why)

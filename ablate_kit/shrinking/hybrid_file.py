@@ -9,7 +9,6 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hybrid import class_names, config_and_names
 from ablate_kit.models.rewrite import Content
 from ablate_kit.shrinking.reduction import Reduction, Shape
-from ablate_kit.shrinking.zeroed import Zeroed
 from detector.checkpoint import weights_metadata
 from detector.config import HybridConfig
 from detector.layer_sizes import LAYER_SIZES
@@ -17,9 +16,7 @@ from detector.network import legacy
 from detector.network.model import HybridDetector
 
 
-def content_of(
-    checkpoint: Checkpoint, reduction: Reduction, zeroed: Zeroed
-) -> tuple[Content, HybridConfig]:
+def content_of(checkpoint: Checkpoint, reduction: Reduction) -> tuple[Content, HybridConfig]:
     """The smaller file; raises ``UserError`` where no configuration describes what is left."""
     if legacy.is_legacy(checkpoint.tensors):
         raise UserError(
@@ -27,7 +24,7 @@ def content_of(
             "make the ablation anew for what that writes"
         )
     config, _ = config_and_names(checkpoint)
-    shapes = reduction.shapes(checkpoint.tensors)
+    shapes = reduction.shapes()
     smaller = _config(config, reduction, shapes)
     _check(smaller, shapes)
     held = {reduction.renamed.get(name, name): name for name in checkpoint.tensors
@@ -36,7 +33,7 @@ def content_of(
     classes = checkpoint.classes or class_names(config.num_classes)
 
     def read(name: str) -> torch.Tensor:
-        return reduction.applied(held[name], checkpoint.read(held[name]), zeroed)
+        return reduction.applied(held[name], checkpoint.read(held[name]))
 
     return Content(layout, weights_metadata(smaller.to_json(), classes), read), smaller
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.shrinking.reduction import Reduction
 from ablate_kit.shrinking.structures import RemovedModule
-from ablate_kit.shrinking.zeroed import Zeroed
 from detector.config import HybridConfig
 from detector.network.decoder import refine_scales
 
@@ -20,23 +19,19 @@ BRANCHES = {
 NECK_BLOCK = r"neck\.repeats\.\d+\.(?:top|bottom)_blocks\.\d+"
 
 
-def take_parts(
-    reduction: Reduction,
-    zeroed: Zeroed,
-    tensors: Mapping[str, TensorLike],
-    config: HybridConfig,
-) -> None:
+def take_parts(reduction: Reduction, config: HybridConfig) -> None:
     """Takes out what the ablation makes add nothing to its input, and says so in the settings."""
-    _take_branches(reduction, zeroed, tensors)
+    _take_branches(reduction)
     for stage in (0, 1, 2):
-        _take_blocks(reduction, zeroed, tensors, config, stage)
-    _take_neck_blocks(reduction, zeroed, tensors)
-    _take_modules(reduction, zeroed, tensors, config)
-    _take_encoder_layers(reduction, tensors, config)
-    _take_decoder_layers(reduction, zeroed, tensors, config)
+        _take_blocks(reduction, config, stage)
+    _take_neck_blocks(reduction)
+    _take_modules(reduction, config)
+    _take_encoder_layers(reduction, config)
+    _take_decoder_layers(reduction, config)
 
 
-def _take_branches(reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, TensorLike]) -> None:
+def _take_branches(reduction: Reduction) -> None:
+    tensors, zeroed = reduction.tensors, reduction.zeroed
     for layer, parts in _layers(tensors):
         for number, part in enumerate(parts, start=1):
             module, scale = f"{layer}.{part}", f"{layer}.scale{number}"
@@ -53,7 +48,7 @@ def _take_branches(reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, T
             )
             if silent:
                 for name in (module, scale, f"{layer}.norm{number}"):
-                    reduction.drop(name, tensors)
+                    reduction.drop(name)
                 reduction.structures.append(RemovedModule(module, "branch"))
 
 
@@ -65,15 +60,9 @@ def _layers(tensors: Mapping[str, TensorLike]) -> Iterator[tuple[str, tuple[str,
         yield from ((layer, parts) for layer in found)
 
 
-def _take_blocks(
-    reduction: Reduction,
-    zeroed: Zeroed,
-    tensors: Mapping[str, TensorLike],
-    config: HybridConfig,
-    stage: int,
-) -> None:
+def _take_blocks(reduction: Reduction, config: HybridConfig, stage: int) -> None:
     """Residual blocks of a stage: their last norm gives nothing, or the scale after it."""
-    count = config.depths[stage]
+    count, zeroed = config.depths[stage], reduction.zeroed
     gone = []
     for i in range(count):
         block = f"backbone.stage{stage}.{i}"
@@ -85,34 +74,29 @@ def _take_blocks(
     if not gone:
         return
     for i in gone:
-        reduction.drop(f"backbone.stage{stage}.{i}", tensors)
+        reduction.drop(f"backbone.stage{stage}.{i}")
         reduction.structures.append(RemovedModule(f"backbone.stage{stage}.{i}", "block"))
-    _renumber(reduction, tensors, f"backbone.stage{stage}", gone)
+    _renumber(reduction, f"backbone.stage{stage}", gone)
     depths = list(reduction.settings.get("depths", config.depths))  # type: ignore[call-overload]
     depths[stage] -= len(gone)
     reduction.settings["depths"] = tuple(depths)
 
 
-def _take_neck_blocks(
-    reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, TensorLike]
-) -> None:
-    for name in tensors:
+def _take_neck_blocks(reduction: Reduction) -> None:
+    zeroed = reduction.zeroed
+    for name in reduction.tensors:
         match = re.fullmatch(rf"({NECK_BLOCK})\.scale\.weight", name)
         if match and (
             zeroed.whole(name) or zeroed.whole(f"{match[1]}.norm.weight", f"{match[1]}.norm.bias")
         ):
-            reduction.drop(match[1], tensors)
+            reduction.drop(match[1])
             reduction.structures.append(RemovedModule(match[1], "block"))
 
 
-def _take_modules(
-    reduction: Reduction,
-    zeroed: Zeroed,
-    tensors: Mapping[str, TensorLike],
-    config: HybridConfig,
-) -> None:
+def _take_modules(reduction: Reduction, config: HybridConfig) -> None:
+    zeroed = reduction.zeroed
     if config.csi and zeroed.whole("backbone.csi.norm.weight", "backbone.csi.norm.bias"):
-        reduction.drop("backbone.csi", tensors)
+        reduction.drop("backbone.csi")
         reduction.structures.append(RemovedModule("backbone.csi", "module"))
         reduction.settings["csi"] = False
     left = []
@@ -121,7 +105,7 @@ def _take_modules(
         norms = (f"{module}.{norm}.{end}" for norm in ("main_norm", "aux_norm2")
                  for end in ("weight", "bias"))  # fmt: skip
         if zeroed.whole(*norms):
-            reduction.drop(module, tensors)
+            reduction.drop(module)
             reduction.structures.append(RemovedModule(module, "module"))
         else:
             left.append(stage)
@@ -131,34 +115,24 @@ def _take_modules(
             reduction.settings["pgi_in_evaluation"] = False
 
 
-def _take_encoder_layers(
-    reduction: Reduction, tensors: Mapping[str, TensorLike], config: HybridConfig
-) -> None:
+def _take_encoder_layers(reduction: Reduction, config: HybridConfig) -> None:
     """Those of which no branch is left."""
-    gone = [
-        i
-        for i in range(config.encoder_layers)
-        if not _left(f"encoder.layers.{i}", tensors, reduction.dropped)
-    ]
-    _renumber(reduction, tensors, "encoder.layers", gone)
+    layers = range(config.encoder_layers)
+    gone = [i for i in layers if not _left(reduction, f"encoder.layers.{i}")]
+    _renumber(reduction, "encoder.layers", gone)
     _say_layers(reduction, "encoder.layers", gone)
     if gone:
         reduction.settings["encoder_layers"] = config.encoder_layers - len(gone)
 
 
-def _take_decoder_layers(
-    reduction: Reduction,
-    zeroed: Zeroed,
-    tensors: Mapping[str, TensorLike],
-    config: HybridConfig,
-) -> None:
+def _take_decoder_layers(reduction: Reduction, config: HybridConfig) -> None:
     """Those of which no branch is left and that move no reference; their heads go with them, for
     which training alone has a use."""
     gone = []
     for i in range(config.decoder_layers):
         layer = f"decoder.layers.{i}"
-        left = _left(layer, tensors, reduction.dropped)
-        still = zeroed.whole(f"{layer}.refine2.weight", f"{layer}.refine2.bias")
+        left = _left(reduction, layer)
+        still = reduction.zeroed.whole(f"{layer}.refine2.weight", f"{layer}.refine2.bias")
         if still and all(name.startswith(f"{layer}.refine") for name in left):
             gone.append(i)
     if len(gone) == config.decoder_layers:
@@ -166,15 +140,15 @@ def _take_decoder_layers(
     if not gone:
         return
     for i in gone:
-        reduction.drop(f"decoder.layers.{i}", tensors)
+        reduction.drop(f"decoder.layers.{i}")
     kept = [i for i in range(config.decoder_layers) if i not in gone]
-    _renumber(reduction, tensors, "decoder.layers", gone)
+    _renumber(reduction, "decoder.layers", gone)
     if config.aux_loss:
         # The last layer that is left has the main head.
         heads = [i for i in range(config.decoder_layers - 1) if i not in kept[:-1]]
         for i in heads:
-            reduction.drop(f"heads.aux.{i}", tensors)
-        _renumber(reduction, tensors, "heads.aux", heads)
+            reduction.drop(f"heads.aux.{i}")
+        _renumber(reduction, "heads.aux", heads)
     _say_layers(reduction, "decoder.layers", gone)
     scales = refine_scales(config)
     reduction.settings |= {
@@ -196,14 +170,13 @@ def _say_layers(reduction: Reduction, base: str, gone: Collection[int]) -> None:
         reduction.structures.append(RemovedModule(layer, "layer"))
 
 
-def _left(prefix: str, tensors: Mapping[str, TensorLike], dropped: Collection[str]) -> list[str]:
-    return [name for name in tensors if name.startswith(f"{prefix}.") and name not in dropped]
+def _left(reduction: Reduction, prefix: str) -> list[str]:
+    names = (name for name in reduction.tensors if name not in reduction.dropped)
+    return [name for name in names if name.startswith(f"{prefix}.")]
 
 
-def _renumber(
-    reduction: Reduction, tensors: Mapping[str, TensorLike], base: str, gone: Collection[int]
-) -> None:
-    for name in tensors:
+def _renumber(reduction: Reduction, base: str, gone: Collection[int]) -> None:
+    for name in reduction.tensors:
         match = re.fullmatch(rf"{re.escape(base)}\.(\d+)\.(.+)", name)
         before = sum(i < int(match[1]) for i in gone) if match else 0
         if match and before and name not in reduction.dropped:

@@ -17,6 +17,8 @@ Shape = tuple[int, ...]
 class Reduction:
     """
     Attributes:
+        tensors: of the checkpoint.
+        zeroed: what the ablation makes of them.
         structures: what is taken out.
         gone: for each tensor and axis, the indices that are taken out.
         dropped: tensors that are gone as a whole.
@@ -27,6 +29,8 @@ class Reduction:
         settings: of the hybrid detector's configuration, what is known to be other than before.
     """
 
+    tensors: Mapping[str, TensorLike]
+    zeroed: Zeroed
     structures: list[Structure] = field(default_factory=list)
     gone: dict[str, dict[int, set[int]]] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
@@ -38,9 +42,10 @@ class Reduction:
     def take(self, tensor: str, axis: int, indices: Iterable[int]) -> None:
         self.gone.setdefault(tensor, {}).setdefault(axis, set()).update(indices)
 
-    def drop(self, prefix: str, tensors: Iterable[str]) -> None:
+    def drop(self, prefix: str) -> None:
         """All tensors of a module."""
-        self.dropped |= {one for one in tensors if one == prefix or one.startswith(f"{prefix}.")}
+        inside = f"{prefix}."
+        self.dropped |= {one for one in self.tensors if one == prefix or one.startswith(inside)}
 
     def absorb(self, other: "Reduction") -> None:
         """What the other takes out of tensors, too."""
@@ -49,11 +54,11 @@ class Reduction:
             for axis, indices in axes.items():
                 self.take(tensor, axis, indices)
 
-    def shapes(self, tensors: Mapping[str, TensorLike]) -> dict[str, Shape]:
+    def shapes(self) -> dict[str, Shape]:
         """Of all tensors that are left, under their new names."""
         return {
             self.renamed.get(name, name): self._shape(name, tuple(info.shape))
-            for name, info in tensors.items()
+            for name, info in self.tensors.items()
             if name not in self.dropped
         }
 
@@ -61,19 +66,19 @@ class Reduction:
         gone = self.gone.get(name, {})
         return tuple(size - len(gone.get(axis, ())) for axis, size in enumerate(shape))
 
-    def applied(self, name: str, tensor: torch.Tensor, zeroed: Zeroed) -> torch.Tensor:
+    def applied(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor as the ablation leaves it, without what is gone."""
-        if name in zeroed.masks:
-            tensor = tensor.masked_fill(torch.from_numpy(zeroed.masks[name]), 0.0)
+        if name in self.zeroed.masks:
+            tensor = tensor.masked_fill(torch.from_numpy(self.zeroed.masks[name]), 0.0)
         for axis, indices in self.gone.get(name, {}).items():
             kept = [i for i in range(tensor.shape[axis]) if i not in indices]
             tensor = tensor.index_select(axis, torch.tensor(kept, dtype=torch.long))
         return tensor.contiguous()
 
-    def left_over(self, zeroed: Zeroed) -> dict[str, int]:
+    def left_over(self) -> dict[str, int]:
         """How many elements of each tensor become zero and are still there."""
         found = {}
-        for name, mask in zeroed.masks.items():
+        for name, mask in self.zeroed.masks.items():
             if name in self.dropped:
                 continue
             rest = mask.copy()

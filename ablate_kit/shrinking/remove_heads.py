@@ -17,12 +17,13 @@ PER_HEAD = {
 }
 
 
-def take_heads(reduction: Reduction, zeroed: Zeroed, attentions: Iterable[Attention]) -> None:
+def take_heads(reduction: Reduction, attentions: Iterable[Attention]) -> None:
     """Takes out every head whose output plays no part.
 
     One head stays of a module that would have none, with its zeros. Raises ``UserError`` for a
     layout of which it is not known where its heads are.
     """
+    zeroed = reduction.zeroed
     for module in attentions:
         names = [module.name_of(name) for name in module.tensors]
         if not any(name in zeroed.masks and name not in reduction.dropped for name in names):

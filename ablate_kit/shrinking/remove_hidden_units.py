@@ -6,21 +6,19 @@ from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.anatomy.feed_forwards import FeedForward, feed_forwards
 from ablate_kit.shrinking.reduction import Reduction
 from ablate_kit.shrinking.structures import RemovedUnits
-from ablate_kit.shrinking.zeroed import Zeroed
 
 
-def take_hidden_units(
-    reduction: Reduction, zeroed: Zeroed, tensors: Mapping[str, TensorLike]
-) -> None:
+def take_hidden_units(reduction: Reduction) -> None:
     """Takes out every unit whose output plays no part: what leads on from it is zero, or what
     leads to it is, and zero goes through the activation as zero.
 
     One unit stays of a branch that would have none, with its zeros.
     """
+    tensors = reduction.tensors
     for branch in feed_forwards(tensors):
         if branch.last in reduction.dropped:
             continue
-        units = sorted(_without_part(branch, zeroed, tensors))
+        units = sorted(_without_part(branch, reduction))
         units = units[1:] if len(units) == branch.units else units
         if not units:
             continue
@@ -33,12 +31,11 @@ def take_hidden_units(
         reduction.structures.append(RemovedUnits(branch.module, tuple(units), branch.units))
 
 
-def _without_part(
-    branch: FeedForward, zeroed: Zeroed, tensors: Mapping[str, TensorLike]
-) -> set[int]:
-    found = set(zeroed.inputs(branch.last))
+def _without_part(branch: FeedForward, reduction: Reduction) -> set[int]:
+    found = set(reduction.zeroed.inputs(branch.last))
     for weight in branch.first:
-        found |= {row % branch.units for row in zeroed.outputs(weight, _bias(weight, tensors))}
+        rows = reduction.zeroed.outputs(weight, _bias(weight, reduction.tensors))
+        found |= {row % branch.units for row in rows}
     return found
 
 

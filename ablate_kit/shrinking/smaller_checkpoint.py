@@ -11,7 +11,6 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.receipt import Receipt
 from ablate_kit.ablations.variant_files import check_base, check_suffix, note_as_told
 from ablate_kit.ablations.verify_receipt import Check, exists, original
-from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
@@ -152,20 +151,19 @@ def plan(
         return _plan_of(checkpoint, configured(checkpoint, adapter, wanted, model))
     known = resizable(checkpoint, adapter)
     ablation = wanted
-    gone = zeroed(ablation, checkpoint.tensors)
-    reduction = reduce(checkpoint, adapter, ablation, gone, anatomy_of(checkpoint))
-    left_over = reduction.left_over(gone)
+    reduction = reduce(checkpoint, adapter, ablation)
+    left_over = reduction.left_over()
     if not reduction.structures:
         raise UserError(reduction.why_not or _nothing(ablation, left_over))
     if left_over and not leave:
         raise UserError(reduction.why_not or _left(ablation, left_over))
     if isinstance(known, HybridAdapter):
-        content, smaller = content_of(checkpoint, reduction, gone)
+        content, smaller = content_of(checkpoint, reduction)
         before = config_and_names(checkpoint)[0].to_dict()
         settings = {k: v for k, v in smaller.to_dict().items() if v != before[k]}
         write = partial(write_noted, content)
         return ShrinkPlan(adapter, reduction, left_over, settings, "safetensors", write)
-    folder = smaller_folder(checkpoint, known, reduction, gone, with_code=with_code)
+    folder = smaller_folder(checkpoint, known, reduction, with_code=with_code)
     return ShrinkPlan(
         known, reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
     )
@@ -173,26 +171,28 @@ def plan(
 
 def _plan_of(checkpoint: Checkpoint, made: Configured) -> ShrinkPlan:
     form = "safetensors" if isinstance(made.adapter, HybridAdapter) else "folder"
-    reduction = Reduction(structures=list(made.turned))
+    reduction = Reduction(checkpoint.tensors, Zeroed({}, {}), list(made.turned))
     write = partial(write_configured, checkpoint, made)
     return ShrinkPlan(made.adapter, reduction, {}, made.settings, form, write)
 
 
-def reduce(
-    checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation, gone: Zeroed, anatomy: Anatomy
-) -> Reduction:
-    """All that can be taken out of a model of which ``ablation`` makes ``gone`` zero."""
-    tensors, reduction = checkpoint.tensors, Reduction()
+def reduce(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> Reduction:
+    """All that can be taken out of a model with what ``ablation`` makes zero."""
+    tensors = checkpoint.tensors
+    reduction = Reduction(tensors, zeroed(ablation, tensors))
     if isinstance(adapter, HybridAdapter):
-        take_parts(reduction, gone, tensors, adapter.module.config)
+        take_parts(reduction, adapter.module.config)
     modules = attentions(
-        tensors, checkpoint.settings, modules=checkpoint.modules_above, anatomy=anatomy
+        tensors,
+        checkpoint.settings,
+        modules=checkpoint.modules_above,
+        anatomy=anatomy_of(checkpoint),
     )
-    take_heads(reduction, gone, modules)
-    take_hidden_units(reduction, gone, tensors)
-    take_queries(reduction, gone, tensors)
+    take_heads(reduction, modules)
+    take_hidden_units(reduction)
+    take_queries(reduction)
     try:
-        take_channels(reduction, gone, ablation, adapter)
+        take_channels(reduction, ablation, adapter)
     except UserError as error:
         reduction.why_not = str(error)
     return reduction

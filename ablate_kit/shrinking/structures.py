@@ -7,36 +7,31 @@ from ablate_kit.plural import counted
 
 
 @dataclass(frozen=True)
-class RemovedHeads:
-    """Attention heads of one module, of which it had ``of``."""
+class _Numbered:
+    """Parts of one module by their numbers, of which it had ``of``."""
 
     module: str
     numbers: tuple[int, ...]
     of: int
+
+
+class RemovedHeads(_Numbered):
+    """Attention heads."""
 
     def __str__(self) -> str:
-        return f"{_some(self.numbers, 'head')} of {self.module} (of {self.of})"
+        word = f"head{'s' * (len(self.numbers) > 1)}"
+        return f"{word} {spans(self.numbers)} of {self.module} (of {self.of})"
 
 
-@dataclass(frozen=True)
-class RemovedUnits:
+class RemovedUnits(_Numbered):
     """Units between the layers of a feed-forward branch."""
-
-    module: str
-    numbers: tuple[int, ...]
-    of: int
 
     def __str__(self) -> str:
         return f"{counted(len(self.numbers), 'hidden unit')} of {self.module} (of {self.of})"
 
 
-@dataclass(frozen=True)
-class RemovedChannels:
+class RemovedChannels(_Numbered):
     """Output channels of a convolution, with all that is coupled to them."""
-
-    module: str
-    numbers: tuple[int, ...]
-    of: int
 
     def __str__(self) -> str:
         return f"{counted(len(self.numbers), 'channel')} of {self.module} (of {self.of})"
@@ -80,7 +75,3 @@ class Turned:
 
 
 Structure = RemovedHeads | RemovedUnits | RemovedChannels | RemovedQueries | RemovedModule | Turned
-
-
-def _some(numbers: tuple[int, ...], word: str) -> str:
-    return f"{word}{'s' * (len(numbers) > 1)} {spans(numbers)}"

@@ -21,7 +21,6 @@ from ablate_kit.models.frameworks.transformers import TransformersAdapter, check
 from ablate_kit.shrinking.code_folder import MODULE, code_for
 from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings
 from ablate_kit.shrinking.reduction import Reduction
-from ablate_kit.shrinking.zeroed import Zeroed
 from detector.checkpoint import save_tensors
 from detector.disk.atomic import new_folder
 
@@ -38,7 +37,6 @@ class SmallerFolder:
 
     checkpoint: Checkpoint
     reduction: Reduction
-    zeroed: Zeroed
     config: Mapping[str, Any]
     changes: Mapping[str, Any]  # settings of the configuration, for people to read
     code: str = ""  # of a folder that needs some
@@ -55,7 +53,7 @@ class SmallerFolder:
                 receipt_path(place, folder=True, verb=verb).unlink(missing_ok=True)
             tensors = {
                 self.reduction.renamed.get(name, name): self.reduction.applied(
-                    name, checkpoint.read(name), self.zeroed
+                    name, checkpoint.read(name)
                 )
                 for name in checkpoint.tensors
                 if name not in self.reduction.dropped
@@ -73,7 +71,6 @@ def smaller_folder(
     checkpoint: Checkpoint,
     adapter: TransformersAdapter,
     reduction: Reduction,
-    zeroed: Zeroed,
     *,
     with_code: bool = False,
 ) -> SmallerFolder:
@@ -89,7 +86,7 @@ def smaller_folder(
             "holds both"
         )
     kind, config = type(adapter.module), adapter.module.config
-    wanted = _wanted(checkpoint, adapter, reduction)
+    wanted = _wanted(adapter, reduction)
     heads = _live_heads(adapter, reduction)
     if heads and not with_code:
         raise UserError(_heads(heads))
@@ -111,11 +108,11 @@ def smaller_folder(
     shown = {".".join(map(str, path)): value for path, value in found.changes.items()}
     smaller = _with(read, values, found.changes)
     if code is None:
-        return SmallerFolder(checkpoint, reduction, zeroed, smaller, shown)
+        return SmallerFolder(checkpoint, reduction, smaller, shown)
     count = len(code.settings["shrunk"]["sizes"])
     told: dict[str, Any] = {**shown, "sizes of their own": f"{count} tensors, in {MODULE}.py"}
     smaller |= code.settings
-    return SmallerFolder(checkpoint, reduction, zeroed, smaller, told, code.text)
+    return SmallerFolder(checkpoint, reduction, smaller, told, code.text)
 
 
 def _live_heads(
@@ -149,13 +146,11 @@ def _with(
     return with_settings(started, changes)
 
 
-def _wanted(
-    checkpoint: Checkpoint, adapter: TransformersAdapter, reduction: Reduction
-) -> dict[str, Shape]:
+def _wanted(adapter: TransformersAdapter, reduction: Reduction) -> dict[str, Shape]:
     """The shapes of the live model's tensors that the smaller one has."""
     shapes = {name: tuple(tensor.shape) for name, tensor in adapter.module.state_dict().items()}
     live = adapter.live_names()
-    left = reduction.shapes(checkpoint.tensors)
+    left = reduction.shapes()
     for name in (*reduction.gone, *reduction.dropped):
         if not live.get(name):
             raise UserError(
