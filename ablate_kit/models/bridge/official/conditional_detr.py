@@ -1,9 +1,6 @@
 """Conditional DETR (Meng et al. 2021), as https://github.com/Atten4Vis/ConditionalDETR saves it."""
 
-from collections.abc import Collection
-
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.detr_config import detr_config
 from ablate_kit.models.bridge.name_rules import both
 from ablate_kit.models.bridge.official import detr
 from ablate_kit.models.bridge.official.detr import DECODER, RESNET
@@ -27,21 +24,14 @@ RULES = (
 )
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {
-        f"{DECODER}.0.ca_qpos_sine_proj.weight",
-        f"{RESNET}.conv1.weight",
-        "query_embed.weight",
-        "class_embed.weight",
-        "bbox_embed.layers.0.weight",
-    } <= set(names)
+SIGNS = {
+    f"{DECODER}.0.ca_qpos_sine_proj.weight",
+    f"{RESNET}.conv1.weight",
+    "query_embed.weight",
+    "class_embed.weight",
+    "bbox_embed.layers.0.weight",
+}
 
 
 def counterpart(told: Told) -> Counterpart:
-    queries, width = told.shape("query_embed.weight")
-    encoder, decoder = detr.stacks(told, width)
-    backbone = told.resnet(RESNET, (3,))
-    classes = told.classes(told.rows("class_embed.weight"))
-    kind = ("ConditionalDetr", "conditional_detr")
-    config = detr_config(*kind, backbone, width, queries, encoder, decoder, classes)
-    return detr.of_detr_kind(told, config, "ConditionalDetr", RULES)
+    return detr.of_one_level(told, "ConditionalDetr", "conditional_detr", RULES)

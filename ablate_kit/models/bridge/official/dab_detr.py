@@ -1,7 +1,5 @@
 """DAB-DETR (Liu et al. 2022), as https://github.com/IDEA-Research/DAB-DETR saves it."""
 
-from collections.abc import Collection
-
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
@@ -70,14 +68,13 @@ RULES = (
 )
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {
-        f"{DECODER}.0.ca_qpos_sine_proj.weight",
-        f"{RESNET}.conv1.weight",
-        "transformer.encoder.query_scale.layers.0.weight",
-        "refpoint_embed.weight",
-        "class_embed.weight",
-    } <= set(names)
+SIGNS = {
+    f"{DECODER}.0.ca_qpos_sine_proj.weight",
+    f"{RESNET}.conv1.weight",
+    "transformer.encoder.query_scale.layers.0.weight",
+    "refpoint_embed.weight",
+    "class_embed.weight",
+}
 
 
 def counterpart(told: Told) -> Counterpart:

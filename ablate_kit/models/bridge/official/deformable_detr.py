@@ -2,7 +2,6 @@
 it: with and without box refinement and two stages, of one level or several."""
 
 import math
-from collections.abc import Collection
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
@@ -21,15 +20,14 @@ from ablate_kit.models.bridge.resnet import resnet_rules
 SAMPLING = "{}.0.{}.attention_weights.weight"
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {
-        SAMPLING.format(ENCODER, "self_attn"),
-        SAMPLING.format(DECODER, "cross_attn"),
-        f"{RESNET}.conv1.weight",
-        "class_embed.0.weight",
-        "bbox_embed.0.layers.0.weight",
-        "input_proj.0.0.weight",
-    } <= set(names)
+SIGNS = {
+    SAMPLING.format(ENCODER, "self_attn"),
+    SAMPLING.format(DECODER, "cross_attn"),
+    f"{RESNET}.conv1.weight",
+    "class_embed.0.weight",
+    "bbox_embed.0.layers.0.weight",
+    "input_proj.0.0.weight",
+}
 
 
 def counterpart(told: Told) -> Counterpart:

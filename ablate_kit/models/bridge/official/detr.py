@@ -45,23 +45,29 @@ RULES = (
 )
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {
-        f"{DECODER}.0.multihead_attn.in_proj_weight",
-        f"{RESNET}.conv1.weight",
-        "query_embed.weight",
-        "class_embed.weight",
-        "bbox_embed.layers.0.weight",
-    } <= set(names)
+SIGNS = {
+    f"{DECODER}.0.multihead_attn.in_proj_weight",
+    f"{RESNET}.conv1.weight",
+    "query_embed.weight",
+    "class_embed.weight",
+    "bbox_embed.layers.0.weight",
+}
 
 
 def counterpart(told: Told) -> Counterpart:
+    return of_one_level(told, "Detr", "detr", RULES, none=1)  # the last output is "no object"
+
+
+def of_one_level(
+    told: Told, model: str, kind: str, rules: tuple[NameRule, ...], none: int = 0
+) -> Counterpart:
+    """Of a model with tables of queries; ``none``: outputs that are of no class."""
     queries, width = told.shape("query_embed.weight")
     encoder, decoder = stacks(told, width)
     backbone = told.resnet(RESNET, (3,))
-    classes = told.classes(told.rows("class_embed.weight") - 1)  # the last is "no object"
-    config = detr_config("Detr", "detr", backbone, width, queries, encoder, decoder, classes)
-    return of_detr_kind(told, config, "Detr", RULES)
+    classes = told.classes(told.rows("class_embed.weight") - none)
+    config = detr_config(model, kind, backbone, width, queries, encoder, decoder, classes)
+    return of_detr_kind(told, config, model, rules)
 
 
 def of_detr_kind(

@@ -1,6 +1,5 @@
 """D-FINE (Peng et al. 2025), as https://github.com/Peterande/D-FINE saves it: with HGNetV2."""
 
-from collections.abc import Collection
 from typing import Any
 
 from ablate_kit.errors import UserError
@@ -77,13 +76,12 @@ RULES = (
 )
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {
-        "encoder.fpn_blocks.0.cv1.conv.weight",
-        "decoder.pre_bbox_head.layers.0.weight",
-        "decoder.dec_score_head.0.weight",
-        f"{DECODER}.0.gateway.gate.weight",
-    } <= set(names)
+SIGNS = {
+    "encoder.fpn_blocks.0.cv1.conv.weight",
+    "decoder.pre_bbox_head.layers.0.weight",
+    "decoder.dec_score_head.0.weight",
+    f"{DECODER}.0.gateway.gate.weight",
+}
 
 
 def counterpart(told: Told) -> Counterpart:

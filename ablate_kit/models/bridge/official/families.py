@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.official import (
     conditional_detr,
@@ -25,30 +24,32 @@ class Family:
     """One repository's models.
 
     Attributes:
-        recognizes: by the tensors, whether a file is one of theirs.
         counterpart: the Hugging Face model; raises ``UserError`` where there is no exact one.
+        signs: tensors by which a file is told to be one of theirs: all of one of these sets.
     """
 
-    recognizes: Callable[[Mapping[str, TensorInfo]], bool]
     counterpart: Callable[[Told], Counterpart]
+    signs: tuple[set[str], ...]
 
 
 FAMILIES: Mapping[str, Family] = {
-    "facebookresearch/detr": Family(detr.recognizes, detr.counterpart),
-    "Atten4Vis/ConditionalDETR": Family(conditional_detr.recognizes, conditional_detr.counterpart),
-    "IDEA-Research/DAB-DETR": Family(dab_detr.recognizes, dab_detr.counterpart),
+    "facebookresearch/detr": Family(detr.counterpart, (detr.SIGNS,)),
+    "Atten4Vis/ConditionalDETR": Family(conditional_detr.counterpart, (conditional_detr.SIGNS,)),
+    "IDEA-Research/DAB-DETR": Family(dab_detr.counterpart, (dab_detr.SIGNS,)),
     "fundamentalvision/Deformable-DETR": Family(
-        deformable_detr.recognizes, deformable_detr.counterpart
+        deformable_detr.counterpart, (deformable_detr.SIGNS,)
     ),
-    "lyuwenyu/RT-DETR": Family(rtdetr.recognizes, rtdetr.counterpart),
-    "Peterande/D-FINE": Family(dfine.recognizes, dfine.counterpart),
-    "roboflow/rf-detr": Family(rf_detr.recognizes, rf_detr.counterpart),
-    "Atten4Vis/LW-DETR": Family(lw_detr.recognizes, lw_detr.counterpart),
-    "hustvl/YOLOS": Family(yolos.recognizes, yolos.counterpart),
+    "lyuwenyu/RT-DETR": Family(rtdetr.counterpart, (rtdetr.SIGNS,)),
+    "Peterande/D-FINE": Family(dfine.counterpart, (dfine.SIGNS,)),
+    "roboflow/rf-detr": Family(rf_detr.counterpart, (rf_detr.SIGNS,)),
+    "Atten4Vis/LW-DETR": Family(lw_detr.counterpart, (lw_detr.SIGNS, lw_detr.OTHER_SIGNS)),
+    "hustvl/YOLOS": Family(yolos.counterpart, (yolos.SIGNS,)),
 }
 
 
 def family_of(checkpoint: Checkpoint) -> str:
     """The name of the repository whose tensors these are; empty where it is none of them."""
-    names = (name for name, one in FAMILIES.items() if one.recognizes(checkpoint.tensors))
-    return next(names, "")
+    there = checkpoint.tensors.keys()
+    return next(
+        (name for name, one in FAMILIES.items() if any(signs <= there for signs in one.signs)), ""
+    )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PROJECTOR, HF_PROJECTOR = "backbone.0.projector.stages", "model.backbone.projector"
 DECODER, HF_DECODER = "transformer.decoder.layers", "model.decoder.layers.{layer}"
 SAMPLING = f"{DECODER}.0.cross_attn.attention_weights.weight"
-SIGNS = {
+GROUP_SIGNS = {
     f"{PROJECTOR}.0.0.cv1.conv.weight",
     SAMPLING,
     "refpoint_embed.weight",

@@ -1,17 +1,16 @@
 """LW-DETR (Chen et al. 2024), as https://github.com/Atten4Vis/LW-DETR saves it: with ViT."""
 
 import math
-from collections.abc import Collection
 from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, detector_config
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.group_detr import (
+    GROUP_SIGNS,
     HF_PROJECTOR,
     PROJECTOR,
     SHARED,
-    SIGNS,
     check_proposals,
     projector_rules,
     shared_config,
@@ -24,15 +23,13 @@ VIT, HF_VIT = "backbone.0.encoder", "model.backbone.backbone"
 BLOCKS, PATCHES = f"{VIT}.blocks", f"{VIT}.patch_embed.proj"
 SAMPLED = "backbone.0.projector.stages_sampling"
 OTHER_BACKBONE = f"{VIT}.conv1.conv1_1.conv.weight"  # of its ResNet
+SIGNS = {f"{PATCHES}.weight", *GROUP_SIGNS}
+OTHER_SIGNS = {OTHER_BACKBONE, *GROUP_SIGNS}
 HEADS = 12  # in each block, whatever the size
 WINDOWS = 4  # on a side
 SIDE = 640  # of the images
 # Blocks that see windows, and those whose features are taken, of the published models by depth.
 PUBLISHED = {6: ((0, 2, 4), (1, 3, 5)), 10: ((0, 1, 3, 6, 7, 9), (2, 4, 5, 9))}
-
-
-def recognizes(names: Collection[str]) -> bool:
-    return set(names) >= SIGNS and (f"{PATCHES}.weight" in names or OTHER_BACKBONE in names)
 
 
 def counterpart(told: Told) -> Counterpart:

@@ -2,7 +2,7 @@
 level, as all are that it publishes today."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ from ablate_kit.models.bridge.counterpart import Counterpart, detector_config
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID, COCO_IN_ORDER
 from ablate_kit.models.bridge.official.group_detr import (
+    GROUP_SIGNS,
     HF_PROJECTOR,
     PROJECTOR,
     SHARED,
-    SIGNS,
     check_proposals,
     projector_rules,
     shared_config,
@@ -41,14 +41,11 @@ class Published:
     resolution: int | None  # None: as many patches as there are position encodings
 
 
+SIGNS = {f"{PATCHES}.weight", *GROUP_SIGNS}
 PUBLISHED = {
     14: Published(4, (2, 5, 8, 11), 560),  # base
     16: Published(2, (3, 6, 9, 12), None),  # nano, small, medium, large
 }
-
-
-def recognizes(names: Collection[str]) -> bool:
-    return {f"{PATCHES}.weight", *SIGNS} <= set(names)
 
 
 def counterpart(told: Told) -> Counterpart:

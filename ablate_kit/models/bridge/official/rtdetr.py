@@ -1,8 +1,6 @@
 """RT-DETR (Zhao et al. 2024) and RT-DETRv2, as https://github.com/lyuwenyu/RT-DETR saves them:
 with ResNet 18 to 101."""
 
-from collections.abc import Collection
-
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable
@@ -51,12 +49,11 @@ RULES = (
 )  # fmt: skip
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {
-        "encoder.fpn_blocks.0.conv1.conv.weight",
-        "decoder.dec_score_head.0.weight",
-        f"{DECODER}.0.cross_attn.value_proj.weight",
-    } <= set(names)
+SIGNS = {
+    "encoder.fpn_blocks.0.conv1.conv.weight",
+    "decoder.dec_score_head.0.weight",
+    f"{DECODER}.0.cross_attn.value_proj.weight",
+}
 
 
 def counterpart(told: Told) -> Counterpart:

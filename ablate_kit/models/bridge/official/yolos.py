@@ -1,6 +1,5 @@
 """YOLOS (Fang et al. 2021), as https://github.com/hustvl/YOLOS saves it."""
 
-from collections.abc import Collection
 from typing import Any
 
 from ablate_kit.errors import UserError
@@ -46,8 +45,7 @@ PUBLISHED = {50 * 83: (800, 1333), 32 * 54: (512, 864), 50 * 84: (800, 1344)}
 SIDES = {192: 512}  # of images, by width: the smallest model sees smaller ones
 
 
-def recognizes(names: Collection[str]) -> bool:
-    return {TOKENS, POSITIONS, "backbone.blocks.0.attn.qkv.weight", OUTPUTS} <= set(names)
+SIGNS = {TOKENS, POSITIONS, "backbone.blocks.0.attn.qkv.weight", OUTPUTS}
 
 
 def counterpart(told: Told) -> Counterpart:
