@@ -3,7 +3,8 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.checkpoints.weights import Checkpoint
@@ -48,19 +49,20 @@ class Diff:
         return bool(self.first or self.second or self.renamed or self.layout or self.changed)
 
 
-def by_headers(first: Mapping[str, TensorInfo], second: Mapping[str, TensorInfo]) -> Diff:
+def by_headers(
+    first: Checkpoint, second: Checkpoint, first_names: list[str], second_names: list[str]
+) -> Diff:
     """Names, shapes and types; no data is read. A tensor counts as renamed where exactly one of the
     other side's is of its shape and type and ends in as much of its name."""
-    common, only_first, only_second = _split(first, second)
-    renamed = _renamed(
-        only_first,
-        only_second,
-        lambda name: _layout(first[name]),
-        lambda name: _layout(second[name]),
-    )
-    layout = tuple(name for name in common if _layout(first[name]) != _layout(second[name]))
-    same = tuple(name for name in common if name not in set(layout))
-    return _diff(only_first, only_second, renamed, layout, (), same, {})
+
+    def found_again(only_first: list[str], only_second: list[str]) -> dict[str, str]:
+        a, b = (
+            {name: _layout(one.tensors[name]) for name in names}
+            for one, names in ((first, only_first), (second, only_second))
+        )
+        return _renamed(only_first, only_second, a, b)
+
+    return _diff(first, second, first_names, second_names, found_again, lambda _: True)
 
 
 def by_digests(
@@ -72,21 +74,12 @@ def by_digests(
     Of constant tensors (norms as they begin, counters, biases of zeros) bytes say nothing: there
     the name must say it, by a change that renamed tensors show, or by a longer beginning alone.
     """
-    a = {name: first.tensors[name] for name in first_names}
-    b = {name: second.tensors[name] for name in second_names}
-    common, only_first, only_second = _split(a, b)
-    renamed = _same_bytes(first, second, only_first, only_second)
-    layout, changed, same = [], [], []
-    for name in common:
-        if _layout(a[name]) != _layout(b[name]):
-            layout.append(name)
-        elif digest_of_tensor(first, name) != digest_of_tensor(second, name):
-            changed.append(name)
-        else:
-            same.append(name)
-    return _diff(
-        only_first, only_second, renamed, tuple(layout), tuple(changed), tuple(same), {}
-    )  # fmt: skip
+
+    def same(name: str) -> bool:
+        return digest_of_tensor(first, name) == digest_of_tensor(second, name)
+
+    found_again = partial(_same_bytes, first, second)
+    return _diff(first, second, first_names, second_names, found_again, same)
 
 
 def by_values(
@@ -98,10 +91,40 @@ def by_values(
         *found.changed,
         *(n for n in found.layout if first.tensors[n].shape == second.tensors[n].shape),
     )
-    values = {name: compare(first, second, name) for name in comparable}
+    return replace(found, values={name: compare(first, second, name) for name in comparable})
+
+
+BY = {"headers": by_headers, "digests": by_digests, "values": by_values}
+
+
+def _diff(
+    first: Checkpoint,
+    second: Checkpoint,
+    first_names: list[str],
+    second_names: list[str],
+    found_again: Callable[[list[str], list[str]], dict[str, str]],
+    same: Callable[[str], bool],
+) -> Diff:
+    """``found_again``: the tensors that only one of them has by name, under the other's names;
+    ``same``: whether those of one name, shape and type are."""
+    here, there = set(first_names), set(second_names)
+    only_first = [name for name in first_names if name not in there]
+    only_second = [name for name in second_names if name not in here]
+    renamed = found_again(only_first, only_second)
+    taken = set(renamed.values())
+    common = [name for name in first_names if name in there]
+    layout = [n for n in common if _layout(first.tensors[n]) != _layout(second.tensors[n])]
+    others = set(layout)
+    equal = {name: same(name) for name in common if name not in others}
     return Diff(
-        found.first, found.second, found.renamed, found.layout, found.changed, found.same, values
-    )  # fmt: skip
+        tuple(name for name in only_first if name not in renamed),
+        tuple(name for name in only_second if name not in taken),
+        renamed,
+        tuple(layout),
+        tuple(name for name, is_same in equal.items() if not is_same),
+        tuple(name for name, is_same in equal.items() if is_same),
+        {},
+    )
 
 
 def _same_bytes(
@@ -119,8 +142,8 @@ def _same_bytes(
     renamed = _renamed(
         [name for name in only_first if a[name] in telling],
         [name for name in only_second if b[name] in telling],
-        a.__getitem__,
-        b.__getitem__,
+        a,
+        b,
         certain=True,
     )
     beginnings = _beginnings(renamed)
@@ -236,21 +259,11 @@ def _layout(info: TensorInfo) -> tuple[object, ...]:
     return info.shape, info.dtype
 
 
-def _split(
-    first: Mapping[str, TensorInfo], second: Mapping[str, TensorInfo]
-) -> tuple[list[str], list[str], list[str]]:
-    return (
-        [name for name in first if name in second],
-        [name for name in first if name not in second],
-        [name for name in second if name not in first],
-    )
-
-
 def _renamed(
     first: list[str],
     second: list[str],
-    first_key: Callable[[str], tuple[object, ...]],
-    second_key: Callable[[str], tuple[object, ...]],
+    first_keys: Mapping[str, tuple[object, ...]],
+    second_keys: Mapping[str, tuple[object, ...]],
     certain: bool = False,
 ) -> dict[str, str]:
     """Pairs of names whose keys are equal, each name in one pair at most; ``certain`` says that
@@ -259,11 +272,11 @@ def _renamed(
         return {}
     candidates: dict[tuple[object, ...], list[str]] = {}
     for name in second:
-        candidates.setdefault(second_key(name), []).append(name)
+        candidates.setdefault(second_keys[name], []).append(name)
     pairs = {}
     taken: set[str] = set()
     for name in first:
-        near = [other for other in candidates.get(first_key(name), []) if other not in taken]
+        near = [other for other in candidates.get(first_keys[name], []) if other not in taken]
         ranked = sorted(near, key=lambda other: -_common_ending(name, other))
         if not ranked:
             continue
@@ -283,24 +296,3 @@ def _common_ending(one: str, other: str) -> int:
             break
         count += 1
     return count
-
-
-def _diff(
-    first: list[str],
-    second: list[str],
-    renamed: dict[str, str],
-    layout: tuple[str, ...],
-    changed: tuple[str, ...],
-    same: tuple[str, ...],
-    values: Mapping[str, Values],
-) -> Diff:
-    found = set(renamed.values())
-    return Diff(
-        tuple(name for name in first if name not in renamed),
-        tuple(name for name in second if name not in found),
-        renamed,
-        layout,
-        changed,
-        same,
-        values,
-    )

@@ -1,10 +1,9 @@
 """Which settings of which knobs, and the detectors that they make."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.model_knobs import KNOBS, Knob, Knobs
 
 UNCHANGED = "unchanged"
@@ -53,8 +52,3 @@ class Asked:
         if not found:
             raise UserError(f"nothing to try: the detector has {', '.join(own)} as it is")
         return found
-
-
-def configured(knobs: Knobs, settings: Sequence[Setting]) -> Mapping[Setting, Adapter]:
-    """The detector in each setting."""
-    return {one: knobs.configured(one.knob, one.value) for one in settings}

@@ -45,7 +45,8 @@ def diff(
 ) -> None:
     """Compare two checkpoints. Exit code 1 if they differ, 0 if not."""
     from ablate_kit.ablations.name_patterns import Pattern
-    from ablate_kit.checkpoints import compare, open_checkpoint
+    from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.checkpoints.compare import BY
     from ablate_kit.reports.checkpoint_diff import as_json, text
 
     wanted = Pattern(pattern)
@@ -56,15 +57,7 @@ def diff(
         names = [[name for name in one.tensors if wanted.match(name)] for one in (a, b)]
         if not names[0] and not names[1]:
             raise UserError(f'no tensor matches "{pattern}" in {a} or {b}')
-        if by is By.HEADERS:
-            chosen = [
-                {name: one.tensors[name] for name in some}
-                for one, some in zip((a, b), names, strict=True)
-            ]
-            found = compare.by_headers(*chosen)
-        else:
-            by_content = compare.by_digests if by is By.DIGESTS else compare.by_values
-            found = by_content(a, b, *names)
+        found = BY[by.value](a, b, *names)
         if json_output:
             print_json(as_json(found))
         else:

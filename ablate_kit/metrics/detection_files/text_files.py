@@ -21,16 +21,6 @@ _EMPTY = "an empty file"
 _BETWEEN_ROWS = re.compile(r"\}\s*,\s*(?=\{)")
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file, plain or gzipped, whatever its name.
-
-    Raises:
-        UserError: the file is missing, damaged, or not JSON.
-    """
-    with open_text(path) as file:
-        return _parsed(file.read(), path)
-
-
 def read_lines(path: Path) -> list[str]:
     """Only line feeds end a line: U+2028 and the like may stand in names."""
     with open_text(path) as file:
@@ -45,7 +35,8 @@ def json_rows(path: Path) -> Iterator[tuple[list[Any], list[int] | None]]:
     the file has one object to a line instead, their lines come with them.
 
     Raises:
-        UserError: as ``read_json``; or the value is no list; or one row is too long.
+        UserError: the file is missing, damaged, or not JSON; the value is no list; or one row is
+            too long.
     """
     with open_text(path, ROWS) as file:
         text = file.read(_BLOCK)

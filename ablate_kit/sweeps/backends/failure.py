@@ -2,10 +2,13 @@
 
 import traceback
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from ablate_kit.errors import UserError
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,12 @@ class Failure:
         error = RuntimeError(f"a worker failed: {self.error}: {self.message}")
         error.add_note(f"In the worker:\n{self.traceback}")
         return error
+
+
+def answered(found: Answer | Failure | UserError) -> Answer:
+    """What a worker sent; raises what ended it."""
+    if isinstance(found, Failure):
+        raise found.raised()
+    if isinstance(found, UserError):
+        raise found
+    return found

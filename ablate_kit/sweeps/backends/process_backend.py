@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.backends.failure import Failure
+from ablate_kit.sweeps.backends.failure import Failure, answered
 from ablate_kit.sweeps.backends.worker import Worker, WorkerSpec
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.scheduler import BatchResult, Work
@@ -40,11 +40,7 @@ class Processes:
             except (EOFError, ConnectionError):
                 del self._open[ready]
                 return Report(ready, [], lost=True)
-            if isinstance(found, Failure):
-                raise found.raised()
-            if isinstance(found, UserError):
-                raise found
-            return Report(ready, [found])
+            return Report(ready, [answered(found)])
         raise AssertionError("waiting returned without a connection")
 
 

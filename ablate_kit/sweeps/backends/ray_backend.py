@@ -13,7 +13,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
-from ablate_kit.sweeps.backends.failure import Failure
+from ablate_kit.sweeps.backends.failure import Failure, answered
 from ablate_kit.sweeps.backends.worker import Worker, WorkerSpec
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.scheduler import BatchResult, Work
@@ -43,11 +43,7 @@ class Actors:
             raise  # not of our code, which answers with a value
         except self._ray.exceptions.RayError:
             return Report(worker, [], lost=True)
-        if isinstance(found, Failure):
-            raise found.raised()
-        if isinstance(found, UserError):
-            raise found
-        return Report(worker, found)
+        return Report(worker, answered(found))
 
 
 class _Served:
