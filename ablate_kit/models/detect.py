@@ -9,8 +9,8 @@ from torch import nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
-from ablate_kit.models.adapter import Adapter, ImageDetections
-from ablate_kit.models.batches import groups
+from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.batches import Group, groups
 from ablate_kit.models.classes import match_classes
 from detector.data.dataset import Dataset, Pixels
 from detector.training.deterministic import deterministic_kernels
@@ -45,6 +45,12 @@ def device_of(module: nn.Module) -> torch.device:
     """Of its first parameter."""
     first = next(module.parameters(), None)
     return torch.device("cpu") if first is None else first.device
+
+
+def placed(adapter: Adapter, prepared: Prepared) -> Group:
+    """A forward pass of one image, on the model's device."""
+    (group,) = groups([prepared])
+    return group.on(device_of(adapter.module))
 
 
 def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:

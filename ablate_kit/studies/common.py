@@ -11,9 +11,9 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.studies.structure import Part, first_uses, structure, traced
 from ablate_kit.sweeps.recipes.model_section import ModelSection
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
 from detector.training.recipes.data_sections import OneSet
-from detector.training.recipes.recipe_file import Override, given_recipe, validated
+from detector.training.recipes.recipe_file import Override
 
 ALL = "all"
 
@@ -53,12 +53,7 @@ def common_recipe(
             uses = first_uses(adapter(), *seen) if seen else None
         source = KindContext(checkpoint, live=adapter, anatomy=anatomy)
         lines = common_lines(source, heads, layers, modules, uses)
-    values = {
-        "model": model.model_dump(mode="json", exclude_defaults=True),
-        "data": {"kind": data.kind, **data.model_dump(mode="json", exclude_defaults=True)},
-        "ablations": lines,
-    }
-    return validated(SweepRecipe, given_recipe(values, "the options", overrides))
+    return recipe_of(model, data, lines, said_by="the options", overrides=overrides)
 
 
 def common_lines(

@@ -15,8 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.batches import groups
-from ablate_kit.models.detect import device_of, inference
+from ablate_kit.models.detect import inference, placed
 from ablate_kit.sweeps.execution.trace import Call, Trace, tensors_in
 
 _LAST = 2  # layers that are tried of a block: a shortcut may be computed after the branch
@@ -65,8 +64,7 @@ def probe(
         finally:
             busy = False
 
-    (group,) = groups([prepared])
-    placed = group.on(device_of(adapter.module))
+    inputs = placed(adapter, prepared).inputs
     with ExitStack() as stack:
         stack.enter_context(inference(adapter.module))
         for name, layers in wanted.items():
@@ -76,7 +74,7 @@ def probe(
                     with_kwargs=True,
                 )
                 stack.callback(handle.remove)
-        adapter.forward(placed.inputs)
+        adapter.forward(inputs)
     return found
 
 

@@ -5,16 +5,16 @@ is not looked into: what is inside of it is free together. When nothing more fit
 is cut at once; what was kept for that and not needed goes to further parts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.verdict import Outcome, untold
 from ablate_kit.studies.budget_plan import COARSE, Outline, in_turn
 from ablate_kit.studies.joint import TOGETHER, control, control_name, fewer, of_all, union
+from ablate_kit.studies.judge import Judge
 from ablate_kit.studies.noted import CUT, INSIDE_FREE, NOT_AFFORDED, WAITING, Noted, NotedPart
 from ablate_kit.studies.spending import WORTH, Spending
 from ablate_kit.sweeps.scheduler import Evaluating
@@ -23,18 +23,6 @@ from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 _CONTROLLED = 4  # heads that get a random control
 _ZEROED = 3  # parts whose mean gets zero beside it
 _ALIVE = 0.1  # share of the AP that a part must leave for zero beside its mean to tell anything
-
-
-class Verdicts(Protocol):
-    """As ``judge.Judge``."""
-
-    @property
-    def margin(self) -> float: ...
-
-    @property
-    def found(self) -> Mapping[str, tuple[float, Outcome]]: ...
-
-    def judge(self, variants: Iterable[Variant]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ class Study:
         outline: Outline,
         notes: Noted,
         cuts: MadeCuts,
-        judge: Verdicts,
+        judge: Judge,
         spending: Spending,
         keep: Callable[[], None],
         clock: Callable[[], float] = monotonic,

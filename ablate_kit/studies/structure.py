@@ -18,8 +18,7 @@ from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.anatomy.layouts import is_beside
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.batches import groups
-from ablate_kit.models.detect import inference
+from ablate_kit.models.detect import inference, placed
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 
@@ -72,13 +71,11 @@ class Part:
 
 def traced(adapter: Adapter, prepared: Prepared) -> tuple[Replay, Trace] | None:
     """One forward pass, watched; None where a model's calls cannot be seen."""
-    (group,) = groups([prepared])
-    weights = next(adapter.module.parameters(), None)
-    placed = group if weights is None else group.on(weights.device)
+    inputs = placed(adapter, prepared).inputs
     replay = Replay(adapter.module)
     try:
         with inference(adapter.module), replay:
-            _, trace = replay.trace(lambda: adapter.forward(placed.inputs))
+            _, trace = replay.trace(lambda: adapter.forward(inputs))
     except CannotTraceError:
         return None
     return replay, trace

@@ -25,15 +25,15 @@ from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from detector.training.recipes.data_sections import OneSet
-from detector.training.recipes.recipe_file import given_recipe, validated
 
 _REPORT = 4.0  # seconds of a report with nothing in it
 _REPORT_EACH = 1.7  # of the time that judging a variant while the study runs takes: its row
 _REPORT_SHARE = 0.12  # of a budget, for the report, as long as nothing was judged
 _REPORT_MOST = 30.0  # seconds, in this case
+_STUDY = "the study"  # whom errors in its recipe are told of
 
 
 @dataclass
@@ -112,20 +112,10 @@ class OpenStudy:
         lines = lines_of(chosen, beside)
         for name, members in self.notes.together.items():
             lines.append({"kind": "joined", "members": members, "name": name})
-        return _recipe(self.sweep.recipe, lines) if lines else self.sweep.recipe
-
-
-def _recipe(like: SweepRecipe, lines: Sequence[dict[str, object]]) -> SweepRecipe:
-    values = {
-        "model": like.model.model_dump(mode="json", exclude_defaults=True),
-        "data": {
-            "kind": like.data.kind,
-            **like.data.model_dump(mode="json", exclude_defaults=True),
-        },
-        "ablations": list(lines),
-        "evaluation": like.evaluation.model_dump(mode="json", exclude_defaults=True),
-    }
-    return validated(SweepRecipe, given_recipe(values, "the study", ()))
+        own = self.sweep.recipe
+        if not lines:
+            return own
+        return recipe_of(own.model, own.data, lines, own.evaluation, said_by=_STUDY)
 
 
 @contextmanager
@@ -156,10 +146,8 @@ def open_study(
         thread_count(Ledger.threads(folder) if folder else None),
         model.opened() as checkpoint,
     ):
-        whole = _recipe(
-            SweepRecipe.model_construct(model=model, data=data, evaluation=evaluation),
-            [{"kind": "component", "patterns": ["**"]}],
-        )
+        everything = {"kind": "component", "patterns": ["**"]}
+        whole = recipe_of(model, data, [everything], evaluation, said_by=_STUDY)
         first = OpenSweep(whole, placement, checkpoint, adapter)
         for note in first.notes:
             tell(note)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.scheduler import BatchResult, Scheduler, Work
+from ablate_kit.sweeps.scheduler import BatchResult, Stretches, Work
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Pool(Protocol):
         """Waits for a worker to have something to tell."""
 
 
-def run(scheduler: Scheduler, pool: Pool, take: Callable[[BatchResult], None]) -> list[str]:
+def run(scheduler: Stretches, pool: Pool, take: Callable[[BatchResult], None]) -> list[str]:
     """Runs until the scheduler has nothing more to ask for.
 
     What a lost worker had not finished is given to another.

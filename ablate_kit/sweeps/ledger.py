@@ -266,6 +266,13 @@ class Ledger:
     def finished(self) -> bool:
         return (self.folder / "study.json").exists()
 
+    def check_finished(self) -> None:
+        """Raises ``UserError`` for a run that is not."""
+        if not self.finished:
+            raise UserError(
+                f"{self.folder} is not finished; run ablate sweep again, and it resumes"
+            )
+
     def manifest(self) -> Manifest:
         """What ``close`` noted."""
         path = self.folder / "study.json"

@@ -119,8 +119,7 @@ def claim(folder: Path, run: Path, others: Sequence[Path]) -> None:
 
 def refuse_unfit(ledger: Ledger) -> None:
     """Raises ``UserError`` for a run that is not finished, or a race."""
-    if not ledger.finished:
-        raise UserError(f"{ledger.folder} is not finished; run ablate sweep again, and it resumes")
+    ledger.check_finished()
     if ledger.manifest().race:
         raise UserError(f"{ledger.folder} is a race, in which each cut saw other images")
 

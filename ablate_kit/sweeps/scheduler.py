@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation
@@ -67,14 +66,6 @@ class BatchResult:
     notes: Sequence[str] = field(default=())
 
 
-class Scheduler(Protocol):
-    def next(self) -> Work | None:
-        """What a worker is to do; None where nothing can be told before more is observed."""
-
-    def observe(self, result: BatchResult) -> None:
-        """Called once for every batch of every work, in any order."""
-
-
 class Stretches:
     """A scheduler of one stretch of work after the other.
 
@@ -98,6 +89,7 @@ class Stretches:
         self._outstanding = 0  # results that this stretch still has to show
 
     def next(self) -> Work | None:
+        """What a worker is to do; None where nothing can be told before more is observed."""
         while not self._waiting and not self._outstanding:
             lacking = next(self._stretches, None)
             if lacking is None:
@@ -108,6 +100,7 @@ class Stretches:
         return self._waiting.popleft() if self._waiting else None
 
     def observe(self, result: BatchResult) -> None:
+        """Called once for every batch of every work, in any order."""
         self._outstanding -= 1
 
 

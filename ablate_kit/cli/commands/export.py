@@ -26,8 +26,7 @@ def export(
     from ablate_kit.sweeps.ledger import Ledger
 
     ledger = Ledger.existing(run)
-    if not ledger.finished:
-        raise UserError(f"{run} is not finished; run ablate sweep again, and it resumes")
+    ledger.check_finished()
     found = ledger.results()
     chosen = [one for one in found if fnmatchcase(one.name, variants)]
     if not chosen:

@@ -38,8 +38,7 @@ def report(
     from ablate_kit.sweeps.ledger import Ledger
 
     ledger = Ledger.existing(run)
-    if not ledger.finished:
-        raise UserError(f"{run} is not finished; run ablate sweep again, and it resumes")
+    ledger.check_finished()
     manifest = ledger.manifest()
     own = manifest.statistics
     asked = statistics(margin, adjust, own)

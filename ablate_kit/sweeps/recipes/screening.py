@@ -29,9 +29,8 @@ from ablate_kit.ablations.draws import Draws
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import groups
 from ablate_kit.models.classes import match_classes
-from ablate_kit.models.detect import device_of, inference
+from ablate_kit.models.detect import inference, placed
 from ablate_kit.models.followed_scores import Followed, followed
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.checked_json import keep_value, kept_value
@@ -165,8 +164,7 @@ def check_can_screen(adapter: Adapter, dataset: Dataset) -> None:
     state = adapter.module.state_dict(keep_vars=True)
     floating = [one for one in state.values() if one.is_floating_point()]
     with _following(adapter, floating):
-        (group,) = groups([adapter.prepare(dataset.image(0))])
-        followed(adapter, group.on(device_of(adapter.module)))
+        followed(adapter, placed(adapter, adapter.prepare(dataset.image(0))))
 
 
 @contextmanager
@@ -202,8 +200,7 @@ def _estimates(
     labels = match_classes(adapter.classes, images.classes) if is_labelled(images) else None
     with _following(adapter, weights):
         for i in range(len(images)):
-            (group,) = groups([adapter.prepare(images.image(i))])
-            seen = followed(adapter, group.on(device_of(adapter.module)))
+            seen = followed(adapter, placed(adapter, adapter.prepare(images.image(i))))
             if labels is None:
                 counts = seen.found.scores >= score_threshold
             else:

@@ -1,6 +1,6 @@
 """The YAML file that a sweep is made from."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
@@ -28,11 +28,12 @@ from ablate_kit.sweeps.recipes.evaluation_settings import USUAL, EvaluationSetti
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.named_files import find_from
 from detector.data.dataset import Dataset, shuffled
-from detector.training.recipes.data_sections import ImagesSection
+from detector.training.recipes.data_sections import ImagesSection, OneSet
 from detector.training.recipes.recipe_file import (
     Given,
     Override,
     Section,
+    given_recipe,
     read_recipe,
     validated,
 )
@@ -229,6 +230,25 @@ def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRec
             f"{recipe.model.framework}"
         )
     return recipe
+
+
+def recipe_of(
+    model: ModelSection,
+    data: OneSet,
+    lines: Sequence[Mapping[str, Any]],
+    evaluation: EvaluationSettings = USUAL,
+    *,
+    said_by: str,
+    overrides: Sequence[str | Override] = (),
+) -> SweepRecipe:
+    """The recipe of these lines; errors say that it is ``said_by`` whom it came from."""
+    values = {
+        "model": model.model_dump(mode="json", exclude_defaults=True),
+        "data": {"kind": data.kind, **data.model_dump(mode="json", exclude_defaults=True)},
+        "ablations": list(lines),
+        "evaluation": evaluation.model_dump(mode="json", exclude_defaults=True),
+    }
+    return validated(SweepRecipe, given_recipe(values, said_by, overrides))
 
 
 class _OneLine(Section):
