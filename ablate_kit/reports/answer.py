@@ -7,7 +7,7 @@ from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence
+from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, unseen
 
 DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse
 # Of a joint cut of those parts that cost least alone: up to three standard errors too good
@@ -89,6 +89,15 @@ def drawn_units(evaluation: Evaluation) -> tuple[str, int]:
     if "clusters" in counts:
         return "clusters", counts["clusters"]
     return "images", counts["images"]
+
+
+def not_shown(unit: str, seen: int, margin: float) -> str:
+    """What is free on so few images, but may not be on those that they hold none of; nothing where
+    that is less than the margin of all."""
+    share = unseen(seen)
+    if share <= margin:
+        return ""
+    return f"What matters on less than {100 * share:.2g}% of all {unit} these {seen} may not show"
 
 
 def _of_two(first: str, second: str, change: Change, unit: str) -> str:

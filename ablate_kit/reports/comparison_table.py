@@ -19,6 +19,7 @@ from ablate_kit.reports.answer import (
     answer,
     compares_detectors,
     drawn_units,
+    not_shown,
     without_labels,
     word,
 )
@@ -196,6 +197,14 @@ def interval_note(
             f"; verdict: on AP at a margin of {min(margins):g}, adjusted alike; undecided (+N): "
             f"about N more {unit} would decide"
         )
+        free = [
+            one.images if looks else drawn
+            for one, change in zip(results[1:], changes, strict=True)
+            if change["AP"].verdict and change["AP"].verdict.outcome == "free"
+        ]
+        if free and (told := not_shown(unit, min(free), min(margins))):
+            which = "as good" if compares_detectors(results) else "free"
+            note += f"; {which}: {told[0].lower()}{told[1:]}"
     if any(map(moves_apart, changes)):
         note += (
             f"; {APART}: significant, too, against AP's change: GIoU does not see false positives"

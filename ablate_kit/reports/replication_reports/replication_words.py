@@ -11,7 +11,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
 from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
-from ablate_kit.reports.answer import noun
+from ablate_kit.reports.answer import drawn_units, not_shown, noun
 from ablate_kit.sweeps.replication import Replication
 
 NAMED = 4  # cuts that one sentence names
@@ -55,7 +55,13 @@ def _in_all(found: Replication, rows: Sequence[Row]) -> str:
     if left:
         parts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
     kind = noun([one for one, _ in judged])
-    return f"Of {len(judged)} {'cuts' if kind == 'variants' else kind}, {'; '.join(parts)}."
+    shown = ""
+    if any(row[1].outcome == "free" for row in judged):
+        shown = not_shown(*drawn_units(found.baselines[0].evaluation), found.statistics.margin)
+    return (
+        f"Of {len(judged)} {'cuts' if kind == 'variants' else kind}, {'; '.join(parts)}."
+        f"{shown and f' {shown}.'}"
+    )
 
 
 def _no_verdict(found: Replication) -> str:

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from ablate_kit.metrics.uncertainty.verdict import unseen
 from ablate_kit.plural import counted, first_few
-from ablate_kit.reports.answer import drawn_units, without_labels
+from ablate_kit.reports.answer import drawn_units, not_shown, without_labels
 from ablate_kit.reports.study_reports.findings import (
     NAMED,
     Findings,
@@ -108,21 +107,11 @@ def what_is_free(found: Findings) -> Sentence:
             f"{found.margin:g} AP of no change, with as many questions asked."
         )
     names = first_few([f"{title(one)} ({how(one)})" for one in free[::-1]], 2 * NAMED)
+    shown = not_shown(*drawn_units(found.results[0].evaluation), found.margin)
     return Sentence(
         f"{len(free)} {'is' if len(free) == 1 else 'are'} free alone, within "
-        f"{found.margin:g} AP: {names}.{_not_in_f1(found, free)}{_not_shown(found)}",
+        f"{found.margin:g} AP: {names}.{_not_in_f1(found, free)}{shown and f' {shown}.'}",
         tuple(one.variant for one in free),
-    )
-
-
-def _not_shown(found: Findings) -> str:
-    """What so few images may hold none of; nothing where that is less than the margin of all."""
-    unit, drawn = drawn_units(found.results[0].evaluation)
-    share = unseen(drawn)
-    if share <= found.margin:
-        return ""
-    return (
-        f" What matters on less than {100 * share:.2g}% of all {unit} these {drawn} may not show."
     )
 
 

@@ -8,8 +8,10 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import COCO, coco_table
 
@@ -117,3 +119,20 @@ def test_cuts_that_these_images_chose_are_said_to_look_better_than_they_are(
     chosen = replace(result("cut", 0.4), factors={"order": order})
     table = comparison([result("base", 0.5), chosen], [changed(change(-0.1), change(-0.1))])
     assert ("chosen on these very images" in table.title) == said
+
+
+def test_what_is_free_on_few_images_is_said_to_be_free_on_those() -> None:
+    found = [changed(replace(change(0.0), verdict=Verdict("free", 0.01)), change(0.0))]
+    few, many = (
+        comparison([result("base", 0.5, images), result("cut", 0.5, images)], found).title
+        for images in (31, 300)
+    )
+    assert "free: what matters on less than 9.2% of all images these 31 may not show" in few
+    assert "may not show" not in many
+    costs = [changed(replace(change(-0.1), verdict=Verdict("costs", 0.01)), change(0.0))]
+    cut = [result("base", 0.5, 31), result("cut", 0.4, 31)]
+    assert "may not show" not in comparison(cut, costs).title
+    # Of a race each variant's own images count.
+    raced = [result("base", 0.5, 2000), result("cut", 0.5, 104)]
+    looks = Looks((104, 2000), 1)
+    assert "these 104 may not show" in comparison(raced, found, looks=looks).title
