@@ -20,7 +20,7 @@ from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.hooks import hook_projection_input
-from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns, Reference
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns
 from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
@@ -57,91 +57,6 @@ class _Output:
     weight: str
     bias: str
     seen: _Mean = field(default_factory=_Mean)
-
-
-def heads_mean(
-    modules: Sequence[Attention],
-    checkpoint: Checkpoint,
-    reference: Reference,
-    *,
-    heads: Iterable[int] | None = None,
-    images: int | None = None,
-) -> list[Ablation]:
-    """One ablation per module and head: its output becomes its mean over ``images`` images.
-
-    Args:
-        heads: which of each module; all by default.
-
-    Raises ``UserError`` for a module without an output projection that has a bias.
-    """
-    outputs = [_output(module) for module in modules]
-    with ExitStack() as stack:
-        for one in outputs:
-            for name in reference.names_of(one.weight):
-                stack.enter_context(hook_projection_input(reference.module, name, one.seen.add))
-        reference.run(images)
-    chosen = None if heads is None else sorted(set(heads))
-    return [
-        Ablation(
-            f"{one.attention.prefix}-head{head}-mean",
-            "heads-mean",
-            _folded(one, head, checkpoint),
-            factors=of_module(one.attention.prefix) | {"head": head},
-        )
-        for one in outputs
-        for head in (range(one.attention.head_count()) if chosen is None else chosen)
-    ]
-
-
-def channels_mean(
-    modules: Mapping[str, Iterable[int]], reference: Reference, *, images: int | None = None
-) -> dict[str, Tensor]:
-    """For each of these modules the mean (channels,) of its output over images."""
-    seen: dict[str, _Mean] = {name: _Mean() for name in modules}
-    with ExitStack() as stack:
-        for name, mean in seen.items():
-            for live in reference.names_of(f"{name}.weight"):
-                owner = reference.module.get_submodule(live.rpartition(".")[0])
-                handle = owner.register_forward_hook(_watching(mean, name))
-                stack.callback(handle.remove)
-        reference.run(images)
-    return {name: mean.value(name) for name, mean in seen.items()}
-
-
-def channels(
-    shapes: Mapping[str, tuple[int, ...]],
-    modules: Mapping[str, Iterable[int]],
-    means: Mapping[str, Tensor] | None,
-    *,
-    together: bool = False,
-) -> list[Ablation]:
-    """One ablation per module and channel, or per module: weights zero, bias zero or the mean.
-
-    Args:
-        shapes: of the checkpoint's tensors.
-        modules: the chosen output channels of each module.
-        means: as ``channels_mean`` gives them; None sets channels to zero.
-    """
-    kind = "channels" if means is None else "channels-mean"
-    suffix = "" if means is None else "-mean"
-    found = []
-    for module, numbers in modules.items():
-        chosen = sorted(set(numbers))
-        axis = output_axis(shapes, module)
-        for group in [chosen] if together else [[one] for one in chosen]:
-            ranges = tuple((one, one + 1) for one in group)
-            edits = [Edit(f"{module}.weight", Blocks(axis, ranges))]
-            if f"{module}.bias" in shapes:
-                values = None if means is None else tuple(means[module][group].tolist())
-                edits.append(Edit(f"{module}.bias", Blocks(0, ranges), values=values))
-            name = f"{module}-channel{spans(group)}{suffix}"
-            which: Factors = (
-                {"channel": group[0]} if len(group) == 1 else {"channels": spans(group)}
-            )
-            to = "zero" if means is None else "mean"
-            factors: Factors = {**of_module(module), **which, "to": to}
-            found.append(Ablation(name, kind, tuple(edits), factors=factors))
-    return found
 
 
 def output_axis(shapes: Mapping[str, Sequence[int]], module: str) -> int:
@@ -218,13 +133,25 @@ class HeadsMean(Kind):
     images: Count | None = None  # that the mean is taken over
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return heads_mean(
-            source.attentions(self.pattern, self.num_heads),
-            source.checkpoint,
-            source.reference(),
-            heads=self.heads,
-            images=self.images,
-        )
+        modules = source.attentions(self.pattern, self.num_heads)
+        reference = source.reference()
+        outputs = [_output(module) for module in modules]
+        with ExitStack() as stack:
+            for one in outputs:
+                for name in reference.names_of(one.weight):
+                    stack.enter_context(hook_projection_input(reference.module, name, one.seen.add))
+            reference.run(self.images)
+        chosen = None if self.heads is None else sorted(set(self.heads))
+        return [
+            Ablation(
+                f"{one.attention.prefix}-head{head}-mean",
+                "heads-mean",
+                _folded(one, head, source.checkpoint),
+                factors=of_module(one.attention.prefix) | {"head": head},
+            )
+            for one in outputs
+            for head in (range(one.attention.head_count()) if chosen is None else chosen)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,15 +170,41 @@ class Channels(Kind):
             raise UserError("images go with to: mean; zero is not taken over any")
         shapes = source.checkpoint.shapes
         modules = dict(self._modules(source, shapes))
-        means = None
-        if self.to == "mean":
-            means = {
-                module: _held(mean, source.checkpoint.read(f"{module}.bias").dtype)
-                for module, mean in channels_mean(
-                    modules, source.reference(), images=self.images
-                ).items()
-            }
-        return channels(shapes, modules, means, together=self.together)
+        means = self._means(source, modules) if self.to == "mean" else {}
+        kind, suffix = ("channels-mean", "-mean") if means else ("channels", "")
+        found = []
+        for module, numbers in modules.items():
+            chosen = sorted(set(numbers))
+            axis = output_axis(shapes, module)
+            for group in [chosen] if self.together else [[one] for one in chosen]:
+                ranges = tuple((one, one + 1) for one in group)
+                edits = [Edit(f"{module}.weight", Blocks(axis, ranges))]
+                if f"{module}.bias" in shapes:
+                    values = tuple(means[module][group].tolist()) if means else None
+                    edits.append(Edit(f"{module}.bias", Blocks(0, ranges), values=values))
+                name = f"{module}-channel{spans(group)}{suffix}"
+                which: Factors = (
+                    {"channel": group[0]} if len(group) == 1 else {"channels": spans(group)}
+                )
+                factors: Factors = {**of_module(module), **which, "to": self.to}
+                found.append(Ablation(name, kind, tuple(edits), factors=factors))
+        return found
+
+    def _means(self, source: KindContext, modules: Iterable[str]) -> dict[str, Tensor]:
+        """For each of these modules the mean (channels,) of its output over images."""
+        reference = source.reference()
+        seen = {name: _Mean() for name in modules}
+        with ExitStack() as stack:
+            for name, mean in seen.items():
+                for live in reference.names_of(f"{name}.weight"):
+                    owner = reference.module.get_submodule(live.rpartition(".")[0])
+                    handle = owner.register_forward_hook(_watching(mean, name))
+                    stack.callback(handle.remove)
+            reference.run(self.images)
+        return {
+            name: _held(mean.value(name), source.checkpoint.read(f"{name}.bias").dtype)
+            for name, mean in seen.items()
+        }
 
     def _modules(
         self, source: KindContext, shapes: Mapping[str, tuple[int, ...]]

@@ -8,9 +8,9 @@ be removed in two ways:
 * ``lost``: its offset leads off the map, where zeros are read; its weight stays and adds nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
@@ -84,58 +84,6 @@ def removed(
     return _rows(attention, "sampling_offsets", chosen, total, 2, attention.off_map)
 
 
-def each_point(
-    attention: Attention, split: Sequence[int], chosen: Iterable[int] | None, share: Share
-) -> list[Ablation]:
-    """One ablation per point, removed from every head of the module."""
-    total = sum(split)
-    level_of = [level for level, count in enumerate(split) for _ in range(count)]
-    before = [sum(split[:level]) for level in range(len(split))]
-    found = []
-    for point in range(total) if chosen is None else dict.fromkeys(chosen):
-        edits = removed(attention, [point], total, share)
-        level = level_of[point]
-        name = f"{attention.prefix}-level{level}-point{point - before[level]}-{share}"
-        place = {"level": level, "point": point - before[level], "share": share}
-        factors = of_module(attention.prefix) | place
-        found.append(Ablation(name, "points", edits, factors=factors))
-    return found
-
-
-def each_level(
-    modules: Sequence[tuple[Attention, Sequence[int]]],
-    chosen: Iterable[int] | None,
-    share: Share,
-    label: str | None = None,
-) -> list[Ablation]:
-    """One ablation per level: all its points are removed from every head.
-
-    Args:
-        modules: deformable attentions, and a head's points on each level.
-        chosen: levels; all by default.
-        label: of what is removed from all modules at once; by default from one after the other.
-    """
-    found = []
-    groups = [modules] if label else [[one] for one in modules]
-    for group in groups:
-        count = max(len(split) for _, split in group)
-        for level in range(count) if chosen is None else dict.fromkeys(chosen):
-            if not 0 <= level < count:
-                raise UserError(
-                    f"{group[0][0].prefix} has no level {level}; it has {spans(range(count))}"
-                )
-            edits: list[Edit] = []
-            for attention, split in group:
-                bounds = [0, *(sum(split[: i + 1]) for i in range(len(split)))]
-                start, stop = list(pairwise(bounds))[level]
-                edits += removed(attention, range(start, stop), sum(split), share)
-            name = f"{label or group[0][0].prefix}-level{level}-{share}"
-            cut: Factors = {"target": label} if label else of_module(group[0][0].prefix)
-            factors: Factors = {**cut, "level": level, "share": share}
-            found.append(Ablation(name, "point-levels", tuple(edits), factors=factors))
-    return found
-
-
 def _rows(
     attention: Attention, layer: str, points: Sequence[int], total: int, width: int, value: float
 ) -> tuple[Edit, ...]:
@@ -178,11 +126,18 @@ class Points(Kind):
     share: Share = "renormalized"
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return [
-            ablation
-            for attention, split in _sampling(source, self.pattern, self.num_heads, self.num_levels)
-            for ablation in each_point(attention, split, self.points, self.share)
-        ]
+        modules = _sampling(source, self.pattern, self.num_heads, self.num_levels)
+        return [one for attention, split in modules for one in self._each(attention, split)]
+
+    def _each(self, attention: Attention, split: Sequence[int]) -> Iterator[Ablation]:
+        places = [(level, point) for level, count in enumerate(split) for point in range(count)]
+        for number in range(len(places)) if self.points is None else dict.fromkeys(self.points):
+            edits = removed(attention, [number], len(places), self.share)
+            level, point = places[number]
+            name = f"{attention.prefix}-level{level}-point{point}-{self.share}"
+            place = {"level": level, "point": point, "share": self.share}
+            factors = of_module(attention.prefix) | place
+            yield Ablation(name, "points", edits, factors=factors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,4 +155,20 @@ class PointLevels(Kind):
     def make(self, source: KindContext) -> list[Ablation]:
         modules = _sampling(source, self.pattern, self.num_heads, self.num_levels)
         label = file_name(self.pattern) if self.together else None
-        return each_level(modules, self.levels, self.share, label)
+        found = []
+        for group in [modules] if label else [[one] for one in modules]:
+            first = group[0][0].prefix
+            count = max(len(split) for _, split in group)
+            for level in range(count) if self.levels is None else dict.fromkeys(self.levels):
+                if level >= count:
+                    raise UserError(f"{first} has no level {level}; it has {spans(range(count))}")
+                edits: list[Edit] = []
+                for attention, split in group:
+                    bounds = [0, *accumulate(split)]
+                    start, stop = list(pairwise(bounds))[level]
+                    edits += removed(attention, range(start, stop), bounds[-1], self.share)
+                name = f"{label or first}-level{level}-{self.share}"
+                cut: Factors = {"target": label} if label else of_module(first)
+                factors: Factors = {**cut, "level": level, "share": self.share}
+                found.append(Ablation(name, "point-levels", tuple(edits), factors=factors))
+        return found

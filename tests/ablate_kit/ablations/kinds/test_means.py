@@ -15,7 +15,7 @@ from ablate_kit.ablations.apply_edits import applied, check_fits
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.kinds.kind import KindContext
-from ablate_kit.ablations.kinds.means import Channels, HeadsMean, heads_mean
+from ablate_kit.ablations.kinds.means import Channels, HeadsMean
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.ablations.verify_receipt import verify
@@ -118,7 +118,7 @@ class Torch(nn.Module):
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_torch_multi_head_attention_too(batch_first: bool) -> None:
+def test_torch_multi_head_attention_too(tmp_path: Path, batch_first: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     module = Torch(batch_first).double().eval()
     with torch.no_grad():
@@ -148,10 +148,10 @@ def test_torch_multi_head_attention_too(batch_first: bool) -> None:
             assert images == 3
             module(x)
 
-    class File:
-        read = staticmethod(lambda name: module.state_dict()[name])
-
-    found = heads_mean(attentions(module.state_dict(), heads=2), File(), Reference(), images=3)  # type: ignore[arg-type]
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    with open_checkpoint(tmp_path / "model.pth") as checkpoint:
+        kind = HeadsMean(pattern="attn", num_heads=2, images=3)
+        found = kind.make(KindContext(checkpoint, Reference))
     assert [one.name for one in found] == ["attn-head0-mean", "attn-head1-mean"]
     with applied(module, found[1]), torch.no_grad():
         assert (module(x) - x - module.attn.out_proj(heads)).abs().max() < 1e-12

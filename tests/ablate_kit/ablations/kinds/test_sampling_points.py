@@ -13,8 +13,8 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.sampling_points import (
     PointLevels,
     Points,
-    each_level,
     points_per_level,
+    removed,
 )
 from ablate_kit.errors import UserError
 
@@ -163,8 +163,8 @@ def test_what_cannot_be_removed_is_refused(live: Open) -> None:
     }
     (attention,) = attentions(tensors, {"decoder_method": "discrete"}, heads=2)
     with pytest.raises(UserError, match="onto its edge"):
-        each_level([(attention, (1, 1))], None, "lost")
+        removed(attention, [0], 2, "lost")
     with pytest.raises(UserError, match="no point of attn would remain"):
-        each_level([(attention, (2,))], None, "renormalized")
+        removed(attention, [0, 1], 2, "renormalized")
     with pytest.raises(UserError, match="onto its edge"):
         attention.remove([0])

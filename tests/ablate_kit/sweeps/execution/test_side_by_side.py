@@ -1,6 +1,7 @@
 """Variants that silence heads or channels share passes, and find what each finds alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
-from ablate_kit.ablations.kinds.means import channels
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.means import Channels
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.open import open_adapter
@@ -34,18 +36,17 @@ RAN = (
 def cuts_of(path: Path) -> list[Ablation]:
     """Heads of all decoder layers; channels of a feed-forward layer to zero, and to some value."""
     with open_checkpoint(path) as checkpoint:
-        shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
         found = attentions(checkpoint.tensors, checkpoint.config)
-    own = [one for one in found if "decoder.layers" in one.prefix and "self_attn" in one.prefix]
-    base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
-    name = next(n for n in shapes if n.startswith(f"{base}.1.") and n.endswith("fc1.weight"))
-    module = name.removesuffix(".weight")
-    means = {module: torch.linspace(-1, 1, shapes[name][0])}
-    return [
-        *heads_each(own),
-        *channels(shapes, {module: range(3)}, None),
-        *channels(shapes, {module: range(3, 6)}, means),
-    ]
+        own = [one for one in found if "decoder.layers" in one.prefix and "self_attn" in one.prefix]
+        base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
+        weights = (n for n in checkpoint.tensors if n.startswith(f"{base}.1."))
+        module = next(n for n in weights if n.endswith("fc1.weight")).removesuffix(".weight")
+        kind = Channels(patterns=[module], channels=list(range(6)))
+        cuts = kind.make(KindContext(checkpoint))
+    for i in range(3, 6):
+        weight, bias = cuts[i].edits
+        cuts[i] = replace(cuts[i], edits=(weight, replace(bias, values=((i - 3) / 2 - 0.6,))))
+    return [*heads_each(own), *cuts]
 
 
 def swept(
