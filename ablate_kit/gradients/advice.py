@@ -354,11 +354,8 @@ def _rows(tensors: Tensors) -> str:
     shares = [t.dead_share for t in tensors]
     low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
     share = low if low == high else f"{low} to {high}"
-    return f"{sum(map(len, map(_gone, tensors)))} rows, {share} of each tensor"
-
-
-def _gone(tensor: TensorReport) -> tuple[int, ...]:
-    return (*tensor.dead_rows, *tensor.faint_rows)
+    count = sum(len(t.dead_rows) + len(t.faint_rows) for t in tensors)
+    return f"{count} rows, {share} of each tensor"
 
 
 def _span(tensors: Tensors) -> str:

@@ -72,6 +72,7 @@ def converted(
             content |= {"config": model.config.to_json(), "classes": list(adapter.classes)}
     old = set(checkpoint.tensors)
     used = {*extras, "config", "classes", checkpoint.place}
+    beside = checkpoint.archive.metadata if checkpoint.place else ()  # a bare state dict has none
     return Conversion(
         state=state,
         config=model.config.to_json(),
@@ -80,13 +81,8 @@ def converted(
         renamed=len(set(names.values()) - old),
         tensors=len(names),
         kept=tuple(extras),
-        dropped=tuple(sorted(str(key) for key in _entries(checkpoint) if str(key) not in used)),
+        dropped=tuple(sorted(str(key) for key in beside if str(key) not in used)),
     )
-
-
-def _entries(checkpoint: Checkpoint) -> list[Any]:
-    """What the file holds beside the weights; nothing for a bare state dict."""
-    return list(checkpoint.archive.metadata) if checkpoint.place else []
 
 
 def _is_plain(value: Any) -> bool:

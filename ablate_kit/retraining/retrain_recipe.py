@@ -1,6 +1,7 @@
 """The YAML file that a study of retrained arms is made from."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def load_retraining(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainR
     The first seed's arms come before the second's, so that an unfinished study compares all arms.
     Raises ``UserError`` for whatever cannot be trained, before anything is.
     """
-    own = [text for text in overrides if _first_key(text) in RetrainRecipe.model_fields]
+    own = [one for one in overrides if re.split("[=.]", one)[0] in RetrainRecipe.model_fields]
     given = read_recipe(path, own, "base, seeds, arms")
     study = validated(RetrainRecipe, given)
     names = [arm.name for arm in study.arms]
@@ -116,7 +117,8 @@ def _run(
     seeded = Override("training.seed", seed, given.where(("seeds",)))
     changes: list[str | Override] = [*common, *overrides, *own, seeded]
     try:
-        recipe = load_recipe(recipe_file(_base(path, study.base), "train"), changes)
+        base = Path(study.base) if study.base.startswith(BUILTIN) else beside(path, study.base)
+        recipe = load_recipe(recipe_file(base, "train"), changes)
         # A mistake in the model shows now; how many classes the data has does not matter to it.
         recipe.config([str(i) for i in range(recipe.model.get("num_classes", 1))])
     except UserError as error:
@@ -138,11 +140,3 @@ def _run(
     }
     key = key_of(json.dumps(parts, sort_keys=True))
     return Run(arm.name, seed, recipe, pretrained, tuple(arm.parts), study.weights, key)
-
-
-def _first_key(override: str) -> str:
-    return override.partition("=")[0].partition(".")[0]
-
-
-def _base(study: Path, base: str) -> Path:
-    return Path(base) if base.startswith(BUILTIN) else beside(study, base)

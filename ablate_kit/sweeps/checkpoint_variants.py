@@ -98,9 +98,5 @@ def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]
     return {
         name: there[name].clone()
         for name in names.values()
-        if not _same_bytes(here[name], there[name])
+        if not torch.equal(flat_bytes(here[name]), flat_bytes(there[name]))
     }
-
-
-def _same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.equal(flat_bytes(one), flat_bytes(other))

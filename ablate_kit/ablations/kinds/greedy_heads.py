@@ -7,6 +7,7 @@ round is evaluated, so that rounds are asked for one by one.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
@@ -86,17 +87,14 @@ def _rounds(
         ]
         values = yield tried
         found = [values[one.digest] for one in tried]
-        best = max(range(len(left)), key=lambda k: _rank(found[k], direction))
+        ranks = [-inf if value is None else direction * value for value in found]
+        best = ranks.index(max(ranks))
         module, head = heads[left[best]]
         gone.append(left[best])
         name = f"{label}-greedy-{number}of{len(heads)}-r0"
         ablation = Ablation(name, "heads-greedy", tried[best].edits, factors=tried[best].factors)
         steps.append(Removal(ablation, module.prefix, head, found[best]))
     return steps
-
-
-def _rank(value: float | None, direction: int) -> float:
-    return float("-inf") if value is None else direction * value
 
 
 @dataclass(frozen=True, kw_only=True)

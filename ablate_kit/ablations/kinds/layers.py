@@ -7,7 +7,6 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike, attentions
-from ablate_kit.ablations.factors import Factor
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
@@ -50,15 +49,11 @@ def layers(
                 "part": part,
                 "mode": mode,
                 "layers": len(chosen),
-                **_only(chosen),
+                **({"layer": chosen[0]} if len(chosen) == 1 else {}),
             },
         )
         for chosen in _sets(sorted(of_layer), mode)
     ]
-
-
-def _only(layers: Sequence[int]) -> dict[str, Factor]:
-    return {"layer": layers[0]} if len(layers) == 1 else {}
 
 
 def _parts(

@@ -102,7 +102,7 @@ def _located(
                 source,
                 f"storage {show(key, 40)} should hold {show(numel)} elements, but has {found}",
             )
-        nbytes = numel * _item_size(kind)
+        nbytes = numel * (QUANTIZED_STORAGES.get(kind) or ITEM_SIZES[TORCH_STORAGES[kind]])
         if end + 8 + nbytes > source.size:
             raise _damaged(
                 source, f"storage {show(key, 40)} reaches beyond the end of the file: cut short?"
@@ -140,10 +140,6 @@ class _Storages:
                 size = ITEM_SIZES[dtype]
                 return StorageView(dtype, storage, offset * size, count * size)
         raise CheckpointError(f"it has a view {show(view, 60)} of a storage of {numel} elements")
-
-
-def _item_size(kind: str) -> int:
-    return QUANTIZED_STORAGES.get(kind) or ITEM_SIZES[TORCH_STORAGES[kind]]
 
 
 def _spelled(key: Any) -> str:

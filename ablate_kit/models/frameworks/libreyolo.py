@@ -107,7 +107,7 @@ def renamed(stored: State, live: State) -> dict[str, str]:
     names = {
         name: name
         for name, tensor in stored.items()
-        if name in live and live[name].shape == tensor.shape and _equal(live[name], tensor)
+        if name in live and torch.equal(live[name].detach().cpu().to(tensor.dtype), tensor)
     }
     free: dict[bytes, list[str]] = {}
     for name in live.keys() - set(names.values()):
@@ -191,10 +191,6 @@ def _told(kind: Any, method: str, state: State) -> Any:
     """What a family reads off the tensors, where it can."""
     ask = getattr(kind, method, None)
     return ask(dict(state)) if ask else None
-
-
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return bool(torch.equal(one.detach().cpu().to(other.dtype), other))
 
 
 def _digest(tensor: torch.Tensor) -> bytes:

@@ -1,5 +1,6 @@
 """What a budget did not reach, in words: so many of a kind within each top-level part."""
 
+import shlex
 from collections import Counter
 
 from ablate_kit.plural import counted
@@ -42,16 +43,12 @@ def left_out(study: Noted) -> str:
         most = "At most" if "pass" in study.needed else "About"  # time is not known beforehand
         enough = (
             f" {most} {study.needed} would be enough for all: the same command with --budget "
-            f"{_as_given(study.needed)} goes on from here."
+            f"{shlex.quote(study.needed)} goes on from here."
         )
     return (
         f"The budget of {study.budget}{some} did not reach {counted(len(numbers), 'cut')}: "
         f"{_named(study, numbers)}{free}.{enough}"
     )
-
-
-def _as_given(budget: str) -> str:
-    return f"'{budget}'" if " " in budget else budget
 
 
 def _named(study: Noted, numbers: list[int]) -> str:
