@@ -1,5 +1,6 @@
 """The smaller model's numbers beside the original's: AP with the interval of its change."""
 
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
@@ -16,10 +17,12 @@ def against_original(
     smaller: Adapter,
     dataset: Dataset,
     evaluation: EvaluationSettings,
+    truth: GroundTruth | None = None,
 ) -> tuple[list[Result], Comparison]:
     """Both on all images, held against each other. Images without labels take the original's
-    boxes."""
-    first = sweep(original, dataset, [], evaluation, baseline=Variant(NAMES[0], "checkpoint"))
+    boxes. ``truth``: what detections are held against, as of ``sweep``."""
+    baseline = Variant(NAMES[0], "checkpoint")
+    first = sweep(original, dataset, [], evaluation, baseline=baseline, truth=truth)
     (before,) = first.results
     second = sweep(
         smaller,

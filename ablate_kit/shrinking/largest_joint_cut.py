@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.verdict import not_missed
@@ -47,12 +48,16 @@ def joint_cuts(
     dataset: Dataset,
     parts: Sequence[Ablation],
     evaluation: EvaluationSettings,
+    truth: GroundTruth | None = None,
 ) -> JointCuts:
-    """Evaluates the first part, the first two, and so on; p-values are adjusted over all."""
+    """Evaluates the first part, the first two, and so on; p-values are adjusted over all.
+
+    ``truth``: what detections are held against, as of ``sweep``.
+    """
     counts = _counts(len(parts))
     cuts = tuple(joined(parts[:count], f"first-{count}-of-{len(parts)}") for count in counts)
     variants = [Variant.of(one) for one in cuts]
-    done = sweep(adapter, dataset, variants, evaluation)
+    done = sweep(adapter, dataset, variants, evaluation, truth=truth)
     compared = compare(done.truth, done.results, evaluation.statistics)
     return JointCuts(cuts, counts, done.results, compared)
 

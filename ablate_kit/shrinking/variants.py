@@ -12,6 +12,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.sweeps.checked_json import checked
@@ -145,9 +146,14 @@ def _evaluation(ledger: Ledger, margin: float | None) -> EvaluationSettings:
     return checked(_EVALUATION, noted, f"{ledger.folder}: how it was evaluated")
 
 
-def run_images(run: Path) -> Dataset:
-    """The images that a run was made on; ``UserError`` where they are gone or others."""
-    return images_of(Ledger.existing(run))
+def run_images(run: Path) -> tuple[Dataset, GroundTruth]:
+    """The images that a run was made on, and what it held detections against: its clusters are
+    those of then, whatever a file of clusters says now.
+
+    Raises ``UserError`` where images are gone or others.
+    """
+    ledger = Ledger.existing(run)
+    return images_of(ledger), ledger.truth()
 
 
 def joined(ablations: Iterable[Ablation], name: str = "") -> Ablation:

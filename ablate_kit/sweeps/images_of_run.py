@@ -1,6 +1,10 @@
 """The images of a run that is finished, found again."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -9,21 +13,34 @@ from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.fingerprint import data_digest
 from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.recipes.named_files import below
 from detector.data.dataset import Dataset, is_labelled, shuffled
 from detector.training.recipes.data_sections import images_noted
 
 
 def images_of(ledger: Ledger) -> Dataset:
-    """The images of a run that is finished.
+    """The images of a run that is finished: those of the names that it was given, as they were
+    meant then, or from here, where all was moved together.
 
     Raises:
         UserError: they are no longer where they were, or others.
     """
-    manifest = ledger.manifest().data
-    if manifest is None:
+    manifest = ledger.manifest()
+    if manifest.data is None:
         raise UserError("the run does not say where its images are")
+    then = below(Path(manifest.folder or ""), manifest.data)
     try:
-        data = images_noted(manifest)
+        return _images(ledger, then)
+    except UserError:
+        if then != manifest.data:
+            with suppress(UserError):
+                return _images(ledger, manifest.data)
+        raise
+
+
+def _images(ledger: Ledger, values: Mapping[str, Any]) -> Dataset:
+    try:
+        data = images_noted(values)
     except ValidationError:
         raise UserError("the run does not say where its images are in words of now") from None
     truth = replace(ledger.truth(), clusters=None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
@@ -55,6 +56,7 @@ class Manifest(_Read):
     race: NotedRace | None = None
     data: dict[str, Any] | None = None  # where the images are, as in the recipe
     model: dict[str, Any] | None = None  # the same of the checkpoint
+    folder: str | None = None  # below which relative names of files were meant; earlier: unknown
     variants: list[NamedVariant]
 
     @property
@@ -76,5 +78,6 @@ def manifest_values(
         **({"race": {**asdict(looks), "order": order}} if looks else {}),
         "data": dict(data),
         "model": model,
+        "folder": str(Path.cwd()),
         "variants": [one.model_dump() for one in variants],
     }

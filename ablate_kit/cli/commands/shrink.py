@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.costs.measure import Cost, Opener
+    from ablate_kit.metrics.detections import GroundTruth
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.models.adapter import Adapter
@@ -192,12 +193,14 @@ class _Chosen:
 
     Attributes:
         dataset: images that both are run on; None: there are none.
+        truth: what detections are held against; None: the annotations of the images.
         kept: what was found free and stays, with the reason.
     """
 
     wanted: "Ablation | Fewer"
     evaluation: "EvaluationSettings"
     dataset: "Dataset | None"
+    truth: "GroundTruth | None" = None
     kept: "Mapping[str, str]" = field(default_factory=dict)
 
 
@@ -221,29 +224,30 @@ def _chosen(
         return _Chosen(joined(ablations), evaluation, dataset)
     if not parts.run:
         return _Chosen(Fewer(parts.depth, parts.queries), evaluation, dataset)
-    found, own, evaluation = _free(opened, adapter, parts.run, margin, quiet)
+    found, own, truth, evaluation = _free(opened, adapter, parts.run, margin, quiet)
     if dataset:  # what says which of the run's images belong together is for those alone
-        evaluation = evaluation.model_copy(update={"cluster": None})
+        evaluation, truth = evaluation.model_copy(update={"cluster": None}), None
     wanted = found.ablation
     if parts.largest:
-        wanted = _largest(adapter, dataset or own, found.taken, evaluation, quiet)
+        wanted = _largest(adapter, dataset or own, truth, found.taken, evaluation, quiet)
         if not dataset:
             warn([f"the largest joint cut that is free: {RANKED_HERE}"])
-    return _Chosen(wanted, evaluation, dataset or own, dict(found.kept))
+    return _Chosen(wanted, evaluation, dataset or own, truth, dict(found.kept))
 
 
 def _free(
     opened: "Checkpoint", adapter: "Adapter", run: Path, margin: float | None, quiet: bool
-) -> "tuple[FreeParts, Dataset | None, EvaluationSettings]":
-    """What a run found to be free and can go; the run's images, and how they are judged by."""
+) -> "tuple[FreeParts, Dataset | None, GroundTruth | None, EvaluationSettings]":
+    """What a run found to be free and can go; the run's images, what detections in them are held
+    against, and how they are judged by."""
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
 
     free = free_variants(run, opened, margin)
     found = free_parts(opened, adapter, free, run)
-    dataset = None
+    dataset = truth = None
     try:
-        dataset = run_images(run)
+        dataset, truth = run_images(run)
     except UserError as reason:
         warn([f"the joint cut is not evaluated: {reason}"])
     if not quiet:
@@ -259,12 +263,13 @@ def _free(
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             verb = "stays" if len(names) == 1 else "stay"
             say(f"  {', '.join(names[:3])}{more} {verb}: {why}")
-    return found, dataset, free.evaluation
+    return found, dataset, truth, free.evaluation
 
 
 def _largest(
     adapter: "Adapter",
     dataset: "Dataset | None",
+    truth: "GroundTruth | None",
     parts: "Sequence[Ablation]",
     evaluation: "EvaluationSettings",
     quiet: bool,
@@ -277,7 +282,7 @@ def _largest(
     if dataset is None:
         raise UserError("--largest evaluates joint cuts, and there are no images to do it on")
     seen = looked_at_for(dataset, adapter.classes)
-    found = joint_cuts(adapter, seen, parts, evaluation)
+    found = joint_cuts(adapter, seen, parts, evaluation, truth)
     if not quiet:
         compared = found.compared
         table = comparison(found.results, compared.changes, statistics=compared.statistics)
@@ -316,4 +321,4 @@ def _compared(
     if chosen.dataset is None:
         return None
     seen = looked_at_for(chosen.dataset, adapter.classes)
-    return against_original(adapter, smaller, seen, chosen.evaluation)
+    return against_original(adapter, smaller, seen, chosen.evaluation, chosen.truth)

@@ -1,6 +1,6 @@
 """The files that recipes name, by the keys that name them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from detector.training.recipes.recipe_file import Given
 from detector.yaml_values import Path as Place
 from detector.zoo import BUILTIN
 
-IMAGE_FILES = ("annotations", "images", "root", "classes", "yaml")
+_IMAGE_FILES = ("annotations", "images", "root", "classes", "yaml")
 _OF_SPLITS = ("train_annotations", "train_images", "val_annotations", "val_images")
 _FILES = {
     "model": ("checkpoint", "framework", "class_names"),
-    "data": (*IMAGE_FILES, *_OF_SPLITS),
-    "reference": IMAGE_FILES,
+    "data": (*_IMAGE_FILES, *_OF_SPLITS),
+    "reference": _IMAGE_FILES,
     "evaluation": ("cluster",),
 }
+_KEYS = {"donor", *(key for keys in _FILES.values() for key in keys)}
 
 
 def find_from(recipe: Path, given: Given) -> None:
@@ -30,10 +31,8 @@ def find_from(recipe: Path, given: Given) -> None:
         key, place = str(at[-1]), given.where(at)
         if not place.startswith(f"{recipe}:"):
             continue
-        framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
-        if not name or name.startswith((BUILTIN, PREFIX)) or framework == own_code.NAME:
-            continue
-        if framework and not takes_a_file(framework):
+        before, name = _file_in(key, named)
+        if not name:
             continue
         found = beside(recipe, name)
         if not found.exists() and Path(name).exists():
@@ -42,7 +41,31 @@ def find_from(recipe: Path, given: Given) -> None:
                 f"{place}: no {found}: a recipe's files are found from its own folder. To mean "
                 f"{name} from here, give --set {setting}={named}"
             )
-        values[key] = f"{framework}{colon}{found}"
+        values[key] = f"{before}{found}"
+
+
+def _file_in(key: str, named: str) -> tuple[str, str]:
+    """What stands before the name of a file, and the name; empty where none is named."""
+    framework, colon, name = named.partition(":") if key == "framework" else ("", "", named)
+    if name.startswith((BUILTIN, PREFIX)) or framework == own_code.NAME:
+        return named, ""
+    if framework and not takes_a_file(framework):
+        return named, ""
+    if key == "cluster" and not is_file(name):
+        return named, ""
+    return framework + colon, name
+
+
+def below(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's values with the files that it names below a folder, unless they are absolute."""
+
+    def place(key: str, one: Any) -> Any:
+        if key not in _KEYS or not isinstance(one, str):
+            return one
+        before, name = _file_in(key, one)
+        return f"{before}{folder / name}" if name else one
+
+    return {key: place(key, one) for key, one in values.items()}
 
 
 def named_files(given: Given) -> Iterator[tuple[Place, str]]:

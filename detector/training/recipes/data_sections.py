@@ -1,5 +1,6 @@
 """The data sections of recipes: one set of images, or one to train on and one to evaluate on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -145,7 +146,7 @@ ImagesSection = Annotated[OneSet, Field(discriminator="kind")]
 _IMAGES: TypeAdapter[OneSet] = TypeAdapter(ImagesSection)
 
 
-def images_noted(values: dict[str, Any]) -> OneSet:
+def images_noted(values: Mapping[str, Any]) -> OneSet:
     """A section as a run has noted it; earlier versions noted the keys of all kinds.
 
     Raises Pydantic's ``ValidationError`` for anything else.

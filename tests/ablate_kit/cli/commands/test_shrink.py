@@ -146,6 +146,20 @@ evaluation: {{margin: 0.5, cluster: '(\\d\\d)\\d\\.png', max_detections: 11}}
     assert "on AP at a margin of 0.5" in told
 
 
+def test_joint_cuts_have_the_clusters_that_the_run_had(tmp_path: Path, run: Run) -> None:
+    clusters, folder = tmp_path / "clusters.csv", tmp_path / "run"
+    images = [f"shapes-1-1-{i:06d}.png" for i in range(6)]
+    lines = [f"{name},{i // 2}\n" for i, name in enumerate(images)]
+    clusters.write_text("file,cluster\n" + "".join(lines))
+    cut = ("--heads", "decoder.layers.2.self_attn", "--shapes", "--limit", 6, "--margin", "0.5")
+    run("sweep", SHIPPED, *cut, "--cluster", clusters, "-o", folder)
+    words = ("shrink", SHIPPED, "--from", folder, "--free", "--largest")
+    told = run(*words, "-o", tmp_path / "a.safetensors")
+    assert told.count("6 images in 3 clusters") == 2
+    clusters.unlink()
+    assert run(*words, "-o", tmp_path / "b.safetensors") == told.replace("a.safe", "b.safe")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

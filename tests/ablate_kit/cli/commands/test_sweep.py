@@ -201,7 +201,8 @@ def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     study.write_text(json.dumps(values))
     command = [sys.executable, "-m", "ablate_kit", "report", tmp_path / "run"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "note: no photographs in the report: gone: no such folder" in done.stderr
+    assert "note: no photographs in the report: " in done.stderr
+    assert "gone: no such folder" in done.stderr
     assert not list(report.glob("example*"))
 
 
@@ -228,6 +229,30 @@ def test_images_that_are_others_by_now_are_in_no_report(
     assert done.code == 0
     first.write_bytes(kept)
     assert "photographs" not in ablate("report", folder).err
+
+
+def test_images_are_found_from_another_folder_and_where_all_was_moved_together(
+    ablate: Ablate,
+    recipe: Path,
+    coco: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, moved = (tmp_path / name for name in ("first", "second", "moved"))
+    shutil.copytree(coco[1], first / "images")
+    shutil.copy(coco[0], first / "boxes.json")
+    second.mkdir()
+    monkeypatch.chdir(first)
+    data = ("--annotations", "boxes.json", "--images", "images", "-o", "run")
+    words = ("sweep", "builtin:shapes_tiny", "--modules", "backbone.stem", *data)
+    assert ablate(*words).code == 0
+    monkeypatch.chdir(second)
+    assert "photographs" not in ablate("report", "../first/run").err
+    first.rename(moved)
+    gone = f"no photographs in the report: {first / 'images'}: no such folder"
+    assert gone in ablate("report", "../moved/run").err
+    monkeypatch.chdir(moved)
+    assert "photographs" not in ablate("report", "run").err
 
 
 def test_the_report_says_what_ran_in_full(run: Run, recipe: Path, tmp_path: Path) -> None:
