@@ -1,6 +1,7 @@
 """Every change as a row of numbers: what another program reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ablate_kit.metrics.factor_columns import factor_columns
@@ -10,9 +11,23 @@ from ablate_kit.metrics.uncertainty.significance import COLUMNS, NUMBERS
 from ablate_kit.reports.records import Records, write_records
 
 
-def write_changes(place: Path, results: Sequence[Result], found: Comparison) -> None:
-    """``changes`` and ``classes`` as CSV, and as Parquet where pyarrow is installed."""
-    write_records(place / "changes", changes_records(results, found))
+def write_changes(
+    place: Path,
+    results: Sequence[Result],
+    found: Comparison,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """``changes`` and ``classes`` as CSV, and as Parquet where pyarrow is installed.
+
+    ``names``: what sentences call variants, a column of its own where there are some.
+    """
+    told = results
+    if names:
+        told = [
+            replace(one, factors={"called": names.get(one.name, one.name), **one.factors})
+            for one in results
+        ]
+    write_records(place / "changes", changes_records(told, found))
     write_records(place / "classes", classes_records(results, found))
 
 

@@ -224,7 +224,7 @@ def _metric(
 ) -> tuple[str, ...]:
     """A number, its change and the interval of that."""
     value, *spread = _measure(results, changes, key, row)
-    change = number(_change(results, changes, key, row), "+z.4f") if row else ""
+    change = number(change_of(results, changes, key, row), "+z.4f") if row else ""
     return value, change, *spread
 
 
@@ -238,10 +238,14 @@ def _measure(
 
 
 def _interval(changes: Changes, key: str) -> str:
-    mark = "*" if changes[key].significant else " "
+    return _ends(changes[key], mark_of(changes, key))
+
+
+def mark_of(changes: Changes, key: str) -> str:
+    """A star where a change is significant; a space in its place."""
     if key == "giou_penalized" and moves_apart(changes):
-        mark = APART
-    return _ends(changes[key], mark)
+        return APART
+    return "*" if changes[key].significant else " "
 
 
 def _ends(change: Change, mark: str) -> str:
@@ -252,7 +256,7 @@ def _verdict(changes: Sequence[Changes], detectors: bool, row: int) -> tuple[str
     return (word(changes[row - 1]["AP"].verdict, detectors=detectors) if row else "",)
 
 
-def _change(
+def change_of(
     results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
 ) -> float | None:
     """Against the baseline on the images that the variant has seen."""

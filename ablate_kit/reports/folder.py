@@ -1,7 +1,7 @@
 """Results as files in one folder."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ablate_kit.errors import UserError
@@ -12,6 +12,7 @@ from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_figure import comparison_figure
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import class_table
+from ablate_kit.reports.paper_table import paper_table
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
 from ablate_kit.reports.saved_figure import KINDS
 from ablate_kit.reports.table import Table
@@ -31,14 +32,22 @@ def check_free(folder: Path) -> None:
 
 
 def write_numbers(
-    place: Path, results: Sequence[Result], found: Comparison, origin: Origin, table: Table
+    place: Path,
+    results: Sequence[Result],
+    found: Comparison,
+    origin: Origin,
+    table: Table,
+    names: Mapping[str, str] | None = None,
 ) -> None:
-    """``results.json`` with every number, and the ``table`` of them."""
+    """``results.json`` with every number, and the ``table`` of them; for a paper a narrower one,
+    with the ``names`` that sentences give to variants."""
     text = results_text(results_document(results, found, origin))
     (place / "results.json").write_text(text, encoding="utf-8")
     (place / "table.md").write_text(table.markdown(), encoding="utf-8")
     (place / "table.csv").write_text(table.csv(), encoding="utf-8")
-    (place / "table.tex").write_text(table.latex(), encoding="utf-8")
+    (place / "table.tex").write_text(
+        paper_table(results, found.changes, table.title, names).latex(), encoding="utf-8"
+    )
 
 
 def write_report(

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from ablate_kit import text as safe
 
-_LATEX_USE = r"% needs booktabs; fits a page in \resizebox{\textwidth}{!}{...} of graphicx"
+_LATEX_USE = (
+    r"% needs booktabs; for the width of a page: \footnotesize, \setlength{\tabcolsep}{4pt}, or "
+    r"\resizebox{\textwidth}{!}{...} of graphicx"
+)
 INTERVAL = "95 % interval"  # a column of ``ends``
 _NEGATIVE = re.compile(r"(?:^|(?<=[0-9] to ))-(?=[0-9.])")
 _WIDEST = 200  # letters that a column is filled up to

@@ -89,7 +89,8 @@ def test_markdown_shows_what_the_name_is(name: str) -> None:
 def test_latex_has_no_commands_of_the_names() -> None:
     table = Table("a\nb", ("class",), ((r"\input{/etc/passwd}",), ("[2pt]$x_{1$%",)), ("class",))
     assert table.latex().splitlines() == [
-        r"% needs booktabs; fits a page in \resizebox{\textwidth}{!}{...} of graphicx",
+        r"% needs booktabs; for the width of a page: \footnotesize, \setlength{\tabcolsep}{4pt}, "
+        r"or \resizebox{\textwidth}{!}{...} of graphicx",
         "% a", "% b", r"\begin{tabular}{l}", r"\toprule", r"class \\", r"\midrule",
         r"\textbackslash{}input\{/etc/passwd\} \\", r"{[}2pt{]}\$x\_\{1\$\% \\",
         r"\bottomrule", r"\end{tabular}",

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
-from ablate_kit.reports.study_reports.left_out import title
+from ablate_kit.reports.study_reports.titles import how, title
 from ablate_kit.studies.noted import Noted, NotedPart
 
 NAMED = 4  # parts that one sentence names
-_HOW = {"zero": "set to zero"}  # in words; "removed" and "mean" stand for themselves
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,6 @@ class Findings:
 
 def with_effect(one: NotedPart, change: Change) -> str:
     return f"{title(one)} ({how(one)}: {by(change)})"
-
-
-def how(one: NotedPart) -> str:
-    return _HOW.get(one.how, one.how)
 
 
 def by(change: Change) -> str:

@@ -4,7 +4,8 @@ import shlex
 from collections import Counter
 
 from ablate_kit.plural import counted
-from ablate_kit.studies.noted import INSIDE_FREE, NOT_AFFORDED, Noted, NotedPart
+from ablate_kit.reports.study_reports.titles import title
+from ablate_kit.studies.noted import INSIDE_FREE, NOT_AFFORDED, Noted
 
 NAMED = 4  # parts that are named, where so few are left
 _KINDS = {
@@ -18,10 +19,6 @@ _KINDS = {
     "block": ("block", "blocks"),
 }
 _OTHER = ("other part", "other parts")  # groups and modules
-
-
-def title(one: NotedPart) -> str:
-    return one.part if one.head is None else f"{one.part} head {one.head}"
 
 
 def left_out(study: Noted) -> str:

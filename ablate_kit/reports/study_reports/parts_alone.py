@@ -9,11 +9,10 @@ from ablate_kit.reports.study_reports.findings import (
     Findings,
     Sentence,
     by,
-    how,
     ranked,
     with_effect,
 )
-from ablate_kit.reports.study_reports.left_out import title
+from ablate_kit.reports.study_reports.titles import how, title
 from ablate_kit.studies.noted import NotedPart
 
 ALIVE = 0.1  # share of the AP that must be left for the losses of classes to say something

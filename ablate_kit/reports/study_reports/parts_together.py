@@ -6,7 +6,7 @@ from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import RANKED_HERE
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, outcome_of
-from ablate_kit.reports.study_reports.left_out import title
+from ablate_kit.reports.study_reports.titles import title
 from ablate_kit.studies.joint import of_all
 
 

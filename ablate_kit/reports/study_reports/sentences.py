@@ -10,7 +10,6 @@ from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, outcome_of, ranked
-from ablate_kit.reports.study_reports.left_out import title
 from ablate_kit.reports.study_reports.open_questions import what_is_undecided, what_was_left_out
 from ablate_kit.reports.study_reports.parts_alone import (
     random_controls,
@@ -25,6 +24,7 @@ from ablate_kit.reports.study_reports.parts_together import (
     cut_together,
     zero_beside_mean,
 )
+from ablate_kit.reports.study_reports.titles import title
 from ablate_kit.studies.joint import of_all
 from ablate_kit.studies.noted import NOT_AFFORDED, NotedPart
 

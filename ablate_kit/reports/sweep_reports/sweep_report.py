@@ -1,7 +1,7 @@
 """The report of a sweep: tables, figures and one page that holds them all."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablate_kit import text as safe
@@ -22,6 +22,7 @@ from ablate_kit.reports.results_file import Origin, Source
 from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
+from ablate_kit.reports.study_reports.titles import titles
 from ablate_kit.reports.sweep_reports import race_notes
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
@@ -36,7 +37,7 @@ from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import by_itself, figures
 from ablate_kit.reports.sweep_reports.sweep_page import Said, Shown, page
 from ablate_kit.reports.table import Table
-from ablate_kit.studies.noted import noted
+from ablate_kit.studies.noted import Noted, noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
@@ -81,45 +82,62 @@ def write_sweep_report(
     overall = compared.changes
     table = comparison(results, overall, statistics=statistics, looks=looks)
     parts = sections(results, compared, screened(ledger.folder), statistics)
+    study = _study(ledger, results)
+    names = titles(study) if study else {}
+    named = [replace(one, name=names.get(one.name, one.name)) for one in results]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
-        write_numbers(place, results, compared, _origin(ledger), table)
-        write_changes(place, results, compared)
+        write_numbers(place, results, compared, _origin(ledger), table, names)
+        write_changes(place, results, compared, names)
         for one in parts:
             one.write(place)
         own = {one.name: (one.name, *one.figure) for one in parts if one.figure}
         first = own.pop("dropped", None)
         drawn = [
             *([first] if first else []),
-            *figures(results, overall, compared.by_class, curves=looks is None),
+            *figures(named, overall, compared.by_class, curves=looks is None),
             *own.values(),
         ]
         pictures = [saved_picture(place, *one) for one in drawn]
         seen_by_all = looks.images[0] if looks else results[0].images
         truth = truth_of_first(ledger.truth(), seen_by_all)
         seen = [until(one, seen_by_all) for one in results]
-        pictures += _pictures_of_boxes(place, truth, seen, dataset, count)
+        pictures += _pictures_of_boxes(place, truth, seen, dataset, count, names)
         shown = Shown(
-            {"All variants": table, **{one.title: one.table for one in parts}},
+            {"All variants": _renamed(table, names), **{one.title: one.table for one in parts}},
             pictures,
             [*ledger.notes(), *left_out(ledger)],
             race_notes.told(results, looks) if looks else "",
         )
-        said = _said(place, ledger, results, compared)
+        said = _said(place, study, results, compared)
         text = page(place, ledger, results, compared, said, shown)
         (place / "report.html").write_text(text, encoding="utf-8")
     few = comparison(results, overall, statistics=statistics, top=top, looks=looks)
     return Written(few, compared)
 
 
-def _said(place: Path, ledger: Ledger, results: Sequence[Result], compared: Comparison) -> Said:
-    """What a study says, also as ``sentences.md``; or what is said of a donor's modules."""
+def _study(ledger: Ledger, results: Sequence[Result]) -> Noted | None:
+    """What a study noted; None of a plain sweep."""
     study = noted(ledger.folder)
-    if study is None or not study.is_about(one.name for one in results[1:]):
+    return study if study and study.is_about(one.name for one in results[1:]) else None
+
+
+def _renamed(table: Table, names: Mapping[str, str]) -> Table:
+    """With the names of sentences in the first column."""
+    return replace(table, rows=tuple((names.get(row[0], row[0]), *row[1:]) for row in table.rows))
+
+
+def _said(
+    place: Path, study: Noted | None, results: Sequence[Result], compared: Comparison
+) -> Said:
+    """What a study says, also as ``sentences.md``; or what is said of a donor's modules."""
+    if study is None:
         return Said(_of_donor(results, compared))
     found = Findings(study, results, compared)
     told = sentences(found)
     text = "".join(f"* {safe.line(one.text)}\n" for one in told)
     (place / "sentences.md").write_text(text, encoding="utf-8")
+    names = titles(study)
+    told = [replace(one, rows=tuple(names.get(row, row) for row in one.rows)) for one in told]
     return Said(told, model_map(study, found.ap()), {one.variant for one in found.cut()})
 
 
@@ -145,7 +163,12 @@ def left_out(ledger: Ledger) -> list[str]:
 
 
 def _pictures_of_boxes(
-    place: Path, truth: GroundTruth, results: Sequence[Result], dataset: Dataset | None, count: int
+    place: Path,
+    truth: GroundTruth,
+    results: Sequence[Result],
+    dataset: Dataset | None,
+    count: int,
+    names: Mapping[str, str],
 ) -> list[Picture]:
     """Where queries find objects, how boxes move, and photographs of what is lost; the last two of
     the costliest variants."""
@@ -156,14 +179,16 @@ def _pictures_of_boxes(
     moved = _moved(truth, results)
     pictures = []
     if (found := slots(truth, before.detections)) is not None:
-        those = {one.name: moved[one.name] for one in costliest if one.name in moved}
+        those = {
+            names.get(one.name, one.name): moved[one.name] for one in costliest if one.name in moved
+        }
         for name, made in (("queries", query_figure(found)), ("boxes", displacement_figure(those))):
             if made is not None:
                 pictures.append(saved_picture(place, name, *made))
     if moved:
         write_records(place / "displacement", _displacement(moved))
     if dataset is not None and count:
-        pictures += _photographs(place, truth, dataset, before, costliest[:count])
+        pictures += _photographs(place, truth, dataset, before, costliest[:count], names)
     return pictures
 
 
@@ -178,15 +203,21 @@ def _moved(truth: GroundTruth, results: Sequence[Result]) -> dict[str, Moves]:
 
 
 def _photographs(
-    place: Path, truth: GroundTruth, dataset: Dataset, baseline: Result, variants: Sequence[Result]
+    place: Path,
+    truth: GroundTruth,
+    dataset: Dataset,
+    baseline: Result,
+    variants: Sequence[Result],
+    names: Mapping[str, str],
 ) -> list[Picture]:
     pictures, rows = [], []
     for number, one in enumerate(examples(truth, dataset, baseline, variants), start=1):
         file = place / f"example{number}.jpg"
         one.picture.save(file, quality=65, optimize=True)
         rows.append([file.name, one.variant, one.image_id, one.file_name, one.lost, one.gained])
+        name = names.get(one.variant, one.variant)
         caption = (
-            f"{one.variant}: objects of this image lost {one.lost}, gained {one.gained} "
+            f"{name}: objects of this image lost {one.lost}, gained {one.gained} "
             f"({one.file_name}). Left unmodified, right the variant."
         )
         pictures.append(Picture(file.stem, caption, file.name, photograph(file)))

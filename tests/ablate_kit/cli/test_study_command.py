@@ -1,5 +1,6 @@
 """``ablate study``: within its budget, resumable, repeatable by its recipe, careful in words."""
 
+import csv
 import json
 import re
 import shlex
@@ -75,6 +76,15 @@ def test_a_study_of_the_shipped_detector(
     page = (folder / "report" / "report.html").read_text()
     assert page.index("Unmodified, the detector") < page.index('class="map"') < page.index("<svg")
     assert page.count('class="part ') > 9
+    # Rows are called what the sentences call them, on the page and in the table for a paper.
+    latex = (folder / "report" / "table.tex").read_text()
+    assert '<td title="encoder (removed)">' in page
+    assert "\nencoder (removed) & " in latex
+    assert r"level\_embed (set to zero)" in latex
+    assert "encoder-skip" not in latex
+    header, *rows = csv.reader((folder / "report" / "changes.csv").read_text().splitlines())
+    called = {row[0]: row[header.index("called")] for row in rows}
+    assert called["encoder-skip"] == "encoder (removed)"
     run("sweep", folder / "recipe.yaml", "-o", tmp_path / "again")
     assert numbers(tmp_path / "again") == found
     # Another sweep in the folder of a study is reported as one, and the study is there still.

@@ -14,6 +14,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import COCO, coco_table
+from ablate_kit.reports.paper_table import paper_table
 
 
 def result(name: str, ap: float, images: int = 100) -> Result:
@@ -136,3 +137,19 @@ def test_what_is_free_on_few_images_is_said_to_be_free_on_those() -> None:
     raced = [result("base", 0.5, 2000), result("cut", 0.5, 104)]
     looks = Looks((104, 2000), 1)
     assert "these 104 may not show" in comparison(raced, found, looks=looks).title
+
+
+def test_a_table_for_a_paper_has_one_change_with_its_interval() -> None:
+    results = [result("base", 0.5), result("flood_1", 0.4)]
+    changes = [changed(change(-0.1), change(0.1))]
+    table = paper_table(results, changes, "of 2", {"flood_1": "the flood"})
+    assert table.header == ("variant", "AP", "Δ AP", "95 % interval", "AP50", "F1", "GIoU")
+    assert table.rows == (
+        ("base", "0.5000", "", "", "0.5000", "0.5000", "0.5000"),
+        ("the flood", "0.4000", "-0.1000", "-0.1100 to -0.0900*", "0.4000*", "0.4000*", "0.4000†"),
+    )
+    assert r"0.4000$^*$" in table.latex()
+    assert "% every change with its interval" in table.latex()
+    plain = paper_table(results)
+    assert plain.header == ("variant", "AP", "Δ AP", "AP50", "F1", "GIoU")
+    assert plain.rows[1][:3] == ("flood_1", "0.4000", "-0.1000")

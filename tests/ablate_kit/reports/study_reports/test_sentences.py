@@ -13,6 +13,7 @@ from ablate_kit.reports.study_reports.findings import Findings
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
+from ablate_kit.reports.study_reports.titles import titles
 from ablate_kit.studies.noted import Noted, NotedPart
 
 AP = 0.5
@@ -261,6 +262,9 @@ def test_zero_stands_beside_the_mean() -> None:
     (told,) = (one for one in sentences(found) if "beside it, zero" in one.text)
     assert "neck (mean: AP -0.1000, zero: AP -0.3000, -0.3200 to -0.2800)" in told.text
     assert told.rows == ("neck-mean", "neck")
+    assert titles(found.study) == {
+        "neck-mean": "neck (mean)", "neck": "neck (set to zero)", "decoder": "decoder (removed)"
+    }  # fmt: skip
     page = str(model_map(found.study, found.ap()))
     assert "-0.100 AP, mean; -0.300, zero" in page
     assert "-0.200 AP, removed" in page

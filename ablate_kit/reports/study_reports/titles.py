@@ -1,0 +1,27 @@
+"""What the parts of a study are called wherever a person reads of them."""
+
+from ablate_kit.studies.noted import Noted, NotedPart
+
+_HOW = {"zero": "set to zero"}  # in words; "removed" and "mean" stand for themselves
+
+
+def title(one: NotedPart) -> str:
+    return one.part if one.head is None else f"{one.part} head {one.head}"
+
+
+def how(one: NotedPart) -> str:
+    return _HOW.get(one.how, one.how)
+
+
+def titles(study: Noted) -> dict[str, str]:
+    """Of each variant that cuts a part: the part and how it is cut. Of several parts whose cuts are
+    alike, the outer."""
+    found: dict[str, str] = {}
+    parts: dict[str, NotedPart] = {}
+    for one in study.parts:
+        found.setdefault(one.variant, f"{title(one)} ({how(one)})")
+        parts.setdefault(one.variant, one)
+    for zero, mean in study.zeros.items():
+        if mean in parts:
+            found.setdefault(zero, f"{title(parts[mean])} ({_HOW['zero']})")
+    return found
