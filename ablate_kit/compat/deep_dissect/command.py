@@ -1,14 +1,17 @@
 """``ablate dissect``: the published tool's ablations, to reproduce numbers made with it."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate_kit.cli.common_options import Repeats, Seed
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
-from ablate_kit.cli.number_lists import numbers
+from ablate_kit.cli.number_lists import numbers, spans_of
 from ablate_kit.errors import UserError
+
+if TYPE_CHECKING:
+    from ablate_kit.ablations.kinds.kind import Kind
 
 
 class Mode(StrEnum):
@@ -33,8 +36,7 @@ def dissect(
     copies: CopyOptions,
 ) -> None:
     """Cut as Deep Dissect cuts, element for element: its 'heads' are not heads."""
-    from ablate_kit.ablations.name_patterns import parse_spans
-    from ablate_kit.compat.deep_dissect import published_cuts
+    from ablate_kit.compat.deep_dissect import recipe_kinds as kinds
 
     drawn, layered = mode in ("units", "heads"), mode in ("heads", "progressive")
     if drawn != (percent is not None):
@@ -44,23 +46,16 @@ def dissect(
     if not drawn and repeats != 1:
         raise UserError(f"{mode.value} draws nothing, so --repeats does not go with it")
     shares = numbers(percent, "--percent") if percent else []
-    chosen = sorted(parse_spans(layers, "--layers")) if layers else []
-    with copies.open(checkpoint) as opened:
-        shapes = {name: info.shape for name, info in opened.tensors.items()}
-        if mode is Mode.COMPONENT:
-            ablations = [published_cuts.component(tensor, shapes)]
-        elif mode is Mode.PROGRESSIVE:
-            ablations = published_cuts.progressive(tensor, chosen, shapes)
-        else:
-            ablations = [
-                one
-                for share in shares
-                for one in (
-                    published_cuts.single(tensor, shapes, share, repeats=repeats, seed=seed)
-                    if mode is Mode.UNITS
-                    else published_cuts.heads(
-                        tensor, chosen, shapes, share, repeats=repeats, seed=seed
-                    )
-                )
-            ]
-        copies.write(opened, ablations, output)
+    spans_of(layers, "--layers")
+    kind: Kind
+    if mode is Mode.COMPONENT:
+        kind = kinds.DissectComponent(tensor=tensor)
+    elif mode is Mode.UNITS:
+        kind = kinds.DissectUnits(tensor=tensor, percent=shares, repeats=repeats, seed=seed)
+    elif mode is Mode.PROGRESSIVE:
+        kind = kinds.DissectProgressive(tensor=tensor, layers=layers or "")
+    else:
+        kind = kinds.DissectHeads(
+            tensor=tensor, layers=layers or "", percent=shares, repeats=repeats, seed=seed
+        )
+    copies.write_all_of(kind, checkpoint, output)

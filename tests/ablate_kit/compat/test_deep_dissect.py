@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,20 +15,32 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.compat.deep_dissect.published_cuts import component, heads, progressive, single
+from ablate_kit.compat.deep_dissect.recipe_kinds import (
+    DissectComponent,
+    DissectHeads,
+    DissectProgressive,
+    DissectUnits,
+)
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 
 SELF = "encoder.layers.{layer}.self_attn.attn.in_proj_weight"
 CROSS = "decoder.layers.{layer}.cross_attn.attn.in_proj_weight"
+EMBEDDING = "query_embedding.weight"
 CALLS = {
-    "single_5pct_x3_seed42": lambda s: single("query_embedding.weight", s, 5, repeats=3),
-    "single_30pct_x1_seed42": lambda s: single(SELF.replace("{layer}", "0"), s, 30),
-    "heads_5pct_layers0-2_x2_seed42": lambda s: heads(SELF, [0, 1, 2], s, 5, repeats=2),
-    "heads_20pct_cross_seed42": lambda s: heads(CROSS, [0], s, 20),
-    "component": lambda s: [component("query_embedding.weight", s)],
-    "progressive": lambda s: progressive(SELF, [0, 1, 2], s),
+    "single_5pct_x3_seed42": DissectUnits(tensor=EMBEDDING, percent=[5], repeats=3),
+    "single_30pct_x1_seed42": DissectUnits(tensor=SELF.replace("{layer}", "0"), percent=[30]),
+    "heads_5pct_layers0-2_x2_seed42": DissectHeads(
+        tensor=SELF, layers="0-2", percent=[5], repeats=2
+    ),
+    "heads_20pct_cross_seed42": DissectHeads(tensor=CROSS, layers="0", percent=[20]),
+    "component": DissectComponent(tensor=EMBEDDING),
+    "progressive": DissectProgressive(tensor=SELF, layers="0-2"),
 }
+
+
+def made_of(kind, shapes):
+    return kind.make(KindContext(SimpleNamespace(shapes=shapes)))
 
 
 class Holder(torch.nn.Module):
@@ -63,7 +76,7 @@ def model(recorded):
 @pytest.mark.parametrize("call", CALLS)
 def test_the_recorded_calls(recorded, model, call):
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    made = CALLS[call](shapes)
+    made = made_of(CALLS[call], shapes)
     zeros = {}
     for ablation in made:
         restored = Ablation.from_dict(json.loads(json.dumps(ablation.to_dict())))
@@ -89,9 +102,10 @@ SHAPES = {"a.0.w": (16, 256), "a.1.w": (16, 256), "a.2.w": (8, 256), "narrow.0.w
 
 
 def test_it_draws_by_its_seed():
-    first, again = (heads("a.{layer}.w", [0, 1], SHAPES, 10, seed=7) for _ in range(2))
+    kind = DissectHeads(tensor="a.{layer}.w", layers="0-1", percent=[10], seed=7)
+    first, again = (made_of(kind, SHAPES) for _ in range(2))
     assert first == again
-    assert first != heads("a.{layer}.w", [0, 1], SHAPES, 10, seed=8)
+    assert first != made_of(replace(kind, seed=8), SHAPES)
     one, other = (edit.region.indices(edit.tensor, SHAPES[edit.tensor]) for edit in first[0].edits)
     assert len(one) == 12 * 32
     assert set(one) != set(other)
@@ -101,8 +115,9 @@ def test_a_copy_is_cut_where_the_published_generators_say(tmp_path):
     """As the live model is: both by torch's permutation, and by Python's sample."""
     values = {name: torch.full(shape, 1.5) for name, shape in SHAPES.items()}
     save_file(values, tmp_path / "base.safetensors")
-    (units,) = single("a.0.w", SHAPES, 10, seed=7)
-    (of_heads,) = heads("a.{layer}.w", [0], SHAPES, 10, seed=7)
+    (units,) = made_of(DissectUnits(tensor="a.0.w", percent=[10], seed=7), SHAPES)
+    kind = DissectHeads(tensor="a.{layer}.w", layers="0", percent=[10], seed=7)
+    (of_heads,) = made_of(kind, SHAPES)
     order = torch.randperm(16 * 256, generator=torch.Generator().manual_seed(7))
     places = random.Random(7).sample(range(8 * 16), 12)
     expected = {
@@ -135,22 +150,24 @@ def test_a_region_from_a_file_must_fit():
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("kind", "given", "told"),
     [
-        (lambda: single("a.0.v", SHAPES, 5), 'no tensor "a.0.v" .* did you mean "a.0.w"'),
-        (lambda: single("a.0.w", SHAPES, 0), "expected more than 0"),
-        (lambda: single("a.0.w", SHAPES, 0.001), "less than one"),
-        (lambda: heads("a.0.w", [0], SHAPES, 5), "has no {layer}"),
-        (lambda: heads("a.{layer}.w", [0, 2], SHAPES, 5), "differ in shape"),
-        (lambda: heads("narrow.{layer}.w", [0], SHAPES, 5), "at least 256 columns"),
-        (lambda: heads("a.{layer}.w", [5], SHAPES, 5), 'no tensor "a.5.w"'),
-        (lambda: progressive("a.{layer}.w", [0, 9], SHAPES), 'no tensor "a.9.w"'),
-        (lambda: component("b", SHAPES), 'no tensor "b"'),
+        (DissectUnits, {"tensor": "a.0.v"}, 'no tensor "a.0.v" .* did you mean "a.0.w"'),
+        (DissectUnits, {"tensor": "a.0.w", "percent": [0]}, "expected more than 0"),
+        (DissectUnits, {"tensor": "a.0.w", "percent": [0.001]}, "less than one"),
+        (DissectHeads, {"tensor": "a.0.w", "layers": "0"}, "has no {layer}"),
+        (DissectHeads, {"tensor": "a.{layer}.w", "layers": "0,2"}, "differ in shape"),
+        (DissectHeads, {"tensor": "narrow.{layer}.w", "layers": "0"}, "at least 256 columns"),
+        (DissectHeads, {"tensor": "a.{layer}.w", "layers": "5"}, 'no tensor "a.5.w"'),
+        (DissectProgressive, {"tensor": "a.{layer}.w", "layers": "0,9"}, 'no tensor "a.9.w"'),
+        (DissectComponent, {"tensor": "b"}, 'no tensor "b"'),
     ],
 )
-def test_what_cannot_be_cut(call, told):
+def test_what_cannot_be_cut(kind, given, told):
+    if kind in (DissectUnits, DissectHeads):
+        given = {"percent": [5]} | given
     with pytest.raises(UserError, match=told):
-        call()
+        made_of(kind(**given), SHAPES)
 
 
 def mmdetection_names(kind):
@@ -201,9 +218,11 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
     made = recipe.make(KindContext(checkpoint))
     assert len(made) == count
     published = {one for one in made if one.kind.startswith("deep-dissect")}
-    assert published >= set(single("query_embedding.weight", shapes, 5, repeats=3))
+    units = DissectUnits(tensor=EMBEDDING, percent=[5], repeats=3)
+    assert published >= set(made_of(units, shapes))
     packed = "decoder.layers.{layer}.self_attn.attn.in_proj_weight"
-    assert published >= set(heads(packed, range(6), shapes, 30, repeats=3))
-    assert published >= {component("query_embedding.weight", shapes)}
-    assert published >= set(progressive(packed, range(6), shapes))
+    heads = DissectHeads(tensor=packed, layers="0-5", percent=[30], repeats=3)
+    assert published >= set(made_of(heads, shapes))
+    assert published >= set(made_of(DissectComponent(tensor=EMBEDDING), shapes))
+    assert published >= set(made_of(DissectProgressive(tensor=packed, layers="0-5"), shapes))
     assert {one.kind for one in made} - {one.kind for one in published} == {"heads", "layers"}
