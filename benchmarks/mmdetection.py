@@ -30,7 +30,8 @@ from torch import nn
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each
-from ablate_kit.ablations.kinds.layers import layers
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.bridge.to_transformers import to_transformers
@@ -237,10 +238,10 @@ def replay(adapter: Adapter, checkpoint: Checkpoint, image: Path) -> str:
     """20 variants of the decoder on one image, after the batch on which all run in full."""
     last = [a for a in attentions(checkpoint.tensors, checkpoint.config)
             if a.prefix.startswith("decoder.layers.5.self_attn")]  # fmt: skip
-    where = str(checkpoint)
     ablations = heads_each(last)
     for part in ("self_attn", "cross_attn"):
-        ablations += layers(checkpoint.tensors, "decoder.layers", part, "each", where)
+        kind = Layers(base="decoder.layers", part=part, mode="each")
+        ablations += kind.make(KindContext(checkpoint))
     variants = [Variant.of(one) for one in ablations]
     prepared: list[Prepared] = [adapter.prepare(pixels(image))]
     found, spent = [], []

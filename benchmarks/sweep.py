@@ -23,6 +23,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
-from ablate_kit.ablations.kinds.layers import layers
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections
@@ -311,7 +313,7 @@ def detr(part: str, options: Options, name: str = "") -> Case:
     adapter = TransformersAdapter(module, processor, live, options.device)
     tensors = module.state_dict()
     if part == "layers":
-        ablations = layers(tensors, "model.decoder.layers", "encoder_attn", "progressive", "DETR")
+        ablations = _of_layers(tensors, "model.decoder.layers", "encoder_attn")
     else:
         own = "encoder.layers" if part == "encoder" else "decoder.layers"
         found = attentions(tensors, heads=8)
@@ -319,6 +321,11 @@ def detr(part: str, options: Options, name: str = "") -> Case:
             [one for one in found if own in one.prefix and one.prefix.endswith("self_attn")]
         )
     return Case(name or f"detr-{part}", adapter, ablations, _prepared(adapter, options.images))
+
+
+def _of_layers(tensors: dict[str, torch.Tensor], base: str, part: str) -> list[Ablation]:
+    checkpoint: Any = SimpleNamespace(tensors=tensors)
+    return Layers(base=base, part=part).make(KindContext(checkpoint))
 
 
 def _hybrid(options: Options) -> Case:
@@ -332,7 +339,7 @@ def _hybrid(options: Options) -> Case:
     own = [one for one in found if one.prefix.startswith("decoder.layers")]
     ablations = heads_each(own)[:: max(1, len(heads_each(own)) // 12)][:12]
     for part in ("self_attn", "cross_attn"):
-        ablations += layers(tensors, "decoder.layers", part, "progressive", "hybrid")[:3]
+        ablations += _of_layers(tensors, "decoder.layers", part)[:3]
     for prefix in ("encoder", "neck.repeats.0"):
         names = [name for name in tensors if name.startswith(f"{prefix}.")]
         ablations.append(component(names, prefix))
@@ -346,7 +353,7 @@ def _deimv2(options: Options) -> Case:
         ablations = heads_each([one for one in found if ".decoder." in one.prefix])
         for part in ("self_attn", "encoder_attn", "mlp"):
             base = "model.decoder.layers"
-            ablations += layers(checkpoint.tensors, base, part, "progressive", "deimv2")
+            ablations += Layers(base=base, part=part).make(KindContext(checkpoint))
         adapter = open_adapter(checkpoint, trust_remote_code=True, device=options.device)
     dataset: Dataset = Shapes(options.images, seed=3)
     if options.annotations and options.images_folder:

@@ -14,7 +14,8 @@ import yaml
 from ablate_kit.ablations.ablation import Ablation, Edit, Noise, Random
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
-from ablate_kit.ablations.kinds.layers import layers
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.gradients.diagnose import diagnose
@@ -82,14 +83,15 @@ def opened(path: Path, device: str) -> tuple[Adapter, list[Variant]]:
         adapter = open_adapter(checkpoint, device=device)
         tensors = checkpoint.tensors
         found = attentions(checkpoint.tensors, checkpoint.config)
-    own = [one for one in found if "decoder" in one.prefix and "self_attn" in one.prefix]
-    base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
+        own = [one for one in found if "decoder" in one.prefix and "self_attn" in one.prefix]
+        base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
+        of_layers = Layers(base=base, part="self_attn").make(KindContext(checkpoint))
     weight = next(n for n in tensors if n.startswith(f"{base}.1.") and n.endswith("fc1.weight"))
     weights = [n for n in tensors if "backbone" in n and n.endswith("weight")]
     early = [n for n in weights if len(tensors[n].shape) == 4]
     cuts = [
         *heads_each(own[-1:])[:2],
-        *layers(tensors, base, "self_attn", "progressive", "model"),
+        *of_layers,
         Ablation("drawn", "units", (Edit(weight, Random(50, 0, 0)),)),
         Ablation("noisy", "noise", (Edit(weight, factor=1.0, noise=Noise(0.3, 0, 0)),)),
         component([early[-1]], "backbone"),

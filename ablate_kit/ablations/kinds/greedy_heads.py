@@ -37,66 +37,6 @@ class Removal:
     value: float | None
 
 
-def greedy(
-    modules: Sequence[Attention], label: str, steps: int | None = None, direction: int = 1
-) -> Generator[list[Ablation], Values, list[Removal]]:
-    """Yields the ablations of each round, is sent their values, and returns the steps.
-
-    Args:
-        modules: whose heads are removed.
-        label: how names begin.
-        steps: how many heads are removed; by default all but one.
-        direction: 1 where more is better, else -1.
-
-    Of equal values the first head counts. Raises ``UserError`` for more steps than heads.
-    """
-    heads = [(module, head) for module in modules for head in range(module.head_count())]
-    count = len(heads) - 1 if steps is None else steps
-    if count > len(heads) or count < 1:
-        raise UserError(f"{count} steps for the {len(heads)} heads of {label}; give fewer")
-    return _rounds(modules, heads, label, count, direction)
-
-
-def _rounds(
-    modules: Sequence[Attention],
-    heads: Sequence[tuple[Attention, int]],
-    label: str,
-    count: int,
-    direction: int,
-) -> Generator[list[Ablation], Values, list[Removal]]:
-    gone: list[int] = []
-    steps: list[Removal] = []
-    for number in range(1, count + 1):
-        left = [i for i in range(len(heads)) if i not in gone]
-        tried = [
-            Ablation(
-                f"{label}-greedy-{number}of{len(heads)}-try{i}",
-                "greedy",
-                without_heads(modules, [heads[j] for j in (*gone, i)]),
-                factors={
-                    "target": label,
-                    "step": number,
-                    "count": number,
-                    "of": len(heads),
-                    "order": "greedy",
-                    **of_module(heads[i][0].prefix),
-                    "head": heads[i][1],
-                },
-            )
-            for i in left
-        ]
-        values = yield tried
-        found = [values[one.digest] for one in tried]
-        ranks = [-inf if value is None else direction * value for value in found]
-        best = ranks.index(max(ranks))
-        module, head = heads[left[best]]
-        gone.append(left[best])
-        name = f"{label}-greedy-{number}of{len(heads)}-r0"
-        ablation = Ablation(name, "heads-greedy", tried[best].edits, factors=tried[best].factors)
-        steps.append(Removal(ablation, module.prefix, head, found[best]))
-    return steps
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeadsGreedy(Kind):
     """Heads of all modules removed one after the other, each time the one that is missed least."""
@@ -120,6 +60,52 @@ class HeadsGreedy(Kind):
         return rounds, sum(heads - number for number in range(rounds))
 
     def rounds(self, source: KindContext) -> Generator[list[Ablation], Values, list[Removal]]:
-        """As ``greedy``."""
+        """Yields the ablations of each round, is sent their values, and returns the steps.
+
+        Of equal values the first head counts. Raises ``UserError`` for more steps than heads.
+        """
         modules = source.attentions(self.pattern, self.num_heads)
-        return greedy(modules, file_name(self.pattern), self.steps, metric(self.metric).direction)
+        heads = [(module, head) for module in modules for head in range(module.head_count())]
+        count = len(heads) - 1 if self.steps is None else self.steps
+        if count > len(heads) or count < 1:
+            label = file_name(self.pattern)
+            raise UserError(f"{count} steps for the {len(heads)} heads of {label}; give fewer")
+        return self._rounds(modules, heads, count)
+
+    def _rounds(
+        self, modules: Sequence[Attention], heads: Sequence[tuple[Attention, int]], count: int
+    ) -> Generator[list[Ablation], Values, list[Removal]]:
+        label, direction = file_name(self.pattern), metric(self.metric).direction
+        gone: list[int] = []
+        steps: list[Removal] = []
+        for number in range(1, count + 1):
+            left = [i for i in range(len(heads)) if i not in gone]
+            tried = [
+                Ablation(
+                    f"{label}-greedy-{number}of{len(heads)}-try{i}",
+                    "greedy",
+                    without_heads(modules, [heads[j] for j in (*gone, i)]),
+                    factors={
+                        "target": label,
+                        "step": number,
+                        "count": number,
+                        "of": len(heads),
+                        "order": "greedy",
+                        **of_module(heads[i][0].prefix),
+                        "head": heads[i][1],
+                    },
+                )
+                for i in left
+            ]
+            values = yield tried
+            found = [values[one.digest] for one in tried]
+            ranks = [-inf if value is None else direction * value for value in found]
+            best = ranks.index(max(ranks))
+            module, head = heads[left[best]]
+            gone.append(left[best])
+            name = f"{label}-greedy-{number}of{len(heads)}-r0"
+            ablation = Ablation(
+                name, "heads-greedy", tried[best].edits, factors=tried[best].factors
+            )
+            steps.append(Removal(ablation, module.prefix, head, found[best]))
+        return steps

@@ -7,53 +7,13 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.attention import TensorLike, attentions
+from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.name_patterns import spans
-from ablate_kit.anatomy.anatomy import USUAL, Anatomy
+from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.errors import UserError, did_you_mean
 
 Mode = Literal["progressive", "each", "backward"]
-
-
-def layers(
-    tensors: Mapping[str, TensorLike],
-    base: str,
-    part: str,
-    mode: Mode,
-    where: str,
-    anatomy: Anatomy = USUAL,
-) -> list[Ablation]:
-    """The same part of more and more layers becomes zero.
-
-    ``progressive`` cuts layer 0, then 0-1, 0-2 and so on; ``backward`` starts at the last;
-    ``each`` cuts one layer at a time. All tensors of the part become zero, which removes what it
-    adds to the stream. Deformable attention without value and output projection would still sample
-    then, so its sampling points are moved off the map as well.
-
-    Args:
-        tensors: of the checkpoint, by name.
-        base: the list of layers, such as ``decoder.layers``.
-        part: what of each layer, such as ``cross_attn``.
-        mode: in which sets.
-        where: what holds the tensors, for error messages.
-        anatomy: of the framework that the model is of.
-    """
-    of_layer = _parts(tensors, base, part, where)
-    return [
-        Ablation(
-            f"{base}.{spans(chosen)}.{part}",
-            "layers",
-            tuple(edit for layer in chosen for edit in _removal(of_layer[layer], tensors, anatomy)),
-            factors={
-                "target": f"{base}.*.{part}",
-                "part": part,
-                "mode": mode,
-                "layers": len(chosen),
-                **({"layer": chosen[0]} if len(chosen) == 1 else {}),
-            },
-        )
-        for chosen in _sets(sorted(of_layer), mode)
-    ]
 
 
 def _parts(
@@ -119,12 +79,30 @@ class Layers(Kind):
     """The same part of more and more layers."""
 
     kind: Literal["layers"] = "layers"
-    base: str
-    part: str
+    base: str  # the list of layers, such as decoder.layers
+    part: str  # of each layer, such as cross_attn
     mode: Mode = "progressive"
 
     def make(self, source: KindContext) -> list[Ablation]:
-        checkpoint = source.checkpoint
-        return layers(
-            checkpoint.tensors, self.base, self.part, self.mode, str(checkpoint), source.anatomy
-        )
+        """``progressive`` cuts layer 0, then 0-1, 0-2 and so on; ``backward`` starts at the last;
+        ``each`` cuts one layer at a time.
+
+        All tensors of the part become zero, which removes what it adds to the stream. Deformable
+        attention without value and output projection would still sample then, so its sampling
+        points are moved off the map as well.
+        """
+        tensors, anatomy = source.checkpoint.tensors, source.anatomy
+        of_layer = _parts(tensors, self.base, self.part, str(source.checkpoint))
+        found = []
+        for chosen in _sets(sorted(of_layer), self.mode):
+            edits = [one for layer in chosen for one in _removal(of_layer[layer], tensors, anatomy)]
+            factors: Factors = {
+                "target": f"{self.base}.*.{self.part}",
+                "part": self.part,
+                "mode": self.mode,
+                "layers": len(chosen),
+                **({"layer": chosen[0]} if len(chosen) == 1 else {}),
+            }
+            name = f"{self.base}.{spans(chosen)}.{self.part}"
+            found.append(Ablation(name, "layers", tuple(edits), factors=factors))
+        return found

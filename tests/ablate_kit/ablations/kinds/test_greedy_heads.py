@@ -1,14 +1,16 @@
 """Greedy removal tries every head that is left, and keeps the best; heads and units that stay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.attention import Attention, attentions
-from ablate_kit.ablations.kinds.greedy_heads import Removal, greedy
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy, Removal, Values
 from ablate_kit.ablations.kinds.retain import HeadsRetained, UnitsRetained
 from ablate_kit.errors import UserError
 
@@ -21,8 +23,9 @@ TENSORS = {
 Make = Callable[..., list[Ablation]]  # see conftest.made
 
 
-def modules() -> list[Attention]:
-    return attentions(TENSORS, heads=HEADS)
+def rounds_of(steps: int | None) -> Generator[list[Ablation], Values, list[Removal]]:
+    source: Any = SimpleNamespace(attentions=lambda *_: attentions(TENSORS, heads=HEADS))
+    return HeadsGreedy(pattern="x", steps=steps).rounds(source)
 
 
 def removed(ablation: Ablation) -> frozenset[tuple[int, int]]:
@@ -42,7 +45,7 @@ def value(heads: frozenset[tuple[int, int]]) -> float:
 
 
 def search(steps: int | None = None) -> tuple[list[Removal], list[int]]:
-    rounds = greedy(modules(), "x", steps)
+    rounds = rounds_of(steps)
     tried, sizes = next(rounds), []
     while True:
         sizes.append(len(tried))
@@ -70,11 +73,11 @@ def test_each_step_removes_what_is_missed_least() -> None:
 
 def test_the_same_heads_are_the_same_ablation_in_any_order() -> None:
     """So that what one search has evaluated no other runs again."""
-    rounds = greedy(modules(), "x", 3)
+    rounds = rounds_of(3)
     next(rounds)
     orders = []
     for first, second in ((1, 6), (6, 1)):
-        rounds = greedy(modules(), "x", 3)
+        rounds = rounds_of(3)
         tried = next(rounds)
         second_round = rounds.send({one.digest: float(i == first) for i, one in enumerate(tried)})
         chosen = [one for one in second_round if one.name.endswith(f"try{second}")]
@@ -83,7 +86,7 @@ def test_the_same_heads_are_the_same_ablation_in_any_order() -> None:
 
 
 def test_undefined_values_are_the_worst_and_ties_go_to_the_first() -> None:
-    rounds = greedy(modules(), "x", 2)
+    rounds = rounds_of(2)
     tried = next(rounds)
     values: dict[str, float | None] = {one.digest: None for one in tried}
     tried = rounds.send(values | {tried[5].digest: -1.0})
@@ -96,7 +99,7 @@ def test_undefined_values_are_the_worst_and_ties_go_to_the_first() -> None:
 
 def test_too_many_steps_are_refused() -> None:
     with pytest.raises(UserError, match="9 steps for the 8 heads of x; give fewer"):
-        greedy(modules(), "x", 9)
+        rounds_of(9)
 
 
 def test_heads_that_stay_are_nested(made: Make) -> None:

@@ -1,17 +1,18 @@
 """Which edits the rules for units, components and layers make."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ablate_kit.ablations.ablation import Blocks, Edit, Random
+from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
 from ablate_kit.ablations.kinds.heads import RandomHeads
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.kinds.kind_registry import KINDS
-from ablate_kit.ablations.kinds.layers import layers
+from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.ablations.kinds.resample import HeadsResampled
 from ablate_kit.ablations.kinds.retain import HeadsCumulative, HeadsRetained, UnitsRetained
 from ablate_kit.ablations.kinds.scale import Noisy
@@ -38,6 +39,19 @@ MODEL = {
         "ffn.bias": (8,),
     }.items()
 } | {"head.weight": Tensor((4, 8))}
+
+
+@dataclass(frozen=True)
+class File:
+    tensors: Mapping[str, Tensor]
+
+    def __str__(self) -> str:
+        return "x"
+
+
+def made_of(kind: Kind, tensors: Mapping[str, Tensor]) -> list[Ablation]:
+    checkpoint: Any = File(tensors)
+    return kind.make(KindContext(checkpoint))
 
 
 def test_units_are_a_share_of_each_tensor_for_every_repeat() -> None:
@@ -74,7 +88,7 @@ def test_a_component_is_every_element_of_its_tensors() -> None:
     ],
 )
 def test_layers_go_in_sets(mode: str, expected: list[list[int]]) -> None:
-    made = layers(MODEL, "decoder.layers", "ffn", mode, "x")  # type: ignore[arg-type]
+    made = made_of(Layers(base="decoder.layers", part="ffn", mode=mode), MODEL)  # type: ignore[arg-type]
     for one, chosen in zip(made, expected, strict=True):
         names = {edit.tensor for edit in one.edits}
         assert names == {
@@ -95,7 +109,7 @@ def test_layers_go_in_sets(mode: str, expected: list[list[int]]) -> None:
 )
 def test_wrong_bases_and_parts_say_what_there_is(base: str, part: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        layers(MODEL, base, part, "each", "x")
+        made_of(Layers(base=base, part=part, mode="each"), MODEL)
     assert message in str(error.value)
 
 
@@ -109,7 +123,7 @@ def test_sampling_without_projection_is_moved_off_the_map() -> None:
         f"{part}.num_points_scale": Tensor((6,)),
         f"{part}.norm.weight": Tensor((64,)),
     }
-    (one,) = layers(model, "layers", "encoder_attn", "each", "x")
+    (one,) = made_of(Layers(base="layers", part="encoder_attn", mode="each"), model)
     assert one.edits == (
         Edit(f"{part}.sampling_offsets.weight", Blocks(0, ((0, 96),))),
         Edit(f"{part}.sampling_offsets.bias", Blocks(0, ((0, 96),)), 1e8),
