@@ -46,9 +46,13 @@ def drawn(module: nn.Module, generator: torch.Generator) -> None:
     def noise(tensor: Tensor) -> Tensor:
         return torch.randn(tensor.shape, generator=generator)
 
+    seen = set()
     for name, tensor in module.state_dict().items():
         if not tensor.is_floating_point() or name.endswith(("anchors", "points_scale")):
             continue
+        if tensor.data_ptr() in seen:  # a head that layers share
+            continue
+        seen.add(tensor.data_ptr())
         with torch.no_grad():
             if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
                 tensor.mul_(1 + 0.1 * noise(tensor).clamp(-3, 3))

@@ -11,6 +11,7 @@ FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "deformable": of_detr.deformable,
     "conditional": of_detr.conditional,
     "dab": of_detr.dab,
+    "dino": of_detr.dino,
     "yolos": of_detr.yolos,
     "lwdetr": of_detr.lwdetr,
     "rtdetr": of_rt_detr.rtdetr,

@@ -64,5 +64,9 @@ def queries_start_alike(module: Any, queries: int) -> None:
     """The first stage's choices come in the order of their scores, which rounding changes: then
     another query of the group would start there."""
     for one in (module.refpoint_embed.weight, module.query_feat.weight):
-        groups = one.detach().unflatten(0, (-1, queries))
-        groups.copy_(groups[:, :1].clone())
+        for group in one.split(queries):
+            all_alike(group)
+
+
+def all_alike(rows: Tensor) -> None:
+    rows.detach().copy_(rows.detach()[:1].clone())

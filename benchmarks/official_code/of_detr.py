@@ -3,6 +3,7 @@
 import argparse
 import collections.abc
 import inspect
+import runpy
 import shlex
 import sys
 import types
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from official_code.built import Official, Seen, imported, queries_start_alike, seen
+from official_code.built import Official, Seen, all_alike, imported, queries_start_alike, seen
 
 
 def detr(clone: Path) -> Iterator[Official]:
@@ -53,6 +54,37 @@ def dab(clone: Path) -> Iterator[Official]:
     yield from _of_facebook_kind(
         clone, {"DAB-DETR-R50": needed, "DAB-DETR-R50, 3 patterns": patterns}, "build_DABDETR"
     )
+
+
+def dino(clone: Path) -> Iterator[Official]:
+    """https://github.com/IDEA-Research/DINO, with its own sampling in Python, and without a package
+    that other backbones need; its arguments are what its configurations say."""
+    names = ("timm", "timm.models", "timm.models.layers")
+    sys.modules |= dict.fromkeys(names, MagicMock())
+    _sampling_in_python(clone, "models.dino.ops.functions.ms_deform_attn_func")
+    for package in names:  # transformers looks for it, too
+        del sys.modules[package]
+    own_heads = {"dec_pred_class_embed_share": False, "dec_pred_bbox_embed_share": False}
+    for name, config, changes in (
+        ("DINO-4scale", "4scale", {}),
+        ("DINO-5scale", "5scale", {}),
+        ("DINO-4scale, a head per layer", "4scale", own_heads),
+        ("DINO-4scale, contents of the encoder", "4scale", {"embed_init_tgt": False}),
+    ):
+        settings: dict[str, Any] = {}
+        for file in ("coco_transformer", f"DINO_{config}"):
+            settings |= runpy.run_path(str(clone / "config" / "DINO" / f"{file}.py"))
+        arguments = argparse.Namespace(device="cpu", fix_size=False, strong_aug=False)
+        vars(arguments).update({k: v for k, v in settings.items() if not k.startswith("_")})
+        vars(arguments).update(changes)
+        with redirect_stdout(None):
+            transforms = imported(clone, "datasets.coco").make_coco_transforms(
+                "val", args=arguments
+            )
+            module, _, postprocessors = imported(clone, "models.dino").build_dino(arguments)
+        one = _official(name, module, transforms, postprocessors, arguments)
+        contents = module.transformer.tgt_embed
+        yield replace(one, settle=partial(all_alike, contents.weight)) if contents else one
 
 
 def yolos(clone: Path) -> Iterator[Official]:
@@ -100,11 +132,6 @@ def _of_facebook_kind(
     ``square`` images are prepared by a function of their own.
     """
     _as_it_was()
-    import torchvision
-
-    for name in ("resnet50", "resnet101"):
-        make = getattr(torchvision.models, name)
-        setattr(torchvision.models, name, partial(_untrained, make))
     parser = argparse.ArgumentParser(parents=[imported(clone, "main").get_args_parser()])
     data = imported(clone, "datasets.coco")
     make = data.make_coco_transforms_square_div_64 if square else data.make_coco_transforms
@@ -115,23 +142,24 @@ def _of_facebook_kind(
             transforms = make("val", arguments) if takes_arguments else make("val")
             module, _, postprocessors = getattr(imported(clone, "models"), build)(arguments)
 
-        def see(
-            image: Image.Image,
-            module: Any = module,
-            transforms: Any = transforms,
-            decode: Any = postprocessors,
-        ) -> Seen:
-            pixels, _ = transforms(image, None)
-            out = module([pixels])
-            found = decode["bbox"](out, torch.tensor([[image.height, image.width]]))[0]
-            return seen(pixels, out, found)
+        yield _official(name, module, transforms, postprocessors, arguments)
 
-        saved = lambda module=module, arguments=arguments: {  # noqa: E731
-            "model": module.state_dict(),
-            "epoch": 49,
-            "args": arguments,
-        }
-        yield Official(name, module, saved, see)
+
+def _official(
+    name: str, module: Any, transforms: Any, postprocessors: Any, arguments: argparse.Namespace
+) -> Official:
+    """``arguments`` are of the training script."""
+
+    def see(image: Image.Image) -> Seen:
+        pixels, _ = transforms(image, None)
+        out = module([pixels])
+        found = postprocessors["bbox"](out, torch.tensor([[image.height, image.width]]))[0]
+        return seen(pixels, out, found)
+
+    def saved() -> dict[str, Any]:
+        return {"model": module.state_dict(), "epoch": 49, "args": arguments}
+
+    return Official(name, module, saved, see)
 
 
 def _sampling_in_python(clone: Path, name: str, *, heads_first: bool = False) -> None:
@@ -150,8 +178,8 @@ def _sampling_in_python(clone: Path, name: str, *, heads_first: bool = False) ->
 
 
 def _as_it_was() -> None:
-    """What these repositories know of torch and torchvision by older names, and a compiled
-    operation that is for GPUs."""
+    """What these repositories know of torch and torchvision by older names, a compiled operation
+    that is for GPUs, and backbones without weights that would be downloaded."""
     import torchvision
     from torch.nn.modules import linear
 
@@ -161,6 +189,10 @@ def _as_it_was() -> None:
     sys.modules["torch._six"] = types.ModuleType("older")
     sys.modules["torch._six"].container_abcs = collections.abc  # type: ignore[attr-defined]
     linear._LinearWithBias = linear.NonDynamicallyQuantizableLinear  # type: ignore[attr-defined]
+    for name in ("resnet50", "resnet101"):
+        make = getattr(torchvision.models, name)
+        if not isinstance(make, partial):
+            setattr(torchvision.models, name, partial(_untrained, make))
 
 
 def _untrained(make: Callable[..., nn.Module], pretrained: bool = False, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
+from ablate_kit.models.architectures.bundled import bundled
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
     has_configuration,
@@ -66,6 +67,8 @@ class Bridge:
             weights = place / "model.safetensors"
             save_file(tensors, weights, metadata={"format": "pt"})
             _write(place / "config.json", self.model.config)
+            if own := bundled(self.model.config):
+                (place / own.file).write_text(own.source(), encoding="utf-8")
             _write(place / "preprocessor_config.json", self.model.processor)
             _write(place / NAMES, {name: str(one) for name, one in self.placed.items()})
             receipt = receipt_path(place, folder=True, verb="convert")

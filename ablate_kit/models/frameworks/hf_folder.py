@@ -17,6 +17,7 @@ import torch
 
 from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.architectures.bundled import Architecture, bundled
 from ablate_kit.models.forward import LONGEST
 from ablate_kit.plural import first_few
 from detector.disk.bounded import SETTINGS, read_bounded
@@ -36,7 +37,10 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
     files = {name: _read(folder / name) for name in FILES if (folder / name).exists()}
     if "config.json" not in files:
         raise UserError(f"{folder} has no config.json")
+    own = bundled(files["config.json"])
     code = sorted({one for values in files.values() for one in _code(values)})
+    if own:
+        code.remove(own.file)  # which is not run
     if code and not trusted:
         raise UserError(
             f"{folder} runs its own code ({first_few(code, 4)}); read it, then add "
@@ -62,10 +66,15 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
         )
 
 
+def bundled_with(folder: Path) -> Architecture | None:
+    """The architecture of this project that a folder is made of; None for all others."""
+    return bundled(_read(folder / "config.json"))
+
+
 def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> None:
     """Refuses a type of model that transformers does not know; for folders without code."""
     config = _read(folder / "config.json")
-    parts = [("", config)]
+    parts = [] if bundled(config) else [("", config)]
     parts += [(f"{key}.", one) for key, one in _entries(config) if _is_config(key, one)]
     for place, part in parts:
         kind = part.get("model_type")

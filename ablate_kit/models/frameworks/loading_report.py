@@ -11,6 +11,7 @@ import torch
 
 from ablate_kit.errors import UserError
 from ablate_kit.models import misfit
+from ablate_kit.models.architectures.bundled import bundled
 from ablate_kit.models.frameworks.hf_folder import as_user_error, without_hub
 
 
@@ -43,8 +44,15 @@ def report_of(
     # One number each, however large they are.
     tensors = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     with quiet(transformers), without_hub(), as_user_error(path, "the Hugging Face model"):
-        described = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
-        kind = getattr(transformers, config["architectures"][0])
+        configs, kind = (
+            own.classes()
+            if (own := bundled(config))
+            else (
+                transformers.CONFIG_MAPPING[config["model_type"]],
+                getattr(transformers, config["architectures"][0]),
+            )
+        )
+        described = configs.from_dict(dict(config))
         _, report = kind.from_pretrained(
             None,
             config=described,

@@ -19,6 +19,7 @@ from ablate_kit.models.forward import ForwardPasses
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.hf_folder import (
     as_user_error,
+    bundled_with,
     check_folder,
     check_model_type,
     without_hub,
@@ -72,10 +73,12 @@ class TransformersAdapter:
         if not trust_remote_code:
             check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
         options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+        own = bundled_with(folder)
+        configs, kind = own.classes() if own else (transformers.AutoConfig, None)
         with quiet(transformers), without_hub():
             with as_user_error(folder, "the configuration"):
-                config = transformers.AutoConfig.from_pretrained(folder, **options)
-            kind = _kind(transformers, config, folder, trust_remote_code)
+                config = configs.from_pretrained(folder, **options)
+            kind = kind or _kind(transformers, config, folder, trust_remote_code)
             processor = _processor(folder, options)
             asked = None
             if _finds_what_a_text_names(transformers, config):

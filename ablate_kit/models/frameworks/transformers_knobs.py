@@ -63,7 +63,8 @@ class TransformersKnobs:
         heads = getattr(self._adapter.module, "class_embed", None)
         if knob != "depth" or not isinstance(heads, nn.ModuleList):
             return None
-        biases = getattr(heads[value - 1], "bias", None)
+        # All layers may share one.
+        biases = getattr(heads[min(value, len(heads)) - 1], "bias", None)
         return untrained(value, biases) if isinstance(biases, Tensor) else None
 
     def reusable(self, adapter: Adapter) -> Sequence[nn.Module]:

@@ -22,6 +22,7 @@ VARIANTS = {
     "deformable": ("DeformableDETR", False, False),
     "refine": ("DeformableDETR", True, False),
     "two-stage": ("DeformableDETR", True, True),
+    "dino": ("DINO", True, True),
 }
 
 
@@ -100,7 +101,7 @@ def detr() -> Shapes:
     yield "query_embedding.weight", (QUERIES, WIDTH)
 
 
-def deformable_detr(two_stage: bool) -> Shapes:
+def deformable_detr(two_stage: bool, dino: bool = False) -> Shapes:
     yield "level_embed", (LEVELS, WIDTH)
     yield from resnet18(8)
     for i, size in enumerate((16, 32, 64)):
@@ -117,6 +118,13 @@ def deformable_detr(two_stage: bool) -> Shapes:
     if two_stage:
         yield from linear("memory_trans_fc", WIDTH, WIDTH)
         yield from norm("memory_trans_norm")
+    if dino:
+        yield "query_embedding.weight", (QUERIES, WIDTH)
+        yield "dn_query_generator.label_embedding.weight", (len(CLASSES), WIDTH)
+        yield from linear("decoder.ref_point_head.layers.0", 2 * WIDTH, WIDTH)
+        yield from linear("decoder.ref_point_head.layers.1", WIDTH, WIDTH)
+        yield from norm("decoder.norm")
+    elif two_stage:
         yield from linear("pos_trans_fc", 2 * WIDTH, 2 * WIDTH)
         yield from norm("pos_trans_norm", 2 * WIDTH)
     else:
@@ -127,7 +135,7 @@ def deformable_detr(two_stage: bool) -> Shapes:
 def model_config(variant: str) -> dict[str, Any]:
     """As MMDetection's own configuration of the model, but small."""
     kind, refine, two_stage = VARIANTS[variant]
-    sampling = kind == "DeformableDETR"
+    sampling = kind != "DETR"
     packed_cfg = {"embed_dims": WIDTH, "num_heads": HEADS, "dropout": 0.1, "batch_first": True}
     attention = {"embed_dims": WIDTH, "num_heads": HEADS, "num_points": POINTS, "batch_first": True}
     ffn = {"embed_dims": WIDTH, "feedforward_channels": HIDDEN, "ffn_drop": 0.1}
@@ -175,6 +183,9 @@ def model_config(variant: str) -> dict[str, Any]:
         model["num_feature_levels"] = LEVELS
         model["decoder"]["post_norm_cfg"] = None
         model["positional_encoding"]["offset"] = -0.5
+    if kind == "DINO":
+        model["positional_encoding"] |= {"offset": 0.0, "temperature": 20}
+        model["dn_cfg"] = {"label_noise_scale": 0.5, "box_noise_scale": 1.0}
     return model
 
 
@@ -192,7 +203,9 @@ def state_dict(variant: str) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     state = {
         name: torch.rand(shape, generator=generator) + 0.5
-        for name, shape in (detr() if kind == "DETR" else deformable_detr(two_stage))
+        for name, shape in (
+            detr() if kind == "DETR" else deformable_detr(two_stage, kind == "DINO")
+        )
     }
     if kind == "DeformableDETR" and not refine:
         for name in state:

@@ -6,17 +6,23 @@ counterpart is refused by name.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
-from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR, DROPPED, deformable_detr
+from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR, DROPPED, deformable_detr, dino
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, processor
 from ablate_kit.models.bridge.resnet import resnet_config
 
-MODELS = {"DETR": "DetrImageProcessor", "DeformableDETR": "DeformableDetrImageProcessor"}
+MODELS = {
+    "DETR": "DetrImageProcessor",
+    "DeformableDETR": "DeformableDetrImageProcessor",
+    "DINO": "DeformableDetrImageProcessor",
+}
 DEPTHS = {
     18: ("basic", [2, 2, 2, 2]),
     34: ("basic", [3, 4, 6, 3]),
@@ -47,7 +53,7 @@ def architecture(
             "docs/mmdetection.md)"
         )
     settings.ignore("train_cfg", "init_cfg")
-    make = _detr if kind == "DETR" else _deformable_detr
+    make = {"DETR": _detr, "DeformableDETR": _deformable_detr, "DINO": _dino}[kind]
     colors = _colors(settings.section("data_preprocessor"))
     built = make(settings, processor(pipeline, MODELS[kind], colors), classes)
     settings.close()
@@ -62,11 +68,47 @@ def _detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
         raise UserError(f"model.neck has {levels} inputs and {outputs} outputs; DETR has one")
     encoder = _stack(model.section("encoder"), width, ("self_attn",))
     decoder = _stack(model.section("decoder"), width, ("self_attn", "cross_attn"), post_norm=True)
-    _position(model.section("positional_encoding"), width, offset=0)
+    _position(model.section("positional_encoding"), width, offset=0, temperature=10000)
     _head(model.section("bbox_head"), "DETRHead", width, len(classes), sigmoid=False)
     _detections(model.section("test_cfg", {}), queries)
     config = detr_config("Detr", "detr", backbone, width, queries, encoder, decoder, classes)
     return Counterpart(config, images, DETR, DROPPED)
+
+
+@dataclass(frozen=True)
+class _Deformable:
+    """What detectors with deformable attention over several levels have in common.
+
+    Attributes:
+        of_backbone: levels that are the backbone's.
+        levels: all of them.
+    """
+
+    of_backbone: int
+    levels: int
+    width: int
+    backbone: Mapping[str, Any]
+    encoder: Stack
+    decoder: Stack
+
+    @staticmethod
+    def of(model: Settings) -> "_Deformable":
+        of_backbone, backbone = _backbone(model.section("backbone"))
+        width, levels = _neck(model.section("neck"), norm={"type": "GN", "num_groups": 32})
+        model.must("num_feature_levels", levels, default=4)
+        encoder, decoder = (
+            _stack(model.section(name), width, attentions, levels=levels)
+            for name, attentions in (
+                ("encoder", ("self_attn",)),
+                ("decoder", ("self_attn", "cross_attn")),
+            )
+        )
+        return _Deformable(of_backbone, levels, width, backbone, encoder, decoder)
+
+    @property
+    def biases(self) -> dict[str, int]:
+        """Of the projections, which have none beside a norm."""
+        return {f"model.input_proj.{i}.0.bias": self.width for i in range(self.levels)}
 
 
 def _deformable_detr(
@@ -77,21 +119,38 @@ def _deformable_detr(
     two_stage = model.must("as_two_stage", True, False, default=False)
     if two_stage and not refine:
         raise model.refused("with_box_refine", refine, (True,))
-    levels, backbone = _backbone(model.section("backbone"))
-    width, outputs = _neck(model.section("neck"), norm={"type": "GN", "num_groups": 32})
-    model.must("num_feature_levels", outputs, default=4)
-    encoder = _stack(model.section("encoder"), width, ("self_attn",), levels=outputs)
-    decoder = _stack(model.section("decoder"), width, ("self_attn", "cross_attn"), levels=outputs)
-    _position(model.section("positional_encoding"), width, offset=-0.5)
-    _head(model.section("bbox_head"), "DeformableDETRHead", width, len(classes), sigmoid=True)
+    parts = _Deformable.of(model)
+    _position(model.section("positional_encoding"), parts.width, offset=-0.5, temperature=10000)
+    _head(model.section("bbox_head"), "DeformableDETRHead", parts.width, len(classes), sigmoid=True)
     _detections(model.section("test_cfg", {}), 100)
     config = deformable_config(
-        backbone, width, queries, encoder, decoder, classes,
-        levels=outputs, refine=refine, two_stage=two_stage,
+        parts.backbone, parts.width, queries, parts.encoder, parts.decoder, classes,
+        levels=parts.levels, refine=refine, two_stage=two_stage,
     )  # fmt: skip
-    rules = deformable_detr(levels, box_refine=refine, two_stage=two_stage)
-    biases = {f"model.input_proj.{i}.0.bias": width for i in range(outputs)}
-    return Counterpart(config, images, rules, DROPPED, biases)
+    rules = deformable_detr(parts.of_backbone, box_refine=refine, two_stage=two_stage)
+    return Counterpart(config, images, rules, DROPPED, parts.biases)
+
+
+def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) -> Counterpart:
+    queries = model.count("num_queries", 100)
+    for key in ("with_box_refine", "as_two_stage"):
+        model.must(key, True, default=False)
+    model.ignore("dn_cfg")
+    parts = _Deformable.of(model)
+    temperature = _position(model.section("positional_encoding"), parts.width, offset=0)
+    _head(model.section("bbox_head"), "DINOHead", parts.width, len(classes), sigmoid=True)
+    _detections(model.section("test_cfg", {}), 100)
+    config = dino_config(
+        parts.backbone, parts.width, queries, parts.encoder, parts.decoder, classes,
+        levels=parts.levels,
+        share_class_embed=False,
+        share_bbox_embed=False,
+        position_temperature_height=temperature,
+        position_temperature_width=temperature,
+        box_eps=1e-5,
+    )  # fmt: skip
+    rules = dino(parts.of_backbone, parts.decoder.layers)
+    return Counterpart(config, images, rules, DROPPED, parts.biases)
 
 
 def _colors(settings: Settings) -> Colors:
@@ -205,16 +264,22 @@ def _stack(
     return Stack(layers, heads.pop(), hidden, points)
 
 
-def _position(settings: Settings, width: int, *, offset: float) -> None:
+def _position(
+    settings: Settings, width: int, *, offset: float, temperature: int | None = None
+) -> int:
+    """The temperature, which must be ``temperature`` if that is given."""
     settings.kind("SinePositionalEncoding")
     settings.must("num_feats", width // 2, default=None)
     settings.must("normalize", True, default=False)
     settings.must("offset", offset, default=0.0)
-    settings.must("temperature", 10000, default=10000)
+    found = settings.count("temperature", 10000)
+    if temperature not in (None, found):
+        raise settings.refused("temperature", found, (temperature,))
     settings.must("scale", 2 * math.pi, default=2 * math.pi)
     settings.must("eps", 1e-6, default=1e-6)
     settings.ignore("init_cfg")
     settings.close()
+    return found
 
 
 def _head(settings: Settings, kind: str, width: int, classes: int, *, sigmoid: bool) -> None:

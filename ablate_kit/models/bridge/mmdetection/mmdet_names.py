@@ -1,4 +1,4 @@
-"""Where each tensor of MMDetection's DETR and Deformable DETR goes in Hugging Face's."""
+"""Where each tensor of MMDetection's DETR, Deformable DETR and DINO goes in Hugging Face's."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,13 @@ from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, pack
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 
 # Counters of training, and the colors' mean and deviation, which go to the image processor.
-DROPPED = (*resnet_counters("backbone"), "data_preprocessor.mean", "data_preprocessor.std")
+# In DINO, the labels of the queries for denoising.
+DROPPED = (
+    *resnet_counters("backbone"),
+    "data_preprocessor.mean",
+    "data_preprocessor.std",
+    "dn_query_generator.label_embedding.weight",
+)
 
 
 def _layer(stack: str, norms: Iterable[str]) -> tuple[NameRule, ...]:
@@ -23,12 +29,13 @@ LAYERS = (
     *_layer("encoder", ("self_attn_layer_norm", "final_layer_norm")),
     *_layer("decoder", ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
     *packed("decoder.layers.{layer}.self_attn.attn", "model.decoder.layers.{layer}.self_attn"),
-    NameRule("query_embedding.weight", ("model.query_position_embeddings.weight",)),
 )
+QUERIES = NameRule("query_embedding.weight", ("model.query_position_embeddings.weight",))
 
 DETR = (
     *resnet_rules("backbone"),
     *LAYERS,
+    QUERIES,
     *packed("encoder.layers.{layer}.self_attn.attn", "model.encoder.layers.{layer}.self_attn"),
     *packed("decoder.layers.{layer}.cross_attn.attn", "model.decoder.layers.{layer}.encoder_attn"),
     both("neck.convs.0.conv", "model.input_projection"),
@@ -60,6 +67,44 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
             for i in range(3)
         ),
     )
+    return (
+        *_of_levels(levels),
+        *heads,
+        QUERIES,
+        both("reference_points_fc", "model.reference_points"),
+        both("pos_trans_fc", "model.pos_trans"),
+        both("pos_trans_norm", "model.pos_trans_norm"),
+    )
+
+
+def dino(levels: int, layers: int) -> tuple[NameRule, ...]:
+    """``levels`` as above; ``layers`` of the decoder, whose heads come before that of proposals."""
+    heads = [(f"{n}", "", f".{n}") for n in range(layers)] + [(f"{layers}", "enc_", "")]
+    return (
+        *_of_levels(levels),
+        *(
+            rule
+            for source, before, after in heads
+            for rule in (
+                both(f"bbox_head.cls_branches.{source}", f"{before}class_embed{after}"),
+                *(
+                    both(
+                        f"bbox_head.reg_branches.{source}.{2 * i}",
+                        f"{before}bbox_embed{after}.layers.{i}",
+                    )
+                    for i in range(3)
+                ),
+            )
+        ),
+        NameRule("query_embedding.weight", ("model.query_contents.weight",)),
+        both("decoder.ref_point_head.layers.{n}", "model.decoder.ref_point_head.layers.{n}"),
+        both("decoder.norm", "model.decoder.layernorm"),
+    )
+
+
+def _of_levels(levels: int) -> tuple[NameRule, ...]:
+    """What detectors of several levels have in common: all up to the first choice of queries, and
+    the decoder's layers."""
     neck = tuple(
         rule
         for source, n in (("neck.convs.{n}", "{n}"), ("neck.extra_convs.{n}", f"{{n+{levels}}}"))
@@ -72,15 +117,11 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
         *resnet_rules("backbone"),
         *LAYERS,
         *neck,
-        *heads,
         *deformable("encoder.layers.{layer}.self_attn", "model.encoder.layers.{layer}.self_attn"),
         *deformable(
             "decoder.layers.{layer}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"
         ),
         NameRule("level_embed", ("model.level_embed",)),
-        both("reference_points_fc", "model.reference_points"),
         both("memory_trans_fc", "model.enc_output"),
         both("memory_trans_norm", "model.enc_output_norm"),
-        both("pos_trans_fc", "model.pos_trans"),
-        both("pos_trans_norm", "model.pos_trans_norm"),
     )

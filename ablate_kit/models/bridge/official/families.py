@@ -11,6 +11,7 @@ from ablate_kit.models.bridge.official import (
     deformable_detr,
     detr,
     dfine,
+    dino,
     lw_detr,
     rf_detr,
     rtdetr,
@@ -36,6 +37,8 @@ FAMILIES: Mapping[str, Family] = {
     "facebookresearch/detr": Family(detr.counterpart, (detr.SIGNS,)),
     "Atten4Vis/ConditionalDETR": Family(conditional_detr.counterpart, (conditional_detr.SIGNS,)),
     "IDEA-Research/DAB-DETR": Family(dab_detr.counterpart, (dab_detr.SIGNS,)),
+    # Before Deformable DETR, whose signs it has, too.
+    "IDEA-Research/DINO": Family(dino.counterpart, (dino.SIGNS,)),
     "fundamentalvision/Deformable-DETR": Family(
         deformable_detr.counterpart, (deformable_detr.SIGNS,)
     ),

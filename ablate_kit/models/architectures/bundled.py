@@ -1,0 +1,54 @@
+"""Architectures that come with this project, as models of transformers.
+
+The file of each goes with the folders that are made of it, so that transformers opens them without
+this project (``trust_remote_code=True``). Here the class comes from this project, whatever the
+folder's file says; so such a folder needs no trust.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The module ``name`` beside this one, and its two classes."""
+
+    name: str
+    config: str
+    model: str
+
+    @property
+    def file(self) -> str:
+        """As it is called in a folder."""
+        return f"modeling_{self.name}.py"
+
+    @property
+    def auto_map(self) -> dict[str, str]:
+        module = Path(self.file).stem
+        return {
+            "AutoConfig": f"{module}.{self.config}",
+            "AutoModelForObjectDetection": f"{module}.{self.model}",
+        }
+
+    def source(self) -> str:
+        return Path(__file__).with_name(f"{self.name}.py").read_text(encoding="utf-8")
+
+    def classes(self) -> tuple[Any, Any]:
+        """Of the configuration and of the model; imports transformers."""
+        module = importlib.import_module(f"{__package__}.{self.name}")
+        return getattr(module, self.config), getattr(module, self.model)
+
+
+BUNDLED: Mapping[str, Architecture] = {  # by model_type
+    "dino_detr": Architecture("dino_detr", "DinoDetrConfig", "DinoDetrForObjectDetection"),
+}
+
+
+def bundled(config: Mapping[str, Any]) -> Architecture | None:
+    """The one that a ``config.json`` is for; None for all others, and where other code is named."""
+    kind = config.get("model_type")
+    found = BUNDLED.get(kind) if isinstance(kind, str) else None
+    return found if found and config.get("auto_map") == found.auto_map else None

@@ -1,0 +1,132 @@
+"""DINO (Zhang et al. 2023), as https://github.com/IDEA-Research/DINO saves it, on a ResNet."""
+
+import torch
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
+from ablate_kit.models.bridge.detr_config import Stack
+from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
+from ablate_kit.models.bridge.official import deformable_detr
+from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE, layer_rules
+from ablate_kit.models.bridge.official.told_by_file import Told
+from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+
+TEMPERATURE = 20  # of the position encodings
+CONTENTS = "transformer.tgt_embed.weight"
+DROPPED = ("label_enc.weight",)  # of the queries for denoising
+ASSUMED = (
+    # An argument, what alone has a counterpart, and what is assumed where the file does not tell.
+    ("dilation", False, "no dilation in the backbone"),
+    ("pre_norm", False, "norms after each branch"),
+    ("transformer_activation", "relu", "ReLU in the feed-forward layers"),
+    ("decoder_module_seq", ["sa", "ca", "ffn"], "self-attention first in decoder layers"),
+    ("nms_iou_threshold", -1, "no suppression of overlapping boxes"),
+)
+
+
+SIGNS = {
+    "transformer.decoder.ref_point_head.layers.0.weight",
+    "transformer.enc_out_class_embed.weight",
+    *deformable_detr.SIGNS,
+}
+
+
+def counterpart(told: Told) -> Counterpart:
+    if "transformer.two_stage_wh_embedding.weight" in told:
+        raise UserError("learned sizes of proposals (two_stage_learn_wh) have no counterpart")
+    width = told.rows("input_proj.0.0.weight", 4)
+    levels, heads = told.count("input_proj"), told.heads("nheads", width)
+    for argument, value, words in ASSUMED:
+        told.must(argument, value, words=words)
+    told.must("position_embedding", "sine", "v2", words="sines as position encodings")
+    encoder, decoder = (
+        Stack(
+            told.count(one),
+            heads,
+            told.rows(f"{one}.0.linear1.weight"),
+            told.rows(deformable_detr.SAMPLING.format(one, attention)) // (heads * levels),
+        )
+        for one, attention in ((ENCODER, "self_attn"), (DECODER, "cross_attn"))
+    )
+    share = {
+        f"share_{name}": _alike(told, f"{name}.{{}}.{last}", decoder.layers)
+        for name, last in (("class_embed", "weight"), ("bbox_embed", "layers.0.weight"))
+    }
+    learned = CONTENTS in told
+    queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
+    config = dino_config(
+        told.resnet(RESNET, _stages(told)),
+        width,
+        queries,
+        encoder,
+        decoder,
+        told.classes(told.rows("class_embed.0.weight")),
+        levels=levels,
+        learned_contents=learned,
+        position_temperature_height=told.number(
+            "pe_temperatureH", TEMPERATURE, "as temperature of rows"
+        ),
+        position_temperature_width=told.number(
+            "pe_temperatureW", TEMPERATURE, "as that of columns"
+        ),
+        **share,
+    )
+    images = image_processor("DeformableDetrImageProcessor", SIZE)
+    return told.counterpart(config, images, _rules(**share), (*DROPPED, *resnet_counters(RESNET)))
+
+
+def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule, ...]:
+    encoder, decoder = f"{ENCODER}.{{layer}}", f"{DECODER}.{{layer}}"
+    classes, boxes = ("0" if one else "{n}" for one in (share_class_embed, share_bbox_embed))
+    return (
+        *resnet_rules(RESNET),
+        NameRule("input_proj.{n}.{i}.{p}", ("model.input_proj.{n}.{i}.{p}",)),
+        NameRule("transformer.level_embed", ("model.level_embed",)),
+        NameRule(CONTENTS, ("model.query_contents.weight",)),
+        *layer_rules("encoder", ("self_attn",)),
+        *layer_rules("decoder", ("encoder_attn", "self_attn")),
+        *deformable(f"{encoder}.self_attn", "model.encoder.layers.{layer}.self_attn"),
+        *packed(f"{decoder}.self_attn", "model.decoder.layers.{layer}.self_attn"),
+        *deformable(f"{decoder}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"),
+        both(
+            "transformer.decoder.ref_point_head.layers.{n}",
+            "model.decoder.ref_point_head.layers.{n}",
+        ),
+        both("transformer.decoder.norm", "model.decoder.layernorm"),
+        *(
+            both(f"transformer.{name}", f"model.{name}")
+            for name in ("enc_output", "enc_output_norm")
+        ),
+        both("transformer.enc_out_class_embed", "enc_class_embed"),
+        both("transformer.enc_out_bbox_embed.layers.{n}", "enc_bbox_embed.layers.{n}"),
+        # The decoder holds the heads once more.
+        *(
+            rule
+            for place in ("transformer.decoder.", "")
+            for rule in (
+                NameRule(
+                    f"{place}class_embed.{{n}}.{{p}}", (f"class_embed.{classes}.{{p}}",), tied=True
+                ),
+                NameRule(
+                    f"{place}bbox_embed.{{n}}.layers.{{i}}.{{p}}",
+                    (f"bbox_embed.{boxes}.layers.{{i}}.{{p}}",),
+                    tied=True,
+                ),
+            )
+        ),
+    )
+
+
+def _alike(told: Told, name: str, count: int) -> bool:
+    """Whether all layers have the same head, which the file holds for each."""
+    first, *others = (told.checkpoint.read(name.format(i)) for i in range(count))
+    return all(torch.equal(first, one) for one in others)
+
+
+def _stages(told: Told) -> tuple[int, ...]:
+    """Of the backbone that are handed on: as many as projections of one pixel, the last ones."""
+    count = sum(
+        told.shape(f"input_proj.{i}.0.weight", 4)[2] == 1 for i in range(told.count("input_proj"))
+    )
+    return tuple(range(4 - count, 4))

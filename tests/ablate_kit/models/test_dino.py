@@ -1,0 +1,320 @@
+"""DINO, an architecture of this project: files of its repository, and folders that hold it."""
+
+import importlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablate_kit.ablations.attention import attentions
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.architectures.bundled import BUNDLED
+from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.conftest import Run
+
+from .official_files import (
+    Change,
+    Renaming,
+    arguments,
+    bridged,
+    computes_the_same,
+    family,
+    in_file,
+    no_arguments,
+    official,
+    put,
+    refused,
+    save,
+    without,
+)
+from .test_official_files import COMMON, DECODER, HEADS, NAMES, OUTPUTS, QUERIES, WIDTH
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+dino_detr = importlib.import_module("ablate_kit.models.architectures.dino_detr")
+
+SIZE = (2, 3, 64, 96)
+DINO = COMMON | {
+    "num_feature_levels": 4,
+    "encoder_n_points": 2,
+    "decoder_n_points": 3,
+    "position_temperature_height": 10,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "shared heads": {},
+    "a head per layer": {"share_class_embed": False, "share_bbox_embed": False},
+    "contents of the encoder": {"learned_contents": False},
+    "all levels of the backbone": {
+        "backbone_config": COMMON["backbone_config"]
+        | {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    },
+}
+OFFICIAL: list[Renaming] = [
+    ("^model.query_contents", "transformer.tgt_embed"),
+    (r"^enc_(class|bbox)_embed", r"transformer.enc_out_\1_embed"),
+    *DECODER["deformable_detr"],
+    *NAMES,
+]
+
+
+def random_dino(**settings: Any) -> Any:
+    configs, kind = BUNDLED["dino_detr"].classes()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = kind(configs(**{**DINO, **settings})).eval()
+        for name, tensor in made.state_dict().items():
+            drawn = torch.randn(tensor.shape)
+            tensor.copy_(0.5 + drawn.abs() if name.endswith("_var") else drawn / 8)
+    return made
+
+
+def saved(model: Any) -> dict[str, Tensor]:
+    """As its repository does: each head twice, of each layer, and with labels for denoising."""
+    found = official(in_file(model), OFFICIAL)
+    for name in [name for name in found if name.startswith(("class_embed.", "bbox_embed."))]:
+        head, number, rest = name.split(".", 2)
+        for n in range(3) if len(model.bbox_embed) == 1 else [number]:
+            of_layer = f"{head}.{n}.{rest}"
+            found[of_layer] = found[f"transformer.decoder.{of_layer}"] = found[name]
+    return found | {"label_enc.weight": torch.ones(OUTPUTS + 1, WIDTH)}
+
+
+def write(path: Path, variant: str = "shared heads", change: Change | None = None) -> Any:
+    model = random_dino(**VARIANTS[variant])
+    told = {"nheads": HEADS, "num_queries": QUERIES, "pe_temperatureH": 10, "pe_temperatureW": 20}
+    save(path, saved(model), told, change)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("dino")
+    write(place / "dino.pth")
+    bridged(place / "dino.pth", place / "hf")
+    prepared = place / "hf" / "preprocessor_config.json"
+    small = json.loads(prepared.read_text()) | {"size": {"shortest_edge": 96, "longest_edge": 96}}
+    prepared.write_text(json.dumps(small))
+    return place / "hf"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
+    model = write(tmp_path / "dino.pth", variant)
+    assert family(tmp_path / "dino.pth") == "IDEA-Research/DINO"
+    bridged(tmp_path / "dino.pth", tmp_path / "hf")
+    computes_the_same(tmp_path / "hf", model, *SIZE)
+
+
+def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "dino.pth", "contents of the encoder", no_arguments)
+    assert bridged(tmp_path / "dino.pth", tmp_path / "hf", heads=HEADS) == (
+        "no dilation in the backbone",
+        "norms after each branch",
+        "ReLU in the feed-forward layers",
+        "self-attention first in decoder layers",
+        "no suppression of overlapping boxes",
+        "sines as position encodings",
+        "900 queries",
+        "names class_0 to class_4 (--class-names)",
+        "20 as temperature of rows",
+        "20 as that of columns",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (arguments(dilation=True), "dilation is True, which has no exact counterpart"),
+        (arguments(decoder_module_seq=["ca", "sa", "ffn"]), "decoder_module_seq is"),
+        (arguments(nms_iou_threshold=0.7), "nms_iou_threshold is 0.7"),
+        (put("transformer.two_stage_wh_embedding.weight", torch.ones(1, 2)), "two_stage_learn_wh"),
+        (put("transformer.pat_embed_for_2stage", torch.ones(1, WIDTH)), "has no place"),
+        (without(r"decoder\.norm\.bias"), "decoder.norm.bias\" is missing"),
+    ],
+)  # fmt: skip
+def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, message: str) -> None:
+    write(tmp_path / "dino.pth", change=change)
+    refused(tmp_path / "dino.pth", message)
+
+
+def test_transformers_opens_the_folder_without_this_project(folder: Path) -> None:
+    from transformers import AutoModelForObjectDetection
+
+    theirs = AutoModelForObjectDetection.from_pretrained(folder, trust_remote_code=True).eval()
+    assert type(theirs).__module__.startswith("transformers_modules.")
+    computes_the_same(folder, theirs, *SIZE)
+
+
+def changed(folder: Path, place: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of the folder with another configuration."""
+    place.mkdir()
+    for one in folder.iterdir():
+        (place / one.name).write_bytes(one.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (place / "config.json").write_text(json.dumps(config))
+    return place
+
+
+def opened(folder: Path) -> Adapter:
+    with open_checkpoint(folder) as checkpoint:
+        return open_adapter(checkpoint)
+
+
+def test_code_in_the_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
+    """What runs is this project's, whatever the file says; other code still needs trust."""
+    copy = changed(folder, tmp_path / "copy", lambda config: None)
+    (copy / "modeling_dino_detr.py").write_text("raise SystemExit('run')")
+    assert type(opened(copy).module).__module__ == "ablate_kit.models.architectures.dino_detr"
+
+    def other(config: dict[str, Any]) -> None:
+        config["auto_map"]["AutoModelForObjectDetection"] = "other.DinoDetrForObjectDetection"
+
+    with pytest.raises(UserError, match=r"runs its own code \(modeling_dino_detr.py, other.py\)"):
+        opened(changed(folder, tmp_path / "other", other))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("decoder_layers", 4, "decoder.layers.3"),
+        ("decoder_layers", 1001, "decoder_layers is 1,001; expected at most 1,000"),
+        ("encoder_attention_heads", 5, r"has shape \(32,\), the model expects \(40,\)"),
+        ("backbone_config", {"model_type": "nothing"}, 'backbone_config.model_type is "nothing"'),
+        ("d_model", "wide", "cannot make the model"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(
+    folder: Path, tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    copy = changed(folder, tmp_path / "copy", lambda config: config.update({key: value}))
+    with pytest.raises(UserError, match=message) as refusal:
+        opened(copy)
+    assert "\n" not in str(refusal.value)
+
+
+def outputs(adapter: Adapter) -> tuple[Tensor, Tensor]:
+    images = torch.randn(SIZE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = adapter.forward({"pixel_values": images})
+    return found.logits, found.pred_boxes
+
+
+def test_a_head_is_removed_exactly(folder: Path) -> None:
+    """By its weights, as by zeros in place of what it gives to the output projection."""
+    with open_checkpoint(folder) as checkpoint:
+        adapter = open_adapter(checkpoint)
+        found = attentions(checkpoint.tensors, checkpoint.config)
+        before = outputs(adapter)
+        assert {one.heads for one in found} == {HEADS}
+        assert len(found) == 1 + 2 * 3
+        width = WIDTH // HEADS
+        for one in found:
+            projection: Any = adapter.module.get_submodule(
+                (one.output or "").removesuffix(".weight")
+                if one.prefix == ""
+                else f"{one.prefix}.{(one.output or '').removesuffix('.weight')}"
+            )
+
+            def silent(
+                module: nn.Module, inputs: tuple[Tensor, ...], head: int = 1
+            ) -> tuple[Tensor]:
+                kept = inputs[0].clone()
+                kept[..., head * width : (head + 1) * width] = 0
+                return (kept,)
+
+            hook = projection.register_forward_pre_hook(partial(silent))
+            silenced = outputs(adapter)
+            hook.remove()
+            weight = projection.weight.detach().clone()
+            with torch.no_grad():
+                projection.weight[:, width : 2 * width] = 0
+            cut = outputs(adapter)
+            with torch.no_grad():
+                projection.weight.copy_(weight)
+            (edit,) = one.remove([1])
+            assert edit.tensor == f"{one.prefix}.{one.output}"
+            assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(cut, silenced, strict=True))
+            assert not torch.allclose(cut[0], before[0], atol=1e-4)
+
+
+def test_places_are_counted_within_the_image(folder: Path) -> None:
+    """Of an image that is padded, tokens have the proposals and positions that they have alone."""
+    model: Any = opened(folder).module.model  # type: ignore[union-attr]
+    whole, padded = torch.ones(1, 6, 4, dtype=torch.bool), torch.zeros(1, 8, 10, dtype=torch.bool)
+    padded[:, :6, :4] = True
+    like = torch.zeros(1)
+
+    def of_image(tokens: Tensor) -> Tensor:
+        return tokens.unflatten(1, (8, 10))[:, :6, :4].flatten(1, 2)
+
+    (alone, counts), (beside, counts_beside) = (
+        dino_detr._proposals([mask], mask.flatten(1), like) for mask in (whole, padded)
+    )
+    assert torch.allclose(alone, of_image(beside))
+    assert torch.equal(counts, of_image(counts_beside))
+    assert counts_beside.sum() == counts.sum() == 24
+    assert torch.allclose(
+        model.positions([whole], like), of_image(model.positions([padded], like)), atol=1e-6
+    )
+    assert dino_detr._valid_ratio(padded).tolist() == [[pytest.approx(0.4), pytest.approx(0.75)]]
+
+
+def test_every_parameter_learns(folder: Path) -> None:
+    """By the loss of all layers and of the proposals."""
+    model: Any = opened(folder).module
+    images = torch.randn(SIZE, generator=torch.Generator().manual_seed(1))
+    label = {"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.4]])}
+    out = model.train()(pixel_values=images, labels=[label, label])
+    out.loss.backward()
+    still = [name for name, one in model.named_parameters() if one.grad is None]
+    assert not [name for name in still if "backbone" not in name]
+    assert {"loss_ce", "loss_ce_proposals", "loss_bbox_0", "loss_giou_1"} <= set(out.loss_dict)
+
+
+def test_commands(run: Run, folder: Path, tmp_path: Path) -> None:
+    data = ("--shapes", "--limit", 2, "--class-names", tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_text("circle\nsquare\ntriangle\nstar\nother\n")
+    sweep = ("sweep", folder, "--heads", "all", *data)
+    run(*sweep, "-o", tmp_path / "replayed")
+    run(*sweep, "-o", tmp_path / "full", "--no-replay")
+    ledgers = [(tmp_path / name / "ledger.jsonl").read_text() for name in ("replayed", "full")]
+    rows = [[json.loads(line) for line in ledger.splitlines()] for ledger in ledgers]
+    assert len(rows[0]) == len(rows[1]) == 7 * HEADS + 1
+    printed = run("knobs", folder, "--depth", "--queries", "3", *data)
+    assert "depth 1" in printed
+    assert "queries 3" in printed
+    run(
+        "gradients",
+        folder,
+        *data,
+        "--iterations",
+        1,
+        "--batch-size",
+        1,
+        "-o",
+        tmp_path / "gradients",
+    )
+
+
+def test_a_smaller_one_computes_what_the_cut_one_does(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    """``shrink`` holds outputs against each other before it writes anything."""
+    run("shrink", folder, "--depth", 2, "-o", tmp_path / "shallow")
+    assert opened(tmp_path / "shallow").module.config.decoder_layers == 2  # type: ignore[union-attr]
+    run("heads", folder, "model.decoder.layers.*.self_attn", "--heads", 1, "-o", tmp_path / "cut")
+    smaller = tmp_path / "smaller"
+    run("shrink", folder, "--drop", tmp_path / "cut", "--with-code", "-o", smaller)
+    with open_checkpoint(smaller) as checkpoint:
+        shape = checkpoint.tensor("model.decoder.layers.0.self_attn.q_proj.weight").shape
+        assert tuple(shape) == (WIDTH - WIDTH // HEADS, WIDTH)
+        with pytest.raises(UserError, match=r"modeling_shrunk\.py"):
+            open_adapter(checkpoint)
+        open_adapter(checkpoint, trust_remote_code=True)
