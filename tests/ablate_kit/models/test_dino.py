@@ -111,6 +111,15 @@ def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
     computes_the_same(tmp_path / "hf", model, *SIZE)
 
 
+def test_heads_that_differ_anywhere_are_not_shared(tmp_path: Path) -> None:
+    """The layers of a new head are copies of one another, but for the last."""
+    name = "bbox_embed.1.layers.2.bias"
+    write(tmp_path / "dino.pth", change=put(name, torch.tensor([0.1, 0.2, 0.3, 0.4])))
+    bridged(tmp_path / "dino.pth", tmp_path / "hf")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert (config["share_class_embed"], config["share_bbox_embed"]) == (True, False)
+
+
 def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     write(tmp_path / "dino.pth", "contents of the encoder", no_arguments)
     assert bridged(tmp_path / "dino.pth", tmp_path / "hf", heads=HEADS) == (

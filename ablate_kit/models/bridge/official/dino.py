@@ -49,10 +49,7 @@ def counterpart(told: Told) -> Counterpart:
         )
         for one, attention in ((ENCODER, "self_attn"), (DECODER, "cross_attn"))
     )
-    share = {
-        f"share_{name}": _alike(told, f"{name}.{{}}.{last}", decoder.layers)
-        for name, last in (("class_embed", "weight"), ("bbox_embed", "layers.0.weight"))
-    }
+    share = {f"share_{name}": _alike(told, name) for name in ("class_embed", "bbox_embed")}
     learned = CONTENTS in told
     queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
     config = dino_config(
@@ -118,10 +115,17 @@ def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule
     )
 
 
-def _alike(told: Told, name: str, count: int) -> bool:
+def _alike(told: Told, heads: str) -> bool:
     """Whether all layers have the same head, which the file holds for each."""
-    first, *others = (told.checkpoint.read(name.format(i)) for i in range(count))
-    return all(torch.equal(first, one) for one in others)
+    names = [name for name in told.checkpoint.tensors if name.startswith(f"{heads}.0.")]
+    others = range(1, told.count(heads))
+    return all(
+        torch.equal(
+            told.checkpoint.read(name), told.checkpoint.read(name.replace(".0.", f".{i}.", 1))
+        )
+        for name in names
+        for i in others
+    )
 
 
 def _stages(told: Told) -> tuple[int, ...]:
