@@ -1,19 +1,17 @@
 """The option that lets a command fetch a checkpoint from the hub."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from ablate_kit import text as safe
+from ablate_kit.cli.output import hear
 
 
 def _take(allowed: bool) -> bool:
     """Before any checkpoint is opened; the parameter of the commands is for ``--help``."""
     from ablate_kit.checkpoints import hub
-    from ablate_kit.checkpoints.told import tell_with
 
-    tell_with(lambda note: print(safe.line(note), file=sys.stderr))  # noqa: T201
+    hear()
     hub.allow_downloads(allowed)
     return allowed
 

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate_kit import text as safe
+from ablate_kit.cli.log_lines import LogLines
 from ablate_kit.errors import UserError
 from detector.errors import refuse_existing
 
@@ -33,6 +34,17 @@ def warn(notes: Iterable[str]) -> None:
     """Warnings on standard error, which change no number."""
     for note in notes:
         sys.stderr.write(f"note: {safe.line(note)}\n")
+
+
+def hear() -> None:
+    """From here on, what reading has to say that is no error goes to standard error."""
+    from ablate_kit.checkpoints.told import tell_with
+
+    def tell(note: str) -> None:
+        sys.stderr.write(f"{safe.line(note)}\n")
+        sys.stderr.flush()
+
+    tell_with(tell)
 
 
 def print_json(value: Any) -> None:
@@ -133,7 +145,8 @@ def check_new_file(path: Path, *suffixes: str) -> None:
 
 @contextmanager
 def progress(of_bytes: bool = False) -> "Iterator[Progress]":
-    """A progress display on standard error, counting pieces or bytes."""
+    """A progress display on standard error, counting pieces or bytes: a bar in a terminal, and else
+    a line every so often."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -141,6 +154,7 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         MofNCompleteColumn,
         Progress,
         Task,
+        TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -154,6 +168,21 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         def render(self, task: Task) -> Text:
             return Text(safe.line(task.description))
 
+    lines = LogLines()
+
+    class Display(Progress):
+        def update(self, task_id: TaskID, **values: Any) -> None:
+            super().update(task_id, **values)
+            self._tell(task_id)
+
+        def advance(self, task_id: TaskID, advance: float = 1) -> None:
+            super().advance(task_id, advance)
+            self._tell(task_id)
+
+        def _tell(self, task_id: TaskID) -> None:
+            if hidden:
+                lines.tell(self._tasks[task_id], of_bytes)
+
     columns = (
         # A description that is too long for the terminal goes on in the next line.
         Description("", table_column=Column(no_wrap=False, overflow="fold")),
@@ -164,48 +193,25 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
     )
     console = Console(stderr=True)
     hidden = not console.is_terminal  # a log needs no bars
-    with Progress(*columns, console=console, transient=True, disable=hidden) as display:
+    with Display(
+        *columns, console=console, transient=True, disable=hidden, get_time=lambda: monotonic()
+    ) as display:
         yield display
 
 
 class Told:
-    """Progress of image passes: a bar in a terminal, and else a line every so often."""
-
-    EVERY = 30.0  # seconds between two lines
+    """Progress of image passes, which run in one stretch or in several."""
 
     def __init__(self, display: "Progress", batches: Sized) -> None:
         self._display = display
-        self._bar = display.add_task("")
+        self._bar = display.add_task("", total=None)
         self._batches = len(batches)
-        self._log = not display.console.is_terminal
-        self._total = self._done = 0
-        self._began = self._said = monotonic()
+        self._stretches = 0
 
     def begin(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._began = monotonic()
-        self._display.reset(self._bar, total=total)
+        self._stretches += 1
+        part = f"round {self._stretches}" if self._stretches > 1 else ""
+        self._display.reset(self._bar, total=total, part=part, batches=self._batches)
 
     def advance(self, name: str, count: int) -> None:
-        self._done += count
         self._display.update(self._bar, advance=count, description=name)
-        now = monotonic()
-        if self._log and self._total and now - self._said >= self.EVERY:
-            self._said = now
-            share = min(1.0, self._done / self._total)
-            left = (now - self._began) * (1 - share) / share
-            batch = int(share * self._batches)
-            sys.stderr.write(
-                f"{batch} of {self._batches} batches, {share:.0%}; {duration(left)} left\n"
-            )
-            sys.stderr.flush()
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03``, ``2:03``, ``12 s``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    clock = f"{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-    return f"{hours}:{clock}" if hours else clock

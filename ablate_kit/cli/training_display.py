@@ -48,7 +48,9 @@ class Display:
             say(f"{self.title}resuming with {place}")
         self.epochs, self.left = epochs, (epochs - epoch + 1) * batches - done
         self.epoch = f"{self.title}epoch {epoch}/{epochs}"
-        self.bars.reset(self.task, total=batches, completed=done, description=self.epoch)
+        self.bars.reset(
+            self.task, total=batches, completed=done, description=self.epoch, left=False
+        )
 
     def batch(self, values: Mapping[str, float] | None) -> None:
         self.bars.advance(self.task)

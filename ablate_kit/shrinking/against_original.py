@@ -5,7 +5,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.run import sweep
+from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
@@ -18,11 +18,14 @@ def against_original(
     dataset: Dataset,
     evaluation: EvaluationSettings,
     truth: GroundTruth | None = None,
+    progress: Progress = UNWATCHED,
 ) -> tuple[list[Result], Comparison]:
     """Both on all images, held against each other. Images without labels take the original's
     boxes. ``truth``: what detections are held against, as of ``sweep``."""
     baseline = Variant(NAMES[0], "checkpoint")
-    first = sweep(original, dataset, [], evaluation, baseline=baseline, truth=truth)
+    first = sweep(
+        original, dataset, [], evaluation, baseline=baseline, truth=truth, progress=progress
+    )
     (before,) = first.results
     second = sweep(
         smaller,
@@ -32,6 +35,7 @@ def against_original(
         baseline=Variant(NAMES[1], "checkpoint"),
         truth=first.truth,
         threshold=before.evaluation.thresholds.calibration,
+        progress=progress,
     )
     results = [before, *second.results]
     return results, compare(first.truth, results, evaluation.statistics)

@@ -12,7 +12,7 @@ from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.variants import joined
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.run import sweep
+from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
@@ -49,6 +49,7 @@ def joint_cuts(
     parts: Sequence[Ablation],
     evaluation: EvaluationSettings,
     truth: GroundTruth | None = None,
+    progress: Progress = UNWATCHED,
 ) -> JointCuts:
     """Evaluates the first part, the first two, and so on; p-values are adjusted over all.
 
@@ -57,7 +58,7 @@ def joint_cuts(
     counts = _counts(len(parts))
     cuts = tuple(joined(parts[:count], f"first-{count}-of-{len(parts)}") for count in counts)
     variants = [Variant.of(one) for one in cuts]
-    done = sweep(adapter, dataset, variants, evaluation, truth=truth)
+    done = sweep(adapter, dataset, variants, evaluation, truth=truth, progress=progress)
     compared = compare(done.truth, done.results, evaluation.statistics)
     return JointCuts(cuts, counts, done.results, compared)
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import PIL
@@ -15,6 +16,7 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive, sha256
 from ablate_kit.checkpoints.hub import is_hub_id
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.classes import read_class_names
@@ -23,6 +25,8 @@ from ablate_kit.models.framework_registry import choose
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_inputs import HUB, LIBRARIES
 from detector.data.dataset import Dataset
+
+_MOMENT = 3.0  # seconds for which nobody wonders
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def _listed(files: Sequence[Path]) -> str:
 
 
 def data_digest(dataset: Dataset, workers: int = 2) -> DataDigest:
+    """Of the annotations and the bytes of the images; tells of itself where it takes a while."""
     total = hashlib.sha256("\n".join(dataset.classes).encode("utf-8", "surrogatepass"))
 
     def one(index: int) -> tuple[bytes, bytes]:
@@ -120,9 +125,16 @@ def data_digest(dataset: Dataset, workers: int = 2) -> DataDigest:
         sides = str((notes.image_id, notes.width, notes.height))
         return image, part.digest() + sides.encode()
 
-    images = set()
+    images, began, told = set(), monotonic(), False
     with ThreadPoolExecutor(workers) as pool:
-        for image, digest in pool.map(one, range(len(dataset))):
+        for done, (image, digest) in enumerate(pool.map(one, range(len(dataset)))):
+            if done and not told and monotonic() - began > _MOMENT:
+                told = True
+                left = (monotonic() - began) * (len(dataset) - done) / done
+                tell(
+                    f"reading the files of {len(dataset):,} images once, to know them again: "
+                    f"{done:,} are read, the others take about {left:.0f} s"
+                )
             images.add(image)
             total.update(digest)
     return DataDigest(total.hexdigest(), len(dataset) - len(images))

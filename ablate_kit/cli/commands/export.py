@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.early import check_run
-from ablate_kit.cli.output import say, warn
+from ablate_kit.cli.output import hear, say, warn
 from ablate_kit.plural import counted
 
 
@@ -20,6 +20,7 @@ def export(
 ) -> None:
     """Write a sweep's annotations and detections as COCO files, one for each variant."""
     check_run(run)
+    hear()
     from ablate_kit.errors import UserError, did_you_mean
     from ablate_kit.reports.coco_export import export_coco
     from ablate_kit.sweeps.images_of_run import images_of

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.early import check_run
-from ablate_kit.cli.output import say, say_lines, say_where, warn
+from ablate_kit.cli.output import hear, say, say_lines, say_where, warn
 from ablate_kit.cli.statistics_options import Top, statistics
 
 
@@ -32,6 +32,7 @@ def report(
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""
     check_run(run)
+    hear()
     from ablate_kit.errors import UserError
     from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
     from ablate_kit.sweeps.images_of_run import images_of

@@ -1,5 +1,6 @@
 """``ablate retrain``: arms times seeds, trained and compared."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,10 +9,12 @@ import typer
 
 from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.early import check_recipe
+from ablate_kit.cli.log_lines import duration
 from ablate_kit.cli.log_option import Log, with_log
-from ablate_kit.cli.output import progress, say, say_lines, this_command
+from ablate_kit.cli.output import hear, progress, say, say_lines, this_command
 from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.retrain_recipe import Run
@@ -35,6 +38,7 @@ def retrain(
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
     check_recipe(recipe, "retrain", settings)
     settings = with_log(settings, log)
+    hear()
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.logged import log_table
     from ablate_kit.retraining.retrain_recipe import load_retraining
@@ -75,7 +79,7 @@ def retrain(
             folder,
             device=device,
             progress=lambda run: Display(bars, first=True, title=run.name),
-            tell=_tell,
+            tell=_Ended([run for run in runs if run.name not in done]).tell,
         )
         write_report(outcomes, folder)
         log_table(runs[0].recipe.training.log, folder, "arms", summary_table(outcomes))
@@ -83,6 +87,20 @@ def retrain(
     say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
 
 
-def _tell(run: "Run", outcome: "RunResult", before: bool) -> None:
-    if not before:
-        say(f"{run.name}  AP {outcome.evaluation.overall['AP']:.4f}  {outcome.seconds:.0f} s")
+class _Ended:
+    """A line for each run that is trained, with the time that those left take, by their epochs."""
+
+    def __init__(self, ahead: "Sequence[Run]") -> None:
+        self._ahead = {run.name: run.recipe.training.epochs for run in ahead}
+        self._seconds, self._epochs = 0.0, 0
+
+    def tell(self, run: "Run", outcome: "RunResult", before: bool) -> None:
+        if before:
+            return
+        self._seconds += outcome.seconds
+        self._epochs += self._ahead.pop(run.name)
+        line = f"{run.name}  AP {outcome.evaluation.overall['AP']:.4f}  {outcome.seconds:.0f} s"
+        if self._ahead:
+            left = self._seconds / self._epochs * sum(self._ahead.values())
+            line += f"; {counted(len(self._ahead), 'run')} left, about {duration(left)}"
+        say(line)

@@ -14,6 +14,7 @@ from ablate_kit.cli.early import check_files, check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin
+from ablate_kit.cli.sweep_run import watched
 from ablate_kit.errors import UserError
 from detector.errors import refuse_existing
 
@@ -185,6 +186,9 @@ def shrink(
         say_lines("\n\n".join(table.text() for table in printed))
     code = ", with code of its own: it loads with --trust-remote-code" if done.own_code else ""
     say(f"written to {output}{code}")
+    if output.is_dir():
+        trust = ", trust_remote_code=True" if done.own_code else ""
+        say(f"in transformers: AutoModelForObjectDetection.from_pretrained({str(output)!r}{trust})")
 
 
 @dataclass(frozen=True)
@@ -278,11 +282,13 @@ def _largest(
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.reports.comparison_table import comparison
     from ablate_kit.shrinking.largest_joint_cut import joint_cuts
+    from ablate_kit.sweeps.scheduler import Batches
 
     if dataset is None:
         raise UserError("--largest evaluates joint cuts, and there are no images to do it on")
     seen = looked_at_for(dataset, adapter.classes)
-    found = joint_cuts(adapter, seen, parts, evaluation, truth)
+    with watched(Batches(len(seen), evaluation.batch_size)) as display:
+        found = joint_cuts(adapter, seen, parts, evaluation, truth, display)
     if not quiet:
         compared = found.compared
         table = comparison(found.results, compared.changes, statistics=compared.statistics)
@@ -317,8 +323,10 @@ def _compared(
 ) -> "tuple[list[Result], Comparison] | None":
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.shrinking.against_original import against_original
+    from ablate_kit.sweeps.scheduler import Batches
 
     if chosen.dataset is None:
         return None
     seen = looked_at_for(chosen.dataset, adapter.classes)
-    return against_original(adapter, smaller, seen, chosen.evaluation, chosen.truth)
+    with watched(Batches(len(seen), chosen.evaluation.batch_size)) as display:
+        return against_original(adapter, smaller, seen, chosen.evaluation, chosen.truth, display)

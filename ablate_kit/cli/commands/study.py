@@ -9,9 +9,9 @@ import typer
 from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
+from ablate_kit.cli.log_lines import duration
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import (
-    duration,
     resumable,
     say,
     say_lines,

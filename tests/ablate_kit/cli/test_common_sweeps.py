@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ablate_kit.cli.output import Told, duration, progress
+from ablate_kit.cli.log_lines import duration
+from ablate_kit.cli.output import Told, progress
 from tests.ablate_kit.conftest import Run
 
 
@@ -101,12 +102,28 @@ def test_a_log_gets_a_line_every_so_often(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("ablate_kit.cli.output.monotonic", lambda: now[0])
+    for module in ("output", "log_lines"):
+        monkeypatch.setattr(f"ablate_kit.cli.{module}.monotonic", lambda: now[0])
     with progress() as display:
         told = Told(display, range(10))
         told.begin(1000)
         for count in (100, 200, 200):
             now[0] += 20
             told.advance("one", count)
-    assert capsys.readouterr().err == "3 of 10 batches, 30%; 1:33 left\n"
+        assert capsys.readouterr().err == "3 of 10 batches, 30%; 1:33 left\n"
+        told.begin(100)
+        now[0] += 20
+        told.advance("one", 50)
+        assert capsys.readouterr().err == "round 2: 5 of 10 batches, 50%; 20 s left\n"
+        # Whatever shows a bar in a terminal does it, and seldom in a run of days.
+        bar = display.add_task("a\nb", total=8)
+        now[0] += 40
+        display.advance(bar, 2)
+        assert capsys.readouterr().err == "a\\nb: 2 of 8, 25%; 2:00 left\n"
+        now[0] += 36_000
+        display.update(bar, advance=1, left=False)
+        assert capsys.readouterr().err == "a\\nb: 3 of 8, 38%\n"
+        now[0] += 700
+        display.advance(bar, 2)
+        assert capsys.readouterr().err == ""
     assert [duration(x) for x in (3.4, 62, 3723)] == ["3 s", "1:02", "1:02:03"]
