@@ -25,14 +25,20 @@ ASSUMED = (
 )
 
 
-SIGNS = {
+STEM = f"{RESNET}.conv1.weight"
+SIGNS = {  # of any backbone, so that it can be told which are carried over
     "transformer.decoder.ref_point_head.layers.0.weight",
     "transformer.enc_out_class_embed.weight",
-    *deformable_detr.SIGNS,
+    *(deformable_detr.SIGNS - {STEM}),
 }
 
 
 def counterpart(told: Told) -> Counterpart:
+    if STEM not in told:
+        raise UserError(
+            f"{told.checkpoint} is a DINO whose backbone is no ResNet (such as Swin), which has no "
+            "counterpart; its own code runs with --model python:FILE.py:NAME"
+        )
     if "transformer.two_stage_wh_embedding.weight" in told:
         raise UserError("learned sizes of proposals (two_stage_learn_wh) have no counterpart")
     width = told.rows("input_proj.0.0.weight", 4)
