@@ -22,6 +22,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.models.truth import crowded
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.about import About
@@ -97,6 +98,7 @@ def sweep(
     check_scorable(dataset)
     check_batches(cuts, len(data), batch_size)
     notes = [*notes_on(dataset), *unmatched_classes(model.classes, dataset)]
+    notes += notes_on_tied(model.adapter, cuts)
     with ExitStack() as stack:
         store = None
         folder = None if output is None else Path(output)

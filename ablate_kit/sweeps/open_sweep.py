@@ -19,6 +19,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.models.truth import crowded
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.process_backend import processes
@@ -285,6 +286,7 @@ class OpenSweep:
             stretches = rounds_of(rounds, partial(ledger.lacking, len(self.batches)), scores.of)
         with self._pool(ledger, options, progress) as pool:
             notes = run_stretches(stretches, self.batches, ledger, pool, progress, take)
+        ledger.note(notes_on_tied(self.adapter, [*self.ablations, *planned.removed]))
         data = self.recipe.data.model_dump(mode="json")
         model = self.recipe.model.model_dump(mode="json")
         order = self.recipe.race.seed if self.recipe.race else None
