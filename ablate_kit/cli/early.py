@@ -43,13 +43,28 @@ def check_recipe(
     given = read_recipe(found, settings or (), _KEYS[kind])
     if kind == "sweep":
         find_from(found, given)
+    first, moved = "", []
     for at, name in named_files(given):
         if other_data and at[0] == "data":
             continue
+        key = ".".join(map(str, at))
         try:
             _check_named(found, at[-1], name)
         except UserError as error:
-            raise UserError(f"{given.where(at)}: {'.'.join(map(str, at))}: {error}") from None
+            if first and not _is_moved(name):
+                continue
+            first = first or f"{given.where(at)}: {key}: {error}"
+            if not _is_moved(name):
+                break
+            moved.append(f"--set {key}=PLACE")
+    if first:
+        # Such a recipe is of a run, perhaps of another machine: all are told at once.
+        raise UserError(f"{first}; if it is elsewhere here: {' '.join(moved)}" if moved else first)
+
+
+def _is_moved(name: str) -> bool:
+    """Whether it may only be in another place."""
+    return Path(name).is_absolute() and not Path(name).exists()
 
 
 def _there(path: Path, kind: str) -> Path:

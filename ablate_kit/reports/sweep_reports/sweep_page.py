@@ -1,6 +1,7 @@
 """The page of a sweep: one HTML file that needs nothing else, in light and in dark."""
 
 import hashlib
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES
 from ablate_kit.metrics.uncertainty.verdict import OUTCOMES, untold
+from ablate_kit.models.frameworks import own_code
 from ablate_kit.reports.answer import answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
 from ablate_kit.reports.pictures import Picture
@@ -45,6 +47,21 @@ _UNSET = {
 
 def _told(name: str, value: object) -> object:
     return _UNSET.get(name, value) if value in ("", hashlib.sha256().hexdigest()) else value
+
+
+_ELSEWHERE = (
+    "; where files lie in other places, with --set model.checkpoint=PLACE, --set data.images=PLACE "
+    "and the like: digests at the end of this page tell whether they are the same"
+)
+
+
+def _again(ledger: Ledger) -> str:
+    """The command that makes the run again; none where it has no recipe."""
+    if not (ledger.folder / "recipe.yaml").exists():
+        return ""
+    model = str(ledger.inputs.get("framework", ""))
+    own = f" --model {shlex.quote(model)}" if model.startswith(f"{own_code.NAME}:") else ""
+    return f"ablate sweep recipe.yaml -o again{own}"
 
 
 def no_answer(ap: float | None, margin: float) -> str:
@@ -118,6 +135,8 @@ def page(
         significant=sum(one.significant for one in changed),
         few=FEW_IMAGES,
         about=about(ledger.folder),
+        again=_again(ledger),
+        places=_ELSEWHERE,
         own=without_labels(results),
         unit=unit,
         drawn=drawn,

@@ -76,6 +76,7 @@ def test_a_study_of_the_shipped_detector(
     page = (folder / "report" / "report.html").read_text()
     assert page.index("Unmodified, the detector") < page.index('class="map"') < page.index("<svg")
     assert page.count('class="part ') > 9
+    assert "<code>ablate sweep recipe.yaml -o again</code>" in page
     # Rows are called what the sentences call them, on the page and in the table for a paper.
     latex = (folder / "report" / "table.tex").read_text()
     assert '<td title="encoder (removed)">' in page
