@@ -13,7 +13,7 @@ from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, untold
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, free_takes, untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import (
     answer,
@@ -216,6 +216,8 @@ def interval_note(
         )
     if drawn < FEW_IMAGES:
         note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"
+        if margins and drawn < (takes := free_takes(min(margins))):
+            note += f", and to be free takes {takes}"
     return note
 
 

@@ -24,7 +24,8 @@ class Difference:
     """Mean over seeds of (arm - baseline), with half its confidence interval.
 
     The interval is Student's, of the mean of the paired differences: it covers the chance of the
-    seeds (initialization, order, noise), not that of the images. None for fewer than three seeds.
+    seeds (initialization, order, noise), not that of the images. None for fewer than three seeds,
+    and where all differences are alike, as of a class that no run finds.
     """
 
     mean: float
@@ -37,11 +38,10 @@ class Difference:
         values = np.asarray(arm, dtype=float) - np.asarray(baseline, dtype=float)
         n = len(values)
         half = p = None
-        if n >= FEWEST:
-            error = float(values.std(ddof=1)) / math.sqrt(n)
+        error = float(values.std(ddof=1)) / math.sqrt(n) if n >= FEWEST else 0.0
+        if error > 1e-12:  # of differences that are all alike, nothing says what chance does
             half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-            if error > 1e-12:  # of differences that are all alike, nothing says what chance does
-                p = 2 * float(stats.t.sf(abs(values.mean()) / error, n - 1))
+            p = 2 * float(stats.t.sf(abs(values.mean()) / error, n - 1))
         return Difference(float(values.mean()), half, n, p)
 
 

@@ -21,8 +21,11 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import (
     Outcome,
+    Side,
     Verdict,
     against_margin,
+    free_takes,
+    images_that_tell,
     more_images,
     untold,
 )
@@ -86,7 +89,7 @@ def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, las
     """
     if test is None:
         return "undecided"
-    unseen = alike(test.freedom) if last else (1 - margin) ** (test.freedom + 1)
+    unseen = alike(test.freedom) if last else (1 - margin) ** images_that_tell(test)
     if not test.error and unseen >= levels.verdicts:
         return "undecided"
     low, high = test.interval(levels.verdicts)
@@ -95,7 +98,8 @@ def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, las
         return "costs"
     if low > margin and starred:
         return "gains"
-    return "free" if -margin < low and high < margin else "undecided"
+    free = -margin < low and high < margin and images_that_tell(test) >= free_takes(margin)
+    return "free" if free else "undecided"
 
 
 def chance_of_verdict(
@@ -164,7 +168,8 @@ def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, las
         p = max(p, _scaled(test.p, levels.stars))
     if outcome != "undecided":
         return Verdict(outcome, margin, p)
-    return Verdict(outcome, margin, p, more_images(side, levels.verdicts, before.all_images))
+    near = Side(side, margin if abs(test.change) <= margin else None)
+    return Verdict(outcome, margin, p, more_images(near, levels.verdicts, before.all_images))
 
 
 def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Change:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ablate_kit.metrics.uncertainty.verdict import free_takes
 from ablate_kit.plural import counted, first_few
 from ablate_kit.reports.answer import drawn_units, not_shown, without_labels
 from ablate_kit.reports.study_reports.findings import (
@@ -101,6 +102,9 @@ def what_is_free(found: Findings) -> Sentence:
     ap = found.ap()
     free = ranked(found.cut(), ap, "free")
     if not free:
+        unit, drawn = drawn_units(found.results[0].evaluation)
+        if drawn < (takes := free_takes(found.margin)):
+            return Sentence(f"No part is shown to be free: that takes {takes} {unit} or more.")
         return Sentence(
             f"No part is shown to be free: for none does the whole interval lie within "
             f"{found.margin:g} AP of no change, with as many questions asked."

@@ -71,7 +71,7 @@ def test_videos_tell_less_than_their_frames(run: Run, videos: tuple[Path, list[P
     annotations, dumps = videos
     printed = run("score", *dumps, "--annotations", annotations, "--cluster", r"(video\d+)_")
     assert f"48 images in {VIDEOS} clusters, 48 objects" in printed
-    assert "of a change, over clusters; " in printed
+    assert "are of changes, over clusters; " in printed
     assert "are rough on fewer than 30 clusters" in printed
     names = annotations.with_name("videos.csv")
     rows = [f"video{i // FRAMES}_{i % FRAMES:03}.jpg,{i // FRAMES}" for i in range(48)]

@@ -153,3 +153,13 @@ def test_a_table_for_a_paper_has_one_change_with_its_interval() -> None:
     plain = paper_table(results)
     assert plain.header == ("variant", "AP", "Δ AP", "AP50", "F1", "GIoU")
     assert plain.rows[1][:3] == ("flood_1", "0.4000", "-0.1000")
+
+
+def test_few_images_are_said_to_be_too_few_to_be_free() -> None:
+    found = [changed(replace(change(0.0), verdict=Verdict("undecided", 0.01)), change(0.0))]
+    few, more = (
+        comparison([result("base", 0.5, images), result("cut", 0.5, images)], found).title
+        for images in (19, 20)
+    )
+    assert "rough on fewer than 30 images, and to be free takes 20" in few
+    assert "to be free" not in more

@@ -120,6 +120,8 @@ def test_differences_are_paired_and_have_students_interval() -> None:
     # Differences 0.1, 0.1, 0.4: standard deviation sqrt(0.03); t(0.975, 2) = 4.302653 (tables).
     assert found.half == pytest.approx(4.302653 * 0.03**0.5 / 3**0.5, rel=1e-6)
     assert Difference.of([0.3, 0.5], [0.2, 0.4]).half is None
+    nothing = Difference.of([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    assert (nothing.mean, nothing.half, nothing.p) == (0.0, None, None)
 
 
 def test_the_table_says_what_the_runs_say() -> None:

@@ -8,6 +8,7 @@ import pytest
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.chance import AgainstChance
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
+from ablate_kit.metrics.uncertainty.raced import Levels, outcome_of
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, unseen, verdicts
 
@@ -54,16 +55,28 @@ def test_of_one_variant_the_interval_says_it(change: float, error: float, outcom
 def test_a_few_images_that_all_stay_as_they_are_decide_nothing() -> None:
     still = AgainstChance(0.0, 0.0, 3.0, np.zeros(50))
     assert judged([still], 0.01, 4)[0].outcome == "undecided"
-    assert judged([AgainstChance(0.0, 0.0, 5.0, np.zeros(50))], 0.01, 6)[0].outcome == "free"
-    # Nor is what one variant may be told of enough for many: a sign test, of all that are asked.
-    for images, free in ((8, 0), (9, 0), (10, 24)):
+    # Real parts that cost more than the margin often change nothing on fewer than 20 images.
+    for images, free in ((8, 0), (19, 0), (20, 24)):
         found = judged([AgainstChance(0.0, 0.0, images - 1.0, np.zeros(50))] * 24, 0.01, images)
         assert sum(one.outcome == "free" for one in found) == free
         if not free:  # that many more decide
-            assert {one.more for one in found} == {10 - images}
-            assert sentence(found).endswith(f"{10 - images} more images would decide them")
+            assert {one.more for one in found} == {20 - images}
+            assert sentence(found).endswith(f"{20 - images} more images would decide them")
     (unknown,) = verdicts([None], [None], 4)
     assert (unknown.outcome, unknown.p, unknown.more) == ("undecided", None, None)
+
+
+@pytest.mark.parametrize(("images", "change", "told"), [
+    (12, 0.0, "undecided"), (20, 0.0, "free"), (12, -0.05, "costs"), (12, 0.05, "gains"),
+])  # fmt: skip
+def test_only_to_be_free_takes_20_images(images: int, change: float, told: str) -> None:
+    test = AgainstChance(change, 0.001, images - 1.0, np.zeros(50))
+    found = judged([test], 0.01, images)[0]
+    assert found.outcome == told
+    assert found.more == (8 if told == "undecided" else None)
+    assert outcome_of(test, Levels(0.05, 0.05), 0.01, last=True) == told
+    # By a margin as wide as this 12 images show what matters on as many.
+    assert judged([test], 0.3, images)[0].outcome == "free"
 
 
 def studies(
