@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from ablate_kit import text as safe
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
-from ablate_kit.metrics.uncertainty.verdict import untold
+from ablate_kit.metrics.uncertainty.verdict import free_takes, untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import drawn_units, not_shown, noun
 from ablate_kit.sweeps.replication import Replication
@@ -87,10 +87,12 @@ def _like_these(found: Replication, rows: Sequence[Row]) -> str:
         return "Two checkpoints tell next to nothing of a third one: give three or more."
     margin = found.statistics.margin
     below = [row for row in rows if row[1].high is not None and row[1].high < -margin]
+    _, drawn = drawn_units(found.baselines[0].evaluation)
     within = [
         row
         for row in rows
-        if row[1].low is not None
+        if drawn >= free_takes(margin)
+        and row[1].low is not None
         and row[1].high is not None
         and row[1].low > -margin
         and row[1].high < margin

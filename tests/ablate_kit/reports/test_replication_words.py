@@ -1,0 +1,43 @@
+"""What a replication on few images does not say."""
+
+import pytest
+
+from ablate_kit.metrics.detections import Detections
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.replicates import Replicated
+from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import Verdict
+from ablate_kit.reports.replication_reports.replication_words import replication_sentences
+from ablate_kit.sweeps.replication import Replication
+
+
+def result(name: str, images: int) -> Result:
+    counts = {"images": images, "ground_truths": 300}
+    thresholds = Thresholds(0.5, 0.3, False, (0.3,) * 5)
+    numbers = Evaluation(dict.fromkeys(KEYS, 0.5), {}, thresholds, counts)
+    return Result(name, "any", numbers, name, lambda: Detections.concatenate([]))
+
+
+@pytest.mark.parametrize(
+    ("images", "free", "shown"), [(19, 0, True), (31, 1, True), (300, 1, False)]
+)
+def test_free_is_said_with_what_few_images_may_not_show(
+    images: int, free: int, shown: bool
+) -> None:
+    change = Change(0.5, 0.0, -0.002, 0.002, 0.001, 1.0, 1.0, None, Verdict("free", 0.01))
+    row = Replicated((change,) * 3, 0.0, -0.003, 0.003, 0.001, 1.0, "free")
+    names = ["a", "b", "c"]
+    found = Replication(
+        names=names,
+        baselines=[result(one, images) for one in names],
+        cuts=[result("cut", images)],
+        rows={key: [row] for key in KEYS},
+        only_in_some=[],
+        statistics=Statistics(),
+    )
+    told = replication_sentences(found)
+    assert ("may not show" in told[0]) == shown
+    assert any(f"; {free} {'is' if free == 1 else 'are'} free" in one for one in told[1:])
