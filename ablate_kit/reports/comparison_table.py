@@ -40,11 +40,13 @@ def comparison(
     statistics: Statistics = DEFAULTS,
     top: int | None = None,
     looks: Looks | None = None,
+    brief: bool = False,
 ) -> Table:
     """One row per variant: each metric and its change against the first.
 
     ``changes`` of ``metrics.significance``, one per variant after the first, give each change its
-    95 % interval, a star where it is significant, and each row its verdict.
+    95 % interval, a star where it is significant, and each row its verdict. ``brief``, as wide as a
+    terminal: intervals of the AP alone, stars of all.
     ``statistics`` are what they were made with. ``top``: only so many variants, those that cost
     most, or of detectors the best; what is said above the table is said of all. ``looks``: of a
     race, after which each row says after how many images its variant stopped.
@@ -54,14 +56,14 @@ def comparison(
     columns: list[tuple[tuple[str, ...], _Cells]] = [(("variant",), lambda i: (results[i].name,))]
     if looks:
         columns.append((("stopped at",), lambda i: (f"{results[i].images:,}",)))
-    columns += [
-        ((one.label, f"Δ {one.label}", *spread), partial(_metric, results, changes, one.key))
-        for one in (METRICS[:2] if own else METRICS)
-    ]
-    columns += [
-        ((one.label, *spread), partial(_measure, results, changes, one.key))
-        for one in (MEASURES if own else ())
-    ]
+    for one in METRICS[:2] if own else METRICS:
+        ends = () if brief and one.key != "AP" else spread
+        cells = partial(_metric, results, changes, one.key, bool(ends))
+        columns.append(((one.label, f"Δ {one.label}", *ends), cells))
+    for measure in MEASURES if own else ():
+        ends = () if brief else spread
+        cells = partial(_measure, results, changes, measure.key, bool(ends))
+        columns.append(((measure.label, *ends), cells))
     if changes and any(one["AP"].verdict for one in changes):
         columns.append((("verdict",), partial(_verdict, changes, detectors)))
     header = tuple(head for heads, _ in columns for head in heads)
@@ -222,25 +224,39 @@ def interval_note(
 
 
 def _metric(
-    results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
+    results: Sequence[Result],
+    changes: Sequence[Changes] | None,
+    key: str,
+    interval: bool,
+    row: int,
 ) -> tuple[str, ...]:
-    """A number, its change and the interval of that."""
-    value, *spread = _measure(results, changes, key, row)
+    """A number, its change and the interval of that, or a mark in its place."""
+    value = number(results[row].evaluation.overall[key])
     change = number(change_of(results, changes, key, row), "+z.4f") if row else ""
-    return value, change, *spread
+    return value, *_spread(change, changes, key, interval, row)
 
 
 def _measure(
-    results: Sequence[Result], changes: Sequence[Changes] | None, key: str, row: int
+    results: Sequence[Result],
+    changes: Sequence[Changes] | None,
+    key: str,
+    interval: bool,
+    row: int,
 ) -> tuple[str, ...]:
     value = number(results[row].evaluation.overall[key])
+    return _spread(value, changes, key, interval, row)
+
+
+def _spread(
+    text: str, changes: Sequence[Changes] | None, key: str, interval: bool, row: int
+) -> tuple[str, ...]:
     if not changes:
-        return (value,)
-    return value, _interval(changes[row - 1], key) if row else ""
-
-
-def _interval(changes: Changes, key: str) -> str:
-    return _ends(changes[key], mark_of(changes, key))
+        return (text,)
+    if not row:
+        return (text, "") if interval else (f"{text} ",)
+    own = changes[row - 1]
+    mark = mark_of(own, key)
+    return (text, _ends(own[key], mark)) if interval else (text + mark,)
 
 
 def mark_of(changes: Changes, key: str) -> str:

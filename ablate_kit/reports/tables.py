@@ -16,7 +16,7 @@ def for_terminal(
     if len(results) == 1:
         name, evaluation = results[0].name, results[0].evaluation
         return [table(name, evaluation) for table in (coco_table, overall_table, class_table)]
-    tables = [comparison(results, found.changes, statistics=found.statistics, top=top)]
+    tables = [comparison(results, found.changes, statistics=found.statistics, top=top, brief=True)]
     if len(found.changes) == 1 and len(found.classes) > 1:
         tables.append(class_changes_table(results, found))
     return tables

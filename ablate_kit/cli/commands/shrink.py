@@ -280,7 +280,7 @@ def _largest(
 ) -> "Ablation":
     """Of the joint cuts of more and more parts, the largest that is free."""
     from ablate_kit.models.own_objects import looked_at_for
-    from ablate_kit.reports.comparison_table import comparison
+    from ablate_kit.reports.tables import for_terminal
     from ablate_kit.shrinking.largest_joint_cut import joint_cuts
     from ablate_kit.sweeps.scheduler import Batches
 
@@ -291,7 +291,7 @@ def _largest(
         found = joint_cuts(adapter, seen, parts, evaluation, truth, display)
     if not quiet:
         compared = found.compared
-        table = comparison(found.results, compared.changes, statistics=compared.statistics)
+        table = for_terminal(found.results, compared)[0]
         say_lines(table.text())
     place = found.largest
     if not quiet:

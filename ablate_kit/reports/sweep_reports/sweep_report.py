@@ -111,7 +111,7 @@ def write_sweep_report(
         said = _said(place, study, results, compared)
         text = page(place, ledger, results, compared, said, shown)
         (place / "report.html").write_text(text, encoding="utf-8")
-    few = comparison(results, overall, statistics=statistics, top=top, looks=looks)
+    few = comparison(results, overall, statistics=statistics, top=top, looks=looks, brief=True)
     return Written(few, compared)
 
 

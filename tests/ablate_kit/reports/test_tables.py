@@ -139,6 +139,18 @@ def test_what_is_free_on_few_images_is_said_to_be_free_on_those() -> None:
     assert "these 104 may not show" in comparison(raced, found, looks=looks).title
 
 
+def test_a_terminal_shows_the_interval_of_ap_and_stars_of_all() -> None:
+    results = [result("base", 0.5), result("cut", 0.4), result("other", 0.5)]
+    changes = [changed(change(-0.1), change(0.1)), changed(change(0.0), change(0.0))]
+    table = comparison(results, changes, brief=True)
+    assert table.header[1:7] == ("AP", "Δ AP", "95 % interval", "AP50", "Δ AP50", "F1")
+    assert table.rows[0][:6] == ("base", "0.5000", "", "", "0.5000", " ")
+    assert table.rows[1][3:6] == ("-0.1100 to -0.0900*", "0.4000", "-0.1000*")
+    assert table.rows[1][-1].endswith("†")
+    assert [row[5][-1] for row in table.rows] == [" ", "*", " "]
+    assert len(comparison(results, changes).header) == len(table.header) + 3
+
+
 def test_a_table_for_a_paper_has_one_change_with_its_interval() -> None:
     results = [result("base", 0.5), result("flood_1", 0.4)]
     changes = [changed(change(-0.1), change(0.1))]
