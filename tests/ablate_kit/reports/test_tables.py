@@ -141,7 +141,7 @@ def test_what_is_free_on_few_images_is_said_to_be_free_on_those() -> None:
 
 def test_a_terminal_shows_the_interval_of_ap_and_stars_of_all() -> None:
     results = [result("base", 0.5), result("cut", 0.4), result("other", 0.5)]
-    none = replace(change(0.0), significant=False)
+    none = change(0.0, p=1.0)
     changes = [changed(change(-0.1), change(0.1)), changed(none, none)]
     table = comparison(results, changes, brief=True)
     assert table.header[1:7] == ("AP", "Δ AP", "95 % interval", "AP50", "Δ AP50", "F1")
