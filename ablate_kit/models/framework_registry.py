@@ -63,6 +63,12 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             "--to transformers -o FOLDER makes a folder of it that opens"
         )
     refuse_if_inside(checkpoint, lambda inside: bool(family_of(inside) or recognized(inside)))
+    if checkpoint.tensors and (whole := checkpoint.modules_above(next(iter(checkpoint.tensors)))):
+        raise UserError(
+            f"{checkpoint.path} is a whole module of the class {whole[-1].class_name}; no code of "
+            "a file is run, so say how it is built and what its outputs mean: --model "
+            f"{OWN} (docs/your-own-detector.md){''.join(broken)}"
+        )
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "

@@ -12,8 +12,12 @@ _LEGACY_TORCH = (
 )
 _SAFETENSORS_LENGTH = b"\0\0\0\0"  # the upper half of a header length below 4 GB
 
+# What holds for a model that PyTorch does not run.
+EXPORTED = "; give the PyTorch checkpoint that it is of, or files of its detections to ablate score"
+ELSEWHERE = "; of another framework's models ablate score compares files of detections"
+
 _STARTS = {
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras?)",
+    b"\x89HDF\r\n\x1a\n": f"an HDF5 file (Keras?){ELSEWHERE}",
     b"\x93NUMPY": "a NumPy array",
     b"GGUF": "a GGUF file",
     b"\x1f\x8b": "a gzip archive; unpack it first",
@@ -40,15 +44,15 @@ _TEXT_STARTS = {
 }
 # Where bytes do not tell.
 _BY_NAME = {
-    ".onnx": "an ONNX model",
-    ".pb": "a TensorFlow graph",
-    ".index": "a checkpoint of TensorFlow",
-    ".data-00000-of-00001": "a checkpoint of TensorFlow",
-    ".msgpack": "a checkpoint of Flax",
-    ".tflite": "a TensorFlow Lite model",
-    ".engine": "a TensorRT engine",
-    ".trt": "a TensorRT engine",
-    ".mlmodel": "a Core ML model",
+    ".onnx": f"an ONNX model{EXPORTED}",
+    ".pb": f"a TensorFlow graph{ELSEWHERE}",
+    ".index": f"a checkpoint of TensorFlow{ELSEWHERE}",
+    ".data-00000-of-00001": f"a checkpoint of TensorFlow{ELSEWHERE}",
+    ".msgpack": f"a checkpoint of Flax{ELSEWHERE}",
+    ".tflite": f"a TensorFlow Lite model{EXPORTED}",
+    ".engine": f"a TensorRT engine{EXPORTED}",
+    ".trt": f"a TensorRT engine{EXPORTED}",
+    ".mlmodel": f"a Core ML model{EXPORTED}",
 }
 
 # A dictionary or an object of a class, as protocols 0 and 1 write it.
@@ -90,9 +94,9 @@ def looks_like(head: bytes, name: str = "") -> str:
     if head[257:262] == b"ustar":
         return "a tar archive (of torch before 0.2, or to be unpacked first)"
     if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model"
+        return f"a TensorFlow Lite model{EXPORTED}"
     if head[:1] == b"\x08" and any(word in head for word in (b"onnx", b"pytorch", b"ONNX")):
-        return "an ONNX model"
+        return f"an ONNX model{EXPORTED}"
     if _OLD_PICKLE.match(head):
         return "a pickle of protocol 0 or 1; load it, and write it with protocol 4 or torch.save"
     text = _text(head)
@@ -101,7 +105,8 @@ def looks_like(head: bytes, name: str = "") -> str:
             return words
     named = next((words for end, words in _BY_NAME.items() if name.lower().endswith(end)), "")
     if named:
-        return f"{named}, by its name"
+        what, semicolon, then = named.partition(";")
+        return f"{what}, by its name{semicolon}{then}"
     first = next(iter(text.splitlines()), "")
     return f'a text that begins "{first[:_SHOWN]}"' if len(text) >= _LEAST_TEXT else _UNKNOWN
 

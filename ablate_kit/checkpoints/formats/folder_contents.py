@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from ablate_kit.checkpoints.formats.detect_format import ELSEWHERE
 from ablate_kit.checkpoints.pickle.unresolved import show
 from ablate_kit.plural import first_few
 
@@ -26,6 +27,8 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
             "it is of DeepSpeed: name mp_rank_00_model_states.pt in it, or of ZeRO 3 what python "
             "zero_to_fp32.py makes of it"
         )
+    if "saved_model.pb" in files:
+        return f"it is a SavedModel of TensorFlow{ELSEWHERE}"
     weights = sorted(name for name in files if _WEIGHTS.fullmatch(name) and not _STATE.search(name))
     shards = [name for name in weights if _SHARD.fullmatch(name)]
     if shards:

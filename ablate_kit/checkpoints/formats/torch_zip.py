@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ablate_kit.checkpoints.dtypes import ITEM_SIZES, TORCH_STORAGES
+from ablate_kit.checkpoints.formats.detect_format import ELSEWHERE
 from ablate_kit.checkpoints.formats.zip_records import ZipRecord, torchscript, zip_records
 from ablate_kit.checkpoints.pickle.torch_tensors import StorageView, read_tree
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
@@ -57,7 +58,7 @@ def _words(names: Iterable[str], found: list[str]) -> str:
     if inner & {"archive_format", "serialized_exported_program.json", "serialized_state_dict.json"}:
         return "it is a program of torch.export; save the model's state_dict() with torch.save"
     if "model.weights.h5" in inner:
-        return "it is a model of Keras"
+        return f"it is a model of Keras{ELSEWHERE}"
     if names and all(name.endswith(".npy") for name in names):
         return "it holds arrays of NumPy (np.savez); write them with safetensors.numpy.save_file"
     weights = [name for name in names if name.lower().endswith(_WEIGHTS)]

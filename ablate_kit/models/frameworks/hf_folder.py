@@ -86,10 +86,11 @@ def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> No
                 f'the weights are of; expected one such as "{"resnet" if place else "detr"}"'
             )
         if kind not in known:
-            nearest = did_you_mean(kind[:60], known) or "; a newer one may"
+            nearest = did_you_mean(kind[:60], known)
             raise UserError(
                 f'{folder}/config.json: {place}model_type is "{_cut(kind, 60)}", which '
-                f"transformers {version} does not know{nearest}"
+                f"transformers {version} does not know{nearest or '; a newer one may'} (a model "
+                "of your own: --model python:FILE.py:NAME, docs/your-own-detector.md)"
             )
 
 

@@ -55,7 +55,9 @@ def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None
         ("a.pth", b'  {"error": "Not found"}', "a JSON file"),
         ("a.pth.gz", b"\x1f\x8b\x08", "a gzip archive; unpack it first"),
         ("a.pth", b"Rar!\x1a\x07", "a RAR archive"),
-        ("m.onnx", b"\x08\x0a:\x10\x00\xff", "an ONNX model, by its name"),
+        ("m.onnx", b"\x08\x0a:\x10\x00\xff", "an ONNX model, by its name; give the PyTorch"),
+        ("m.tflite", b"\x1c\x00\x00\x00TFL3", "or files of its detections to ablate score"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n", "Keras.*ablate score compares files of detections"),
         ("variables.data-00000-of-00001", b"\x01\xfe\xff", "a checkpoint of TensorFlow"),
         ("flax_model.msgpack", b"\x81\xa6params\xff", "a checkpoint of Flax"),
         ("a.pth", b"\xffx", "no file format known here"),
@@ -83,6 +85,12 @@ def test_other_archives_are_told(tmp_path: Path, records: list[str], words: str)
             archive.writestr(record, b"text")
     with pytest.raises(CheckpointError, match=words):
         open_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_folder_of_tensorflow_is_told(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(CheckpointError, match="it is a SavedModel of TensorFlow; of another"):
+        open_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

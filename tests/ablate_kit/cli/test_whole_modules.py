@@ -172,3 +172,10 @@ def test_meta_shows_classes_and_arguments(run: Run, tmp_path: Path) -> None:
     assert lines[1].startswith("weights: the top level")
     assert lines[2] == f"the whole file: {Detector.__module__}.Detector"
     assert "  names: {0: 'disc', 1: 'square'}" in lines
+
+
+def test_a_class_that_nothing_knows_is_named(refuse: Run, tmp_path: Path) -> None:
+    torch.save(as_ultralytics(detector(1)), tmp_path / "best.pt")
+    told = refuse("study", tmp_path / "best.pt", "--shapes", "--weights", "model")
+    assert f"best.pt is a whole module of the class {__name__}.Detector; no code of a file" in told
+    assert "--model python:FILE.py:NAME (docs/your-own-detector.md)" in told
