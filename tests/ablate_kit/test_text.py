@@ -58,6 +58,7 @@ def test_ordinary_text_stays_as_it_is() -> None:
     ("given", "shown"),
     [("=1+cmd|' /C calc'!A0", "'=1+cmd|' /C calc'!A0"), ("@SUM(A1)", "'@SUM(A1)"),
      ("-2+3+cmd", "'-2+3+cmd"), ("+cmd", "'+cmd"), ("-0.1 ± 0.2*", "-0.1 ± 0.2*"), ("-", "-"),
+     ("-0.1 to +0.2*", "-0.1 to +0.2*"), ("-1 to -A1", "'-1 to -A1"),
      ("a\nb", r"a\nb"), ("a\u2028b", r"a\u2028b"), ("\t=1", r"\t=1"), ("-inf", "-inf")],
 )  # fmt: skip
 def test_no_cell_is_a_formula_or_two_lines(given: str, shown: str) -> None:

@@ -109,6 +109,8 @@ def test_an_interval_that_reaches_farther_to_one_side_is_told_as_it_is() -> None
     assert [row[3] for row in table.rows[1:]] == ["-0.1600 to -0.0800*", ""]
     assert "$-$0.1600 to $-$0.0800" in table.latex()
     assert "±" not in table.text()
+    assert "| -0.1600 to -0.0800* |" in table.markdown()
+    assert ",-0.1600 to -0.0800*," in table.csv()
 
 
 @pytest.mark.parametrize(
