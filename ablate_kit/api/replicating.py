@@ -110,6 +110,7 @@ def replicate(
     """
     from ablate_kit.reports.replication_reports.replication_folder import write_replication
     from ablate_kit.reports.replication_reports.replication_words import replication_sentences
+    from ablate_kit.reports.study_reports.titles import titles_in
 
     given = list(others)
     if not given:
@@ -131,6 +132,7 @@ def replicate(
         notes.extend(_swept(replicas, number, models[number], folder, progress))
 
     found = replicas.compared(sweep, asked)
+    found = replace(found, called=titles_in(replicas.run))
     notes += told(found)
     replicas.claim()
     write_replication(replicas.folder / "report", found, _COMMAND, told(found))

@@ -1,7 +1,7 @@
 """The same cuts in several checkpoints: runs on the same images, side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Replication:
         cuts: as the first run has them.
         rows: by metric, what the changes of each cut come to.
         only_in_some: names of the cuts that not all runs have.
+        called: what sentences of the first run call cuts, by name; others have no other name.
     """
 
     names: Sequence[str]
@@ -42,6 +43,10 @@ class Replication:
     rows: Mapping[Key, Sequence[Replicated]]
     only_in_some: Sequence[str]
     statistics: Statistics
+    called: Mapping[str, str] = field(default_factory=dict)
+
+    def title(self, cut: Result) -> str:
+        return self.called.get(cut.name, cut.name)
 
 
 def replication(

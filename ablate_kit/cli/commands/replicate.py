@@ -1,6 +1,7 @@
 """``ablate replicate``: the cuts of a run in other checkpoints, and what holds in all of them."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,7 @@ def replicate(
     from ablate_kit.reports.replication_reports.replication_folder import write_replication
     from ablate_kit.reports.replication_reports.replication_table import replication_table
     from ablate_kit.reports.replication_reports.replication_words import replication_sentences
+    from ablate_kit.reports.study_reports.titles import titles_in
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.replicating import Replicas, told
 
@@ -52,6 +54,7 @@ def replicate(
     found = replicas.compared(
         lambda number, folder: _sweep(replicas, number, folder, model, device), asked
     )
+    found = replace(found, called=titles_in(run))
     notes = told(found)
     replicas.claim()
     report = replicas.folder / "report"

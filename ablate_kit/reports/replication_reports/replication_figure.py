@@ -17,7 +17,7 @@ def replication_figure(found: Replication) -> "Figure":
     """A row per cut, the costliest on top, and in it a dot per checkpoint, the mean, and its
     interval over checkpoints and images; what lies within the margin is shaded."""
     rows = [
-        (cut.name, row.mean, row)
+        (found.title(cut), row.mean, row)
         for cut, row in zip(found.cuts, found.rows["AP"], strict=True)
         if row.mean is not None
     ]

@@ -25,7 +25,7 @@ def replication_table(found: Replication, top: int | None = None) -> Table:
     header = ("cut", *found.names, "mean", *([INTERVAL] if interval else []), "SD", "in all")
     cells = tuple(
         (
-            cut.name,
+            found.title(cut),
             *map(_change, row.changes),
             number(row.mean, "+z.4f"),
             *([ends(row.low, row.high)] if interval else []),

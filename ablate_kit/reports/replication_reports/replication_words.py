@@ -46,11 +46,13 @@ def _in_all(found: Replication, rows: Sequence[Row]) -> str:
         of_it = [row for row in judged if row[1].outcome == outcome]
         if of_it or outcome != "gains":
             said = one if len(of_it) == 1 else several
-            parts.append(f"{len(of_it)} {said}{_named(of_it, _changes, least=outcome == 'free')}")
+            parts.append(
+                f"{len(of_it)} {said}{_named(found, of_it, _changes, least=outcome == 'free')}"
+            )
     apart = [row for row in judged if row[1].outcome == "differ"]
     if apart:
         said = "has verdicts" if len(apart) == 1 else "have verdicts"
-        parts.append(f"{len(apart)} {said} that differ{_named(apart, _changes)}")
+        parts.append(f"{len(apart)} {said} that differ{_named(found, apart, _changes)}")
     left = sum(row[1].outcome == "undecided" for row in judged)
     if left:
         parts.append(f"{left} {'is' if left == 1 else 'are'} undecided")
@@ -78,7 +80,7 @@ def _apart(found: Replication, rows: Sequence[Row]) -> str:
     of_them = counted(len(apart), "cut")
     return (
         f"What {of_them} {'changes' if len(apart) == 1 else 'change'} differs significantly "
-        f"between the checkpoints{_named(apart, _changes, _spread)}."
+        f"between the checkpoints{_named(found, apart, _changes, _spread)}."
     )
 
 
@@ -100,8 +102,8 @@ def _like_these(found: Replication, rows: Sequence[Row]) -> str:
     return (
         "In checkpoints like these, by the 95 % interval over checkpoints and images (of each cut "
         f"alone, not adjusted for {len(rows)}), {len(below)} {_cost(len(below))} more than "
-        f"{margin:g} AP{_named(below, _interval)}; {len(within)} "
-        f"{'is' if len(within) == 1 else 'are'} free{_named(within, _interval, least=True)}."
+        f"{margin:g} AP{_named(found, below, _interval)}; {len(within)} "
+        f"{'is' if len(within) == 1 else 'are'} free{_named(found, within, _interval, least=True)}."
     )
 
 
@@ -131,6 +133,7 @@ def _cost(count: int) -> str:
 
 
 def _named(
+    found: Replication,
     rows: Sequence[Row],
     told: Callable[[Replicated], str],
     size: Callable[[Replicated], float] = lambda one: abs(one.mean or 0.0),
@@ -141,7 +144,7 @@ def _named(
     if not rows:
         return ""
     chosen = sorted(rows, key=lambda row: size(row[1]), reverse=not least)[:NAMED]
-    names = "; ".join(f"{safe.line(cut.name)} ({told(row)})" for cut, row in chosen)
+    names = "; ".join(f"{safe.line(found.title(cut))} ({told(row)})" for cut, row in chosen)
     among = ", such as" if least else ", most of all"
     return f"{among if len(rows) > NAMED else ':'} {names}"
 

@@ -1,6 +1,8 @@
 """What the parts of a study are called wherever a person reads of them."""
 
-from ablate_kit.studies.noted import Noted, NotedPart
+from pathlib import Path
+
+from ablate_kit.studies.noted import Noted, NotedPart, noted
 
 _HOW = {"zero": "set to zero"}  # in words; "removed" and "mean" stand for themselves
 
@@ -11,6 +13,12 @@ def title(one: NotedPart) -> str:
 
 def how(one: NotedPart) -> str:
     return _HOW.get(one.how, one.how)
+
+
+def titles_in(run: Path) -> dict[str, str]:
+    """The same of a run's folder; nothing of a run that is no study."""
+    study = noted(run)
+    return titles(study) if study else {}
 
 
 def titles(study: Noted) -> dict[str, str]:
