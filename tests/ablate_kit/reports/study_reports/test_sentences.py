@@ -1,6 +1,7 @@
 """What a study says: nothing that its verdicts do not bear."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from ablate_kit.reports.study_reports.findings import Findings
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
-from ablate_kit.reports.study_reports.titles import titles
+from ablate_kit.reports.study_reports.titles import titles, titles_in
 from ablate_kit.studies.noted import Noted, NotedPart
 
 AP = 0.5
@@ -251,7 +252,7 @@ def test_what_was_not_reached_is_told_by_kind_with_the_budget_for_it() -> None:
     )
 
 
-def test_zero_stands_beside_the_mean() -> None:
+def test_zero_stands_beside_the_mean(tmp_path: Path) -> None:
     parts = [part("neck", how="mean", variant="neck-mean"), part("decoder")]
     rows = {
         "neck-mean": change(-0.1, "costs"),
@@ -265,6 +266,9 @@ def test_zero_stands_beside_the_mean() -> None:
     assert titles(found.study) == {
         "neck-mean": "neck (mean)", "neck": "neck (set to zero)", "decoder": "decoder (removed)"
     }  # fmt: skip
+    assert titles_in(tmp_path) == {}
+    found.study.keep(tmp_path)
+    assert titles_in(tmp_path) == titles(found.study)
     page = str(model_map(found.study, found.ap()))
     assert "-0.100 AP, mean; -0.300, zero" in page
     assert "-0.200 AP, removed" in page
