@@ -6,6 +6,7 @@ also where a user's input was at work when it happened. Only files that the syst
 memory that runs out are told like a mistake, by the command line.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,10 +27,16 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def refuse_existing(path: Path) -> None:
-    """Raises ``UserError`` where something is at the place of what is to be written."""
+def check_can_write(path: Path) -> None:
+    """Raises ``UserError`` where something is at the place of what is to be written, or nothing can
+    be: what is written may take hours to find out."""
     if path.exists():
         raise UserError(f"{path} exists; choose another place or remove it")
+    there = next(one for one in path.absolute().parents if one.exists())
+    if not there.is_dir():
+        raise UserError(f"cannot write {path}: {there} is a file, and a folder is needed")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: nothing can be written in {there}")
 
 
 def no_folder(path: Path, expected: str) -> UserError:

@@ -16,7 +16,7 @@ from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from detector.disk.atomic import new_together
-from detector.errors import refuse_existing
+from detector.errors import check_can_write
 
 Form = Literal["safetensors", "torch", "pickle", "folder"]
 _TORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # what torch.load is given
@@ -82,7 +82,7 @@ def check_free(checkpoint: Checkpoint, destinations: Mapping[Path, Ablation]) ->
         check_suffix(_form(checkpoint), destination)
         for path in (destination, own_path(checkpoint, destination)):
             if path:
-                refuse_existing(path)
+                check_can_write(path)
         check_fits(checkpoint, ablation)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ablate_kit import text as safe
 from ablate_kit.cli.log_lines import LogLines
 from ablate_kit.errors import UserError
-from detector.errors import refuse_existing
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -140,7 +140,7 @@ def check_new_file(path: Path, *suffixes: str) -> None:
     if path.suffix not in suffixes:
         expected = " or ".join(suffixes)
         raise UserError(f"cannot write {path}; expected a name ending in {expected}")
-    refuse_existing(path)
+    check_can_write(path)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ from ablate_kit.models.notebook_conversion import Conversion, converted
 from detector.checkpoint import layout_of, save_to, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
-from detector.errors import refuse_existing
+from detector.errors import check_can_write
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
 # What conversions write; all others write safetensors.
@@ -167,7 +167,7 @@ def recreate(
     """
     check_base(checkpoint, receipt)
     check_suffix(_FORMS.get(receipt.settings.get("format", ""), "safetensors"), destination)
-    refuse_existing(destination)
+    check_can_write(destination)
     with _remade(checkpoint, receipt, source) as write:
         write(destination, note_as_told(receipt))
 
@@ -273,7 +273,7 @@ def _write_conversion(done: Conversion, destination: Path, note: Note) -> None:
         write_noted(Content(layout_of(state), metadata, state.__getitem__), destination, note)
         return
     path = receipt_path(destination, folder=False, verb="convert")
-    refuse_existing(path)
+    check_can_write(path)
     try:
         with new_file(destination) as fd:
             # To an open file, because torch writes a path's name into the file.

@@ -9,7 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.sweeps.ledger import Ledger
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
-from detector.errors import refuse_existing
+from detector.errors import check_can_write
 
 ANNOTATIONS = "annotations"
 
@@ -22,7 +22,7 @@ def export_coco(
     With the ``dataset``, images have their file names. Numbers are those of the run: scored again,
     the files give the same AP to the bit.
     """
-    refuse_existing(folder)
+    check_can_write(folder)
     truth = ledger.truth()
     names = [one.name for one in results]
     paths = files_in(folder, names, ".json", taken=[ANNOTATIONS])

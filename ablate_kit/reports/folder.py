@@ -1,10 +1,8 @@
 """Results as files in one folder."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablate_kit.errors import UserError
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
@@ -17,18 +15,7 @@ from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, r
 from ablate_kit.reports.saved_figure import KINDS
 from ablate_kit.reports.table import Table
 from detector.disk.atomic import new_folder
-
-
-def check_free(folder: Path) -> None:
-    """Raises ``UserError`` where a report would overwrite something, or cannot be written: what it
-    reports may take hours to find out."""
-    if folder.exists():
-        raise UserError(f"{folder} exists; choose another folder or remove it")
-    there = next(one for one in folder.absolute().parents if one.exists())
-    if not there.is_dir():
-        raise UserError(f"cannot write {folder}: {there} is a file, and a folder is needed")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write {folder}: nothing can be written in {there}")
+from detector.errors import check_can_write
 
 
 def write_numbers(
@@ -61,7 +48,7 @@ def write_report(
     ``per_class/`` with one CSV per variant and, for several, ``changes.csv`` and ``classes.csv``
     with every change at full precision and ``figure.svg``, ``.png`` and ``.pdf``; and what
     ``also`` puts there. All or none."""
-    check_free(folder)
+    check_can_write(folder)
     with new_folder(folder) as place:
         table = comparison(results, found.changes, statistics=found.statistics)
         write_numbers(place, results, found, origin, table)

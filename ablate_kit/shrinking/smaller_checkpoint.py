@@ -33,8 +33,8 @@ from ablate_kit.shrinking.structures import Structure
 from ablate_kit.shrinking.transformers_folder import smaller_folder
 from ablate_kit.shrinking.zeroed import Zeroed, zeroed
 from detector.data.dataset import Dataset
-from detector.disk.atomic import folder_beside, parents_made
-from detector.errors import refuse_existing
+from detector.disk.atomic import new_together
+from detector.errors import check_can_write
 
 SHRINK = "shrink"
 
@@ -84,7 +84,7 @@ def shrink(
     adapter = adapter or open_adapter(checkpoint, model, trust_remote_code=trust_remote_code)
     made = plan(checkpoint, adapter, wanted, leave=leave, with_code=with_code, model=model)
     check_suffix(made.form, destination)
-    refuse_existing(destination)
+    check_can_write(destination)
     ablation = wanted if isinstance(wanted, Ablation) else None
     left = wanted if isinstance(wanted, Fewer) else Fewer()
     settings = {
@@ -95,15 +95,13 @@ def shrink(
         "queries": left.queries or 0,
     }
     note = note_for(checkpoint, SHRINK, settings)
-    with parents_made(destination), folder_beside(destination) as place:
-        written = place / destination.name
+    with new_together([destination]) as places:
+        written = places[destination]
         made.write(written, note)
         with open_checkpoint(written) as smaller:
             trust = trust_remote_code or made.own_code
             opened = open_adapter(smaller, model, trust_remote_code=trust)
             agreed = agreement(made.reference, ablation, opened, dataset)
-        refuse_existing(destination)  # by now
-        written.rename(destination)
     parts = tuple(made.reduction.structures)
     return Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)
 
@@ -212,7 +210,7 @@ def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> Non
     leave, with_code = settings["leave"], settings["with_code"]
     made = plan(checkpoint, adapter, wanted, leave=leave, with_code=with_code)
     check_suffix(made.form, destination)
-    refuse_existing(destination)
+    check_can_write(destination)
     made.write(destination, note_as_told(receipt))
 
 

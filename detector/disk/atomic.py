@@ -132,10 +132,10 @@ def new_together(destinations: Sequence[Path]) -> Iterator[dict[Path, Path]]:
         try:
             yield places
         except CannotWriteError as failed:
-            meant = {place: one for one, place in places.items()}
-            if failed.destination not in meant:
-                raise
-            raise CannotWriteError(meant[failed.destination], failed.error) from None
+            for one, place in places.items():
+                if _is_of(failed.destination, place):
+                    raise CannotWriteError(one, failed.error) from None
+            raise
         moved: list[Path] = []
         try:
             for one, place in places.items():
@@ -147,6 +147,14 @@ def new_together(destinations: Sequence[Path]) -> Iterator[dict[Path, Path]]:
                 if not os.path.lexists(places[one]):
                     one.rename(places[one])
             raise
+
+
+def _is_of(path: Path, place: Path) -> bool:
+    """Whether something is written for a place: itself, in it, or beside it before it is moved."""
+    if place.parent not in path.parents:
+        return False
+    first = path.relative_to(place.parent).parts[0]
+    return first == place.name or is_temporary(Path(first), place.name)
 
 
 @contextmanager

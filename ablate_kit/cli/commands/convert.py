@@ -11,7 +11,7 @@ from ablate_kit.cli.download_option import Download
 from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.output import check_new_file, say
 from ablate_kit.errors import UserError
-from detector.errors import refuse_existing
+from detector.errors import check_can_write
 
 
 class Target(StrEnum):
@@ -112,7 +112,7 @@ def _to_transformers(
     from ablate_kit.models.classes import read_class_names
     from ablate_kit.models.rewrite import write_bridge
 
-    refuse_existing(output)
+    check_can_write(output)
     classes = read_class_names(class_names) if class_names else None
     with open_checkpoint(checkpoint, weights) as opened:
         conversion = to_transformers(opened, heads=heads, classes=classes, arguments=arguments)

@@ -16,6 +16,7 @@ from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ def evaluate(
     from ablate_kit.models.truth import crowded
     from ablate_kit.reports import tables
     from ablate_kit.reports.error_analysis import write_details
-    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.folder import write_report
     from ablate_kit.reports.results_file import results_document
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
@@ -80,7 +81,7 @@ def evaluate(
         cluster=tests.cluster,
     )
     if output:
-        check_free(output)
+        check_can_write(output)
     check_device(device)
     dataset = data.open()
     check_scorable(dataset)

@@ -12,6 +12,7 @@ from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
+from detector.errors import check_can_write
 from detector.stopping import keeping
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def gradients(
     from ablate_kit.gradients.short_run import train_briefly
     from ablate_kit.gradients.thresholds import parse_thresholds
     from ablate_kit.models.device import check_device
-    from ablate_kit.reports.folder import check_free
     from ablate_kit.reports.gradient_reports.gradients_folder import (
         report_of,
         to_dict,
@@ -76,7 +76,7 @@ def gradients(
     )
     from ablate_kit.reports.gradient_reports.gradients_text import summary
 
-    check_free(output)
+    check_can_write(output)
     limits = parse_thresholds(thresholds or [])
     check_device(device)
     dataset = None
@@ -104,7 +104,7 @@ def gradients(
     def write(outcome: "ShortRun") -> None:
         nonlocal written
         if not written:  # another run may have begun since
-            check_free(output)
+            check_can_write(output)
         write_gradients(output, reported(outcome))
         written = outcome.steps
 

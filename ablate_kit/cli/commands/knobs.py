@@ -15,6 +15,7 @@ from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
@@ -83,7 +84,6 @@ def knobs(
     from ablate_kit.models.framework_registry import choose
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.models.truth import crowded
-    from ablate_kit.reports.folder import check_free
     from ablate_kit.reports.knobs_folder import write_knobs_report
     from ablate_kit.reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document
@@ -98,7 +98,7 @@ def knobs(
         cluster=tests.cluster,
     )
     if output:
-        check_free(output)
+        check_can_write(output)
     check_device(device)
     dataset = data.open()
     check_scorable(dataset)

@@ -14,6 +14,7 @@ from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter, ImageDetections
@@ -44,10 +45,9 @@ def predict(
     from ablate_kit.file_names import files_in
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.box_drawings import side_by_side
-    from ablate_kit.reports.folder import check_free
     from detector.disk.atomic import new_folder
 
-    check_free(output)
+    check_can_write(output)
     check_device(device)
     files, stems = _files(images)
     paths = [checkpoint, compare] if compare else [checkpoint]

@@ -25,6 +25,7 @@ from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,7 +131,7 @@ def score(
     from ablate_kit.metrics.spill import Loaded, Spill
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.reports import error_analysis, tables
-    from ablate_kit.reports.folder import check_free, write_report
+    from ablate_kit.reports.folder import write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
     from ablate_kit.reports.results_file import results_document
 
@@ -141,7 +142,7 @@ def score(
     if deep_dissect and not output:
         raise UserError("--deep-dissect writes files; give a folder with -o")
     if output:
-        check_free(output)
+        check_can_write(output)
     against = reference.open()
     warn(against.notes)
     if not len(against.truth):

@@ -16,7 +16,7 @@ from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin
 from ablate_kit.cli.sweep_run import watched
 from ablate_kit.errors import UserError
-from detector.errors import refuse_existing
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
@@ -113,7 +113,7 @@ def shrink(
     parts.check()
     if margin is not None and not (parts.run or data.named()):
         raise UserError("--margin goes with --from, or with images to evaluate on")
-    refuse_existing(output)
+    check_can_write(output)
     check_files(*(parts.drop or []))
     if parts.run:
         check_run(parts.run)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 
 
@@ -52,3 +53,31 @@ def test_of_several_copies_all_are_written_or_none(
     assert list(tmp_path.iterdir()) == [weights]
     run(*command)
     assert len(list(output.iterdir())) in (4, 6)  # each with its receipt
+
+
+@pytest.mark.parametrize(
+    "command", [("shrink", "--depth", 1), ("convert",), ("component", "neck"), ("swap", "csi=off")]
+)
+def test_a_folder_that_can_only_be_read_is_told_before_the_work(
+    command: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Run
+) -> None:
+    name, *words = command
+    # Of whoever runs the tests.
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)
+    output = tmp_path / "copy.safetensors"
+    told = refuse(name, SHAPES_TINY, *words, "-o", output)
+    assert told == f"ablate: cannot write {output}: nothing can be written in {tmp_path}\n"
+
+
+def test_a_smaller_checkpoint_that_does_not_fit_is_told_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Run
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
+    output = tmp_path / "smaller.safetensors"
+    told = refuse("shrink", SHAPES_TINY, "--depth", 1, "-o", output)
+    assert told == f"ablate: cannot write {output}: No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
