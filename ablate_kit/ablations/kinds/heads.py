@@ -7,9 +7,8 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.factors import Factors, of_module
-from ablate_kit.ablations.kinds.drawn import drawn
+from ablate_kit.ablations.kinds.drawn import check_percent, drawn, share
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers
-from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name, spans
 from ablate_kit.errors import UserError
 

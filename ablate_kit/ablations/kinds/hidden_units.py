@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
 from ablate_kit.ablations.factors import Factors
+from ablate_kit.ablations.kinds.drawn import check_percent, share
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Numbers
-from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.anatomy.feed_forwards import FeedForward, feed_forwards
 from ablate_kit.checkpoints import Checkpoint

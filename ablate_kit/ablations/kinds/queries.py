@@ -6,7 +6,7 @@ keeps its place: it runs with an embedding of zeros, and others still attend to 
 published studies do, and a changed checkpoint can hold it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,22 +69,6 @@ def query_tables(
     return Tables(tuple(chosen), min(count, total), max(0, total - count))
 
 
-def queries(tables: Tables, chosen: Iterable[int], how: How) -> Ablation:
-    """One ablation: these queries, all at once."""
-    numbers = sorted(set(chosen))
-    _check(tables, numbers)
-    rows = tuple(tables.first + number for number in numbers)
-    name = f"query{spans(numbers)}-{how}"
-    which: Factors = {"query": numbers[0]} if len(numbers) == 1 else {"queries": spans(numbers)}
-    factors: Factors = {**which, "how": how}
-    if how == "removed":
-        gone = tuple(Removed(table, rows) for table in tables.names)
-        return Ablation(name, "queries", (), gone, factors)
-    ranges = tuple((row, row + 1) for row in rows)
-    edits = tuple(Edit(table, Blocks(0, ranges)) for table in tables.names)
-    return Ablation(name, "queries", edits, factors=factors)
-
-
 def _check(tables: Tables, numbers: Collection[int]) -> None:
     if not numbers:
         raise UserError("no query is chosen")
@@ -128,6 +112,19 @@ class Queries(Kind):
             anatomy=source.anatomy,
         )
         chosen = self.queries or list(range(tables.count))
-        if self.together:
-            return [queries(tables, chosen, self.how)]
-        return [queries(tables, [number], self.how) for number in chosen]
+        groups = [chosen] if self.together else [[number] for number in chosen]
+        return [self._without(tables, sorted(set(group))) for group in groups]
+
+    def _without(self, tables: Tables, numbers: list[int]) -> Ablation:
+        """These queries, all at once."""
+        _check(tables, numbers)
+        rows = tuple(tables.first + number for number in numbers)
+        name = f"query{spans(numbers)}-{self.how}"
+        which: Factors = {"query": numbers[0]} if len(numbers) == 1 else {"queries": spans(numbers)}
+        factors: Factors = {**which, "how": self.how}
+        if self.how == "removed":
+            gone = tuple(Removed(table, rows) for table in tables.names)
+            return Ablation(name, "queries", (), gone, factors)
+        ranges = tuple((row, row + 1) for row in rows)
+        edits = tuple(Edit(table, Blocks(0, ranges)) for table in tables.names)
+        return Ablation(name, "queries", edits, factors=factors)

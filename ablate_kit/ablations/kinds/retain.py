@@ -8,9 +8,8 @@ from typing import Literal
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
 from ablate_kit.ablations.attention import Attention, without_heads
 from ablate_kit.ablations.factors import Factors, of_module
-from ablate_kit.ablations.kinds.drawn import drawn
+from ablate_kit.ablations.kinds.drawn import drawn, share
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers
-from ablate_kit.ablations.kinds.shares import share
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit, Random
-from ablate_kit.ablations.kinds.drawn import drawn
+from ablate_kit.ablations.kinds.drawn import check_percent, drawn, share
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
-from ablate_kit.ablations.kinds.shares import check_percent, share
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
 

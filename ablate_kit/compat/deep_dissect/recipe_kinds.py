@@ -12,8 +12,8 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation, Edit
 from ablate_kit.ablations.factors import of_draw
+from ablate_kit.ablations.kinds.drawn import check_percent
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
-from ablate_kit.ablations.kinds.shares import check_percent
 from ablate_kit.ablations.name_patterns import parse_spans
 from ablate_kit.compat.deep_dissect.regions import HEADS, WIDTH, Permuted, Stretches
 from ablate_kit.errors import UserError, did_you_mean

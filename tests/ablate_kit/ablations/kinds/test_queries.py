@@ -1,6 +1,7 @@
 """A removed query is seen by no other and finds nothing; one set to zero keeps its place."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
 from ablate_kit.ablations.apply_edits import applied, check_fits
-from ablate_kit.ablations.kinds.queries import Queries, queries, query_tables
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.ablations.kinds.queries import Queries, query_tables
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 
@@ -111,8 +113,9 @@ def test_rows_of_proposals_are_no_queries_whatever_a_file_is_named_after() -> No
 
 def test_rows_that_only_training_uses_are_no_queries() -> None:
     table = {"queries.content": torch.ones(20, 4), "queries.position": torch.ones(20, 4)}
-    tables = query_tables(table, "x", config={"queries": 12})
-    (content, position) = queries(tables, [0], "removed").live
+    checkpoint: Any = SimpleNamespace(tensors=table, settings={"queries": 12})
+    (one,) = Queries(queries=[0]).make(KindContext(checkpoint))
+    (content, position) = one.live
     assert (content, position.rows) == (Removed("queries.content", (8,)), (8,))
     with (
         pytest.raises(UserError, match="no row left"),
