@@ -1,13 +1,41 @@
 """Options that several commands have, word for word."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.cli.output import hear
+
+if TYPE_CHECKING:
+    from detector.loggers.open_loggers import LoggerName
+
+
+def _take(allowed: bool) -> bool:
+    """Before any checkpoint is opened; the parameter of the commands is for ``--help``."""
+    from ablate_kit.checkpoints import hub
+
+    hear()
+    hub.allow_downloads(allowed)
+    return allowed
+
+
 BatchSize = Annotated[int, typer.Option(min=1)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--allow-download",
+        help="Fetch a checkpoint hf:OWNER/NAME from the Hugging Face hub.",
+        callback=_take,
+        is_eager=True,
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be changed, and write nothing.")
+]
+Log = Annotated[
+    str | None,
+    typer.Option("--log", help="Where numbers go, too: tensorboard, wandb, mlflow; or several."),
 ]
 NoReplay = Annotated[
     bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
@@ -27,3 +55,16 @@ TrainingSettings = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="Which weights of the file, if it holds several.")
 ]
+
+
+def loggers_of(log: str | None) -> "list[LoggerName]":
+    """Those that the option names; raises ``UserError`` for a name of none."""
+    from detector.loggers.open_loggers import named_loggers
+
+    return [] if log is None else named_loggers(log)
+
+
+def with_log(settings: list[str] | None, log: str | None) -> list[str]:
+    """The changes to a training recipe, the option's among them."""
+    own = [] if log is None else [f"training.log=[{', '.join(loggers_of(log))}]"]
+    return [*(settings or []), *own]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import DryRun, Weights
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Download, DryRun, Weights
 from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.plural import counted, first_few
 

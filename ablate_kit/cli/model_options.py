@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Download
 from ablate_kit.cli.early import check_files
 from ablate_kit.models.framework_registry import OWN, USAGE, check_model
 from ablate_kit.models.frameworks import own_code

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import DryRun
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Download, DryRun
 from ablate_kit.cli.output import say, say_lines
 from ablate_kit.errors import UserError
 

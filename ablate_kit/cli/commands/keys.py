@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import Weights
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Download, Weights
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted

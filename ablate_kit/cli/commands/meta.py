@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit import text as safe
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Download
 from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import Device, Resume, TrainingSettings
+from ablate_kit.cli.common_options import Device, Log, Resume, TrainingSettings, with_log
 from ablate_kit.cli.early import check_recipe
-from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.output import how_to_resume, progress, say
 from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of

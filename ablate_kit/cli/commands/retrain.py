@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import Device
+from ablate_kit.cli.common_options import Device, Log, with_log
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.log_lines import duration
-from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.output import hear, progress, say, say_lines, this_command
 from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of

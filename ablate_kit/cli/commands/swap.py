@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import DryRun, Weights
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Download, DryRun, Weights
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.output import check_new_file, print_json, say, say_lines
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate_kit.checkpoints.hub import is_hub_id
-from ablate_kit.cli.common_options import PlanOnly
+from ablate_kit.cli.common_options import Log, PlanOnly, loggers_of
 from ablate_kit.cli.copy_options import warn_of_twins
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.execution_options import ExecutionOptions
-from ablate_kit.cli.log_option import Log, loggers_of
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn
 from ablate_kit.cli.smaller_command import smaller_command

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.common_options import Device, Resume, TrainingSettings
-from ablate_kit.cli.download_option import Download
+from ablate_kit.cli.common_options import Device, Download, Log, Resume, TrainingSettings, with_log
 from ablate_kit.cli.early import check_recipe, check_there
-from ablate_kit.cli.log_option import Log, with_log
 from ablate_kit.cli.output import how_to_resume, progress, say, warn
 from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
