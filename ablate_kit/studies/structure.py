@@ -151,13 +151,13 @@ class _Finder:
             names.append(node.name)
         attention = self._attentions.get(node.name)
         if attention:
-            return self._made(node, "attention", node.name, heads=self._heads(attention))
+            return self._of(node.name, "attention", node.tensors, self._heads(attention))
         if names[-1].rpartition(".")[2] in self._anatomy.feed_forwards:
-            return self._made(node, "feed-forward", node.name)
+            return self._of(node.name, "feed-forward", node.tensors)
         children = [*map(self.part, node.children.values()), *self._tensors_of(node)]
         children = self._with_feed_forward(node, self._with_projections(children))
         kind = self._kind(first, children)
-        return self._made(node, kind, first.name, children=self._worth(children))
+        return self._of(first.name, kind, node.tensors, children=self._worth(children))
 
     def _tensors_of(self, node: _Node) -> Iterator[Part]:
         for name in node.tensors if node.children else ():
@@ -165,11 +165,6 @@ class _Finder:
             rows = [side for side in self._tensors[name].shape if side > 1]
             if module == node.name and own not in _LAYERS and len(rows) > 1:
                 yield self._of(name, "tensor", [name])
-
-    def _made(
-        self, node: _Node, kind: Kind, name: str, heads: int = 0, children: tuple[Part, ...] = ()
-    ) -> Part:
-        return self._of(name, kind, node.tensors, heads, children)
 
     def _of(
         self,

@@ -91,7 +91,7 @@ def sweep(
         labelled=labelled,
     )
     wanted = [baseline, *variants]
-    rounds = one_round(wanted) if labelled else baseline_first(wanted)
+    rounds = _rounds(wanted, first=not labelled)
     with Worker(adapter, dataset, evaluation, options) as worker:
         pool = Here(worker, progress.advance)
         stretches = rounds_of(rounds, partial(store.lacking, len(batches)), scores.of)
@@ -99,15 +99,11 @@ def sweep(
     return Sweep(store.results(wanted), scores.truth, store.notes())
 
 
-def one_round(variants: Sequence[Variant]) -> Evaluating:
-    """Variants of which none depends on the numbers of another."""
-    yield variants
-
-
-def baseline_first(variants: Sequence[Variant]) -> Evaluating:
-    """The first alone: whether it finds anything to hold the others against shows before they are
-    run."""
-    yield variants[:1]
+def _rounds(variants: Sequence[Variant], *, first: bool) -> Evaluating:
+    """``first``: the first variant goes alone, so that whether it finds anything to hold the others
+    against shows before they are run."""
+    if first:
+        yield variants[:1]
     yield variants
 
 
