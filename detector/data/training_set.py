@@ -1,7 +1,7 @@
 """Training batches that depend on nothing but the seed, the epoch and the position in it."""
 
 from collections.abc import Callable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Protocol, TypedDict
 
@@ -40,6 +40,7 @@ Item = tuple[Tensor, Target]
 Batch = tuple[Tensor, list[Target]]
 
 
+@dataclass(eq=False)
 class TrainingSet(TorchDataset[Item]):
     """A data set as network input: changed at random, letterboxed, normalized.
 
@@ -56,67 +57,56 @@ class TrainingSet(TorchDataset[Item]):
     height lies within the image. Images without any object are items like all others.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        size: int,
-        fill: Color,
-        flip: float = 0.5,
-        seed: int = 0,
-        *,
-        color: float = 0.0,
-        crop: float = 0.0,
-        mosaic: float = 0.0,
-    ) -> None:
-        self._dataset = dataset
-        self._size = size
-        self._fill = fill
-        self._flip = flip
-        self._seed = seed
-        self._color = color
-        self._crop = crop
-        self._mosaic = mosaic
+    dataset: Dataset
+    size: int
+    fill: Color
+    flip: float = 0.5
+    seed: int = 0
+    _: KW_ONLY
+    color: float = 0.0
+    crop: float = 0.0
+    mosaic: float = 0.0
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, key: Key) -> Item:
         epoch, index = key[:2]
-        size = key[2] if len(key) == 3 else self._size
+        size = key[2] if len(key) == 3 else self.size
 
         def draws(kind: int) -> np.random.Generator:
-            return np.random.default_rng((kind, self._seed, epoch, index))
+            return np.random.default_rng((kind, self.seed, epoch, index))
 
         picture = self._picture(index)
-        if self._mosaic:
+        if self.mosaic:
             picture = self._with_others(picture, size, draws(_MOSAIC))
         image, boxes = picture.image, picture.boxes
-        if self._crop:
-            image, boxes = random_crop(image, boxes, self._crop, draws(_CROP))
-        image, boxes = random_flip(image, boxes, self._flip, draws(_FLIP))
-        if self._color:
-            image = random_color(image, self._color, draws(_COLOR))
-        square, placement = letterbox(image, size, self._fill)
+        if self.crop:
+            image, boxes = random_crop(image, boxes, self.crop, draws(_CROP))
+        image, boxes = random_flip(image, boxes, self.flip, draws(_FLIP))
+        if self.color:
+            image = random_color(image, self.color, draws(_COLOR))
+        square, placement = letterbox(image, size, self.fill)
         placed = placement.to_input(_clipped(boxes, placement.width, placement.height))
         visible = (placed[:, 2:] * size >= _THINNEST).all(axis=1)
         target: Target = {
             "boxes": torch.tensor(placed[visible], dtype=torch.float32),
             "labels": torch.tensor(picture.labels[visible]),
-            "image_id": self._dataset.annotations(index).image_id,
+            "image_id": self.dataset.annotations(index).image_id,
         }
         return normalize(square), target
 
     def _picture(self, index: int) -> MosaicTile:
-        objects = self._dataset.annotations(index)
+        objects = self.dataset.annotations(index)
         targets = ~objects.ignore
         return MosaicTile(
-            self._dataset.image(index), objects.boxes[targets], objects.labels[targets]
+            self.dataset.image(index), objects.boxes[targets], objects.labels[targets]
         )
 
     def _with_others(
         self, first: MosaicTile, size: int, generator: np.random.Generator
     ) -> MosaicTile:
-        if generator.random() >= self._mosaic:
+        if generator.random() >= self.mosaic:
             return first
         others = generator.integers(len(self), size=3).tolist()
         return mosaic([first, *map(self._picture, others)], size, generator)
