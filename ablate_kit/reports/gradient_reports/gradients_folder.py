@@ -1,5 +1,6 @@
 """A gradient diagnosis as files in one folder, which a run under way writes again and again."""
 
+import base64
 import io
 import math
 from collections.abc import Mapping
@@ -12,14 +13,16 @@ from ablate_kit.gradients.advice import advise
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
-from ablate_kit.reports.gradient_reports.gradients_figures import FIGURES
-from ablate_kit.reports.gradient_reports.gradients_html import page
+from ablate_kit.reports.gradient_reports.gradients_figures import COLORS, FIGURES
 from ablate_kit.reports.gradient_reports.gradients_text import (
+    DETAILS,
     GradientReport,
     analysis_report,
     detailed_report,
+    details,
     summary,
 )
+from ablate_kit.reports.html import render
 from detector.disk.atomic import new_files
 
 DETAILED, ANALYSIS = "gradient_flow_detailed_report.txt", "gradient_analysis_report.txt"
@@ -62,7 +65,7 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
         ANALYSIS: safe.lines(analysis_report(report)),
         "tensors.csv": _csv(report),
         "gradients.json": safe.to_json(to_dict(report), 1) + "\n",
-        "report.html": page(report, figures),
+        "report.html": _page(report, figures),
     }
     pictures = {f"{name}.png": picture for name, picture in figures.items()}
     new_files(folder, pictures | {name: text.encode() for name, text in texts.items()})
@@ -105,6 +108,27 @@ def to_dict(report: GradientReport) -> dict[str, Any]:
             },
         },
     }
+
+
+def _page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
+    """HTML that needs nothing but itself; ``figures`` are PNG files by name, which it carries."""
+    diagnosis = report.diagnosis
+    notebook = diagnosis.measured.notebook or {}
+    counts = [
+        (verdict.replace("_", " "), count, COLORS[verdict])
+        for verdict, count in diagnosis.counts().items()
+    ]
+    return render(
+        "gradients.html",
+        title=str(report.about.get("model", "a model")),
+        about=[*report.about.items(), ("steps measured", diagnosis.steps)],
+        counts=counts,
+        advice=report.advice,
+        figures={name: base64.b64encode(data).decode() for name, data in figures.items()},
+        notebook=[(name, int(members.sum())) for name, members in notebook.items()],
+        header=DETAILS,
+        rows=details(report),
+    )
 
 
 def _csv(report: GradientReport) -> str:
