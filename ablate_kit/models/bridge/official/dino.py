@@ -1,7 +1,5 @@
 """DINO (Zhang et al. 2023), as https://github.com/IDEA-Research/DINO saves it, on a ResNet."""
 
-import torch
-
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.detr_config import Stack
@@ -123,6 +121,8 @@ def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule
 
 def _alike(told: Told, heads: str) -> bool:
     """Whether all layers have the same head, which the file holds for each."""
+    import torch  # by which no command that needs none waits
+
     names = [name for name in told.checkpoint.tensors if name.startswith(f"{heads}.0.")]
     others = range(1, told.count(heads))
     return all(
