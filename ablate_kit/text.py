@@ -23,7 +23,7 @@ _OTHERS = re.compile(r"[^ -~]+")  # than plain ASCII
 _OTHERS_IN_LINES = re.compile(r"[^ -~\n\t]+")
 _WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 _NUMBER = re.compile(
-    r"[-+±*%.,\d\s]*|[-+][\d.]+ to [-+][\d.]+[*† ]?|[-+]?[\d.]+e[-+]?\d+|[-+]?(?:nan|inf)"
+    r"[-+±*%.,\d\s]*|[-+]?[\d.]+ to [-+]?[\d.]+[*† ]?|[-+]?[\d.]+e[-+]?\d+|[-+]?(?:nan|inf)"
 )
 _FORMULA = tuple("=+-@＝＋－＠")
 _MARKDOWN = re.compile(r"[\\`*<>&|\[\]$~@]|(?<!\w)[_#]|_(?!\w)|:(?=//)|(?<=www)\.")

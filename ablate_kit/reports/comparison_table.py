@@ -243,8 +243,16 @@ def _measure(
     interval: bool,
     row: int,
 ) -> tuple[str, ...]:
-    value = number(results[row].evaluation.overall[key])
-    return _spread(value, changes, key, interval, row)
+    """A number with its own interval: there is no column of its change."""
+    value = results[row].evaluation.overall[key]
+    cell, *rest = _spread(number(value), changes, key, interval, row)
+    if not (changes and row and interval) or value is None:
+        return cell, *rest
+    own = changes[row - 1][key]
+    if own.change is None or own.low is None or own.high is None:
+        return cell, *rest
+    low, high = (value + end - own.change for end in (own.low, own.high))
+    return cell, f"{number(low)} to {number(high)}{mark_of(changes[row - 1], key)}"
 
 
 def _spread(

@@ -6,6 +6,7 @@ import pytest
 
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.sequential import Looks
@@ -178,3 +179,17 @@ def test_few_images_are_said_to_be_too_few_to_be_free() -> None:
     )
     assert "rough on fewer than 30 images, and to be free takes 20" in few
     assert "to be free" not in more
+
+
+def test_what_has_no_column_of_changes_has_its_own_interval() -> None:
+    keys = [one.key for one in MEASURES]
+    base, cut = result("base", 1.0), result("cut", 0.9)
+    numbers = replace(cut.evaluation, overall=cut.evaluation.overall | dict.fromkeys(keys, 0.98))
+    before = replace(base.evaluation, overall=base.evaluation.overall | dict.fromkeys(keys, 1.0))
+    own = Change(0.98, -0.02, -0.05, -0.01, 0.01, 0.001, 0.001, None)
+    table = comparison(
+        [replace(base, evaluation=before), replace(cut, evaluation=numbers)],
+        [changed(change(-0.1), change(-0.1)) | dict.fromkeys(keys, own)],
+    )
+    place = table.header.index(MEASURES[0].label)
+    assert table.rows[1][place : place + 2] == ("0.9800", "0.9500 to 0.9900*")
