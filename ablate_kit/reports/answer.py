@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.fidelity import MEASURES
+from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, unseen
@@ -27,6 +28,7 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         for one, change in zip(results[1:], changes, strict=False)
         if change["AP"].verdict is not None
     ]
+    whole = [change for change in changes if change["AP"].verdict is not None]
     if not judged:
         return ""
     found = [change.verdict for _, change in judged if change.verdict is not None]
@@ -36,7 +38,8 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         return sentence(found, noun([one for one, _ in judged]), metric, unit)
     baseline = safe.line(results[0].name)
     if len(judged) == 1:
-        return _of_two(baseline, safe.line(judged[0][0].name), judged[0][1], unit)
+        said = _of_two(baseline, safe.line(judged[0][0].name), judged[0][1], unit)
+        return said + _at_its_scores(baseline, whole[0])
     counts = ", ".join(
         f"{sum(one.outcome == outcome for one in found)} {word}"
         for outcome, word in (*_OF_DETECTORS.items(), ("undecided", "undecided"))
@@ -118,6 +121,23 @@ def _of_two(first: str, second: str, change: Change, unit: str) -> str:
         sentence = f"whether {second} is better than {first} is undecided"
         needed = _needed(verdict, unit)
     return f"{sentence}: {_by(change)}{needed}"
+
+
+def _at_its_scores(first: str, changes: Changes) -> str:
+    """What AP cannot see, which asks for an order of scores alone: of a detector whose scores have
+    shifted a threshold keeps other boxes."""
+    if changes["AP"].verdict is None or changes["AP"].verdict.outcome not in ("free", "gains"):
+        return ""
+    falling = [
+        f"{one.label} {changes[one.key].change:+z.4f}"
+        for one in METRICS
+        if one.key in ("f1_calibrated", "giou_penalized")
+        and changes[one.key].significant
+        and (changes[one.key].change or 0.0) < 0
+    ]
+    if not falling:
+        return ""
+    return f"; at the score thresholds of {first} it is significantly worse: {', '.join(falling)}"
 
 
 def _by(change: Change) -> str:

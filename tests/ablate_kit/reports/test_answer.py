@@ -88,6 +88,20 @@ def test_of_two_detectors_it_says_which_is_better(changes: Changes, told: str) -
     assert of_two(changes) == told
 
 
+def test_as_good_in_ap_and_worse_at_the_scores_of_the_other_is_told() -> None:
+    falls = {
+        "f1_calibrated": judged("free", -0.02)["AP"],
+        "giou_penalized": judged("free", -0.1)["AP"],
+    }
+    alike = dict(judged("free", 0.001))
+    assert of_two(alike | falls).endswith(
+        "; at the score thresholds of a it is significantly worse: F1 -0.0200, GIoU -0.1000"
+    )
+    rises = {"giou_penalized": judged("free", 0.1)["AP"]}
+    assert "thresholds" not in of_two(alike | rises)
+    assert "thresholds" not in of_two(dict(judged("costs", -0.1)) | falls)
+
+
 def test_what_has_no_interval_is_not_told() -> None:
     none = Change(0.5, -0.1, None, None, None, None, None, None, Verdict("undecided", 0.01))
     unknown: Mapping[str, Change] = dict.fromkeys(KEYS, none)
