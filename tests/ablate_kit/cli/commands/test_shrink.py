@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
@@ -81,7 +82,7 @@ ablations:
 """
     )
     folder = tmp_path / "run"
-    run("sweep", recipe, "-o", folder)
+    ak.run_recipe(recipe, folder)  # which takes no time for a report
     smaller = tmp_path / "smaller.safetensors"
     # Within so wide a margin everything is free, and a random unit is no part.
     told = run("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0.4", "-o", smaller)
@@ -111,8 +112,8 @@ def test_what_hurts_is_taken_out_as_what_is_free(tmp_path: Path, run: Run) -> No
     tensors[name][:, :12] = 20 * torch.randn(48, 12, generator=generator)
     hurt, folder = tmp_path / "hurt.safetensors", tmp_path / "run"
     save_file(tensors, hurt, metadata)
-    run("sweep", hurt, "--heads", name.removesuffix(".out_proj.weight"), "--shapes", "--limit", 20,
-        "-o", folder)  # fmt: skip
+    model = ak.load(hurt)
+    ak.sweep(model, ak.shapes(limit=20), model.heads("decoder.layers.2.self_attn"), output=folder)
     told = run("shrink", hurt, "--from", folder, "--free", "-o", tmp_path / "smaller.safetensors")
     assert "2 of 4 variants are free within 0.01 AP (1 of them better left out); 2 can" in told
     assert "taken out: heads 0,2 of decoder.layers.2.self_attn (of 4)" in told
@@ -132,14 +133,12 @@ evaluation: {{margin: 0.5, cluster: '\\d(\\d)\\.png', max_detections: 11}}
 """
     )
     folder = tmp_path / "run"
-    run("sweep", recipe, "-o", folder)
+    swept = ak.run_recipe(recipe, folder)
     words = ("shrink", SHIPPED, "--from", folder, "--free")
     told = run(*words, "--largest", "-o", tmp_path / "a.safetensors")
     assert told.count("12 images in 10 clusters") == 2  # of joint cuts, and of the smaller model
     assert told.count("on AP at a margin of 0.5") == 2
-    swept = json.loads((folder / "report/results.json").read_text())["variants"]["unmodified"]
-    before = f"\noriginal  {swept['overall']['AP']:.4f}"
-    assert before in told
+    assert f"\noriginal  {swept.results[0].evaluation.overall['AP']:.4f}" in told
     # What says which images belong together is for the run's own; the margin is for all.
     told = run(*words, "-o", tmp_path / "b.safetensors", "--shapes", "--limit", 14)
     assert "14 images, " in told
