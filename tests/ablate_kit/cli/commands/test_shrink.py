@@ -147,14 +147,14 @@ evaluation: {{margin: 0.5, cluster: '\\d(\\d)\\.png', max_detections: 11}}
 
 def test_joint_cuts_have_the_clusters_that_the_run_had(tmp_path: Path, run: Run) -> None:
     clusters, folder = tmp_path / "clusters.csv", tmp_path / "run"
-    images = [f"shapes-1-1-{i:06d}.png" for i in range(6)]
-    lines = [f"{name},{i // 2}\n" for i, name in enumerate(images)]
+    images = [f"shapes-1-1-{i:06d}.png" for i in range(12)]
+    lines = [f"{name},{i * 10 // 12}\n" for i, name in enumerate(images)]
     clusters.write_text("file,cluster\n" + "".join(lines))
-    cut = ("--heads", "decoder.layers.2.self_attn", "--shapes", "--limit", 6, "--margin", "0.5")
+    cut = ("--heads", "decoder.layers.2.self_attn", "--shapes", "--limit", 12, "--margin", "0.5")
     run("sweep", SHIPPED, *cut, "--cluster", clusters, "-o", folder)
     words = ("shrink", SHIPPED, "--from", folder, "--free", "--largest")
     told = run(*words, "-o", tmp_path / "a.safetensors")
-    assert told.count("6 images in 3 clusters") == 2
+    assert told.count("12 images in 10 clusters") == 2
     clusters.unlink()
     assert run(*words, "-o", tmp_path / "b.safetensors") == told.replace("a.safe", "b.safe")
 
