@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,9 +10,10 @@ import torch
 from ablate_kit.checkpoints.edit.elements import flat_bytes
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
+from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import UNWATCHED, Progress, Sweep, sweep
@@ -64,6 +66,7 @@ def sweep_families(
     truth: GroundTruth | None = None
     threshold: Calibration | None = None
     for number, family in enumerate(families):
+        named = partial(_advance, progress.advance, family.first.name)
         done = sweep(
             family.adapter,
             dataset,
@@ -74,7 +77,7 @@ def sweep_families(
             truth=truth,
             threshold=threshold,
             options=options,
-            progress=progress,
+            progress=replace(progress, advance=named),
         )
         truth = done.truth
         threshold = done.results[0].evaluation.thresholds.calibration
@@ -82,6 +85,11 @@ def sweep_families(
         notes += done.notes
     assert truth is not None  # noqa: S101 - there is a first family
     return Sweep(results, truth, notes)
+
+
+def _advance(advance: Advance, first: str, name: str, count: int) -> None:
+    """A worker calls the first of a family what it is there: the unmodified model."""
+    advance(first if name == BASELINE else name, count)
 
 
 def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
