@@ -15,6 +15,14 @@ from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, held_aga
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
 from ablate_kit.metrics.uncertainty.verdict import MARGIN, POWER, Verdict, untold, verdicts
 
+# How far a metric can change; others have no such bound.
+_FARTHEST = {
+    "AP": 1.0,
+    "AP50": 1.0,
+    "f1_calibrated": 1.0,
+    "giou_penalized": 2.0,
+    "matched_iou": 1.0,
+}
 FEW_IMAGES = 30  # below, intervals are said to be rough
 
 
@@ -25,7 +33,8 @@ class Change:
     Attributes:
         value: of the variant.
         change: against the baseline.
-        low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05; None,
+        low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05 and goes
+            no farther than the metric can; None,
             too, where all images show the same change.
         error: standard error of the change.
         p: two-sided, of no change.
@@ -97,7 +106,7 @@ def changes(
         judged = margin if metric == "AP" and not untold(before.value, margin) else None
         rows = _changes(after, [one - before for one in after], asked, adjust, judged)
         for one, row in zip(found, rows, strict=True):
-            one[metric] = row
+            one[metric] = _within(row, _FARTHEST.get(metric))
     return found
 
 
@@ -105,7 +114,8 @@ def class_changes(baseline: Samples, variant: Samples, adjust: Adjust = "family"
     """The change of each class's AP; p-values adjusted over the classes."""
     after = variant.ap_per_class
     pairs = zip(after, baseline.ap_per_class, strict=True)
-    return _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
+    rows = _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
+    return [_within(row, _FARTHEST["AP"]) for row in rows]
 
 
 def interactions(
@@ -176,6 +186,13 @@ def _changes(
     for i, verdict in zip(place, found, strict=True):
         rows[i] = replace(rows[i], verdict=verdict)
     return rows
+
+
+def _within(row: Change, farthest: float | None) -> Change:
+    """Without the ends that no change can have: Student's t of a class on few images has such."""
+    if farthest is None or row.low is None or row.high is None:
+        return row
+    return replace(row, low=max(row.low, -farthest), high=min(row.high, farthest))
 
 
 def _detectable(test: AgainstChance, needed: float) -> float | None:

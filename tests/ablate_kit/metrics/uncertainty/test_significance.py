@@ -314,3 +314,14 @@ def test_giou_that_rises_while_ap_falls_is_seen(ap: float, giou: float, apart: b
     }
     (found,) = changes(samples_of(before), [Samples(moved, ())])
     assert moves_apart(found) == apart
+
+
+def test_no_interval_reaches_farther_than_the_metric_can() -> None:
+    """Student's t of a class on three images does: from -3.6 to +3.3 of a change of -0.15."""
+    before, after = samples_of(np.zeros(3)), samples_of(np.array([0.0, 0.9, -0.6]))
+    (change,) = class_changes(before, after)
+    assert (change.low, change.high) == (-1.0, 1.0)
+    (whole,) = changes(before, [after])
+    for metric, one in whole.items():
+        farthest = 2.0 if metric == "giou_penalized" else 1.0
+        assert one.low is None or -farthest <= one.low <= one.high <= farthest, metric
