@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed, Whole
+from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
 from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.quantized import not_cut
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -182,18 +183,6 @@ def encoded(value: float | tuple[float, ...], info: TensorInfo) -> bytes:
 
     elements = torch.tensor(values, dtype=getattr(torch, info.dtype))
     return elements.view(torch.uint8).numpy().tobytes()
-
-
-def to_model_keys(
-    tensor: str,
-    tensors: Mapping[str, "torch.Tensor"],
-    live_names: Mapping[str, Sequence[str]] | None,
-) -> Sequence[str]:
-    """The live names of a checkpoint's tensor."""
-    known = {name: (name,) for name in tensors} if live_names is None else live_names
-    if not known.get(tensor):
-        raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
-    return known[tensor]
 
 
 def _distinct(

@@ -1,7 +1,7 @@
-"""Patterns over tensor names."""
+"""Names of tensors: patterns over them, and those that a live model has for them."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -195,3 +195,13 @@ def _levels(names: Collection[str], above: list[str]) -> list[str]:
             and (before is None or before.match(name))
         }
     )
+
+
+def to_model_keys(
+    tensor: str, tensors: Iterable[str], live_names: Mapping[str, Sequence[str]] | None
+) -> Sequence[str]:
+    """The live names of a checkpoint's tensor; by default its own, one of ``tensors``."""
+    known = {name: (name,) for name in tensors} if live_names is None else live_names
+    if not known.get(tensor):
+        raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
+    return known[tensor]

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation, Removed
-from ablate_kit.ablations.apply_edits import applied, to_model_keys
+from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.draws import Draws
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.hooks import hooked_module
+from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.metrics.result import BASELINE
 from ablate_kit.sweeps.execution.identities import Identities, Key
 from ablate_kit.sweeps.execution.plan import Delta

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.ablation import Blocks, Edit
-from ablate_kit.ablations.apply_edits import to_model_keys
 from ablate_kit.ablations.hooks import hook_projection_input
+from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.trace import Trace

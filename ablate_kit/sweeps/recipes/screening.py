@@ -24,8 +24,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.apply_edits import edited, to_model_keys
+from ablate_kit.ablations.apply_edits import edited
 from ablate_kit.ablations.draws import Draws
+from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches
 from ablate_kit.models.adapter import Adapter
