@@ -55,7 +55,10 @@ _TIMES = (
     (re.compile(r"-{3,}"), "---"),
     (re.compile(r" {2,}"), " "),
 )
-_PROGRESS = re.compile(r"(?:round \d+: )?\d+ of \d+ batches, \d+%; .* left|torch\S* .*Warning.*")
+_PROGRESS = re.compile(
+    r"(?:.*: )?[\d,.]+ of [\d,.]+(?: batches| MB)?, \d+%(?:; .* left)?|reading the files of .*|"
+    r"torch\S* .*Warning.*"
+)
 
 
 @dataclass(frozen=True)
