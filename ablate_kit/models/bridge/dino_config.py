@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate_kit.models.architectures.bundled import BUNDLED
-from ablate_kit.models.bridge.counterpart import detector_config
-from ablate_kit.models.bridge.detr_config import Stack
+from ablate_kit.models.bridge.detr_config import Stack, detr_config
 
 _KIND = "dino_detr"
 
@@ -23,20 +22,11 @@ def dino_config(
 ) -> dict[str, Any]:
     """``settings`` are further ones of ``DinoDetrConfig``."""
     own = BUNDLED[_KIND]
-    return detector_config("DinoDetr", _KIND, classes) | {
+    return detr_config("DinoDetr", _KIND, backbone, width, queries, encoder, decoder, classes) | {
         "architectures": [own.model],
         "auto_map": own.auto_map,
-        "backbone_config": backbone,
-        "d_model": width,
-        "num_queries": queries,
         "num_feature_levels": levels,
-        "encoder_layers": encoder.layers,
-        "encoder_attention_heads": encoder.heads,
-        "encoder_ffn_dim": encoder.ffn,
         "encoder_n_points": encoder.points,
-        "decoder_layers": decoder.layers,
-        "decoder_attention_heads": decoder.heads,
-        "decoder_ffn_dim": decoder.ffn,
         "decoder_n_points": decoder.points,
         **settings,
     }
