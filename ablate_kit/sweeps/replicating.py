@@ -23,6 +23,7 @@ from ablate_kit.sweeps.replication import (
     Replication,
     claim,
     refuse_other,
+    refuse_other_cuts,
     refuse_unfit,
     refuse_unlike,
     replication,
@@ -101,7 +102,10 @@ class Replicas:
         with open_sweep(recipe, placement, threads=threads, adapter=adapter) as opened:
 
             def begin(inputs: Mapping[str, Any]) -> None:
-                refuse_unlike(self._before(number), self.others[number], inputs)
+                before, other = self._before(number), self.others[number]
+                refuse_unlike(before, other, inputs)
+                if not opened.chosen_later:
+                    refuse_other_cuts(before[0], other, opened.variants)
                 self.claim()
 
             opened.before_folder = begin

@@ -1,6 +1,6 @@
 """The same cuts in several checkpoints: runs on the same images, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.run_inputs import another
+from ablate_kit.sweeps.variant import Variant
 from detector.disk.atomic import new_text
 
 MARK = "replication.json"  # in its folder
@@ -72,10 +73,7 @@ def replication(
     first = by_name[0]
     shared = [key for key in first if all(key in others for others in by_name[1:])]
     if not shared:
-        raise UserError(
-            f"{ledgers[0].folder} and {ledgers[1].folder} share no cut: the first has such as "
-            f'"{next(iter(first), ("", ""))[0]}"'
-        )
+        raise _no_shared(ledgers[0].folder, ledgers[1].folder, next(iter(first), ("", ""))[0])
     results = [
         [own[0], *(cuts[key] for key in shared)] for own, cuts in zip(found, by_name, strict=True)
     ]
@@ -138,3 +136,14 @@ def refuse_unlike(before: Sequence[Ledger], place: Path, inputs: Mapping[str, An
     for one in before:
         if all(one.inputs.get(key) == inputs.get(key) for key in ("checkpoint", "weights")):
             raise UserError(f"{one.folder} and {place} are of the same weights")
+
+
+def refuse_other_cuts(first: Ledger, place: Path, cuts: Iterable[Variant]) -> None:
+    """Raises ``UserError`` where a run that is planned shares no cut with the first."""
+    named = {(one.name, one.kind): one.name for one in first.manifest().variants}
+    if not any((one.name, one.kind) in named for one in cuts):
+        raise _no_shared(first.folder, place, next(iter(named.values()), ""))
+
+
+def _no_shared(first: Path, other: Path, name: str) -> UserError:
+    return UserError(f'{first} and {other} share no cut: the first has such as "{name}"')

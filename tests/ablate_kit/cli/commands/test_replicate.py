@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,12 @@ def test_what_cannot_be_compared_is_refused_before_hours_of_sweeps(
     assert "other images or annotations" in refuse("replicate", first, seeds[0], fewer, "-o", out)
     assert not out.exists()
 
-    # Images that have changed since the first run.
+    # A recipe that was edited, and images that have changed since the first run.
     recipe = first / "recipe.yaml"
+    kept = recipe.read_text()
+    recipe.write_text(re.sub("decoder.layers.0.self_attn|backbone.csi", "encoder", kept))
+    assert f"{first} and {seeds[0]} share no cut" in refuse("replicate", first, seeds[0], "-o", out)
+    recipe.write_text(kept)
     recipe.write_text(recipe.read_text().replace("limit: 4", "limit: 3"))
     said = refuse("replicate", first, seeds[0], "-o", out)
     assert f"{first} and {seeds[0]} are of other images or annotations" in said
