@@ -79,7 +79,7 @@ def test_a_sweep_is_the_same_by_recipe_and_in_python(
     }
     table = found.table()
     assert table.loc["unmodified", "new_boxes"] == 0
-    assert table.loc["backbone.csi", "lost_boxes_low"] <= table.loc["backbone.csi", "lost_boxes"]
+    assert table.loc["backbone.csi", "matched_iou_low"] <= table.loc["backbone.csi", "matched_iou"]
 
 
 def _numbers(outcome: SweepRun) -> dict[str, object]:
