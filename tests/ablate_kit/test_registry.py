@@ -57,8 +57,8 @@ def test_nothing_imports_what_builds_on_it(repository: Path) -> None:
     for path in core:
         assert not any(name.startswith("ablate_kit.compat") for name in imported(path)), path
     # What it adds needs the core, so the test sees imports at all.
-    cuts = kit / "compat" / "deep_dissect" / "published_cuts.py"
-    assert "ablate_kit.ablations.ablation.Ablation" in imported(cuts)
+    kinds = kit / "compat" / "deep_dissect" / "recipe_kinds.py"
+    assert "ablate_kit.ablations.ablation.Ablation" in imported(kinds)
 
 
 def test_everything_that_is_provided_is_there() -> None:

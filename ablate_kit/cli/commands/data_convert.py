@@ -9,6 +9,7 @@ import typer
 from ablate_kit.cli.dataset_options import AnnotatedFiles
 from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.errors import UserError
+from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from detector.training.recipes.data_sections import OneSet
@@ -42,8 +43,7 @@ def convert(
 
     if to not in FORMATS:
         raise UserError(f'--to is "{to}"; expected {", ".join(FORMATS)}')
-    if output.exists():
-        raise UserError(f"{output} exists; choose another folder or remove it")
+    check_can_write(output)
     dataset = data.open()
     name = _split_name(split_name, data.given(), to)
     left = unread_of(dataset, data.annotations)

@@ -145,7 +145,7 @@ def test_a_report_that_another_run_wrote_meanwhile_stays(
     monkeypatch.setattr(HybridTraining, "losses", beside)
     recipe = repository / "recipes/train/shapes_tiny.yaml"
     told = refuse_any("gradients", recipe, *SMALL, "--iterations", 2, "--batch-size", 2, "-o", out)
-    assert f"{out} exists; choose another folder" in told
+    assert f"{out} exists; choose another place" in told
     assert [one.name for one in out.iterdir()] == ["summary.txt"]
 
 
@@ -176,7 +176,7 @@ def test_mistakes(
         "the checkpoint has 8 classes (disc, square, triangle, ...), the data 8 classes (disk,"
     ) in refuse("gradients", hybrid, *data, "-o", out)
     out.mkdir()
-    assert "exists; choose another folder" in refuse("gradients", recipe, "-o", out)
+    assert "exists; choose another place" in refuse("gradients", recipe, "-o", out)
 
 
 def test_the_report_of_anybodys_loop(tmp_path: Path) -> None:
