@@ -1,6 +1,7 @@
 """Results held against the first of them, as a table."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from ablate_kit import text as safe
@@ -33,6 +34,49 @@ _CLASSES = 20  # that are printed; all of them are in classes.csv
 APART = "†"  # in place of the star of a GIoU that moves against AP
 
 
+@dataclass(frozen=True)
+class _Metric:
+    """The cells of one metric.
+
+    Attributes:
+        interval: whether changes have theirs, or a mark in its place.
+    """
+
+    results: Sequence[Result]
+    changes: Sequence[Changes] | None
+    key: str
+    interval: bool
+
+    def with_change(self, row: int) -> tuple[str, ...]:
+        change = change_of(self.results, self.changes, self.key, row) if row else None
+        text = number(change, "+z.4f") if row else ""
+        return self._value(row), *self._spread(text, row)
+
+    def alone(self, row: int) -> tuple[str, ...]:
+        """A number with its own interval: there is no column of its change."""
+        value = self.results[row].evaluation.overall[self.key]
+        cell, *rest = self._spread(self._value(row), row)
+        if not (self.changes and row and self.interval) or value is None:
+            return cell, *rest
+        own = self.changes[row - 1][self.key]
+        if own.change is None or own.low is None or own.high is None:
+            return cell, *rest
+        low, high = (value + end - own.change for end in (own.low, own.high))
+        return cell, f"{number(low)} to {number(high)}{mark_of(self.changes[row - 1], self.key)}"
+
+    def _value(self, row: int) -> str:
+        return number(self.results[row].evaluation.overall[self.key])
+
+    def _spread(self, text: str, row: int) -> tuple[str, ...]:
+        if not self.changes:
+            return (text,)
+        if not row:
+            return (text, "") if self.interval else (f"{text} ",)
+        own = self.changes[row - 1]
+        mark = mark_of(own, self.key)
+        return (text, _ends(own[self.key], mark)) if self.interval else (text + mark,)
+
+
 def comparison(
     results: Sequence[Result],
     changes: Sequence[Changes] | None = None,
@@ -58,12 +102,12 @@ def comparison(
         columns.append((("stopped at",), lambda i: (f"{results[i].images:,}",)))
     for one in METRICS[:2] if own else METRICS:
         ends = () if brief and one.key != "AP" else spread
-        cells = partial(_metric, results, changes, one.key, bool(ends))
-        columns.append(((one.label, f"Δ {one.label}", *ends), cells))
+        cells = _Metric(results, changes, one.key, bool(ends))
+        columns.append(((one.label, f"Δ {one.label}", *ends), cells.with_change))
     for measure in MEASURES if own else ():
         ends = () if brief else spread
-        cells = partial(_measure, results, changes, measure.key, bool(ends))
-        columns.append(((measure.label, *ends), cells))
+        cells = _Metric(results, changes, measure.key, bool(ends))
+        columns.append(((measure.label, *ends), cells.alone))
     if changes and any(one["AP"].verdict for one in changes):
         columns.append((("verdict",), partial(_verdict, changes, detectors)))
     header = tuple(head for heads, _ in columns for head in heads)
@@ -221,50 +265,6 @@ def interval_note(
         if margins and drawn < (takes := free_takes(min(margins))):
             note += f", and to be free takes {takes}"
     return note
-
-
-def _metric(
-    results: Sequence[Result],
-    changes: Sequence[Changes] | None,
-    key: str,
-    interval: bool,
-    row: int,
-) -> tuple[str, ...]:
-    """A number, its change and the interval of that, or a mark in its place."""
-    value = number(results[row].evaluation.overall[key])
-    change = number(change_of(results, changes, key, row), "+z.4f") if row else ""
-    return value, *_spread(change, changes, key, interval, row)
-
-
-def _measure(
-    results: Sequence[Result],
-    changes: Sequence[Changes] | None,
-    key: str,
-    interval: bool,
-    row: int,
-) -> tuple[str, ...]:
-    """A number with its own interval: there is no column of its change."""
-    value = results[row].evaluation.overall[key]
-    cell, *rest = _spread(number(value), changes, key, interval, row)
-    if not (changes and row and interval) or value is None:
-        return cell, *rest
-    own = changes[row - 1][key]
-    if own.change is None or own.low is None or own.high is None:
-        return cell, *rest
-    low, high = (value + end - own.change for end in (own.low, own.high))
-    return cell, f"{number(low)} to {number(high)}{mark_of(changes[row - 1], key)}"
-
-
-def _spread(
-    text: str, changes: Sequence[Changes] | None, key: str, interval: bool, row: int
-) -> tuple[str, ...]:
-    if not changes:
-        return (text,)
-    if not row:
-        return (text, "") if interval else (f"{text} ",)
-    own = changes[row - 1]
-    mark = mark_of(own, key)
-    return (text, _ends(own[key], mark)) if interval else (text + mark,)
 
 
 def mark_of(changes: Changes, key: str) -> str:
