@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ablate_kit.api.evaluation import evaluate, score
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
-    from ablate_kit.api.replicating import replicate
+    from ablate_kit.api.replications import replicate
     from ablate_kit.api.studies import study
     from ablate_kit.api.sweep_result import SweepResult
     from ablate_kit.api.sweeping import run_recipe, sweep
@@ -66,7 +66,7 @@ _HOMES = {
     "images": "api.images",
     "load": "api.model",
     "open_checkpoint": "checkpoints",
-    "replicate": "api.replicating",
+    "replicate": "api.replications",
     "run_recipe": "api.sweeping",
     "score": "api.evaluation",
     "shapes": "api.images",

@@ -391,8 +391,9 @@ class DinoDetrModel(nn.Module):
         features = self.backbone(pixels)
         found: list[Tensor] = []
         for i, projection in enumerate(self.input_proj):
-            last = features[-1] if i == len(features) else found[-1] if found else features[0]
-            found.append(projection(features[i] if i < len(features) else last))
+            # The first further level is of the backbone's last, the next ones each of that before.
+            source = found[-1] if i > len(features) else features[min(i, len(features) - 1)]
+            found.append(projection(source))
         masks = [F.interpolate(mask[None].float(), size=one.shape[-2:])[0].bool() for one in found]
         return found, masks
 
