@@ -21,10 +21,8 @@ def dino_config(
     **settings: Any,
 ) -> dict[str, Any]:
     """``settings`` are further ones of ``DinoDetrConfig``."""
-    own = BUNDLED[_KIND]
     return detr_config("DinoDetr", _KIND, backbone, width, queries, encoder, decoder, classes) | {
-        "architectures": [own.model],
-        "auto_map": own.auto_map,
+        "auto_map": BUNDLED[_KIND].auto_map,
         "num_feature_levels": levels,
         "encoder_n_points": encoder.points,
         "decoder_n_points": decoder.points,
