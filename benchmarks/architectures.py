@@ -22,15 +22,16 @@ from small_detectors import ASKED, MODELS, build
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import Attention, attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each
 from ablate_kit.anatomy import head_counts
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect, inference
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant

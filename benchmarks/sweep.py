@@ -41,7 +41,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections
 from ablate_kit.models.batches import Group, groups, prepared_batches
 from ablate_kit.models.detect import device_of, inference
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import shares
@@ -297,7 +297,7 @@ def detr(part: str, options: Options, name: str = "") -> Case:
     """DETR-R50 as published, with random weights."""
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
 
-    from ablate_kit.models.frameworks.transformers import TransformersAdapter
+    from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 
     backbone = ResNetConfig(out_features=["stage4"])
     config = DetrConfig(

@@ -20,8 +20,9 @@ import torch
 from page_table import print_table
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError

@@ -3,19 +3,15 @@ refused, and each rule names the numbers at odds."""
 
 import math
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 from detector.errors import UserError
 from detector.fixed_sizes import DCN_GROUP_CHANNELS, NORM_GROUPS, STRIDES
-from detector.layer_sizes import LAYER_SIZES
-
-if TYPE_CHECKING:
-    from detector.config import HybridConfig
+from detector.settings import LAYER_SIZES, HybridSettings
 
 _MOST_LAYERS = 1000
 
 
-def check_config(c: "HybridConfig") -> None:
+def check_config(c: HybridSettings) -> None:
     """Raises ``UserError`` for the first rule that is broken."""
     _check_numbers(c)
     _check_image(c)
@@ -27,7 +23,7 @@ def check_config(c: "HybridConfig") -> None:
     _check_transformer(c)
 
 
-def _check_numbers(c: "HybridConfig") -> None:
+def _check_numbers(c: HybridSettings) -> None:
     layers = (*c.depths, c.attention_depth, c.neck_repeats, c.encoder_layers, c.decoder_layers)
     if max(layers) > _MOST_LAYERS:  # a slip, or a file that is to keep us busy
         raise UserError(
@@ -63,7 +59,7 @@ def _check_numbers(c: "HybridConfig") -> None:
         raise UserError("query_std and mlp_ratio must be positive")
 
 
-def _check_image(c: "HybridConfig") -> None:
+def _check_image(c: HybridSettings) -> None:
     # The neck adds maps that a strided convolution (rounding up) and a 2x2 pooling (rounding
     # down) made; they only fit for multiples of 32.
     if c.image_size < 32 or c.image_size % 32:
@@ -82,7 +78,7 @@ def _check_image(c: "HybridConfig") -> None:
         raise UserError(f'image_size {c.image_size} is too large for position "cropped" (2560)')
 
 
-def _check_backbone(c: "HybridConfig") -> None:
+def _check_backbone(c: HybridSettings) -> None:
     p3, p4, p5, _ = c.widths
     for name, channels in (("widths[0]", p3), ("half of widths[1]", p4 // 2)):
         if channels % DCN_GROUP_CHANNELS:
@@ -103,7 +99,7 @@ def _check_backbone(c: "HybridConfig") -> None:
         raise UserError("pgi_in_evaluation needs PGI in some stage; pgi is []")
 
 
-def _check_transformer(c: "HybridConfig") -> None:
+def _check_transformer(c: HybridSettings) -> None:
     if c.iou_gamma < 0.0:
         raise UserError(f"iou_gamma is {c.iou_gamma}; expected 0 or more")
     if c.iou_gamma != 1.0 and not c.iou_head:
@@ -120,7 +116,7 @@ def _check_transformer(c: "HybridConfig") -> None:
         )
 
 
-def _check_layers(c: "HybridConfig") -> None:
+def _check_layers(c: HybridSettings) -> None:
     given = {name: getattr(c, name) for name in (*LAYER_SIZES, "decoder_refine")}
     for name, values in given.items():
         if values is None:
@@ -134,7 +130,7 @@ def _check_layers(c: "HybridConfig") -> None:
             raise UserError(f"neck_blocks is {list(values)}; expected 1, or 0 for no block")
 
 
-def _check_stage2(c: "HybridConfig") -> None:
+def _check_stage2(c: HybridSettings) -> None:
     if c.stage2 != "gate":
         for name in ("gate_kernels", "gate_spatial", "gate_deform_share"):
             if not getattr(c, name):
@@ -153,7 +149,7 @@ def _check_stage2(c: "HybridConfig") -> None:
         )
 
 
-def _check_queries(c: "HybridConfig") -> None:
+def _check_queries(c: HybridSettings) -> None:
     kinds = {
         name: getattr(c, name) for name in ("proposal_queries", "peak_queries", "grid_queries")
     }
@@ -176,7 +172,7 @@ def _check_queries(c: "HybridConfig") -> None:
             )
 
 
-def _check_denoising(c: "HybridConfig") -> None:
+def _check_denoising(c: HybridSettings) -> None:
     if c.denoising == "none":
         for field in fields(c):
             if field.name.startswith("denoising_") and getattr(c, field.name) != field.default:

@@ -2,176 +2,25 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import reduce
+from operator import or_
+from typing import Any
 
-from ablate_kit.ablations.factors import Factors, factors_from
+from ablate_kit.ablations.edits import (
+    Edit,
+    Intervention,
+    Random,
+    live_from_dict,
+    live_to_dict,
+    region_to_dict,
+)
+from ablate_kit.ablations.factors import Factor, Factors, factors_from
+from ablate_kit.ablations.union import disagreement, live_disagreement, live_united, united
 from ablate_kit.errors import UserError
-from ablate_kit.registry import Registry
 
-if TYPE_CHECKING:  # only what draws needs numpy, and most of what is cut is whole tensors
-    import numpy as np
-    import numpy.typing as npt
-
-_CHUNK = 1 << 19  # random numbers that are drawn at a time
-_SHIFT = 48
-
-
-@dataclass(frozen=True)
-class Whole:
-    """Every element of a tensor."""
-
-    def count(self, shape: tuple[int, ...]) -> int:
-        return math.prod(shape)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The elements whose index on ``axis`` lies in one of the half-open ``ranges``."""
-
-    axis: int
-    ranges: tuple[tuple[int, int], ...]
-
-    def count(self, shape: tuple[int, ...]) -> int:
-        width = sum(stop - start for start, stop in self.ranges)
-        others = shape[: self.axis] + shape[self.axis + 1 :]
-        return width * math.prod(others)
-
-
-@dataclass(frozen=True)
-class Random:
-    """``units`` elements drawn without replacement.
-
-    Every element gets a 64-bit number of a Philox generator keyed by (seed, draw, tensor name);
-    those with the smallest numbers are taken. Raw Philox numbers are the same in every NumPy
-    version, so the same elements are drawn everywhere; and of two ablations that differ in
-    ``units`` alone, the smaller one is part of the larger.
-    """
-
-    units: int
-    seed: int
-    draw: int
-
-    by: ClassVar[str] = ""  # whose draw it is, where not ours
-
-    def count(self, shape: tuple[int, ...]) -> int:
-        return self.units
-
-    def indices(self, tensor: str, shape: tuple[int, ...]) -> "npt.NDArray[np.int64]":
-        """Sorted flat (row-major) indices of the drawn elements."""
-        import numpy as np
-
-        return np.concatenate(list(self.parts(tensor, shape)))
-
-    def parts(self, tensor: str, shape: tuple[int, ...]) -> "Iterator[npt.NDArray[np.int64]]":
-        """``indices`` piece by piece, in memory that does not grow with the tensor."""
-        import numpy as np
-
-        bound = self._bound(tensor, math.prod(shape))
-        start, left = 0, self.units
-        for numbers in self._numbers(tensor, math.prod(shape)):
-            drawn = np.flatnonzero(numbers <= bound)[:left]
-            left -= drawn.size
-            yield drawn + start
-            start += numbers.size
-
-    def _bound(self, tensor: str, total: int) -> "np.uint64":
-        """The largest number of a drawn element: by its first 16 bits, then among those."""
-        import numpy as np
-
-        shift = np.uint64(_SHIFT)
-        counts = np.zeros(1 << 16, np.int64)
-        for numbers in self._numbers(tensor, total):
-            counts += np.bincount((numbers >> shift).astype(np.int64), minlength=counts.size)
-        ends = np.cumsum(counts)
-        place = int(np.searchsorted(ends, self.units))
-        near = np.concatenate(
-            [numbers[numbers >> shift == place] for numbers in self._numbers(tensor, total)]
-        )
-        rank = self.units - 1 - int(ends[place] - counts[place])
-        return np.partition(near, rank)[rank]
-
-    def _numbers(self, tensor: str, total: int) -> "Iterator[npt.NDArray[np.uint64]]":
-        generator = philox(self.seed, self.draw, tensor)
-        for start in range(0, total, _CHUNK):
-            yield generator.random_raw(min(_CHUNK, total - start))
-
-
-Region = Whole | Blocks | Random
-
-REGIONS: Registry[type[Random]] = Registry("random regions")
-"""Others' draws, by ``by``."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Normal noise of ``share`` times the tensor's own standard deviation.
-
-    Drawn like ``Random`` from raw Philox numbers, by Box and Muller's formula: the same everywhere
-    but for the last bits of a logarithm.
-    """
-
-    share: float
-    seed: int
-    draw: int
-
-    def values(self, tensor: str, count: int) -> "npt.NDArray[np.float64]":
-        """(count,) standard normal numbers."""
-        import numpy as np
-
-        generator = philox(self.seed, self.draw, tensor)
-        uniform = ((generator.random_raw(2 * count) >> np.uint64(11)) + 0.5) * 2.0**-53
-        return np.sqrt(-2 * np.log(uniform[:count])) * np.cos(2 * np.pi * uniform[count:])
-
-
-@dataclass(frozen=True)
-class Edit:
-    """The elements x of one tensor in ``region`` become ``factor * x + value``, plus noise.
-
-    By default they become ``value``, whatever they were, infinite or NaN included. ``values``
-    gives each of them its own instead, in row-major order of each block; drawn elements have none.
-    """
-
-    tensor: str
-    region: Region = Whole()
-    value: float = 0.0
-    factor: float = 0.0
-    noise: Noise | None = None
-    values: tuple[float, ...] | None = None
-
-    @property
-    def constant(self) -> bool:
-        """Whether the elements' old values play no part."""
-        return self.factor == 0 and self.noise is None
-
-
-@dataclass(frozen=True)
-class Removed:
-    """Rows of one tensor that are taken away, so that it has fewer.
-
-    An object query is a row of the tables of queries. A model without it never sees the query.
-    """
-
-    tensor: str
-    rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """What comes into the columns ``ranges`` of a projection's weight comes from another image.
-
-    Every image of a forward pass gets what comes there of another one, drawn by seed and draw.
-    """
-
-    tensor: str
-    ranges: tuple[tuple[int, int], ...]
-    seed: int
-    draw: int
-
-
-Intervention = Removed | Resampled
+_OF_ONE = ("control_of", "repeat_of", "draw")  # factors that a join of several never has
 
 
 @dataclass(frozen=True)
@@ -190,10 +39,24 @@ class Ablation:
     factors: Factors = field(default_factory=dict, hash=False)
 
     def __or__(self, other: "Ablation") -> "Ablation":
-        """Both at once; see ``union``."""
-        from ablate_kit.ablations.union import joined  # which builds on this file
+        """Both at once, of the kind ``joined``, with the factors in which they agree.
 
-        return joined(self, other)
+        Raises ``UserError`` where they disagree; see ``union``.
+        """
+        names = list(dict.fromkeys([*_members(self), *_members(other)]))
+        same = self.digest == other.digest
+        if same and names == _members(self):
+            return self
+        edits, live = self.edits, self.live
+        if not same:
+            unlike = disagreement(self.edits, other.edits) or live_disagreement(live, other.live)
+            if unlike:
+                raise UserError(
+                    f'"{self.name}" and "{other.name}" cannot be joined: they differ in {unlike}'
+                )
+            edits = united(edits, other.edits)
+        live = live_united(live, other.live)
+        return Ablation("+".join(names), "joined", edits, live, _shared(self, other, names))
 
     @property
     def drawn(self) -> bool:
@@ -218,7 +81,7 @@ class Ablation:
         hashed = hashlib.sha256()
         for edit in self.edits:
             shape = shapes[edit.tensor]
-            region = _region_to_dict(edit.region)
+            region = region_to_dict(edit.region)
             hashed.update(json.dumps([edit.tensor, list(shape), region], sort_keys=True).encode())
             if isinstance(edit.region, Random):
                 for part in edit.region.parts(edit.tensor, shape):
@@ -226,13 +89,10 @@ class Ablation:
         return hashed.hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        edits = [
-            {"tensor": edit.tensor, **_region_to_dict(edit.region), **_rule_to_dict(edit)}
-            for edit in self.edits
-        ]
+        edits = [edit.to_dict() for edit in self.edits]
         values: dict[str, Any] = {"name": self.name, "kind": self.kind, "edits": edits}
         if self.live:
-            values["live"] = [_live_to_dict(one) for one in self.live]
+            values["live"] = [live_to_dict(one) for one in self.live]
         if self.factors:
             values["factors"] = dict(self.factors)
         return values
@@ -240,89 +100,34 @@ class Ablation:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Ablation":
         try:
-            edits = tuple(
-                Edit(
-                    str(edit["tensor"]),
-                    _region_from_dict(edit),
-                    float(edit["value"]),
-                    float(edit.get("factor", 0.0)),
-                    _noise_from_dict(edit.get("noise")),
-                    None if edit.get("values") is None else tuple(map(float, edit["values"])),
-                )
-                for edit in values["edits"]
-            )
-            live = tuple(_live_from_dict(one) for one in values.get("live", ()))
+            edits = tuple(map(Edit.from_dict, values["edits"]))
+            live = tuple(map(live_from_dict, values.get("live", ())))
             factors = factors_from(values.get("factors", {}))
             return Ablation(str(values["name"]), str(values["kind"]), edits, live, factors)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
 
 
-def philox(seed: int, draw: int, tensor: str) -> "np.random.Philox":
-    """The generator of a tensor's random numbers."""
-    import numpy as np
-
-    key = hashlib.sha256(f"{seed}/{draw}/{tensor}".encode("utf-8", "surrogatepass")).digest()[:16]
-    return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
-
-
-def _rule_to_dict(edit: Edit) -> dict[str, Any]:
-    """Only what is not so by default, so that a digest does not change with new kinds of edits."""
-    found: dict[str, Any] = {"value": edit.value}
-    if edit.factor:
-        found["factor"] = edit.factor
-    if edit.noise:
-        found["noise"] = {
-            "share": edit.noise.share,
-            "seed": edit.noise.seed,
-            "draw": edit.noise.draw,
-        }
-    if edit.values is not None:
-        found["values"] = list(edit.values)
-    return found
+def joined(*ablations: Ablation) -> Ablation:
+    """All of them at once; see ``Ablation.__or__``."""
+    if not ablations:
+        raise UserError("no ablations to join")
+    return reduce(or_, ablations)
 
 
-def _live_to_dict(one: Intervention) -> dict[str, Any]:
-    match one:
-        case Removed(tensor, rows):
-            return {"tensor": tensor, "removed": list(rows)}
-        case Resampled(tensor, ranges, seed, draw):
-            drawn = {"seed": seed, "draw": draw}
-            return {"tensor": tensor, "resampled": [list(pair) for pair in ranges], **drawn}
+def _members(one: Ablation) -> list[str]:
+    """The names of those that a join was made of, or its own."""
+    members = [str(value) for name, value in one.factors.items() if name.startswith("member_")]
+    return members or [one.name]
 
 
-def _live_from_dict(values: Mapping[str, Any]) -> Intervention:
-    tensor = str(values["tensor"])
-    if "removed" in values:
-        return Removed(tensor, tuple(int(row) for row in values["removed"]))
-    ranges = tuple((int(start), int(stop)) for start, stop in values["resampled"])
-    return Resampled(tensor, ranges, int(values["seed"]), int(values["draw"]))
-
-
-def _noise_from_dict(values: Mapping[str, Any] | None) -> Noise | None:
-    if values is None:
-        return None
-    return Noise(float(values["share"]), int(values["seed"]), int(values["draw"]))
-
-
-def _region_to_dict(region: Region) -> dict[str, Any]:
-    match region:
-        case Whole():
-            return {}
-        case Blocks(axis, ranges):
-            return {"axis": axis, "ranges": [list(pair) for pair in ranges]}
-        case Random(units, seed, draw):
-            drawn = {"units": units, "seed": seed, "draw": draw}
-            return drawn | {"by": region.by} if region.by else drawn
-
-
-def _region_from_dict(values: Mapping[str, Any]) -> Region:
-    if "units" in values:
-        drawn = int(values["units"]), int(values["seed"]), int(values["draw"])
-        if "by" not in values:
-            return Random(*drawn)
-        return REGIONS[values["by"]](*drawn)
-    if "axis" in values:
-        pairs = tuple((int(start), int(stop)) for start, stop in values["ranges"])
-        return Blocks(int(values["axis"]), pairs)
-    return Whole()
+def _shared(one: Ablation, other: Ablation, names: Sequence[str]) -> dict[str, Factor]:
+    """The factors of a join: those in which both agree, and the names of its members."""
+    alike: dict[str, Factor] = {
+        name: value
+        for name, value in one.factors.items()
+        if other.factors.get(name) == value
+        and name not in _OF_ONE
+        and not name.startswith("member_")
+    }
+    return alike | {f"member_{i}": name for i, name in enumerate(names, start=1)}

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed, Whole
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed, Whole
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
 from ablate_kit.checkpoints.edit.elements import ElementPatch

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ablate_kit.ablations.ablation import Blocks, Edit
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.name_patterns import select
 from ablate_kit.anatomy import head_counts
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy

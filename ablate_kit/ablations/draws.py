@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate_kit.ablations.ablation import Noise, Random
+from ablate_kit.ablations.edits import Noise, Random
 
 ROOM = 256 << 20  # bytes
 

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Removed, Resampled, philox
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Removed, Resampled, philox
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.device_errors import is_of_device
 from ablate_kit.errors import UserError

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed
 from ablate_kit.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""Several ablations as one: what each says of an element holds, all at once.
+"""The edits of two ablations as those of one: what each says of an element holds, all at once.
 
 An ablation says what some elements become. Joined ablations must agree where they speak of the same
 element, or they are refused:
@@ -18,68 +18,38 @@ or adds noise, the join does what one after the other does.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import reduce
 
-from ablate_kit.ablations.ablation import (
-    Ablation,
-    Blocks,
-    Edit,
-    Intervention,
-    Region,
-    Removed,
-    Whole,
-)
-from ablate_kit.ablations.factors import Factor
-from ablate_kit.errors import UserError
+from ablate_kit.ablations.edits import Blocks, Edit, Intervention, Region, Removed, Whole
 
 Ranges = Sequence[tuple[int, int]]
 
-OF_ONE = ("control_of", "repeat_of", "draw")  # factors that a join of several never has
 
-
-def joined(*ablations: Ablation) -> Ablation:
-    """All of them at once, of the kind ``joined``, with the factors in which they agree.
-
-    Raises ``UserError`` where two of them disagree.
-    """
-    if not ablations:
-        raise UserError("no ablations to join")
-    return reduce(_pair, ablations)
-
-
-def _pair(one: Ablation, other: Ablation) -> Ablation:
-    same = one.digest == other.digest
-    names = list(dict.fromkeys([*_members(one), *_members(other)]))
-    if same and names == _members(one):
-        return one
-    edits = list(one.edits)
-    if not same:
-        _refuse(one, other)
-        for edit in other.edits:
-            _add(edits, edit, len(one.edits))
-    return Ablation(
-        "+".join(names), "joined", tuple(edits), _live(one, other), _factors(one, other, names)
-    )
-
-
-def _refuse(one: Ablation, other: Ablation) -> None:
-    """Raises ``UserError`` where two ablations say different things of one element."""
-    for a in one.edits:
-        for b in other.edits:
+def disagreement(one: Sequence[Edit], other: Sequence[Edit]) -> str:
+    """Of which elements two ablations' edits say different things, in words; empty if of none."""
+    for a in one:
+        for b in other:
             if a.tensor == b.tensor and _touch(a.region, b.region) and not _agree(a, b):
-                raise UserError(
-                    f'"{one.name}" and "{other.name}" cannot be joined: they differ in what the '
-                    f"same elements of {a.tensor} become"
-                )
-    for p in one.live:
-        for q in other.live:
+                return f"what the same elements of {a.tensor} become"
+    return ""
+
+
+def live_disagreement(one: Sequence[Intervention], other: Sequence[Intervention]) -> str:
+    """The same of what only a running model undergoes."""
+    for p in one:
+        for q in other:
             if isinstance(p, Removed) or isinstance(q, Removed) or p.tensor != q.tensor or p == q:
                 continue
             if _overlap(p.ranges, q.ranges):
-                raise UserError(
-                    f'"{one.name}" and "{other.name}" cannot be joined: they differ in what comes '
-                    f"into the same columns of {p.tensor}"
-                )
+                return f"what comes into the same columns of {p.tensor}"
+    return ""
+
+
+def united(one: Sequence[Edit], other: Sequence[Edit]) -> tuple[Edit, ...]:
+    """The edits of both, which agree."""
+    edits = list(one)
+    for edit in other:
+        _add(edits, edit, len(one))
+    return tuple(edits)
 
 
 def _touch(one: Region, other: Region) -> bool:
@@ -111,8 +81,7 @@ def _is_value(edit: Edit) -> bool:
 
 def _text(edit: Edit) -> str:
     """What an edit does, as text in which 0.0 is not -0.0 and NaN is itself."""
-    values = Ablation("", "", (replace(edit, value=float(edit.value)),)).to_dict()
-    return json.dumps(values["edits"], sort_keys=True)
+    return json.dumps(replace(edit, value=float(edit.value)).to_dict(), sort_keys=True)
 
 
 def _add(edits: list[Edit], new: Edit, own: int) -> None:
@@ -148,9 +117,12 @@ def _united(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _live(one: Ablation, other: Ablation) -> tuple[Intervention, ...]:
-    found: list[Intervention] = list(one.live)
-    for new in other.live:
+def live_united(
+    one: Sequence[Intervention], other: Sequence[Intervention]
+) -> tuple[Intervention, ...]:
+    """The same of what only a running model undergoes: rows that are taken away unite."""
+    found = list(one)
+    for new in other:
         if isinstance(new, Removed):
             at = next((i for i, x in enumerate(found) if _same_table(x, new)), None)
             if at is not None:
@@ -165,20 +137,3 @@ def _live(one: Ablation, other: Ablation) -> tuple[Intervention, ...]:
 
 def _same_table(one: Intervention, other: Removed) -> bool:
     return isinstance(one, Removed) and one.tensor == other.tensor
-
-
-def _members(one: Ablation) -> list[str]:
-    """The names of those that a join was made of, or its own."""
-    members = [str(value) for name, value in one.factors.items() if name.startswith("member_")]
-    return members or [one.name]
-
-
-def _factors(one: Ablation, other: Ablation, names: Sequence[str]) -> dict[str, Factor]:
-    alike: dict[str, Factor] = {
-        name: value
-        for name, value in one.factors.items()
-        if other.factors.get(name) == value
-        and name not in OF_ONE
-        and not name.startswith("member_")
-    }
-    return alike | {f"member_{i}": name for i, name in enumerate(names, start=1)}

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Whole
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import check_fits, encoded, parts
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Whole
 from ablate_kit.ablations.receipt import Receipt
 from ablate_kit.ablations.variant_files import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint

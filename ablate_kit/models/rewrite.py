@@ -36,7 +36,7 @@ from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
 from ablate_kit.models.classes import ClassNames
-from ablate_kit.models.frameworks.hybrid import (
+from ablate_kit.models.frameworks.hybrid_adapter import (
     HybridAdapter,
     class_names,
     config_and_names,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.models.detect import detect_all
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.truth import ground_truth
 from detector.data.dataset import Dataset
 from detector.network.model import HybridDetector

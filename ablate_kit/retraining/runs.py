@@ -27,7 +27,7 @@ from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.stored import save_npz
 from ablate_kit.models.classes import unlearned_classes
 from ablate_kit.models.detect import detect_all
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.training_evaluator import evaluator
 from ablate_kit.retraining.retrain_recipe import Run
 from ablate_kit.retraining.run_data import RunData
@@ -35,7 +35,6 @@ from detector.disk.atomic import new_text
 from detector.disk.lines import append_line, read_rows
 from detector.network.model import HybridDetector
 from detector.training.detection_task import detection_trainer
-from detector.training.run_folder.run_checkpoints import restore
 from detector.training.task import Progress
 
 CURVES = ("train_loss", "val_mAP_50_95")
@@ -181,7 +180,7 @@ def _train(
     trainer.run(progress(run), resume=resume)
     trained, started = trainer.state, time.monotonic()
     if run.weights == "best":
-        restore(trainer, trainer.files.best)
+        trainer.restore(trainer.files.best)
     average = trainer.ema.applied(trainer.model) if trainer.ema else nullcontext()
     with average:
         adapter = HybridAdapter(trainer.model.eval(), tuple(classes), {}, device)

@@ -19,8 +19,8 @@ from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.model_knobs import Knob
 from ablate_kit.models.rewrite import Content, write_noted
 from ablate_kit.shrinking.structures import Turned

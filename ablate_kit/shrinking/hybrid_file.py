@@ -6,14 +6,14 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid import class_names, config_and_names
+from ablate_kit.models.frameworks.hybrid_adapter import class_names, config_and_names
 from ablate_kit.models.rewrite import Content
 from ablate_kit.shrinking.reduction import Reduction, Shape
 from detector.checkpoint import weights_metadata
 from detector.config import HybridConfig
-from detector.layer_sizes import LAYER_SIZES
 from detector.network import legacy
 from detector.network.model import HybridDetector
+from detector.settings import LAYER_SIZES
 
 
 def content_of(checkpoint: Checkpoint, reduction: Reduction) -> tuple[Content, HybridConfig]:

@@ -16,8 +16,8 @@ from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
-from ablate_kit.models.frameworks.hybrid import HybridAdapter, config_and_names
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter, config_and_names
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import OFF_MAP, OFF_MAP_HALF, TensorLike
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed
 from ablate_kit.errors import UserError, did_you_mean
 
 Mask = npt.NDArray[np.bool_]

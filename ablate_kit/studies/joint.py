@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.random_controls import random_controls
-from ablate_kit.ablations.union import joined
 from ablate_kit.errors import UserError
 
 TOGETHER = "all-free-together"

@@ -12,9 +12,10 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Removed
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.draws import Draws
+from ablate_kit.ablations.edits import Removed
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.hooks import hooked_module
 from ablate_kit.ablations.name_patterns import to_model_keys

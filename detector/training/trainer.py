@@ -1,5 +1,6 @@
 """The training loop, whatever is trained."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from detector import stopping
+from detector.checkpoint import load_checkpoint
 from detector.data.training_set import EpochSampler
 from detector.disk.lock import locked
 from detector.errors import UserError
@@ -23,7 +25,7 @@ from detector.training.freed_memory import kept_freed_memory
 from detector.training.optim import adamw
 from detector.training.precision import Precision
 from detector.training.recipes.named_modules import clipping_of, freeze
-from detector.training.run_folder.run_checkpoints import checkpoint_of, export_best, restore
+from detector.training.run_folder.resume_check import refuse_other_run
 from detector.training.run_folder.run_files import RunFiles
 from detector.training.run_folder.run_log import RunLog
 from detector.training.run_folder.run_state import EpochSums, RunState, term_values
@@ -114,7 +116,7 @@ class Trainer:
         files = self.files
         with locked(files.folder) if self.distributed.is_main else nullcontext():
             if resume:
-                self._restore()
+                self.restore(files.latest)
             elif files.latest.exists():
                 raise UserError(f"{files.folder} holds a run; give --resume or another folder")
             if self.distributed.is_main:
@@ -171,7 +173,7 @@ class Trainer:
         if self.distributed.is_main:
             self.files.save_history(state.history)
             if improved:
-                export_best(self)
+                self._export_best()
             # latest.pth last: what comes before it is made again if the run is stopped in between.
             self._keep(best=improved)
         self.distributed.barrier()
@@ -310,11 +312,52 @@ class Trainer:
         now = time.monotonic()
         self.state.seconds += now - self._since
         self._since = now
-        self.files.save(checkpoint_of(self), best=best)
+        self.files.save(self._checkpoint(), best=best)
         self._kept = self.state.epoch, self.state.batch
 
-    def _restore(self) -> None:
-        restore(self, self.files.latest)
+    def _checkpoint(self) -> dict[str, Any]:
+        """All that a run resumes from. Random numbers follow from the seed and the position."""
+        task = self.task
+        return {
+            **self.state.to_dict(task.best_name),
+            "model": self.model.state_dict(),
+            **({"ema": self.ema.state_dict()} if self.ema is not None else {}),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {"step": self.step},
+            "scaler": self.precision.scaler.state_dict(),
+            **task.about(),
+            "classes": list(task.classes),
+            "images": len(task.items),
+            "data": self.data,
+            "recipe": json.dumps(task.recipe.resolved()),
+            "origin": self.origin,
+        }
+
+    def _export_best(self) -> None:
+        """Writes the weights by themselves, or their average where the run keeps one."""
+        self.task.export(
+            self.files.folder,
+            self.model.state_dict() if self.ema is None else self.ema.average,
+            score=self.state.best,
+            epoch=self.state.epoch,
+            is_average=self.ema is not None,
+            origin=self.origin,
+        )
+
+    def restore(self, path: Path) -> None:
+        """Takes up the run from a checkpoint of it, its latest or its best.
+
+        Raises ``UserError`` for a checkpoint of another run, before anything is changed.
+        """
+        checkpoint = load_checkpoint(path, self.device, self.task.kind)
+        refuse_other_run(path, checkpoint, self.task, self.data)
+        self.model.load_state_dict(checkpoint["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(checkpoint["ema"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.precision.scaler.load_state_dict(checkpoint["scaler"])
+        self.origin = checkpoint["origin"]
+        self.state = RunState.from_dict(checkpoint, self.task.best_name)
         self._kept = self.state.epoch, self.state.batch
 
 

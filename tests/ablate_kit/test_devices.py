@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Noise, Random
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.edits import Edit, Noise, Random
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.layers import Layers

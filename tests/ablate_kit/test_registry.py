@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from ablate_kit import registry
-from ablate_kit.ablations.ablation import REGIONS, Ablation
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import REGIONS
 from ablate_kit.ablations.kinds.kind_registry import BUILT_IN_KINDS, KINDS
 from ablate_kit.anatomy.schemes import SCHEMES
 from ablate_kit.errors import UserError

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit, Random
 from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit, Random
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate

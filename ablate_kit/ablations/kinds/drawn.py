@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Intervention
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit, Intervention
 from ablate_kit.ablations.factors import Factors, of_draw
 from ablate_kit.errors import UserError
 

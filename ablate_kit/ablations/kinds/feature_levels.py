@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Naturals
 from ablate_kit.ablations.name_patterns import select
 from ablate_kit.anatomy.anatomy import Anatomy

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.drawn import check_percent, share
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Numbers

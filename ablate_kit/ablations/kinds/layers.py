@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import TensorLike, attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.name_patterns import spans

@@ -15,9 +15,10 @@ from typing import Literal
 
 from torch import Tensor, dtype, nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.kinds.combination import Combination, parts
 from ablate_kit.ablations.kinds.kind import Patterns
-from ablate_kit.ablations.union import joined
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import TensorLike
+from ablate_kit.ablations.edits import Blocks, Edit, Removed
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Naturals
 from ablate_kit.ablations.name_patterns import select, spans

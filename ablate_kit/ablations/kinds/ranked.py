@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.combination import parts
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Patterns
 from ablate_kit.ablations.name_patterns import file_name
-from ablate_kit.ablations.union import joined
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import Key, metric
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Resampled
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.edits import Blocks, Resampled
 from ablate_kit.ablations.factors import of_module
 from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals

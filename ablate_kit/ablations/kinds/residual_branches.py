@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns
 from ablate_kit.ablations.name_patterns import file_name

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, without_heads
+from ablate_kit.ablations.edits import Edit, Random
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.kinds.drawn import drawn, share
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Naturals, Numbers

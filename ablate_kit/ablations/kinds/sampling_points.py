@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals
 from ablate_kit.ablations.name_patterns import file_name, spans

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Noise
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit, Noise
 from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.name_patterns import file_name

@@ -14,10 +14,9 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, MultipleOf
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.kinds.combination import Combination, parts
 from ablate_kit.ablations.kinds.kind import Natural, Patterns
-from ablate_kit.ablations.union import joined
 
 ORDER = "permutation_"  # and its number: the factor that says how many of it are cut
 

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.kinds.combination import Combination
-from ablate_kit.ablations.union import joined
 from ablate_kit.errors import UserError, did_you_mean
 
 

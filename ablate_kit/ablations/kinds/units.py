@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit, Random
 from ablate_kit.ablations.kinds.drawn import check_percent, drawn, share
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
 from ablate_kit.ablations.name_patterns import file_name

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.factors import Factors
 
 

@@ -23,7 +23,7 @@ def swap(
     checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
     switches: Annotated[
         list[str],
-        typer.Argument(help="gate_fuse=on csi=off pgi=[1,3]; any setting of detector/config.py."),
+        typer.Argument(help="gate_fuse=on csi=off pgi=[1,3]; any setting of detector/settings.py."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
     init: Annotated[

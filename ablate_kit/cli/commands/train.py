@@ -113,7 +113,7 @@ def _with_network(recipe: "TrainRecipe", init: Path | None, resumed: Path | None
     resumed, as its own recipe has it."""
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
-    from ablate_kit.models.frameworks.hybrid import config_and_names, is_hybrid
+    from ablate_kit.models.frameworks.hybrid_adapter import config_and_names, is_hybrid
     from detector.training.recipes.train_recipe import load_recipe
 
     if resumed:
@@ -150,7 +150,7 @@ def _fill(
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.errors import UserError
     from ablate_kit.models.classes import other_classes
-    from ablate_kit.models.frameworks.hybrid import HybridAdapter
+    from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 
     with open_checkpoint(path) as checkpoint:
         source = HybridAdapter.open(checkpoint).module

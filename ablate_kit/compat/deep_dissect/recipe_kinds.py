@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.factors import of_draw
 from ablate_kit.ablations.kinds.drawn import check_percent
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers

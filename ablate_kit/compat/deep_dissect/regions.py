@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ablate_kit.ablations.ablation import Random
+from ablate_kit.ablations.edits import Random
 from ablate_kit.errors import UserError
 
 # Fixed in its code, whatever the model.

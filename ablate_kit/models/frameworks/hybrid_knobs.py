@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.model_knobs import Knob, untrained
 from detector.config import HybridConfig
-from detector.layer_sizes import LAYER_SIZES
 from detector.network.decoder import refine_scales
 from detector.network.model import HybridDetector
 from detector.network.modules.query_selection import allocate
+from detector.settings import LAYER_SIZES
 
 _TABLES = ("queries.content", "queries.position")
 _PER_LAYER = tuple(name for name in LAYER_SIZES if name.startswith("decoder_"))

@@ -23,7 +23,7 @@ from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.classes import NO_CLASS
 from ablate_kit.models.frameworks.hf_folder import as_user_error
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from detector.data.dataset import Pixels
 from detector.fetch import fetched
 

@@ -1,21 +1,15 @@
-"""Adapter for Hugging Face object detectors: any ``AutoModelForObjectDetection`` folder."""
+"""Hugging Face object detectors as a framework: any ``AutoModelForObjectDetection`` folder."""
 
-import inspect
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.models.adapter import ImageDetections, Prepared
-from ablate_kit.models.forward import ForwardPasses
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.hf_folder import (
     as_user_error,
@@ -25,149 +19,58 @@ from ablate_kit.models.frameworks.hf_folder import (
     without_hub,
 )
 from ablate_kit.models.frameworks.loading_report import quiet, refuse_misfit
-from detector.data.dataset import Dataset, Pixels
+from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter, prompt
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
+from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
+from ablate_kit.models.frameworks.transformers_training import TransformersTraining
+from detector.data.dataset import Dataset
 from detector.extras import missing
-from detector.fetch import fetched
-
-if TYPE_CHECKING:
-    from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
-    from ablate_kit.models.frameworks.transformers_training import TransformersTraining
-
 
 _WORDS = ("vocab.txt", "merges.txt")  # of a tokenizer
 
 
-class TransformersAdapter:
-    def __init__(
-        self,
-        module: Any,
-        processor: Any,
-        live: Mapping[str, tuple[str, ...]],
-        device: str = "cpu",
-    ) -> None:
-        self.module = module.to(device).eval()
-        self.processor = processor
-        self.device = device
-        names = module.config.id2label
-        self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
-        self._live = live
-        self._passes = ForwardPasses("the model", "its image processor makes them")
+def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
+    """The detector that a folder describes, with the weights of ``checkpoint``.
 
-    @staticmethod
-    def open(
-        checkpoint: Checkpoint,
-        folder: Path,
-        *,
-        trust_remote_code: bool = False,
-        device: str = "cpu",
-        class_names: Sequence[str] = (),
-    ) -> "TransformersAdapter":
-        """The detector that ``folder`` describes, with the weights of ``checkpoint``; one that
-        finds what a text names, of ``class_names``.
-
-        Raises ``UserError`` when the folder wants to run its own code and is not trusted, asks
-        for what is not in it, is no detector's, and when the weights do not fit the model.
-        """
-        check_folder(folder, trusted=trust_remote_code)
-        transformers = _import()
-        if not trust_remote_code:
-            check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
-        options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-        own = bundled_with(folder)
-        configs, kind = own.classes() if own else (transformers.AutoConfig, None)
-        with quiet(transformers), without_hub():
-            with as_user_error(folder, "the configuration"):
-                config = configs.from_pretrained(folder, **options)
-            kind = kind or _kind(transformers, config, folder, trust_remote_code)
-            processor = _processor(folder, options)
-            asked = None
-            if _finds_what_a_text_names(transformers, config):
-                from ablate_kit.models.frameworks import open_vocabulary  # it imports this file
-
-                asked = open_vocabulary.prompt(transformers, config, folder, class_names, options)
-            weights = checkpoint.state_dict()
-            with as_user_error(folder, "the model"):
-                module, report = kind.from_pretrained(
-                    None,
-                    config=config,
-                    state_dict=weights,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
-                )
-            refuse_misfit(report, checkpoint.path)
-            live = _live_names(module, _arrivals(kind, config, weights), weights)
-        if asked:
-            return open_vocabulary.OpenVocabularyAdapter(module, processor, live, device, asked)
-        return TransformersAdapter(module, processor, live, device)
-
-    def live_names(self) -> Mapping[str, tuple[str, ...]]:
-        return self._live
-
-    def same_model(self, other: object) -> bool:
-        return isinstance(other, TransformersAdapter) and _description(self) == _description(other)
-
-    def prepare(self, image: Pixels) -> Prepared:
-        inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
-        return Prepared(dict(inputs), image.shape[:2])
-
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
-        placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        with self._passes.on(inputs["pixel_values"]):
-            return self.module(**placed)
-
-    def decode(
-        self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
-    ) -> list[ImageDetections]:
-        process = _with_enough(self.processor.post_process_object_detection, limit)
-        if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
-            raise UserError(
-                f"{type(self.module).__name__} gives no boxes and logits of queries "
-                "(pred_boxes, logits), which a detector is read by"
+    Raises ``UserError`` when the folder wants to run its own code and is not trusted, asks
+    for what is not in it, is no detector's, and when the weights do not fit the model.
+    """
+    folder = located(Path(request.place)) if request.place else checkpoint.folder
+    if folder is None:
+        raise UserError(
+            f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
+        )
+    trusted = request.trust_remote_code
+    check_folder(folder, trusted=trusted)
+    transformers = _import()
+    if not trusted:
+        check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
+    options = {"trust_remote_code": trusted, "local_files_only": True}
+    own = bundled_with(folder)
+    configs, kind = own.classes() if own else (transformers.AutoConfig, None)
+    with quiet(transformers), without_hub():
+        with as_user_error(folder, "the configuration"):
+            config = configs.from_pretrained(folder, **options)
+        kind = kind or _kind(transformers, config, folder, trusted)
+        processor = _processor(folder, options)
+        asked = None
+        if _finds_what_a_text_names(transformers, config):
+            asked = prompt(transformers, config, folder, request.class_names, options)
+        weights = checkpoint.state_dict()
+        with as_user_error(folder, "the model"):
+            module, report = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=weights,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
             )
-        if outputs.pred_boxes.device.type != "cpu":
-            # The library chooses by masks, image by image, each of which waits for the device.
-            logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
-            outputs = type(outputs)(**{**outputs, "logits": logits, "pred_boxes": boxes})
-        try:
-            results = process(outputs, threshold=0.0, target_sizes=list(origins))
-        except ImportError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{type(self.processor).__name__} does not work here: {reason}"
-            ) from None
-        if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
-            return [_sorted(result, None) for result in results]
-        # The library does not tell which query a detection comes from. So it decodes boxes once
-        # more that are numbered: query k's is a point at (k, k).
-        boxes = outputs.pred_boxes
-        number = torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
-        points = torch.zeros_like(boxes, dtype=torch.float32)
-        points[..., :2] = number[:, None]
-        numbered = type(outputs)(**{**outputs, "pred_boxes": points})
-        again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
-        return [
-            _sorted(result, numbers["boxes"][:, 0])
-            for result, numbers in zip(results, again, strict=True)
-        ]
-
-
-def _with_enough(process: Any, limit: int) -> Any:
-    """Some processors give the best 100 detections unless they are asked for more."""
-    best = inspect.signature(process).parameters.get("top_k")
-    if best is None or not isinstance(best.default, int) or best.default >= limit:
-        return process
-    return partial(process, top_k=limit)
-
-
-def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
-    """All that a detector is made from but its weights."""
-    kind = type(adapter.module)
-    config = adapter.module.config.to_dict()
-    config.pop("_name_or_path", None)
-    # A folder's own code is imported anew from each copy of the folder.
-    code = inspect.getsource(inspect.getmodule(kind) or kind)
-    return kind.__qualname__, code, config, adapter.processor.to_dict()
+        refuse_misfit(report, checkpoint.path)
+        live = _live_names(module, _arrivals(kind, config, weights), weights)
+    if asked:
+        return OpenVocabularyAdapter(module, processor, live, request.device, asked)
+    return TransformersAdapter(module, processor, live, request.device)
 
 
 def _finds_what_a_text_names(transformers: Any, config: Any) -> bool:
@@ -262,32 +165,6 @@ def _live_names(
     }
 
 
-def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) -> ImageDetections:
-    scores = result["scores"].cpu().double().numpy()
-    order = np.argsort(-scores, kind="stable")
-    return ImageDetections(
-        boxes=result["boxes"].cpu().double().numpy()[order],
-        scores=scores[order],
-        labels=result["labels"].cpu().numpy()[order],
-        queries=None if queries is None else queries.long().cpu().numpy()[order],
-    )
-
-
-def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
-    folder = located(Path(request.place)) if request.place else checkpoint.folder
-    if folder is None:
-        raise UserError(
-            f"{checkpoint.path} is a file; give --model transformers:FOLDER with its config"
-        )
-    return TransformersAdapter.open(
-        checkpoint,
-        folder,
-        trust_remote_code=request.trust_remote_code,
-        device=request.device,
-        class_names=request.class_names,
-    )
-
-
 def _files(place: str) -> list[Path]:
     """The configuration, words and code in a folder."""
     if not place or not (folder := located(Path(place))).is_dir():
@@ -299,29 +176,14 @@ def _files(place: str) -> list[Path]:
 
 def _training(
     adapter: TransformersAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
-) -> "TransformersTraining":
-    from ablate_kit.models.frameworks.transformers_training import TransformersTraining
-
+) -> TransformersTraining:
     check_classes(adapter, "training")
     return TransformersTraining(adapter, dataset, device=device, **options)
 
 
-def _knobs(adapter: TransformersAdapter) -> "TransformersKnobs":
-    from ablate_kit.models.frameworks.transformers_knobs import (
-        TransformersKnobs,
-    )  # it imports this file
-
+def _knobs(adapter: TransformersAdapter) -> TransformersKnobs:
     check_classes(adapter, "turning knobs")
     return TransformersKnobs(adapter)
-
-
-def check_classes(adapter: TransformersAdapter, what: str) -> None:
-    """Raises ``UserError`` where a detector finds what a text names, which ``what`` is not for."""
-    if type(adapter) is not TransformersAdapter:
-        raise UserError(
-            f"{what} is for detectors of classes of their own; {type(adapter.module).__name__} "
-            "finds what a text names"
-        )
 
 
 FRAMEWORK = Framework(

@@ -13,7 +13,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.forward import describe_error
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.loading_report import quiet
-from ablate_kit.models.frameworks.transformers import TransformersAdapter, _import
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.model_knobs import Knob, untrained
 
 # Of a model that is built for one size: what it computes ahead.
@@ -38,9 +38,11 @@ class TransformersKnobs:
         processor = copy.deepcopy(self._adapter.processor)
         if knob == "size":
             processor.size = _resized(processor.size, value, _side(processor))
+        import transformers  # which the adapter was opened by
+
         kind = type(self._adapter.module)
         try:
-            with quiet(_import()), without_hub(), torch.random.fork_rng(devices=[]):
+            with quiet(transformers), without_hub(), torch.random.fork_rng(devices=[]):
                 config = self._changed(knob, value)
                 module = kind(config)
                 module.load_state_dict(self._weights(module, config), assign=True)

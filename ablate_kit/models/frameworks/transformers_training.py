@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import match_classes
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.training import shuffled
 from detector.data.dataset import Dataset
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Blocks, Edit
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.models.adapter import ImageDetections

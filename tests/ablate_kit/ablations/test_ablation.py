@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate_kit.ablations.ablation import (
-    Ablation,
-    Blocks,
-    Edit,
-    Random,
-    Removed,
-    Resampled,
-    Whole,
-)
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed, Resampled, Whole
 from ablate_kit.errors import UserError
 
 ranges = st.tuples(st.integers(0, 50), st.integers(1, 50)).map(lambda x: (x[0], x[0] + x[1]))

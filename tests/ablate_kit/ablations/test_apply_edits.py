@@ -8,8 +8,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied, elements_changed, encoded
+from ablate_kit.ablations.edits import Blocks, Edit, Random
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.ablations.receipt import made_by
 from ablate_kit.ablations.variant_files import write_variants

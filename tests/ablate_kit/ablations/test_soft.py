@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Noise, Random
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.edits import Blocks, Edit, Noise, Random
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.retain import HeadsCumulative, HeadsRetained
 from ablate_kit.ablations.kinds.scale import Noisy, Scale

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ablate_kit.ablations.ablation import (
-    Ablation,
+from ablate_kit.ablations.ablation import Ablation, joined
+from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.edits import (
     Blocks,
     Edit,
     Intervention,
@@ -20,9 +21,7 @@ from ablate_kit.ablations.ablation import (
     Resampled,
     Whole,
 )
-from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.factors import Factors
-from ablate_kit.ablations.union import joined
 from ablate_kit.errors import UserError
 
 SHAPES = {"weight": (4, 3), "bias": (4,)}

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Edit, Whole
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import check_fits
 from ablate_kit.ablations.attention import select_attentions
+from ablate_kit.ablations.edits import Edit, Whole
 from ablate_kit.ablations.name_patterns import select
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError

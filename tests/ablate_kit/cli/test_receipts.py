@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ablate_kit.ablations.ablation import Random
+from ablate_kit.ablations.edits import Random
 from tests.ablate_kit.conftest import Ablate, Run
 
 

@@ -17,7 +17,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
 from ablate_kit.models.open import open_adapter

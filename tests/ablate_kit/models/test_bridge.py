@@ -16,7 +16,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR
 from ablate_kit.models.bridge.name_rules import NameRule, origins
 from ablate_kit.models.bridge.to_transformers import to_transformers
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import write_bridge
 from tests.ablate_kit.conftest import Run
 
@@ -103,7 +103,7 @@ def test_of_tied_heads_the_last_counts(mmdetection: Write, tmp_path: Path) -> No
 def test_the_folder_is_a_model_of_ours(mmdetection: Write, tmp_path: Path) -> None:
     folder = bridged(mmdetection("two-stage"), tmp_path / "hf")
     with open_checkpoint(folder) as checkpoint:
-        adapter = TransformersAdapter.open(checkpoint, folder)
+        adapter = open_adapter(checkpoint)
         heads = {one.heads for one in attentions(checkpoint.tensors, checkpoint.config)}
     assert adapter.classes == ("cat", "dog", "tv")
     assert heads == {4}

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random
 from ablate_kit.ablations.receipt import read_receipt, receipt_text
 from ablate_kit.ablations.variant_files import recreate, write_variants
 from ablate_kit.ablations.verify_receipt import verify

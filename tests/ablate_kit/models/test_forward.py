@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Removed
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.edits import Removed
 from ablate_kit.errors import UserError
 from ablate_kit.models.forward import ForwardPasses
 

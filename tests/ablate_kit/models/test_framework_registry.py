@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ablate_kit import registry
-from ablate_kit.ablations.ablation import Blocks, Edit
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.layouts import Layout
 from ablate_kit.checkpoints import open_checkpoint

@@ -7,7 +7,7 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.notebook_conversion import Conversion
 from ablate_kit.models.rewrite import convert
 from detector.config import HybridConfig, preset

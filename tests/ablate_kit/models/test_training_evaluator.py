@@ -6,7 +6,7 @@ import pytest
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import other_classes, unlearned_classes
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.training_evaluator import evaluator
 from detector.data.dataset import Annotations
 from detector.data.shapes import Shapes

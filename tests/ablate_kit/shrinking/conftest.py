@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Intervention
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import select_attentions
+from ablate_kit.ablations.edits import Blocks, Edit, Intervention
 from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ablate_kit.ablations.ablation import Blocks, Edit
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.open import open_adapter

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random, Removed
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid import config_and_names
+from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
 from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
 from .conftest import cut, heads, hidden, whole

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ablate_kit.ablations.ablation import Removed
 from ablate_kit.ablations.attention import attentions, select_attentions
+from ablate_kit.ablations.edits import Removed
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.metrics.uncertainty.verdict import Outcome
 from ablate_kit.studies.budget import Budget, parse_budget
 from ablate_kit.studies.budget_plan import Candidate, Outline, affordable

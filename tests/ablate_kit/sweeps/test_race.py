@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.cli.commands.report import report
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.queries import Queries

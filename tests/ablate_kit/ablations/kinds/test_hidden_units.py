@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablate_kit.ablations.ablation import Blocks
+from ablate_kit.ablations.edits import Blocks
 from ablate_kit.ablations.kinds.hidden_units import HiddenUnits
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint

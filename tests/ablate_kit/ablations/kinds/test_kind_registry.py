@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random
 from ablate_kit.ablations.kinds.heads import RandomHeads
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.kinds.kind_registry import KINDS

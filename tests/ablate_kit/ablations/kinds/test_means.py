@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied, check_fits
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels, HeadsMean

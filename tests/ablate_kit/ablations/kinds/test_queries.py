@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied, check_fits
+from ablate_kit.ablations.edits import Blocks, Edit, Removed
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.queries import Queries, query_tables
 from ablate_kit.checkpoints import open_checkpoint

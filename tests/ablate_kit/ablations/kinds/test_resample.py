@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Resampled
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied, check_fits
+from ablate_kit.ablations.edits import Resampled
 from ablate_kit.ablations.hooks import shift_of
 from ablate_kit.ablations.kinds.resample import HeadsResampled, check_batches
 from ablate_kit.checkpoints import open_checkpoint

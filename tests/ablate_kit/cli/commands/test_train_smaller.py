@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.frameworks.hybrid import config_and_names
+from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
 from tests.ablate_kit.conftest import Run
 
 RECIPE = """

@@ -7,9 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
@@ -18,7 +19,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.models.classes import match_classes
 from ablate_kit.models.detect import detect, detect_all
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
 from detector.checkpoint import save_weights

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import Attention, attentions
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_chosen
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels, HeadsMean
@@ -22,7 +23,7 @@ from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect, detect_all
-from ablate_kit.models.frameworks.transformers import TransformersAdapter
+from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from detector.data.shapes import Shapes

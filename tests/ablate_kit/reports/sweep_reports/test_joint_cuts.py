@@ -7,7 +7,8 @@ from math import factorial
 import numpy as np
 import pytest
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.pairs import Pairs
 from ablate_kit.ablations.kinds.shapley import Shapley
 from ablate_kit.metrics.detections import Detections

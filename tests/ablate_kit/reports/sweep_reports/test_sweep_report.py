@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import ablate_kit.sweeps.execution.full_checks
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Random
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Edit, Random
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical

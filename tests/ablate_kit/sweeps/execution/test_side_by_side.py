@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels

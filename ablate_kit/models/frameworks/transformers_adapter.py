@@ -1,0 +1,122 @@
+"""Adapter for Hugging Face object detectors."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ablate_kit.errors import UserError
+from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.forward import ForwardPasses
+from detector.data.dataset import Pixels
+from detector.fetch import fetched
+
+
+class TransformersAdapter:
+    def __init__(
+        self,
+        module: Any,
+        processor: Any,
+        live: Mapping[str, tuple[str, ...]],
+        device: str = "cpu",
+    ) -> None:
+        self.module = module.to(device).eval()
+        self.processor = processor
+        self.device = device
+        names = module.config.id2label
+        self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
+        self._live = live
+        self._passes = ForwardPasses("the model", "its image processor makes them")
+
+    def live_names(self) -> Mapping[str, tuple[str, ...]]:
+        return self._live
+
+    def same_model(self, other: object) -> bool:
+        return isinstance(other, TransformersAdapter) and _description(self) == _description(other)
+
+    def prepare(self, image: Pixels) -> Prepared:
+        inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
+        return Prepared(dict(inputs), image.shape[:2])
+
+    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
+        placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        with self._passes.on(inputs["pixel_values"]):
+            return self.module(**placed)
+
+    def decode(
+        self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
+    ) -> list[ImageDetections]:
+        process = _with_enough(self.processor.post_process_object_detection, limit)
+        if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
+            raise UserError(
+                f"{type(self.module).__name__} gives no boxes and logits of queries "
+                "(pred_boxes, logits), which a detector is read by"
+            )
+        if outputs.pred_boxes.device.type != "cpu":
+            # The library chooses by masks, image by image, each of which waits for the device.
+            logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
+            outputs = type(outputs)(**{**outputs, "logits": logits, "pred_boxes": boxes})
+        try:
+            results = process(outputs, threshold=0.0, target_sizes=list(origins))
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{type(self.processor).__name__} does not work here: {reason}"
+            ) from None
+        if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
+            return [_sorted(result, None) for result in results]
+        # The library does not tell which query a detection comes from. So it decodes boxes once
+        # more that are numbered: query k's is a point at (k, k).
+        boxes = outputs.pred_boxes
+        number = torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
+        points = torch.zeros_like(boxes, dtype=torch.float32)
+        points[..., :2] = number[:, None]
+        numbered = type(outputs)(**{**outputs, "pred_boxes": points})
+        again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
+        return [
+            _sorted(result, numbers["boxes"][:, 0])
+            for result, numbers in zip(results, again, strict=True)
+        ]
+
+
+def _with_enough(process: Any, limit: int) -> Any:
+    """Some processors give the best 100 detections unless they are asked for more."""
+    best = inspect.signature(process).parameters.get("top_k")
+    if best is None or not isinstance(best.default, int) or best.default >= limit:
+        return process
+    return partial(process, top_k=limit)
+
+
+def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
+    """All that a detector is made from but its weights."""
+    kind = type(adapter.module)
+    config = adapter.module.config.to_dict()
+    config.pop("_name_or_path", None)
+    # A folder's own code is imported anew from each copy of the folder.
+    code = inspect.getsource(inspect.getmodule(kind) or kind)
+    return kind.__qualname__, code, config, adapter.processor.to_dict()
+
+
+def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) -> ImageDetections:
+    scores = result["scores"].cpu().double().numpy()
+    order = np.argsort(-scores, kind="stable")
+    return ImageDetections(
+        boxes=result["boxes"].cpu().double().numpy()[order],
+        scores=scores[order],
+        labels=result["labels"].cpu().numpy()[order],
+        queries=None if queries is None else queries.long().cpu().numpy()[order],
+    )
+
+
+def check_classes(adapter: TransformersAdapter, what: str) -> None:
+    """Raises ``UserError`` where a detector finds what a text names, which ``what`` is not for."""
+    if type(adapter) is not TransformersAdapter:
+        raise UserError(
+            f"{what} is for detectors of classes of their own; {type(adapter.module).__name__} "
+            "finds what a text names"
+        )
