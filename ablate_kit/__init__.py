@@ -23,7 +23,6 @@ score                 files of detections, without a model
 diff                  two checkpoints
 run_recipe            the sweep of a YAML recipe
 Ablation              which elements of which tensors become what
-Result                a variant and its numbers
 wrap                  any network as a detector, for ``load(..., model="python:FILE.py:NAME")``
 GradientMonitor       what learns in a training loop
 UserError             what all of these raise for a mistake in what they are given
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from ablate_kit.api.training_loop import GradientMonitor
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
-    from ablate_kit.metrics.result import Result
     from ablate_kit.models.frameworks.wrap import wrap
 
 __version__ = "0.2.0"
@@ -57,7 +55,6 @@ _HOMES = {
     "Ablation": "ablations.ablation",
     "GradientMonitor": "api.training_loop",
     "Model": "api.model",
-    "Result": "metrics.result",
     "SweepResult": "api.sweep_result",
     "UserError": "errors",
     "coco": "api.images",
@@ -81,7 +78,6 @@ __all__ = [
     "Ablation",
     "GradientMonitor",
     "Model",
-    "Result",
     "SweepResult",
     "UserError",
     "coco",

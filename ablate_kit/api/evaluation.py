@@ -18,7 +18,8 @@ from detector.data.dataset import is_labelled
 def evaluate(
     model: Model, data: Images, *, batch_size: int = 8, score_threshold: float = 0.5
 ) -> Result:
-    """Every metric of a model, and its detections.
+    """Every metric of a model, and its detections: ``.evaluation`` has the numbers (``.overall``,
+    ``.per_class``, ``.thresholds``, ``.counts``), ``.detections`` the boxes.
 
     What may not be meant, such as classes that the model does not have, is a ``UserWarning``.
 
@@ -48,7 +49,8 @@ def score(
     threshold: float | None = None,
     score_threshold: float = 0.5,
 ) -> Result:
-    """Every metric of a file (or folder) of detections, without a model.
+    """Every metric of a file (or folder) of detections, without a model; gives what ``evaluate``
+    gives.
 
     What may not be meant, such as boxes without area, is a ``UserWarning``.
 
