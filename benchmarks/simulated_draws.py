@@ -8,14 +8,17 @@ truth, and of p-values below 0.002, as one row of 24 needs it.
 
 *Shapley values*, of eight parts whose costs depend on what is cut already: they add up; two stand
 in for each other; all is lost with the first, third or fifth part that goes, whichever it is. The
-images' parts deviate by half of the whole cost. Orders come in pairs with their reverses.
+images' parts deviate by half of the whole cost. Orders are the product's own, from Latin squares;
+beside them orders drawn each by itself, with their reverses as well.
 """
 
 import argparse
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 
+from ablate_kit.ablations.kinds.shapley import permutations
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled, draws, left_out
 from ablate_kit.metrics.uncertainty.repeats import combined
 
@@ -61,43 +64,67 @@ GAMES: dict[str, Game] = {
     "with the third": lambda cut: float(len(cut) >= 3),
     "with the fifth": lambda cut: float(len(cut) >= 5),
     "first two, then little by little": lambda cut: min(1.0, 0.35 * len(cut)),
+    "each costs less than the one before": lambda cut: (len(cut) / PARTS) ** 0.5,
+    "three stand in for each other": lambda cut: float({0, 1, 2} <= cut),
+    "two of three are enough": lambda cut: float(len({0, 1, 2} & cut) >= 2),
+    "one that needs one of two": lambda cut: float(0 in cut and bool({1, 2} & cut)),
 }
+
+
+def by_lot(parts: int, count: int, seed: int) -> list[list[int]]:
+    """Orders in pairs with their reverses, each pair drawn by itself."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(parts).tolist() for _ in range(count // 2)]
+    return [order for one in drawn for order in (one, one[::-1])]
 
 
 def shapley(studies: int) -> None:
     drawn = weights()
     for what, game in GAMES.items():
-        told = []
-        for orders in (4, 8, 16, 32):
-            rng = np.random.default_rng([2, orders])
-            wrong = 0
-            alike = 0
-            for _ in range(studies):
-                image = 1 + rng.normal(0, 0.5, IMAGES)  # what an image makes of the whole cost
-                pairs = []
-                for _ in range(orders // 2):
-                    order = rng.permutation(PARTS)
-                    steps = [_step(game, one) for one in (order, order[::-1])]
-                    pairs.append(
-                        (
-                            sampled(image * np.mean([before for before, _ in steps]), drawn),
-                            sampled(image * np.mean([after for _, after in steps]), drawn),
-                        )
-                    )
-                found = combined(pairs)
-                true = 0.5 if "stand in" in what else 1 / PARTS
-                if found.low is None or found.high is None:
-                    alike += 1
-                else:
-                    wrong += not found.low <= true <= found.high
-            told.append(f"{orders}: {100 * wrong / studies:.1f} % ({100 * alike / studies:.0f} %)")
-        print(f"{what}: by orders, left out (no interval): {', '.join(told)}", flush=True)
+        true = _exact(game)
+        for how, orders in (("Latin squares", permutations), ("by lot", by_lot)):
+            told = []
+            for count in (8, 16, 32):
+                rng = np.random.default_rng([2, count])
+                wrong = alike = 0
+                off = []
+                for study in range(studies):
+                    image = 1 + rng.normal(0, 0.5, IMAGES)  # what an image makes of the whole cost
+                    steps = np.array([_step(game, one) for one in orders(PARTS, count, study)])
+                    ends = steps.reshape(-1, 2, 2).mean(axis=1)  # of an order and its reverse
+                    pairs = [
+                        (sampled(image * before, drawn), sampled(image * after, drawn))
+                        for before, after in ends.tolist()
+                    ]
+                    found = combined(pairs)
+                    off.append(np.diff(ends).mean() - true)
+                    if found.low is None or found.high is None:
+                        alike += 1
+                    else:
+                        wrong += not found.low <= true <= found.high
+                told.append(f"{count}: {100 * wrong / studies:.1f} % "
+                            f"({100 * alike / studies:.0f} %) {np.std(off):.3f}")  # fmt: skip
+            print(f"{what}, {how}: by orders, left out (no interval) Monte Carlo error: "
+                  f"{', '.join(told)}", flush=True)  # fmt: skip
 
 
-def _step(game: Game, order: np.ndarray) -> tuple[float, float]:
+def _exact(game: Game) -> float:
+    """Part 0's value: the mean over sizes of what is cut before, of the mean over all such cuts."""
+    others = range(1, PARTS)
+    return float(
+        np.mean(
+            [
+                np.mean([game(frozenset({0, *cut})) - game(frozenset(cut)) for cut in cuts])
+                for cuts in (list(combinations(others, size)) for size in range(PARTS))
+            ]
+        )
+    )
+
+
+def _step(game: Game, order: list[int]) -> tuple[float, float]:
     """Before and after part 0 is cut."""
-    place = int(np.flatnonzero(order == 0)[0])
-    return game(frozenset(order[:place].tolist())), game(frozenset(order[: place + 1].tolist()))
+    place = order.index(0)
+    return game(frozenset(order[:place])), game(frozenset(order[: place + 1]))
 
 
 if __name__ == "__main__":

@@ -79,11 +79,11 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
     )
 
 
-def average(of: Sequence[Sampled]) -> Sampled:
+def average(of: Sequence[Sampled], weights: Sequence[float] | None = None) -> Sampled:
     """The mean of several, on every sample."""
     return replace(
         of[0],
-        value=float(np.mean([one.value for one in of])),
-        resampled=np.mean([one.resampled for one in of], axis=0),
-        left_out=np.mean([one.left_out for one in of], axis=0),
+        value=float(np.average([one.value for one in of], weights=weights)),
+        resampled=np.average([one.resampled for one in of], axis=0, weights=weights),
+        left_out=np.average([one.left_out for one in of], axis=0, weights=weights),
     )

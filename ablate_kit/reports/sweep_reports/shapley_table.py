@@ -1,13 +1,14 @@
 """Shapley values of a run's parts (see ``ablations.kinds.shapley``), with both their errors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from math import comb
 
 from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
-from ablate_kit.ablations.kinds.shapley import ORDER
+from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
@@ -32,55 +33,101 @@ class ShapleyValue:
     alone: Mapping[Key, float]
 
 
+@dataclass(frozen=True)
+class Step:
+    """A part is cut on top of others, which counts so much of the mean."""
+
+    weight: float
+    before: Samples
+    after: Samples
+
+
 def shapley_values(
     results: Sequence[Result], baseline: Samples, samples: Sequence[Samples]
 ) -> list[ShapleyValue]:
-    """Of every part that the run's permutations cut; none where it has no whole permutation.
+    """Of every part that the run cut in all subsets or in whole permutations; none without either.
 
-    A draw is a permutation together with its reverse: draws are independent of each other, so that
-    the deviation between them is the Monte Carlo error.
+    A draw is a permutation together with its reverse: the deviation between draws is the Monte
+    Carlo error. All subsets are one draw, which is exact.
     """
     sampled = {one.name: found for one, found in zip(results[1:], samples, strict=True)}
+    every = _of_all_subsets(results, baseline, sampled)
+    found = []
+    for part, draws in (every or _of_permutations(results, baseline, sampled)).items():
+        if part not in sampled:
+            continue
+        alone = {
+            key: sampled[part].overall[key].value - baseline.overall[key].value for key in KEYS
+        }
+        found.append(ShapleyValue(part, {key: _value(draws, key) for key in KEYS}, alone))
+    return found
+
+
+def _value(draws: Sequence[Sequence[Step]], key: Key) -> Combined:
+    pairs = []
+    for steps in draws:
+        weights = [one.weight for one in steps]
+        ends = ([getattr(one, end).overall[key] for one in steps] for end in ("before", "after"))
+        before, after = (average(of, weights) for of in ends)
+        pairs.append((before, after))
+    if len(pairs) == 1:  # another draw would say the same
+        return replace(combined(pairs * 2), repeats=1)
+    return combined(pairs)
+
+
+def _of_all_subsets(
+    results: Sequence[Result], baseline: Samples, sampled: Mapping[str, Samples]
+) -> dict[str, list[list[Step]]]:
+    """By part; nothing where the run did not cut all."""
+    cuts = {
+        frozenset(_inside(one)): sampled[one.name] for one in results[1:] if SUBSET in one.factors
+    }
+    parts = sorted(frozenset[str]().union(*cuts))
+    if not cuts or len(cuts) != 2 ** len(parts) - 1:
+        return {}
+    cuts[frozenset()] = baseline
+    return {
+        part: [
+            [
+                Step(1 / comb(len(parts) - 1, len(inside)), before, cuts[inside | {part}])
+                for inside, before in cuts.items()
+                if part not in inside
+            ]
+        ]
+        for part in parts
+    }
+
+
+def _of_permutations(
+    results: Sequence[Result], baseline: Samples, sampled: Mapping[str, Samples]
+) -> dict[str, list[list[Step]]]:
+    """By part; of two draws or more."""
     chains: dict[int, dict[int, Result]] = {}
     for one in results[1:]:
         for name, size in one.factors.items():
             number = name.removeprefix(ORDER)
             if name.startswith(ORDER) and number.isdecimal() and isinstance(size, int):
                 chains.setdefault(int(number), {})[size] = one
-    # By part: for each permutation the samples before and after it is cut.
-    steps: dict[str, dict[int, tuple[Samples, Samples]]] = {}
+    by_part: dict[str, dict[int, Step]] = {}  # by permutation
     for order, chain in chains.items():
         if sorted(chain) != list(range(1, len(chain) + 1)):
             continue
-        ordered = [chain[size] for size in sorted(chain)]
         before, inside = baseline, frozenset[str]()
-        for one in ordered:
-            own = frozenset(members_of(one) or (one.name,))
+        for size in sorted(chain):
+            own, after = frozenset(_inside(chain[size])), sampled[chain[size].name]
             (part,) = own - inside or ("",)
-            steps.setdefault(part, {})[order] = before, sampled[one.name]
-            before, inside = sampled[one.name], own
-    found = []
-    for part, by_order in steps.items():
-        couples = [(one, other) for one, other in pairwise(sorted(by_order)) if not one % 2]
-        if len(couples) < 2 or part not in sampled:
-            continue
-        values = {
-            key: combined(
-                [
-                    (
-                        average([by_order[order][0].overall[key] for order in couple]),
-                        average([by_order[order][1].overall[key] for order in couple]),
-                    )
-                    for couple in couples
-                ]
-            )
-            for key in KEYS
-        }
-        alone = {
-            key: sampled[part].overall[key].value - baseline.overall[key].value for key in KEYS
-        }
-        found.append(ShapleyValue(part, values, alone))
-    return found
+            by_part.setdefault(part, {})[order] = Step(1, before, after)
+            before, inside = after, own
+    draws = {
+        part: [[steps[one], steps[other]] for one, other in pairwise(sorted(steps)) if not one % 2]
+        for part, steps in by_part.items()
+    }
+    return {part: found for part, found in draws.items() if len(found) > 1}
+
+
+def _inside(one: Result) -> tuple[str, ...]:
+    """The parts that a cut is of."""
+    return members_of(one) or (one.name,)
 
 
 def table(found: Sequence[ShapleyValue]) -> Table:
@@ -106,11 +153,18 @@ def table(found: Sequence[ShapleyValue]) -> Table:
     )
     total = sum(one.values["AP"].change or 0.0 for one in found)
     draws = found[0].values["AP"].repeats
+    by = f"by {2 * draws} permutations in pairs with their reverses"
+    interval = (
+        "interval over images and permutations; errors of both: standard error by images, Monte "
+        "Carlo error"
+    )
+    if draws == 1:
+        by = f"exact, by all {2 ** len(found) - 1} subsets"
+        interval = "interval over images; standard error by images"
     title = (
-        f"Shapley values of {len(found)} parts, by {2 * draws} permutations in pairs with their "
-        f"reverses; they sum to {total:+z.4f} AP, the change of cutting all of them at once; "
-        "interval over images and permutations; errors of both: standard error "
-        f"by images, Monte Carlo error; *: p < 0.05 after Holm's adjustment for {len(found)} parts"
+        f"Shapley values of {len(found)} parts, {by}; they sum to {total:+z.4f} AP, the change of "
+        f"cutting all of them at once; {interval}; "
+        f"*: p < 0.05 after Holm's adjustment for {len(found)} parts"
     )
     header = ("part", "alone", "Shapley, Δ AP", INTERVAL, "by images", "Monte Carlo")
     return Table(title, header, cells, ("part",))

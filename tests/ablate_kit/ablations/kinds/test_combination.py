@@ -1,11 +1,12 @@
 """Which parts are put together, by pairs and by permutations."""
 
+import numpy as np
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.pairs import Pairs
-from ablate_kit.ablations.kinds.shapley import ORDER, Shapley, permutations
+from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET, Shapley, permutations
 from ablate_kit.errors import UserError
 
 MADE = {
@@ -52,17 +53,35 @@ def test_permutations_come_with_their_reverses_and_from_the_seed_alone() -> None
     assert found != permutations(5, 6, seed=4)
 
 
+@pytest.mark.parametrize("parts", [2, 5, 7, 8, 12])
+def test_in_every_square_each_part_stands_equally_often_in_every_place(parts: int) -> None:
+    square = parts if parts % 2 == 0 else 2 * parts
+    found = np.array(permutations(parts, 2 * square + 2, seed=0))
+    for rows in (found[:square], found[square : 2 * square]):
+        for place in rows.T:
+            assert set(np.bincount(place, minlength=parts)) == {square // parts}
+
+
 def test_every_permutation_is_a_chain_from_one_part_to_all() -> None:
-    rule = Shapley(permutations=6, seed=1)
-    found = rule.combine(MADE)
-    assert len(found) <= rule.count(MADE)
+    made = {name: Ablation(name, "component", (Edit(name),)) for name in "abcdefg"}
+    rule = Shapley(seed=1)
+    found = rule.combine(made)
+    assert len(found) <= rule.count(made) == 112
     assert len({one.digest for one in found}) == len({one.name for one in found}) == len(found)
-    for number, order in enumerate(permutations(4, 6, 1)):
+    for number, order in enumerate(permutations(7, 16, 1)):
         chain = sorted(
             (one for one in found if f"{ORDER}{number}" in one.factors),
             key=lambda one: one.factors[f"{ORDER}{number}"],
         )
-        names = [list(MADE)[i] for i in order]
-        assert [cut(one) for one in chain] == [set(names[: i + 1]) for i in range(4)]
+        names = [list(made)[i] for i in order]
+        assert [cut(one) for one in chain] == [set(names[: i + 1]) for i in range(7)]
     alone = [one for one in found if len(cut(one)) == 1]
-    assert {one.name for one in alone} <= MADE.keys()  # and not cut a second time
+    assert {one.name for one in alone} <= made.keys()  # and not cut a second time
+
+
+def test_of_few_parts_all_subsets_are_cut() -> None:
+    rule = Shapley()
+    found = rule.combine(MADE)
+    assert len(found) == rule.count(MADE) == len({cut(one) for one in found}) == 15
+    assert {one.factors[SUBSET] for one in found} == {4}
+    assert {one.name for one in found if len(cut(one)) == 1} == MADE.keys()

@@ -21,8 +21,8 @@ from ablate_kit.reports.sweep_reports import joint_cuts, shapley_table
 IMAGES = 80
 WEIGHTS = draws(IMAGES, 300, 0) / IMAGES
 REST = left_out(IMAGES, IMAGES, 0) / (IMAGES - 1)
-PARTS = ("a", "b", "c", "d")
-EFFECTS = {"a": -0.02, "b": -0.05, "c": -0.01, "d": 0.0}
+EFFECTS = {"a": -0.02, "b": -0.05, "c": -0.01, "d": 0.0, "e": 0.03, "f": -0.004, "g": 0.0}
+PARTS = tuple(EFFECTS)
 
 
 def samples_of(values: np.ndarray) -> Samples:
@@ -56,13 +56,13 @@ class Game:
         results = [result(Ablation("unmodified", "unmodified", ())), *map(result, variants)]
         return results, baseline, [samples_of(self(cut)) for cut in cuts]
 
-    def shapley(self, part: str) -> float:
+    def shapley(self, part: str, parts: tuple[str, ...] = PARTS) -> float:
         """By the definition: over all orders."""
         total = 0.0
-        for order in permutations(PARTS):
+        for order in permutations(parts):
             before = frozenset(order[: order.index(part)])
             total += float((self(before | {part}) - self(before)).mean())
-        return total / factorial(len(PARTS))
+        return total / factorial(len(parts))
 
 
 ALONE = {name: Ablation(name, "component", (Edit(name),)) for name in PARTS}
@@ -85,11 +85,11 @@ def test_interactions_are_what_two_cut_beyond_both_alone() -> None:
             assert one.sort == ""
             assert ap.change == pytest.approx(0, abs=1e-12)
     said = joint_cuts.sentence(found)
-    assert said.startswith("of 6 joint cuts 1 redundant: together they cost more")
-    assert "b and c (-0.0973 AP)" in said
+    assert said.startswith("of 21 joint cuts 1 redundant: together they cost more")
+    assert "b and c (-0.1061 AP)" in said
     assert joint_cuts.table(found).rows[0][0] == "b + c"
     rows = list(csv.DictReader(joint_cuts.records(found).csv().splitlines()))
-    assert len(rows) == 6 * len(KEYS)
+    assert len(rows) == 21 * len(KEYS)
     assert joint_cuts.figure(found) is not None
 
 
@@ -104,7 +104,7 @@ def test_without_joint_cuts_of_what_was_cut_alone_there_are_no_rows() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) -> None:
     game = Game()
-    made = Shapley(permutations=16, seed=seed).combine(ALONE)
+    made = Shapley(seed=seed).combine(ALONE)
     missing = [one for one in ALONE.values() if one.name not in {x.name for x in made}]
     results, baseline, samples = game.run([*made, *missing])
     found = shapley_table.shapley_values(results, baseline, samples)
@@ -125,3 +125,17 @@ def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) ->
     assert "Shapley" in caption
     # Nothing of it counts as a joint cut that somebody asked for.
     assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
+
+
+def test_of_few_parts_shapley_values_are_exact() -> None:
+    game, few = Game(), PARTS[:4]
+    made = Shapley().combine({name: ALONE[name] for name in few})
+    results, baseline, samples = game.run(made)
+    found = shapley_table.shapley_values(results, baseline, samples)
+    assert {one.part for one in found} == set(few)
+    for one in found:
+        value = one.values["AP"]
+        assert value.change == pytest.approx(game.shapley(one.part, few), abs=1e-12)
+        assert (value.deviation_draws, value.error) == (0, value.error_images)
+        assert value.low < value.change < value.high
+    assert "of 4 parts, exact, by all 15 subsets; they sum to" in shapley_table.table(found).title
