@@ -13,12 +13,6 @@ from torch import Tensor
 from detector.disk.atomic import new_stream
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
 from detector.errors import UserError
-from detector.network.model import HybridDetector
-
-
-def save_weights(path: Path, model: HybridDetector, classes: Sequence[str]) -> None:
-    """Weights as safetensors, with the config and the class names (JSON) in its metadata."""
-    save_tensors(path, model.state_dict(), weights_metadata(model.config.to_json(), classes))
 
 
 def weights_metadata(

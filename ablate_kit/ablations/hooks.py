@@ -32,8 +32,8 @@ InputHook = Callable[[Tensor], Tensor | None]
 def with_hooks(
     module: nn.Module,
     ablation: Ablation,
-    live_names: Mapping[str, Sequence[str]] | None = None,
-    state: Mapping[str, Tensor] | None = None,
+    live_names: Mapping[str, Sequence[str]] | None,
+    state: Mapping[str, Tensor] | None,
 ) -> Iterator[None]:
     """``module`` with the ablation's ``live`` part, and as it was after the block."""
     state = module.state_dict(keep_vars=True) if state is None else state

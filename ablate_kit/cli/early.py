@@ -28,7 +28,7 @@ def check_there(*checkpoints: Path | None) -> None:
 def check_recipe(
     path: Path,
     kind: str,
-    settings: "Sequence[str | Override] | None" = None,
+    settings: "Sequence[str | Override] | None",
     *,
     other_data: bool = False,
 ) -> None:

@@ -67,7 +67,7 @@ class Latency:
 
 def take_turns(
     runs: Sequence[Callable[[], Any]],
-    rounds: TimingRounds = USUAL,
+    rounds: TimingRounds,
     wait: Callable[[], Any] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:

@@ -25,7 +25,7 @@ def detect_settings(
     families: Sequence[Sequence[Adapter]],
     dataset: Dataset,
     *,
-    batch_size: int = 8,
+    batch_size: int,
     limit: int = MAX_DETECTIONS,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[list[Detections]], list[str]]:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ablate_kit.costs.latency import USUAL, TimingRounds
+from ablate_kit.costs.latency import TimingRounds
 from ablate_kit.costs.measure import BATCHES, Cost, measure
 from ablate_kit.knobs.detect_settings import detect_settings
-from ablate_kit.knobs.knob_settings import UNCHANGED, Setting
+from ablate_kit.knobs.knob_settings import Setting
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
@@ -35,8 +35,8 @@ def evaluate_settings(
     dataset: Dataset,
     evaluation: EvaluationSettings,
     *,
-    name: str = UNCHANGED,
-    advance: Callable[[int], None] = lambda _: None,
+    name: str,
+    advance: Callable[[int], None],
 ) -> Evaluated:
     """Every metric of every setting, on the images of a data set.
 
@@ -91,9 +91,9 @@ def cost_of_settings(
     settings: Sequence[Setting],
     dataset: Dataset,
     *,
-    devices: Sequence[str] = ("cpu",),
+    devices: Sequence[str],
     batches: Sequence[int] = BATCHES,
-    rounds: TimingRounds = USUAL,
+    rounds: TimingRounds,
 ) -> list[Cost]:
     """Of the detector as it is, then of each setting, on the first image; all take turns.
 

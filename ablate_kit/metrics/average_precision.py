@@ -68,14 +68,14 @@ def average_precision(
     detections: Detections,
     *,
     ious: Sequence[float] | None = None,
-    max_detections: int | None = None,
 ) -> AveragePrecision:
     """COCO's AP and AR, equal to pycocotools to the last bit on the same input.
 
     Args:
         ious: thresholds to take the place of 0.50:0.05:0.95, each more than 0 and at most 1.
-        max_detections: per class and image, in every number but AR1 and AR10; None: the ground
-            truth's. pycocotools prints -1 for AP with any limit but 100; here AP follows the limit.
+
+    The ground truth says how many detections count, per class and image, in every number but AR1
+    and AR10. pycocotools prints -1 for AP with any limit but 100; here AP follows the limit.
 
     Two differences are deliberate: pycocotools takes a match with annotation id 0 for no match;
     here annotation ids play no part. And boxes whose areas vanish in float64 overlap by 0 / 0,
@@ -88,8 +88,7 @@ def average_precision(
     detections.check_against(ground_truth)
     if ious is not None and not (ious and all(0 < iou <= 1 for iou in ious)):
         raise UserError(f"IoU thresholds are {list(ious)}; expected some, more than 0, at most 1")
-    if max_detections is None:
-        max_detections = ground_truth.max_detections
+    max_detections = ground_truth.max_detections
     if max_detections < FEWEST_DETECTIONS:
         raise UserError(f"at most {max_detections} detections; expected more than 10")
     occurring = np.union1d(ground_truth.labels, detections.labels).astype(np.int64)

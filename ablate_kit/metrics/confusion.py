@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import greedy_pairs
 
+_IOU = 0.5
 _LISTED = 1_000  # classes
 
 
@@ -43,14 +44,12 @@ class Confusion:
         return counts
 
 
-def confusion(
-    ground_truth: GroundTruth, detections: Detections, threshold: float, iou: float = 0.5
-) -> Confusion:
+def confusion(ground_truth: GroundTruth, detections: Detections, threshold: float) -> Confusion:
     """Pairs of boxes, whatever their classes, counted by the two classes.
 
     By descending score, each detection takes the free object of its image that it overlaps most, if
-    by at least ``iou``; of equal ones, one of its own class. A detection without one that overlaps
-    an ignored region, by ``iou`` of its own area, is not counted.
+    by at least half; of equal ones, one of its own class. A detection without one that overlaps an
+    ignored region, by half of its own area, is not counted.
 
     Raises:
         UserError: detections that point outside the ground truth.
@@ -62,7 +61,7 @@ def confusion(
     truth_labels = np.searchsorted(counted, ground_truth.labels)
     labels = np.searchsorted(counted, detections.labels)
     kept = np.flatnonzero(detections.scores.astype(np.float64) >= threshold)
-    truth = greedy_pairs(ground_truth, detections, kept, iou)
+    truth = greedy_pairs(ground_truth, detections, kept, _IOU)
     ignored = truth >= 0
     ignored[ignored] = ground_truth.ignore[truth[ignored]]
     true = np.where(truth >= 0, truth_labels[truth], classes)[~ignored]

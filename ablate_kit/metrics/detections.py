@@ -16,7 +16,6 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.boxes import Floats
 from ablate_kit.metrics.column_checks import (
     Ints,
-    Rows,
     check_boxes,
     check_column,
     check_range,
@@ -259,28 +258,8 @@ class Detections:
             queries=np.concatenate(queries) if len(queries) == len(parts) else None,
         )
 
-    @classmethod
-    def from_coco_results(cls, results: Rows, ground_truth: GroundTruth) -> Self:
-        """Read the list of a COCO results file; its order is kept, and it may be empty.
-
-        Raises:
-            UserError: a missing key, an unknown image or category id, a bad value.
-        """
-        if not isinstance(results, list):
-            raise UserError(f"COCO results must be a list, got {type(results).__name__}")
-        category_ids = np.asarray(ground_truth.category_ids, dtype=np.int64)
-        image, labels = indices(results, "results", ground_truth.image_ids, category_ids)
-        xywh = numbers(results, "bbox", "results", (4,))
-        return cls(
-            image=image.astype(np.int32),
-            boxes=_corners(xywh),
-            scores=numbers(results, "score", "results"),
-            labels=labels.astype(np.int32),
-            sizes=np.ascontiguousarray(xywh[:, 2:]),
-        )
-
     def to_coco_results(self, ground_truth: GroundTruth) -> list[dict[str, Any]]:
-        """The list of a COCO results file: the inverse of ``from_coco_results``."""
+        """The list of a COCO results file, to the last bit where ``sizes`` are there."""
         self.check_against(ground_truth)
         columns = {
             "image_id": ground_truth.image_ids[self.image].tolist(),

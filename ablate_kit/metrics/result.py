@@ -9,7 +9,7 @@ from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, changes
-from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
+from ablate_kit.metrics.uncertainty.statistics import Statistics
 
 BASELINE = "unmodified"  # name and kind of the variant that others are held against
 
@@ -63,7 +63,7 @@ def is_control(kind: str, factors: Mapping[str, str | int | float]) -> bool:
 def changes_of(
     truth: GroundTruth,
     results: Sequence[Result],
-    statistics: Statistics = DEFAULTS,
+    statistics: Statistics,
 ) -> list[dict[str, Change]]:
     """The change of every result against the first, with intervals; none without resamples."""
     if not statistics.resamples or len(results) < 2:

@@ -205,7 +205,7 @@ def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
 def interval_note(
     results: Sequence[Result],
     changes: Sequence[Changes],
-    adjust: Adjust = "family",
+    adjust: Adjust,
     looks: Looks | None = None,
 ) -> str:
     """What the intervals of a table mean, and what they can show."""

@@ -13,9 +13,7 @@ from ablate_kit.reports.saved_figure import new_figure, save_figure
 MOST = 8  # curves that can be told apart
 
 
-def curves_figure(
-    drawn: Mapping[str, Curves], threshold: float, path: Path, note: str = ""
-) -> None:
+def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path, note: str) -> None:
     """Precision against recall, and F1, precision and recall against the score, over all classes.
 
     The operating point, ``threshold``, is a dot on each curve and a line. ``note`` stands below.

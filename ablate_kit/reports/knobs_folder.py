@@ -24,7 +24,7 @@ def write_knobs_report(
     found: Comparison,
     costs: Sequence[Cost],
     origin: Origin,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> None:
     """What ``write_report`` writes, and ``knobs.csv``, ``knobs.md``, ``knobs.png``, ``costs.json``
     and ``report.html``."""

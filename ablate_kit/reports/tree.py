@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def tree(
     tensors: "Mapping[str, TensorInfo]",
-    levels: int | None = None,
+    levels: int | None,
     depth: int = 0,
     stats: "Mapping[str, Stats] | None" = None,
 ) -> Iterator[str]:

@@ -5,7 +5,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
+from ablate_kit.sweeps.run import Progress, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
@@ -17,8 +17,8 @@ def against_original(
     smaller: Adapter,
     dataset: Dataset,
     evaluation: EvaluationSettings,
-    truth: GroundTruth | None = None,
-    progress: Progress = UNWATCHED,
+    truth: GroundTruth | None,
+    progress: Progress,
 ) -> tuple[list[Result], Comparison]:
     """Both on all images, held against each other. Images without labels take the original's
     boxes. ``truth``: what detections are held against, as of ``sweep``."""

@@ -72,7 +72,7 @@ def smaller_folder(
     adapter: TransformersAdapter,
     reduction: Reduction,
     *,
-    with_code: bool = False,
+    with_code: bool,
 ) -> SmallerFolder:
     """The folder of the smaller model; ``with_code``: with code for what no setting describes.
 

@@ -58,10 +58,10 @@ def common_recipe(
 
 def common_lines(
     source: KindContext,
-    heads: Sequence[str] = (),
-    layers: Sequence[str] = (),
-    modules: Sequence[str] = (),
-    uses: Mapping[str, float] | None = None,
+    heads: Sequence[str],
+    layers: Sequence[str],
+    modules: Sequence[str],
+    uses: Mapping[str, float] | None,
 ) -> list[Line]:
     """Lines of a recipe, for patterns or ``all``; ``uses`` as of ``structure``.
 

@@ -105,7 +105,7 @@ class _Node:
     own: bool = False  # whether it has tensors itself
 
 
-def structure(source: KindContext, uses: Mapping[str, float] | None = None) -> Part:
+def structure(source: KindContext, uses: Mapping[str, float] | None) -> Part:
     """The parts of a checkpoint's model.
 
     Args:

@@ -125,10 +125,10 @@ def open_study(
     budget: Budget,
     evaluation: EvaluationSettings,
     *,
-    folder: Path | None = None,
-    placement: Placement | None = None,
+    folder: Path | None,
+    placement: Placement | None,
     adapter: Adapter | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None],
 ) -> Iterator[OpenStudy]:
     """Opens the model and plans; ``folder``: of a run that may have begun already; ``adapter``:
     the model, where it is open already.

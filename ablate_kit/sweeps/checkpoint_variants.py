@@ -16,7 +16,7 @@ from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.run import UNWATCHED, Progress, Sweep, sweep
+from ablate_kit.sweeps.run import Progress, Sweep, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 
@@ -55,7 +55,7 @@ def sweep_families(
     *,
     folder: Path,
     options: RunOptions = DEFAULTS,
-    progress: Progress = UNWATCHED,
+    progress: Progress,
 ) -> Sweep:
     """All checkpoints, held against what the first is held against, at its score threshold.
 

@@ -103,7 +103,7 @@ class Race:
         evaluation: EvaluationSettings,
         *,
         check: Callable[[], None] = lambda: None,
-        watch: Watch = lambda _: None,
+        watch: Watch,
     ) -> None:
         distinct = {one.digest: one for one in reversed(variants) if one.digest}
         self._variants = list(reversed(distinct.values()))

@@ -84,7 +84,7 @@ def stored_image(path: Path, exif: Exif = "ignore") -> bytes:
         raise UserError(f"{path}: image cannot be read: {error.strerror or error}") from None
 
 
-def check_size(path: Path, image: Pixels, width: int, height: int, exif: Exif = "ignore") -> None:
+def check_size(path: Path, image: Pixels, width: int, height: int, exif: Exif) -> None:
     """Refuses an image of another size than its annotation gives."""
     if image.shape[:2] == (height, width):
         return
@@ -100,7 +100,7 @@ def decode(path: Path, exif: Exif = "ignore") -> Pixels:
     return _opened(path, lambda image: np.array(_rgb(image, path, exif)))
 
 
-def image_size(path: Path, exif: Exif = "ignore") -> tuple[int, int]:
+def image_size(path: Path, exif: Exif) -> tuple[int, int]:
     """The (width, height) of an image's pixels, of which few formats have any decoded for it."""
     return _opened(path, lambda image: _size(image, path, exif))
 

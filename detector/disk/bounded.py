@@ -59,7 +59,7 @@ def read_bounded(
 
 @contextmanager
 def open_bounded(
-    path: Path, most: int, *, pipes: bool = False, unpack: bool = False
+    path: Path, most: int, *, pipes: bool = False, unpack: bool
 ) -> Iterator[io.BufferedReader]:
     """A file to be read up to ``allowed(most)`` bytes; reading more raises ``UserError``.
 

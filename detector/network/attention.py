@@ -104,7 +104,7 @@ class DeformableAttention(nn.Module):
 class GatedFeedForward(nn.Module):
     """SwiGLU: fc2(silu(gate) * linear), with [linear | gate] = fc1(x); 2 C units by default."""
 
-    def __init__(self, channels: int, hidden: int | None = None) -> None:
+    def __init__(self, channels: int, hidden: int | None) -> None:
         super().__init__()
         hidden = 2 * channels if hidden is None else hidden
         self.fc1 = xavier_linear(channels, 2 * hidden)

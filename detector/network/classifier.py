@@ -21,9 +21,7 @@ class Classifier(nn.Module):
     that what is initialized specially there is here, too. The dense detection heads are left out.
     """
 
-    def __init__(
-        self, config: HybridConfig, *, neck: bool = True, multi_head: bool = True, seed: int = 0
-    ) -> None:
+    def __init__(self, config: HybridConfig, *, neck: bool, multi_head: bool, seed: int) -> None:
         super().__init__()
         self.config = config
         self.multi_head = multi_head

@@ -22,12 +22,11 @@ class Decoded:
 def decode(
     predictions: Predictions,
     *,
-    confidence: float = 0.0,
     top_k: int = 100,
     background_gate: bool = True,
     iou_gamma: float = 1.0,
 ) -> list[Decoded]:
-    """The ``top_k`` (query, class) pairs of each image whose score exceeds ``confidence``.
+    """The ``top_k`` (query, class) pairs of each image whose score is above 0.
 
     There is no suppression: two classes of one query are two detections.
     """
@@ -41,8 +40,7 @@ def decode(
     # To choose by a mask waits for the device, so that comes last.
     columns = fetched([boxes, best, labels, queries])
     return [
-        Decoded(*(column[i][keep] for column in columns))
-        for i, keep in enumerate(columns[1] > confidence)
+        Decoded(*(column[i][keep] for column in columns)) for i, keep in enumerate(columns[1] > 0)
     ]
 
 

@@ -119,9 +119,7 @@ class AttentionBlock(nn.Module):
     thesis: the identity path is doubled.
     """
 
-    def __init__(
-        self, channels: int, drop_path: float, config: HybridConfig, index: int = 0
-    ) -> None:
+    def __init__(self, channels: int, drop_path: float, config: HybridConfig, index: int) -> None:
         super().__init__()
         sizes = config.layer_sizes("stage3_heads"), config.layer_sizes("stage3_hidden")
         own = list(zip(*sizes, strict=True))[2 * index * config.attention_depth :]

@@ -61,9 +61,9 @@ class Detection:
         self,
         recipe: TrainRecipe,
         dataset: Dataset,
-        evaluate: Evaluate | None = None,
-        evaluate_train: Evaluate | None = None,
-        distributed: DistributedContext = SINGLE_PROCESS,
+        evaluate: Evaluate | None,
+        evaluate_train: Evaluate | None,
+        distributed: DistributedContext,
     ) -> None:
         self.recipe, self.dataset = recipe, dataset
         self.classes = tuple(dataset.classes)

@@ -19,7 +19,7 @@ from detector.errors import UserError
 from detector.training.batch_loader import batch_loader
 from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
-from detector.training.distributed import SINGLE_PROCESS, DistributedContext, data_parallel
+from detector.training.distributed import DistributedContext, data_parallel
 from detector.training.ema import Ema
 from detector.training.freed_memory import kept_freed_memory
 from detector.training.optim import adamw
@@ -63,8 +63,8 @@ class Trainer:
         task: Task,
         output: Path,
         *,
-        device: str = "cpu",
-        distributed: DistributedContext = SINGLE_PROCESS,
+        device: str,
+        distributed: DistributedContext,
         data: Mapping[str, str] | None = None,
     ) -> None:
         self.task, self.recipe, self.config = task, task.recipe, task.config

@@ -306,14 +306,14 @@ def _save(build: Callable[[], Any], folder: Path) -> None:
 @pytest.fixture(scope="session")
 def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small hybrid detector with random weights, for the shapes data set."""
-    from detector.checkpoint import save_weights
     from detector.config import preset
     from detector.data.shapes import Shapes
     from detector.network.model import HybridDetector
+    from tests.hybrid_file import save_hybrid
 
     config = preset("tiny").replace(
         num_classes=8, image_size=96, widths=[16, 32, 32, 32], d_model=32, queries=12
     )
     path = tmp_path_factory.mktemp("hybrid") / "small.safetensors"
-    save_weights(path, HybridDetector(config, seed=1), Shapes.classes)
+    save_hybrid(path, HybridDetector(config, seed=1), Shapes.classes)
     return path

@@ -17,9 +17,9 @@ import torch
 import yaml
 from PIL import Image
 
-from detector.checkpoint import save_weights
 from detector.config import preset
 from detector.network.model import HybridDetector
+from tests.hybrid_file import save_hybrid
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -79,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     # Names of files, too: they are the names of variants.
     for name in (FILES[0], FILES[4]):
-        save_weights(folder / f"{name}.safetensors", HybridDetector(config), NASTY)
+        save_hybrid(folder / f"{name}.safetensors", HybridDetector(config), NASTY)
     (folder / "images").mkdir()
     generator = np.random.default_rng(0)
     images, boxes = [], []

@@ -25,6 +25,7 @@ from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.screening import screened
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from tests.ablate_kit.coco_rows import detections_of
 
 STRANGE = [
     None, True, -1, 10**400, 1.5, float("nan"), "", "x", "\0", "\ud800", "a" * 5000, "../../x",
@@ -69,7 +70,7 @@ def annotated() -> GroundTruth:
 def ledger(tmp_path: Path) -> Ledger:
     """A finished sweep of one ablation on one image."""
     truth = annotated()
-    found = Detections.from_coco_results(
+    found = detections_of(
         [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 8], "score": 0.5}], truth
     )
     made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})

@@ -87,7 +87,7 @@ class Samples:
 class Bootstrap:
     """Resampled metrics of any number of detections on one ground truth."""
 
-    def __init__(self, truth: GroundTruth, resamples: int = RESAMPLES, seed: int = 0) -> None:
+    def __init__(self, truth: GroundTruth, resamples: int, seed: int = 0) -> None:
         if resamples < 2:
             raise UserError(f"cannot resample {resamples} times; expected 2 or more")
         self._truth = truth

@@ -87,7 +87,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def first_needs(tests: Sequence[AgainstChance], adjust: Adjust = "family") -> float:
+def first_needs(tests: Sequence[AgainstChance], adjust: Adjust) -> float:
     """The p that the first of all variants needs: that of the largest of them all by chance."""
     if len(tests) < 2 or adjust == "fdr":
         return 1 - LEVEL

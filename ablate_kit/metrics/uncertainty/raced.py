@@ -133,7 +133,7 @@ def raced_changes(
     margin: float,
     *,
     last: bool,
-    tested: bool = True,
+    tested: bool,
 ) -> dict[str, Change]:
     """A variant's change of every metric, on the images that it and the baseline have seen."""
     told = not untold(before.overall["AP"].value, margin)

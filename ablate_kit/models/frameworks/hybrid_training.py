@@ -48,7 +48,7 @@ class HybridTraining:
 
 
 def from_checkpoint(
-    adapter: HybridAdapter, dataset: Dataset, options: Mapping[str, Any], device: str = "cpu"
+    adapter: HybridAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
 ) -> HybridTraining:
     """Training that goes on from a checkpoint's weights, with the recipe's defaults.
 

@@ -48,7 +48,7 @@ class MMDetAdapter:
         classes: tuple[str, ...],
         live: Mapping[str, tuple[str, ...]],
         config: Any,
-        device: str = "cpu",
+        device: str,
     ) -> None:
         self.module = module.to(device).eval()
         self.classes = classes

@@ -23,7 +23,7 @@ class TransformersAdapter:
         module: Any,
         processor: Any,
         live: Mapping[str, tuple[str, ...]],
-        device: str = "cpu",
+        device: str,
     ) -> None:
         self.module = module.to(device).eval()
         self.processor = processor

@@ -19,9 +19,7 @@ from ablate_kit.sweeps.replication import Replication
 from detector.disk.atomic import new_folder
 
 
-def write_replication(
-    place: Path, found: Replication, command: str = "", notes: Sequence[str] = ()
-) -> None:
+def write_replication(place: Path, found: Replication, command: str, notes: Sequence[str]) -> None:
     """Writes a folder, anew and whole: ``report.html``, ``sentences.md``, the table of AP
     (``table.csv``, ``.md``, ``.tex``), ``cuts.csv`` and ``changes.csv`` with every metric at full
     precision, and ``replication.png`` and ``.svg``."""

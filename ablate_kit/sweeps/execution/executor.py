@@ -64,7 +64,6 @@ class VariantExecutor:
         memory: float = MEMORY,
         verify: bool = True,
         max_detections: int = MAX_DETECTIONS,
-        deterministic: bool = True,
         cache: RecordingCache | None = None,
         fuse: bool = False,
     ) -> None:
@@ -72,20 +71,17 @@ class VariantExecutor:
         self._live_names = adapter.live_names()
         self._checks = FullChecks(enabled=verify)
         self._limit = max_detections
-        self._deterministic = deterministic
         self._draws = Draws()
         self._shared = SharedPasses(adapter) if fuse else None
         self._state: Mapping[str, torch.Tensor] | None = None
-        self._unmodified = UnmodifiedPasses(adapter, cache, deterministic=deterministic)
+        self._unmodified = UnmodifiedPasses(adapter, cache)
         self._planner = Planner(
             adapter, replay=replay, memory=memory, shared=self._shared, state=self._tensors
         )
         self._stack = ExitStack()
 
     def __enter__(self) -> "VariantExecutor":
-        self._stack.enter_context(
-            inference(self._adapter.module, deterministic=self._deterministic)
-        )
+        self._stack.enter_context(inference(self._adapter.module))
         self._planner.begin(self._stack)
         self._state = None  # no tensor moves within the block
         return self

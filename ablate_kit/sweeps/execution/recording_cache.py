@@ -140,10 +140,10 @@ class RecordingCache:
 class ModelRecordings:
     """Those of one model, as long as its tensors do not change but for a while."""
 
-    def __init__(self, cache: RecordingCache, module: nn.Module, *, deterministic: bool) -> None:
+    def __init__(self, cache: RecordingCache, module: nn.Module) -> None:
         self._cache = cache
         self._device = device_of(module)
-        self._folder = cache.folder / environment(module, deterministic=deterministic)
+        self._folder = cache.folder / environment(module)
         identities = Identities(module)
         self._weights: dict[Key, str] = {
             key: " ".join(f"{tuple(one.shape)} {one.dtype} {digest_of(one)}" for one in tensors)
@@ -233,7 +233,7 @@ def images_digest(inputs: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
-def environment(module: nn.Module, *, deterministic: bool) -> str:
+def environment(module: nn.Module) -> str:
     """A digest of all but weights and images that changes a bit of what a model computes."""
     device = device_of(module)
     gpu = device.type == "cuda"
@@ -252,7 +252,7 @@ def environment(module: nn.Module, *, deterministic: bool) -> str:
         "device": torch.cuda.get_device_name(device) if gpu else device.type,
         "libraries": gpu_libraries() if gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "deterministic": deterministic,
+        "deterministic": True,  # kernels, in every pass of a sweep
         "versions": sorted(tops),
         "code": [_code(here), _code(here.parent / "detector"), *map(_code_in, sorted(files))],
         "model": repr(module),

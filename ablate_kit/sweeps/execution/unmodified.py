@@ -22,13 +22,10 @@ class UnmodifiedPasses:
     """Of one model, which is unmodified at each call; ``notes`` tells where recordings of earlier
     sweeps are not used, or none are kept."""
 
-    def __init__(
-        self, adapter: Adapter, cache: RecordingCache | None, *, deterministic: bool
-    ) -> None:
+    def __init__(self, adapter: Adapter, cache: RecordingCache | None) -> None:
         self.notes: list[str] = []
         self._adapter = adapter
         self._cache = cache
-        self._deterministic = deterministic
         self._opened: tuple[ModelRecordings, RecordingChecks] | None = None
         self._structures: dict[CallId, Any] = {}  # of this process
 
@@ -95,7 +92,7 @@ class UnmodifiedPasses:
     def _open(self, cache: RecordingCache) -> tuple[ModelRecordings, RecordingChecks]:
         if self._opened is None:
             module = self._adapter.module
-            recordings = ModelRecordings(cache, module, deterministic=self._deterministic)
+            recordings = ModelRecordings(cache, module)
             self._opened = recordings, RecordingChecks(self._adapter, recordings)
         return self._opened
 

@@ -30,7 +30,7 @@ class ImageFolder:
     classes: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
 
-    def __init__(self, folder: str | Path, exif: Exif = "ignore") -> None:
+    def __init__(self, folder: str | Path, exif: Exif) -> None:
         check_exif(exif)
         self._exif, self._folder = exif, Path(folder)
         self._names = images_in(self._folder)

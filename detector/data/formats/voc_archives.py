@@ -83,7 +83,7 @@ def _stems(folder: Path, suffix: str) -> set[str]:
         return {entry.name.removesuffix(suffix) for entry in entries if entry.stat().st_size}
 
 
-def complete(root: Path, watch: Callable[[str], Progress], site: str = SITE) -> list[Path]:
+def complete(root: Path, watch: Callable[[str], Progress], site: str) -> list[Path]:
     """Downloads and unpacks the archives whose split is not whole; gives their paths.
 
     They are kept in ``root``, where one that lies there already is taken as it is if its checksum

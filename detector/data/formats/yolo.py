@@ -129,7 +129,7 @@ def read_objects(
     path: Path,
     size: tuple[int, int],
     classes: int,
-    keypoints: int = 0,
+    keypoints: int,
     tell: Callable[[str, str], None] | None = None,
 ) -> Objects:
     """The objects in a label file of an image of (width, height); none where there is no file.

@@ -37,7 +37,7 @@ def bilinear_sum(
     shapes: Sequence[tuple[int, int]],
     places: Tensor,
     weight: Tensor,
-    implementation: Implementation | None = None,
+    implementation: Implementation | None,
 ) -> Tensor:
     """Sum over maps m and points p of weight * (map m, bilinearly sampled at (x, y)).
 

@@ -15,7 +15,6 @@ from detector.training.recipes.loop_recipe import LoopOptions
 from detector.training.recipes.pretrain_data import FolderData, HuggingFaceData, ShapeCropsData
 from detector.training.recipes.recipe_file import (
     Count,
-    Given,
     Nonnegative,
     Positive,
     Probability,
@@ -214,14 +213,6 @@ def current(schedule: Sequence[Entry], epoch: int, epochs: int) -> Entry | None:
 def load_pretrain_recipe(path: Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
     keys = "model, classifier, data, augmentation, training"
-    return _checked(read_recipe(path, overrides, keys))
-
-
-def parse_pretrain_recipe(values: dict[str, Any], where: str) -> PretrainRecipe:
-    return _checked(Given(values, where, {}))
-
-
-def _checked(given: Given) -> PretrainRecipe:
-    recipe = validated(PretrainRecipe, given)
+    recipe = validated(PretrainRecipe, read_recipe(path, overrides, keys))
     recipe.multipliers()
     return recipe

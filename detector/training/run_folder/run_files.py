@@ -18,7 +18,7 @@ History = dict[str, list[float | None]]
 class RunFiles:
     """Writes everything about a run; every file is whole at any moment, the log up to a line."""
 
-    def __init__(self, folder: Path, *, log: Sequence[LoggerName] = ()) -> None:
+    def __init__(self, folder: Path, *, log: Sequence[LoggerName]) -> None:
         check_loggers(log)
         self.folder = folder
         self.latest, self.best = folder / "latest.pth", folder / "best.pth"

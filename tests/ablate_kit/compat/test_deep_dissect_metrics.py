@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.f1 import f1_matched_pairs
 from ablate_kit.metrics.giou import published_giou
 from ablate_kit.metrics.matching import hungarian_pairs, published_pairs
+from tests.ablate_kit.coco_rows import detections_of
 
 TOLERANCE = 1e-9
 
@@ -18,7 +19,7 @@ def corpus(shared):
     annotations = (data / "coco/annotations/instances_val2017.json").read_text()
     results = data / "detections/deimv2_coco/detections_val2017_deimv2_atto_results.json"
     truth = GroundTruth.from_coco(json.loads(annotations))
-    return truth, Detections.from_coco_results(json.loads(results.read_text()), truth)
+    return truth, detections_of(json.loads(results.read_text()), truth)
 
 
 @pytest.fixture(scope="module")

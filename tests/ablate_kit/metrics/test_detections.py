@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.stored import load_npz, pack, save_npz, unpack
+from tests.ablate_kit.coco_rows import detections_of
 
 number = st.floats(-1e6, 1e6)
 size = st.floats(0, 1e6)
@@ -74,7 +75,7 @@ def test_ground_truth_survives_coco_to_the_last_bit(rows):
 def test_results_survive_reading_and_writing_to_the_last_bit(rows):
     keys = ("image_id", "category_id", "bbox", "score")
     results = [dict(zip(keys, row, strict=True)) for row in rows]
-    detections = Detections.from_coco_results(results, GROUND_TRUTH)
+    detections = detections_of(results, GROUND_TRUTH)
     assert detections.to_coco_results(GROUND_TRUTH) == results
 
 
@@ -83,7 +84,7 @@ def test_single_precision_corners_survive_coco_results():
     corners = np.sort(rng.uniform(0, 640, (50, 2, 2)), axis=1).reshape(50, 4).astype(np.float32)
     zeros = np.zeros(50, dtype=np.int32)
     detections = Detections(zeros, corners, rng.random(50, dtype=np.float32), zeros)
-    again = Detections.from_coco_results(detections.to_coco_results(GROUND_TRUTH), GROUND_TRUTH)
+    again = detections_of(detections.to_coco_results(GROUND_TRUTH), GROUND_TRUTH)
     np.testing.assert_array_equal(again.boxes, corners)
     np.testing.assert_array_equal(again.scores, detections.scores)
 
@@ -94,7 +95,7 @@ SMALL = Detections(np.array([0]), np.array([[0.0, 0, 5, 5]]), np.array([0.5]), n
 def test_npz_finds_its_images_and_classes_again_in_another_order(tmp_path):
     results = [result(), result(image_id=7, category_id=18, score=0.25)]
     path = tmp_path / "detections.of.mine"
-    save_npz(path, Detections.from_coco_results(results, GROUND_TRUTH), GROUND_TRUTH)
+    save_npz(path, detections_of(results, GROUND_TRUTH), GROUND_TRUTH)
     data = dataset()
     other = GroundTruth.from_coco(
         dataset(images=data["images"][::-1], categories=data["categories"][::-1])
@@ -169,7 +170,7 @@ def test_what_is_packed_is_small_and_comes_back_exactly():
 
 def test_npz_with_an_image_the_ground_truth_lacks_is_refused(tmp_path):
     path = tmp_path / "a.npz"
-    save_npz(path, Detections.from_coco_results([result()], GROUND_TRUTH), GROUND_TRUTH)
+    save_npz(path, detections_of([result()], GROUND_TRUTH), GROUND_TRUTH)
     renamed = dataclasses.replace(GROUND_TRUTH, image_ids=np.array([7, 33]))
     with pytest.raises(UserError, match=r'a\.npz\[0\]: image id 3 .* did you mean "33"\?$'):
         load_npz(path, renamed)
@@ -207,7 +208,7 @@ def test_a_file_that_holds_no_detections_is_named(tmp_path, content, message):
 
 
 def test_concatenation_keeps_order_and_exact_sizes():
-    exact = Detections.from_coco_results([result(bbox=[0.1, 0.2, 0.3, 0.4])], GROUND_TRUTH)
+    exact = detections_of([result(bbox=[0.1, 0.2, 0.3, 0.4])], GROUND_TRUTH)
     corners = dataclasses.replace(exact, sizes=None)
     both = Detections.concatenate([corners, exact])
     assert len(both) == 2
@@ -215,43 +216,6 @@ def test_concatenation_keeps_order_and_exact_sizes():
     assert both.xywh[1, 2] == 0.3
     assert Detections.concatenate([corners, corners]).sizes is None
     assert Detections.concatenate([]).to_coco_results(GROUND_TRUTH) == []
-
-
-@pytest.mark.parametrize(
-    ("results", "message"),
-    [
-        ({"image_id": 3}, "COCO results must be a list, got dict"),
-        ([result(), 5], "results[1] must be an object, got int"),
-        ([{"image": 3}], 'results[0] has no "image_id"; did you mean "image"?'),
-        ([result(image_id="3")], "results[0]: \"image_id\" must be an integer, got '3'"),
-        ([result(image_id=10**30)], f'results[0]: "image_id" must be an integer, got {10**30}'),
-        (
-            [result(), result(image_id=4)],
-            "results[1]: image id 4 is not one of the 2 of the ground truth",
-        ),
-        (
-            [result(category_id=118)],
-            "results[0]: category id 118 is not one of the 2 of the ground truth; "
-            'did you mean "18"?',
-        ),
-        (
-            [result(), result(bbox=[1, 2, 3])],
-            'results[1]: "bbox" must be a list of 4 numbers, got [1, 2, 3]',
-        ),
-        ([result(bbox=[1, 2, 3, 4, 5])] * 4, 'results[0]: "bbox" must be a list of 4 numbers'),
-        ([result(score="high")], "results[0]: \"score\" must be a number, got 'high'"),
-        ([result(), result(score=float("nan"))], "results[1]: score is not finite: nan"),
-        (
-            [result(bbox=[1, 2, float("inf"), 4])],
-            "results[0]: bbox is not finite: [1.0, 2.0, inf, 4.0]",
-        ),
-    ],
-)
-def test_a_bad_result_is_named_in_one_line(results, message):
-    with pytest.raises(UserError) as error:
-        Detections.from_coco_results(results, GROUND_TRUTH)
-    assert str(error.value).startswith(message)
-    assert "\n" not in str(error.value)
 
 
 def annotation(**changes):
@@ -329,7 +293,7 @@ def test_boxes_out_of_image_order_are_refused():
     [("image", r"image index 2; expected 0 to 1"), ("labels", r"label index 2; expected 0 to 1")],
 )
 def test_indices_beyond_the_ground_truth_are_refused(column, message):
-    detections = Detections.from_coco_results([result()], GROUND_TRUTH)
+    detections = detections_of([result()], GROUND_TRUTH)
     beyond = dataclasses.replace(detections, **{column: ONE + 2})
     with pytest.raises(UserError, match=message):
         beyond.check_against(GROUND_TRUTH)

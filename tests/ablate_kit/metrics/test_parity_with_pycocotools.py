@@ -14,8 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches
+from tests.ablate_kit.coco_rows import detections_of
 
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 SEEDS = range(60)
@@ -87,7 +88,7 @@ def pycocotools_evaluation(dataset, results):
 def assert_bit_equal(dataset, results):
     theirs = pycocotools_evaluation(dataset, results)
     truth = GroundTruth.from_coco(dataset)
-    detections = Detections.from_coco_results(results, truth)
+    detections = detections_of(results, truth)
     ours = average_precision(truth, detections)
 
     overall = np.array([ours.overall[key] for key in KEYS])
@@ -162,7 +163,7 @@ def test_boxes_at_exactly_half_overlap(box):
     assert_bit_equal(dataset, results)
 
     truth = GroundTruth.from_coco(dataset)
-    exact = Detections.from_coco_results(results, truth)
+    exact = detections_of(results, truth)
     corners = dataclasses.replace(exact, sizes=None)
     truth_corners = dataclasses.replace(truth, sizes=None)
     assert greedy_matches(truth, exact).outcome != greedy_matches(truth_corners, corners).outcome
@@ -189,7 +190,7 @@ def test_the_published_numbers_of_the_coco_api(shared):
     dataset = read(folder / "instances_val2014_100.json")
     results = read(folder / "instances_val2014_fakebbox100_results.json")
     truth = GroundTruth.from_coco(dataset)
-    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
+    ours = average_precision(truth, detections_of(results, truth)).overall
     # cocoapi, results/val2014_fake_eval_res.txt, type=bbox
     published = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]
     assert [round(ours[key], 3) for key in KEYS] == published
@@ -201,7 +202,7 @@ def test_a_real_transformer_on_coco(shared):
     folder = shared / "data/detections/deimv2_coco"
     results = read(folder / "detections_val2017_deimv2_atto_results.json")
     truth = GroundTruth.from_coco(dataset)
-    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
+    ours = average_precision(truth, detections_of(results, truth)).overall
     assert ours == read(folder / "detections_val2017_deimv2_atto_cocoeval_stats.json")
     assert_bit_equal(dataset, results)
 
@@ -210,7 +211,7 @@ def test_a_real_yolo_on_voc(shared):
     folder = shared / "data/detections/voc2007_test"
     truth = GroundTruth.from_coco(read(folder / "instances_voc2007_test.json.gz"))
     results = read(folder / "yolov2_a/coco_results.json.gz")
-    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
+    ours = average_precision(truth, detections_of(results, truth)).overall
     recorded = read(folder / "yolov2_a/cocoeval_stats.json")
     assert ours == {key: recorded[key] for key in KEYS}
 
@@ -231,11 +232,9 @@ def test_any_iou_list_and_limit(ious, limit):
             theirs.evaluate()
             theirs.accumulate()
         ground_truth = GroundTruth.from_coco(dataset)
-        detections = Detections.from_coco_results(results, ground_truth)
-        ours = average_precision(ground_truth, detections, ious=ious, max_detections=limit)
+        detections = detections_of(results, ground_truth)
         limited = dataclasses.replace(ground_truth, max_detections=limit)
-        again = average_precision(limited, detections, ious=ious)
-        assert np.array_equal(again.ap_at, ours.ap_at, equal_nan=True)
+        ours = average_precision(limited, detections, ious=ious)
         precision = theirs.eval["precision"][:, :, :, 0, 2]
         for i, iou in enumerate(ious):
             defined = precision[i][precision[i] > -1]
@@ -256,7 +255,7 @@ def test_annotation_id_0_is_an_object_like_others():
         row["id"] -= 1
     assert pycocotools_evaluation(dataset, results).stats[0] < expected[0]
     truth = GroundTruth.from_coco(dataset)
-    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall
+    ours = average_precision(truth, detections_of(results, truth)).overall
     np.testing.assert_array_equal([ours[key] for key in KEYS], expected)
 
 
@@ -272,5 +271,5 @@ def test_boxes_whose_areas_vanish_overlap_by_nothing(side):
     results = [box | {"score": 0.5}]
     assert pycocotools_evaluation(dataset, results).stats[0] == pytest.approx(1.0)
     truth = GroundTruth.from_coco(dataset)
-    ours = average_precision(truth, Detections.from_coco_results(results, truth)).overall["AP"]
+    ours = average_precision(truth, detections_of(results, truth)).overall["AP"]
     assert ours == pytest.approx(1.0 if side * side else 0.0)

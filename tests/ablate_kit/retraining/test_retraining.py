@@ -17,11 +17,11 @@ from ablate_kit.retraining.retrain_recipe import load_retraining
 from ablate_kit.retraining.retrain_report import FILES, write_report
 from ablate_kit.retraining.runs import RunResult, finished, retrain_all
 from ablate_kit.retraining.summary import Difference, class_table, summary_table
-from detector.checkpoint import save_weights
 from detector.data.shapes import Shapes
 from detector.data.synthetic.layout import Figure
 from detector.network.model import HybridDetector
 from tests.ablate_kit.conftest import Run
+from tests.hybrid_file import save_hybrid
 
 BASE = {
     "model": {
@@ -295,7 +295,7 @@ def test_pretrained_files_that_do_not_fit_are_refused_before_anything_is_trained
     arms = [{"name": "baseline"}, {"name": "pretrained", "pretrained": given.name}]
     _, runs = load_retraining(study_file(tmp_path, seeds=[1], arms=arms))
     smaller = runs[0].recipe.config(["a"]).replace(d_model=16)
-    save_weights(given, HybridDetector(smaller), ["a"])
+    save_hybrid(given, HybridDetector(smaller), ["a"])
     _, runs = load_retraining(tmp_path / "study.yaml")
     with pytest.raises(UserError, match=r"^arm pretrained: \d+ tensors of .* have another shape"):
         retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
@@ -363,7 +363,7 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
     _, runs = load_retraining(study_file(tmp_path, seeds=[1], arms=arms))
     config = runs[0].recipe.config([f"class {i}" for i in range(8)])
     source = HybridDetector(config, seed=99)
-    save_weights(tmp_path / "given.safetensors", source, [f"class {i}" for i in range(8)])
+    save_hybrid(tmp_path / "given.safetensors", source, [f"class {i}" for i in range(8)])
     _, runs = load_retraining(tmp_path / "study.yaml")
     retrain_all(runs[1:], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
     latest = torch.load(tmp_path / "out/runs/pretrained-seed1/latest.pth", weights_only=True)

@@ -14,6 +14,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from tests.ablate_kit.coco_rows import detections_of
 
 IMAGES = 6
 
@@ -41,7 +42,7 @@ def found(seed: int) -> Detections:
          "bbox": [20 * j + float(rng.integers(0, 9)), 0, 10, 10]}
         for i in range(1, IMAGES + 1) for j in range(3)
     ]  # fmt: skip
-    return Detections.from_coco_results(rows, truth())
+    return detections_of(rows, truth())
 
 
 FACTORS: list[dict[str, str | int | float]] = [

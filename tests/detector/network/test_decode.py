@@ -43,10 +43,6 @@ def test_every_class_of_every_query_is_a_detection_best_first() -> None:
     torch.testing.assert_close(one.boxes, torch.tensor(expected))
 
 
-def test_confidence_and_number_are_limits() -> None:
-    (one,) = decode(predictions(), confidence=0.12)
-    assert len(one.scores) == 3
+def test_number_is_a_limit() -> None:
     (one,) = decode(predictions(), top_k=2)
     assert one.scores.tolist() == pytest.approx([0.54, 0.27])
-    (none,) = decode(predictions(), confidence=0.99)
-    assert none.boxes.shape == (0, 4)

@@ -26,7 +26,8 @@ from detector.network.model import HybridDetector
 from detector.training.classification_task import classification_trainer
 from detector.training.ema import ema_decay
 from detector.training.optim import learning_rate_factor
-from detector.training.recipes.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
+from detector.training.recipes.pretrain_recipe import PretrainRecipe, load_pretrain_recipe
+from detector.training.recipes.recipe_file import Given, validated
 from detector.training.trainer import Trainer
 
 MODEL = {
@@ -69,7 +70,7 @@ def recipe(**sections: Any) -> PretrainRecipe:
         "model": MODEL, "data": {"kind": "shapes"}, "augmentation": AUGMENTATION,
         "training": training, **sections,
     }  # fmt: skip
-    return parse_pretrain_recipe(values, "test")
+    return validated(PretrainRecipe, Given(values, "test", {}))
 
 
 def pretrainer(folder: Path, count: int = 18, **sections: Any) -> Trainer:
@@ -314,8 +315,7 @@ def test_without_neck_average_and_level_heads(tmp_path: Path) -> None:
     assert "ema" not in latest
     assert latest["model"]["classifier.0.weight"].shape == (8, 16 + 32 + 16 + 16)
     assert "val_accuracy_ema" not in latest["history"]
-    saved = parse_pretrain_recipe(run.recipe.resolved(), "resolved")  # says the same again
-    assert saved == run.recipe
+    assert load_pretrain_recipe(tmp_path / "recipe.yaml") == run.recipe
 
 
 def test_schedules_change_what_is_computed(tmp_path: Path) -> None:

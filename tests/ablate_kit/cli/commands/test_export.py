@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import ablate_kit as ak
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from detector.data.formats.coco import Coco
+from tests.ablate_kit.coco_rows import detections_of
 from tests.ablate_kit.conftest import Run
 
 Swept = tuple[Path, ak.SweepResult]
@@ -36,7 +37,7 @@ def test_files_give_the_numbers_of_the_run(tmp_path: Path, swept: Swept, run: Ru
     assert len(truth) > 0
     for one in swept[1].results:
         rows = json.loads((out / f"{one.name}.json").read_text())
-        found = evaluate(truth, Detections.from_coco_results(rows, truth))
+        found = evaluate(truth, detections_of(rows, truth))
         for key in ("AP", "AP50", "AR100"):
             assert found.overall[key] == one.evaluation.overall[key]
     # The project's own reader takes them, as pycocotools does.
@@ -67,5 +68,5 @@ def test_supervision_reads_them(tmp_path: Path, swept: Swept, run: Run) -> None:
         np.testing.assert_allclose(images.annotations[path].xyxy, mine, atol=1e-4)
     rows = json.loads((tmp_path / "coco/unmodified.json").read_text())
     boxes = np.array([row["bbox"] for row in rows])
-    found = Detections.from_coco_results(rows, truth)
+    found = detections_of(rows, truth)
     np.testing.assert_allclose(sv.xywh_to_xyxy(boxes), found.boxes, atol=1e-9)

@@ -15,6 +15,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, 
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision
+from tests.ablate_kit.coco_rows import detections_of
 
 IMAGES, CLASSES = 30, 4
 
@@ -171,7 +172,7 @@ def test_images_without_objects_make_no_change_of_ap_more_certain() -> None:
         )
 
         def found(overlaps: list[float]) -> Detections:
-            return Detections.from_coco_results(
+            return detections_of(
                 [
                     {"image_id": i, "category_id": 1, "bbox": [0, 0, 50 * x, 50], "score": 0.9}
                     for i, x in enumerate(overlaps, start=1)

@@ -22,7 +22,6 @@ from ablate_kit.models.detect import detect, detect_all
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
-from detector.checkpoint import save_weights
 from detector.config import preset
 from detector.data.dataset import limit
 from detector.data.formats import voc
@@ -31,6 +30,7 @@ from detector.data.synthetic.layout import Figure
 from detector.network import legacy
 from detector.network.model import HybridDetector
 from detector.zoo import SHAPES_TINY
+from tests.hybrid_file import save_hybrid
 
 
 def adapter_of(path: Path) -> HybridAdapter:
@@ -104,7 +104,7 @@ def test_the_pad_color_of_the_config_reaches_the_network(hybrid: Path, tmp_path:
         pad_color="gray",
     ))  # fmt: skip
     model.load_state_dict(tensors)
-    save_weights(tmp_path / "gray.safetensors", model, Shapes.classes)
+    save_hybrid(tmp_path / "gray.safetensors", model, Shapes.classes)
     wide = image(40, 120)
     (mean,) = detect(adapter_of(hybrid), [wide])
     (gray,) = detect(adapter_of(tmp_path / "gray.safetensors"), [wide])

@@ -17,6 +17,7 @@ from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_
 from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from tests.ablate_kit.coco_rows import detections_of
 
 SHAPES = {"w": (8, 8)}
 IMAGES = 12
@@ -36,7 +37,7 @@ def truth() -> GroundTruth:
 
 def found(hits: int) -> Detections:
     """The object of so many images."""
-    return Detections.from_coco_results(
+    return detections_of(
         [
             {"image_id": i, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9}
             for i in range(1, hits + 1)
