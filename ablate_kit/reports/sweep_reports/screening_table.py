@@ -34,14 +34,16 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
     else:
         text += (
             "Spearman's rank correlation of estimates and exact losses of AP is "
-            f"{told.correlation:.2f} on the {told.variants} evaluated"
+            f"{told.correlation:.2f} on the {told.variants} that were drawn or have the largest "
+            "estimates; on all it would be lower where most lose next to nothing"
         )
-    if told.poor:
+    poor = told.poor and left > 0
+    if poor:
         text += (
             f". DO NOT RELY ON THE SCREENING: below {GOOD:g}, costly ablations may be among those "
             "that were not evaluated; give a larger keep, or leave screen out"
         )
-    return text, told.poor
+    return text, poor
 
 
 def table(found: Screened, results: Sequence[Result], margin: float) -> Table:

@@ -78,13 +78,15 @@ def screened(folder: Path) -> Screened | None:
 
 @dataclass(frozen=True)
 class EstimateAgreement:
-    """How estimates rank what was evaluated exactly: were they of no use, the kept ones would be
-    like those that were drawn.
+    """How estimates rank what was evaluated exactly: were they of no use, those with the largest
+    would be like those that were drawn.
 
     Attributes:
-        variants: that were evaluated and estimated.
+        variants: those that were drawn, and as many with the largest estimates.
         correlation: Spearman's, of their estimates and losses of AP; None where there are too few,
-            or all are equal.
+            or all are equal. Of all ablations it is lower where most lose next to nothing, whose
+            order is chance; but this one tells how much of what is costly is kept
+            (``benchmarks/simulated_screening.py``).
         others: how many were drawn that were not kept.
         missed: how many of these lose more than the margin.
     """
@@ -111,12 +113,13 @@ def agreement(
     found: Screened, changes: Mapping[str, float | None], margin: float
 ) -> EstimateAgreement:
     """``changes``: of AP, by variant."""
+    kept = set(found.kept)
     losses = {
         name: -change
-        for name in dict.fromkeys([*found.kept, *found.drawn])
+        for name in dict.fromkeys([*found.kept[: len(found.drawn)], *found.drawn])
         if (change := changes.get(name)) is not None
     }
-    others = [losses[name] for name in found.drawn if name in losses and name not in found.kept]
+    others = [losses[name] for name in found.drawn if name in losses and name not in kept]
     missed = sum(loss > margin for loss in others)
     estimated, exact = [found.estimates[name] for name in losses], list(losses.values())
     if len(losses) < 4 or len(set(estimated)) < 2 or len(set(exact)) < 2:

@@ -307,6 +307,10 @@ def test_estimates_are_held_against_what_was_evaluated() -> None:
     assert agreement(found, bad, 0.01).correlation == pytest.approx(-1.0)
     assert agreement(found, bad, 0.01).poor
     assert agreement(found, dict.fromkeys(good, -0.1), 0.01).correlation is None
+    # Of all that are kept so many count as were drawn: the order of the least is chance.
+    every = estimated(values, list(values), ["v0", "v1", "v7"])
+    chance = {f"v{i}": -loss for i, loss in enumerate((0.3, 0.2, 0.1, 0.0, 0.01, 0.02, 0.03, 0.01))}
+    assert agreement(every, chance, 0.01).correlation == pytest.approx(1.0)
 
 
 def test_the_report_says_loudly_where_estimates_fail(tmp_path: Path) -> None:
@@ -323,4 +327,6 @@ def test_the_report_says_loudly_where_estimates_fail(tmp_path: Path) -> None:
         assert told is poor
         assert ("DO NOT RELY ON THE SCREENING" in text) is poor
         assert text in table(changed, results, 0.01).text().replace("\n", " ")
+    everything = known.model_copy(update={"estimates": values, "kept": [*values], "drawn": []})
+    assert sentence(everything, results, 0.01)[1] is False  # nothing was left out
     json.loads((tmp_path / "run" / FILE).read_text(encoding="utf-8"))
