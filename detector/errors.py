@@ -20,11 +20,18 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """``'; did you mean "..."?'`` for the candidate nearest to ``name``, or an empty string."""
+    """``'; did you mean "..."?'`` for the candidate nearest to ``name``, or an empty string.
+
+    Where ``name`` is the beginning of some ("train" of "train_images"), for up to three of those.
+    """
     from difflib import get_close_matches  # seldom needed, and slower to import than all else here
 
-    near = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    known = list(dict.fromkeys(candidates))
+    near = [f'"{one}"' for one in known if name and one.startswith(f"{name}_")][:3] or [
+        f'"{one}"' for one in get_close_matches(name, known, n=1, cutoff=0.6)
+    ]
+    *others, last = near or [""]
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
 
 
 def check_can_write(path: Path) -> None:

@@ -99,6 +99,8 @@ def sweep(
     check_batches(cuts, len(data), batch_size)
     notes = [*notes_on(dataset), *unmatched_classes(model.classes, dataset)]
     notes += notes_on_tied(model.adapter, cuts)
+    digest = data_digest(dataset)
+    notes += digest.notes(cluster)
     with ExitStack() as stack:
         store = None
         folder = None if output is None else Path(output)
@@ -109,9 +111,7 @@ def sweep(
                 model=section, data=data.section, evaluation=evaluation
             )
             with section.opened() as checkpoint:
-                inputs = fingerprint_of(
-                    recipe, checkpoint, dataset, model.device, data_digest(dataset)
-                )
+                inputs = fingerprint_of(recipe, checkpoint, dataset, model.device, digest)
             store = Ledger(folder, inputs)
             command = "ablate_kit.sweep in Python"
             About.of(recipe, dataset, command, inputs["framework"]).keep(folder)

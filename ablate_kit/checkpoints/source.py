@@ -116,6 +116,8 @@ def _near(path: Path) -> str:
     """What may have been meant by the name of a file that is not there."""
     if str(path) == "-":
         return "; checkpoints are not read from standard input, name a file"
+    if str(path).isdecimal():  # behind --shapes, which takes none
+        return f"; the first {path} images are --limit {path}"
     if str(path).startswith("~"):
         return "; the shell expands ~ only at the beginning of a word without quotes"
     try:

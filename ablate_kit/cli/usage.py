@@ -1,5 +1,6 @@
 """Mistakes in the command line itself, told like all others: one line, exit code 2."""
 
+import re
 from typing import Any
 
 import typer
@@ -34,6 +35,9 @@ def _what(error: Any, context: Any) -> str:
         return f'no command "{name}"{near} {context.command_path} --help lists all'
     message = " ".join(error.format_message().split()).removesuffix(".")
     message = message[:1].lower() + message[1:].replace("'", '"')
+    extra = re.search(r"unexpected extra argument.*\((\d+)\)$", message)
+    if extra and context is not None and "--limit" in _options(context):
+        message += f"; the first {extra[1]} images are --limit {extra[1]}"
     if message.startswith("missing") and (told := getattr(error.param, "help", None)):
         message += f" ({told.removesuffix('.')})"
     return message

@@ -23,6 +23,7 @@ from ablate_kit.plural import first_few
 Tensors = Sequence[TensorReport]
 
 _LEARNING = (HEALTHY, "dead_rows", "intermittent", "high")
+_HARMLESS = "Harmless"
 SLOW = 1e-5  # of the weights' norm per step
 FAST = 1e-2  # of the weights' norm per step: above it, training tends to be unsteady
 
@@ -32,6 +33,11 @@ class Advice:
     verdict: str  # that it is about, or "loss terms", "run"
     sentence: str
     tensors: tuple[str, ...]
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it says of its tensors that nothing is wrong with them."""
+        return _HARMLESS in self.sentence
 
 
 def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list[Advice]:
@@ -131,7 +137,7 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
             yield (
                 f"{_count(keys)} are biases of attention keys ({few(_names(keys))}): a constant "
                 "added to all keys leaves the softmax as it is, so their gradient is rounding "
-                f"noise (norm {_span(keys)}). Harmless; they could be left out.",
+                f"noise (norm {_span(keys)}). {_HARMLESS}; they could be left out.",
                 keys,
             )
         others = [t for t in tensors if not _key_bias(t.name)]
@@ -173,7 +179,8 @@ def _dead_rows(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
         if kind == "key":
             text = (
                 f"The key third of {_count(some)} gets no more than rounding noise ({names}): a "
-                "constant added to all keys leaves the softmax as it is. Harmless by construction."
+                "constant added to all keys leaves the softmax as it is. "
+                f"{_HARMLESS} by construction."
             )
         elif kind == "box":
             text = (
@@ -184,7 +191,7 @@ def _dead_rows(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
         elif kind == "padding":
             text = (
                 f"The last rows of {names} ({rows}) are padding to the width that the compiled "
-                "kernel wants, and are read by nothing. Harmless by construction."
+                f"kernel wants, and are read by nothing. {_HARMLESS} by construction."
             )
         else:
             text = (

@@ -8,7 +8,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_figure import comparison_figure
-from ablate_kit.reports.comparison_table import comparison
+from ablate_kit.reports.comparison_table import class_changes_table, comparison
 from ablate_kit.reports.evaluation_tables import class_table
 from ablate_kit.reports.paper_table import paper_table
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
@@ -45,19 +45,24 @@ def write_report(
     also: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """``results.json`` with every number, ``table.md`` and ``table.csv`` with one row per variant,
-    ``per_class/`` with one CSV per variant and, for several, ``changes.csv`` and ``classes.csv``
-    with every change at full precision and ``figure.svg``, ``.png`` and ``.pdf``; and what
-    ``also`` puts there. All or none."""
+    ``per_class/`` with a CSV and a LaTeX table per variant and, for several, ``changes.csv`` and
+    ``classes.csv`` with every change at full precision (of two also ``classes.tex``) and
+    ``figure.svg``, ``.png`` and ``.pdf``; and what ``also`` puts there. All or none."""
     check_can_write(folder)
     with new_folder(folder) as place:
         table = comparison(results, found.changes, statistics=found.statistics)
         write_numbers(place, results, found, origin, table)
         (place / "per_class").mkdir()
         for i, one in enumerate(results):
-            csv = class_table(one.name, one.evaluation).csv()
-            (place / "per_class" / f"{numbered(i, one.name)}.csv").write_text(csv, encoding="utf-8")
+            classes = class_table(one.name, one.evaluation)
+            path = place / "per_class" / numbered(i, one.name)
+            for suffix, text in ((".csv", classes.csv()), (".tex", classes.latex())):
+                path.with_name(path.name + suffix).write_text(text, encoding="utf-8")
         if found.changes:
             write_changes(place, results, found)
+        if len(results) == 2 and found.classes:
+            text = class_changes_table(results, found).latex()
+            (place / "classes.tex").write_text(text, encoding="utf-8")
         if len(results) > 1:
             for kind in KINDS:
                 comparison_figure(results, place / f"figure.{kind}", found.changes)

@@ -14,7 +14,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.metrics.uncertainty.verdict import not_missed
+from ablate_kit.metrics.uncertainty.verdict import not_missed, sentence
 from ablate_kit.sweeps.checked_json import checked
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
@@ -121,7 +121,6 @@ def free_variants(
     ]
     ranked = sorted(tested, key=lambda pair: -(pair[1].change or 0.0))
     free = {one.key: ap.verdict for one, ap in ranked if not_missed(ap.verdict)}
-    names = {one.key: one.name for one, _ in tested}
     found = [known[key] for key in free if key in known]
     gaining = sum(
         verdict is not None and verdict.outcome == "gains"
@@ -129,9 +128,10 @@ def free_variants(
         if key in known
     )
     if not found:
+        told = sentence([ap.verdict for _, ap in tested if ap.verdict])
         raise UserError(
-            f"none of the {len(tested)} variants of {run} is free within {evaluation.margin:g} AP: "
-            f"{', '.join(list(names.values())[:3])}{' ...' if len(names) > 3 else ''}"
+            f"{run} shows nothing to be free within {evaluation.margin:g} AP that could be taken "
+            f"out{f' ({told})' if told else ''}; --drop takes out what you choose"
         )
     return FreeVariants(tuple(found), len(tested), evaluation, gaining)
 

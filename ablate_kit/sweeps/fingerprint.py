@@ -35,7 +35,18 @@ class DataDigest:
     stored as one before them is."""
 
     text: str
+    images: int
     copies: int
+
+    def notes(self, cluster: str | None) -> list[str]:
+        """What copies do to intervals, unless ``cluster`` tells which images belong together."""
+        if not self.copies or cluster:
+            return []
+        return [
+            f"{self.copies:,} of {self.images:,} images are the same files as others: they tell "
+            "nothing more, and make intervals too narrow; leave them out, or say which belong "
+            "together: --cluster (evaluation.cluster)"
+        ]
 
 
 def fingerprint_of(
@@ -137,4 +148,4 @@ def data_digest(dataset: Dataset, workers: int = 2) -> DataDigest:
                 )
             images.add(image)
             total.update(digest)
-    return DataDigest(total.hexdigest(), len(dataset) - len(images))
+    return DataDigest(total.hexdigest(), len(dataset), len(dataset) - len(images))

@@ -83,7 +83,7 @@ class OpenSweep:
     dataset: Dataset = field(init=False)
     notes: list[str] = field(init=False)
     before_folder: Callable[[Mapping[str, Any]], None] | None = field(init=False, default=None)
-    _copies: int = field(init=False, default=0)  # images that are there before
+    _data: DataDigest | None = field(init=False, default=None)
     _donor: dict[str, str] = field(init=False, default_factory=dict)  # of its fingerprint
 
     def __post_init__(self) -> None:
@@ -203,7 +203,7 @@ class OpenSweep:
             UserError: the folder holds another sweep, or something else.
         """
         data = data_digest(self.dataset, workers)
-        self._copies = data.copies
+        self._data = data
         inputs = self._inputs(data)
         if self.before_folder:
             self.before_folder(inputs)
@@ -245,14 +245,8 @@ class OpenSweep:
         evaluation = self.recipe.evaluation
         self._screen(ledger, progress)
         truth, labelled = begun(ledger, evaluation.truth(self.dataset), is_labelled(self.dataset))
-        if self._copies and not evaluation.cluster:
-            ledger.note(
-                [
-                    f"{self._copies:,} of {len(self.dataset):,} images are the same files as "
-                    "others: they tell nothing more, and make intervals too narrow; "
-                    "leave them out, or say which belong together: --cluster (evaluation.cluster)"
-                ]
-            )
+        if self._data:
+            ledger.note(self._data.notes(evaluation.cluster))
         unchanged = partial(self._check_unchanged, ledger, options.workers)
         scores = Scores(
             ledger,

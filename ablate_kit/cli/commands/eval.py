@@ -68,6 +68,7 @@ def evaluate(
     from ablate_kit.reports.results_file import results_document
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
+    from ablate_kit.sweeps.fingerprint import data_digest
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.run import Progress
     from detector.data.dataset import check_scorable, is_labelled
@@ -90,6 +91,8 @@ def evaluate(
             "--images alone names no labels: then checkpoints are held against the first of them; "
             "give another one"
         )
+    if len(names) > 1:  # one alone gets no interval
+        warn(data_digest(dataset).notes(tests.cluster))
     opening = _Opening(dataset, model, device)
     # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
     with TemporaryDirectory(prefix="ablate-") as kept:

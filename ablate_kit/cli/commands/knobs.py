@@ -87,6 +87,7 @@ def knobs(
     from ablate_kit.reports.knobs_folder import write_knobs_report
     from ablate_kit.reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document
+    from ablate_kit.sweeps.fingerprint import data_digest
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from detector.data.dataset import check_scorable
 
@@ -102,6 +103,7 @@ def knobs(
     check_device(device)
     dataset = data.open()
     check_scorable(dataset)
+    warn(data_digest(dataset).notes(tests.cluster))
 
     with model.runnable(checkpoint) as (given, file):
         chosen = choose(file, model.model)

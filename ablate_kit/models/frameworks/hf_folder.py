@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ablate_kit.checkpoints.hub import download_code
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import Architecture, bundled
 from ablate_kit.models.forward import LONGEST
 from ablate_kit.plural import first_few
@@ -25,6 +25,8 @@ from detector.disk.bounded import SETTINGS, read_bounded
 # What transformers reads beside the weights.
 PREPARING = ("preprocessor_config.json", "processor_config.json")
 FILES = ("config.json", *PREPARING, "tokenizer_config.json")
+# Of files that a folder of a training run may hold in its place.
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 ATTENTION = ("attn_implementation", "experts_implementation")
 # Keys of how many modules are made, one after the other and in lists, before any weight is read.
 _COUNTS = re.compile(r".*(?:layers|depths?|blocks|levels|stages|repeats?|points)")
@@ -36,7 +38,9 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
     """Refuses a folder that is not one, or asks for what is not in it, or for code untrusted."""
     files = {name: _read(folder / name) for name in FILES if (folder / name).exists()}
     if "config.json" not in files:
-        raise UserError(f"{folder} has no config.json")
+        held = sorted(one.name for one in folder.iterdir() if one.suffix in _WEIGHTS)
+        told = f"; checkpoints in it: {first_few(held, 4)}" if held else ""
+        raise UserError(f"{folder} is no Hugging Face folder: it has no config.json{told}")
     own = bundled(files["config.json"])
     code = sorted({one for values in files.values() for one in _code(values)})
     if own:
@@ -86,12 +90,17 @@ def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> No
                 f'the weights are of; expected one such as "{"resnet" if place else "detr"}"'
             )
         if kind not in known:
-            nearest = did_you_mean(kind[:60], known)
+            # A program wrote it: what is alike is another model, unless it differs in marks alone.
+            nearest = next((f'; is it "{one}"?' for one in known if _bare(one) == _bare(kind)), "")
             raise UserError(
                 f'{folder}/config.json: {place}model_type is "{_cut(kind, 60)}", which '
                 f"transformers {version} does not know{nearest or '; a newer one may'} (a model "
                 "of your own: --model python:FILE.py:NAME, docs/your-own-detector.md)"
             )
+
+
+def _bare(kind: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", kind.lower())
 
 
 @contextmanager

@@ -55,14 +55,17 @@ def summary(report: GradientReport) -> str:
         "",
         module_table(report).text(),
     ]
-    grave = [t for t in diagnosis.tensors if t.verdict in CRITICAL]
+    harmless = {name for one in report.advice if one.harmless for name in one.tensors}
+    critical = [t for t in diagnosis.tensors if t.verdict in CRITICAL]
+    grave = [t for t in critical if t.name not in harmless]
     if grave:
         lines += ["", f"critical issues: {len(grave)} tensors"]
     for verdict in CRITICAL:
-        tensors = diagnosis.of(verdict)
-        if tensors:
-            names = few([tensor.name for tensor in tensors])
-            lines.append(f"  {_words(verdict)} ({len(tensors)}): {names}")
+        names = [one.name for one in grave if one.verdict == verdict]
+        if names:
+            lines.append(f"  {_words(verdict)} ({len(names)}): {few(names)}")
+    if spared := [one.name for one in critical if one.name in harmless]:
+        lines += ["", f"harmless by construction: {len(spared)} tensors: {few(spared)}"]
     if report.advice:
         lines += ["", "advice:"]
         lines += [f"  * {one.sentence}" for one in report.advice]

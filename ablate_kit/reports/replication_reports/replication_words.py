@@ -144,9 +144,14 @@ def _named(
     if not rows:
         return ""
     chosen = sorted(rows, key=lambda row: size(row[1]), reverse=not least)[:NAMED]
-    names = "; ".join(f"{safe.line(found.title(cut))} ({told(row)})" for cut, row in chosen)
+    names = "; ".join(_with(safe.line(found.title(cut)), told(row)) for cut, row in chosen)
     among = ", such as" if least else ", most of all"
     return f"{among if len(rows) > NAMED else ':'} {names}"
+
+
+def _with(title: str, numbers: str) -> str:
+    """One pair of brackets, also where a title says in some how a part is cut."""
+    return f"{title[:-1]}: {numbers})" if title.endswith(")") else f"{title} ({numbers})"
 
 
 def _changes(row: Replicated) -> str:

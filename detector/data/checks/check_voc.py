@@ -28,7 +28,7 @@ class VocSource:
         self.problems: list[Problem] = []
         self._images: dict[tuple[Path, str], str] = {}
         for year, part in voc.parse_split(split):
-            folder = voc.devkit_folder(root, year)
+            folder = voc.devkit_folder(root, year, part)
             where = folder / "ImageSets" / "Main" / f"{part}.txt"
             for line in voc.split_names(folder, part):
                 name = ask(self.problems, "malformed annotation", voc.read_name, line, where)
@@ -59,12 +59,10 @@ class VocSource:
             kind = "malformed annotation" if path.is_file() else "missing annotation"
             entry.problems.append(Problem(kind, str(error)))
             return entry
-        width, height = (
-            ask(entry.problems, "malformed annotation", voc.read_size, tree, side, path)
-            for side in ("width", "height")
-        )
-        if width is not None and height is not None:
-            entry.width, entry.height = width, height
+        image = entry.path, self._exif
+        sides = ask(entry.problems, "malformed annotation", voc.read_size, tree, path, *image)
+        if sides is not None:
+            entry.width, entry.height = sides
         for place, element in enumerate(tree.findall("object")):
             self._add(entry, element, path, f"{path}: object {place + 1}")
         return entry

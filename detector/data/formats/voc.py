@@ -17,6 +17,7 @@ from detector.data.image_files import (
     Exif,
     check_exif,
     find_image,
+    image_size,
     read_image,
     stored_image,
 )
@@ -38,7 +39,8 @@ class Voc:
 
     ``root`` is the VOCdevkit folder, one that holds a ``VOCdevkit`` folder, or one that is a
     year's itself: with ``Annotations``, ``ImageSets`` and ``JPEGImages``. ``split`` names files of
-    ``ImageSets/Main``, joined with ``+`` (see ``parse_split``). Objects that VOC marks as difficult
+    ``ImageSets/Main``, joined with ``+``, each with its year, or without where there is one year
+    alone: ``2007:trainval+2012:trainval``. Objects that VOC marks as difficult
     are kept with ``ignore`` set, as VOC itself scores them; ``difficult="keep"`` makes them
     ordinary objects, ``"drop"`` leaves them out. ``classes`` are VOC's 20, or those that
     ``find_classes`` finds where a data set has its own. How images are decoded, ``exif``
@@ -57,7 +59,6 @@ class Voc:
         self,
         root: str | Path,
         split: str,
-        years: Sequence[str] = ("2007",),
         difficult: Difficult = "ignore",
         classes: Sequence[str] | None = None,
         exif: Exif = "ignore",
@@ -65,7 +66,7 @@ class Voc:
         check_difficult(difficult)
         check_exif(exif)
         self._difficult, self._exif = difficult, exif
-        self._images = _listed(Path(root), parse_split(split, years))
+        self._images = _listed(Path(root), parse_split(split))
         self.classes = tuple(classes or find_classes(image.year_folder for image in self._images))
         self.category_ids = tuple(range(1, len(self.classes) + 1))
         self.notes = notes_on(self.classes, str(root)) if classes is None else ()
@@ -77,7 +78,9 @@ class Voc:
     def annotations(self, index: int) -> Annotations:
         image = self._images[index]
         if image.image_id not in self._read:
-            self._read[image.image_id] = _annotations(image, self.classes, self._difficult)
+            self._read[image.image_id] = _annotations(
+                image, self.classes, self._difficult, self._exif
+            )
         return self._read[image.image_id]
 
     def image(self, index: int) -> Pixels:
@@ -96,11 +99,8 @@ class Voc:
         return folder / self.annotations(index).file_name
 
 
-def parse_split(split: str, years: Sequence[str] = ("2007",)) -> tuple[tuple[str, str], ...]:
-    """(year, split file) pairs of ``"2007:trainval+2012:trainval"``.
-
-    A part without a year stands for that split of every one of ``years``.
-    """
+def parse_split(split: str) -> tuple[tuple[str, str], ...]:
+    """(year, split file) pairs of ``"2007:trainval+2012:trainval"``; "" where no year is given."""
     pairs: list[tuple[str, str]] = []
     for part in split.split("+"):
         year, colon, name = part.strip().rpartition(":")
@@ -109,7 +109,7 @@ def parse_split(split: str, years: Sequence[str] = ("2007",)) -> tuple[tuple[str
                 f'VOC split "{split}" is not understood at "{part}"; '
                 'give names such as "train+val" or "2007:trainval+2012:trainval"'
             )
-        pairs.extend((given, name) for given in ([year] if colon else years))
+        pairs.append((year, name))
     return tuple(pairs)
 
 
@@ -130,7 +130,7 @@ def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ..
     listed_in: dict[_Image, str] = {}
     names_of: dict[int, str] = {}
     for year, split in splits:
-        folder = devkit_folder(root, year)
+        folder = devkit_folder(root, year, split)
         file = _split_file(folder, split)
         lines = _lines(file)
         if not lines:
@@ -147,11 +147,21 @@ def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ..
     return tuple(listed_in)
 
 
-def devkit_folder(root: Path, year: str) -> Path:
-    """A year's folder as ``year_folder`` finds it, or ``root`` where that is one itself."""
+def devkit_folder(root: Path, year: str, split: str) -> Path:
+    """A year's folder as ``year_folder`` finds it, or ``root`` where that is one itself.
+
+    Without a ``year`` it is that of the only year there; ``UserError`` where there are several.
+    """
     if (root / "Annotations").is_dir() and (root / "ImageSets" / "Main").is_dir():
         return root
-    return year_folder(root, year)
+    if year:
+        return year_folder(root, year)
+    held = sorted({one.name[3:] for place in (root, root / "VOCdevkit")
+                   for one in place.glob("VOC[0-9][0-9][0-9][0-9]")})  # fmt: skip
+    if len(held) > 1:
+        written = " or ".join(f"{one}:{split}" for one in held)
+        raise UserError(f'{root} holds several years; give split "{split}" as {written}')
+    return year_folder(root, held[0] if held else "2007")
 
 
 def year_folder(root: Path, year: str) -> Path:
@@ -183,9 +193,13 @@ def read_name(line: str, where: object) -> str:
     for suffix in SUFFIXES:
         if line.lower().endswith(suffix):
             name = line[: -len(suffix)]
-    in_class_list = re.search(r"^(\d{4}_)?\d{6}\s+[01]$|\s-1$", line)
+    if re.search(r"^(\d{4}_)?\d{6}\s+[01]$|\s-1$", line):
+        raise UserError(
+            f"{where}: {shown(line)} is a line of a class's list, which marks the images that "
+            "show the class; give the list of all images, such as train in place of dog_train"
+        )
     leads_out = name in ("", ".", "..") or re.search(r"[/\\:]", name)
-    if in_class_list or leads_out or not name.isprintable() or len(name) > 200:
+    if leads_out or not name.isprintable() or len(name) > 200:
         raise UserError(
             f"{where}: {shown(line)} is not a VOC image name such as 000005 or 2008_000005"
         )
@@ -262,7 +276,9 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read as text: {error}") from error
 
 
-def _annotations(image: _Image, classes: tuple[str, ...], difficult: Difficult) -> Annotations:
+def _annotations(
+    image: _Image, classes: tuple[str, ...], difficult: Difficult, exif: Exif
+) -> Annotations:
     path = image.year_folder / "Annotations" / f"{image.name}.xml"
     tree = read_tree(path)
     elements = tree.findall("object")
@@ -273,11 +289,13 @@ def _annotations(image: _Image, classes: tuple[str, ...], difficult: Difficult) 
     boxes = np.array([read_box(element, path) for element in elements], dtype=np.float64)
     boxes = boxes.reshape(-1, 4)
     kept = ~marked if difficult == "drop" else np.ones_like(marked)
+    file = find_image(image.year_folder / "JPEGImages", image.name)
+    width, height = read_size(tree, path, file, exif)
     return Annotations(
         image_id=image.image_id,
-        file_name=find_image(image.year_folder / "JPEGImages", image.name).name,
-        width=read_size(tree, "width", path),
-        height=read_size(tree, "height", path),
+        file_name=file.name,
+        width=width,
+        height=height,
         boxes=boxes[kept],
         labels=labels[kept],
         ignore=marked[kept] & (difficult == "ignore"),
@@ -337,10 +355,15 @@ def read_difficult(element: ET.Element, path: Path) -> bool:
     return marked
 
 
-def read_size(tree: ET.Element, side: str, path: Path) -> int:
-    """The width or height of the image, as annotated."""
-    text = (tree.findtext(f"size/{side}") or "").strip()
-    size = pixels(text)
-    if size is None:
-        raise UserError(f"{path}: size/{side} is {shown(text)}; expected a number of pixels")
-    return size
+def read_size(tree: ET.Element, path: Path, image: Path, exif: Exif) -> tuple[int, int]:
+    """Width and height of the image, as annotated; where nothing is, or 0, the image tells."""
+    sides = {side: (tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")}
+    if set(sides.values()) <= {"", "0"}:
+        try:
+            return image_size(image, exif)
+        except UserError as error:
+            raise UserError(f"{path} has no size of the image, and {error}") from None
+    for side, text in sides.items():
+        if pixels(text) is None:
+            raise UserError(f"{path}: size/{side} is {shown(text)}; expected a number of pixels")
+    return int(sides["width"]), int(sides["height"])

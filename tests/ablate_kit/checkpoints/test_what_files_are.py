@@ -117,6 +117,7 @@ def test_tensors_of_a_plain_pickle_are_no_arrays(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("bset.pth", 'did you mean "best.pth"'),
+        ("4", "the first 4 images are --limit 4"),
         ("-", "not read from standard input"),
         ("~/best.pth", "the shell expands ~"),
     ],

@@ -12,7 +12,7 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.reports.results_schema import ResultsFile
-from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.conftest import Ablate, Run
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -272,15 +272,34 @@ def test_eval_of_variants_and_its_files(
     files = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}
     assert files == {
         "results.json", "table.md", "table.csv", "table.tex", "changes.csv", "classes.csv",
-        "per_class", "figure.svg", "figure.png", "figure.pdf", "curves.png",
+        "classes.tex", "per_class", "figure.svg", "figure.png", "figure.pdf", "curves.png",
         "confusion", "changes",
     }  # fmt: skip
+    tables = sorted((tmp_path / "out" / "per_class").iterdir())
+    assert [path.suffix for path in tables] == [".csv", ".tex"] * 2
+    assert r"\toprule" in tables[1].read_text()
+    assert r"\toprule" in (tmp_path / "out" / "classes.tex").read_text()
     results = json.loads((tmp_path / "out" / "results.json").read_text())["variants"]
     assert results["cut"]["kind"] == "component"
     assert (
         results["cut"]["thresholds"]["calibrated"] == results["small"]["thresholds"]["calibrated"]
     )
     assert results["cut"]["thresholds"]["calibrated_here"] is False
+
+
+def test_eval_of_several_tells_images_that_are_copies(
+    ablate: Ablate, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "again.safetensors"
+    run.write_bytes(hybrid.read_bytes())
+    one = min(coco[1].glob("*.png")).read_bytes()
+    for path in coco[1].glob("*.png"):
+        (tmp_path / path.name).write_bytes(one)
+    data = ("--annotations", coco[0], "--images", tmp_path)
+    told = "images are the same files as others"
+    assert told in ablate("eval", hybrid, run, *data).err
+    assert told not in ablate("eval", hybrid, run, *data, "--cluster", "(.)").err
+    assert told not in ablate("eval", hybrid, *data).err
 
 
 def test_eval_as_json_is_json_and_nothing_else(

@@ -41,6 +41,20 @@ def test_files_that_are_no_checkpoints(refuse: Run, hybrid: Path, tmp_path: Path
     assert "missing.pth" in refuse("keys", tmp_path / "missing.pth")
 
 
+def test_a_number_of_images_goes_with_limit(refuse: Run, hybrid: Path) -> None:
+    for command in ("eval", "study"):
+        assert refuse(command, hybrid, "--shapes", "4").endswith("images are --limit 4\n")
+
+
+def test_a_folder_of_a_training_run_tells_its_checkpoints(
+    refuse: Run, hybrid: Path, tmp_path: Path
+) -> None:
+    for name in ("best.pth", "model.safetensors", "log.jsonl"):
+        (tmp_path / name).write_bytes(hybrid.read_bytes())
+    line = refuse("study", tmp_path, "--shapes")
+    assert line.endswith("it has no config.json; checkpoints in it: best.pth, model.safetensors\n")
+
+
 def test_existing_outputs_are_kept(refuse: Run, run: Run, hybrid: Path, tmp_path: Path) -> None:
     target = tmp_path / "x.safetensors"
     target.write_text("mine")

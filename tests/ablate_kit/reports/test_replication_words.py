@@ -1,5 +1,7 @@
 """What a replication on few images does not say."""
 
+from dataclasses import replace
+
 import pytest
 
 from ablate_kit.metrics.detections import Detections
@@ -40,4 +42,6 @@ def test_free_is_said_with_what_few_images_may_not_show(
     )
     told = replication_sentences(found)
     assert ("may not show" in told[0]) == shown
+    named = replace(found, called={"cut": "neck (mean)"})
+    assert not any(") (" in one for one in replication_sentences(named))
     assert any(f"; {free} {'is' if free == 1 else 'are'} free" in one for one in told[1:])

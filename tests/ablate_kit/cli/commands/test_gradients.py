@@ -45,6 +45,10 @@ def test_a_recipe_from_scratch(run: Run, repository: Path, tmp_path: Path) -> No
     assert printed.startswith((folder / "summary.txt").read_text().rstrip())
     assert "The four box channels of each dense auxiliary head get no loss" in printed
     assert "never_updated                 0" in printed
+    # What advice calls harmless is no critical issue.
+    critical, harmless = printed.partition("critical issues")[2].split("harmless by construction: ")
+    assert "offset_mask" not in critical.partition("advice:")[0]
+    assert "backbone.stage1.0.deform.offset_mask.weight" in harmless.partition("advice:")[0]
 
     values = json.loads((folder / "gradients.json").read_text(), parse_constant=pytest.fail)
     assert values["about"]["learning rate"] == 0.001

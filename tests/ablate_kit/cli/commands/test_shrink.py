@@ -100,7 +100,8 @@ ablations:
     line = refuse(
         *("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0", "-o", tmp_path / "x")
     )
-    assert "none of the 3 variants of" in line
+    assert "shows nothing to be free within 0 AP that could be taken out (" in line
+    assert "of 3 variants cost" in line
 
 
 def test_what_hurts_is_taken_out_as_what_is_free(tmp_path: Path, run: Run) -> None:

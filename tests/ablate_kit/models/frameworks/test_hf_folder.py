@@ -50,7 +50,8 @@ def copy(folders: Folders, tmp_path: Path) -> Path:
 
 CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"model_type": "my_detr"}, 'model_type is "my_detr", which transformers'),
-    ({"model_type": "rt_detr_v3"}, 'does not know; did you mean "rt_detr_v2"?'),
+    ({"model_type": "rt_detr_v3"}, "does not know; a newer one may"),
+    ({"model_type": "RT-DETR-v2"}, 'does not know; is it "rt_detr_v2"?'),
     ({"model_type": GONE}, 'has no "model_type"'),
     ({"model_type": ["detr"]}, 'expected one such as "detr"'),
     ({"model_type": "vit"}, "a model of type vit, which is no object detector"),

@@ -126,10 +126,17 @@ def test_the_root_may_be_the_devkit_or_hold_it(given_root: str, tmp_path: Path) 
 def test_years_and_splits_combine_in_order_with_unique_ids(tmp_path: Path) -> None:
     write(tmp_path, "2007", {"train": ["000027"], "val": ["000005"]})
     write(tmp_path, "2012", {"train": ["2008_000002"], "val": ["2007_000027"]})
-    both = Voc(tmp_path, "train+val", years=("2007", "2012"))
+    both = Voc(tmp_path, "2007:train+2012:train+2007:val+2012:val")
     assert ids(both) == [27, 2008000002, 5, 2007000027]
     assert ids(Voc(tmp_path, "2007:train+2012:val")) == [27, 2007000027]
     assert both.image(3).shape == (30, 40, 3)
+    with pytest.raises(UserError, match=r'split "val" as 2007:val or 2012:val$'):
+        Voc(tmp_path, "val")
+
+
+def test_a_split_without_a_year_is_of_the_only_year(tmp_path: Path) -> None:
+    write(tmp_path / "VOCdevkit", "2012", {"train": ["000027"]})
+    assert ids(Voc(tmp_path, "train")) == ids(Voc(tmp_path / "VOCdevkit", "train")) == [27]
 
 
 @pytest.mark.parametrize("split", ["", "train+", "2007:", "07:train", ":train", "a:b:train"])
@@ -157,7 +164,7 @@ def test_mistakes_about_the_folder_say_what_was_expected_and_what_is_there(tmp_p
         Voc(tmp_path, "train")
     folder = write(tmp_path, "2007", {"trainval": ["000005"], "blank": []})
     with pytest.raises(UserError, match=r"no VOC2012 folder; .* found VOC2007$"):
-        Voc(tmp_path, "train", years=("2012",))
+        Voc(tmp_path, "2012:train")
     with pytest.raises(UserError, match=r'no split "trainvall" in .*did you mean "trainval"'):
         Voc(tmp_path, "trainvall")
     with pytest.raises(UserError, match=r"blank\.txt: split is empty$"):
@@ -174,7 +181,15 @@ def test_mistakes_about_the_folder_say_what_was_expected_and_what_is_there(tmp_p
         Voc(tmp_path, "trainval").annotations(0)
 
 
-@pytest.mark.parametrize("line", ["000012 -1", "../../../etc/passwd", "a\\b", "..", "C:x"])
+@pytest.mark.parametrize("line", ["000012 -1", "000012  1", "frame 3 -1"])
+def test_a_list_of_one_class_says_which_list_to_give(line: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "2007", {"dog_train": ["000012"]})
+    (folder / "ImageSets/Main/dog_train.txt").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"such as train in place of dog_train$"):
+        Voc(tmp_path, "dog_train")
+
+
+@pytest.mark.parametrize("line", ["../../../etc/passwd", "a\\b", "..", "C:x"])
 def test_a_split_file_holds_image_names_only(line: str, tmp_path: Path) -> None:
     folder = write(tmp_path, "2007", {"train": ["000005"]})
     (folder / "ImageSets/Main/train.txt").write_text(line + "\n")
@@ -192,7 +207,7 @@ def test_a_split_file_holds_image_names_only(line: str, tmp_path: Path) -> None:
         ("<xmax>40", "<xmax>inf", "no box"),
         ("<xmax>40", "<xmax>0", "no box"),
         ("<difficult>0", "<difficult>yes", '"difficult" is "yes"; expected 0 or 1'),
-        (SIZE, "", 'size/width is ""; expected a number of pixels'),
+        ("<width>40</width>", "", 'size/width is ""; expected a number of pixels'),
         ("<width>40", "<width>0", 'size/width is "0"'),
         ("</annotation>", "", "not well-formed XML"),
         ("<annotation>", '<?xml version="1.0" encoding="none"?><annotation>', "not well-formed"),
@@ -209,6 +224,23 @@ def test_a_broken_annotation_file_is_named_in_one_line(
     with pytest.raises(UserError, match=rf"000005\.xml: .*{message}") as caught:
         Voc(tmp_path, "train").annotations(0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", ["", "<size/>", SIZE.replace("40", "0").replace("30", "0")])
+def test_where_no_size_is_annotated_the_image_tells(size: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, "2007", {"train": ["000005"]})
+    path, image = folder / "Annotations/000005.xml", folder / "JPEGImages/000005.jpg"
+    path.write_text(path.read_text().replace(SIZE, size))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(image, exif=turned)
+    for exif, sides in (("ignore", (40, 30)), ("apply", (30, 40))):
+        voc = Voc(tmp_path, "train", exif=exif)  # type: ignore[arg-type]
+        objects = voc.annotations(0)
+        assert (objects.width, objects.height) == voc.image(0).shape[1::-1] == sides
+    image.unlink()
+    with pytest.raises(UserError, match=r"xml has no size of the image, and .*image file is miss"):
+        Voc(tmp_path, "train").annotations(0)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
