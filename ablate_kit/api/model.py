@@ -95,7 +95,7 @@ class Model:
         Examples:
             >>> import ablate_kit as ak
             >>> from detector.zoo import SHAPES_TINY
-            >>> cuts = ak.load(SHAPES_TINY).ablations("component", patterns=["backbone.csi"])
+            >>> cuts = ak.load(SHAPES_TINY).ablations("component", pattern=["backbone.csi"])
             >>> [cut.name for cut in cuts]
             ['backbone.csi']
         """
@@ -130,7 +130,7 @@ class Model:
         Raises:
             UserError: a pattern names nothing.
         """
-        return self.ablations("modules", patterns=list(patterns))
+        return self.ablations("modules", pattern=list(patterns))
 
     def units(
         self, pattern: str, percent: Sequence[float], *, repeats: int = 1, seed: int = 42
@@ -152,7 +152,7 @@ class Model:
             >>> import ablate_kit as ak
             >>> from detector.zoo import SHAPES_TINY
             >>> model = ak.load(SHAPES_TINY)
-            >>> (cut,) = model.ablations("component", patterns=["level_embed"])
+            >>> (cut,) = model.ablations("component", pattern=["level_embed"])
             >>> with model.without(cut) as module:
             ...     bool((module.level_embed == 0).all())
             True

@@ -167,7 +167,7 @@ def _pieced(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
     def pieces(number: int, kind: str, whole: set[str]) -> Iterator[Cut]:
         for i in inside.get(number, ()):
             cut = found[i].cut
-            own = set(cut.line.get("patterns", ()))
+            own = set(cut.line.get("pattern", ()))
             if cut.line["kind"] == kind and own and own < whole:
                 yield cut
             else:
@@ -175,10 +175,10 @@ def _pieced(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
     made = []
     for number, one in enumerate(found):
-        whole = set(one.cut.line.get("patterns", ()))
+        whole = set(one.cut.line.get("pattern", ()))
         within = list(pieces(number, str(one.cut.line["kind"]), whole)) if len(whole) > 1 else []
-        counts = sum(len(set(cut.line["patterns"])) for cut in within)
-        exact = {name for cut in within for name in cut.line["patterns"]} == whole
+        counts = sum(len(set(cut.line["pattern"])) for cut in within)
+        exact = {name for cut in within for name in cut.line["pattern"]} == whole
         if exact and counts == len(whole):  # each in one of them
             one = replace(one, made_of=tuple(cut.variant for cut in within))
         made.append(one)

@@ -83,7 +83,7 @@ def common_lines(
             for base, part in (_layers(parts, where) if one == ALL else [_split(one)])
         ),
         *(
-            {"kind": "modules", "patterns": patterns}
+            {"kind": "modules", "pattern": patterns}
             for one in modules
             for patterns in (
                 [[part.name for part in parts if part.kind != "tensor"]] if one == ALL else [[one]]

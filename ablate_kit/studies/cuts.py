@@ -65,14 +65,14 @@ class Cutter:
         if skipped := self._of_branches(part):
             return skipped
         if part.kind == "tensor":
-            line: Line = {"kind": "component", "patterns": [part.name], "name": part.name}
+            line: Line = {"kind": "component", "pattern": [part.name], "name": part.name}
             return Cut(part.name, "zero", part.name, line)
         if part.kind == "level":
             base, _, level = part.name.rpartition(".")
             line = {"kind": "levels", "base": base, "levels": [int(level)]}
             return Cut(part.name, "removed", part.name, line)
         return self._silence(part) or Cut(
-            part.name, "zero", part.name, {"kind": "modules", "patterns": [part.name]}
+            part.name, "zero", part.name, {"kind": "modules", "pattern": [part.name]}
         )
 
     def needs_probe(self, part: Part) -> bool:
@@ -116,7 +116,7 @@ class Cutter:
         return [name for name in found if name]
 
     def _skip(self, part: Part, patterns: Sequence[str], name: str = "") -> Cut | None:
-        line: Line = {"kind": "skip", "patterns": list(patterns)}
+        line: Line = {"kind": "skip", "pattern": list(patterns)}
         if name:
             line |= {"together": True, "name": name}
         with suppress(UserError):
@@ -137,12 +137,12 @@ class Cutter:
             name = f"{part.name}-skip"
             patterns = [one for one in (weight, bias) if one]
             return Cut(part.name, "removed", name,
-                       {"kind": "component", "patterns": patterns, "name": name})  # fmt: skip
+                       {"kind": "component", "pattern": patterns, "name": name})  # fmt: skip
         layer = weight.rpartition(".")[0]
         if bias != f"{layer}.bias":
             return None
         line: Line = {
-            "kind": "channels", "patterns": [layer], "to": "mean", "together": True,
+            "kind": "channels", "pattern": [layer], "to": "mean", "together": True,
             "images": self._images,
         }  # fmt: skip
         shapes = self._source.checkpoint.shapes
@@ -162,17 +162,17 @@ class Cutter:
         for one in inner:
             if one is None or one.how != "removed" or one.line["kind"] != "component":
                 return None
-            patterns += one.line["patterns"]
+            patterns += one.line["pattern"]
         name = f"{part.name}-skip"
         return Cut(part.name, "removed", name,
-                   {"kind": "component", "patterns": patterns, "name": name})  # fmt: skip
+                   {"kind": "component", "pattern": patterns, "name": name})  # fmt: skip
 
 
 def zeroed(cut: Cut) -> Cut | None:
     """The same place set to zero in place of its mean; None of what is no mean."""
     if cut.how != "mean":
         return None
-    line: Line = {"kind": "channels", "patterns": cut.line.get("patterns"), "together": True}
+    line: Line = {"kind": "channels", "pattern": cut.line.get("pattern"), "together": True}
     if cut.head is not None:
         line = {"kind": "heads", "pattern": cut.part}
     return Cut(cut.part, "zero", cut.variant.removesuffix("-mean"), line, cut.head)
@@ -187,7 +187,7 @@ def lines_of(cuts: Iterable[Cut], controls: Iterable[Cut] = ()) -> list[Line]:
     """A recipe's lines that make these cuts, and one random control for some of them."""
     joint: dict[str, list[Cut]] = {}
     for cut in cuts:
-        shape = {key: one for key, one in cut.line.items() if key not in ("patterns", "levels")}
+        shape = {key: one for key, one in cut.line.items() if key not in ("pattern", "levels")}
         joint.setdefault(str(shape) if "name" not in shape else cut.variant, []).append(cut)
     lines: list[Line] = []
     beside = {cut.variant for cut in controls}
@@ -196,7 +196,7 @@ def lines_of(cuts: Iterable[Cut], controls: Iterable[Cut] = ()) -> list[Line]:
         if members[0].head is not None:
             lines += _of_heads(line, members, beside)
             continue
-        for key in ("patterns", "levels"):
+        for key in ("pattern", "levels"):
             if key in line:
                 line[key] = list(dict.fromkeys(x for one in members for x in one.line[key]))
         lines.append(line)

@@ -146,7 +146,7 @@ def open_study(
         thread_count(Ledger.threads(folder) if folder else None),
         model.opened() as checkpoint,
     ):
-        everything = {"kind": "component", "patterns": ["**"]}
+        everything = {"kind": "component", "pattern": ["**"]}
         whole = recipe_of(model, data, [everything], evaluation, said_by=_STUDY)
         first = OpenSweep(whole, placement, checkpoint, adapter)
         for note in first.notes:

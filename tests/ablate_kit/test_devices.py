@@ -54,7 +54,7 @@ MOSTLY_REAL = [
 RULES = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
     {"kind": "heads-mean", "pattern": "decoder.layers.1.self_attn", "heads": [0], "images": 3},
-    {"kind": "channels", "patterns": ["decoder.layers.0.ffn.fc1"], "channels": [3], "to": "mean"},
+    {"kind": "channels", "pattern": ["decoder.layers.0.ffn.fc1"], "channels": [3], "to": "mean"},
 ]
 
 

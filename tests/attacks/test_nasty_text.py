@@ -108,9 +108,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": {"kind": "coco", "annotations": str(folder / "coco.json"),
                  "images": str(folder / "images")},
         "ablations": [{"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
-                      {"kind": "component", "patterns": ["encoder"], "name": NASTY[0]},
-                      {"kind": "component", "patterns": ["neck"], "name": NASTY[7]},
-                      {"kind": "component", "patterns": ["backbone"], "name": NASTY[10]}],
+                      {"kind": "component", "pattern": ["encoder"], "name": NASTY[0]},
+                      {"kind": "component", "pattern": ["neck"], "name": NASTY[7]},
+                      {"kind": "component", "pattern": ["backbone"], "name": NASTY[10]}],
         "evaluation": {"batch_size": 3, "resamples": 10},
     }  # fmt: skip
     (folder / "sweep.yaml").write_text(yaml.safe_dump(recipe))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import of_module
-from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns
+from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns, listed
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.ablations.name_patterns import file_name
 
@@ -15,14 +15,12 @@ class Component(Kind):
     """Whole tensors, all at once."""
 
     kind: Literal["component"] = "component"
-    patterns: Patterns
+    pattern: Patterns
     name: str | None = None
 
     def make(self, source: KindContext) -> list[Ablation]:
-        names = dict.fromkeys(
-            name for pattern in self.patterns for name in source.floating(pattern)
-        )
-        return [component(names, self.name or file_name("+".join(self.patterns)))]
+        names = dict.fromkeys(name for one in listed(self.pattern) for name in source.floating(one))
+        return [component(names, self.name or file_name("+".join(listed(self.pattern))))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +28,8 @@ class Modules(Kind):
     """Each module that a pattern names, one by one."""
 
     kind: Literal["modules"] = "modules"
-    patterns: Patterns
+    pattern: Patterns
 
     def make(self, source: KindContext) -> list[Ablation]:
-        found = source.modules(self.patterns)
+        found = source.modules(self.pattern)
         return [component(names, module, of_module(module)) for module, names in found.items()]

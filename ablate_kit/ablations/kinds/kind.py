@@ -5,7 +5,7 @@ the keys that a recipe may set; ``kind`` is the name that a recipe gives.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Numbers = Annotated[list[float], MinLen(1)]
 Naturals = Annotated[list[Natural], MinLen(1)]
-Patterns = Annotated[list[str], MinLen(1)]
+Patterns = Annotated[list[str], MinLen(1)] | str  # several in a list, or one
 
 
 class Reference(Protocol):
@@ -70,10 +70,10 @@ class KindContext:
         """The floating tensors that a pattern names, each once whatever its names."""
         return list(self.checkpoint.distinct(self._named(pattern)))
 
-    def modules(self, patterns: Iterable[str]) -> dict[str, list[str]]:
+    def modules(self, patterns: Sequence[str]) -> dict[str, list[str]]:
         """The floating tensors of each module that a pattern names."""
         found: dict[str, list[str]] = {}
-        for pattern in patterns:
+        for pattern in listed(patterns):
             if pattern.endswith("**"):  # modules, what they consist of, and that in turn
                 raise UserError(
                     f'cannot tell which modules "{pattern}" names: end it with their own name, '
@@ -122,6 +122,10 @@ class KindContext:
             name for own in attention.tensors for name in known.get(attention.name_of(own), ())
         ]
         return replace(attention, told=head_counts.of_live(live.module, names))
+
+
+def listed(patterns: str | Sequence[str]) -> Sequence[str]:
+    return [patterns] if isinstance(patterns, str) else patterns
 
 
 @dataclass(frozen=True, kw_only=True)

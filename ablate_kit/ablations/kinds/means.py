@@ -160,7 +160,7 @@ class Channels(Kind):
     """Output channels of modules with a weight and a bias, zero or replaced by their mean."""
 
     kind: Literal["channels"] = "channels"
-    patterns: Patterns
+    pattern: Patterns
     channels: Naturals | None = None  # of each module; all by default
     together: bool = False  # one variant per module
     to: Literal["zero", "mean"] = "zero"
@@ -210,7 +210,7 @@ class Channels(Kind):
     def _modules(
         self, source: KindContext, shapes: Mapping[str, tuple[int, ...]]
     ) -> Iterator[tuple[str, Sequence[int]]]:
-        for module in source.modules(self.patterns):
+        for module in source.modules(self.pattern):
             if f"{module}.weight" not in shapes:
                 raise UserError(f"{module} has no weight of its own whose channels could be cut")
             if self.to == "mean" and f"{module}.bias" not in shapes:

@@ -8,7 +8,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import Attention, TensorLike, attentions
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.factors import Factors, of_module
-from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns
+from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns, listed
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.feed_forwards import feed_forwards
@@ -149,19 +149,19 @@ class Skip(Kind):
     """Each residual branch that a pattern names, one by one: it adds nothing."""
 
     kind: Literal["skip"] = "skip"
-    patterns: Patterns
+    pattern: Patterns
     together: bool = False  # one variant without all of them
     name: str | None = None  # of that one
 
     def make(self, source: KindContext) -> list[Ablation]:
         tensors, anatomy = source.checkpoint.tensors, source.anatomy
-        modules = source.modules(self.patterns)
+        modules = source.modules(self.pattern)
         made = skips(modules, tensors, anatomy)
         if not self.together:
             if self.name:
                 raise UserError("name goes with together: true; each branch has its own")
             return made
-        name = self.name or f"{file_name('+'.join(self.patterns))}-skip"
+        name = self.name or f"{file_name('+'.join(listed(self.pattern)))}-skip"
         edits = tuple(edit for one in made for edit in one.edits)
         factors: Factors = {"target": name, "count": len(made)}
         return [Ablation(name, "skip", edits, factors=factors)]

@@ -124,4 +124,4 @@ def skip(
     """Let residual branches add nothing: the layer hands on what came in."""
     from ablate_kit.ablations.kinds.residual_branches import Skip
 
-    copies.write_all_of(Skip(patterns=patterns), checkpoint, output)
+    copies.write_all_of(Skip(pattern=patterns), checkpoint, output)

@@ -68,7 +68,7 @@ def mean(
     else:
         chosen = spans_of(channels, "--channels")
         kind = Channels(
-            patterns=[pattern],
+            pattern=[pattern],
             channels=chosen,
             together=True,
             to="mean",

@@ -200,6 +200,8 @@ def _located(kind: type, path: Sequence[int | str]) -> tuple[list[type], Place]:
         if tagged and not chosen:
             options, chosen = tagged, True
             continue
+        if steps and step in ("list[str]", "str"):  # which of a value's types it was not
+            continue
         steps.append(step)
         inner = [
             section

@@ -52,10 +52,10 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, object], int, Mapping[str, object]]] =
         {"pattern": "decoder.layers.*.ffn", "percent": [10.0, 25.0]}, 2,
         {"target": "decoder.layers.all.ffn", "percent": 25.0, "order": "smallest"},
     ),
-    "component": ({"patterns": ["neck", "heads"], "name": "both"}, 1, {"target": "both"}),
-    "modules": ({"patterns": ["decoder.layers.*.ffn"]}, 3,
+    "component": ({"pattern": ["neck", "heads"], "name": "both"}, 1, {"target": "both"}),
+    "modules": ({"pattern": ["decoder.layers.*.ffn"]}, 3,
                 {"module": "decoder.layers.2.ffn", "layer": 2}),
-    "skip": ({"patterns": ["decoder.layers.*.ffn"]}, 3,
+    "skip": ({"pattern": ["decoder.layers.*.ffn"]}, 3,
              {"module": "decoder.layers.2.ffn", "layer": 2}),
     "layers": (
         {"base": "decoder.layers", "part": "ffn"}, 3,
@@ -72,7 +72,7 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, object], int, Mapping[str, object]]] =
     ),
     "heads-mean": ({"pattern": SELF, "heads": [2], "images": 1}, 1, {**AT_SELF, "head": 2}),
     "channels": (
-        {"patterns": ["decoder.layers.0.ffn.fc1"], "channels": [0, 1], "together": True}, 1,
+        {"pattern": ["decoder.layers.0.ffn.fc1"], "channels": [0, 1], "together": True}, 1,
         {"module": "decoder.layers.0.ffn.fc1", "layer": 0, "channels": "0-1", "to": "zero"},
     ),
     "heads-resampled": (
@@ -158,7 +158,7 @@ def test_the_layer_is_the_last_number_of_a_module() -> None:
 
 def test_what_two_rules_make_has_the_factors_of_both(hybrid: Path) -> None:
     rules = [
-        {"kind": "modules", "patterns": ["decoder.layers.*.ffn"]},
+        {"kind": "modules", "pattern": ["decoder.layers.*.ffn"]},
         {"kind": "layers", "base": "decoder.layers", "part": "ffn"},
     ]
     recipe = SweepRecipe.model_validate(

@@ -79,7 +79,7 @@ def test_a_sweep_from_a_model_to_a_report(model: ak.Model, tmp_path: Path) -> No
 def test_without_gives_the_bytes_back_and_write_makes_the_copy(
     model: ak.Model, tmp_path: Path
 ) -> None:
-    (cut,) = model.ablations("component", patterns=["backbone.csi"])
+    (cut,) = model.ablations("component", pattern=["backbone.csi"])
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     with model.without(cut) as module:
         cut_state = {name: value.clone() for name, value in module.state_dict().items()}
@@ -97,7 +97,7 @@ def test_a_recipe_and_the_same_from_python(model: ak.Model, tmp_path: Path) -> N
     recipe.write_text(
         f"model: {{checkpoint: {SHAPES_TINY}}}\n"
         "data: {kind: shapes, limit: 3}\n"
-        "ablations: [{kind: modules, patterns: [backbone.csi]}]\n"
+        "ablations: [{kind: modules, pattern: [backbone.csi]}]\n"
         "evaluation: {resamples: 20}\n"
     )
     one = ak.run_recipe(recipe, tmp_path / "run")

@@ -50,7 +50,7 @@ def small_recipe(path: Path, checkpoint: Path) -> Path:
         "data": {"kind": "shapes", "limit": 3},
         "ablations": [
             {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
-            {"kind": "modules", "patterns": ["backbone.stem"]},
+            {"kind": "modules", "pattern": ["backbone.stem"]},
         ],
         "evaluation": {"batch_size": 1, "resamples": 20},
     }

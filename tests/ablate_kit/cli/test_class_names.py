@@ -80,7 +80,7 @@ def test_sweep_and_predict_take_the_names(printed, hybrid, coco, renamed, names,
     values = {
         "model": {"checkpoint": str(hybrid), "class_names": str(names)},
         "data": {"kind": "coco", "annotations": str(renamed), "images": str(coco[1])},
-        "ablations": [{"kind": "component", "patterns": ["encoder"]}],
+        "ablations": [{"kind": "component", "pattern": ["encoder"]}],
         "evaluation": {"batch_size": 2, "resamples": 20},
     }
     recipe.write_text(yaml.safe_dump(values))

@@ -47,7 +47,7 @@ def test_a_recipe_may_name_the_file(here: Path, run: Run) -> None:
     recipe = {
         "model": {"checkpoint": "best.pth", "class_names": "names.txt"},
         "data": {"kind": "shapes", "limit": 4},
-        "ablations": [{"kind": "component", "patterns": ["model.encoder.layers.*"]}],
+        "ablations": [{"kind": "component", "pattern": ["model.encoder.layers.*"]}],
     }
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert "model.encoder.layers.all" in run("sweep", "recipe.yaml", "-o", "runs/encoder")

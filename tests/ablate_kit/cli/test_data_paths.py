@@ -186,8 +186,8 @@ def test_what_takes_longer_to_find_is_told_before_a_model_is_made(
 
     monkeypatch.setattr(ModelSection, "adapter", none)
     data = CocoImages(annotations=str(tmp_path / "none.json"), images=str(tmp_path))
-    means = {"kind": "channels", "patterns": ["decoder.layers.*.ffn.fc1"], "to": "mean"}
-    for line in ({"kind": "component", "patterns": ["backbone"]}, means):
+    means = {"kind": "channels", "pattern": ["decoder.layers.*.ffn.fc1"], "to": "mean"}
+    for line in ({"kind": "component", "pattern": ["backbone"]}, means):
         recipe = SweepRecipe.model_validate(
             {"model": {"checkpoint": TINY}, "data": data.model_dump(), "ablations": [line]}
         )

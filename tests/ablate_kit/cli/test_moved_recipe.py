@@ -10,7 +10,7 @@ def test_all_that_is_elsewhere_is_told_at_once(run: Run, refuse: Run, tmp_path: 
     recipe.write_text(
         "model: {checkpoint: /home/a/best.pth}\n"
         "data: {kind: coco, annotations: /home/a/val.json, images: /home/a/val}\n"
-        "ablations: [{kind: modules, patterns: [backbone]}]\n"
+        "ablations: [{kind: modules, pattern: [backbone]}]\n"
     )
     told = refuse("sweep", recipe, "-o", tmp_path / "again")
     assert "model.checkpoint: cannot open /home/a/best.pth" in told

@@ -27,7 +27,7 @@ RECIPE = """
 model: {{checkpoint: {checkpoint}{more}}}
 data: {{kind: shapes, limit: 2}}
 ablations:
-  - {{kind: modules, patterns: ["backbone.*", head]}}
+  - {{kind: modules, pattern: ["backbone.*", head]}}
 evaluation: {{resamples: 20}}
 """
 

@@ -76,8 +76,8 @@ data: {kind: shapes}
 ablations:
   - {kind: joined, members: [MEMBER, decoder.layers.0.self_attn-skip], name: both}
   - {kind: heads, pattern: decoder.layers.1.self_attn}
-  - {kind: skip, patterns: ["decoder.layers.{0-1}.self_attn"]}
-  - {kind: skip, patterns: ["decoder.layers.{0-1}.self_attn"], together: true, name: two}
+  - {kind: skip, pattern: ["decoder.layers.{0-1}.self_attn"]}
+  - {kind: skip, pattern: ["decoder.layers.{0-1}.self_attn"], together: true, name: two}
 """
     path.write_text(text.replace("MEMBER", "decoder.layers.1.self_attn-head2"))
     with open_checkpoint(SHAPES_TINY) as checkpoint:

@@ -89,7 +89,7 @@ def test_a_study_of_the_shipped_detector(
     run("sweep", folder / "recipe.yaml", "-o", tmp_path / "again")
     assert numbers(tmp_path / "again") == found
     # Another sweep in the folder of a study is reported as one, and the study is there still.
-    cut = ("--set", "ablations=[{kind: modules, patterns: [encoder.layers.0.ffn]}]")
+    cut = ("--set", "ablations=[{kind: modules, pattern: [encoder.layers.0.ffn]}]")
     assert "0 of 1 variants cost" in run("sweep", folder / "recipe.yaml", *cut, "-o", folder)
     assert "Nothing was cut" not in (folder / "report" / "report.html").read_text()
     assert not (folder / "report" / "sentences.md").exists()

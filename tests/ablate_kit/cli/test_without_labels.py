@@ -40,7 +40,7 @@ def recipe(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "sweep.yaml"
     path.write_text(
         f"model: {{checkpoint: {SHAPES_TINY}}}\ndata: {{kind: images, images: {photographs}}}\n"
-        "ablations:\n  - {kind: component, patterns: [backbone.csi]}\n"
+        "ablations:\n  - {kind: component, pattern: [backbone.csi]}\n"
         "  - {kind: heads, pattern: decoder.layers.0.self_attn}\n"
         f"evaluation: {{resamples: 20, score_threshold: {SCORE}, batch_size: 2}}\n"
     )
@@ -88,7 +88,7 @@ def _numbers(outcome: SweepRun) -> dict[str, object]:
 
 def test_a_run_goes_on_and_processes_give_the_same_numbers(recipe: Path, tmp_path: Path) -> None:
     whole = run_sweep(load_sweep(recipe), tmp_path / "whole")
-    one = ["ablations=[{kind: component, patterns: [backbone.csi]}]"]
+    one = ["ablations=[{kind: component, pattern: [backbone.csi]}]"]
     run_sweep(load_sweep(recipe, one), tmp_path / "parts")
     parts = run_sweep(load_sweep(recipe), tmp_path / "parts")
     two = run_sweep(load_sweep(recipe), tmp_path / "two", Placement(("cpu", "cpu")))

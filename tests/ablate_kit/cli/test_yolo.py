@@ -50,7 +50,7 @@ def test_a_sweep_by_recipe_and_in_python(run: Run, data: Path, tmp_path: Path) -
     recipe = tmp_path / "sweep.yaml"
     recipe.write_text(
         f"model: {{checkpoint: {SHAPES_TINY}}}\ndata: {{kind: yolo, yaml: {data}, limit: 3}}\n"
-        "ablations: [{kind: component, patterns: [backbone.csi]}]\n"
+        "ablations: [{kind: component, pattern: [backbone.csi]}]\n"
         "evaluation: {resamples: 10}\n"
     )
     folder = tmp_path / "run"

@@ -121,7 +121,7 @@ def test_replay_gives_the_same_bytes(saved: Saves, data: Path, tmp_path: Path, n
             {"kind": "heads", "pattern": "decoder.layers.1.self_attn"},
             {"kind": "layers", "base": "decoder.layers", "part": "cross_attn"},
             {"kind": "units", "pattern": "query_embedding.weight", "percent": [10]},
-            {"kind": "component", "patterns": ["bbox_head"]},
+            {"kind": "component", "pattern": ["bbox_head"]},
         ],
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -133,7 +133,7 @@ def recipe_of(toy: Path, lights: dict[str, Any], framework: str | None) -> Sweep
             "model": {"checkpoint": str(toy), "framework": framework},
             "data": lights,
             "ablations": [
-                {"kind": "component", "patterns": ["mix"]},
+                {"kind": "component", "pattern": ["mix"]},
                 {"kind": "queries", "how": "zero"},
             ],
         }

@@ -34,7 +34,7 @@ def test_a_sweep_tells_what_else_its_cuts_cut(ablate: Ablate, twins: Path, tmp_p
     (cut,) = model.modules(one)
     result = ak.sweep(model, ak.shapes(limit=2), [cut], resamples=0)
     assert any(told in note for note in result.notes)
-    both = model.ablations("component", patterns=[f"{one}.*", f"{other}.*"])
+    both = model.ablations("component", pattern=[f"{one}.*", f"{other}.*"])
     result = ak.sweep(model, ak.shapes(limit=2), both, resamples=0)
     assert not any("tied" in note for note in result.notes)
 

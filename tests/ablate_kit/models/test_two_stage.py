@@ -88,7 +88,7 @@ def recipe(tmp_path: Path) -> SweepRecipe:
                 "framework": f"python:{tmp_path / 'two_stage.py'}:build",
             },
             "data": {"kind": "shapes", "limit": 2},
-            "ablations": [{"kind": "modules", "patterns": ["head.*", "proposals"]}],
+            "ablations": [{"kind": "modules", "pattern": ["head.*", "proposals"]}],
             "evaluation": {"batch_size": 2, "resamples": 20},
         }
     )

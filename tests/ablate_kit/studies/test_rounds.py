@@ -70,7 +70,7 @@ def model(parts: Sequence[tuple[str, int, float]]) -> Outline:
     found: list[Candidate] = []
     for name, depth, share in parts:
         above = [i for i, one in enumerate(found) if one.depth == depth - 1]
-        cut = Cut(name, "removed", name, {"kind": "component", "patterns": [name]})
+        cut = Cut(name, "removed", name, {"kind": "component", "pattern": [name]})
         cut = cut if "head" not in name else Cut(name[:-1], "removed", name, cut.line, 0)
         found.append(Candidate(cut, "layer", 64, depth, above[-1] if above else None, share))
     return Outline(tuple(found), PASS, 1000)

@@ -43,7 +43,7 @@ def test_versions_are_those_of_what_runs_the_model(framework: str, library: str)
         {
             "model": {"checkpoint": "model.safetensors"},
             "data": {"kind": "shapes", "limit": 1},
-            "ablations": [{"kind": "modules", "patterns": ["neck"]}],
+            "ablations": [{"kind": "modules", "pattern": ["neck"]}],
         }
     )
     found = About.of(recipe, recipe.dataset(), "ablate sweep", framework).versions

@@ -240,7 +240,7 @@ def recipe(**more: Any) -> SweepRecipe:
         "model": {"checkpoint": "builtin:shapes_tiny"},
         "data": {"kind": "shapes", "limit": 48},
         "ablations": [
-            {"kind": "modules", "patterns": ["neck.inputs", "neck.keep", "decoder.layers.0.norm2"]},
+            {"kind": "modules", "pattern": ["neck.inputs", "neck.keep", "decoder.layers.0.norm2"]},
         ],
         "evaluation": {"resamples": 50, "batch_size": 12, "margin": 0.02},
         "race": {"first": 20, "growth": 2},

@@ -123,7 +123,7 @@ def test_a_run_keeps_its_limit_of_detections(hybrid: Path, tmp_path: Path) -> No
             {
                 "model": {"checkpoint": str(hybrid)},
                 "data": {"kind": "shapes", "limit": 2},
-                "ablations": [{"kind": "modules", "patterns": ["neck.*"]}],
+                "ablations": [{"kind": "modules", "pattern": ["neck.*"]}],
                 "evaluation": {"max_detections": limit},
             }
         )

@@ -20,7 +20,7 @@ from detector.training.recipes.data_sections import FolderImages
 RECIPE = """
 model: {checkpoint: model.safetensors}
 data: {kind: coco, annotations: instances.json, images: images}
-ablations: [{kind: modules, patterns: [neck]}]
+ablations: [{kind: modules, pattern: [neck]}]
 """
 
 

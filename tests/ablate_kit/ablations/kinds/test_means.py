@@ -180,9 +180,9 @@ def test_channels_are_their_mean(live: Open, kind: str, module: str) -> None:
     with open_checkpoint(one.path) as checkpoint:
         if f"{module}.bias" not in checkpoint.tensors:
             with pytest.raises(UserError, match="has no bias that could hold a mean"):
-                make(one, Channels(patterns=[module], to="mean"))
+                make(one, Channels(pattern=[module], to="mean"))
             return
-    (ablation,) = make(one, Channels(patterns=[module], channels=[2, 5], together=True, to="mean"))
+    (ablation,) = make(one, Channels(pattern=[module], channels=[2, 5], together=True, to="mean"))
     (live_name,) = one.names[f"{module}.weight"]
 
     def mean(owner: nn.Module, _: object, out: Tensor) -> Tensor:
@@ -246,6 +246,6 @@ def test_what_cannot_hold_a_mean_is_refused(live: Open) -> None:
     with pytest.raises(UserError, match="means are taken over images, and none are given"):
         hybrid.make(HeadsMean(pattern="decoder.layers.0.self_attn"))
     with pytest.raises(UserError, match="has no channel 400; it has 32"):
-        make(hybrid, Channels(patterns=["decoder.layers.0.self_attn.out_proj"], channels=[400]))
+        make(hybrid, Channels(pattern=["decoder.layers.0.self_attn.out_proj"], channels=[400]))
     with pytest.raises(UserError, match="has no head 9"):
         make(hybrid, HeadsMean(pattern="decoder.layers.0.self_attn", heads=[9]))

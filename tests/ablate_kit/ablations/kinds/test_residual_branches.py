@@ -160,7 +160,7 @@ BRANCHES = {
 @pytest.mark.parametrize("kind", BRANCHES)
 def test_branches_of_hugging_face_detectors(live: Callable[[str], Any], kind: str) -> None:
     one = live(kind)
-    found = one.make(Skip(patterns=BRANCHES[kind]))
+    found = one.make(Skip(pattern=BRANCHES[kind]))
     assert len(found) == 2 * len(BRANCHES[kind])
     full = one.run()
     for ablation in found[::2]:
@@ -177,7 +177,7 @@ def test_branches_of_hugging_face_detectors(live: Callable[[str], Any], kind: st
 def test_branches_of_a_real_deimv2(shared: Path) -> None:
     with open_checkpoint(shared / "models" / "deimv2_atto") as checkpoint:
         patterns = ["model.decoder.layers.*.mlp", "model.decoder.layers.*.encoder_attn"]
-        found = Skip(patterns=patterns).make(KindContext(checkpoint))
+        found = Skip(pattern=patterns).make(KindContext(checkpoint))
     prefix = "model.decoder.layers.0"
     assert [edit.tensor for edit in found[0].edits] == [
         f"{prefix}.mlp.down_proj.weight", f"{prefix}.mlp.down_proj.bias",

@@ -177,7 +177,7 @@ def test_a_recipe_s_line_puts_a_donor_in(
     )  # fmt: skip
     without = "ablations=[{kind: patch, donor: none.pth}]"
     assert "none.pth" in refuse("sweep", recipe, "--dry-run", "--set", without)
-    lines = f"{{kind: patch, donor: {donor}, depth: 1}}, {{kind: modules, patterns: [neck]}}"
+    lines = f"{{kind: patch, donor: {donor}, depth: 1}}, {{kind: modules, pattern: [neck]}}"
     assert 'both named "neck"' in refuse(
         "sweep", recipe, "--dry-run", "--set", f"ablations=[{lines}]"
     )

@@ -32,7 +32,7 @@ ABLATIONS = [
     {"kind": "scale", "pattern": "decoder.layers.0.ffn", "factors": [0.5]},
     {"kind": "noise", "pattern": "heads", "percent": [5]},
     {"kind": "heads-cumulative", "pattern": "decoder.layers.*.self_attn", "steps": 2},
-    {"kind": "modules", "patterns": ["backbone.stem"]},
+    {"kind": "modules", "pattern": ["backbone.stem"]},
 ]
 
 SELF, CROSS = "decoder.layers.0.self_attn", "decoder.layers.{}.cross_attn"
@@ -158,7 +158,7 @@ def test_images_of_a_recipe_may_belong_together_and_a_run_be_judged_anew(
     run: Run, refuse: Run, recipe: Path, tmp_path: Path
 ) -> None:
     with edited(recipe) as values:
-        values["ablations"] = [{"kind": "modules", "patterns": ["backbone.stem"]}]
+        values["ablations"] = [{"kind": "modules", "pattern": ["backbone.stem"]}]
         values["evaluation"] |= {"cluster": "videos.csv", "margin": 0.02}
     names = [f"shapes-1-1-00000{i}" for i in range(3)]
     clusters = recipe.with_name("videos.csv")  # a recipe's files are found from its folder
@@ -183,7 +183,7 @@ def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     trained = repository / "detector" / "zoo" / "shapes_tiny" / "model.safetensors"
     with edited(recipe) as values:
         values["model"] = {"checkpoint": str(trained)}
-        values["ablations"] = [{"kind": "component", "patterns": ["encoder"]}]
+        values["ablations"] = [{"kind": "component", "pattern": ["encoder"]}]
     run("sweep", recipe, "-o", tmp_path / "run")
     report = tmp_path / "run" / "report"
     page = (report / "report.html").read_text()
@@ -213,7 +213,7 @@ def test_images_that_are_others_by_now_are_in_no_report(
     shutil.copytree(coco[1], images)
     with edited(recipe) as values:
         values["data"] = {"kind": "coco", "annotations": str(coco[0]), "images": str(images)}
-        values["ablations"] = [{"kind": "modules", "patterns": ["backbone.stem"]}]
+        values["ablations"] = [{"kind": "modules", "pattern": ["backbone.stem"]}]
     folder = tmp_path / "run"
     assert ablate("sweep", recipe, "-o", folder).code == 0
     first, second, _ = sorted(images.glob("*.png"))
@@ -280,7 +280,7 @@ def test_finished_variants_are_not_run_again(
         lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
     )
     with edited(recipe) as values:
-        values["ablations"].append({"kind": "component", "patterns": ["encoder"]})
+        values["ablations"].append({"kind": "component", "pattern": ["encoder"]})
     out = run("sweep", recipe, "-o", tmp_path / "run")
     assert [one.name for one in seen if one] == ["encoder"]
     assert len(seen) == 1
@@ -331,7 +331,7 @@ def test_copies_that_spare_an_equal_tensor_are_told(
     ablate: Ablate, recipe: Path, tmp_path: Path
 ) -> None:
     with edited(recipe) as values:
-        values["ablations"] = [{"kind": "modules", "patterns": ["decoder.layers.0.ffn"]}]
+        values["ablations"] = [{"kind": "modules", "pattern": ["decoder.layers.0.ffn"]}]
         with safe_open(values["model"]["checkpoint"], "pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -394,7 +394,7 @@ def test_a_greedy_search_tries_every_head_that_is_left(
 @pytest.mark.parametrize(
     ("rule", "more", "message"),
     [
-        ({"kind": "channels", "patterns": ["decoder.layers.0.ffn.fc1"], "images": 2}, {},
+        ({"kind": "channels", "pattern": ["decoder.layers.0.ffn.fc1"], "images": 2}, {},
          "images go with to: mean"),
         ({"kind": "heads-retained", "pattern": "decoder.layers.0.self_attn", "seed": 7}, {},
          "seed go with keep"),
@@ -461,14 +461,14 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
         ({"data": {"kind": "shapes", "shapes": 6}}, 'unknown key "data.shapes"'),  # as its kind
         ({"data": {"kind": "shapes", "exif": "apply"}}, 'unknown key "data.exif"'),
         (
-            {"ablations": [{"kind": "component", "patterns": ["neck"], "null_cuts": 1}]},
+            {"ablations": [{"kind": "component", "pattern": ["neck"], "null_cuts": 1}]},
             "neck changes whole tensors",
         ),
         (
-            {"ablations": [{"kind": "component", "patterns": ["neck"], "name": "unmodified"}]},
+            {"ablations": [{"kind": "component", "pattern": ["neck"], "name": "unmodified"}]},
             'an ablation is named "unmodified", as the model that all are held against',
         ),
-        ({"ablations": [{"kind": "modules", "patterns": ["decoder.**"]}]}, "end it with their"),
+        ({"ablations": [{"kind": "modules", "pattern": ["decoder.**"]}]}, "end it with their"),
         (
             {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
             "expected more than 0",

@@ -177,7 +177,7 @@ def test_a_copy_in_half_precision_is_the_variant_of_the_sweep(bf16: Path, tmp_pa
         pattern = "model.decoder.layers.0.self_attn"
         (heads, *_) = HeadsMean(pattern=pattern, images=2).make(source)
         (channels,) = Channels(
-            patterns=["model.decoder.layers.0.fc1"], together=True, to="mean", images=2
+            pattern=["model.decoder.layers.0.fc1"], together=True, to="mean", images=2
         ).make(source)
         places = {tmp_path / "heads": heads, tmp_path / "channels": channels}
         write_variants(checkpoint, places)

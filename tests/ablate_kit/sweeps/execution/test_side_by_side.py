@@ -42,7 +42,7 @@ def cuts_of(path: Path) -> list[Ablation]:
         base = own[0].prefix.rpartition(".layers.")[0] + ".layers"
         weights = (n for n in checkpoint.tensors if n.startswith(f"{base}.1."))
         module = next(n for n in weights if n.endswith("fc1.weight")).removesuffix(".weight")
-        kind = Channels(patterns=[module], channels=list(range(6)))
+        kind = Channels(pattern=[module], channels=list(range(6)))
         cuts = kind.make(KindContext(checkpoint))
     for i in range(3, 6):
         weight, bias = cuts[i].edits
