@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
+from ablate_kit.plural import counted
 from detector.data.dataset import Dataset
 from detector.training.recipes.data_sections import (
     CocoImages,
@@ -29,6 +30,11 @@ class Images:
 
     dataset: Dataset
     section: OneSet
+
+    def __repr__(self) -> str:
+        given = self.section.model_dump(exclude_defaults=True, exclude={"kind"})
+        said = "".join(f", {name}={one!r}" for name, one in given.items())
+        return f"<Images: {self.section.kind}{said}; {counted(len(self), 'image')}>"
 
     def __len__(self) -> int:
         return len(self.dataset)

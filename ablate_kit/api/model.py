@@ -49,7 +49,11 @@ class Model:
     device: str
     class_names: Path | None
     adapter: Adapter
-    _converted: "_Converted | None" = field(default=None, repr=False, compare=False)
+    _converted: "_Converted | None" = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        size = sum(one.numel() for one in self.module.parameters())
+        return f"<Model: {self.path}, {size:,} parameters, on {self.device}>"
 
     @property
     def module(self) -> nn.Module:

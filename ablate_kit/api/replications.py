@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.replicates import Replicated
+from ablate_kit.plural import counted
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.ledger import Ledger
@@ -46,6 +47,10 @@ class ReplicationResult:
     sentences: list[str]
     notes: list[str]
     folder: Path
+
+    def __repr__(self) -> str:
+        cuts, models = counted(len(self.cuts), "cut"), counted(len(self.checkpoints), "checkpoint")
+        return f"<ReplicationResult: {cuts} in {models}; .sentences say what holds in all>"
 
     def table(self, metric: Key = "AP") -> "pd.DataFrame":
         """A row for each cut, by name: the change of a metric in each checkpoint (a column of its

@@ -11,6 +11,8 @@ from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.plural import counted
+from ablate_kit.reports.answer import answer
 from ablate_kit.sweeps.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ class SweepResult:
     folder: Path | None = None
     images: Images | None = None
     sentences: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """The answer, not thousands of detections."""
+        cuts, images = counted(len(self.results) - 1, "ablation"), len(self.truth.image_ids)
+        told = answer(self.results, self.changes)
+        on = f"SweepResult: {cuts} on {counted(images, 'image')}"
+        return f"<{on}{f': {told}' if told else ''}; .table() has the numbers>"
 
     def table(self) -> "pd.DataFrame":
         """A row for each variant, by name: ``kind``, and of each metric its value, its change

@@ -76,6 +76,15 @@ def test_a_sweep_from_a_model_to_a_report(model: ak.Model, tmp_path: Path) -> No
         ak.sweep(model, ak.shapes(limit=3), cuts, output=tmp_path / "run")
 
 
+def test_what_is_printed_of_a_value_is_short(model: ak.Model) -> None:
+    data = ak.shapes(limit=2)
+    result = ak.sweep(model, data, model.modules("neck"))
+    assert repr(data) == "<Images: shapes, limit=2; 2 images>"
+    assert repr(model).endswith("parameters, on cpu>")
+    assert repr(result).startswith("<SweepResult: 1 ablation on 2 images")
+    assert len(repr(result)) < 200
+
+
 def test_without_gives_the_bytes_back_and_write_makes_the_copy(
     model: ak.Model, tmp_path: Path
 ) -> None:
