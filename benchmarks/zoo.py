@@ -1,9 +1,9 @@
 """Which detectors of LibreYOLO and torchvision open, evaluate and are swept, tried one by one.
 
 Each is built in its smallest size with random weights, its state dict saved, and opened as any
-checkpoint. The table is part of docs/zoo.md, whose environment it needs:
+checkpoint; docs/zoo.md says which environment it needs:
 
-    python benchmarks/zoo.py --write docs/zoo.md
+    python benchmarks/zoo.py
 """
 
 import re
