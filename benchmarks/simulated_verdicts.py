@@ -4,17 +4,19 @@
 
 Studies of 24 variants whose true changes are known: free of what is beyond the margin, costs or
 gains of what is within, are wrong. A fifth of the studies tell the share that is decided with so
-many images, and what comes of looking again with more images until there is a verdict.
+many images, and what comes of looking again with more images until there is a verdict; a tenth,
+whether as many more images as an undecided variant is said to need decide it.
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 from simulated_studies import CHANCE, MARGIN, VARIANTS, is_wrong
 
 from ablate_kit.metrics.uncertainty.chance import AgainstChance
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
-from ablate_kit.metrics.uncertainty.verdict import Verdict, verdicts
+from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, verdicts
 
 TRUE = {
     "0, and a margin of 0.0001": (np.zeros(VARIANTS), 0.0001),
@@ -92,6 +94,59 @@ def repeated_looks(studies: int) -> None:
               f"({studies:,} studies)", flush=True)  # fmt: skip
 
 
+def predictions(studies: int) -> None:
+    """Of the undecided, which share so many more images decide as each is said to need, and as the
+    sentence says, which takes the largest number."""
+    spread: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+        "none, or exponential of three margins": lambda rng: (
+            -3 * MARGIN * rng.exponential(1, VARIANTS) * (rng.random(VARIANTS) < 0.5)
+        ),
+        "exponential of the margin": lambda rng: -MARGIN * rng.exponential(1, VARIANTS),
+        "uniform, -4 margins to 1": lambda rng: rng.uniform(-4 * MARGIN, MARGIN, VARIANTS),
+    }
+    for number, (what, true_of) in enumerate(spread.items()):
+        told = []
+        for images in (100, 200, 500):
+            rng = np.random.default_rng([13, number, images])
+            own, together, every = [], [], []
+            for _ in range(studies):
+                study = _Growing(rng, true_of(rng), images)
+                more = {i: one.more for i, one in enumerate(study.found) if one.more}
+                own += [study.decided(rng, count)[i] for i, count in list(more.items())[:3]]
+                if more:
+                    after = study.decided(rng, roughly(max(more.values())))
+                    together += [after[i] for i in more]
+                    every.append(all(after[i] for i in more))
+            told.append(f"{images}: {np.mean(own):.0%}, {np.mean(together):.0%} (all in "
+                        f"{np.mean(every):.0%})")  # fmt: skip
+        print(f"more images: decided by a row's own number and by the sentence's, true {what}; "
+              f"after {'; '.join(told)} ({studies:,} studies)", flush=True)  # fmt: skip
+
+
+class _Growing:
+    """A study of some images, and what it comes to with more."""
+
+    def __init__(self, rng: np.random.Generator, true: np.ndarray, images: int) -> None:
+        self._true, self._images = true, images
+        self._chance = _chance(rng, _SHARED)
+        self._seen = true + CHANCE / np.sqrt(images) * self._chance[:, 0]
+        self.found = self._judged(self._seen, images)
+
+    def decided(self, rng: np.random.Generator, more: int) -> list[bool]:
+        further = self._true + CHANCE / np.sqrt(more) * _chance(rng, _SHARED)[:, 0]
+        total = self._images + more
+        change = (self._images * self._seen + more * further) / total
+        return [one.outcome != "undecided" for one in self._judged(change, total)]
+
+    def _judged(self, change: np.ndarray, images: int) -> list[Verdict]:
+        chance = np.column_stack([np.zeros(VARIANTS), self._chance[:, 1:]])
+        tests = _tests(change, chance, images)
+        return verdicts(tests, max_t(tests), images, MARGIN)
+
+
+_SHARED = np.full(VARIANTS, np.sqrt(0.3))
+
+
 def _judged(
     rng: np.random.Generator, true: np.ndarray, shared: np.ndarray, images: int, margin: float
 ) -> list[Verdict]:
@@ -121,3 +176,4 @@ if __name__ == "__main__":
     verdict_errors(studies)
     verdict_power(studies // 5)
     repeated_looks(studies // 5)
+    predictions(studies // 10)

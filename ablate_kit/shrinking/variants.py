@@ -13,6 +13,7 @@ from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
+from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.verdict import not_missed, sentence
 from ablate_kit.sweeps.checked_json import checked
@@ -35,12 +36,14 @@ class FreeVariants:
         tested: how many the run has.
         evaluation: how they were evaluated.
         gaining: how many are more than free: AP rises by more than the margin without the part.
+        seen: numbers of the one that has seen the fewest images.
     """
 
     ablations: tuple[Ablation, ...]
     tested: int
     evaluation: EvaluationSettings
     gaining: int = 0
+    seen: Evaluation | None = None
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -133,7 +136,9 @@ def free_variants(
             f"{run} shows nothing to be free within {evaluation.margin:g} AP that could be taken "
             f"out{f' ({told})' if told else ''}; --drop takes out what you choose"
         )
-    return FreeVariants(tuple(found), len(tested), evaluation, gaining)
+    seen = [one.evaluation for one, ap in tested if not_missed(ap.verdict)]
+    fewest = min(seen, key=lambda one: one.counts["images"])
+    return FreeVariants(tuple(found), len(tested), evaluation, gaining, fewest)
 
 
 def _evaluation(ledger: Ledger, margin: float | None) -> EvaluationSettings:

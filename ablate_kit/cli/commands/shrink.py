@@ -244,6 +244,7 @@ def _free(
 ) -> "tuple[FreeParts, Dataset | None, GroundTruth | None, EvaluationSettings]":
     """What a run found to be free and can go; the run's images, what detections in them are held
     against, and how they are judged by."""
+    from ablate_kit.reports.answer import drawn_units, not_shown
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.variants import free_variants, run_images
 
@@ -256,9 +257,11 @@ def _free(
         warn([f"the joint cut is not evaluated: {reason}"])
     if not quiet:
         better = f" ({free.gaining} of them better left out)" if free.gaining else ""
+        shown = free.seen and not_shown(*drawn_units(free.seen), free.evaluation.margin)
         say(
             f"{len(free.ablations)} of {free.tested} variants are free within "
             f"{free.evaluation.margin:g} AP{better}; {len(found.taken)} can be taken out"
+            f"{f'. {shown}' if shown else ''}"
         )
         groups: dict[str, list[str]] = {}
         for name, why in found.kept.items():

@@ -27,6 +27,7 @@ from ablate_kit.metrics.uncertainty.verdict import (
     free_takes,
     images_that_tell,
     more_images,
+    unseen,
     untold,
 )
 
@@ -84,13 +85,10 @@ class StepDown:
 def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, last: bool) -> Outcome:
     """What an interval says against a margin; what costs or gains has a star, too.
 
-    Where no image changes at all there is no error to go by. As many as the margin, of a hundred,
-    would have shown among enough images; on the last look a sign test is asked, as without a race.
+    While more images are to come, nothing is free on fewer than show what matters on a share of all
+    as large as the margin. Where no image changes at all a sign test is asked, as without a race.
     """
-    if test is None:
-        return "undecided"
-    unseen = alike(test.freedom) if last else (1 - margin) ** images_that_tell(test)
-    if not test.error and unseen >= levels.verdicts:
+    if test is None or (not test.error and alike(test.freedom) >= levels.verdicts):
         return "undecided"
     low, high = test.interval(levels.verdicts)
     starred = test.p < levels.stars
@@ -98,8 +96,9 @@ def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, las
         return "costs"
     if low > margin and starred:
         return "gains"
-    free = -margin < low and high < margin and images_that_tell(test) >= free_takes(margin)
-    return "free" if free else "undecided"
+    tell = images_that_tell(test)
+    shown = tell >= free_takes(margin) if last else unseen(tell) <= margin
+    return "free" if shown and -margin < low and high < margin else "undecided"
 
 
 def chance_of_verdict(

@@ -128,7 +128,7 @@ def untold(ap: float | None, margin: float) -> str:
     return ""
 
 
-def unseen(images: int) -> float:
+def unseen(images: float) -> float:
     """The share of all images that so many may hold none of, with a probability of 5 %: what only
     those tell is in no interval ("rule of three": about 3 / images)."""
     return float(1 - (1 - LEVEL) ** (1 / images))

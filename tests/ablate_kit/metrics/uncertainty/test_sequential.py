@@ -92,13 +92,15 @@ def test_the_chance_of_a_verdict_is_that_of_the_images_to_come(
     assert chance_of_verdict(test, images, images, level, margin) == 1
 
 
-def test_an_early_look_needs_many_images_that_do_not_change() -> None:
-    def of(images: int, *, last: bool) -> str:
-        nothing = AgainstChance(0.0, 0.0, images - 1, np.zeros(5))
-        return outcome_of(nothing, Levels(1e-3, 1e-3), 0.01, last=last)
+@pytest.mark.parametrize("error", [0.0, 1e-4])
+def test_an_early_look_finds_nothing_free_that_its_images_may_not_show(error: float) -> None:
+    def of(images: int, change: float = 0.0, *, last: bool) -> str:
+        test = AgainstChance(change, error, images - 1, np.zeros(5))
+        return outcome_of(test, Levels(1e-3, 1e-3), 0.01, last=last)
 
-    assert of(100, last=False) == "undecided"
-    assert of(1000, last=False) == "free"
+    # Of 298 images with a probability of more than 5 % none is of 1 % of all, of 299 with less.
+    assert [of(images, last=False) for images in (100, 298, 299)] == [*["undecided"] * 2, "free"]
+    assert of(100, -0.1, last=False) == "costs"
     assert of(100, last=True) == "free"
     assert of(3, last=True) == "undecided"
 
