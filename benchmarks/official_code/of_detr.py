@@ -58,9 +58,11 @@ def dab(clone: Path) -> Iterator[Official]:
 
 def dino(clone: Path) -> Iterator[Official]:
     """https://github.com/IDEA-Research/DINO, with its own sampling in Python, and without a package
-    that other backbones need; its arguments are what its configurations say."""
+    of which it takes little; its arguments are what its configurations say."""
     names = ("timm", "timm.models", "timm.models.layers")
     sys.modules |= dict.fromkeys(names, MagicMock())
+    layers: Any = sys.modules["timm.models.layers"]
+    layers.to_2tuple, layers.DropPath = lambda side: (side, side), lambda rate: nn.Identity()
     _sampling_in_python(clone, "models.dino.ops.functions.ms_deform_attn_func")
     for package in names:  # transformers looks for it, too
         del sys.modules[package]
@@ -70,6 +72,8 @@ def dino(clone: Path) -> Iterator[Official]:
         ("DINO-5scale", "5scale", {}),
         ("DINO-4scale, a head per layer", "4scale", own_heads),
         ("DINO-4scale, contents of the encoder", "4scale", {"embed_init_tgt": False}),
+        ("DINO-4scale, Swin-L", "4scale_swin", {}),
+        ("DINO-5scale, Swin-T", "5scale", {"backbone": "swin_T_224_1k"}),
     ):
         settings: dict[str, Any] = {}
         for file in ("coco_transformer", f"DINO_{config}"):
@@ -77,6 +81,7 @@ def dino(clone: Path) -> Iterator[Official]:
         arguments = argparse.Namespace(device="cpu", fix_size=False, strong_aug=False)
         vars(arguments).update({k: v for k, v in settings.items() if not k.startswith("_")})
         vars(arguments).update(changes)
+        vars(arguments).pop("backbone_dir", None)  # of weights to begin from
         with redirect_stdout(None):
             transforms = imported(clone, "datasets.coco").make_coco_transforms(
                 "val", args=arguments

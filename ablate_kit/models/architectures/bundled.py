@@ -1,6 +1,6 @@
 """Architectures that come with this project, as models of transformers.
 
-The file of each goes with the folders that are made of it, so that transformers opens them without
+The files of each go with the folders that are made of it, so that transformers opens them without
 this project (``trust_remote_code=True``). Here the class comes from this project, whatever the
 folder's file says; so such a folder needs no trust.
 """
@@ -14,15 +14,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Architecture:
-    """The module ``name`` beside this one, and its two classes."""
+    """The module ``name`` beside this one, its two classes, and the modules that it imports."""
 
     name: str
     config: str
     model: str
+    imports: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
-        """As it is called in a folder."""
+        """As the module is called in a folder."""
         return f"modeling_{self.name}.py"
 
     @property
@@ -33,8 +34,13 @@ class Architecture:
             "AutoModelForObjectDetection": f"{module}.{self.model}",
         }
 
-    def source(self) -> str:
-        return Path(__file__).with_name(f"{self.name}.py").read_text(encoding="utf-8")
+    def sources(self) -> dict[str, str]:
+        """The text of each file that goes with a folder, by its name there."""
+        names = {self.file: self.name} | {f"{name}.py": name for name in self.imports}
+        return {
+            file: Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+            for file, name in names.items()
+        }
 
     def classes(self) -> tuple[Any, Any]:
         """Of the configuration and of the model; imports transformers."""
@@ -43,7 +49,11 @@ class Architecture:
 
 
 BUNDLED: Mapping[str, Architecture] = {  # by model_type
-    "dino_detr": Architecture("dino_detr", "DinoDetrConfig", "DinoDetrForObjectDetection"),
+    "dino_detr": Architecture(
+        "dino_detr", "DinoDetrConfig", "DinoDetrForObjectDetection", ("swin_backbone",)
+    ),
+    "deim_d_fine": Architecture("deim", "DeimDFineConfig", "DeimDFineForObjectDetection"),
+    "deim_rt_detr_v2": Architecture("deim", "DeimRTDetrV2Config", "DeimRTDetrV2ForObjectDetection"),
 }
 
 

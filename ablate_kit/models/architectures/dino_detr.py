@@ -5,7 +5,7 @@ A deformable encoder proposes boxes; those with the best classes are where the d
 begin, whose contents are learned (mixed query selection). Each decoder layer encodes its boxes as
 positions and refines them. Queries for denoising, which only training has, are left out.
 
-This file stands by itself: it goes with a folder of weights, and needs torch and transformers.
+This file goes with a folder of weights, and needs torch, transformers and the one it imports.
 """
 
 import math
@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
+
+from .swin_backbone import SwinBackbone
 
 LARGEST = 10000  # temperature of the sine encoding of boxes
 PROPOSED = 0.05  # side of a proposal on the finest level; twice as much on each coarser one
@@ -147,7 +149,8 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.model = AutoBackbone.from_config(config)
+        own = config.model_type == "swin"
+        self.model = SwinBackbone(config) if own else AutoBackbone.from_config(config)
         _freeze_norms(self.model)
 
     def forward(self, pixels: Tensor) -> Sequence[Tensor]:

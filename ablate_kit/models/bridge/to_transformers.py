@@ -68,7 +68,8 @@ class Bridge:
             save_file(tensors, weights, metadata={"format": "pt"})
             _write(place / "config.json", self.model.config)
             if own := bundled(self.model.config):
-                (place / own.file).write_text(own.source(), encoding="utf-8")
+                for name, source in own.sources().items():
+                    (place / name).write_text(source, encoding="utf-8")
             _write(place / "preprocessor_config.json", self.model.processor)
             _write(place / NAMES, {name: str(one) for name, one in self.placed.items()})
             receipt = receipt_path(place, folder=True, verb="convert")

@@ -24,6 +24,7 @@ CONFIGS = {
     "refine": "deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py",
     "two-stage": "deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py",
     "dino": "dino/dino-4scale_r50_8xb2-12e_coco.py",
+    "swin": "dino/dino-5scale_swin-l_8xb2-12e_coco.py",
 }
 SCALE = (128, 96)
 
@@ -125,8 +126,14 @@ def _config(name: str, data: Path, folder: Path) -> Any:
 
     config = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / name)
     model = config.model
-    model.backbone.update(depth=18, init_cfg=None)
-    model.neck.in_channels = [size // 4 for size in model.neck.in_channels]
+    if name == CONFIGS["swin"]:
+        model.backbone.update(
+            embed_dims=24, depths=(2, 1, 2, 1), num_heads=(1, 2, 3, 4), window_size=5, init_cfg=None
+        )
+        model.neck.in_channels = [24, 48, 96, 192]
+    else:
+        model.backbone.update(depth=18, init_cfg=None)
+        model.neck.in_channels = [size // 4 for size in model.neck.in_channels]
     model.num_queries = 20
     model.encoder.num_layers, model.decoder.num_layers = 1, 2
     model.decoder.layer_cfg.self_attn_cfg.num_heads = 4  # of which not everything has 8

@@ -26,7 +26,7 @@ def outputs(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return found[0][-1], found[1][-1]
 
 
-@pytest.mark.parametrize("name", ["detr", "deformable", "refine", "two-stage", "dino"])
+@pytest.mark.parametrize("name", ["detr", "deformable", "refine", "two-stage", "dino", "swin"])
 def test_outputs_are_equal(saved: Callable[[str], Any], tmp_path: Path, name: str) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     one = saved(name)
@@ -34,7 +34,7 @@ def test_outputs_are_equal(saved: Callable[[str], Any], tmp_path: Path, name: st
     with open_checkpoint(one.checkpoint) as checkpoint:
         write_bridge(to_transformers(checkpoint), tmp_path / "hf")
     kind = transformers.AutoModelForObjectDetection
-    own_code = name == "dino"  # which transformers lacks
+    own_code = name in ("dino", "swin")  # which transformers lacks
     theirs, report = kind.from_pretrained(
         tmp_path / "hf", output_loading_info=True, trust_remote_code=own_code
     )

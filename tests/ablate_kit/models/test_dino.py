@@ -50,12 +50,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shared heads": {},
     "a head per layer": {"share_class_embed": False, "share_bbox_embed": False},
     "contents of the encoder": {"learned_contents": False},
+    "Swin": {
+        "backbone_config": {
+            "model_type": "swin",
+            "embed_dim": 8,
+            "depths": [2, 1, 2, 1],
+            "num_heads": [1, 2, 2, 4],
+            "window_size": 3,
+            "out_features": ["stage2", "stage3", "stage4"],
+        }
+    },
     "all levels of the backbone": {
         "backbone_config": COMMON["backbone_config"]
         | {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
     },
 }
 OFFICIAL: list[Renaming] = [
+    (r"^model\.backbone\.conv_encoder\.model\.(layers|norm\d|patch_embed)", r"backbone.0.\1"),
     ("^model.query_contents", "transformer.tgt_embed"),
     (r"^enc_(class|bbox)_embed", r"transformer.enc_out_\1_embed"),
     *DECODER["deformable_detr"],
@@ -82,6 +93,8 @@ def saved(model: Any) -> dict[str, Tensor]:
         for n in range(3) if len(model.bbox_embed) == 1 else [number]:
             of_layer = f"{head}.{n}.{rest}"
             found[of_layer] = found[f"transformer.decoder.{of_layer}"] = found[name]
+    for name in [name for name in found if name.endswith("relative_position_bias_table")]:
+        found[name.replace("bias_table", "index")] = torch.zeros(9, 9, dtype=torch.int64)
     return found | {"label_enc.weight": torch.ones(OUTPUTS + 1, WIDTH)}
 
 
@@ -94,8 +107,16 @@ def write(path: Path, variant: str = "shared heads", change: Change | None = Non
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("dino")
-    write(place / "dino.pth")
+    return converted(tmp_path_factory.mktemp("dino"), "shared heads")
+
+
+@pytest.fixture(scope="module")
+def swin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return converted(tmp_path_factory.mktemp("swin"), "Swin")
+
+
+def converted(place: Path, variant: str) -> Path:
+    write(place / "dino.pth", variant)
     bridged(place / "dino.pth", place / "hf")
     prepared = place / "hf" / "preprocessor_config.json"
     small = json.loads(prepared.read_text()) | {"size": {"shortest_edge": 96, "longest_edge": 96}}
@@ -139,7 +160,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("^backbone"), "backbone is no ResNet"),
+        (without("^backbone"), "backbone is no ResNet and no Swin"),
         (arguments(dilation=True), "dilation is True, which has no exact counterpart"),
         (arguments(decoder_module_seq=["ca", "sa", "ffn"]), "decoder_module_seq is"),
         (arguments(nms_iou_threshold=0.7), "nms_iou_threshold is 0.7"),
@@ -153,9 +174,13 @@ def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, mess
     refused(tmp_path / "dino.pth", message)
 
 
-def test_transformers_opens_the_folder_without_this_project(folder: Path) -> None:
+@pytest.mark.parametrize("backbone", ["ResNet", "Swin"])
+def test_transformers_opens_the_folder_without_this_project(
+    request: pytest.FixtureRequest, backbone: str
+) -> None:
     from transformers import AutoModelForObjectDetection
 
+    folder = request.getfixturevalue("folder" if backbone == "ResNet" else "swin_folder")
     theirs = AutoModelForObjectDetection.from_pretrained(folder, trust_remote_code=True).eval()
     assert type(theirs).__module__.startswith("transformers_modules.")
     computes_the_same(folder, theirs, *SIZE)
@@ -216,24 +241,30 @@ def outputs(adapter: Adapter) -> tuple[Tensor, Tensor]:
     return found.logits, found.pred_boxes
 
 
-def test_a_head_is_removed_exactly(folder: Path) -> None:
+@pytest.mark.parametrize("backbone", ["ResNet", "Swin"])
+def test_a_head_is_removed_exactly(request: pytest.FixtureRequest, backbone: str) -> None:
     """By its weights, as by zeros in place of what it gives to the output projection."""
+    folder = request.getfixturevalue("folder" if backbone == "ResNet" else "swin_folder")
     with open_checkpoint(folder) as checkpoint:
         adapter = open_adapter(checkpoint)
         found = attentions(checkpoint.tensors, checkpoint.config)
         before = outputs(adapter)
-        assert {one.heads for one in found} == {HEADS}
-        assert len(found) == 1 + 2 * 3
-        width = WIDTH // HEADS
+        heads = [one.heads for one in found if "backbone" in one.prefix]
+        assert heads == ([1, 1, 2, 2, 2, 4] if backbone == "Swin" else [])
+        assert [one.heads for one in found if "backbone" not in one.prefix] == [HEADS] * (1 + 2 * 3)
         for one in found:
+            if one.heads == 1:  # which is all of it
+                continue
             projection: Any = adapter.module.get_submodule(
                 (one.output or "").removesuffix(".weight")
                 if one.prefix == ""
                 else f"{one.prefix}.{(one.output or '').removesuffix('.weight')}"
             )
 
+            width = projection.in_features // one.heads
+
             def silent(
-                module: nn.Module, inputs: tuple[Tensor, ...], head: int = 1
+                module: nn.Module, inputs: tuple[Tensor, ...], head: int = 1, width: int = width
             ) -> tuple[Tensor]:
                 kept = inputs[0].clone()
                 kept[..., head * width : (head + 1) * width] = 0

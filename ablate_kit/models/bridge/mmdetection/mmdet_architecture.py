@@ -17,6 +17,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR, DROPPED, defo
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, processor
 from ablate_kit.models.bridge.resnet import resnet_config
+from ablate_kit.models.bridge.swin import swin_config
 
 MODELS = {
     "DETR": "DetrImageProcessor",
@@ -92,8 +93,8 @@ class _Deformable:
     decoder: Stack
 
     @staticmethod
-    def of(model: Settings) -> "_Deformable":
-        of_backbone, backbone = _backbone(model.section("backbone"))
+    def of(model: Settings, backbones: Sequence[str] = ("ResNet",)) -> "_Deformable":
+        of_backbone, backbone = _backbone(model.section("backbone"), backbones)
         width, levels = _neck(model.section("neck"), norm={"type": "GN", "num_groups": 32})
         model.must("num_feature_levels", levels, default=4)
         encoder, decoder = (
@@ -136,7 +137,7 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
     for key in ("with_box_refine", "as_two_stage"):
         model.must(key, True, default=False)
     model.ignore("dn_cfg")
-    parts = _Deformable.of(model)
+    parts = _Deformable.of(model, tuple(BACKBONES))
     temperature = _position(model.section("positional_encoding"), parts.width, offset=0)
     _head(model.section("bbox_head"), "DINOHead", parts.width, len(classes), sigmoid=True)
     _detections(model.section("test_cfg", {}), 100)
@@ -149,7 +150,8 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
         position_temperature_width=temperature,
         box_eps=1e-5,
     )  # fmt: skip
-    rules = dino(parts.of_backbone, parts.decoder.layers)
+    swin = parts.backbone["model_type"] == "swin"
+    rules = dino(parts.of_backbone, parts.decoder.layers, swin=swin)
     return Counterpart(config, images, rules, DROPPED, parts.biases)
 
 
@@ -166,8 +168,15 @@ def _colors(settings: Settings) -> Colors:
     return Colors(tuple(map(float, mean)), tuple(map(float, std)))
 
 
-def _backbone(settings: Settings) -> tuple[int, dict[str, Any]]:
-    settings.kind("ResNet")
+def _backbone(settings: Settings, kinds: Sequence[str] = ("ResNet",)) -> tuple[int, dict[str, Any]]:
+    """How many levels it hands on, and its configuration."""
+    stages = settings.take("out_indices", [0, 1, 2, 3])
+    config = BACKBONES[settings.kind(*kinds)](settings, stages)
+    settings.close()
+    return len(stages), config
+
+
+def _resnet(settings: Settings, stages: Sequence[int]) -> dict[str, Any]:
     depth = settings.must("depth", *DEPTHS, default=None)
     layer, depths = DEPTHS[depth]
     style = settings.must("style", "pytorch", "caffe", default="pytorch")
@@ -186,15 +195,45 @@ def _backbone(settings: Settings) -> tuple[int, dict[str, Any]]:
     norm.must("eps", 1e-5, default=1e-5)
     norm.ignore("requires_grad", "momentum")
     norm.close()
-    indices = settings.take("out_indices", [0, 1, 2, 3])
     settings.ignore(
         "frozen_stages", "norm_eval", "with_cp", "init_cfg", "pretrained", "zero_init_residual",
         "stage_with_dcn",
     )  # fmt: skip
-    settings.close()
-    return len(indices), resnet_config(
-        layer, depths, base=base, stem=stem, stages=indices, stride_first=style == "caffe"
+    return resnet_config(
+        layer, depths, base=base, stem=stem, stages=stages, stride_first=style == "caffe"
     )
+
+
+def _swin(settings: Settings, stages: Sequence[int]) -> dict[str, Any]:
+    patch = settings.count("patch_size", 4)
+    settings.must("in_channels", 3, default=3)
+    settings.must("strides", [patch, 2, 2, 2], default=[4, 2, 2, 2])
+    settings.must("act_cfg", {"type": "GELU"}, default={"type": "GELU"})
+    for key, value in (("qkv_bias", True), ("patch_norm", True), ("use_abs_pos_embed", False)):
+        settings.must(key, value, default=value)
+    settings.must("qk_scale", None, default=None)
+    norm = settings.section("norm_cfg", {"type": "LN"})
+    norm.kind("LN")
+    norm.must("eps", 1e-5, default=1e-5)
+    norm.ignore("requires_grad")
+    norm.close()
+    settings.ignore(
+        "pretrain_img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "with_cp",
+        "pretrained", "convert_weights", "frozen_stages", "init_cfg",
+    )  # fmt: skip
+    return swin_config(
+        settings.count("embed_dims", 96),
+        settings.take("depths", [2, 2, 6, 2]),
+        settings.take("num_heads", [3, 6, 12, 24]),
+        window=settings.count("window_size", 7),
+        patch=patch,
+        mlp_ratio=settings.take("mlp_ratio", 4),
+        stages=stages,
+        merge_by_channel=True,
+    )
+
+
+BACKBONES = {"ResNet": _resnet, "SwinTransformer": _swin}
 
 
 def _neck(settings: Settings, norm: Mapping[str, Any] | None) -> tuple[int, int]:

@@ -4,11 +4,22 @@ from collections.abc import Iterable
 
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+from ablate_kit.models.bridge.swin import INDEX, swin_rules
 
-# Counters of training, and the colors' mean and deviation, which go to the image processor.
-# In DINO, the labels of the queries for denoising.
+RESNET = resnet_rules("backbone")
+SWIN = swin_rules(
+    "backbone",
+    embedding="patch_embed.projection",
+    stage="stages.{stage}",
+    attention="attn.w_msa",
+    mlp=("ffn.layers.0.0", "ffn.layers.1"),
+)
+
+# Counters of training, indices that the window's size tells, and the colors' mean and deviation,
+# which go to the image processor. In DINO, the labels of the queries for denoising.
 DROPPED = (
     *resnet_counters("backbone"),
+    f"backbone.stages.{{stage}}.blocks.{{block}}.attn.w_msa.{INDEX}",
     "data_preprocessor.mean",
     "data_preprocessor.std",
     "dn_query_generator.label_embedding.weight",
@@ -33,7 +44,7 @@ LAYERS = (
 QUERIES = NameRule("query_embedding.weight", ("model.query_position_embeddings.weight",))
 
 DETR = (
-    *resnet_rules("backbone"),
+    *RESNET,
     *LAYERS,
     QUERIES,
     *packed("encoder.layers.{layer}.self_attn.attn", "model.encoder.layers.{layer}.self_attn"),
@@ -68,6 +79,7 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
         ),
     )
     return (
+        *RESNET,
         *_of_levels(levels),
         *heads,
         QUERIES,
@@ -77,10 +89,11 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
     )
 
 
-def dino(levels: int, layers: int) -> tuple[NameRule, ...]:
+def dino(levels: int, layers: int, *, swin: bool) -> tuple[NameRule, ...]:
     """``levels`` as above; ``layers`` of the decoder, whose heads come before that of proposals."""
     heads = [(f"{n}", "", f".{n}") for n in range(layers)] + [(f"{layers}", "enc_", "")]
     return (
+        *(SWIN if swin else RESNET),
         *_of_levels(levels),
         *(
             rule
@@ -103,8 +116,8 @@ def dino(levels: int, layers: int) -> tuple[NameRule, ...]:
 
 
 def _of_levels(levels: int) -> tuple[NameRule, ...]:
-    """What detectors of several levels have in common: all up to the first choice of queries, and
-    the decoder's layers."""
+    """What detectors of several levels have in common: all from the neck to the first choice of
+    queries, and the decoder's layers."""
     neck = tuple(
         rule
         for source, n in (("neck.convs.{n}", "{n}"), ("neck.extra_convs.{n}", f"{{n+{levels}}}"))
@@ -114,7 +127,6 @@ def _of_levels(levels: int) -> tuple[NameRule, ...]:
         )
     )
     return (
-        *resnet_rules("backbone"),
         *LAYERS,
         *neck,
         *deformable("encoder.layers.{layer}.self_attn", "model.encoder.layers.{layer}.self_attn"),

@@ -1,4 +1,7 @@
-"""DINO (Zhang et al. 2023), as https://github.com/IDEA-Research/DINO saves it, on a ResNet."""
+"""DINO (Zhang et al. 2023) on ResNet or Swin, as https://github.com/IDEA-Research/DINO saves it."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
@@ -9,6 +12,7 @@ from ablate_kit.models.bridge.official import deformable_detr
 from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE, layer_rules
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
+from ablate_kit.models.bridge.swin import INDEX, swin_config, swin_rules, window_of
 
 TEMPERATURE = 20  # of the position encodings
 CONTENTS = "transformer.tgt_embed.weight"
@@ -24,6 +28,9 @@ ASSUMED = (
 
 
 STEM = f"{RESNET}.conv1.weight"
+SWIN = "backbone.0"
+PATCHES = f"{SWIN}.patch_embed.proj.weight"
+BIASES = "attn.relative_position_bias_table"
 SIGNS = {  # of any backbone, so that it can be told which are carried over
     "transformer.decoder.ref_point_head.layers.0.weight",
     "transformer.enc_out_class_embed.weight",
@@ -32,9 +39,15 @@ SIGNS = {  # of any backbone, so that it can be told which are carried over
 
 
 def counterpart(told: Told) -> Counterpart:
-    if STEM not in told:
+    if STEM in told:
+        backbone = told.resnet(RESNET, _stages(told))
+        of_backbone, dropped = resnet_rules(RESNET), resnet_counters(RESNET)
+    elif PATCHES in told:
+        backbone, of_backbone = _swin(told, _stages(told)), swin_rules(SWIN)
+        dropped = (f"{SWIN}.layers.{{stage}}.blocks.{{block}}.attn.{INDEX}",)
+    else:
         raise UserError(
-            f"{told.checkpoint} is a DINO whose backbone is no ResNet (such as Swin), which has no "
+            f"{told.checkpoint} is a DINO whose backbone is no ResNet and no Swin, which has no "
             "counterpart; its own code runs with --model python:FILE.py:NAME"
         )
     if "transformer.two_stage_wh_embedding.weight" in told:
@@ -57,7 +70,7 @@ def counterpart(told: Told) -> Counterpart:
     learned = CONTENTS in told
     queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
     config = dino_config(
-        told.resnet(RESNET, _stages(told)),
+        backbone,
         width,
         queries,
         encoder,
@@ -74,14 +87,14 @@ def counterpart(told: Told) -> Counterpart:
         **share,
     )
     images = image_processor("DeformableDetrImageProcessor", SIZE)
-    return told.counterpart(config, images, _rules(**share), (*DROPPED, *resnet_counters(RESNET)))
+    rules = (*of_backbone, *_rules(**share))
+    return told.counterpart(config, images, rules, (*DROPPED, *dropped))
 
 
 def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule, ...]:
     encoder, decoder = f"{ENCODER}.{{layer}}", f"{DECODER}.{{layer}}"
     classes, boxes = ("0" if one else "{n}" for one in (share_class_embed, share_bbox_embed))
     return (
-        *resnet_rules(RESNET),
         NameRule("input_proj.{n}.{i}.{p}", ("model.input_proj.{n}.{i}.{p}",)),
         NameRule("transformer.level_embed", ("model.level_embed",)),
         NameRule(CONTENTS, ("model.query_contents.weight",)),
@@ -116,6 +129,31 @@ def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule
                 ),
             )
         ),
+    )
+
+
+def _swin(told: Told, stages: Sequence[int]) -> dict[str, Any]:
+    width, _, patch, _ = told.shape(PATCHES, 4)
+    depths = [
+        told.count(f"{SWIN}.layers.{stage}.blocks") for stage in range(told.count(f"{SWIN}.layers"))
+    ]
+    tables = [
+        told.shape(f"{SWIN}.layers.{stage}.blocks.0.{BIASES}") for stage in range(len(depths))
+    ]
+    window = window_of(tables[0][0])
+    if window is None:
+        raise UserError(
+            f"{told.checkpoint}: {SWIN} has {tables[0][0]} relative positions; expected the square "
+            "of an odd number, for windows that are square"
+        )
+    return swin_config(
+        width,
+        depths,
+        [heads for _, heads in tables],
+        window=window,
+        patch=patch,
+        mlp_ratio=told.rows(f"{SWIN}.layers.0.blocks.0.mlp.fc1.weight") / width,
+        stages=stages,
     )
 
 
