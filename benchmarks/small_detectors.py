@@ -1,7 +1,7 @@
 """Small Hugging Face detectors of every architecture, from configurations, with random weights.
 
-Every architecture of ``AutoModelForObjectDetection`` and of
-``AutoModelForZeroShotObjectDetection``; ``architectures`` tries what can be done with them.
+Every architecture of ``AutoModelForObjectDetection``, of ``AutoModelForZeroShotObjectDetection``
+and of this project; ``architectures`` tries what can be done with them.
 """
 
 import json
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ablate_kit.models.architectures.bundled import BUNDLED
 
 SIZE = 128  # of the images, in pixels
 LABELS = {"id2label": {0: "disc", 1: "square", 2: "star"}}
@@ -137,6 +139,10 @@ GROUNDING_DINO: dict[str, Any] = {
         "intermediate_size": 32,
     },
 }
+RT_DETR_RESNET = {
+    **RT_DETR,
+    "backbone_config": {**RESNET, "model_type": "rt_detr_resnet", "out_features": PYRAMID},
+}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 OWL: dict[str, Any] = {
     "projection_dim": 24,
@@ -179,15 +185,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_feature_levels": 2,
         "backbone_config": {**VIT, "model_type": "dinov2", "mlp_ratio": 2},
     },
-    "rt_detr": {
-        **RT_DETR,
-        "backbone_config": {**RESNET, "model_type": "rt_detr_resnet", "out_features": PYRAMID},
-    },
-    "rt_detr_v2": {
-        **RT_DETR,
-        "backbone_config": {**RESNET, "model_type": "rt_detr_resnet", "out_features": PYRAMID},
-    },
+    "dino_detr": DEFORMABLE,
+    "dino_detr Swin": {**DEFORMABLE, "backbone_config": SWIN},
+    "rt_detr": RT_DETR_RESNET,
+    "rt_detr_v2": RT_DETR_RESNET,
+    "deim_rt_detr_v2": RT_DETR_RESNET,
     "d_fine": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
+    "deim_d_fine": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
     "deimv2": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
     "lw_detr": {
         **LW_DETR,
@@ -238,25 +242,33 @@ def build(name: str, folder: Path) -> None:
     """A small model with random weights, none of them zero, as a Hugging Face folder."""
     import transformers
 
-    config = transformers.AutoConfig.for_model(name.split()[0], **MODELS[name], **LABELS)
-    kinds = transformers.AutoModelForObjectDetection
+    kind = name.split()[0]
+    own = BUNDLED.get(kind)
+    make = transformers.AutoModelForObjectDetection.from_config
+    if own:
+        configs, make = own.classes()
+        config = configs(**MODELS[name], **LABELS, auto_map=own.auto_map)
+    else:
+        config = transformers.AutoConfig.for_model(kind, **MODELS[name], **LABELS)
     if name in ASKED:
-        kinds = transformers.AutoModelForZeroShotObjectDetection
+        make = transformers.AutoModelForZeroShotObjectDetection.from_config
         tokenizer(name).save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = kinds.from_config(config).eval()
+        model = make(config).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     model.save_pretrained(folder)
     # The processor that the library names for it; else the one that its documentation uses.
     names = transformers.models.auto.image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES
-    known = names.get(name.split()[0]) or {"pil": "RTDetrImageProcessorPil"}
+    known = names.get(kind) or {"pil": "RTDetrImageProcessorPil"}
     if name == "dab-detr":
         known = {"pil": "ConditionalDetrImageProcessorPil"}
-    kind = known.get("pil") or known["torchvision"]
-    processor = {"image_processor_type": kind.removesuffix("Pil")}
+    elif kind == "dino_detr":
+        known = {"pil": "DeformableDetrImageProcessorPil"}
+    processors = known.get("pil") or known["torchvision"]
+    processor = {"image_processor_type": processors.removesuffix("Pil")}
     processor |= {"size": {"height": SIZE, "width": SIZE}, "do_pad": False}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 

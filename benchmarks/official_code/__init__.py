@@ -16,5 +16,6 @@ FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "lwdetr": of_detr.lwdetr,
     "rtdetr": of_rt_detr.rtdetr,
     "dfine": of_rt_detr.dfine,
+    "deim": of_rt_detr.deim,
     "rfdetr": of_rf_detr.rfdetr,
 }

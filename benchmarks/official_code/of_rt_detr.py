@@ -2,8 +2,10 @@
 
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,45 @@ def dfine(clone: Path) -> Iterator[Official]:
     )
 
 
-def _of_rtdetr_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Official]:
+def deim(clone: Path) -> Iterator[Official]:
+    """https://github.com/ShihuaHuang95/DEIM, without its count of FLOPs; its steps of preparation
+    have torchvision's older name."""
+    from torchvision.transforms import v2
+
+    v2.Transform.transform = lambda step, one, drawn: step._transform(one, drawn)
+    sys.modules["calflops"] = types.ModuleType("calflops")
+    sys.modules["calflops"].calculate_flops = None  # type: ignore[attr-defined]
+    first = {f"DEIM-D-FINE-{size.upper()}": f"deim_dfine/deim_hgnetv2_{size}" for size in "nsmlx"}
+    second = {
+        f"DEIM-RT-DETRv2-{size}": f"deim_rtdetrv2/deim_{name}"
+        for size, name in {
+            "R18": "r18vd_120e",
+            "R34": "r34vd_120e",
+            "R50-M": "r50vd_m_60e",
+            "R50": "r50vd_60e",
+            "R101": "r101vd_60e",
+        }.items()
+    }
+    for one in _of_rtdetr_kind(clone, first | second, "engine"):
+
+        def saved(everything: Callable[[], Any] = one.saved) -> Any:
+            content = everything()
+            del content["lr_scheduler"]
+            return content
+
+        yield replace(one, saved=saved)
+
+
+def _of_rtdetr_kind(
+    clone: Path, variants: Mapping[str, str], package: str = "src"
+) -> Iterator[Official]:
     """RT-DETR and what was made from its code: a configuration for each size."""
-    config = imported(clone, "src.core").YAMLConfig
-    compose = imported(clone, "src.data.transforms").Compose
+    config = imported(clone, f"{package}.core").YAMLConfig
+    compose = imported(clone, f"{package}.data.transforms").Compose
     untrained = {name: {"pretrained": False} for name in ("PResNet", "HGNetv2")}
     # A configuration leaves its settings in both, for the next one to find.
-    (remembered,) = imported(clone, "src.core.yaml_utils").load_config.__defaults__
-    defaults = imported(clone, "src.core.workspace").GLOBAL_CONFIG
+    (remembered,) = imported(clone, f"{package}.core.yaml_utils").load_config.__defaults__
+    defaults = imported(clone, f"{package}.core.workspace").GLOBAL_CONFIG
     pristine = {kind: copy(values) for kind, values in defaults.items()}
     for name, path in variants.items():
         remembered.clear()
@@ -50,13 +83,14 @@ def _of_rtdetr_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Offici
         defaults.update({kind: copy(values) for kind, values in pristine.items()})
         made = config(str(clone / "configs" / f"{path}_coco.yml"), tuning=None, **untrained)
         steps = made.yaml_cfg["val_dataloader"]["dataset"]["transforms"]["ops"]
-        transforms = compose(ops=[dict(step) for step in steps])
-        decode = made.postprocessor
+        with redirect_stdout(None):
+            transforms = compose(ops=[dict(step) for step in steps])
+            decode, module = made.postprocessor, made.model
         decode.remap_mscoco_category = False  # category ids are for COCO's own evaluation
 
         def see(
             image: Image.Image,
-            module: Any = made.model,
+            module: Any = module,
             transforms: Any = transforms,
             decode: Any = decode,
         ) -> Seen:
@@ -65,11 +99,11 @@ def _of_rtdetr_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Offici
             found = decode(out, torch.tensor([[image.width, image.height]]))[0]
             return seen(pixels, out, found)
 
-        saved = lambda module=made.model: {  # noqa: E731
+        saved = lambda module=module: {  # noqa: E731
             "last_epoch": 71,
             "model": module.state_dict(),
             "ema": {"module": module.state_dict(), "updates": 1},
             "optimizer": {},
             "lr_scheduler": {},
         }
-        yield Official(name, made.model, saved, see, calibrated=True)
+        yield Official(name, module, saved, see, calibrated=True)

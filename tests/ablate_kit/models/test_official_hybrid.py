@@ -1,5 +1,6 @@
 """Files of RT-DETR's and D-FINE's repositories become folders that compute the same."""
 
+import copy
 import json
 import re
 from functools import cache
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.bridge.to_transformers import to_transformers
@@ -253,8 +254,6 @@ REFUSED = [
     ("v2", put("decoder.anchors", torch.ones(1, 52, 4)), "not those that transformers computes"),
     ("v2", without("layers.0.linear1.weight"), 'no tensor "encoder.encoder.0.layers.0.linear1'),
     ("v2", put("decoder.dec_score_head.0.weight", UNEVEN), "expected 2 dimensions"),
-    ("v2", without_scheduler, "as DEIM saves it"),
-    ("dfine", without_scheduler, "as DEIM saves it"),
     ("dfine", put(SCALES, UNEVEN), r"levels of \[2, 5, 2\] points, and the encoder has 2 levels"),
     ("dfine", without(SCALES), "levels of None points"),
     ("dfine", put(f"{LAYERS}.1.linear1.weight", torch.ones(56, 32)), "decoder layers of other wid"),
@@ -282,7 +281,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
         "activations of the repository's configurations",
         "bilinear sampling (--set cross_attn_method=discrete)",
         "queries chosen by their best class (query_select_method: default)",
-        "ReLU in the heads (DEIM's SiLU has no counterpart in transformers)",
+        "ReLU in the decoder (of DEIM: --set mlp_act=silu)",
         'the weights "model", where the repository evaluates their average (--weights ema.module)',
     )
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
@@ -314,10 +313,85 @@ def test_discrete_sampling_is_told(tmp_path: Path, variant: str) -> None:
     assert not torch.equal(outputs[0], expected)
 
 
+def with_silu(model: Any) -> Any:
+    """A copy with SiLU in the decoder, by the library's own parts."""
+    made = copy.deepcopy(model)
+    for layer in made.model.decoder.layers:
+        for name in ("activation_fn", "act"):
+            for part in (layer, getattr(layer, "mlp", None)):
+                if hasattr(part, name):
+                    setattr(part, name, nn.SiLU())
+    decoder = made.model.decoder
+    heads = [decoder.query_pos_head, made.model.enc_bbox_head, *decoder.bbox_embed]
+    if hasattr(decoder, "pre_bbox_head"):
+        heads += [decoder.pre_bbox_head, *(one.reg_conf for one in decoder.lqe_layers)]
+    for head in heads:
+        first, *others = head.layers
+        between = (one for layer in others for one in (nn.SiLU(), layer))
+        head.forward = nn.Sequential(first, *between).forward
+    return made
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ("v2", "by the state of training"),
+        ("v2", "by the user"),
+        ("v2", "by the heads"),
+        ("dfine", "by the state of training"),
+        ("dfine", "by the user"),
+    ],
+)
+def test_deim(tmp_path: Path, variant: str, told: str) -> None:
+    """D-FINE and RT-DETRv2 with SiLU, and of the second perhaps another encoding of boxes."""
+    model, change = with_silu(model_of(variant)), None
+    arguments = {"mlp_act": "silu"} if told == "by the user" else {}
+    if told == "by the state of training":
+        change = without_scheduler
+    elif told == "by the heads":
+        width = model.config.d_model
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            layers = [nn.Linear(size, width) for size in (4, width, width)]
+        model.model.decoder.query_pos_head.forward = nn.Sequential(
+            layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2]
+        ).forward
+
+        def change(content: dict[str, Any]) -> None:
+            for i, layer in enumerate(layers):
+                for name, tensor in layer.state_dict().items():
+                    content["ema"]["module"][f"decoder.query_pos_head.layers.{i}.{name}"] = tensor
+
+    write(tmp_path / "deim.pth", variant, change)
+    assumed = bridged(
+        tmp_path / "deim.pth", tmp_path / "hf", "ema.module", heads=HEADS, arguments=arguments
+    )
+    said = "SiLU in the decoder, as in DEIM (--set mlp_act=relu)"
+    assert (said in assumed) == (told != "by the user")
+    assert not any(words.startswith("ReLU") for words in assumed)
+    side = SIDES[model.config.model_type]
+    computes_the_same(tmp_path / "hf", model, 2, 3, side, side)
+    with pytest.raises(AssertionError):
+        computes_the_same(tmp_path / "hf", model_of(variant), 2, 3, side, side)
+
+
+def test_deim_s_folder_opens_without_this_project(tmp_path: Path) -> None:
+    from transformers import AutoModelForObjectDetection
+
+    write(tmp_path / "deim.pth", "dfine", without_scheduler)
+    bridged(tmp_path / "deim.pth", tmp_path / "hf", "ema.module", heads=HEADS)
+    theirs = AutoModelForObjectDetection.from_pretrained(tmp_path / "hf", trust_remote_code=True)
+    assert type(theirs).__module__.startswith("transformers_modules.")
+    computes_the_same(tmp_path / "hf", theirs.eval(), 2, 3, 320, 320)
+
+
 def test_an_argument_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "v2")
     for arguments, message in (
-        ({"method": "discrete"}, r"--set method tells nothing of .*; it takes cross_attn_method"),
+        (
+            {"method": "discrete"},
+            r"--set method tells nothing .* takes cross_attn_method, mlp_act",
+        ),
         (
             {"cross_attn_method": "near"},
             "is .near.; expected default or discrete",

@@ -9,9 +9,9 @@ from ablate_kit.models.bridge.official.hgnetv2 import HGNETV2_RULES, hgnetv2_con
 from ablate_kit.models.bridge.official.hybrid_encoder import (
     DECODER,
     RECOMPUTED,
+    as_deim,
     conv_norm,
     handed_on,
-    not_of_deim,
     points,
     sampling,
     shared_config,
@@ -107,8 +107,7 @@ def counterpart(told: Told) -> Counterpart:
     ]
     config |= sampling(told)
     told.assumed.append("queries chosen by their best class (query_select_method: default)")
-    not_of_deim(told)
-    config |= {
+    config = as_deim(told, config) | {
         "hidden_expansion": _expansion(told.rows(f"{FUSION}.cv2.1.conv.weight", 4), width),
         "depth_mult": told.count(f"{FUSION}.cv2.0.bottlenecks") / 3,
         "decoder_in_channels": [width] * len(inputs),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit.errors import UserError
+from ablate_kit.models.architectures.bundled import BUNDLED
 from ablate_kit.models.bridge.counterpart import detector_config, image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
 from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ENCODER, DECODER = "encoder.encoder.0.layers", "decoder.decoder.layers"
 POINT_SCALES = f"{DECODER}.0.cross_attn.num_points_scale"
+POSITION = "decoder.query_pos_head.layers"
 SIZE = 640
 LARGEST_SIZE = 4096
 # Buffers that transformers computes anew.
@@ -215,19 +217,27 @@ def _anchors(side: int, strides: Sequence[int]) -> "torch.Tensor":
     return torch.where(inside, torch.logit(places), math.inf)
 
 
-def not_of_deim(told: Told) -> None:
-    """DEIM trains the same tensors with SiLU in the heads, where transformers has ReLU.
+def as_deim(told: Told, config: dict[str, Any]) -> dict[str, Any]:
+    """``config``, or DEIM's, which has SiLU where the others have ReLU.
 
-    Only a whole state of training tells: DEIM's has no state of a scheduler.
+    Tensors do not tell, but for a third layer of ``query_pos_head``. A whole state of training
+    does: DEIM's has no state of a scheduler.
     """
     training = told.checkpoint.archive.metadata
-    if "optimizer" not in training:
-        told.assumed.append("ReLU in the heads (DEIM's SiLU has no counterpart in transformers)")
-    elif "lr_scheduler" not in training:
-        raise UserError(
-            f"{told.checkpoint} holds an optimizer without a scheduler, as DEIM saves it; DEIM has "
-            "SiLU in the heads (mlp_act), which has no counterpart in transformers"
-        )
+    likely = "optimizer" in training and "lr_scheduler" not in training
+    if likely or told.count(POSITION) == 3:
+        options, words = ("silu", "relu"), "SiLU in the decoder, as in DEIM (--set mlp_act=relu)"
+    else:
+        options, words = ("relu", "silu"), "ReLU in the decoder (of DEIM: --set mlp_act=silu)"
+    if told.choice("mlp_act", options, words) == "relu":
+        return config
+    kind = f"deim_{config['model_type']}"
+    return config | {
+        "architectures": [f"Deim{name}" for name in config["architectures"]],
+        "model_type": kind,
+        "auto_map": BUNDLED[kind].auto_map,
+        "decoder_activation_function": "silu",
+    }
 
 
 def without_layers(told: Told, kept: int) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable
 from ablate_kit.models.bridge.official.hybrid_encoder import (
     DECODER,
+    POSITION,
     RECOMPUTED,
+    as_deim,
     conv_norm,
     handed_on,
-    not_of_deim,
     points,
     sampling,
     shared_config,
@@ -97,7 +98,9 @@ def counterpart(told: Told) -> Counterpart:
         config["decoder_n_levels"] = levels
         config |= sampling(told)
         told.assumed.append("queries chosen by their best class (query_select_method: default)")
-        not_of_deim(told)
+        config = as_deim(told, config)
+        if config["model_type"].startswith("deim"):
+            config["query_pos_layers"] = told.count(POSITION)
     processor = shared_processor(told, config["feat_strides"])
     told.average_is_evaluated()
     dropped = (*RECOMPUTED, *without_layers(told, kept))
