@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed, Whole
 from ablate_kit.ablations.name_patterns import to_model_keys
+from ablate_kit.ablations.turns import cut
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
 from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.quantized import not_cut
@@ -41,15 +42,15 @@ def applied(
         state: ``module.state_dict(keep_vars=True)``, which takes longer than many a pass.
 
     Raises:
-        UserError: an edit names no tensor of the model, or elements that it does not have.
+        UserError: an edit names no tensor of the model, or elements that it does not have; or the
+            model is used in a way that ``turns`` refuses.
     """
     from ablate_kit.ablations.hooks import with_hooks  # which needs torch
 
     state = module.state_dict(keep_vars=True) if state is None else state
-    with (
-        edited(state, ablation, live_names, draws),
-        with_hooks(module, ablation, live_names, state),
-    ):
+    with cut(module, ablation) as stack:
+        stack.enter_context(edited(state, ablation, live_names, draws))
+        stack.enter_context(with_hooks(module, ablation, live_names, state))
         yield
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
+from ablate_kit.api.given import check_is
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweeping import sweep
@@ -30,6 +31,7 @@ def evaluate(
         >>> 0 <= result.evaluation.overall["AP"] <= 1
         True
     """
+    check_is(data, Images, "ak.coco, ak.voc, ak.yolo or ak.shapes")
     if not is_labelled(data.dataset):
         raise UserError(
             "images without labels tell nothing of one model alone; ak.sweep holds ablations of it "
@@ -68,6 +70,7 @@ def score(
     """
     from ablate_kit.checkpoints.pickle.plain_data import read_plain
 
+    check_is(data, Images, "ak.coco, ak.voc, ak.yolo or ak.shapes")
     against = annotated_images(data.dataset)
     found, notes = read_dump(Path(path), against, unpickle=read_plain)
     _warn(notes)

@@ -6,30 +6,36 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import nn
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.kinds.combination import Combination
+from ablate_kit.ablations.kinds.donor_modules import Patch
 from ablate_kit.ablations.kinds.greedy_heads import HeadsGreedy
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.ablations.kinds.ranked import Ranked
+from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.ablations.variant_files import variant_paths, write_variants
+from ablate_kit.api.given import ablations_of, check_is
+from ablate_kit.api.images import Images
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.edit.elements import flat_bytes
 from ablate_kit.checkpoints.hub import downloads, with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import read_class_names
+from ablate_kit.models.device import check_device
 from ablate_kit.models.framework_registry import anatomy_of
+from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.runnable import runnable
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages as Reference
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
-
-if TYPE_CHECKING:
-    from ablate_kit.api.images import Images
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,17 @@ class Model:
 
     @contextmanager
     def section_beside(self, run: Path) -> Iterator[ModelSection]:
-        """The same; of a file that was converted, its folder beside that of a run."""
+        """The same; of a file that was converted, its folder beside that of a run.
+
+        Raises:
+            UserError: the module does not have these weights any more.
+        """
         if self._converted is None:
+            self._check_weights(self.section())
             yield self.section()
             return
         with self.section().runnable(run, trusted=False) as section:
+            self._check_weights(section)
             yield section
 
     @property
@@ -83,7 +95,7 @@ class Model:
         return self.adapter.classes
 
     def ablations(
-        self, kind: str, *, images: "Images | None" = None, **settings: Any
+        self, kind: str, *, images: Images | None = None, **settings: Any
     ) -> list[Ablation]:
         """Ablations of any kind that a recipe knows.
 
@@ -103,9 +115,18 @@ class Model:
             >>> [cut.name for cut in cuts]
             ['backbone.csi']
         """
+        if images is not None:
+            check_is(images, Images, "ak.coco, ak.voc, ak.yolo, ak.images or ak.shapes")
         chosen = parse_kind({"kind": kind, **settings})
         if isinstance(chosen, HeadsGreedy | Ranked):
             raise UserError(f"{kind} decides from numbers what comes next: sweep a recipe")
+        if isinstance(chosen, Combination):
+            raise UserError(
+                f"{kind} puts together what other lines of a recipe make: sweep a recipe, or join "
+                "ablations by a | b"
+            )
+        if isinstance(chosen, Patch):
+            raise UserError(f"{kind} puts in another checkpoint's tensors: sweep a recipe")
         return self._made(chosen, images)
 
     def heads(self, pattern: str, *, num_heads: int | None = None) -> list[Ablation]:
@@ -152,6 +173,12 @@ class Model:
     def without(self, ablation: Ablation) -> Iterator[nn.Module]:
         """``module`` with an ablation, and with its exact bytes of before after the block.
 
+        Within a block further ones may begin, which end before it.
+
+        Raises:
+            UserError: no such tensor or elements; another thread runs or cuts the module; a block
+                around took away rows of a table whose rows ``ablation`` counts.
+
         Examples:
             >>> import ablate_kit as ak
             >>> from detector.zoo import SHAPES_TINY
@@ -161,7 +188,8 @@ class Model:
             ...     bool((module.level_embed == 0).all())
             True
         """
-        with applied(self.module, ablation, self.adapter.live_names()):
+        (one,) = ablations_of([ablation])
+        with applied(self.module, one, self.adapter.live_names()):
             yield self.module
 
     def write(
@@ -172,7 +200,7 @@ class Model:
         Raises:
             UserError: a copy exists already, or no file can hold the ablation.
         """
-        chosen = [ablations] if isinstance(ablations, Ablation) else list(ablations)
+        chosen = ablations_of(ablations)
         with (
             self.section_beside(Path(folder)) as section,
             section.opened() as checkpoint,
@@ -181,7 +209,25 @@ class Model:
             write_variants(checkpoint, targets)
         return list(targets)
 
-    def _made(self, kind: Kind, images: "Images | None") -> list[Ablation]:
+    def _check_weights(self, section: ModelSection) -> None:
+        """Refuses a module that no longer has the checkpoint's weights, which is what the folder of
+        a run says that it is about. One's own code may read them otherwise."""
+        if (self.framework or "").partition(":")[0] == own_code.NAME:
+            return
+        state, known = self.module.state_dict(), self.adapter.live_names()
+        with section.opened() as checkpoint:
+            for stored in (name for name in known if known[name]):
+                there = checkpoint.read(stored)
+                for name in known[stored]:
+                    here = state[name].cpu()
+                    if not torch.equal(flat_bytes(here), flat_bytes(there.to(here.dtype))):
+                        raise UserError(
+                            f"{name} is not what it is in {checkpoint}, which a run's folder and "
+                            "changed copies are of: save the model and load it from there, or "
+                            "sweep without output"
+                        )
+
+    def _made(self, kind: Kind, images: Images | None) -> list[Ablation]:
         path, weights = self.path, self.weights
         if self._converted:
             path, weights = self._converted.path, None
@@ -189,7 +235,15 @@ class Model:
             opened = None if images is None else Reference(self.adapter, images.dataset)
             reference = None if opened is None else lambda: opened
             anatomy = anatomy_of(checkpoint, self.framework)
-            return kind.make(KindContext(checkpoint, reference, lambda: self.adapter, anatomy))
+            made = kind.make(KindContext(checkpoint, reference, lambda: self.adapter, anatomy))
+            return [
+                one
+                for ablation in made
+                for one in (
+                    ablation,
+                    *random_controls(ablation, checkpoint.shapes, kind.null_cuts),
+                )
+            ]
 
 
 class _Converted:
@@ -237,6 +291,7 @@ def load(
         >>> len(model.heads("decoder.layers.*.self_attn"))
         12
     """
+    check_device(device)
     names = None if class_names is None else Path(class_names)
     with downloads(allowed=allow_download), ExitStack() as stack:
         where = Path(with_commit(fspath(path)))

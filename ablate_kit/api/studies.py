@@ -4,6 +4,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from ablate_kit.api.given import check_is, evaluation_of
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
@@ -55,10 +56,11 @@ def study(
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
-    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
+    check_is(model, Model, "ak.load")
+    check_is(data, Images, "ak.coco, ak.voc, ak.yolo, ak.images or ak.shapes")
     folder = Path(output)
-    evaluation = EvaluationSettings(
+    evaluation = evaluation_of(
         batch_size=batch_size,
         margin=margin,
         cluster=cluster,

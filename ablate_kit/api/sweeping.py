@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.resample import check_batches
+from ablate_kit.api.given import ablations_of, check_is, evaluation_of
 from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
@@ -18,7 +19,6 @@ from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.result import changes_of
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
-from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.own_objects import looked_at_for
@@ -30,7 +30,6 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
@@ -41,7 +40,7 @@ from detector.data.dataset import check_scorable, notes_on
 def sweep(
     model: Model,
     data: Images,
-    ablations: Iterable[Ablation],
+    ablations: Ablation | Iterable[Ablation],
     *,
     output: str | PathLike[str] | None = None,
     batch_size: int = 8,
@@ -73,7 +72,7 @@ def sweep(
 
     Raises:
         UserError: ablations of one name that differ, a folder that holds something else, or an
-            ablation that does not fit the model.
+            ablation that does not fit the model; a model that another thread uses.
 
     Examples:
         >>> import ablate_kit as ak
@@ -84,16 +83,22 @@ def sweep(
         >>> [one.name for one in result.results]
         ['unmodified', 'backbone.csi']
     """
+    check_is(model, Model, "ak.load")
+    check_is(data, Images, "ak.coco, ak.voc, ak.yolo, ak.images or ak.shapes")
     cuts = _distinct(ablations)
     variants = [Variant.of(one) for one in cuts]
     options = RunOptions(replay=replay)
-    statistics = Statistics(resamples, seed, margin, adjust, cluster)
-    evaluation = EvaluationSettings(
+    evaluation = evaluation_of(
         batch_size=batch_size,
         score_threshold=score_threshold,
         max_detections=max_detections,
+        resamples=resamples if resamples != 0 else RESAMPLES,
+        seed=seed,
+        margin=margin,
+        adjust=adjust,
         cluster=cluster,
     )
+    statistics = replace(evaluation.statistics, resamples=resamples)
     dataset = looked_at_for(data.dataset, model.classes)
     check_scorable(dataset)
     check_batches(cuts, len(data), batch_size)
@@ -127,7 +132,7 @@ def sweep(
         if store is not None:
             store.close(
                 cuts,
-                replace(statistics, resamples=resamples or RESAMPLES),
+                evaluation.statistics,
                 data.section.model_dump(mode="json"),
                 section.model_dump(mode="json"),
             )
@@ -174,10 +179,10 @@ def run_recipe(
     return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
 
 
-def _distinct(ablations: Iterable[Ablation]) -> list[Ablation]:
+def _distinct(ablations: Ablation | Iterable[Ablation]) -> list[Ablation]:
     """Each ablation once; refuses two of one name that differ."""
     found: dict[str, Ablation] = {}
-    for one in ablations:
+    for one in ablations_of(ablations):
         if found.setdefault(one.name, one).digest != one.digest:
             raise UserError(f'two ablations that differ are named "{one.name}"')
     return list(found.values())

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ablate_kit.ablations.turns import used
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
@@ -20,8 +21,9 @@ from detector.training.tf32 import tf32
 
 @contextmanager
 def inference(module: nn.Module, *, deterministic: bool = True) -> Iterator[None]:
-    """How every network runs here: without gradients, by its Python code alone, in full float32,
-    and on a GPU by kernels that give the same bits each time, where there are such.
+    """How every network runs here: in one thread, without gradients, by its Python code alone, in
+    full float32, and on a GPU by kernels that give the same bits each time, where there are such;
+    whatever holds around the block.
 
     PyTorch's transformer layers have another way in evaluation mode, which differs in last bits and
     is left as soon as anything watches the layer or hooks into it.
@@ -30,7 +32,7 @@ def inference(module: nn.Module, *, deterministic: bool = True) -> Iterator[None
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), tf32(enabled=False), current_device(device):
+        with used(module), full_float32(device.type), current_device(device):
             if deterministic and device.type == "cuda":
                 # Replay finds out whether a model repeats itself by running it twice.
                 with deterministic_kernels(required=False):
@@ -39,6 +41,25 @@ def inference(module: nn.Module, *, deterministic: bool = True) -> Iterator[None
                 yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def full_float32(device: str = "cpu") -> Iterator[None]:
+    """Without gradients, and in neither more nor fewer bits, also inside of ``torch.autocast``; and
+    with tensors whose changes are counted, which those of ``torch.inference_mode`` are not, and
+    replay reads."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.inference_mode(mode=False),
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+            tf32(enabled=False),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -7,6 +7,7 @@ from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import read_class_names
+from ablate_kit.models.detect import full_float32
 from ablate_kit.models.framework import Request
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.frameworks import own_code
@@ -43,7 +44,8 @@ def open_adapter(
         _refuse_quantized(checkpoint)
     given = names.names if names else ()
     request = Request(chosen.place, device, trust_remote_code, given)
-    adapter = chosen.framework.open(checkpoint, request)
+    with full_float32():
+        adapter = chosen.framework.open(checkpoint, request)
     _tell_of_nan(adapter, checkpoint)
     if names:
         adapter.classes = names.of(adapter.classes, str(checkpoint.path))

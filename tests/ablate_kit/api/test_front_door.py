@@ -175,3 +175,93 @@ def test_mistakes_are_one_line(model: ak.Model, call: object, words: str) -> Non
     with pytest.raises(ak.UserError, match=words) as error:
         call(model)  # type: ignore[operator]
     assert "\n" not in str(error.value)
+
+
+def test_numbers_do_not_depend_on_what_holds_around_a_sweep(model: ak.Model) -> None:
+    data, cuts = ak.shapes(limit=2), model.heads("decoder.layers.1.self_attn")[:1]
+    expected = ak.sweep(model, data, cuts, resamples=0)
+    around = [
+        torch.autocast("cpu", torch.bfloat16),
+        torch.inference_mode(),
+        torch.enable_grad(),
+        torch.device("meta"),
+    ]
+    for block in around:
+        with block:
+            found = ak.sweep(model, data, cuts, resamples=0)
+        assert found.notes == expected.notes == []
+        assert found.table().equals(expected.table()), block
+    torch.set_default_dtype(torch.float64)
+    try:
+        opened = ak.load(SHAPES_TINY)
+        assert opened.module.state_dict()["level_embed"].dtype == torch.float32
+        assert ak.sweep(opened, data, cuts, resamples=0).table().equals(expected.table())
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        opened = ak.load(SHAPES_TINY)
+    with opened.without(cuts[0]):
+        pass
+
+
+def test_a_run_is_of_the_weights_that_it_names(tmp_path: Path) -> None:
+    model, data = ak.load(SHAPES_TINY), ak.shapes(limit=2)
+    cut, other = model.heads("decoder.layers.1.self_attn")[:2]
+    with model.without(cut):
+        assert ak.sweep(model, data, [other], resamples=0).results[0].evaluation
+        for run in (
+            lambda: ak.sweep(model, data, [other], output=tmp_path / "run"),
+            lambda: ak.study(model, data, output=tmp_path / "study", budget="20 passes"),
+            lambda: model.write(other, tmp_path / "copies"),
+        ):
+            with pytest.raises(ak.UserError, match=r"out_proj.weight is not what it is in .*model"):
+                run()
+    ak.sweep(model, data, [other], output=tmp_path / "run", resamples=0)
+
+
+def test_mistakes_in_python_are_told_in_a_line(model: ak.Model) -> None:
+    data, cuts = ak.shapes(limit=2), model.heads("decoder.layers.1.self_attn")[:1]
+    for wrong, message in {
+        "batch_size": "evaluation: batch_size: input should be a valid integer",
+        "resamples": "evaluation: resamples: input should be a valid integer",
+        "adjust": "evaluation: adjust: input should be 'family' or 'fdr'",
+        "seed": "evaluation: seed",
+        "margin": "evaluation: margin",
+    }.items():
+        for call in (ak.sweep, ak.study):
+            if call is ak.sweep or wrong in ("batch_size", "margin"):
+                given = {wrong: "many"} | ({"output": "nowhere"} if call is ak.study else {})
+                cut = () if call is ak.study else (cuts,)
+                with pytest.raises(ak.UserError, match=message):
+                    call(model, data, *cut, **given)
+    for given, message in (
+        ((model, data, ["backbone"]), 'not "backbone"'),
+        ((model, data, [cuts]), "not a list"),
+        ((model, "val2017", cuts), 'ak.shapes gives, and not "val2017"'),
+        ((SHAPES_TINY, data, cuts), "ak.load gives, and not a PosixPath"),
+    ):
+        with pytest.raises(ak.UserError, match=message):
+            ak.sweep(*given)
+    assert len(ak.sweep(model, data, cuts[0], resamples=0).results) == 2
+    with pytest.raises(ak.UserError, match='cannot use the device "gpu"'):
+        ak.load(SHAPES_TINY, device="gpu")
+
+
+def test_kinds_that_python_does_not_make_are_refused(model: ak.Model) -> None:
+    for kind, settings in {
+        "pairs": {},
+        "shapley": {},
+        "joined": {"members": ["a"]},
+        "patch": {"donor": str(SHAPES_TINY)},
+        "ranked": {},
+    }.items():
+        with pytest.raises(ak.UserError, match="sweep a recipe"):
+            model.ablations(kind, **settings)
+
+
+def test_controls_are_made_in_python_too(model: ak.Model) -> None:
+    made = model.ablations("heads", pattern="decoder.layers.1.self_attn", null_cuts=2)
+    assert [one.kind for one in made[:4]] == ["heads", "control", "control", "heads"]
+    found = ak.sweep(model, ak.shapes(limit=2), made[:3], resamples=0)
+    assert len(found.results) == 4
