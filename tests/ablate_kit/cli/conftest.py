@@ -4,12 +4,29 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import yaml
 
 from detector.data.shapes import Shapes
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For tests that look at pictures."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, and saved empty: to draw them takes most of the time of a report."""
+
+    def saved(_: object, place: Path | BinaryIO, **__: object) -> None:
+        empty = b'<svg width="1pt"/>'
+        place.write_bytes(empty) if isinstance(place, Path) else place.write(empty)
+
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", saved)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_recipe_from_scratch(run: Run, repository: Path, tmp_path: Path) -> None:
     recipe = repository / "recipes/train/shapes_tiny.yaml"
     folder = tmp_path / "out"
@@ -123,7 +124,7 @@ def test_an_interrupted_run_leaves_its_report_and_says_so(
     def interrupted(self: HybridTraining, batch: object, index: int) -> object:
         if index == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return losses(self, batch, index)  # type: ignore[arg-type]
+        return losses(self, batch, index)
 
     monkeypatch.setattr(HybridTraining, "losses", interrupted)
     recipe = repository / "recipes/train/shapes_tiny.yaml"
@@ -144,7 +145,7 @@ def test_a_report_that_another_run_wrote_meanwhile_stays(
     def beside(self: HybridTraining, batch: object, index: int) -> object:
         out.mkdir(exist_ok=True)
         (out / "summary.txt").write_text("another's")
-        return losses(self, batch, index)  # type: ignore[arg-type]
+        return losses(self, batch, index)
 
     monkeypatch.setattr(HybridTraining, "losses", beside)
     recipe = repository / "recipes/train/shapes_tiny.yaml"

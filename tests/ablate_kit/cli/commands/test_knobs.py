@@ -14,6 +14,7 @@ Folders = Callable[[str], Path]
 SHIPPED = "builtin:shapes_tiny"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_is_a_table_a_page_and_files_as_of_other_commands(
     run: Run, tmp_path: Path, hybrid: Path
 ) -> None:

@@ -31,13 +31,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, Path]:
     recipe = SweepRecipe.model_validate(
         {
             "model": {"checkpoint": str(SHAPES_TINY)},
-            "data": {"kind": "shapes", "limit": 24},
+            "data": {"kind": "shapes", "limit": 12},
             "ablations": [
                 {"kind": "heads", "pattern": HEADS},
                 {"kind": "ranked", "points": 4, "null_cuts": 1},
                 {"kind": "heads-greedy", "pattern": "decoder.layers.2.self_attn", "steps": 1},
             ],
-            "evaluation": {"resamples": 200},
+            "evaluation": {"resamples": 50},
         }
     )
     folder = tmp_path_factory.mktemp("ranked") / "run"
