@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,25 @@ def test_imports_go_the_way_that_the_map_of_the_code_says(repository: Path) -> N
         for room in re.findall(r"^ *(?:from|import) ablate_kit\.(\w+)", path.read_text(), re.M):
             if own in level_of and room in level_of and room != own:
                 assert level_of[own] < level_of[room], f"{path} imports {room}"
+
+
+def test_no_file_imports_what_imports_it(repository: Path) -> None:
+    """Also not within a function, or for types alone; of the front door all take the version."""
+    modules = {
+        ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("ablate_kit", "detector")
+        for path in (repository / package).rglob("*.py")
+    }
+    imports: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        named = {
+            f"{node.module}.{one.name}"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            for one in node.names
+        } - {"ablate_kit.__version__"}
+        imports[module] = {one if one in modules else one.rpartition(".")[0] for one in named}
+    TopologicalSorter(imports).prepare()  # raises where there is a circle
 
 
 def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:

@@ -43,7 +43,7 @@ def _put(tensor: Tensor, place: str) -> None:
 
 
 def _is_there(device: object) -> bool:
-    return device is not None and torch.device(device).type == "cuda"  # type: ignore[arg-type]
+    return device is not None and torch.device(device).type == "cuda"
 
 
 def _tensors(values: object) -> list[Tensor]:
@@ -102,14 +102,14 @@ def _has_mask(indices: Sequence[Tensor | None]) -> bool:
 
 class _Moved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, place: str) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, tensor: Tensor, place: str) -> Tensor:
         ctx.back = _place(tensor)
         made = tensor.detach().clone(memory_format=torch.preserve_format)
         _put(made, place)
         return made
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         made = gradient.clone()
         _put(made, ctx.back)
         return made, None
@@ -122,9 +122,9 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self.operations = operations
         self.own: dict[Any, Callable[..., Any]] = {
-            Tensor.device.__get__: lambda one: GPU if _place(one) == THERE else None,  # type: ignore[attr-defined]
-            Tensor.is_cuda.__get__: lambda one: _place(one) == THERE,  # type: ignore[attr-defined]
-            Tensor.is_cpu.__get__: lambda one: _place(one) != THERE,  # type: ignore[attr-defined]
+            Tensor.device.__get__: lambda one: GPU if _place(one) == THERE else None,
+            Tensor.is_cuda.__get__: lambda one: _place(one) == THERE,
+            Tensor.is_cpu.__get__: lambda one: _place(one) != THERE,
             Tensor.cpu: lambda one, **_: self._moved(one, CPU),
             Tensor.cuda: lambda one, *_, **__: self._moved(one, GPU),
             Tensor.to: self._to,
@@ -156,7 +156,7 @@ class _Calls(TorchFunctionMode):
             return tensor
         if waits or place == HERE:  # what is pinned is sent without waiting
             self.operations.wait()
-        return _Moved.apply(tensor, place)  # type: ignore[no-any-return]
+        return _Moved.apply(tensor, place)
 
     def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
         copy = kwargs.pop("copy", False)
@@ -165,7 +165,7 @@ class _Calls(TorchFunctionMode):
             device, dtype, layout = GPU if _place(other) == THERE else CPU, other.dtype, None
             unwaited = bool(kwargs.get("non_blocking"))
         else:
-            device, dtype, unwaited, layout = torch._C._nn._parse_to(*args, **kwargs)  # type: ignore[attr-defined]
+            device, dtype, unwaited, layout = torch._C._nn._parse_to(*args, **kwargs)
         if device is None or device.type not in ("cpu", "cuda"):
             return None
         moved = self._moved(tensor, device, not unwaited)

@@ -25,7 +25,8 @@ TOY = '''
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.kind import Kind
 
 PROVIDES = {"kinds": {"halved": "toy_kind:Halved"}}

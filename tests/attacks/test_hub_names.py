@@ -33,7 +33,7 @@ def no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_repository_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="names no repository of the hub; expected") as refusal:
-        hub.downloaded(Path(f"hf:{name}") if "\0" not in name else f"hf:{name}")  # type: ignore[arg-type]
+        hub.downloaded(Path(f"hf:{name}") if "\0" not in name else f"hf:{name}")
     assert len(str(refusal.value).splitlines()) == 1
 
 

@@ -95,7 +95,7 @@ def read(folder: Path) -> None:
         Ledger(folder, {})
     for read_part in (detections, images_of, Ledger.notes, Ledger.manifest, Ledger.truth):
         with contextlib.suppress(UserError):
-            read_part(Ledger.existing(folder))  # type: ignore[operator]
+            read_part(Ledger.existing(folder))
 
 
 @pytest.mark.parametrize("name", ["inputs.json", "study.json", "notes.json", "ledger.jsonl"])

@@ -24,7 +24,7 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def log(name: str, folder: Path, losses: Mapping[int, float], resumed_at: int | None) -> None:
     folder.mkdir(exist_ok=True)
-    loggers = open_loggers([name], folder, SETTINGS, resumed_at)  # type: ignore[list-item]
+    loggers = open_loggers([name], folder, SETTINGS, resumed_at)
     for step, loss in losses.items():
         loggers.scalars({"loss/loss": loss, "lr": 0.5}, step, "step")
     loggers.scalars({"epoch/mAP": 0.125}, 1, "epoch")
@@ -127,7 +127,7 @@ def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, f"detector.loggers.{name}_logger", None)
     said = rf'logging to {name} needs {name}, which is not installed: .*"ablate-kit\[{name}\]"'
     with pytest.raises(UserError, match=said):
-        check_loggers([name])  # type: ignore[list-item]
+        check_loggers([name])
     with pytest.raises(UserError, match=said):
         named_loggers(name)
 

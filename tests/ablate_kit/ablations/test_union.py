@@ -66,7 +66,7 @@ def result(*chosen: Ablation) -> dict[str, list[float]]:
 def _after(module: nn.Module, chosen: tuple[Ablation, ...]) -> dict[str, list[float]]:
     if not chosen:
         return {
-            name: [float.hex(x) for x in tensor.double().flatten().tolist()]  # type: ignore[misc]
+            name: [float.hex(x) for x in tensor.double().flatten().tolist()]
             for name, tensor in module.state_dict().items()
         }
     with applied(module, chosen[0]):

@@ -173,7 +173,7 @@ def test_what_may_not_be_meant_is_said(model: ak.Model, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_mistakes_are_one_line(model: ak.Model, call: object, words: str) -> None:
     with pytest.raises(ak.UserError, match=words) as error:
-        call(model)  # type: ignore[operator]
+        call(model)
     assert "\n" not in str(error.value)
 
 

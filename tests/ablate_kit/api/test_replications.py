@@ -30,7 +30,7 @@ def test_models_are_cut_as_the_first_run_was(run: Run, seeds: list[Path], tmp_pa
     assert found.folder == tmp_path / "first-replicated"
     assert "The same cuts in 3 checkpoints" in found.report().read_text()
     with pytest.raises(ak.UserError, match='no metric "ap"; there are AP,'):
-        found.table("ap")  # type: ignore[arg-type]
+        found.table("ap")
 
     # The command says the same, and finds all runs done.
     out = tmp_path / "again"

@@ -139,7 +139,7 @@ def _corpus() -> dict[str, Any]:
 def corpus() -> dict[str, Any]:
     """A tree with tensors of every kind whose bytes are their values."""
     with_attribute = _values(2)
-    with_attribute.note = "kept beside the tensor"  # type: ignore[attr-defined]
+    with_attribute.note = "kept beside the tensor"
     return {**_corpus(), "attribute": with_attribute}
 
 

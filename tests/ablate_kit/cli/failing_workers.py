@@ -16,7 +16,7 @@ def run(*_: Any) -> Any:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more lines")
 
 
-worker.Worker.run = run  # type: ignore[method-assign]
+worker.Worker.run = run
 
 if __name__ == "__main__":
     recipe, folder = sys.argv[1:]

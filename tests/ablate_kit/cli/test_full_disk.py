@@ -44,7 +44,7 @@ def test_of_several_copies_all_are_written_or_none(
         calls.append(paths)
         if len(calls) == moment + 1:  # of the copies and their receipts
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(*paths, **named)  # type: ignore[arg-type]
+        replace(*paths, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)

@@ -247,6 +247,7 @@ def test_what_is_no_run_is_left_as_it_is(refuse: Run, recipe: Path, tmp_path: Pa
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / ".x.0123456789ab.tmp").write_text("mine")
     assert "is no sweep" in refuse("sweep", recipe, "-o", tmp_path / "mine")
+    assert "is no sweep" in refuse("report", tmp_path / "mine")
     assert [one.name for one in (tmp_path / "mine").iterdir()] == [".x.0123456789ab.tmp"]
     (tmp_path / "file").write_text("mine")
     assert "is no sweep" in refuse("sweep", recipe, "-o", tmp_path / "file")

@@ -52,7 +52,7 @@ def test_a_study_of_the_shipped_detector(
         count[0] += 1
         if count[0] > 1:
             raise KeyboardInterrupt
-        add(self, *rest)  # type: ignore[arg-type]
+        add(self, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(UnfinishedBatches, "add", stopped)

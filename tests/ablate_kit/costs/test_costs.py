@@ -70,7 +70,7 @@ def test_convolution_flops_are_two_for_each_weight_and_place() -> None:
 
 def test_attention_flops_are_those_of_its_products() -> None:
     class Self(nn.MultiheadAttention):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x, x, x, need_weights=False)[0]
 
     tokens, d = 10, 16

@@ -126,7 +126,7 @@ def test_an_optimizer_of_another_kind() -> None:
         return loss
 
     with GradientMonitor(layer, optimizer) as monitor:
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
     assert reports(monitor)["bias"].updates == 1
 
 

@@ -49,7 +49,7 @@ def run() -> tuple[GradientMonitor, list[Record]]:
                 if parameter.numel() > 1:
                     parameter.grad.flatten()[::3] = 0.0
             for record, parameter in zip(records, model.parameters(), strict=True):
-                record.gradients.append(parameter.grad.double())  # type: ignore[union-attr]
+                record.gradients.append(parameter.grad.double())
                 record.before.append(parameter.detach().double().clone())
             optimizer.step()
             for record, parameter in zip(records, model.parameters(), strict=True):

@@ -28,7 +28,7 @@ def learn(toy: nn.Module, optimizer: Optimizer, loss: Loss, steps: int = STEPS) 
     with GradientMonitor(toy, optimizer, interval=7) as monitor:
         for step in range(steps):
             optimizer.zero_grad()
-            loss(toy, step).backward()  # type: ignore[arg-type]
+            loss(toy, step).backward()
             optimizer.step()
     return diagnose(monitor.measured())
 
@@ -38,7 +38,7 @@ def verdicts(
 ) -> TensorReport:
     toy = Toy(odd)
     options = {"lr": 1e-2} | options
-    fine, found = learn(toy, kind(toy.parameters(), **options), loss).tensors  # type: ignore[call-arg]
+    fine, found = learn(toy, kind(toy.parameters(), **options), loss).tensors
     assert fine.name == "fine"
     assert fine.verdict == "healthy" or found.verdict == "non_finite"
     return found

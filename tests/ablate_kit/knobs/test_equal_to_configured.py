@@ -181,7 +181,7 @@ def test_the_longest_edge_goes_with_the_shortest(folders: Folders) -> None:
     knobs = TransformersKnobs(adapter)
     assert knobs.now("size") == 800
     found = knobs.configured("size", 400)
-    assert dict(found.processor.size) == {"shortest_edge": 400, "longest_edge": 666}  # type: ignore[attr-defined]
+    assert dict(found.processor.size) == {"shortest_edge": 400, "longest_edge": 666}
 
 
 def test_weights_are_shared_and_the_model_stays_as_it_is(folders: Folders) -> None:
@@ -290,13 +290,13 @@ def test_queries_of_all_kinds_keep_their_shares_and_their_best() -> None:
     module = detector(queries=16, **kinds, denoising="thesis", denoising_queries=10)
     image = IMAGE[..., :96, :96]
     chosen: list[Any] = []
-    module.queries.proposals.register_forward_hook(lambda _, __, out: chosen.append(out[0]))  # type: ignore[union-attr]
+    module.queries.proposals.register_forward_hook(lambda _, __, out: chosen.append(out[0]))
     run(module.eval(), image)
     few = knobs_of(module).configured("queries", 8).module
     assert isinstance(few, HybridDetector)
     config = few.config
     assert (config.proposal_queries, config.peak_queries, config.grid_queries) == (3, 2, 1)
-    few.queries.proposals.register_forward_hook(lambda _, __, out: chosen.append(out[0]))  # type: ignore[union-attr]
+    few.queries.proposals.register_forward_hook(lambda _, __, out: chosen.append(out[0]))
     run(few, image)
     assert torch.equal(chosen[1].reference, chosen[0].reference[:, :3])
     table, ours = few.queries.content, module.queries.content

@@ -86,7 +86,7 @@ def test_what_was_changed_in_place_is_computed_anew() -> None:
 
 def test_another_argument_is_another_call() -> None:
     class Scaled(nn.Linear):
-        def forward(self, x: Tensor, by: float = 1.0) -> Tensor:  # type: ignore[override]
+        def forward(self, x: Tensor, by: float = 1.0) -> Tensor:
             return super().forward(x) * by
 
     layer = Scaled(3, 3)
@@ -100,11 +100,11 @@ def test_another_argument_is_another_call() -> None:
 
 def test_lists_that_are_changed_after_a_call_or_by_it_do_no_harm() -> None:
     class Maps(nn.Linear):
-        def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        def forward(self, x: Tensor) -> list[Tensor]:
             return [super().forward(x)]
 
     class Appends(nn.Linear):
-        def forward(self, maps: list[Tensor]) -> Tensor:  # type: ignore[override]
+        def forward(self, maps: list[Tensor]) -> Tensor:
             maps.append(super().forward(maps[0]))
             return maps[-1]
 
@@ -201,7 +201,7 @@ def test_settings_that_do_not_agree_run_whole() -> None:
 
     other = knobs.configured("depth", knobs.now("depth"))
     # What is no weight, and so does not tell two modules apart.
-    other.module.decoder.layers[0].refine_scale *= 2  # type: ignore[operator,union-attr,index]
+    other.module.decoder.layers[0].refine_scale *= 2
     dataset = Shapes(2)
     found, notes = detect_settings(knobs, [[adapter, other]], dataset, batch_size=2)
     assert len(notes) == 1

@@ -21,7 +21,7 @@ def member(array: object) -> bytes:
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_what_numpy_writes_is_read(tmp_path: Path, save: object) -> None:
     arrays = {"a": np.arange(6).reshape(2, 3), "b": np.zeros(0), "c": np.float32(2)}
-    save(tmp_path / "a.npz", **arrays)  # type: ignore[operator]
+    save(tmp_path / "a.npz", **arrays)
     found = read_arrays(tmp_path / "a.npz")
     assert {name: (one.dtype, one.tolist()) for name, one in found.items()} == {
         name: (one.dtype, one.tolist()) for name, one in arrays.items()
@@ -57,7 +57,7 @@ def test_what_is_odd_is_one_line(tmp_path: Path) -> None:
         ("magic string", lambda: written(path, b"x" * 100)),
     ]
     for words, write in files:
-        write()  # type: ignore[no-untyped-call]
+        write()
         with pytest.raises(UserError, match="not a readable npz file") as error:
             read_arrays(path)
         assert words in str(error.value)

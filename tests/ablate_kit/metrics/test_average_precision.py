@@ -39,14 +39,6 @@ def test_finding_everything_exactly_is_worth_one():
     assert result.ap50 == pytest.approx([1, 1])
 
 
-def test_no_detections_give_zero_where_there_is_something_to_find():
-    result = average_precision(ground_truth([annotation(1)]), NOTHING)
-    undefined = {"APs", "APl", "ARs", "ARl"}  # 50 x 50 pixels are "medium"
-    for name, value in result.overall.items():
-        assert np.isnan(value) if name in undefined else value == 0
-    assert result.ap[0] == result.ap50[0] == 0
-
-
 def test_a_class_without_ground_truth_does_not_count():
     truth = ground_truth([annotation(1)])
     elsewhere = Detections.concatenate(

@@ -56,15 +56,6 @@ def test_a_missed_ground_truth_counts_minus_one():
     np.testing.assert_allclose(result.class_matched_mean, [0.8, 0.4, np.nan])
 
 
-def test_without_detections_every_ground_truth_is_missed():
-    truth = ground_truth([0, 1])
-    result = matched_giou(truth, pairs([], []))
-    assert (result.match_rate, result.penalized_mean) == (0, -1)
-    assert np.isnan(result.matched_mean)
-    np.testing.assert_array_equal(result.class_penalized_mean, [-1, -1, np.nan])
-    assert np.isnan(published_giou(truth, detections([]), pairs([], [])).overall)
-
-
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_misses_never_raise_the_mean(data):

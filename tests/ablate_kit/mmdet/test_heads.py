@@ -48,7 +48,7 @@ def silenced(module: nn.Module, heads: list[int], count: int) -> Iterator[None]:
         projection.weight.data, projection.bias.data = weight, bias
         return nn.functional.linear(before * keep.flatten(), weight, bias), weights
 
-    module.forward = zeroed  # type: ignore[method-assign]
+    module.forward = zeroed
     yield
     del module.__dict__["forward"]
 

@@ -288,7 +288,7 @@ def test_a_head_is_removed_exactly(request: pytest.FixtureRequest, backbone: str
 
 def test_places_are_counted_within_the_image(folder: Path) -> None:
     """Of an image that is padded, tokens have the proposals and positions that they have alone."""
-    model: Any = opened(folder).module.model  # type: ignore[union-attr]
+    model: Any = opened(folder).module.model
     whole, padded = torch.ones(1, 6, 4, dtype=torch.bool), torch.zeros(1, 8, 10, dtype=torch.bool)
     padded[:, :6, :4] = True
     like = torch.zeros(1)
@@ -350,7 +350,7 @@ def test_a_smaller_one_computes_what_the_cut_one_does(
 ) -> None:
     """``shrink`` holds outputs against each other before it writes anything."""
     run("shrink", folder, "--depth", 2, "-o", tmp_path / "shallow")
-    assert opened(tmp_path / "shallow").module.config.decoder_layers == 2  # type: ignore[union-attr]
+    assert opened(tmp_path / "shallow").module.config.decoder_layers == 2
     run("heads", folder, "model.decoder.layers.*.self_attn", "--heads", 1, "-o", tmp_path / "cut")
     smaller = tmp_path / "smaller"
     run("shrink", folder, "--drop", tmp_path / "cut", "--with-code", "-o", smaller)

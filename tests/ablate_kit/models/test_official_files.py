@@ -54,7 +54,7 @@ COMMON = {
     "num_labels": OUTPUTS,
 }
 DEFORMABLE = {"model_type": "deformable_detr", "encoder_n_points": 2, "decoder_n_points": 3}
-ONE_LEVEL = COMMON["backbone_config"] | {"out_features": ["stage4"]}  # type: ignore[operator]
+ONE_LEVEL = COMMON["backbone_config"] | {"out_features": ["stage4"]}
 MODELS: dict[str, dict[str, Any]] = {
     "detr": {"model_type": "detr", "backbone_config": ONE_LEVEL},
     "conditional": {"model_type": "conditional_detr", "backbone_config": ONE_LEVEL},

@@ -120,6 +120,6 @@ def test_the_picture_is_drawn_with_and_without_intervals(
     knobs_figure(results, NOTHING, bare, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 5000
     for one in results:  # on images without objects
-        one.evaluation.overall["AP"] = None  # type: ignore[index]
+        one.evaluation.overall["AP"] = None
     knobs_figure(results, NOTHING, bare, tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 5000

@@ -136,7 +136,7 @@ def study(
             machine.run([variants[0], *(x for x in new if x is not variants[0])])
         ran |= {one.name for one in variants[1:]}
         try:
-            variants = rounds.send({"": Numbers()})  # type: ignore[dict-item]
+            variants = rounds.send({"": Numbers()})
         except StopIteration:
             break
     took = machine.now - began + spent + 4 + 0.1 * len(one.evaluated)

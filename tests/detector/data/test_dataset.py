@@ -54,13 +54,6 @@ def test_a_palette_with_transparency_becomes_rgb(transparency: object, tmp_path:
     assert read_image(tmp_path / "a.png", 2, 1).tolist() == [[list(RED), list(GREEN)]]
 
 
-def test_exif_orientation_is_not_applied(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees to display"
-    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg", 8, 4).shape == (4, 8, 3)
-
-
 def test_an_image_is_the_callers_own(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png", 2, 2).flags.writeable

@@ -122,7 +122,7 @@ def test_orientation_is_applied_on_request_only(
     assert read_image(path, shown.shape[1], shown.shape[0], "apply").shape == shown.shape
     if orientation > 4:
         for exif_read, width, told in (("ignore", 3, "not applied"), ("apply", 5, "applied")):
-            treated: Exif = exif_read  # type: ignore[assignment]
+            treated: Exif = exif_read
             message = f"annotation says {width}x{8 - width}: EXIF orientation {orientation} is "
             with pytest.raises(UserError, match=message + told):
                 read_image(path, width, 8 - width, treated)

@@ -54,9 +54,9 @@ def test_the_check_sees_what_the_data_set_sees(
 ) -> None:
     for name, fields in zip(("a", "b b"), edits, strict=True):
         (root / "Annotations" / f"{name}.xml").write_text(xml(fields))
-    report = examine(VocSource(root, "train", difficult), None, lambda: None)  # type: ignore[arg-type]
+    report = examine(VocSource(root, "train", difficult), None, lambda: None)
     messages = [one.message for one in report.problems]
-    dataset = Voc(root, "train", difficult=difficult)  # type: ignore[arg-type]
+    dataset = Voc(root, "train", difficult=difficult)
     assert tuple(report.balance) == dataset.classes
     try:
         truth = ground_truth(dataset)

@@ -144,7 +144,7 @@ def test_a_signal_while_the_old_folder_goes_leaves_none_of_it(
     def stopped(*args: object, **named: object) -> None:
         if stops:
             raise stops.pop()
-        real(*args, **named)  # type: ignore[arg-type]
+        real(*args, **named)
 
     monkeypatch.setattr(os, "unlink", stopped)
     with pytest.raises(KeyboardInterrupt):

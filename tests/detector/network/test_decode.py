@@ -14,7 +14,7 @@ BOXES = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.9, 0.1, 0.4, 0.4]]])
 
 
 def predictions(**more: torch.Tensor) -> Predictions:
-    return Predictions(logits=LOGITS, boxes=BOXES, references=BOXES[..., :2], **more)  # type: ignore[typeddict-item]
+    return Predictions(logits=LOGITS, boxes=BOXES, references=BOXES[..., :2], **more)
 
 
 def test_scores_are_gated_by_background() -> None:

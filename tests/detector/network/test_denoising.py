@@ -212,8 +212,8 @@ def test_other_queries_do_not_notice_denoising(scheme: str) -> None:
     without = model(IMAGES, [objects(0), objects(0)])
     assert "denoising" not in without
     for name in ("logits", "boxes", "references"):
-        torch.testing.assert_close(one[name], other[name])  # type: ignore[literal-required]
-        torch.testing.assert_close(one[name], without[name])  # type: ignore[literal-required]
+        torch.testing.assert_close(one[name], other[name])
+        torch.testing.assert_close(one[name], without[name])
 
 
 def test_an_images_contrastive_queries_do_not_depend_on_other_images() -> None:

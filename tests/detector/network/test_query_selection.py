@@ -80,7 +80,7 @@ def test_proposals_are_the_tokens_of_highest_objectness() -> None:
             torch.testing.assert_close(made.content[image, i], content)
             torch.testing.assert_close(made.position[image, i], position[0, token])
             torch.testing.assert_close(made.reference[image, i], box[:2])
-    rest = queries.objectness(made.content[:, 5:]).squeeze(-1)  # type: ignore[misc]
+    rest = queries.objectness(made.content[:, 5:]).squeeze(-1)
     torch.testing.assert_close(objectness[:, 5:], rest)
 
 
@@ -125,5 +125,5 @@ def test_an_image_does_not_depend_on_the_batch(kind: str) -> None:
     with torch.inference_mode():
         together, alone = model(images), model(images[1:])
     for name in ("boxes", "objectness_logits"):
-        one, other = together[name][1:], alone[name]  # type: ignore[literal-required]
+        one, other = together[name][1:], alone[name]
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

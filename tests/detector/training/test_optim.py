@@ -25,12 +25,12 @@ def group_of(model: HybridDetector) -> dict[str, str]:
     """The group of every parameter."""
     groups = parameter_groups(model, 1e-4, 0.02, MULTIPLIERS)
     names = {id(p): name for name, p in model.named_parameters()}
-    return {names[id(p)]: str(group["name"]) for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    return {names[id(p)]: str(group["name"]) for group in groups for p in group["params"]}
 
 
 def test_every_parameter_is_in_exactly_one_group(model: HybridDetector) -> None:
     groups = parameter_groups(model, 1e-4, 0.02, MULTIPLIERS)
-    members = [id(p) for group in groups for p in group["params"]]  # type: ignore[attr-defined]
+    members = [id(p) for group in groups for p in group["params"]]
     assert len(members) == len(set(members))
     assert set(members) == {id(p) for p in model.parameters()}
 

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector import stopping
 from detector.data.augmentation.image_transforms import CenterCrop
 from detector.data.classification import ShapeCrops
 from detector.data.formats.voc import Voc
@@ -110,7 +107,7 @@ def test_the_loss_falls_and_the_images_are_learned(tmp_path: Path) -> None:
     )  # fmt: skip
     run.run(progress)
     losses = [record["train_loss"] for record in progress.records]
-    assert losses[-1] < 0.5 * losses[0]  # type: ignore[operator]
+    assert losses[-1] < 0.5 * losses[0]
     assert run.state.best > 40  # of 8 classes
 
 
@@ -140,7 +137,7 @@ def test_crops_of_photographs_in_folders_are_learned(shared: Path, tmp_path: Pat
     run = classification_trainer(made, training, validation, tmp_path / "run")
     run.run(progress)
     losses = [record["train_loss"] for record in progress.records]
-    assert losses[-1] < 0.8 * losses[0]  # type: ignore[operator]
+    assert losses[-1] < 0.8 * losses[0]
     assert run.state.best > 60  # percent, of two classes
 
 
@@ -174,30 +171,6 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(
         assert (whole / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-@pytest.mark.parametrize("at", [(2, 3), (1, 4)])
-def test_a_run_that_is_asked_to_stop_keeps_the_batch_under_way(
-    whole: Path, tmp_path: Path, at: tuple[int, int]
-) -> None:
-    class Asked(Silent):
-        def batch(self, loss: float | None) -> None:
-            self.done = (self.done[0], self.done[1] + 1)
-            if self.done == at:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    first = pretrainer(tmp_path)
-    with pytest.raises(stopping.Stopped), stopping.listening():
-        first.run(Asked())
-    epoch, batch = at
-    done = min(batch + 1, first.schedule.steps_per_epoch)  # all of them, but for the evaluation
-    assert first.kept.startswith(f"{epoch - 1} of ")
-    assert f" and {done} of " in first.kept
-    resumed = Silent()
-    pretrainer(tmp_path).run(resumed, resume=True)
-    assert resumed.starts[0] == done
-    path = "pretrained_backbone_neck.safetensors"
-    assert (whole / path).read_bytes() == (tmp_path / path).read_bytes()
-
-
 def test_the_rate_and_the_average_follow_their_formulas(tmp_path: Path) -> None:
     run = pretrainer(tmp_path, training={"warmup_epochs": 1.0, "save_every": 1})
     seen: list[list[float]] = []
@@ -212,7 +185,7 @@ def test_the_rate_and_the_average_follow_their_formulas(tmp_path: Path) -> None:
 
     run.run(Watch())
     assert len(seen) == 12  # 3 epochs of 18 // 4 batches
-    rates = [2e-3 * run.recipe.multipliers()[g["name"].removesuffix(".decay")]  # type: ignore[attr-defined]
+    rates = [2e-3 * run.recipe.multipliers()[g["name"].removesuffix(".decay")]
              for g in run.optimizer.param_groups]  # fmt: skip
     for step, lrs in enumerate(seen):
         factor = learning_rate_factor(step, 4, 12, 0.01, 0.01)
@@ -337,34 +310,11 @@ def test_schedules_change_what_is_computed(tmp_path: Path) -> None:
         assert not any(torch.equal(end, other) for other in ends[:i])
 
 
-def test_reduced_precision_computes_in_it_and_learns_nearly_the_same(tmp_path: Path) -> None:
-    """Weights stay in float32; an update, of Adam's size, differs by far less than itself.
-
-    After one step: weights before a norm that takes their effect away have gradients of rounding
-    alone, by which Adam moves them as far as any, at random, and the next step starts there.
-    """
-    moved = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        training = {"epochs": 1, "precision": precision}
-        run = pretrainer(tmp_path / precision, count=4, training=training)
-        layer = run.model.backbone.stem.conv1
-        before, computed = layer.weight.detach().clone(), set()
-        layer.register_forward_hook(lambda _, __, out, seen=computed: seen.add(out.dtype))
-        run.run(Silent())
-        assert computed == {dtype}
-        assert layer.weight.dtype == torch.float32
-        moved[precision] = (layer.weight.detach() - before).flatten()
-    one, other = moved.values()
-    assert not torch.equal(one, other)
-    assert torch.cosine_similarity(one, other, 0) > 0.8
-    assert float(other.norm() / one.norm()) == pytest.approx(1, rel=0.1)
-
-
 def test_the_loss_is_the_weighted_sum_over_the_levels(tmp_path: Path) -> None:
     run = pretrainer(tmp_path, training={"mixing": [], "label_smoothing": 0.1})
     run.model.eval()
     images, labels = torch.randn(5, 3, 64, 64), torch.tensor([0, 3, 7, 3, 1])
-    features = run.model.neck(run.model.backbone(images)[0])  # type: ignore[misc]
+    features = run.model.neck(run.model.backbone(images)[0])
     logits = [head(x.mean((2, 3))) for head, x in zip(run.model.classifier, features, strict=True)]
     main = (logits[2] + logits[3]) / 2
 
@@ -382,35 +332,10 @@ def test_the_loss_is_the_weighted_sum_over_the_levels(tmp_path: Path) -> None:
     assert terms["accuracy"] == 100 * (main.argmax(1) == labels).float().mean()
 
 
-def test_the_global_generator_and_the_precision_are_left_alone(tmp_path: Path) -> None:
-    before = torch.random.get_rng_state()
-    precision = torch.backends.cuda.matmul.fp32_precision
-    pretrainer(tmp_path, training={"epochs": 1}).run(Silent())
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert torch.backends.cuda.matmul.fp32_precision == precision
-
-
 def test_mistakes_around_a_run_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing to resume"):
-        pretrainer(tmp_path).run(Silent(), resume=True)
     pretrainer(tmp_path, training={"epochs": 1}).run(Silent())
-    with pytest.raises(UserError, match="holds a run; give --resume or another folder"):
-        pretrainer(tmp_path).run(Silent())
     with pytest.raises(UserError, match=r"trained with training\.epochs 1, the recipe says 3"):
         pretrainer(tmp_path).run(Silent(), resume=True)
-    with pytest.raises(UserError, match=r"trained on 18 images of 8 classes; the data now has 12"):
-        pretrainer(tmp_path, count=12, training={"epochs": 1}).run(Silent(), resume=True)
     (tmp_path / "latest.pth").write_bytes(b"nothing")
     with pytest.raises(UserError, match="is not the checkpoint of a pretraining run"):
         pretrainer(tmp_path, training={"epochs": 1}).run(Silent(), resume=True)
-
-
-def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path: Path) -> None:
-    run = pretrainer(tmp_path)
-    with torch.no_grad():
-        run.model.backbone.stem.conv1.weight.fill_(float("nan"))
-    with pytest.raises(
-        UserError, match=r"no batch with a finite loss in epoch 1.*lower training\.lr"
-    ):
-        run.run(Silent())
-    assert not (tmp_path / "latest.pth").exists()

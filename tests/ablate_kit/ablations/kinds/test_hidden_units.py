@@ -40,7 +40,7 @@ def test_the_smallest_units_go_first(branches: Path) -> None:
         Blocks(1, ((0, 1), (1, 2))),
     ]
     assert [one.tensor for one in most.edits] == ["0.fc2.weight", "1.fc2.weight"]
-    assert [len(one.region.ranges) for one in most.edits] == [3, 3]  # type: ignore[union-attr]
+    assert [len(one.region.ranges) for one in most.edits] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_component_is_every_element_of_its_tensors() -> None:
     ],
 )
 def test_layers_go_in_sets(mode: str, expected: list[list[int]]) -> None:
-    made = made_of(Layers(base="decoder.layers", part="ffn", mode=mode), MODEL)  # type: ignore[arg-type]
+    made = made_of(Layers(base="decoder.layers", part="ffn", mode=mode), MODEL)
     for one, chosen in zip(made, expected, strict=True):
         names = {edit.tensor for edit in one.edits}
         assert names == {
@@ -169,7 +169,7 @@ def test_repeats_make_as_many_times_the_variants(rule: Kind, checkpoint: Checkpo
     source = KindContext(checkpoint)
     once = len(rule.make(source))
     assert once
-    made = replace(rule, repeats=3).make(source)  # type: ignore[call-arg]
+    made = replace(rule, repeats=3).make(source)
     assert len(made) == 3 * once
     draws: dict[str, list[int]] = {}
     for one in made:

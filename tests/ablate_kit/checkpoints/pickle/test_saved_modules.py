@@ -43,7 +43,7 @@ class Mixed(nn.Module):
         self.attribute = torch.ones(7)
         self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
         self.decay = nn.Parameter(torch.ones(2))
-        self.decay.skip = True  # type: ignore[attr-defined]
+        self.decay.skip = True
         self.parts["left"].to(memory_format=torch.channels_last)
 
 
@@ -154,7 +154,7 @@ def test_parametrizations(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 2), parametrizations.spectral_norm(nn.Linear(3, 3)))
     parametrize.register_parametrization(model[0], "weight", Doubled())
     writer = ModuleType("writer")
-    writer.Pickler = _Pickler  # type: ignore[attr-defined]
+    writer.Pickler = _Pickler
     torch.save(model, tmp_path / "a.pt", pickle_module=writer)
     names = {"0.parametrizations.weight.original", "1.parametrizations.weight.0._u"}
     assert names < model.state_dict().keys()
@@ -220,7 +220,7 @@ def test_configuration_of_the_model(tmp_path: Path) -> None:
         (SimpleNamespace(two_stage=True), {"two_stage": True}),
         ("configs/n.yaml", None),
     ):
-        model.config = config  # type: ignore[assignment]
+        model.config = config
         torch.save({"model": model, "args": {"two_stage": False}}, path)
         with open_checkpoint(path) as checkpoint:
             assert checkpoint.config == told

@@ -65,7 +65,7 @@ def test_tied_weights_are_of_one_module() -> None:
         return model
 
     first, other = (SimpleNamespace(module=tied()) for _ in range(2))
-    taken = different_tensors(first, other)  # type: ignore[arg-type]
+    taken = different_tensors(first, other)
     assert [name for name in taken if "class_embed" in name] == [
         "model.decoder.class_embed.weight", "model.decoder.class_embed.bias"
     ]  # fmt: skip

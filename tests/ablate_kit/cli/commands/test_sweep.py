@@ -85,6 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, hybrid: Path) -> Finished
     return Finished(place / "run", done.stdout)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_sweep_and_its_report(
     run: Run, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,15 +264,14 @@ def test_the_report_says_what_ran_in_full(run: Run, recipe: Path, tmp_path: Path
     assert "variants run in full: what they would replay takes more than 0 MiB" in page
 
 
+@pytest.mark.usefixtures("drawn")
 def test_replay_changes_no_byte(run: Run, recipe: Path, tmp_path: Path, finished: Finished) -> None:
     run("sweep", recipe, "-o", tmp_path / "full", "--no-replay")
     assert contents(tmp_path / "full") == contents(finished.folder)
 
 
-def test_finished_variants_are_not_run_again(
-    run: Run, recipe: Path, tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(finished.folder, tmp_path / "run")
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Ablation | None]:
+    """Filled with what is run from now on."""
     seen: list[Ablation | None] = []
     finish = Ledger.finish
     monkeypatch.setattr(
@@ -279,6 +279,14 @@ def test_finished_variants_are_not_run_again(
         "finish",
         lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
     )
+    return seen
+
+
+def test_finished_variants_are_not_run_again(
+    run: Run, recipe: Path, tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    seen = watched(monkeypatch)
     with edited(recipe) as values:
         values["ablations"].append({"kind": "component", "pattern": ["encoder"]})
     out = run("sweep", recipe, "-o", tmp_path / "run")
@@ -377,13 +385,7 @@ def test_a_greedy_search_tries_every_head_that_is_left(
     before = contents(tmp_path / "run")
     ledger = tmp_path / "run" / "ledger.jsonl"
     ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:6]))
-    seen: list[Ablation | None] = []
-    finish = Ledger.finish
-    monkeypatch.setattr(
-        Ledger,
-        "finish",
-        lambda self, variant, *rest: (seen.append(variant.ablation), finish(self, variant, *rest)),
-    )
+    seen = watched(monkeypatch)
     again = run("sweep", recipe, "-o", tmp_path / "run")
     assert "resuming: 5 of 7 variants chosen on the way are done" in again
     assert again.splitlines()[-8:] == out.splitlines()[-8:]
@@ -500,14 +502,6 @@ def test_recipes_are_checked(
         values |= change
     assert expected in refuse("sweep", recipe, "-o", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_is_no_sweep_is_left_alone(refuse: Run, recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.txt").write_text("keep")
-    assert "is no sweep" in refuse("sweep", recipe, "-o", tmp_path / "other")
-    assert "is no sweep" in refuse("report", tmp_path / "other")
-    assert contents(tmp_path / "other") == {"thesis.txt": b"keep"}
 
 
 def test_the_shipped_recipes_are_recipes(repository: Path) -> None:

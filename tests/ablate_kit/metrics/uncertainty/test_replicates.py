@@ -95,7 +95,7 @@ def test_p_of_several_cuts_is_adjusted() -> None:
     given = [[sampled(one) for one in parts(seed, 2, own=0.06)] for seed in (4, 6)]
     alone = [of(parts(seed, 2, own=0.06)).p_differ for seed in (4, 6)]
     both = [one.p_differ for one in replicated([[change()] * 2] * 2, given)]
-    assert min(alone) * 2 == pytest.approx(min(both))  # type: ignore[type-var,operator]
+    assert min(alone) * 2 == pytest.approx(min(both))
 
 
 def test_a_verdict_is_that_of_all_or_none() -> None:

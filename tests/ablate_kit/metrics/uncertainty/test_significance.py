@@ -292,7 +292,7 @@ def test_false_discoveries_are_the_published_example() -> None:
     )
     assert by_family < by_rate
     with pytest.raises(UserError, match='cannot adjust by "none"; expected family or fdr'):
-        changes(samples_of(before), others, adjust="none")  # type: ignore[arg-type]
+        changes(samples_of(before), others, adjust="none")
 
 
 def test_holm_is_the_published_example() -> None:

@@ -182,7 +182,7 @@ def test_a_mistake_of_the_project_stays_one(copy: Path) -> None:
 
     with open_checkpoint(copy) as checkpoint:
         adapter = open_adapter(checkpoint)
-    adapter.module.register_forward_pre_hook(lambda *_: hooked_module(None, None))  # type: ignore[arg-type]
+    adapter.module.register_forward_pre_hook(lambda *_: hooked_module(None, None))
     with pytest.raises(AttributeError):
         detect(adapter, [np.zeros((40, 50, 3), np.uint8)])
 

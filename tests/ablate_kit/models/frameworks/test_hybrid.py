@@ -262,7 +262,7 @@ def test_a_model_with_other_classes_loses_what_the_data_does_not_have(hybrid: Pa
     adapter = adapter_of(hybrid)
 
     class Fewer(Shapes):
-        classes = ("star", "ring")  # type: ignore[assignment]
+        classes = ("star", "ring")
         category_ids = (1, 2)
 
     found = detect_all(adapter, limit(Fewer(10, size=96), 1))

@@ -304,7 +304,7 @@ def test_a_bare_file_runs_with_the_folder_of_its_config(folders: Folders, tmp_pa
         with pytest.raises(UserError, match="give --model transformers:FOLDER"):
             open_adapter(checkpoint)
         adapter = open_adapter(checkpoint, f"transformers:{folder}")
-    assert torch.equal(logits(adapter), logits(adapter_of(folder)))  # type: ignore[arg-type]
+    assert torch.equal(logits(adapter), logits(adapter_of(folder)))
 
 
 def test_a_folder_with_code_of_its_own_is_refused_until_trusted(

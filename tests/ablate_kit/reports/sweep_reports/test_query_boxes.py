@@ -79,7 +79,7 @@ def test_a_panel_for_each_query_that_detects() -> None:
     assert made is not None
     shown = [panel.get_title() for panel in made[1].axes if panel.get_visible()]
     assert shown == ["query 3", "query 5"]
-    dots = sum(len(line.get_xdata()) for panel in made[1].axes for line in panel.lines)  # type: ignore[arg-type]
+    dots = sum(len(line.get_xdata()) for panel in made[1].axes for line in panel.lines)
     assert dots == 3
 
 

@@ -36,7 +36,7 @@ def ticks(figure: Figure) -> list[str]:
 
 def curves(figure: Figure) -> dict[str, list[tuple[float, float]]]:
     return {
-        str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[union-attr]
+        str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]
         for line in figure.axes[0].lines
     }
 
@@ -98,7 +98,7 @@ def test_heads_are_at_their_module_and_number() -> None:
     )
     (image,) = found["heads"].axes[0].images
     assert ticks(found["heads"]) == ["x-head3", "y"]
-    assert [[f"{x:.1f}" for x in row] for row in image.get_array().data.tolist()] == [  # type: ignore[union-attr]
+    assert [[f"{x:.1f}" for x in row] for row in image.get_array().data.tolist()] == [
         ["-0.1", "-0.2"],
         ["nan", "-0.4"],
     ]

@@ -110,7 +110,7 @@ def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(ledger: Le
     attention = {"part": "attn", "depth": 0, "kind": "attention module", "elements": 8}
     Noted(
         budget="10m", images=IMAGES, total=IMAGES, margin=0.01,
-        parts=[NotedPart(**attention, how="mean", variant="attn-head1")],  # type: ignore[arg-type]
+        parts=[NotedPart(**attention, how="mean", variant="attn-head1")],
         zeros={"attn-head0": "attn-head1"},
         rounds=[[one.name for one in ledger.results()[1:]]],
     ).keep(ledger.folder)  # fmt: skip

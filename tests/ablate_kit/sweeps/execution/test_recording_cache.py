@@ -182,7 +182,7 @@ def test_other_images_and_other_code_are_other_recordings(tmp_path: Path) -> Non
     assert identical(found, swept(model(), variants, None, others)[0])
     assert len(RecordingCache(tmp_path).entries()) == 6
     with_relu = model()
-    with_relu.last[1] = nn.ReLU()  # type: ignore[index,operator]
+    with_relu.last[1] = nn.ReLU()
     found, _ = swept(with_relu, variants, RecordingCache(tmp_path))
     assert identical(found, swept(with_relu, variants, None)[0])
     assert len(RecordingCache(tmp_path).entries()) == 9

@@ -331,7 +331,7 @@ def test_a_compiled_model_runs_in_full() -> None:
 def test_what_torch_compiles_is_not_watched() -> None:
     by_method, wrapped = nn.Sequential(nn.Linear(6, 2)), nn.Sequential(nn.Linear(6, 2))
     by_method[0].compile(backend="eager")
-    wrapped.add_module("1", torch.compile(nn.Linear(2, 2), backend="eager"))  # type: ignore[arg-type]
+    wrapped.add_module("1", torch.compile(nn.Linear(2, 2), backend="eager"))
     for model, name in ((by_method, "Linear"), (wrapped, "OptimizedModule")):
         with pytest.raises(CannotTraceError, match=f"{name} is compiled"), Replay(model):
             pass

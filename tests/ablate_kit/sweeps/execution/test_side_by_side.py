@@ -64,7 +64,7 @@ def swept(
         count += 1
         return forward(inputs)
 
-    adapter.forward = counted  # type: ignore[method-assign]
+    adapter.forward = counted
     try:
         with VariantExecutor(adapter, **options) as executor:
             rows, counts = [], []
@@ -73,7 +73,7 @@ def swept(
                 rows.append(executor.run(images[start : start + 2], variants))
                 counts.append(count - before)
     finally:
-        adapter.forward = forward  # type: ignore[method-assign]
+        adapter.forward = forward
     return (
         [[one for batch in rows for one in batch[i]] for i in range(len(variants) + 1)],
         (executor.notes),

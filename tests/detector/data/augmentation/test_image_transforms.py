@@ -30,7 +30,7 @@ def pixels(image: torch.Tensor) -> np.ndarray:
 
 
 def test_an_item_depends_on_seed_epoch_and_index_alone() -> None:
-    before = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[index, union-attr] # noqa: NPY002
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()  # noqa: NPY002
     crops = ShapeCrops(4)
     one, again = (TransformedImages(crops, Augment(48), seed=5) for _ in range(2))
     first = one[2, 3][0]
@@ -41,7 +41,7 @@ def test_an_item_depends_on_seed_epoch_and_index_alone() -> None:
     for other in (one[1, 3], one[2, 2], TransformedImages(crops, Augment(48), seed=6)[2, 3]):
         assert not torch.equal(first, other[0])
     assert torch.equal(before[0], torch.random.get_rng_state())
-    assert np.random.get_state()[1].tobytes() == before[1]  # type: ignore[index, union-attr] # noqa: NPY002
+    assert np.random.get_state()[1].tobytes() == before[1]  # noqa: NPY002
 
 
 def test_everything_off_is_the_resized_image() -> None:
@@ -109,7 +109,7 @@ def test_colors_against_a_naive_definition() -> None:
     for which, wanted in expected.items():
         strengths = [0.0, 0.0, 0.0, 0.0]
         strengths[which] = 0.1 if which == 3 else 0.4
-        made = color_jitter(image, tuple(strengths), generator(4))  # type: ignore[arg-type]
+        made = color_jitter(image, tuple(strengths), generator(4))
         np.testing.assert_allclose(made.getpixel((0, 0)), wanted, atol=4)
 
 

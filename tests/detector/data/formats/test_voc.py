@@ -94,7 +94,7 @@ def test_difficult_objects_are_ignored_kept_or_dropped(
 ) -> None:
     both = DOG.format(difficult=0) + DOG.format(difficult=1)
     write(tmp_path, "2007", {"train": ["000005"]}, both)
-    objects = Voc(tmp_path, "train", difficult=difficult).annotations(0)  # type: ignore[arg-type]
+    objects = Voc(tmp_path, "train", difficult=difficult).annotations(0)
     assert objects.ignore.tolist() == ignore
     assert objects.ids.tolist() == [50001, 50002][: len(ignore)]
 
@@ -172,7 +172,7 @@ def test_mistakes_about_the_folder_say_what_was_expected_and_what_is_there(tmp_p
     with pytest.raises(UserError, match="image 000005 was already listed in trainval"):
         Voc(tmp_path, "trainval+trainval")
     with pytest.raises(UserError, match=r'is "ignored"; expected .*did you mean "ignore"'):
-        Voc(tmp_path, "trainval", difficult="ignored")  # type: ignore[arg-type]
+        Voc(tmp_path, "trainval", difficult="ignored")
     (folder / "JPEGImages/000005.jpg").unlink()
     with pytest.raises(UserError, match=r"000005\.jpg: image file is missing"):
         Voc(tmp_path, "trainval").image(0)

@@ -147,7 +147,7 @@ def test_the_size_is_that_of_the_upright_image_where_exif_is_applied(make: Make)
         (data.parent / "images/val/a.png").unlink(missing_ok=True)
         Image.new("RGB", (40, 30)).save(data.parent / f"images/val/a.{suffix}", exif=exif)
         for treated, size in (("ignore", (40, 30)), ("apply", (30, 40))):
-            dataset = Yolo(data, exif=treated)  # type: ignore[arg-type]
+            dataset = Yolo(data, exif=treated)
             found = dataset.annotations(0)
             assert (found.width, found.height) == size
             assert dataset.image(0).shape[1::-1] == size

@@ -21,8 +21,8 @@ def test_training_and_validation_are_named_by_the_same_sections() -> None:
     voc = VocData(kind="voc", root="here", val_limit=3, difficult="keep", classes="names")
     common = {"root": "here", "difficult": "keep", "classes": "names"}
     assert voc.parts() == (
-        VocImages(split="2007:trainval+2012:trainval", **common),  # type: ignore[arg-type]
-        VocImages(split="2007:test", limit=3, **common),  # type: ignore[arg-type]
+        VocImages(split="2007:trainval+2012:trainval", **common),
+        VocImages(split="2007:test", limit=3, **common),
     )
     coco = CocoData(
         kind="coco", train_annotations="a", train_images="b", val_annotations="c", val_images="d",

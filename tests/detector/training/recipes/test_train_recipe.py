@@ -186,13 +186,6 @@ def test_voc_without_a_root_says_how_to_give_it(recipe: Path) -> None:
         load_recipe(recipe).data.datasets()
 
 
-def test_the_recipes_of_the_project_are_valid(repository: Path) -> None:
-    paths = sorted((repository / "recipes" / "train").glob("*.yaml"))
-    assert paths
-    for path in paths:
-        assert load_recipe(path).training.epochs, path
-
-
 def test_the_network_of_a_checkpoint_is_not_known_without_it(repository: Path) -> None:
     recipe = load_recipe(repository / "recipes" / "train" / f"{OF_CHECKPOINT}.yaml")
     with pytest.raises(UserError, match="ablate train --init"):
