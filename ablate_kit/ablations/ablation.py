@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -16,7 +16,7 @@ from ablate_kit.ablations.edits import (
     live_to_dict,
     region_to_dict,
 )
-from ablate_kit.ablations.factors import Factor, Factors, factors_from
+from ablate_kit.ablations.factors import Factor, Factors, factors_from, members_in, of_members
 from ablate_kit.ablations.union import disagreement, live_disagreement, live_united, united
 from ablate_kit.errors import UserError
 
@@ -43,7 +43,7 @@ class Ablation:
 
         Raises ``UserError`` where they disagree; see ``union``.
         """
-        names = list(dict.fromkeys([*_members(self), *_members(other)]))
+        names = tuple(dict.fromkeys([*_members(self), *_members(other)]))
         same = self.digest == other.digest
         if same and names == _members(self):
             return self
@@ -108,17 +108,17 @@ class Ablation:
             raise UserError(f"not an ablation: {type(error).__name__} {error}") from None
 
 
-def joined(*ablations: Ablation) -> Ablation:
-    """All of them at once; see ``Ablation.__or__``."""
+def joined(*ablations: Ablation, name: str = "") -> Ablation:
+    """All of them at once (see ``Ablation.__or__``); under another ``name`` without factors."""
     if not ablations:
         raise UserError("no ablations to join")
-    return reduce(or_, ablations)
+    found = reduce(or_, ablations)
+    return replace(found, name=name, factors={}) if name else found
 
 
-def _members(one: Ablation) -> list[str]:
+def _members(one: Ablation) -> tuple[str, ...]:
     """The names of those that a join was made of, or its own."""
-    members = [str(value) for name, value in one.factors.items() if name.startswith("member_")]
-    return members or [one.name]
+    return members_in(one.factors) or (one.name,)
 
 
 def _shared(one: Ablation, other: Ablation, names: Sequence[str]) -> dict[str, Factor]:
@@ -130,4 +130,4 @@ def _shared(one: Ablation, other: Ablation, names: Sequence[str]) -> dict[str, F
         and name not in _OF_ONE
         and not name.startswith("member_")
     }
-    return alike | {f"member_{i}": name for i, name in enumerate(names, start=1)}
+    return alike | of_members(names)

@@ -29,7 +29,7 @@ A kind of ablation may add words of its own.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Factor = str | int | float
@@ -50,6 +50,18 @@ def of_module(name: str) -> dict[str, Factor]:
 def of_draw(label: str, draw: int) -> dict[str, Factor]:
     """One of several draws of what ``label`` names."""
     return {"repeat_of": label, "draw": draw}
+
+
+def of_members(names: Sequence[str]) -> dict[str, Factor]:
+    """What a join of ablations of these names was made of."""
+    return {f"member_{i}": name for i, name in enumerate(names, start=1)}
+
+
+def members_in(factors: Factors) -> tuple[str, ...]:
+    """The names that ``of_members`` was given; none of what is no join."""
+    count = sum(name.startswith("member_") for name in factors)
+    names = (f"member_{i}" for i in range(1, count + 1))
+    return tuple(str(factors[name]) for name in names if name in factors)
 
 
 def factors_from(values: Any) -> dict[str, Factor]:

@@ -9,7 +9,7 @@ import typer
 from ablate_kit.cli.early import check_files
 from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
-from detector.errors import no_folder
+from detector.errors import check_can_write, no_folder
 
 if TYPE_CHECKING:
     from detector.data.dataset import Dataset
@@ -124,6 +124,18 @@ class DataOptions(Images):
 
     def given(self) -> "OneSet":
         return _one_set(self, self.difficult, shapes=self.shapes)
+
+    def to_evaluate(self, device: str, output: Path | None) -> "Dataset":
+        """The data set opened, after what else takes less time to find than a model to make."""
+        from ablate_kit.models.device import check_device
+        from detector.data.dataset import check_scorable
+
+        if output:
+            check_can_write(output)
+        check_device(device)
+        dataset = self.open()
+        check_scorable(dataset)
+        return dataset
 
 
 def _is_small(path: Path | None) -> TypeGuard[Path]:

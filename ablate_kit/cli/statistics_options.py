@@ -10,6 +10,7 @@ from ablate_kit.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from ablate_kit.metrics.uncertainty.multiplicity import Adjust
     from ablate_kit.metrics.uncertainty.statistics import Statistics
+    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
 Margin = Annotated[
     float | None,
@@ -55,6 +56,19 @@ class StatisticsOptions:
     def statistics(self) -> "Statistics":
         """The same, with what is usual where nothing is given."""
         return statistics(self.margin, self.adjust, None, self.resamples, self.cluster)
+
+    def evaluation(
+        self, batch_size: int, score_threshold: float, max_detections: int
+    ) -> "EvaluationSettings":
+        """How the detectors that are compared are evaluated."""
+        from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+
+        return EvaluationSettings(
+            batch_size=batch_size,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+            cluster=self.cluster,
+        )
 
 
 def statistics(

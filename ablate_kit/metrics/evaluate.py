@@ -17,7 +17,7 @@ from ablate_kit.metrics.fidelity import fidelity
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.lrp import optimal_lrp
-from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs, published_pairs
+from ablate_kit.metrics.matching import Matches, greedy_matches, hungarian_pairs, published_pairs
 
 VERSION = 2  # of the metrics: raised when a number changes for the same detections
 
@@ -173,63 +173,21 @@ def evaluate(
     calibrated = used.of_images(ground_truth)[detections.image]
 
     ap = average_precision(ground_truth, detections)
-    at_thresholds = {
-        "fixed": f1_at(matches, fixed_threshold),
-        "calibrated": f1_at(matches, calibrated),
-    }
-    published = published_pairs(ground_truth, detections)
-    pair_f1 = f1_matched_pairs(ground_truth, detections, published)
-    pair_giou = published_giou(ground_truth, detections, published)
-    giou = matched_giou(ground_truth, hungarian_pairs(ground_truth, detections, calibrated))
-
-    overall = dict(ap.overall)
-    columns = {"AP": ap.ap, "AP50": ap.ap50}
-    counts = {
-        "images": len(ground_truth.image_ids),
-        "ground_truths": int(matches.support.sum()),
-        "ignored": int(ground_truth.ignore.sum()),
-        "detections": len(detections),
-    }
-    if ground_truth.clusters is not None:
-        counts["clusters"] = len(np.unique(ground_truth.clusters))
-    if ground_truth.max_detections != MAX_DETECTIONS:
-        counts["max_detections"] = ground_truth.max_detections
-    for kind, f1 in at_thresholds.items():
-        overall |= {
-            f"f1_{kind}": f1.f1,
-            f"precision_{kind}": f1.precision,
-            f"recall_{kind}": f1.recall,
-            f"macro_f1_{kind}": f1.macro_f1,
-        }
-        columns |= {
-            f"f1_{kind}": f1.class_f1,
-            f"precision_{kind}": f1.class_precision,
-            f"recall_{kind}": f1.class_recall,
-        }
-        counts |= {
-            f"tp_{kind}": int(f1.true_positives.sum()),
-            f"fp_{kind}": int(f1.false_positives.sum()),
-            f"fn_{kind}": int(f1.false_negatives.sum()),
-        }
+    overall, columns = dict(ap.overall), {"AP": ap.ap, "AP50": ap.ap50}
+    counts = _counts(ground_truth, detections, matches)
+    fixed, fitted = f1_at(matches, fixed_threshold), f1_at(matches, calibrated)
+    for kind, f1 in (("fixed", fixed), ("calibrated", fitted)):
+        overall |= f1.overall(kind)
+        columns |= f1.per_class(kind)
+        counts |= f1.counts(kind)
     lrp = optimal_lrp(ground_truth, detections, matches)
     overall |= lrp.overall()
     columns |= lrp.per_class()
-    overall |= {
-        "f1_matched_pairs": pair_f1.overall,
-        "giou_published": pair_giou.overall,
-        "giou_matched": giou.matched_mean,
-        "match_rate": giou.match_rate,
-        "giou_penalized": giou.penalized_mean,
-    }
+    of_pairs = _of_pairs(ground_truth, detections, calibrated)
+    overall |= {key: whole for key, (whole, _) in of_pairs.items()}
+    columns |= {key: by_class for key, (_, by_class) in of_pairs.items()}
     if ground_truth.own_score is not None:
         overall |= fidelity(ground_truth, detections)
-    columns |= {
-        "f1_matched_pairs": pair_f1.per_class,
-        "giou_published": pair_giou.per_class,
-        "giou_matched": giou.class_matched_mean,
-        "match_rate": giou.class_match_rate,
-        "giou_penalized": giou.class_penalized_mean,
-    }
     return Evaluation(
         overall={key: _defined(value) for key, value in overall.items()},
         per_class=_by_class(ground_truth.classes, columns, matches.support),
@@ -238,6 +196,38 @@ def evaluate(
         ),
         counts=counts,
     )
+
+
+def _counts(truth: GroundTruth, detections: Detections, matches: Matches) -> dict[str, int]:
+    counts = {
+        "images": len(truth.image_ids),
+        "ground_truths": int(matches.support.sum()),
+        "ignored": int(truth.ignore.sum()),
+        "detections": len(detections),
+    }
+    if truth.clusters is not None:
+        counts["clusters"] = len(np.unique(truth.clusters))
+    if truth.max_detections != MAX_DETECTIONS:
+        counts["max_detections"] = truth.max_detections
+    return counts
+
+
+def _of_pairs(
+    truth: GroundTruth, detections: Detections, calibrated: NDArray[np.float64]
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Numbers over Hungarian pairs, of all classes and by class: the published ones over pairs of
+    any score, ours over those at the calibrated thresholds."""
+    published = published_pairs(truth, detections)
+    f1 = f1_matched_pairs(truth, detections, published)
+    of_published = published_giou(truth, detections, published)
+    giou = matched_giou(truth, hungarian_pairs(truth, detections, calibrated))
+    return {
+        "f1_matched_pairs": (f1.overall, f1.per_class),
+        "giou_published": (of_published.overall, of_published.per_class),
+        "giou_matched": (giou.matched_mean, giou.class_matched_mean),
+        "match_rate": (giou.match_rate, giou.class_match_rate),
+        "giou_penalized": (giou.penalized_mean, giou.class_penalized_mean),
+    }
 
 
 def _by_class(

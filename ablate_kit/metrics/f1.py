@@ -41,6 +41,28 @@ class F1:
     class_precision: NDArray[np.float64]
     class_recall: NDArray[np.float64]
 
+    def overall(self, kind: str) -> dict[str, float]:
+        return {
+            f"f1_{kind}": self.f1,
+            f"precision_{kind}": self.precision,
+            f"recall_{kind}": self.recall,
+            f"macro_f1_{kind}": self.macro_f1,
+        }
+
+    def per_class(self, kind: str) -> dict[str, NDArray[np.float64]]:
+        return {
+            f"f1_{kind}": self.class_f1,
+            f"precision_{kind}": self.class_precision,
+            f"recall_{kind}": self.class_recall,
+        }
+
+    def counts(self, kind: str) -> dict[str, int]:
+        return {
+            f"tp_{kind}": int(self.true_positives.sum()),
+            f"fp_{kind}": int(self.false_positives.sum()),
+            f"fn_{kind}": int(self.false_negatives.sum()),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class MatchedPairsF1:

@@ -41,12 +41,7 @@ class OptimalLrp:
 
     def overall(self) -> dict[str, float]:
         """The means over the classes where they are defined."""
-        return {
-            "olrp": _mean(self.error),
-            "olrp_localization": _mean(self.localization),
-            "olrp_false_positive": _mean(self.false_positive),
-            "olrp_false_negative": _mean(self.false_negative),
-        }
+        return {key: _mean(values) for key, values in self.per_class().items()}
 
     def per_class(self) -> dict[str, Floats]:
         return {

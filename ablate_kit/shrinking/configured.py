@@ -4,17 +4,12 @@ What ``ablate knobs`` evaluates. It takes no ablation: of post-norm layers no ze
 hands on its input, but the layers before it are a detector, too.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate_kit import text as safe
-from ablate_kit.ablations.receipt import OPERATIONS, receipt_path
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import sha256
-from ablate_kit.checkpoints.edit.folder_copies import copy_others
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
@@ -24,8 +19,8 @@ from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapte
 from ablate_kit.models.model_knobs import Knob
 from ablate_kit.models.rewrite import Content, write_noted
 from ablate_kit.shrinking.structures import Turned
-from detector.checkpoint import layout_of, save_tensors, weights_metadata
-from detector.disk.atomic import new_folder
+from ablate_kit.shrinking.transformers_folder import read_config, write_folder
+from detector.checkpoint import layout_of, weights_metadata
 
 
 @dataclass(frozen=True)
@@ -88,24 +83,10 @@ def write_configured(
         write_noted(Content(layout_of(state), metadata, state.__getitem__), destination, note)
         return
     assert isinstance(adapter, TransformersAdapter)  # noqa: S101 - ``configured`` refuses others
-    if checkpoint.folder is None:
-        raise UserError(
-            f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "
-            "holds both"
-        )
-    with new_folder(destination) as place:
-        copy_others(checkpoint.folder, place, list(checkpoint.archive.sources))
-        for verb in OPERATIONS:
-            receipt_path(place, folder=True, verb=verb).unlink(missing_ok=True)
-        # All names of tensors that modules share, too: the library cannot share the heads of a
-        # single layer, so the configuration says that none are.
-        weights = place / "model.safetensors"
-        save_tensors(weights, adapter.module.state_dict(), {"format": "pt"})
-        config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-        text = safe.to_json(config | dict(made.settings), 2) + "\n"
-        (place / "config.json").write_text(text, encoding="utf-8")
-        receipt = receipt_path(place, folder=True, verb="shrink")
-        receipt.write_text(note(sha256(weights)), encoding="utf-8")
+    # All names of tensors that modules share, too: the library cannot share the heads of a single
+    # layer, so the configuration says that none are.
+    config = read_config(checkpoint) | dict(made.settings)
+    write_folder(checkpoint, destination, adapter.module.state_dict(), config, note)
 
 
 def _settings(adapter: Adapter) -> dict[str, Any]:

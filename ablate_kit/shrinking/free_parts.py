@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.smaller_checkpoint import reduce, resizable
-from ablate_kit.shrinking.variants import FreeVariants, joined
+from ablate_kit.shrinking.variants import FreeVariants
 
 _MEAN = "mean"  # how kinds of ablations end that put a mean in place of what a part says
 
@@ -34,7 +34,7 @@ def free_parts(
     for one in free.ablations:
         try:
             _check(checkpoint, adapter, one)
-            joined([*taken, one])
+            joined(*taken, one)
             taken.append(one)
         except UserError as error:
             kept[one.name] = str(error)
@@ -43,7 +43,7 @@ def free_parts(
         told = [one for one in free.ablations if not one.kind.endswith(_MEAN)] or free.ablations
         name = told[0].name
         raise UserError(f"nothing that {run} found free can be taken out; {name}: {kept[name]}")
-    return FreeParts(joined(taken, f"free-parts-of-{run.name}"), tuple(taken), kept)
+    return FreeParts(joined(*taken, name=f"free-parts-of-{run.name}"), tuple(taken), kept)
 
 
 def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None:

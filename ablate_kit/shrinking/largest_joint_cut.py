@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.shrinking.variants import joined
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
@@ -56,7 +55,7 @@ def joint_cuts(
     ``truth``: what detections are held against, as of ``sweep``.
     """
     counts = _counts(len(parts))
-    cuts = tuple(joined(parts[:count], f"first-{count}-of-{len(parts)}") for count in counts)
+    cuts = tuple(joined(*parts[:n], name=f"first-{n}-of-{len(parts)}") for n in counts)
     variants = [Variant.of(one) for one in cuts]
     done = sweep(adapter, dataset, variants, evaluation, truth=truth, progress=progress)
     compared = compare(done.truth, done.results, evaluation.statistics)

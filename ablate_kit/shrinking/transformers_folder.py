@@ -24,7 +24,6 @@ from ablate_kit.shrinking.reduction import Reduction
 from detector.checkpoint import save_tensors
 from detector.disk.atomic import new_folder
 
-_WEIGHTS = "model.safetensors"
 _WITH_CODE = (
     "Give --with-code for a folder with code that sets sizes module by module, which loads with "
     "--trust-remote-code"
@@ -44,27 +43,55 @@ class SmallerFolder:
     def write(self, destination: Path, note: Note) -> None:
         """Writes the folder: weights, configuration, receipt, and all else that the original
         has."""
-        checkpoint = self.checkpoint
-        folder = checkpoint.folder
-        assert folder is not None  # noqa: S101 - ``smaller_folder`` refuses others
-        with new_folder(destination) as place:
-            copy_others(folder, place, list(checkpoint.archive.sources))
-            for verb in OPERATIONS:  # the original's own receipt is not this one's
-                receipt_path(place, folder=True, verb=verb).unlink(missing_ok=True)
-            tensors = {
-                self.reduction.renamed.get(name, name): self.reduction.applied(
-                    name, checkpoint.read(name)
-                )
-                for name in checkpoint.tensors
-                if name not in self.reduction.dropped
-            }
-            save_tensors(place / _WEIGHTS, tensors, {"format": "pt"})
-            if self.code:
-                (place / f"{MODULE}.py").write_text(self.code, encoding="utf-8")
-            text = safe.to_json(self.config, 2) + "\n"
-            (place / "config.json").write_text(text, encoding="utf-8")
-            receipt = receipt_path(place, folder=True, verb="shrink")
-            receipt.write_text(note(sha256(place / _WEIGHTS)), encoding="utf-8")
+        tensors = {
+            self.reduction.renamed.get(name, name): self.reduction.applied(
+                name, self.checkpoint.read(name)
+            )
+            for name in self.checkpoint.tensors
+            if name not in self.reduction.dropped
+        }
+        write_folder(self.checkpoint, destination, tensors, self.config, note, self.code)
+
+
+def write_folder(
+    checkpoint: Checkpoint,
+    destination: Path,
+    tensors: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any],
+    note: Note,
+    code: str = "",
+) -> None:
+    """Writes a folder with these tensors, configuration and code, its receipt, and all else that
+    the checkpoint's has."""
+    with new_folder(destination) as place:
+        copy_others(folder_of(checkpoint), place, list(checkpoint.archive.sources))
+        for verb in OPERATIONS:  # the original's own receipt is not this one's
+            receipt_path(place, folder=True, verb=verb).unlink(missing_ok=True)
+        weights = place / "model.safetensors"
+        save_tensors(weights, tensors, {"format": "pt"})
+        if code:
+            (place / f"{MODULE}.py").write_text(code, encoding="utf-8")
+        text = safe.to_json(config, 2) + "\n"
+        (place / "config.json").write_text(text, encoding="utf-8")
+        receipt = receipt_path(place, folder=True, verb="shrink")
+        receipt.write_text(note(sha256(weights)), encoding="utf-8")
+
+
+def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The configuration in the checkpoint's folder."""
+    text = (folder_of(checkpoint) / "config.json").read_text(encoding="utf-8")
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
+def folder_of(checkpoint: Checkpoint) -> Path:
+    """Raises ``UserError`` where the checkpoint is a file."""
+    if checkpoint.folder is None:
+        raise UserError(
+            f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "
+            "holds both"
+        )
+    return checkpoint.folder
 
 
 def smaller_folder(
@@ -80,11 +107,7 @@ def smaller_folder(
     describes what is left.
     """
     check_classes(adapter, "a smaller model")
-    if checkpoint.folder is None:
-        raise UserError(
-            f"{checkpoint.path} is a file, whose configuration is elsewhere; give the folder that "
-            "holds both"
-        )
+    folder_of(checkpoint)
     kind, config = type(adapter.module), adapter.module.config
     wanted = _wanted(adapter, reduction)
     heads = _live_heads(adapter, reduction)
@@ -100,7 +123,7 @@ def smaller_folder(
     found = settings_for(values, by_settings, lambda trial: _shapes(kind, config, trial))
     if found.wrong and not with_code:
         raise UserError(_obstacle(found, wanted))
-    read = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    read = read_config(checkpoint)
     code = None
     if found.wrong or heads:
         auto_map = read.get("auto_map") or {}

@@ -1,9 +1,7 @@
 """What is to be taken out: ablations from files, receipts and runs."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import reduce
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -159,11 +157,3 @@ def run_images(run: Path) -> tuple[Dataset, GroundTruth]:
     """
     ledger = Ledger.existing(run)
     return images_of(ledger), ledger.truth()
-
-
-def joined(ablations: Iterable[Ablation], name: str = "") -> Ablation:
-    """All of them at once."""
-    one = reduce(lambda a, b: a | b, ablations)
-    if not name:
-        return one
-    return Ablation(name, one.kind, one.edits, one.live)

@@ -27,7 +27,7 @@ from detector.training.ema import Ema
 from detector.training.precision import Precision
 from detector.training.recipes.pretrain_recipe import PretrainRecipe, current
 from detector.training.run_folder.pretrain_files import EXPORT, export, write_config
-from detector.training.task import Forward, Record
+from detector.training.task import Best, Forward, Record
 from detector.training.trainer import Trainer
 
 
@@ -160,20 +160,8 @@ class Classification:
     def write_config(self, folder: Path) -> None:
         write_config(folder / "config.json", self.recipe, self.classes)
 
-    def export(
-        self,
-        folder: Path,
-        weights: Mapping[str, Tensor],
-        *,
-        score: float,
-        epoch: int,
-        is_average: bool,
-        origin: Mapping[str, str],
-    ) -> None:
-        export(
-            folder, weights, self.recipe, self.classes,
-            accuracy=score, epoch=epoch, is_average=is_average,
-        )  # fmt: skip
+    def export(self, folder: Path, best: Best) -> None:
+        export(folder, best, self.recipe, self.classes)
 
     def exported(self, folder: Path) -> Path:
         return folder / f"{EXPORT}.safetensors"

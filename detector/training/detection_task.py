@@ -21,7 +21,7 @@ from detector.training.distributed import SINGLE_PROCESS, DistributedContext
 from detector.training.ema import Ema
 from detector.training.recipes.train_recipe import TrainRecipe
 from detector.training.seeds import batch_seed
-from detector.training.task import Forward, Record
+from detector.training.task import Best, Forward, Record
 from detector.training.trainer import Trainer
 
 METRICS = ("mAP_50_95", "mAP_50")  # the first chooses the best checkpoint
@@ -138,18 +138,9 @@ class Detection:
     def write_config(self, folder: Path) -> None:
         """Nothing: the recipe says it all."""
 
-    def export(
-        self,
-        folder: Path,
-        weights: Mapping[str, Tensor],
-        *,
-        score: float,
-        epoch: int,
-        is_average: bool,
-        origin: Mapping[str, str],
-    ) -> None:
-        metadata = weights_metadata(self.config.to_json(), self.classes, origin)
-        save_tensors(self.exported(folder), weights, metadata)
+    def export(self, folder: Path, best: Best) -> None:
+        metadata = weights_metadata(self.config.to_json(), self.classes, best.origin)
+        save_tensors(self.exported(folder), best.weights, metadata)
 
     def exported(self, folder: Path) -> Path:
         return folder / "model.safetensors"

@@ -1,6 +1,7 @@
 """What the training loop trains: detection and classification are two tasks of one loop."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,24 @@ class Recipe(Protocol):
 
     def resolved(self) -> dict[str, Any]:
         """Everything filled in, as plain values."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights of a run with the best score so far.
+
+    Attributes:
+        weights: of the model, or their moving average (``is_average``).
+        score: of these very weights.
+        epoch: finished ones, from which they are.
+        origin: of the first weights, where they were not drawn.
+    """
+
+    weights: Mapping[str, Tensor]
+    score: float
+    epoch: int
+    is_average: bool
+    origin: Mapping[str, str]
 
 
 class Task(Protocol):
@@ -82,16 +101,7 @@ class Task(Protocol):
     def write_config(self, folder: Path) -> None:
         """What the folder says of the run before its first epoch, beside the recipe."""
 
-    def export(
-        self,
-        folder: Path,
-        weights: Mapping[str, Tensor],
-        *,
-        score: float,
-        epoch: int,
-        is_average: bool,
-        origin: Mapping[str, str],
-    ) -> None:
+    def export(self, folder: Path, best: Best) -> None:
         """Writes the best weights by themselves."""
 
     def exported(self, folder: Path) -> Path:

@@ -33,7 +33,7 @@ from detector.training.schedule import Schedule
 from detector.training.seeds import batch_seed
 from detector.training.skipped_steps import SkippedStepTracker
 from detector.training.sync_batch_norm import synchronize_norms
-from detector.training.task import Progress, Record, Task
+from detector.training.task import Best, Progress, Record, Task
 from detector.training.throughput import ThroughputMeter, memory_gb, timed
 
 
@@ -335,14 +335,10 @@ class Trainer:
 
     def _export_best(self) -> None:
         """Writes the weights by themselves, or their average where the run keeps one."""
-        self.task.export(
-            self.files.folder,
-            self.model.state_dict() if self.ema is None else self.ema.average,
-            score=self.state.best,
-            epoch=self.state.epoch,
-            is_average=self.ema is not None,
-            origin=self.origin,
-        )
+        weights = self.model.state_dict() if self.ema is None else self.ema.average
+        state, is_average = self.state, self.ema is not None
+        best = Best(weights, state.best, state.epoch, is_average, self.origin)
+        self.task.export(self.files.folder, best)
 
     def restore(self, path: Path) -> None:
         """Takes up the run from a checkpoint of it, its latest or its best.

@@ -16,7 +16,6 @@ from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
-from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +59,6 @@ def evaluate(
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     check_there(*checkpoints)
     from ablate_kit.metrics.uncertainty.comparison import compare
-    from ablate_kit.models.device import check_device
     from ablate_kit.models.truth import crowded
     from ablate_kit.reports import tables
     from ablate_kit.reports.error_analysis import write_details
@@ -69,23 +67,13 @@ def evaluate(
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
     from ablate_kit.sweeps.fingerprint import data_digest
-    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.run import Progress
-    from detector.data.dataset import check_scorable, is_labelled
+    from detector.data.dataset import is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
     asked = tests.statistics()
-    evaluation = EvaluationSettings(
-        batch_size=batch_size,
-        score_threshold=score_threshold,
-        max_detections=max_detections,
-        cluster=tests.cluster,
-    )
-    if output:
-        check_can_write(output)
-    check_device(device)
-    dataset = data.open()
-    check_scorable(dataset)
+    evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
+    dataset = data.to_evaluate(device, output)
     if not is_labelled(dataset) and len(names) < 2:
         raise UserError(
             "--images alone names no labels: then checkpoints are held against the first of them; "

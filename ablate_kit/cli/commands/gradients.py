@@ -1,6 +1,7 @@
 """``ablate gradients``: a brief training run, and what learns in it."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from detector.errors import check_can_write
 from detector.stopping import keeping
 
 if TYPE_CHECKING:
+    from ablate_kit.gradients.monitor import GradientMonitor
     from ablate_kit.gradients.short_run import ShortRun
     from ablate_kit.models.training import Training
     from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
@@ -69,11 +71,7 @@ def gradients(
     from ablate_kit.gradients.short_run import train_briefly
     from ablate_kit.gradients.thresholds import parse_thresholds
     from ablate_kit.models.device import check_device
-    from ablate_kit.reports.gradient_reports.gradients_folder import (
-        report_of,
-        to_dict,
-        write_gradients,
-    )
+    from ablate_kit.reports.gradient_reports.gradients_folder import to_dict
     from ablate_kit.reports.gradient_reports.gradients_text import summary
 
     check_can_write(output)
@@ -94,42 +92,25 @@ def gradients(
     about |= {"iterations": iterations, "device": device}
 
     monitor = GradientMonitor(training.model, training.optimizer, thresholds=limits, compat=compat)
-    last: ShortRun | None = None
-    written = 0
-
-    def reported(outcome: "ShortRun") -> "GradientReport":
-        now = about | {"loss of the last step": f"{outcome.loss:.4g}"}
-        return report_of(monitor, now, attribution=outcome.attribution, depth=depth)
-
-    def write(outcome: "ShortRun") -> None:
-        nonlocal written
-        if not written:  # another run may have begun since
-            check_can_write(output)
-        write_gradients(output, reported(outcome))
-        written = outcome.steps
-
-    def kept() -> str:
-        return f"{output} tells of the first {written} steps" if written else ""
-
-    with progress() as bars, keeping(kept):
+    reports = _Reports(output, monitor, about, depth)
+    with progress() as bars, keeping(reports.kept):
         bar = bars.add_task("", total=iterations)
 
         def after(outcome: "ShortRun") -> None:
-            nonlocal last
-            last = outcome
+            reports.last = outcome
             bars.update(bar, advance=1, description=f"loss {outcome.loss:.3f}")
             if outcome.steps % every == 0 or outcome.steps == min(every, 20):
-                write(outcome)
+                reports.write()
 
         try:
             with monitor:
                 train_briefly(training, monitor, iterations, seed=int(about["seed"]), after=after)
         finally:  # an interrupted run leaves its report, too
-            if last is not None and written != last.steps:
-                write(last)
+            reports.write()
+    last = reports.last
     if last is None:
         return
-    report = reported(last)
+    report = reports.report(last)
     if as_json:
         print_json(to_dict(report))
         return
@@ -137,6 +118,38 @@ def gradients(
     if not math.isfinite(last.loss):
         say_lines(f"\nstopped at step {last.steps} of {iterations}: the loss is {last.loss}")
     say_lines(f"\nwritten to {output}: report.html, two text reports, tensors.csv, JSON, figures")
+
+
+@dataclass
+class _Reports:
+    """The reports of a run under way, written anew now and then."""
+
+    output: Path
+    monitor: "GradientMonitor"
+    about: dict[str, Any]
+    depth: int
+    last: "ShortRun | None" = None
+    written: int = 0  # steps that the folder tells of
+
+    def report(self, outcome: "ShortRun") -> "GradientReport":
+        from ablate_kit.reports.gradient_reports.gradients_folder import report_of
+
+        now = self.about | {"loss of the last step": f"{outcome.loss:.4g}"}
+        return report_of(self.monitor, now, attribution=outcome.attribution, depth=self.depth)
+
+    def write(self) -> None:
+        """Of the last step, where the folder does not tell of it yet."""
+        if self.last is None or self.written == self.last.steps:
+            return
+        from ablate_kit.reports.gradient_reports.gradients_folder import write_gradients
+
+        if not self.written:  # another run may have begun since
+            check_can_write(self.output)
+        write_gradients(self.output, self.report(self.last))
+        self.written = self.last.steps
+
+    def kept(self) -> str:
+        return f"{self.output} tells of the first {self.written} steps" if self.written else ""
 
 
 def _is_recipe(source: Path) -> bool:

@@ -15,7 +15,6 @@ from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
-from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
@@ -80,7 +79,6 @@ def knobs(
     from ablate_kit.knobs.knob_settings import Asked
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.classes import unmatched_classes
-    from ablate_kit.models.device import check_device
     from ablate_kit.models.framework_registry import choose
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.models.truth import crowded
@@ -88,27 +86,16 @@ def knobs(
     from ablate_kit.reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document
     from ablate_kit.sweeps.fingerprint import data_digest
-    from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-    from detector.data.dataset import check_scorable
 
     asked = Asked(depth, whole_numbers(queries, "--queries"), whole_numbers(size, "--size"))
-    evaluation = EvaluationSettings(
-        batch_size=batch_size,
-        score_threshold=score_threshold,
-        max_detections=max_detections,
-        cluster=tests.cluster,
-    )
-    if output:
-        check_can_write(output)
-    check_device(device)
-    dataset = data.open()
-    check_scorable(dataset)
+    evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
+    dataset = data.to_evaluate(device, output)
     warn(data_digest(dataset).notes(tests.cluster))
 
     with model.runnable(checkpoint) as (given, file):
         chosen = choose(file, model.model)
-        turned = chosen.framework.knobs
-        if turned is None:
+        knobs_of = chosen.framework.knobs
+        if knobs_of is None:
             raise UserError(
                 f"{checkpoint} is of {chosen.model}, of which no knobs are known; expected the "
                 "hybrid detector or a Hugging Face model"
@@ -118,8 +105,7 @@ def knobs(
     def opened(where: str) -> "tuple[Adapter, Knobs]":
         with model.runnable(checkpoint) as (_, file):
             adapter = model.open(file, where)
-        assert turned is not None  # noqa: S101 - seen above
-        return adapter, turned(adapter)
+        return adapter, knobs_of(adapter)
 
     adapter, own = opened(device)
     settings = asked.settings(own)

@@ -216,16 +216,17 @@ def _chosen(
     margin: float | None,
     quiet: bool,
 ) -> _Chosen:
+    from ablate_kit.ablations.ablation import joined
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.answer import RANKED_HERE
     from ablate_kit.shrinking.configured import Fewer
-    from ablate_kit.shrinking.variants import joined, read_ablations
+    from ablate_kit.shrinking.variants import read_ablations
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
     evaluation = EvaluationSettings(margin=MARGIN if margin is None else margin)
     if parts.drop:
         ablations = [one for path in parts.drop for one in read_ablations(path)]
-        return _Chosen(joined(ablations), evaluation, dataset)
+        return _Chosen(joined(*ablations), evaluation, dataset)
     if not parts.run:
         return _Chosen(Fewer(parts.depth, parts.queries), evaluation, dataset)
     found, own, truth, evaluation = _free(opened, adapter, parts.run, margin, quiet)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from ablate_kit.ablations.factors import members_in
 from ablate_kit.metrics.headline import DRAWN, KEYS, Key
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
@@ -57,7 +58,7 @@ def joint_cuts(
     by_name = {one.name: found for one, found in zip(results[1:], samples, strict=True)}
     chosen = []
     for one in results[1:]:
-        names = members_of(one)
+        names = members_in(one.factors)
         if len(names) < 2 or one.is_control or one.kind in ("shapley", "ranked"):
             continue
         if all(name in by_name for name in names):
@@ -179,12 +180,6 @@ def figure(found: Sequence[Joint]) -> tuple[str, Figure] | None:
         "the other, above zero they need each other."
     )
     return caption, heat_map(matrix, names, names, "", numbers=False, label="interaction, AP")
-
-
-def members_of(one: Result) -> tuple[str, ...]:
-    """The names of the parts that a joint cut cuts; of another one none."""
-    told = {k: str(v) for k, v in one.factors.items() if k.startswith("member_")}
-    return tuple(told[f"member_{i}"] for i in range(1, len(told) + 1) if f"member_{i}" in told)
 
 
 def _number(value: float) -> float | None:

@@ -8,6 +8,7 @@ from math import comb
 from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
+from ablate_kit.ablations.factors import members_in
 from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.result import Result
@@ -18,7 +19,6 @@ from ablate_kit.metrics.uncertainty.repeats import Combined, average, combined
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import new_figure
-from ablate_kit.reports.sweep_reports.joint_cuts import members_of
 from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 DRAWN = 40  # parts in the figure
@@ -127,7 +127,7 @@ def _of_permutations(
 
 def _inside(one: Result) -> tuple[str, ...]:
     """The parts that a cut is of."""
-    return members_of(one) or (one.name,)
+    return members_in(one.factors) or (one.name,)
 
 
 def table(found: Sequence[ShapleyValue]) -> Table:

@@ -1,7 +1,7 @@
 """The files of a pretraining run that others read, in the layouts of the thesis' notebooks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from detector.config import HybridConfig
 from detector.disk.atomic import new_text
 from detector.network import legacy
 from detector.training.recipes.pretrain_recipe import PretrainRecipe
+from detector.training.task import Best
 
 EXPORT = "pretrained_backbone_neck"
 
@@ -31,39 +32,29 @@ def write_config(path: Path, recipe: PretrainRecipe, classes: Sequence[str]) -> 
     new_text(path, text, overwrite=True)
 
 
-def export(
-    folder: Path,
-    weights: Mapping[str, Tensor],
-    recipe: PretrainRecipe,
-    classes: Sequence[str],
-    *,
-    accuracy: float,
-    epoch: int,
-    is_average: bool,
-) -> Path:
+def export(folder: Path, best: Best, recipe: PretrainRecipe, classes: Sequence[str]) -> Path:
     """Writes backbone and neck, ready to be grafted, and returns the path of the first file.
 
     ``pretrained_backbone_neck.safetensors`` holds them under our names, with what they are in its
     metadata; the ``.pth`` holds the notebooks' names in the eight entries that their detectors
     read.
 
-    Args:
-        weights: of a ``Classifier``.
-        accuracy: of these very weights on the validation images, percent.
-        epoch: finished ones, from which they are.
-        is_average: whether they are the moving average.
+    ``best`` are weights of a ``Classifier``; its score is their accuracy on the validation images
+    in percent.
     """
     config = recipe.config(classes)
     ours = {
-        name: tensor for name, tensor in weights.items() if name.startswith(("backbone.", "neck."))
+        name: tensor
+        for name, tensor in best.weights.items()
+        if name.startswith(("backbone.", "neck."))
     }
     about: dict[str, Any] = {
-        "accuracy": accuracy,
+        "accuracy": best.score,
         "model_type": "backbone_and_neck" if recipe.classifier.neck else "backbone_only",
-        "is_ema": is_average,
+        "is_ema": best.is_average,
         "architecture_config": _architecture(recipe, config),
         "training_config": _training(recipe),
-        "info": f"ablate pretrain, epoch {epoch} of {recipe.training.epochs}; val top-1 in %",
+        "info": f"ablate pretrain, epoch {best.epoch} of {recipe.training.epochs}; val top-1 in %",
     }
     names = legacy.to_legacy(ours, config)
     parts: dict[str, dict[str, Tensor] | None] = {
