@@ -69,7 +69,8 @@ print(len([(name, tensor.shape, tensor.dtype) for name, tensor in state.items()]
 """
 IN_MEMORY = """
 import copy, sys, time, torch
-from ablate_kit.ablations.ablation import Ablation, Edit
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.apply_edits import applied
 torch.set_num_threads(1)
 checkpoint = torch.load(sys.argv[1], weights_only=True)
