@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from ablate_kit.ablations.ablation import Ablation, Removed
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Removed
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:

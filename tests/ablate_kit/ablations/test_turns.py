@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from ablate_kit.ablations.ablation import Ablation, Blocks, Edit, Removed
+from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.edits import Blocks, Edit, Removed
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import inference
 
