@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
@@ -83,10 +86,23 @@ def write_configured(
         write_noted(Content(layout_of(state), metadata, state.__getitem__), destination, note)
         return
     assert isinstance(adapter, TransformersAdapter)  # noqa: S101 - ``configured`` refuses others
-    # All names of tensors that modules share, too: the library cannot share the heads of a single
-    # layer, so the configuration says that none are.
     config = read_config(checkpoint) | dict(made.settings)
-    write_folder(checkpoint, destination, adapter.module.state_dict(), config, note)
+    write_folder(checkpoint, destination, _once(adapter.module, checkpoint), config, note)
+
+
+def _once(module: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors; of those that modules share, under the names that the original file has, where
+    the configuration lets the library find the others."""
+    named = module.state_dict()
+    if not getattr(getattr(module, "config", None), "tie_word_embeddings", False):
+        return named
+    names: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, tensor in named.items():
+        names.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
+    kept: set[str] = set()
+    for same in names.values():
+        kept.update([one for one in same if one in checkpoint.tensors] or same)
+    return {name: tensor for name, tensor in named.items() if name in kept}
 
 
 def _settings(adapter: Adapter) -> dict[str, Any]:

@@ -87,8 +87,8 @@ class TransformersKnobs:
     def _changed(self, knob: Knob, value: int) -> Any:
         """The configuration with a knob turned."""
         config = copy.deepcopy(self._config)
-        # Every tensor is given, and the library cannot tie the heads of a single layer.
-        config.tie_word_embeddings = False
+        if knob == "depth" and value == 1:  # the library cannot tie the heads of a single layer
+            config.tie_word_embeddings = False
         if knob == "depth":
             config.decoder_layers = value
             if hasattr(config, "eval_idx"):

@@ -72,6 +72,22 @@ def test_a_folder_with_fewer_queries_loads_in_the_library(
     torch.testing.assert_close(found.pred_boxes, expected[1], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["rt_detr_v2", "d_fine"])
+def test_tensors_that_modules_share_stay_shared(
+    name: str, folders: Folders, tmp_path: Path
+) -> None:
+    """A smaller detector is not larger, in memory or as a file."""
+    with open_checkpoint(folders(name)) as opened:
+        before = open_adapter(opened).module
+        tensors = len(opened.tensors)
+        shrink(opened, Fewer(queries=4), tmp_path / "fewer")
+    with open_checkpoint(tmp_path / "fewer") as opened:
+        assert len(opened.tensors) == tensors
+        after = open_adapter(opened).module
+    counts = [sum(one.numel() for one in module.parameters()) for module in (before, after)]
+    assert counts[1] <= counts[0]
+
+
 def test_layers_and_queries_at_once(hybrid: Path, tmp_path: Path) -> None:
     with open_checkpoint(hybrid) as opened:
         done = shrink(opened, Fewer(2, 5), tmp_path / "x.safetensors")
