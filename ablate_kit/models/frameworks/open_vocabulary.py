@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ablate_kit import text as safe
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
@@ -98,7 +99,7 @@ def _one_text(
     encoded = dict(
         tokenizer(" . ".join(words) + " .", return_offsets_mapping=True, return_tensors="pt")
     )
-    starts = encoded.pop("offset_mapping")[0]
+    starts, numbers = encoded.pop("offset_mapping")[0], encoded["input_ids"][0]
     count = len(starts)
     if count > longest:
         raise UserError(
@@ -106,12 +107,18 @@ def _one_text(
             "with --class-names"
         )
     shares = torch.zeros(len(words), count, dtype=torch.float64)
-    at = 0
+    at, read = 0, []
     for row, word in enumerate(words):
         inside = (starts[:, 0] >= at) & (starts[:, 1] <= at + len(word))
         inside &= starts[:, 0] < starts[:, 1]
-        shares[row, inside] = 1 / max(1, int(inside.sum()))
+        read.append(numbers[inside].tolist())
+        if not read[row]:
+            raise UserError(
+                f"the tokenizer of {folder} reads nothing in the class {safe.name(word)}"
+            )
+        shares[row, inside] = 1 / len(read[row])
         at += len(word) + 3
+    _tell_of_unread(words, read, tokenizer.unk_token_id, folder)
     return encoded, shares
 
 
@@ -119,10 +126,33 @@ def _texts(
     tokenizer: Any, words: Sequence[str], longest: int, folder: Path
 ) -> dict[str, torch.Tensor]:
     texts = [f"a photo of a {word}" for word in words]
-    encoded = tokenizer(texts, padding="max_length", max_length=longest, return_tensors="pt")
-    if (count := encoded["input_ids"].shape[1]) > longest:
+    read = tokenizer(texts)["input_ids"]
+    if (count := max(map(len, read))) > longest:
         raise UserError(f"the name of a class is {count} tokens, and {folder} reads {longest}")
+    # What is unknown ends the text there, too: one such token is the end itself.
+    _tell_of_unread(words, [one[:-1] for one in read], tokenizer.unk_token_id, folder)
+    encoded = tokenizer(texts, padding="max_length", max_length=longest, return_tensors="pt")
     return {name: encoded[name][None] for name in ("input_ids", "attention_mask")}
+
+
+def _tell_of_unread(
+    words: Sequence[str], read: Sequence[Sequence[int]], unknown: int | None, folder: Path
+) -> None:
+    """Says of which classes the network is asked for something else than their names."""
+    alike: dict[tuple[int, ...], int] = {}
+    for number, tokens in enumerate(read):
+        name = safe.name(words[number])
+        if unknown in tokens:
+            tell(
+                f"the tokenizer of {folder} does not know all of the class {name}: what it finds "
+                "for it means little"
+            )
+        first = alike.setdefault(tuple(tokens), number)
+        if first != number:
+            tell(
+                f"{folder} reads the classes {safe.name(words[first])} and {name} alike, and "
+                "cannot tell one from the other"
+            )
 
 
 class OpenVocabularyAdapter(TransformersAdapter):

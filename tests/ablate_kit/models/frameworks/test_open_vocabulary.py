@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import NO_CLASS
 from ablate_kit.models.detect import detect
@@ -143,6 +144,32 @@ def test_what_cannot_be_asked_is_refused(asked: Callable[[str], Path], tmp_path:
     assert FRAMEWORK.training is not None
     with pytest.raises(UserError, match="training is for detectors of classes of their own"):
         FRAMEWORK.training(adapter, Shapes(1), {}, "cpu")
+
+
+def test_names_that_are_not_read_as_they_are_written_are_told(
+    asked: Callable[[str], Path], tmp_path: Path
+) -> None:
+    told: list[str] = []
+    tell_with(told.append)
+    try:
+        for name, text, messages in (
+            ("grounding-dino", "red disc\nstar", []),
+            ("grounding-dino", "disc\nzebra", ["does not know all of the class zebra"]),
+            ("grounding-dino", "Disc\ndisc", ["reads the classes disc and disc alike"]),
+            ("owlvit", "disc\nzebra", []),
+            ("owlvit", "disc\n猫\n犬", ["class 猫", "class 犬", "classes 猫 and 犬 alike"]),
+        ):
+            told.clear()
+            opened(asked(name), tmp_path, text)
+            assert len(told) == len(messages), told
+            for one, message in zip(told, messages, strict=True):
+                assert message in one
+    finally:
+        tell_with(lambda _: None)
+    with pytest.raises(UserError, match="reads nothing in the class"):  # a soft hyphen
+        opened(asked("grounding-dino"), tmp_path, "disc\n\u00ad")
+    with pytest.raises(UserError, match="the name of a class is 51 tokens, and .* reads 32"):
+        opened(asked("owlvit"), tmp_path, f"disc\n{'a' * 40}")  # beside one that is short
 
 
 def test_a_tokenizer_of_other_numbers_is_refused(
