@@ -168,7 +168,7 @@ def test_names_that_are_not_read_as_they_are_written_are_told(
         tell_with(lambda _: None)
     with pytest.raises(UserError, match="reads nothing in the class"):  # a soft hyphen
         opened(asked("grounding-dino"), tmp_path, "disc\n\u00ad")
-    with pytest.raises(UserError, match="the name of a class is 51 tokens, and .* reads 32"):
+    with pytest.raises(UserError, match=r"the name of a class is 51 tokens, and .* reads 32"):
         opened(asked("owlvit"), tmp_path, f"disc\n{'a' * 40}")  # beside one that is short
 
 
