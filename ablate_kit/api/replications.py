@@ -136,7 +136,8 @@ def replicate(
     def sweep(number: int, folder: Path) -> None:
         notes.extend(_swept(replicas, number, models[number], folder, progress))
 
-    found = replicas.compared(sweep, asked)
+    sections = {number: models[number].section() for number in replicas.swept}
+    found = replicas.compared(sections, sweep, asked)
     found = replace(found, called=titles_in(replicas.run))
     notes += told(found)
     replicas.claim()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from ablate_kit.metrics.uncertainty.statistics import Statistics
@@ -15,6 +16,7 @@ from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep
 from ablate_kit.sweeps.recipes.model_section import ModelSection
@@ -27,6 +29,7 @@ from ablate_kit.sweeps.replication import (
     refuse_unfit,
     refuse_unlike,
     replication,
+    same_weights,
 )
 
 
@@ -120,8 +123,17 @@ class Replicas:
     def claim(self) -> None:
         claim(self.folder, self.run, self.others)
 
-    def compared(self, sweep: Callable[[int, Path], None], statistics: Statistics) -> Replication:
-        """What all runs come to; ``sweep`` makes that of a checkpoint, by number and folder.
+    def compared(
+        self,
+        sections: Mapping[int, ModelSection],
+        sweep: Callable[[int, Path], None],
+        statistics: Statistics,
+    ) -> Replication:
+        """What all runs come to.
+
+        Args:
+            sections: the checkpoints that are to be cut, by number.
+            sweep: makes the run of one of these, by number and folder.
 
         Raises:
             UserError: see ``replication``.
@@ -130,12 +142,25 @@ class Replicas:
         for number, ledger in enumerate(given[1:], start=1):  # before hours of sweeps
             refuse_unfit(ledger)
             refuse_unlike(given[:number], ledger.folder, ledger.inputs)
+        self._refuse_same(given, sections)
         for number, folder in self.swept.items():
             sweep(number, folder)
         places = [self.swept.get(number, other) for number, other in enumerate(self.others)]
         return replication(
             [Ledger.existing(one) for one in (self.run, *places)], self.names, statistics
         )
+
+    def _refuse_same(self, given: Sequence[Ledger], sections: Mapping[int, ModelSection]) -> None:
+        """Two of the same weights, as far as files tell before they are converted."""
+        known = {(one.inputs["checkpoint"], one.inputs["weights"]): one.folder for one in given}
+        for number, section in sections.items():
+            if is_hub_id(section.checkpoint):
+                continue
+            with section.opened() as checkpoint:
+                key = checkpoint_digest(checkpoint), checkpoint.place
+            if key in known:
+                raise same_weights(known[key], self.others[number])
+            known[key] = self.others[number]
 
     def _before(self, number: int) -> list[Ledger]:
         """The runs that are there when a checkpoint is swept, the first run before all."""

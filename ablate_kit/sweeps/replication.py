@@ -135,7 +135,11 @@ def refuse_unlike(before: Sequence[Ledger], place: Path, inputs: Mapping[str, An
             raise UserError(f"{before[0].folder} and {place} are of {another(key)}")
     for one in before:
         if all(one.inputs.get(key) == inputs.get(key) for key in ("checkpoint", "weights")):
-            raise UserError(f"{one.folder} and {place} are of the same weights")
+            raise same_weights(one.folder, place)
+
+
+def same_weights(one: Path, other: Path) -> UserError:
+    return UserError(f"{one} and {other} are of the same weights")
 
 
 def refuse_other_cuts(first: Ledger, place: Path, cuts: Iterable[Variant]) -> None:

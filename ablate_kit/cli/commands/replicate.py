@@ -16,6 +16,7 @@ from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
+    from ablate_kit.sweeps.recipes.model_section import ModelSection
     from ablate_kit.sweeps.replicating import Replicas
 
 
@@ -51,8 +52,16 @@ def replicate(
 
     replicas = Replicas.of(run, others, runs, output)
     asked = statistics(margin, adjust, Ledger.existing(run).manifest().statistics)
+    sections = {
+        number: replicas.section(
+            number, framework=model.model, weights=model.weights, class_names=model.class_names
+        )
+        for number in replicas.swept
+    }
     found = replicas.compared(
-        lambda number, folder: _sweep(replicas, number, folder, model, device), asked
+        sections,
+        lambda number, folder: _sweep(replicas, number, folder, sections[number], model, device),
+        asked,
     )
     found = replace(found, called=titles_in(run))
     notes = told(found)
@@ -66,16 +75,18 @@ def replicate(
 
 
 def _sweep(
-    replicas: "Replicas", number: int, folder: Path, model: ModelOptions, device: str
+    replicas: "Replicas",
+    number: int,
+    folder: Path,
+    section: "ModelSection",
+    model: ModelOptions,
+    device: str,
 ) -> None:
     """The sweep of another checkpoint; what is there already is kept."""
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.backends.placement import Placement
 
     trusted = model.trust_remote_code
-    section = replicas.section(
-        number, framework=model.model, weights=model.weights, class_names=model.class_names
-    )
     placement = Placement((device,), trust_remote_code=trusted)
     with ExitStack() as stack:
         stack.enter_context(resumable(folder))

@@ -97,6 +97,14 @@ def test_what_cannot_be_compared_is_refused_before_hours_of_sweeps(
     assert "cuts on" not in said
     assert not out.exists()
 
+    for others in ([seeds[0], copy], [copy, seeds[0]]):  # whatever comes before
+        assert "are of the same weights" in refuse("replicate", first, *others, "-o", out)
+    twin = tmp_path / "twin.safetensors"
+    twin.write_bytes(seeds[0].read_bytes())
+    said = refuse("replicate", first, seeds[0], twin, "-o", out)
+    assert said.endswith(f"{seeds[0]} and {twin} are of the same weights\n")
+    assert not out.exists()
+
     fewer = tmp_path / "fewer"
     run("sweep", seeds[1], *CUTS, "--shapes", "--limit", 3, "-o", fewer)
     assert "other images or annotations" in refuse("replicate", first, seeds[0], fewer, "-o", out)
