@@ -9,6 +9,7 @@ import typer
 from ablate_kit.cli.early import check_files
 from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
+from ablate_kit.plural import first_few
 from detector.errors import check_can_write, no_folder
 
 if TYPE_CHECKING:
@@ -190,7 +191,14 @@ def _check_together(options: ImageFiles, difficult: str | None, shapes: bool) ->
     if options.split and not (voc or yolo):
         raise UserError("--split goes with --voc or --yolo")
     if voc and options.split is None:
-        raise UserError("--voc and --split go together, such as --voc VOCdevkit --split 2007:test")
+        from detector.data.formats.voc import splits_in
+
+        known = splits_in(voc)
+        there = f"; there are {first_few(known, 6)}" if known else ""
+        raise UserError(
+            f"--voc and --split go together, such as --voc {voc} --split "
+            f"{known[0] if known else '2007:test'}{there}"
+        )
     if shapes and (difficult or options.exif):
         option = "--difficult" if difficult else "--exif"
         raise UserError(f"{option} has no effect on --shapes; it goes with COCO and VOC data")

@@ -179,6 +179,22 @@ def year_folder(root: Path, year: str) -> Path:
     )
 
 
+def splits_in(root: Path) -> list[str]:
+    """The splits of a VOCdevkit folder, or of one year's, as ``parse_split`` takes them; nothing
+    where there are none. The lists of single classes (``dog_train``) are left out."""
+    places = [("", root)] + [
+        (f"{year.name[3:]}:", year)
+        for place in (root, root / "VOCdevkit")
+        for year in sorted(place.glob("VOC[0-9][0-9][0-9][0-9]"))
+    ]
+    return [
+        f"{prefix}{one.stem}"
+        for prefix, folder in places
+        for one in sorted((folder / "ImageSets" / "Main").glob("*.txt"))
+        if "_" not in one.stem
+    ]
+
+
 def split_names(folder: Path, split: str) -> list[str]:
     """The image names in a year's split file, unchecked."""
     return _lines(_split_file(folder, split))

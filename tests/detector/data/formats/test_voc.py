@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.data.formats.voc import CLASSES, Voc, parse_split, read_classes
+from detector.data.formats.voc import CLASSES, Voc, parse_split, read_classes, splits_in
 from detector.errors import UserError
 
 DOG = "<object><name>dog</name><difficult>{difficult}</difficult><bndbox><xmin>1</xmin>\
@@ -132,6 +132,13 @@ def test_years_and_splits_combine_in_order_with_unique_ids(tmp_path: Path) -> No
     assert both.image(3).shape == (30, 40, 3)
     with pytest.raises(UserError, match=r'split "val" as 2007:val or 2012:val$'):
         Voc(tmp_path, "val")
+
+
+def test_the_splits_that_are_there(tmp_path: Path) -> None:
+    assert splits_in(tmp_path / "gone") == []
+    year = write(tmp_path / "VOCdevkit", "2012", {"val": ["000027"], "dog_val": ["000027"]})
+    assert splits_in(tmp_path) == splits_in(tmp_path / "VOCdevkit") == ["2012:val"]
+    assert splits_in(year) == ["val"]
 
 
 def test_a_split_without_a_year_is_of_the_only_year(tmp_path: Path) -> None:
