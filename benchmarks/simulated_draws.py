@@ -6,15 +6,16 @@
 0.3, 1 or 3 times what the images' mean does. Told is the share of 95 % intervals that leave out the
 truth, and of p-values below 0.002, as one row of 24 needs it.
 
-*Shapley values*, of eight parts whose costs depend on what is cut already: they add up; two stand
-in for each other; all is lost with the first, third or fifth part that goes, whichever it is. The
-images' parts deviate by half of the whole cost. Orders are the product's own, from Latin squares;
-beside them orders drawn each by itself, with their reverses as well.
+*Shapley values*, of 8 and 24 parts whose costs depend on what is cut already: they add up; two
+stand in for each other; all is lost with the first, third or fifth part that goes, whichever it is,
+and so on. The images' parts deviate by half of the whole cost. Orders are the product's own; beside
+them orders drawn each by itself, with their reverses as well. Told of each number of orders are the
+share of intervals that leave out the truth, of values without an interval, and the deviation that
+is of the orders alone.
 """
 
 import argparse
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from ablate_kit.ablations.kinds.shapley import permutations
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled, draws, left_out
 from ablate_kit.metrics.uncertainty.repeats import combined
 
-IMAGES, RESAMPLES, PARTS = 60, 200, 8
+IMAGES, RESAMPLES = 60, 200
 
 
 def weights() -> Floats:
@@ -57,17 +58,18 @@ def repeats(studies: int) -> None:
 
 
 Game = Callable[[frozenset[int]], float]
-GAMES: dict[str, Game] = {
-    "costs add up": lambda cut: len(cut) / PARTS,
-    "two stand in for each other": lambda cut: float({0, 1} <= cut),
-    "all is lost with the first": lambda cut: float(len(cut) >= 1),
-    "with the third": lambda cut: float(len(cut) >= 3),
-    "with the fifth": lambda cut: float(len(cut) >= 5),
-    "first two, then little by little": lambda cut: min(1.0, 0.35 * len(cut)),
-    "each costs less than the one before": lambda cut: (len(cut) / PARTS) ** 0.5,
-    "three stand in for each other": lambda cut: float({0, 1, 2} <= cut),
-    "two of three are enough": lambda cut: float(len({0, 1, 2} & cut) >= 2),
-    "one that needs one of two": lambda cut: float(0 in cut and bool({1, 2} & cut)),
+# What is lost without some parts, and the value of part 0; None: that of any other.
+GAMES: dict[str, tuple[Game, float | None]] = {
+    "costs add up": (len, 1.0),
+    "two stand in for each other": (lambda cut: float({0, 1} <= cut), 1 / 2),
+    "three stand in for each other": (lambda cut: float({0, 1, 2} <= cut), 1 / 3),
+    "two of three are enough": (lambda cut: float(len({0, 1, 2} & cut) >= 2), 1 / 3),
+    "one that needs one of two": (lambda cut: float(0 in cut and bool({1, 2} & cut)), 2 / 3),
+    "all is lost with the first": (lambda cut: min(1.0, len(cut)), None),
+    "with the third": (lambda cut: float(len(cut) >= 3), None),
+    "with the fifth": (lambda cut: float(len(cut) >= 5), None),
+    "first two, then little by little": (lambda cut: min(1.0, 0.35 * len(cut)), None),
+    "each costs less than the one before": (lambda cut: len(cut) ** 0.5, None),
 }
 
 
@@ -78,11 +80,12 @@ def by_lot(parts: int, count: int, seed: int) -> list[list[int]]:
     return [order for one in drawn for order in (one, one[::-1])]
 
 
-def shapley(studies: int) -> None:
+def shapley(studies: int, parts: int) -> None:
     drawn = weights()
-    for what, game in GAMES.items():
-        true = _exact(game)
-        for how, orders in (("Latin squares", permutations), ("by lot", by_lot)):
+    for what, (game, value) in GAMES.items():
+        whole = game(frozenset(range(parts)))
+        true = 1 / parts if value is None else value / whole
+        for how, orders in (("ours", permutations), ("by lot", by_lot)):
             told = []
             for count in (8, 16, 32):
                 rng = np.random.default_rng([2, count])
@@ -90,8 +93,8 @@ def shapley(studies: int) -> None:
                 off = []
                 for study in range(studies):
                     image = 1 + rng.normal(0, 0.5, IMAGES)  # what an image makes of the whole cost
-                    steps = np.array([_step(game, one) for one in orders(PARTS, count, study)])
-                    ends = steps.reshape(-1, 2, 2).mean(axis=1)  # of an order and its reverse
+                    steps = np.array([_step(game, one) for one in orders(parts, count, study)])
+                    ends = steps.reshape(-1, 2, 2).mean(axis=1) / whole  # of an order, its reverse
                     pairs = [
                         (sampled(image * before, drawn), sampled(image * after, drawn))
                         for before, after in ends.tolist()
@@ -104,21 +107,7 @@ def shapley(studies: int) -> None:
                         wrong += not found.low <= true <= found.high
                 told.append(f"{count}: {100 * wrong / studies:.1f} % "
                             f"({100 * alike / studies:.0f} %) {np.std(off):.3f}")  # fmt: skip
-            print(f"{what}, {how}: by orders, left out (no interval) Monte Carlo error: "
-                  f"{', '.join(told)}", flush=True)  # fmt: skip
-
-
-def _exact(game: Game) -> float:
-    """Part 0's value: the mean over sizes of what is cut before, of the mean over all such cuts."""
-    others = range(1, PARTS)
-    return float(
-        np.mean(
-            [
-                np.mean([game(frozenset({0, *cut})) - game(frozenset(cut)) for cut in cuts])
-                for cuts in (list(combinations(others, size)) for size in range(PARTS))
-            ]
-        )
-    )
+            print(f"{parts} parts, {what}, orders {how}: {', '.join(told)}", flush=True)
 
 
 def _step(game: Game, order: list[int]) -> tuple[float, float]:
@@ -132,4 +121,5 @@ if __name__ == "__main__":
     parser.add_argument("--studies", type=int, default=4000)
     studies = parser.parse_args().studies
     repeats(studies)
-    shapley(studies // 4)
+    for parts in (8, 24):
+        shapley(studies // 4, parts)

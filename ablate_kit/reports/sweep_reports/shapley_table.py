@@ -154,9 +154,10 @@ def table(found: Sequence[ShapleyValue]) -> Table:
     total = sum(one.values["AP"].change or 0.0 for one in found)
     draws = found[0].values["AP"].repeats
     by = f"by {2 * draws} permutations in pairs with their reverses"
+    short = ", at times too short, as parts are more" if 2 * draws < len(found) else ""
     interval = (
-        "interval over images and permutations; errors of both: standard error by images, Monte "
-        "Carlo error"
+        f"interval over images and permutations{short}; errors of both: standard error by images, "
+        "Monte Carlo error"
     )
     if draws == 1:
         by = f"exact, by all {2 ** len(found) - 1} subsets"

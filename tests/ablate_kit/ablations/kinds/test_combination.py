@@ -53,13 +53,24 @@ def test_permutations_come_with_their_reverses_and_from_the_seed_alone() -> None
     assert found != permutations(5, 6, seed=4)
 
 
-@pytest.mark.parametrize("parts", [2, 5, 7, 8, 12])
-def test_in_every_square_each_part_stands_equally_often_in_every_place(parts: int) -> None:
+@pytest.mark.parametrize("parts", [2, 5, 7, 8, 24])
+def test_in_a_square_of_orders_each_part_stands_equally_often_in_every_place(parts: int) -> None:
     square = parts if parts % 2 == 0 else 2 * parts
     found = np.array(permutations(parts, 2 * square + 2, seed=0))
     for rows in (found[:square], found[square : 2 * square]):
         for place in rows.T:
             assert set(np.bincount(place, minlength=parts)) == {square // parts}
+
+
+def test_which_of_three_parts_goes_last_is_drawn_anew_in_every_pair() -> None:
+    # In rows of one cyclic square the same part is last of three nearby again and again.
+    last = [
+        [max((0, 1, 2), key=order.index) == 0 for order in permutations(24, 16, seed)[::2]]
+        for seed in range(300)
+    ]
+    share = np.mean(last, axis=1)
+    assert share.mean() == pytest.approx(1 / 3, abs=0.03)
+    assert share.std() <= 1.1 * (2 / 9 / 8) ** 0.5  # of eight draws by lot
 
 
 def test_every_permutation_is_a_chain_from_one_part_to_all() -> None:

@@ -120,6 +120,9 @@ def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) ->
     assert total == pytest.approx(everything, abs=1e-12)
     table = shapley_table.table(found)
     assert f"sum to {everything:+.4f} AP" in table.title
+    assert "interval over images and permutations; errors of both" in table.title
+    many = shapley_table.table([*found] * 3)
+    assert "permutations, at times too short, as parts are more; errors" in many.title
     assert table.rows[0][0] == "b"
     caption, _ = shapley_table.figure(found)
     assert "Shapley" in caption
