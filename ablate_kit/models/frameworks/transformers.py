@@ -23,6 +23,7 @@ from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter, 
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
 from ablate_kit.models.frameworks.transformers_training import TransformersTraining
+from ablate_kit.plural import first_few
 from detector.data.dataset import Dataset
 from detector.extras import missing
 
@@ -67,7 +68,14 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
                 ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
             )
         refuse_misfit(report, checkpoint.path)
-        live = _live_names(module, _arrivals(kind, config, weights), weights)
+        arrivals, unfilled = _arrivals(kind, config, weights)
+        if unfilled:
+            raise UserError(
+                f"transformers {transformers.__version__} leaves {first_few(unfilled, 3)} of the "
+                f"model as it was drawn, though {checkpoint.path} is complete, so that it would "
+                "compute something else; another version may load it: pip install -U transformers"
+            )
+        live = _live_names(module, arrivals, weights)
     if asked:
         return OpenVocabularyAdapter(module, processor, live, request.device, asked)
     return TransformersAdapter(module, processor, live, request.device)
@@ -123,8 +131,11 @@ def _import() -> Any:
     return transformers
 
 
-def _arrivals(kind: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
-    """Where the loader puts each tensor of the file: its names in the model.
+def _arrivals(
+    kind: Any, config: Any, weights: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Where the loader puts each tensor of the file: its names in the model. Also the parameters
+    that nothing of the file arrives in.
 
     The library renames on loading, and shares among modules what the file holds once. Rather
     than copying its rules, this loads a file whose k-th tensor is filled with the number k, and
@@ -147,7 +158,12 @@ def _arrivals(kind: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> di
             k = tensor.flatten()[0].item()
             if k in range(1, len(floating) + 1) and bool((tensor == k).all()):
                 found[floating[int(k) - 1]].append(name)
-    return found
+    unfilled = [
+        name
+        for name, one in module.named_parameters()
+        if one.numel() and not bool(((one >= 1) & (one == one.round())).all())
+    ]
+    return found, unfilled
 
 
 def _live_names(

@@ -351,3 +351,24 @@ def test_weights_that_do_not_fit_are_refused(folders: Folders, tmp_path: Path, d
         pytest.raises(UserError, match=expected),
     ):
         open_adapter(checkpoint)
+
+
+def test_a_loader_that_leaves_weights_as_drawn_is_refused(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 5.0 of the library ties the heads of RT-DETR's layers to one that no file has, and
+    reports nothing missing."""
+    from transformers import DetrForObjectDetection
+
+    load = DetrForObjectDetection.from_pretrained
+
+    def forgetful(*args: object, **options: object) -> object:
+        loaded = load(*args, **options)
+        module = loaded[0] if isinstance(loaded, tuple) else loaded
+        nn.init.constant_(module.bbox_predictor.layers[1].weight, 0.25)
+        return loaded
+
+    monkeypatch.setattr(DetrForObjectDetection, "from_pretrained", forgetful)
+    message = r"leaves bbox_predictor\.layers\.1\.weight of the model as it was drawn"
+    with open_checkpoint(folders("detr")) as checkpoint, pytest.raises(UserError, match=message):
+        open_adapter(checkpoint)
