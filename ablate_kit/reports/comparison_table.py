@@ -30,7 +30,6 @@ from ablate_kit.reports.table import INTERVAL, Table, ends, number
 _Cells = Callable[[int], tuple[str, ...]]  # of a row, by its result's number
 
 _ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
-_CLASSES = 20  # that are printed; all of them are in classes.csv
 APART = "†"  # in place of the star of a GIoU that moves against AP
 
 
@@ -171,15 +170,17 @@ def _of_classes(adjust: Adjust) -> str:
     return f"{_ADJUSTED[adjust]}{few}"
 
 
-def class_changes_table(results: Sequence[Result], found: Comparison) -> Table:
-    """Of two results the change of each class's AP, or of those that change most."""
+def class_changes_table(
+    results: Sequence[Result], found: Comparison, most: int | None = None
+) -> Table:
+    """Of two results the change of each class's AP, or of the ``most`` that change most."""
     before, after = results
     classes = [
         (name, change)
         for name, change in zip(found.classes, found.by_class[0], strict=True)
         if change.change is not None
     ]
-    shown = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:_CLASSES]
+    shown = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:most]
     rows = [
         (
             name,

@@ -1,5 +1,7 @@
 """Memory follows the classes that occur, not those that a file lists."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,10 @@ from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
+from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.significance import changes, class_changes
+from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.reports.comparison_table import class_changes_table
 from ablate_kit.reports.error_analysis import confusion_table
 from ablate_kit.reports.sweep_reports.sweep_figures import figures
 
@@ -137,3 +142,17 @@ def test_a_figure_of_many_classes_shows_those_that_change_most(
     }
     assert names == sorted(names)
     assert sorted(change[name] for name in names) == sorted(change.values())[-4:]
+
+
+def test_a_file_has_all_classes_and_a_terminal_those_that_change_most() -> None:
+    truth, found = inputs(9, [8, 1, 2, 5, 3, 6])
+    best = replace(found, labels=truth.labels)
+    results = [
+        Result.of(name, "checkpoint", truth, one, threshold=0.2, fixed_threshold=0.5)
+        for name, one in (("one", best), ("other", found))
+    ]
+    compared = compare(truth, results, Statistics(resamples=20))
+    whole, short = (class_changes_table(results, compared, most) for most in (None, 2))
+    assert (len(whole.rows), len(short.rows)) == (6, 2)
+    assert "that change most" not in whole.title
+    assert "; the 2 that change most" in short.title
