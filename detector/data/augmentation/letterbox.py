@@ -79,7 +79,8 @@ def letterbox(image: Pixels, size: int, fill: Color) -> tuple[Tensor, Placement]
     height, width = image.shape[:2]
     placement = Placement.of(width, height, size)
     new_width, new_height = _fitted(width, height, size)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255)
+    # A mirrored image of one column is contiguous, too, with a stride that torch does not take.
+    pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1).float().div_(255)
     resized = F.interpolate(
         pixels.unsqueeze(0),
         size=(new_height, new_width),

@@ -157,3 +157,9 @@ def test_mirrored_views_are_accepted() -> None:
     mirrored, _ = letterbox(image[:, ::-1], 32, GRAY)
     plain, _ = letterbox(image, 32, GRAY)
     torch.testing.assert_close(mirrored[:, :, 1:31].flip(2), plain[:, :, 1:31])
+
+
+def test_a_mirrored_column_is_the_column() -> None:
+    """NumPy calls it contiguous, with a stride that torch refuses."""
+    column = noise(20, 1)
+    assert torch.equal(letterbox(column[:, ::-1], 32, GRAY)[0], letterbox(column, 32, GRAY)[0])
