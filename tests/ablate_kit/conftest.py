@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 import torch
@@ -45,6 +45,17 @@ def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Printed(int(stop.value.code or 0), *capsys.readouterr())
 
     return ablate
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, and saved empty: to draw them takes most of the time of a report."""
+
+    def saved(_: object, place: Path | BinaryIO, **__: object) -> None:
+        empty = b'<svg width="1pt"/>'
+        place.write_bytes(empty) if isinstance(place, Path) else place.write(empty)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", saved)
 
 
 @pytest.fixture

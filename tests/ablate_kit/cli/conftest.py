@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 import yaml
@@ -18,15 +18,9 @@ def drawn() -> None:
 
 
 @pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made, and saved empty: to draw them takes most of the time of a report."""
-
-    def saved(_: object, place: Path | BinaryIO, **__: object) -> None:
-        empty = b'<svg width="1pt"/>'
-        place.write_bytes(empty) if isinstance(place, Path) else place.write(empty)
-
+def undrawn_unless_drawn(request: pytest.FixtureRequest) -> None:
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("matplotlib.figure.Figure.savefig", saved)
+        request.getfixturevalue("undrawn")
 
 
 @pytest.fixture(scope="module")
