@@ -12,9 +12,9 @@ swin_backbone = importlib.import_module("ablate_kit.models.architectures.swin_ba
 
 # The library's names, of any of its versions, and those of the original repository.
 NAMES = (
-    (r"^swin\.embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
-    (r"^swin\.embeddings\.norm", "patch_embed.norm"),
-    (r"^swin\.encoder\.", ""),
+    (r"^(swin\.)?embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
+    (r"^(swin\.)?embeddings\.norm", "patch_embed.norm"),
+    (r"^(swin\.)?encoder\.", ""),
     (r"attention\.(self\.)?(relative_position_bias\.)?(?=relative_position)", "attn."),
     (r"attention\.(self\.)?(query|key|value)", lambda found: f"attn.{found[2][0]}_proj"),
     (r"attention\.output\.dense|attention\.o_proj", "attn.proj"),
@@ -25,7 +25,7 @@ NAMES = (
     (r"(?<!attn\.)output\.dense", "mlp.fc2"),
     (r"^hidden_states_norms\.stage(\d)", lambda found: f"norm{int(found[1]) - 1}"),
 )
-UNUSED = re.compile(r"swin\.layernorm\.|.*relative_position_index")
+UNUSED = re.compile(r"(swin\.)?layernorm\.|.*relative_position_index")
 
 
 def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
