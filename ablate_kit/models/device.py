@@ -21,6 +21,8 @@ def check_device(name: str) -> None:
             return
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # and some twenty that nobody has
+            reason = "expected cpu, cuda, cuda:1 or mps"
         if isinstance(error, NotImplementedError):  # of which it says what, at length
             reason = f"PyTorch {torch.__version__} as installed here does not compute on it"
         raise UserError(f'cannot use the device "{name}": {reason}') from None

@@ -19,6 +19,7 @@ from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.frameworks.source_files import check_configurations
 from ablate_kit.models.recognized_inside import refuse_if_inside
 from ablate_kit.registry import Registry
+from detector.disk.bounded import SETTINGS, read_bounded
 
 BUILT_IN = {
     "hybrid": "ablate_kit.models.frameworks.hybrid:FRAMEWORK",
@@ -68,6 +69,13 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             f"{checkpoint.path} is a whole module of the class {whole[-1].class_name}; no code of "
             "a file is run, so say how it is built and what its outputs mean: --model "
             f"{OWN} (docs/your-own-detector.md){''.join(broken)}"
+        )
+    config = checkpoint.path.absolute().parent / "config.json"
+    described = config.is_file() and b'"model_type"' in read_bounded(config, SETTINGS)
+    if checkpoint.folder is None and described:
+        raise UserError(
+            f"{checkpoint.path} is the weights of a Hugging Face folder alone; give the folder, "
+            f"whose config.json says what they are of: {checkpoint.path.parent}"
         )
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(

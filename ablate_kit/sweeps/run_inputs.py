@@ -6,7 +6,7 @@ from typing import Any
 
 from ablate_kit import text as safe
 from ablate_kit.checkpoints.hub import is_hub_id
-from ablate_kit.errors import UserError
+from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.sweeps.checked_json import read_json
 
 HUB = "hub"  # the key of the inputs that names a repository with its commit
@@ -31,6 +31,9 @@ def another(name: str) -> str:
 
 def check_run(folder: Path) -> None:
     """Raises ``UserError`` for a folder that holds no run."""
+    if not folder.exists() and folder.absolute().parent.is_dir():
+        near = did_you_mean(folder.name, [one.name for one in folder.absolute().parent.iterdir()])
+        raise UserError(f"{folder} is no sweep: there is no such folder{near}")
     if not (folder / "inputs.json").is_file():
         raise UserError(f"{folder} is no sweep: it has no inputs.json")
 

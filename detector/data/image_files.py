@@ -13,6 +13,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from threading import Lock
 from typing import Literal, TypeVar, get_args
@@ -79,7 +80,7 @@ def stored_image(path: Path, exif: Exif = "ignore") -> bytes:
     try:
         return read_bounded(path) + (b"exif" if exif == "apply" else b"")
     except FileNotFoundError:
-        raise UserError(f"{path}: image file is missing") from None
+        raise _missing(path) from None
     except OSError as error:
         raise UserError(f"{path}: image cannot be read: {error.strerror or error}") from None
 
@@ -218,6 +219,13 @@ _BROKEN = (
 )  # fmt: skip
 
 
+def _missing(path: Path) -> UserError:
+    """With the folder beside it that holds an image of this name, as split folders do."""
+    below = next(iter(sorted(path.parent.glob(f"*/{escape(path.name)}"))), None)
+    there = f"; there is one in {below.parent}" if below else ""
+    return UserError(f"{path}: image file is missing{there}")
+
+
 def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
     most = allowed(DOCUMENT)
     if most > DOCUMENT:
@@ -232,7 +240,7 @@ def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
                 raise UserError(f"{path} is PostScript, a program; expected an image file")
             return look(image)
     except FileNotFoundError:
-        raise UserError(f"{path}: image file is missing") from None
+        raise _missing(path) from None
     # Pillow's plug-ins report a broken file by any of these.
     except Image.DecompressionBombError as error:
         raise UserError(

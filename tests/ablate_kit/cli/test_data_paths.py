@@ -78,7 +78,7 @@ WRONG_NAMES = {
     "convert none.pth -o none.pth": "cannot open none.pth",
     "score there.json --annotations none.json": "none.json: no such file",
     "score none.json --annotations there.json": "none.json: no such file",
-    "report none": "none is no sweep: it has no inputs.json",
+    "report none": "none is no sweep: there is no such folder",
     "export . -o none": ". is no sweep: it has no inputs.json",
     "cache none": "none: no such folder",
     "train none.yaml": "no recipe none.yaml",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_folder_of_a_training_run_tells_its_checkpoints(
     assert line.endswith("it has no config.json; checkpoints in it: best.pth, model.safetensors\n")
 
 
+def test_weights_in_a_hugging_face_folder_name_it(
+    refuse: Run, folders: Callable[[str], Path]
+) -> None:
+    weights = folders("detr") / "model.safetensors"
+    line = refuse("study", weights, "--shapes")
+    assert "give the folder, whose config.json says what they are of" in line
+
+
+def test_a_run_that_is_not_there_has_a_neighbor(refuse: Run, tmp_path: Path) -> None:
+    (tmp_path / "heads").mkdir()
+    line = refuse("report", tmp_path / "haeds")
+    assert line.endswith('no such folder; did you mean "heads"?\n')
+
+
 def test_existing_outputs_are_kept(refuse: Run, run: Run, hybrid: Path, tmp_path: Path) -> None:
     target = tmp_path / "x.safetensors"
     target.write_text("mine")
@@ -96,6 +111,10 @@ def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path:
         assert f'cannot use the device "{device}": ' in refuse(
             "eval", hybrid, "--shapes", "--device", device
         )
+    told = refuse("eval", hybrid, "--shapes", "--device", "gpu")
+    assert told.endswith('the device "gpu": expected cpu, cuda, cuda:1 or mps\n')
+    above = refuse("eval", hybrid, "--annotations", coco[0], "--images", coco[1].parent)
+    assert above.endswith(f"image file is missing; there is one in {coco[1]}\n")
 
     bad = json.loads(coco[0].read_text())
     bad["annotations"][0]["category_id"] = 99
