@@ -1,5 +1,6 @@
 """Images with one class each: folders, a Hugging Face data set, or generated ones."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +32,9 @@ class LabeledImages(Protocol):
     def label(self, index: int) -> int:
         """The class of image ``index``; decodes no image."""
 
+    def name(self, index: int) -> str:
+        """What tells image ``index`` from others, wherever the data set lies."""
+
     def image(self, index: int) -> Pixels:
         """(height, width, 3) RGB."""
 
@@ -43,7 +47,7 @@ class ImageFolders:
     """
 
     def __init__(self, root: str | Path, classes: Sequence[str] | None = None) -> None:
-        root = Path(root)
+        self._root = root = Path(root)
         if not root.is_dir():
             raise no_folder(root, "expected one folder per class in it")
         found = sorted(path.name for path in root.iterdir() if path.is_dir())
@@ -66,6 +70,9 @@ class ImageFolders:
 
     def label(self, index: int) -> int:
         return self._images[index][1]
+
+    def name(self, index: int) -> str:
+        return self._images[index][0].relative_to(self._root).as_posix()
 
     def image(self, index: int) -> Pixels:
         return decode(self._images[index][0])
@@ -112,6 +119,9 @@ class HuggingFaceImages:
     def label(self, index: int) -> int:
         return self._labels[index]
 
+    def name(self, index: int) -> str:
+        return str(index)
+
     def image(self, index: int) -> Pixels:
         image: Any = self._rows[index][self._image]
         if isinstance(image, list):  # some mirrors wrap it
@@ -135,6 +145,9 @@ class ShapeCrops:
     def label(self, index: int) -> int:
         objects = self._shapes.annotations(index)
         return int(objects.labels[objects.areas.argmax()])
+
+    def name(self, index: int) -> str:
+        return str(index)
 
     def image(self, index: int) -> Pixels:
         objects = self._shapes.annotations(index)
@@ -165,8 +178,21 @@ class First:
     def label(self, index: int) -> int:
         return self._inner.label(self._indices[index])
 
+    def name(self, index: int) -> str:
+        return self._inner.name(self._indices[index])
+
     def image(self, index: int) -> Pixels:
         return self._inner.image(self._indices[index])
+
+
+def digest(images: LabeledImages) -> str:
+    """Of names and labels, in their order; no image is read."""
+    found = hashlib.sha256()
+    for index in range(len(images)):
+        found.update(
+            f"{images.label(index)} {images.name(index)}\0".encode(errors="surrogateescape")
+        )
+    return found.hexdigest()
 
 
 def _shifted(start: float, room: int) -> int:

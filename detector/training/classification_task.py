@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from detector.data.classification import LabeledImages
+from detector.data.classification import LabeledImages, digest
 from detector.data.classification_training import (
     Batch,
     Item,
@@ -46,7 +46,8 @@ def classification_trainer(
     ``pretrained_backbone_neck`` holds the best weights, which are to be grafted.
     """
     task = Classification(recipe, training, validation)
-    return Trainer(task, output, device=device, distributed=distributed)
+    data = {"training": digest(training), "validation": digest(validation)}
+    return Trainer(task, output, device=device, distributed=distributed, data=data)
 
 
 class Classification:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.data.augmentation.image_transforms import CenterCrop
-from detector.data.classification import ShapeCrops
+from detector.data.classification import ImageFolders, ShapeCrops
 from detector.data.formats.voc import Voc
 from detector.errors import UserError
 from detector.network.model import HybridDetector
@@ -330,6 +330,32 @@ def test_the_loss_is_the_weighted_sum_over_the_levels(tmp_path: Path) -> None:
     terms = run.task.losses(run.network, (images, labels), 0, 0)
     torch.testing.assert_close(terms["loss"], expected)
     assert terms["accuracy"] == 100 * (main.argmax(1) == labels).float().mean()
+
+
+def test_a_run_does_not_resume_on_other_images(tmp_path: Path) -> None:
+    """As many of as many classes, and yet others: files of another name, or in another class."""
+
+    def folders(place: Path, names: str) -> ImageFolders:
+        for kind in "ab":
+            (place / kind).mkdir(parents=True)
+            for name in names:
+                Image.new("RGB", (8, 8), "red").save(place / kind / f"{name}.png")
+        return ImageFolders(place)
+
+    images, others = folders(tmp_path / "one", "123456789"), folders(tmp_path / "two", "12345678x")
+    moved = folders(tmp_path / "moved", "123456789")
+
+    def trainer(training: ImageFolders, validation: ImageFolders) -> Trainer:
+        return classification_trainer(
+            recipe(training={"epochs": 1}), training, validation, tmp_path / "run"
+        )
+
+    trainer(images, images).run(Silent())
+    trainer(moved, images).run(Silent(), resume=True)
+    with pytest.raises(UserError, match="is of other training images"):
+        trainer(others, images).run(Silent(), resume=True)
+    with pytest.raises(UserError, match="is of other validation images"):
+        trainer(images, others).run(Silent(), resume=True)
 
 
 def test_mistakes_around_a_run_are_named(tmp_path: Path) -> None:
