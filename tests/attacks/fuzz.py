@@ -225,7 +225,7 @@ def look_at_xml(path: Path) -> None:
     from detector.data.formats.voc import read_box, read_difficult, read_label, read_size, read_tree
 
     tree = read_tree(path)
-    read_size(tree, "width", path)
+    read_size(tree, path, path, "ignore")
     for one in tree.findall("object"):
         read_label(one, path)
         read_box(one, path)
