@@ -27,6 +27,8 @@ from typing import Any
 
 import torch
 
+from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.models.device import check_device
 from ablate_kit.reports.table import Table
 
 HERE = Path(__file__).resolve().parent
@@ -84,7 +86,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--rows", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=1e9, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    known = [step.name for step in STEPS]
+    for name in options.only.split(",") if options.only else ():
+        if name not in known:
+            parser.error(
+                f'no step "{name}"; expected {", ".join(known)}{did_you_mean(name, known)}'
+            )
+    try:
+        check_device(options.device)
+    except UserError as error:
+        parser.error(str(error))
+    return options
 
 
 def _run(step: Step, options: argparse.Namespace) -> Row:

@@ -110,3 +110,22 @@ def test_a_step_that_hangs_is_stopped_and_the_next_one_runs(
 ) -> None:
     steps = on_a_gpu(repository, tmp_path, "--only", "profile,gradients", "--scale", "0.001")
     assert [step["ended"][:20] for step in steps.values()] == ["stopped at its limit"] * 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--device", "cuda:99", 'cannot use the device "cuda:99"'),
+        ("--only", "ops,training,sweep", 'no step "sweep"; expected .*did you mean "sweeps"'),
+    ],
+)
+def test_what_the_benchmark_of_gpus_cannot_do_is_said_first(
+    repository: Path, tmp_path: Path, option: str, value: str, message: str
+) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", option, value]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "out")], cwd=repository, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert not (tmp_path / "out").exists()
