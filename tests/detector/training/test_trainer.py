@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,14 @@ def trainer(folder: Path, count: int = 8, **training: object) -> Trainer:
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path)
+
+
+@pytest.fixture(scope="module")
+def epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch, which no test changes."""
+    folder = tmp_path_factory.mktemp("epoch")
+    trainer(folder, epochs=1).run(Silent())
+    return folder
 
 
 def test_the_loss_falls_on_a_few_images(tmp_path: Path) -> None:
@@ -145,14 +154,13 @@ def test_where_nothing_chooses_the_best_weights_the_last_are_kept(
     assert (tmp_path / "best.pth").is_file()
 
 
-def test_a_checkpoint_holds_all_that_rebuilds_the_model(tmp_path: Path) -> None:
-    trainer(tmp_path, epochs=1).run(Silent())
-    with safetensors.safe_open(tmp_path / "model.safetensors", "pt") as file:
+def test_a_checkpoint_holds_all_that_rebuilds_the_model(epoch: Path) -> None:
+    with safetensors.safe_open(epoch / "model.safetensors", "pt") as file:
         metadata = file.metadata()
     config = HybridConfig.from_dict(json.loads(metadata["config"]))
-    HybridDetector(config).load_state_dict(weights(tmp_path / "model.safetensors"))
+    HybridDetector(config).load_state_dict(weights(epoch / "model.safetensors"))
     assert tuple(json.loads(metadata["classes"])) == Shapes.classes
-    assert (tmp_path / "recipe.yaml").is_file()
+    assert (epoch / "recipe.yaml").is_file()
 
 
 def test_frozen_modules_keep_their_weights_and_run_as_in_evaluation(tmp_path: Path) -> None:
@@ -182,17 +190,15 @@ def test_what_cannot_be_frozen_is_named(tmp_path: Path, freeze: list[str], messa
         trainer(tmp_path, freeze=freeze)
 
 
-def test_all_files_of_a_run_can_be_read_by_the_same_people(tmp_path: Path) -> None:
-    trainer(tmp_path, epochs=1).run(Silent())
-    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+def test_all_files_of_a_run_can_be_read_by_the_same_people(epoch: Path) -> None:
+    assert len({path.stat().st_mode for path in epoch.iterdir()}) == 1
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    trainer(tmp_path, epochs=1).run(Silent())
-    before = (tmp_path / "latest.pth").read_bytes()
+def test_a_folder_that_holds_a_run_is_not_overwritten(epoch: Path) -> None:
+    before = (epoch / "latest.pth").read_bytes()
     with pytest.raises(UserError, match="holds a run; give --resume or another folder"):
-        trainer(tmp_path, epochs=1).run(Silent())
-    assert (tmp_path / "latest.pth").read_bytes() == before
+        trainer(epoch, epochs=1).run(Silent())
+    assert (epoch / "latest.pth").read_bytes() == before
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
@@ -210,20 +216,18 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
     ],
 )
 def test_resuming_another_course_is_refused(
-    tmp_path: Path, changes: dict[str, object], count: int, message: str
+    epoch: Path, changes: dict[str, object], count: int, message: str
 ) -> None:
-    trainer(tmp_path, epochs=1).run(Silent())
     with pytest.raises(UserError, match=message):
-        trainer(tmp_path, count, **{"epochs": 2, **changes}).run(Silent(), resume=True)
+        trainer(epoch, count, **{"epochs": 2, **changes}).run(Silent(), resume=True)
 
 
-def test_resuming_another_model_is_refused(tmp_path: Path) -> None:
-    trainer(tmp_path, epochs=1).run(Silent())
+def test_resuming_another_model_is_refused(epoch: Path) -> None:
     other = parse_recipe(
         {"model": {**SMALL, "queries": 9}, "data": {"kind": "shapes"}, "training": {}}, "test"
     )
     with pytest.raises(UserError, match="another model config"):
-        detection_trainer(other, Shapes(8, size=64), tmp_path).run(Silent(), resume=True)
+        detection_trainer(other, Shapes(8, size=64), epoch).run(Silent(), resume=True)
 
 
 def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
@@ -239,9 +243,9 @@ def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_keeps_the_earlier_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer(tmp_path, epochs=1).run(Silent())
+    shutil.copytree(epoch, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "latest.pth").read_bytes()
 
     def full(_: object, file: BinaryIO) -> None:
