@@ -248,21 +248,7 @@ class OpenSweep:
         if self._data:
             ledger.note(self._data.notes(evaluation.cluster))
         unchanged = partial(self._check_unchanged, ledger, options.workers)
-        scores = Scores(
-            ledger,
-            truth,
-            self.batches,
-            fixed_threshold=evaluation.score_threshold,
-            check=unchanged,
-            labelled=labelled,
-        )
         planned = RecipeRounds(self.recipe, self.source)
-
-        def take(result: BatchResult) -> None:
-            if not self.placement.here:  # which tells its variants one by one
-                images = len(self.batches.span(result.batch))
-                progress.advance(f"batch {result.batch + 1}", images * len(result.found))
-
         looks = None if chosen else self.looks()
         if looks:
             stretches = Race(
@@ -277,16 +263,34 @@ class OpenSweep:
             ).stretches()
         else:
             rounds = chosen or planned.rounds(self.variants, self.ablations, first=not labelled)
+            scores = Scores(
+                ledger,
+                truth,
+                self.batches,
+                fixed_threshold=evaluation.score_threshold,
+                check=unchanged,
+                labelled=labelled,
+            )
             stretches = rounds_of(rounds, partial(ledger.lacking, len(self.batches)), scores.of)
+
+        def take(result: BatchResult) -> None:
+            if not self.placement.here:  # which tells its variants one by one
+                images = len(self.batches.span(result.batch))
+                progress.advance(f"batch {result.batch + 1}", images * len(result.found))
+
         with self._pool(ledger, options, progress) as pool:
             notes = run_stretches(stretches, self.batches, ledger, pool, progress, take)
-        ledger.note(notes_on_tied(self.adapter, [*self.ablations, *planned.removed]))
+        self._close(ledger, planned.removed, looks)
+        return SweepRun(ledger, planned.searches, planned.removed, [*ledger.notes(), *notes])
+
+    def _close(self, ledger: Ledger, removed: Sequence[Ablation], looks: Looks | None) -> None:
+        """Says in the ledger what the run, which has ended, is about."""
+        ledger.note(notes_on_tied(self.adapter, [*self.ablations, *removed]))
         data = self.recipe.data.model_dump(mode="json")
         model = self.recipe.model.model_dump(mode="json")
         order = self.recipe.race.seed if self.recipe.race else None
-        close = (evaluation.statistics, data, model, looks, order)
-        ledger.close([*self.ablations, *self.donated, *planned.removed], *close)
-        return SweepRun(ledger, planned.searches, planned.removed, [*ledger.notes(), *notes])
+        told = (self.recipe.evaluation.statistics, data, model, looks, order)
+        ledger.close([*self.ablations, *self.donated, *removed], *told)
 
     def looks(self) -> Looks | None:
         """Of a race: after how many images it looks, to decide about how many ablations."""
