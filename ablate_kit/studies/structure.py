@@ -155,7 +155,7 @@ class _Finder:
         if names[-1].rpartition(".")[2] in self._anatomy.feed_forwards:
             return self._of(node.name, "feed-forward", node.tensors)
         children = [*map(self.part, node.children.values()), *self._tensors_of(node)]
-        children = self._with_feed_forward(node, self._with_projections(children))
+        children = self._with_feed_forward(self._with_projections(children))
         kind = self._kind(first, children)
         return self._of(first.name, kind, node.tensors, children=self._worth(children))
 
@@ -211,7 +211,7 @@ class _Finder:
                 children = [joined if c is whole else c for c in children if c not in own]
         return children
 
-    def _with_feed_forward(self, node: _Node, children: list[Part]) -> list[Part]:
+    def _with_feed_forward(self, children: list[Part]) -> list[Part]:
         """The same, with a layer's feed-forward branch, which only its layers may tell. Where it
         has no module of its own, the last one (``fc2``) stands for it, with the one that leads to
         it."""
