@@ -63,9 +63,10 @@ def _of_the_run(diagnosis: Diagnosis) -> Iterator[Advice]:
         why = f": the gradient scaler took all {skipped} back" if skipped else ""
         yield Advice(
             "run",
-            f"No optimizer step was measured{why}. If a gradient scaler skips every step, a "
-            "gradient overflows or is NaN; lower the loss scale, or look at the first "
-            "backward pass with torch.autograd.detect_anomaly().",
+            f"No optimizer step was measured{why}. Steps of another optimizer than the monitor was "
+            "given are not seen. If a gradient scaler skips every step, a gradient overflows or is "
+            "NaN; lower the loss scale, or look at the first backward pass with "
+            "torch.autograd.detect_anomaly().",
             (),
         )
     elif skipped:

@@ -11,6 +11,7 @@ from ablate_kit.gradients.counters import NEVER, Floats
 from ablate_kit.gradients.monitor import Measured
 
 HEALTHY = "healthy"
+UNSEEN = "not_measured"  # no step was, so that nothing is known
 FROZEN = "frozen"
 
 # In order of precedence: the first flag that is up is the verdict.
@@ -26,7 +27,7 @@ FLAGS: dict[str, str] = {
     "intermittent": "no gradient in most steps",
     "high": "gradient norm often above the high limit",
 }
-VERDICTS = (*FLAGS, HEALTHY, FROZEN)
+VERDICTS = (*FLAGS, UNSEEN, HEALTHY, FROZEN)
 CRITICAL = tuple(flag for flag in FLAGS if flag not in ("intermittent", "high"))
 ENOUGH = 10  # steps with a gradient before "unchanged" says anything
 
@@ -108,9 +109,9 @@ class Diagnosis:
 def diagnose(measured: Measured) -> Diagnosis:
     """One report per measured tensor that was to learn, in the model's order.
 
-    A tensor is healthy only if no flag is up, and none is told before a step was seen. Weight decay
-    never counts as an update where it can be told apart (AdamW, plain SGD), and a tensor whose
-    gradient is always zero counts as never updated whatever else moves it.
+    A tensor is healthy only if no flag is up, and nothing is told before a step was seen. Weight
+    decay never counts as an update where it can be told apart (AdamW, plain SGD), and a tensor
+    whose gradient is always zero counts as never updated whatever else moves it.
     """
     means = {name: measured.counters.mean(name) for name in _MEANS}
     names, trainable = measured.names, measured.trainable
@@ -139,7 +140,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         name=measured.names[i],
         shape=shape,
         elements=math.prod(shape),
-        verdict=flags[0] if flags else HEALTHY,
+        verdict=flags[0] if flags else HEALTHY if counters.steps else UNSEEN,
         flags=flags,
         why=why,
         steps=counters.steps,

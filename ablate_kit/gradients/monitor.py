@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from ablate_kit.errors import UserError
 from ablate_kit.gradients.categories import CATEGORIES
 from ablate_kit.gradients.counters import Counters, Flags, Floats, Steps
 from ablate_kit.gradients.parameter_names import named_parameters
@@ -69,8 +70,11 @@ class GradientMonitor:
         interval: int = 20,
         compat: bool = False,
     ) -> None:
+        if not isinstance(model, nn.Module) or not isinstance(optimizer, Optimizer):
+            given = f"a {type(model).__name__} and a {type(optimizer).__name__}"
+            raise UserError(f"the monitor was given {given}; expected a module and its optimizer")
         if interval < 1:
-            raise ValueError(f"interval is {interval}; expected 1 or more")
+            raise UserError(f"interval is {interval}; expected 1 or more")
         self.limits = thresholds or GradientThresholds()
         self.optimizer = optimizer
         self.interval = interval
@@ -84,7 +88,7 @@ class GradientMonitor:
             and parameter.numel()
         ]
         if not found:
-            raise ValueError("the model has no parameter to train")
+            raise UserError("the model has no parameter to train")
         self.names = tuple(name for name, _, _ in found)
         self.parameters = [parameter for _, parameter, _ in found]
         self._elements = {name: parameter.numel() for name, parameter, _ in everything}

@@ -26,6 +26,7 @@ COLORS = {
     "below_ulp": "#5D3A9B",
     "intermittent": "#F0E442",
     "high": "#56B4E9",
+    "not_measured": "#E8E8E8",
     "healthy": "#9FCFB6",
     "frozen": "#C9C9C9",
 }

@@ -6,6 +6,7 @@ from torch import nn
 from torch.optim import LBFGS, SGD, AdamW
 from torch.optim.swa_utils import AveragedModel
 
+from ablate_kit.errors import UserError
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.gradients.parameter_names import named_parameters, region
@@ -190,7 +191,9 @@ def test_region() -> None:
 def test_nothing_to_train_is_refused() -> None:
     layer = linear()
     optimizer = SGD(layer.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="no parameter to train"):
+    with pytest.raises(UserError, match="no parameter to train"):
         GradientMonitor(nn.ReLU(), optimizer)
-    with pytest.raises(ValueError, match="interval is 0"):
+    with pytest.raises(UserError, match="interval is 0"):
         GradientMonitor(layer, optimizer, interval=0)
+    with pytest.raises(UserError, match="a SGD and a Linear; expected a module and its"):
+        GradientMonitor(optimizer, layer)

@@ -303,3 +303,6 @@ def test_nothing_is_said_before_a_step() -> None:
     diagnosis = learn(toy, AdamW(toy.parameters()), lambda toy, _: fine(toy), steps=0)
     assert diagnosis.steps == 0
     assert all(not tensor.flags for tensor in diagnosis.tensors)
+    assert diagnosis.counts() == {"not_measured": 2}
+    (advice, *_) = advise(diagnosis)
+    assert "Steps of another optimizer than the monitor was given are not seen" in advice.sentence
