@@ -1,5 +1,6 @@
 """Hugging Face object detectors as a framework: any ``AutoModelForObjectDetection`` folder."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,8 @@ def _arrivals(
     kind: Any, config: Any, weights: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Where the loader puts each tensor of the file: its names in the model. Also the parameters
-    that nothing of the file arrives in.
+    that nothing of the file arrives in, but for those that files need not have: the last norm of a
+    Swin, whose outputs a backbone does not take.
 
     The library renames on loading, and shares among modules what the file holds once. Rather
     than copying its rules, this loads a file whose k-th tensor is filled with the number k, and
@@ -147,7 +149,11 @@ def _arrivals(
         name: torch.full((), float(k)).expand(weights[name].shape)
         for k, name in enumerate(floating, start=1)
     }
-    others = {name: tensor for name, tensor in weights.items() if name not in numbered}
+    others = {
+        name: torch.ones((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in weights.items()
+        if name not in numbered
+    }
     # In float32, whatever the config says: half precision has no 257, and 257 tensors are not rare.
     module = kind.from_pretrained(
         None, config=config, state_dict={**numbered, **others}, dtype=torch.float32
@@ -158,10 +164,13 @@ def _arrivals(
             k = tensor.flatten()[0].item()
             if k in range(1, len(floating) + 1) and bool((tensor == k).all()):
                 found[floating[int(k) - 1]].append(name)
+    needless = [re.compile(one) for one in module._keys_to_ignore_on_load_missing or ()]
     unfilled = [
         name
         for name, one in module.named_parameters()
-        if one.numel() and not bool(((one >= 1) & (one == one.round())).all())
+        if one.numel()
+        and not bool(((one >= 1) & (one == one.round())).all())
+        and not any(pattern.search(name) for pattern in needless)
     ]
     return found, unfilled
 

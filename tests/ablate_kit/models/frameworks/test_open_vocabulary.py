@@ -1,6 +1,7 @@
 """Detectors that find what a text names, against transformers' own code and a naive reading."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +58,23 @@ def raw(adapter: OpenVocabularyAdapter, inputs: dict[str, Any]) -> Any:
     image = adapter.processor(images=[IMAGES[0]], return_tensors="pt")
     with torch.no_grad():
         return adapter.module(**image, **inputs)
+
+
+@pytest.mark.parametrize("name", ["grounding-dino", "mm-grounding-dino"])
+def test_files_without_the_norm_that_no_backbone_takes_open(
+    asked: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    """As those that are published are: the library's own list says that it may be missing."""
+    import safetensors.torch
+
+    path = shutil.copytree(asked(name), tmp_path / name) / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    kept = {key: one for key, one in tensors.items() if "swin.layernorm" not in key}
+    safetensors.torch.save_file(kept, path, {"format": "pt"})
+    whole, without = opened(asked(name), tmp_path), opened(path.parent, tmp_path)
+    for one, other in zip(detect(whole, IMAGES), detect(without, IMAGES), strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
 
 
 @pytest.mark.parametrize("name", ["grounding-dino", "mm-grounding-dino"])

@@ -372,3 +372,17 @@ def test_a_loader_that_leaves_weights_as_drawn_is_refused(
     message = r"leaves bbox_predictor\.layers\.1\.weight of the model as it was drawn"
     with open_checkpoint(folders("detr")) as checkpoint, pytest.raises(UserError, match=message):
         open_adapter(checkpoint)
+
+
+def test_a_parameter_that_the_file_holds_in_whole_numbers_did_arrive(
+    folders: Folders, tmp_path: Path
+) -> None:
+    import safetensors.torch
+
+    folder = shutil.copytree(folders("detr"), tmp_path / "model")
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    name = "class_labels_classifier.bias"
+    tensors[name] = torch.zeros(tensors[name].shape, dtype=torch.int64)
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with open_checkpoint(folder) as checkpoint:
+        assert not open_adapter(checkpoint).module.state_dict()[name].any()
