@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.kinds.kind import Kind, KindContext
+from ablate_kit.ablations.kinds.kind import Kind, KindContext, listed
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.plural import counted
 
@@ -30,17 +30,18 @@ class Combination(Kind):
         """
 
 
-def parts(made: Mapping[str, Ablation], patterns: Sequence[str] | None) -> list[Ablation]:
+def parts(made: Mapping[str, Ablation], patterns: Sequence[str] | str | None) -> list[Ablation]:
     """Those whose names match a pattern, by default all: each once, and no joint ones, which are no
     parts. Raises ``UserError`` for fewer than two, and for a pattern without any."""
     alone = {name: one for name, one in made.items() if "member_1" not in one.factors}
-    for pattern in patterns or ():
+    members = ["*"] if patterns is None else listed(patterns)
+    for pattern in members:
         if not any(fnmatchcase(name, pattern) for name in alone):
             near = did_you_mean(pattern, alone)
             raise UserError(f'no other line makes "{pattern}", to be combined{near}')
     found: dict[str, Ablation] = {}
     for name, one in alone.items():
-        if patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns):
+        if any(fnmatchcase(name, pattern) for pattern in members):
             found.setdefault(one.digest, one)
     if len(found) < 2:
         raise UserError(

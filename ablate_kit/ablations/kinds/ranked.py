@@ -14,7 +14,7 @@ import numpy as np
 from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.combination import parts
-from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Patterns
+from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Patterns, listed
 from ablate_kit.ablations.name_patterns import file_name
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import Key, metric
@@ -68,7 +68,7 @@ class Ranked(Kind):
         ]
 
     def _point(self, union: Ablation, count: int, added: Sequence[str], of: int) -> Ablation:
-        label = "+".join(map(file_name, self.members or ())) or "all"
+        label = "+".join(map(file_name, listed(self.members or ()))) or "all"
         factors: Factors = {
             "target": label,
             "order": "ranking",

@@ -29,6 +29,11 @@ def test_pairs_are_every_two_once() -> None:
     assert len(Pairs().combine(MADE)) == Pairs().count(MADE) == 6
 
 
+def test_members_may_be_one_pattern() -> None:
+    assert Pairs(members="neck.*").combine(MADE) == Pairs(members=NECK).combine(MADE)
+    assert Shapley(members="neck.*").count(MADE) == 7
+
+
 def test_joint_cuts_and_the_same_cut_by_another_name_are_no_further_parts() -> None:
     made = dict(MADE)
     made |= {one.name: one for one in Pairs().combine(MADE)}

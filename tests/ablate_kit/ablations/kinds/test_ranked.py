@@ -42,6 +42,7 @@ def test_members_are_those_that_match_and_joint_cuts_are_none() -> None:
     found = Ranked(members=["[ab]"]).combine(made, VALUES)
     assert [cut(one) for one in found] == [["b"], ["b", "a"]]
     assert found[1].name == "ab-ranked-2of2"
+    assert Ranked(members="[ab]").combine(made, VALUES) == found
     with pytest.raises(UserError, match='no other line makes "x"'):
         Ranked(members=["x"]).count(made)
 
