@@ -34,14 +34,14 @@ def parts(made: Mapping[str, Ablation], patterns: Sequence[str] | str | None) ->
     """Those whose names match a pattern, by default all: each once, and no joint ones, which are no
     parts. Raises ``UserError`` for fewer than two, and for a pattern without any."""
     alone = {name: one for name, one in made.items() if "member_1" not in one.factors}
-    members = ["*"] if patterns is None else listed(patterns)
-    for pattern in members:
+    given = listed(patterns or ())
+    for pattern in given:
         if not any(fnmatchcase(name, pattern) for name in alone):
             near = did_you_mean(pattern, alone)
             raise UserError(f'no other line makes "{pattern}", to be combined{near}')
     found: dict[str, Ablation] = {}
     for name, one in alone.items():
-        if any(fnmatchcase(name, pattern) for pattern in members):
+        if patterns is None or any(fnmatchcase(name, pattern) for pattern in given):
             found.setdefault(one.digest, one)
     if len(found) < 2:
         raise UserError(
