@@ -112,12 +112,14 @@ def _of_permutations(
     for order, chain in chains.items():
         if sorted(chain) != list(range(1, len(chain) + 1)):
             continue
-        before, inside = baseline, frozenset[str]()
-        for size in sorted(chain):
-            own, after = frozenset(_inside(chain[size])), sampled[chain[size].name]
-            (part,) = own - inside or ("",)
+        cuts = [chain[size] for size in sorted(chain)]
+        insides = [frozenset[str](), *(frozenset(_inside(one)) for one in cuts)]
+        added = [tuple(own - inside) or ("",) for inside, own in pairwise(insides)]
+        if max(map(len, added)) > 1:  # of two lines, which recipes could have once
+            return {}
+        known = [baseline, *(sampled[one.name] for one in cuts)]
+        for (part,), (before, after) in zip(added, pairwise(known), strict=True):
             by_part.setdefault(part, {})[order] = Step(1, before, after)
-            before, inside = after, own
     draws = {
         part: [[steps[one], steps[other]] for one, other in pairwise(sorted(steps)) if not one % 2]
         for part, steps in by_part.items()

@@ -121,8 +121,11 @@ class SweepRecipe(Section):
         """
         if self.screen:
             self._check_screen()
-        if sum(isinstance(line, Patch) for line in self.ablations) > 1:
-            raise UserError("two lines are of kind patch; give each donor a recipe of its own")
+        for single, of in ((Patch, "donor"), (Shapley, "set of parts")):
+            if sum(isinstance(line, single) for line in self.ablations) > 1:
+                raise UserError(
+                    f"two lines are of kind {single.kind}; give each {of} a recipe of its own"
+                )
         found: dict[str, Ablation] = {}
         for ablation in self._all(source):
             if ablation.name == BASELINE:

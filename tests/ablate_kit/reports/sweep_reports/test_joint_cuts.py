@@ -130,6 +130,18 @@ def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) ->
     assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
 
 
+def test_orders_of_two_lines_are_none() -> None:
+    """Recipes could have two lines once, whose orders have the same numbers."""
+    game = Game()
+    longer = Shapley(permutations=16).combine(ALONE)[-1]  # all parts, at the end of all orders
+    others = {name: Ablation(name, "component", (Edit(name),)) for name in map(str, range(6))}
+    shorter = Shapley(permutations=16).combine(others | {"a": ALONE["a"]})
+    game.own |= dict.fromkeys(others, game.own["d"])
+    shorter = [one for one in shorter if len(one.edits) < 7]
+    results, baseline, samples = game.run([*shorter, longer])
+    assert shapley_table.shapley_values(results, baseline, samples) == []
+
+
 def test_of_few_parts_shapley_values_are_exact() -> None:
     game, few = Game(), PARTS[:4]
     made = Shapley().combine({name: ALONE[name] for name in few})

@@ -1,0 +1,27 @@
+"""Of some kinds a recipe has one line."""
+
+from pathlib import Path
+
+import pytest
+
+from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.errors import UserError
+from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
+from detector.zoo import SHAPES_TINY
+
+
+def test_shapley_values_are_of_one_set_of_parts(tmp_path: Path) -> None:
+    """Whose orders have numbers: of two lines, those of one number are no order."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "model: {checkpoint: 'builtin:shapes_tiny'}\n"
+        "data: {kind: shapes, limit: 2}\n"
+        "ablations:\n"
+        "  - {kind: heads, pattern: 'decoder.layers.*.self_attn'}\n"
+        "  - {kind: shapley, members: 'decoder.layers.0.*'}\n"
+        "  - {kind: shapley, members: 'decoder.layers.1.*'}\n"
+    )
+    message = "two lines are of kind shapley; give each set of parts a recipe of its own"
+    with open_checkpoint(SHAPES_TINY) as checkpoint, pytest.raises(UserError, match=message):
+        load_sweep(path).make(KindContext(checkpoint))
