@@ -65,6 +65,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         | {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
     },
 }
+PATCHES = "backbone.0.patch_embed.proj.weight"
+TABLE = "backbone.0.layers.0.blocks.0.attn.relative_position_bias_table"
 OFFICIAL: list[Renaming] = [
     (r"^model\.backbone\.conv_encoder\.model\.(layers|norm\d|patch_embed)", r"backbone.0.\1"),
     ("^model.query_contents", "transformer.tgt_embed"),
@@ -171,6 +173,20 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, message: str) -> None:
     write(tmp_path / "dino.pth", change=change)
+    refused(tmp_path / "dino.pth", message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without(r"^backbone\.0\.layers"), r"no tensor .*layers\.0\.blocks\.0\.attn"),
+        (put(TABLE, torch.ones(26, 1)), "26 relative positions; expected the square"),
+        (put(PATCHES, torch.ones(0, 3, 4, 4)), r"\(0, 3, 4, 4\), and empty"),
+        (put(PATCHES, torch.ones(8, 3, 0, 0)), r"\(8, 3, 0, 0\), and empty"),
+    ],
+)
+def test_a_swin_that_is_none_is_refused(tmp_path: Path, change: Change, message: str) -> None:
+    write(tmp_path / "dino.pth", "Swin", change)
     refused(tmp_path / "dino.pth", message)
 
 

@@ -134,22 +134,20 @@ def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule
 
 def _swin(told: Told, stages: Sequence[int]) -> dict[str, Any]:
     width, _, patch, _ = told.shape(PATCHES, 4)
-    depths = [
-        told.count(f"{SWIN}.layers.{stage}.blocks") for stage in range(told.count(f"{SWIN}.layers"))
-    ]
-    tables = [
-        told.shape(f"{SWIN}.layers.{stage}.blocks.0.{BIASES}") for stage in range(len(depths))
-    ]
-    window = window_of(tables[0][0])
+    rows, _ = told.shape(f"{SWIN}.layers.0.blocks.0.{BIASES}")
+    window = window_of(rows)
     if window is None:
         raise UserError(
-            f"{told.checkpoint}: {SWIN} has {tables[0][0]} relative positions; expected the square "
-            "of an odd number, for windows that are square"
+            f"{told.checkpoint}: {SWIN} has {rows} relative positions; expected the square of an "
+            "odd number, for windows that are square"
         )
+    if 0 in (width, patch):
+        raise UserError(f'"{PATCHES}" is of shape {told.shape(PATCHES, 4)}, and empty')
+    layers = range(told.count(f"{SWIN}.layers"))
     return swin_config(
         width,
-        depths,
-        [heads for _, heads in tables],
+        [told.count(f"{SWIN}.layers.{stage}.blocks") for stage in layers],
+        [told.shape(f"{SWIN}.layers.{stage}.blocks.0.{BIASES}")[1] for stage in layers],
         window=window,
         patch=patch,
         mlp_ratio=told.rows(f"{SWIN}.layers.0.blocks.0.mlp.fc1.weight") / width,
