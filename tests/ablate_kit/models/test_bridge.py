@@ -188,6 +188,14 @@ def tensor(name: str, value: torch.Tensor) -> Change:
         (setting("model", "backbone", "type", value="SwinTransformer"), "backbone.type is 'Swin"),
         (setting("model", "backbone", "deep_stem", value=True), "backbone.deep_stem is True"),
         (
+            setting("model", "backbone", "out_indices", value=None),
+            "backbone.out_indices is None; expected numbers from 0 on",
+        ),
+        (
+            setting("model", "neck", "in_channels", value=["a"]),
+            r"neck.in_channels is \['a'\]; expected numbers from 1 on",
+        ),
+        (
             setting("model", "data_preprocessor", "bgr_to_rgb", value=False),
             "data_preprocessor.bgr_to_rgb is False",
         ),

@@ -170,7 +170,7 @@ def _colors(settings: Settings) -> Colors:
 
 def _backbone(settings: Settings, kinds: Sequence[str] = ("ResNet",)) -> tuple[int, dict[str, Any]]:
     """How many levels it hands on, and its configuration."""
-    stages = settings.take("out_indices", [0, 1, 2, 3])
+    stages = settings.counts("out_indices", [0, 1, 2, 3], least=0)
     config = BACKBONES[settings.kind(*kinds)](settings, stages)
     settings.close()
     return len(stages), config
@@ -223,11 +223,11 @@ def _swin(settings: Settings, stages: Sequence[int]) -> dict[str, Any]:
     )  # fmt: skip
     return swin_config(
         settings.count("embed_dims", 96),
-        settings.take("depths", [2, 2, 6, 2]),
-        settings.take("num_heads", [3, 6, 12, 24]),
+        settings.counts("depths", [2, 2, 6, 2]),
+        settings.counts("num_heads", [3, 6, 12, 24]),
         window=settings.count("window_size", 7),
         patch=patch,
-        mlp_ratio=settings.take("mlp_ratio", 4),
+        mlp_ratio=settings.count("mlp_ratio", 4),
         stages=stages,
         merge_by_channel=True,
     )
@@ -245,7 +245,7 @@ def _neck(settings: Settings, norm: Mapping[str, Any] | None) -> tuple[int, int]
     settings.must("bias", "auto", given is None, default="auto")
     settings.ignore("init_cfg")
     width = settings.count("out_channels")
-    inputs = settings.take("in_channels")
+    inputs = settings.counts("in_channels")
     outputs = settings.take("num_outs") or len(inputs)
     settings.close()
     return width, outputs

@@ -26,6 +26,14 @@ class Settings:
             raise UserError(f"{self.path}.{key} is {value!r}; expected a positive number")
         return value
 
+    def counts(self, key: str, default: list[int] | None = None, least: int = 1) -> list[int]:
+        """Whole numbers in a list, none less than ``least``."""
+        value = self.take(key, default)
+        told = value if isinstance(value, list | tuple) else ()
+        if not told or any(type(one) is not int or one < least for one in told):
+            raise UserError(f"{self.path}.{key} is {value!r}; expected numbers from {least} on")
+        return list(told)
+
     def kind(self, *allowed: str) -> str:
         """The class that ``type`` names, without its module."""
         name = str(self.take("type", allowed[0])).rpartition(".")[2]
