@@ -113,8 +113,10 @@ def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path:
         )
     told = refuse("eval", hybrid, "--shapes", "--device", "gpu")
     assert told.endswith('the device "gpu": expected cpu, cuda, cuda:1 or mps\n')
-    above = refuse("eval", hybrid, "--annotations", coco[0], "--images", coco[1].parent)
-    assert above.endswith(f"image file is missing; there is one in {coco[1]}\n")
+    images = tmp_path / "images" / "val"
+    shutil.copytree(coco[1], images)
+    above = refuse("eval", hybrid, "--annotations", coco[0], "--images", images.parent)
+    assert above.endswith(f"image file is missing; there is one in {images}\n")
 
     bad = json.loads(coco[0].read_text())
     bad["annotations"][0]["category_id"] = 99
