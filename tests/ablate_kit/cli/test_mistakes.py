@@ -113,7 +113,7 @@ def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path:
         )
     told = refuse("eval", hybrid, "--shapes", "--device", "gpu")
     assert told.endswith('the device "gpu": expected cpu, cuda, cuda:1 or mps\n')
-    images = tmp_path / "images" / "val"
+    images = tmp_path / "above" / "val"
     shutil.copytree(coco[1], images)
     above = refuse("eval", hybrid, "--annotations", coco[0], "--images", images.parent)
     assert above.endswith(f"image file is missing; there is one in {images}\n")
