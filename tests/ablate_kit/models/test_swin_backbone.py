@@ -2,10 +2,15 @@
 
 import importlib
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from ablate_kit.errors import UserError
+from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 swin_backbone = importlib.import_module("ablate_kit.models.architectures.swin_backbone")
@@ -72,3 +77,23 @@ def test_maps_are_those_of_transformers(window: int, size: tuple[int, int]) -> N
     assert [one.shape[1] for one in found] == ours.channels == [12, 48, 96]
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+def test_patches_are_merged_by_channel_as_mmdetection_unfolds_them() -> None:
+    config = SimpleNamespace(merge_by_channel=True, layer_norm_eps=1e-5)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        merging = swin_backbone.PatchMerging(config, 3)
+        x = torch.randn(2, 5, 6, 3)
+        torch.nn.init.normal_(merging.norm.weight)
+    padded = F.pad(x.permute(0, 3, 1, 2), (0, 0, 0, 1))
+    patches = F.unfold(padded, 2, stride=2).transpose(1, 2)
+    expected = merging.reduction(merging.norm(patches)).unflatten(1, (3, 3))
+    assert torch.allclose(merging(x), expected, atol=1e-6)
+
+
+def test_a_whole_ratio_may_have_a_point() -> None:
+    assert Settings({"mlp_ratio": 4.0}, "backbone").count("mlp_ratio") == 4
+    for wrong in (2.5, float("nan"), float("inf"), 0.0, True, "4"):
+        with pytest.raises(UserError, match=r"backbone\.mlp_ratio is .*positive whole number"):
+            Settings({"mlp_ratio": wrong}, "backbone").count("mlp_ratio")

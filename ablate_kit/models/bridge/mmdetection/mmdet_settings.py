@@ -20,11 +20,11 @@ class Settings:
         return self._left.pop(key, default)
 
     def count(self, key: str, default: int | None = None) -> int:
-        """A positive whole number."""
+        """A positive whole number, which may be written as 4.0."""
         value = self.take(key, default)
-        if type(value) is not int or value < 1:
-            raise UserError(f"{self.path}.{key} is {value!r}; expected a positive number")
-        return value
+        if type(value) not in (int, float) or value < 1 or value % 1:
+            raise UserError(f"{self.path}.{key} is {value!r}; expected a positive whole number")
+        return int(value)
 
     def counts(self, key: str, default: list[int] | None = None, least: int = 1) -> list[int]:
         """Whole numbers in a list, none less than ``least``."""
