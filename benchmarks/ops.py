@@ -24,22 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.network.ops.compiling import run_compiled
 from detector.network.ops.dcnv4 import dcnv4
 from detector.network.ops.deformable_attention import multi_scale_deformable_attention
-from detector.network.ops.neighborhood_attention import (
-    Implementation,
-    fused_attention,
-    neighborhood_attention,
-)
-from detector.network.ops.unfolding import Unfolding
+from detector.network.ops.neighborhood_attention import Implementation, neighborhood_attention
 from detector.training.tf32 import tf32
 
 Operation = Callable[..., Tensor]
 Row = dict[str, Any]
 
 IMAGE_SIZES = {"tiny": 96, "small": 160, "default": 480, "thesis": 640}
-COMPILED = ("gather", "flex", "sdpa compiled", "grid compiled")  # on a GPU, most wanted first
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -91,14 +84,10 @@ def rows(
     sizes = sizes or (["tiny"] if quick else ["thesis" if gpu else "small"])
     cases = [case for size in sizes for case in _cases(IMAGE_SIZES[size], device.type)]
     first: dict[tuple[str, str], float] = {}
-    # What has to be compiled comes last, and of that bfloat16 first.
-    phases: list[tuple[str, ...]] = [(), *((name,) for name in COMPILED)] if gpu else [()]
-    for phase, precision, case in product(phases, ("bf16", "fp32") if gpu else ("fp32",), cases):
+    for precision, case in product(("bf16", "fp32") if gpu else ("fp32",), cases):
         if only not in case.name:
             continue
         for name, operation in case.candidates.items():
-            if gpu and (name not in phase if phase else name in COMPILED):
-                continue
             row: Row = {"case": case.name, "precision": precision, "candidate": name}
             if time.monotonic() > deadline:
                 row["failed"] = "not measured: the time is up"
@@ -207,7 +196,7 @@ def _cases(image: int, device: str) -> Iterator[Case]:
 
 def _neighborhood(batch: int, image: int, device: str) -> Iterator[Case]:
     """Of stage 3, and of stage 2 where it has any."""
-    names: list[Implementation] = ["tiled", "sdpa", "flex"]
+    names: list[Implementation] = ["tiled", "sdpa"]
     if device == "cuda":
         names.append("natten")
     kernels = None if device == "cuda" else _natten()
@@ -227,9 +216,6 @@ def _neighborhood(batch: int, image: int, device: str) -> Iterator[Case]:
         candidates: dict[str, Operation] = {name: partial(run, name=name) for name in names}
         if kernels is not None:
             candidates["natten cpu"] = by_natten
-        if device == "cuda":
-            tiling = Unfolding.of(side, side, 7, device=device)
-            candidates["sdpa compiled"] = partial(run_compiled, fused_attention, tiling=tiling)
         maps = [(batch, heads, side, side, channels)] * 3
         yield Case(
             f"attention {batch} x {heads} x {side}^2 x {channels}",
@@ -271,13 +257,11 @@ def _convolution(batch: int, image: int, device: str) -> Iterator[Case]:
                 implementation=name,
             )
 
-        usual = partial(_grid_sample_convolution, groups=groups, scale=0.1)
         candidates: dict[str, Operation] = {
-            name: partial(run, name=name) for name in ("bags", "grid", "gather")
+            name: partial(run, name=name) for name in ("bags", "grid")
         }
-        candidates["grid_sample"] = usual
+        candidates["grid_sample"] = partial(_grid_sample_convolution, groups=groups, scale=0.1)
         if device == "cuda":
-            candidates["grid compiled"] = partial(run_compiled, usual)
             candidates["package"] = partial(run, name="package")
         inputs = _normal((batch, side, side, channels), (batch, side, side, 27 * groups))
         name = f"dcnv4 {batch} x {side}^2 x {channels}"
@@ -304,13 +288,12 @@ def _attention(batch: int, image: int, device: str) -> Iterator[Case]:
                 value, shapes, reference, offsets, weights, name
             )
 
-        usual = partial(_grid_sample_attention, shapes=shapes, reference=reference)
         candidates: dict[str, Operation] = {
-            name: partial(run, name=name) for name in ("bags", "grid", "gather")
+            name: partial(run, name=name) for name in ("bags", "grid")
         }
-        candidates["grid_sample"] = usual
-        if device == "cuda":
-            candidates["grid compiled"] = partial(run_compiled, usual)
+        candidates["grid_sample"] = partial(
+            _grid_sample_attention, shapes=shapes, reference=reference
+        )
         tokens, samples = sum(h * w for h, w in shapes), (batch, len(centers), 10, 4, 4)
         value, offsets, logits = _normal((batch, tokens, 10, 32), (*samples, 2), samples)
         inputs = [value, 3 * offsets, logits.flatten(3).softmax(-1).view(samples)]

@@ -188,7 +188,7 @@ def measure(
     gpu = on.type == "cuda"
     of = partial(rows, on, size, deadline=time.monotonic() + seconds)
     if gpu:
-        ways: tuple[Ways, ...] = ((None, None), (None, "gather"), (None, "bags"), ("tiled", None))
+        ways: tuple[Ways, ...] = ((None, None), (None, "bags"), ("tiled", None))
         yield from of(("bf16",), ways=ways, seconds_per_row=seconds_per_row)
         yield from of(("bf16",), deterministic=True, seconds_per_row=seconds_per_row)
         yield from of(("tf32", "fp32"), seconds_per_row=seconds_per_row)

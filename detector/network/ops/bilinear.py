@@ -7,7 +7,7 @@ with rows and bags exchanged, after one sort of the samples by pixel: no two add
 both directions are deterministic.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,13 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detector.network.ops.compiling import run_compiled
 from detector.network.ops.corners import Corners, Maps, Places
-from detector.network.ops.gathering import gathered_sum, places_of
 from detector.network.ops.grids import grid_sampled_sum
 from detector.network.ops.sampled_products import products_at
 
-Implementation = Literal["bags", "gather", "grid"]
+Implementation = Literal["bags", "grid"]
 
 # Samples computed at once, of one image or more; each needs about a hundred bytes. On the CPU
 # temporaries near the cache's size are fastest, a GPU wants few, large kernels.
@@ -50,9 +48,9 @@ def bilinear_sum(
         shapes: (height, width) of each map.
         places: (2, B, N, groups, maps, points), x and y in pixels; whole numbers are pixel centers.
         weight: (B, N, groups, maps, points).
-        implementation: "bags" as above, the same bits each time; "gather" as it is usually written,
-            compiled on a GPU; "grid" by ``grid_sample``. The gradient of ``value`` of the latter
-            two is added atomically on a GPU. By default what :func:`automatic` chooses.
+        implementation: "bags" as above, the same bits each time; "grid" by ``grid_sample``, whose
+            gradient of ``value`` is added atomically on a GPU. By default what :func:`automatic`
+            chooses.
 
     Returns:
         (B, N, groups, d) with the dtype of ``value``.
@@ -61,12 +59,8 @@ def bilinear_sum(
     name = implementation or automatic(value, weight)
     if not value.numel() or not weight.numel():
         name = "bags"
-    x, y = places
     if name == "grid":
-        return grid_sampled_sum(value, shapes, x, y, weight)
-    if name == "gather":
-        run = run_compiled if value.is_cuda else _plainly
-        return run(gathered_sum, value, places_of(shapes, value.device), x, y, weight)
+        return grid_sampled_sum(value, shapes, *places, weight)
     dtype = torch.promote_types(torch.promote_types(value.dtype, places.dtype), torch.float32)
     maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
     places, weight = places.to(dtype).flatten(4), weight.to(dtype).flatten(3)
@@ -107,10 +101,6 @@ def automatic(value: Tensor, weight: Tensor) -> Implementation:
     same_bits = torch.are_deterministic_algorithms_enabled() and torch.is_grad_enabled()
     few = weight.shape[1:].numel() * value.shape[3] <= KEPT
     return "grid" if value.is_cuda and few and not same_bits else "bags"
-
-
-def _plainly(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    return function(*arguments)
 
 
 class _BilinearSum(torch.autograd.Function):

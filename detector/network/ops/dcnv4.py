@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detector.network.ops.bilinear import bilinear_sum, sample_places
 
-Implementation = Literal["package", "bags", "gather", "grid"]
+Implementation = Literal["package", "bags", "grid"]
 
 
 def dcnv4(

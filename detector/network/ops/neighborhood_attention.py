@@ -25,7 +25,7 @@ from detector.network.ops.unfolding import Unfolding
 LOGITS_CPU = 1 << 21
 LOGITS_GPU = 1 << 26
 
-Implementation = Literal["tiled", "sdpa", "flex", "natten"]
+Implementation = Literal["tiled", "sdpa", "natten"]
 
 Block = tuple[slice, slice]  # images, heads
 
@@ -56,7 +56,6 @@ def neighborhood_attention(
         implementation: what computes it, all the same:
             "tiled": dense attention of tiles, window after window;
             "sdpa": the same, all windows at once, by torch's fused attention;
-            "flex": FlexAttention, compiled on a GPU; without dropout, float64 on the CPU only;
             "natten": natten's kernels up to 0.17, on a GPU.
             By default what :func:`automatic` chooses.
 
@@ -157,17 +156,6 @@ def fused_attention(
     return tiling.untiled(out.view(tiles.shape))
 
 
-def _by_flex(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
-) -> Tensor:
-    # The compiler is slow to import, and few runs want it.
-    from detector.network.ops.flex import flex_neighborhood_attention
-
-    if dropout:
-        raise ValueError("FlexAttention has no dropout of attention weights")
-    return flex_neighborhood_attention(query, key, value, bias, kernel)
-
-
 def _by_natten(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
 ) -> Tensor:
@@ -185,7 +173,6 @@ def _by_natten(
 _IMPLEMENTATIONS: dict[Implementation, Callable[..., Tensor]] = {
     "tiled": _by_tiles,
     "sdpa": _by_sdpa,
-    "flex": _by_flex,
     "natten": _by_natten,
 }
 

@@ -109,7 +109,7 @@ def test_equals_the_loop(
     torch.testing.assert_close(out, loop(value, shapes, locations, weights))
 
 
-@pytest.mark.parametrize("implementation", ["bags", "gather", "grid"])
+@pytest.mark.parametrize("implementation", ["bags", "grid"])
 @pytest.mark.parametrize("queries", [3, 200])  # fewer and more samples than pixels
 def test_equals_grid_sample_with_all_gradients(
     queries: int, implementation: Implementation
@@ -140,7 +140,7 @@ def test_a_pixel_center_gives_the_pixel() -> None:
     torch.testing.assert_close(out.flatten(), torch.arange(6.0))
 
 
-@pytest.mark.parametrize("implementation", ["bags", "gather", "grid"])
+@pytest.mark.parametrize("implementation", ["bags", "grid"])
 @pytest.mark.parametrize("far", [-1.0, 2.0, 1e9, -math.inf])
 def test_samples_off_the_map_are_exactly_zero(far: float, implementation: Implementation) -> None:
     value, locations, weights = tensors = inputs(1, SHAPES, 4)
@@ -204,7 +204,7 @@ def test_only_what_needs_a_gradient_gets_one() -> None:
     assert alone.equal(value.grad)
 
 
-@pytest.mark.parametrize("implementation", ["bags", "gather", "grid"])
+@pytest.mark.parametrize("implementation", ["bags", "grid"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_follows_float32(dtype: torch.dtype, implementation: Implementation) -> None:
     value, locations, weights = (tensor.detach().to(dtype) for tensor in inputs(1, SHAPES, 20))
@@ -238,7 +238,7 @@ def test_refuses_shapes_that_do_not_fit() -> None:
         attend(value, SHAPES, locations, weights[:, :4])
 
 
-@pytest.mark.parametrize("implementation", ["bags", "gather", "grid"])
+@pytest.mark.parametrize("implementation", ["bags", "grid"])
 def test_where_a_sample_is_unknown_its_sum_is_too(implementation: Implementation) -> None:
     value, locations, weights = inputs(1, SHAPES, 4)
     locations.data[0, 2, 1, 0, 0, 0] = math.nan
@@ -249,7 +249,7 @@ def test_where_a_sample_is_unknown_its_sum_is_too(implementation: Implementation
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.03)])
-@pytest.mark.parametrize("implementation", ["bags", "gather", "grid"])
+@pytest.mark.parametrize("implementation", ["bags", "grid"])
 def test_a_gpu_computes_what_the_cpu_does(
     implementation: Implementation, dtype: torch.dtype, most: float
 ) -> None:
