@@ -46,6 +46,7 @@ class ResampledPrecision:
 
     def __init__(self, truth: GroundTruth, weights: NDArray[np.unsignedinteger[Any]]) -> None:
         self._weights = weights
+        self._by_id = _rank(truth.image_ids)
         real = np.flatnonzero(~truth.ignore)
         self.classes = np.unique(truth.labels[real])
         objects = csr_array(
@@ -97,8 +98,9 @@ class ResampledPrecision:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Detections by class, by falling score within one; where each class starts and ends."""
         image, scores, labels = matched.image, matched.scores, matched.labels
-        # Equal scores in the order of the images, as pycocotools has them.
-        first = stable_order(image) if np.any(image[1:] < image[:-1]) else None
+        # Equal scores in the order of the images' ids, as pycocotools has them.
+        place = self._by_id[image]
+        first = stable_order(place) if np.any(place[1:] < place[:-1]) else None
         order = by_falling(scores if first is None else scores[first])
         order = order if first is None else first[order]
         rows = order[stable_order(labels[order])]
@@ -145,6 +147,13 @@ class ResampledPrecision:
             part = self._weights[:, i * size : (i + 1) * size]
             block[:, : part.shape[1]] = part
         return found
+
+
+def _rank(ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """(images,) the place of each in the order of the ids."""
+    found = np.empty(len(ids), dtype=np.int64)
+    found[np.argsort(ids)] = np.arange(len(ids))
+    return found
 
 
 def _numba() -> Any:

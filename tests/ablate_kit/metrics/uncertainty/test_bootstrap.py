@@ -1,5 +1,7 @@
 """The bootstrap is what evaluating data sets with repeated images gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import skew as skewness
@@ -108,6 +110,25 @@ def test_every_sample_is_the_evaluation_of_repeated_images(noise: float) -> None
             expected, value = numbers.per_class[name]["AP"], columns(of_class)[i]
             assert (expected is None) == np.isnan(value)
             assert expected is None or value == pytest.approx(expected, abs=1e-12)
+
+
+def test_equal_scores_count_in_the_order_of_the_images_ids() -> None:
+    """A file may list its images in any order, as COCO's own does; AP goes by their ids. So the
+    change of AP beside two APs is their difference."""
+    truth, detections = truth_and_detections(4.0)
+    ids = np.random.default_rng(5).permutation(IMAGES) + 1
+    truth = replace(truth, image_ids=ids)
+    detections = replace(detections, scores=np.round(detections.scores, 1))
+    expected = evaluate(truth, detections)
+    listed = evaluate(replace(truth, image_ids=np.arange(IMAGES)), detections)
+    assert expected.overall["AP"] != pytest.approx(listed.overall["AP"], abs=1e-3)
+    bootstrap = Bootstrap(truth, resamples=2)
+    samples = bootstrap.samples(detections, 0.5)
+    for metric in ("AP", "AP50"):
+        assert samples.overall[metric].value == pytest.approx(expected.overall[metric], abs=1e-12)
+    for label, of_class in zip(bootstrap.classes, samples.ap_per_class, strict=True):
+        known = expected.per_class[truth.classes[label]]["AP"]
+        assert of_class.value == pytest.approx(known, abs=1e-12)
 
 
 def test_each_image_keeps_its_threshold_in_every_sample() -> None:
