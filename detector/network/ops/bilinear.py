@@ -60,7 +60,8 @@ def bilinear_sum(
     if not value.numel() or not weight.numel():
         name = "bags"
     if name == "grid":
-        return grid_sampled_sum(value, shapes, *places, weight)
+        x, y = places
+        return grid_sampled_sum(value, shapes, x, y, weight)
     dtype = torch.promote_types(torch.promote_types(value.dtype, places.dtype), torch.float32)
     maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
     places, weight = places.to(dtype).flatten(4), weight.to(dtype).flatten(3)
