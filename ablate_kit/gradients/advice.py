@@ -13,6 +13,7 @@ from ablate_kit.gradients.diagnose import (
     NO_GROUP,
     NO_RATE,
     NO_STEP,
+    UNSEEN,
     ZERO_GRADIENT,
     Diagnosis,
     TensorReport,
@@ -49,7 +50,7 @@ def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list
             found += [Advice(verdict, text, _names(some)) for text, some in rule(tensors)]
     if attribution is not None:
         found += _of_terms(attribution)
-    return [*found, *_slow(diagnosis), *_frozen(diagnosis)]
+    return [*found, *_slow(diagnosis), *_thawed(diagnosis), *_frozen(diagnosis)]
 
 
 def few(names: Sequence[str]) -> str:
@@ -278,6 +279,20 @@ def _slow(diagnosis: Diagnosis) -> Iterator[Advice]:
             f"{others}: {few(_names(some))}. Raise it, unless that is meant.",
             _names(some),
         )
+
+
+def _thawed(diagnosis: Diagnosis) -> Iterator[Advice]:
+    thawed, elements = diagnosis.measured.thawed, diagnosis.measured.elements
+    if not thawed:
+        return
+    count, were = ("1 tensor", "was") if len(thawed) == 1 else (f"{len(thawed)} tensors", "were")
+    yield Advice(
+        UNSEEN,
+        f"{count} {were} frozen when the monitor was made, and trained later: "
+        f"{few(_whole({*thawed}, elements))}. Nothing is known of them. Give the optimizer all "
+        "parameters from the start, or make another monitor where they are thawed.",
+        thawed,
+    )
 
 
 def _frozen(diagnosis: Diagnosis) -> Iterator[Advice]:

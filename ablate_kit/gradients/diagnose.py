@@ -11,7 +11,7 @@ from ablate_kit.gradients.counters import NEVER, Floats
 from ablate_kit.gradients.monitor import Measured
 
 HEALTHY = "healthy"
-UNSEEN = "not_measured"  # no step was, so that nothing is known
+UNSEEN = "not_measured"  # no step of it was, so that nothing is known
 FROZEN = "frozen"
 
 # In order of precedence: the first flag that is up is the verdict.
@@ -100,6 +100,7 @@ class Diagnosis:
         """Tensors per verdict, in order of precedence; those without any are left out."""
         found = Counter(tensor.verdict for tensor in self.tensors)
         found[FROZEN] += len(self.frozen)
+        found[UNSEEN] += len(self.measured.thawed)
         return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
 
     def of(self, verdict: str) -> list[TensorReport]:

@@ -29,6 +29,7 @@ class Measured:
     shapes: tuple[tuple[int, ...], ...]
     elements: Mapping[str, int]  # of every parameter of the model, in its order
     frozen: tuple[str, ...]  # parameters that nobody meant to train; not measured
+    thawed: tuple[str, ...]  # needed no gradient when the monitor was made, and did later: neither
     trainable: Flags  # needed a gradient in some step; the others were frozen all along
     in_optimizer: Flags
     decays: Flags  # weight decay acts on it
@@ -92,7 +93,9 @@ class GradientMonitor:
         self.names = tuple(name for name, _, _ in found)
         self.parameters = [parameter for _, parameter, _ in found]
         self._elements = {name: parameter.numel() for name, parameter, _ in everything}
-        self.frozen = tuple(name for name, _, _ in everything if name not in set(self.names))
+        measured = set(self.names)
+        self._others = {name: p for name, p, _ in everything if name not in measured}
+        self._thawed: set[str] = set()
         count = len(found)
         sizes = np.array([parameter.numel() for parameter in self.parameters], dtype=float)
         self._families = group_by_shape([(parameter, module) for _, parameter, module in found])
@@ -160,7 +163,8 @@ class GradientMonitor:
             names=self.names,
             shapes=tuple(tuple(parameter.shape) for parameter in self.parameters),
             elements=self._elements,
-            frozen=self.frozen,
+            frozen=tuple(name for name in self._others if name not in self._thawed),
+            thawed=tuple(name for name in self._others if name in self._thawed),
             trainable=self._trainable.copy(),
             in_optimizer=self._in_optimizer.copy(),
             decays=self._decays.copy(),
@@ -180,6 +184,7 @@ class GradientMonitor:
         if self._observed is None and not _closure(args, kwargs):
             self._observe(scaled=True)
         self._trainable |= self._needing_gradients()
+        self._thawed.update(name for name, p in self._others.items() if p.requires_grad)
         torch._foreach_copy_(self._members, [p.detach() for p in self.parameters])
         self._decay(optimizer)
 

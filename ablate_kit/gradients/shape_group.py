@@ -64,20 +64,21 @@ class ShapeGroup:
         if all(gradient is None for gradient in found):
             return None
         rows = self.rows(_stacked([self._dense(gradient) for gradient in found]))
+        if scale is not None:  # before anything is squared: it may be 2**100
+            rows = rows / scale
         largest = torch.maximum(rows.amax(2), -rows.amin(2))
-        norms = torch.linalg.vector_norm(rows, dim=2).to(self.sums)
+        norms = torch.linalg.vector_norm(rows, dim=2)
+        # Squares of what is above 1.8e19 are infinite in float32; the gradient is not.
+        norms = torch.where(norms.isinf(), largest, norms).to(self.sums)
         squares = norms.square().sum(1)
         mean = rows.sum(2).to(self.sums).sum(1) / self.size
         # Sum of squared distances from the mean; rounding must not make it negative.
         spread = (squares - self.size * mean.square()).clamp(min=0)
         std = (spread / max(self.size - 1, 1)).sqrt()
         nonzero = torch.linalg.vector_norm(rows.flatten(1), ord=0, dim=1)
-        columns = [squares.sqrt(), mean, std, largest.amax(1), nonzero / self.size]
-        measured = torch.stack([column.float() for column in columns])
-        if scale is not None:
-            measured[:4] /= scale
-            largest = largest / scale
-        return measured, largest.float()
+        norm = squares.sqrt().clamp(max=torch.finfo(torch.float32).max)
+        columns = [norm, mean, std, largest.amax(1), nonzero / self.size]
+        return torch.stack([column.float() for column in columns]), largest.float()
 
     def updates(self) -> Tensor:
         """``UPDATE`` as (4, k): the step from ``before``, which is used up, and the weights now.

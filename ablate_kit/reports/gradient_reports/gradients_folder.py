@@ -88,6 +88,7 @@ def to_dict(report: GradientReport) -> dict[str, Any]:
         "advice": [asdict(one) for one in report.advice],
         "tensors": [asdict(tensor) for tensor in diagnosis.tensors],
         "frozen": list(diagnosis.frozen),
+        "thawed": list(measured.thawed),
         "notebook": None
         if notebook is None
         else {name: int(members.sum()) for name, members in notebook.items()},

@@ -9,6 +9,7 @@ from ablate_kit.gradients.diagnose import (
     CRITICAL,
     FLAGS,
     FROZEN,
+    UNSEEN,
     VERDICTS,
     Diagnosis,
     TensorReport,
@@ -30,11 +31,16 @@ class GradientReport:
     attribution: Attribution | None = None
     depth: int = 2  # levels of a name that make a module
 
+    def unmeasured(self) -> dict[str, str]:
+        """The verdict on each tensor that has no numbers."""
+        thawed = dict.fromkeys(self.diagnosis.measured.thawed, UNSEEN)
+        return thawed | dict.fromkeys(self.diagnosis.frozen, FROZEN)
+
     def modules(self) -> dict[str, dict[str, int]]:
         """Tensors per module and verdict, in the model's order."""
         found: dict[str, dict[str, int]] = {}
         verdicts = {tensor.name: tensor.verdict for tensor in self.diagnosis.tensors}
-        verdicts |= dict.fromkeys(self.diagnosis.frozen, FROZEN)
+        verdicts |= self.unmeasured()
         for name in self.diagnosis.measured.elements:
             verdict = verdicts.get(name)
             if verdict is None:
@@ -121,7 +127,7 @@ def details(report: GradientReport) -> tuple[tuple[str, ...], ...]:
     """A row of ``DETAILS`` per parameter, frozen ones last."""
     rows = [_row(tensor) for tensor in report.diagnosis.tensors]
     blank = ("",) * (len(DETAILS) - 2)
-    return (*rows, *((name, FROZEN, *blank) for name in report.diagnosis.frozen))
+    return (*rows, *((name, verdict, *blank) for name, verdict in report.unmeasured().items()))
 
 
 def analysis_report(report: GradientReport) -> str:

@@ -41,12 +41,13 @@ def test_accumulated_gradients_are_seen_whole_and_once() -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("scale", [2.0**10, 2.0**100])  # it doubles for as long as all is finite
 def test_scaled_gradients_are_unscaled_and_skipped_steps_are_none(
-    fused: bool, by_hand: bool
+    fused: bool, by_hand: bool, scale: float
 ) -> None:
     layer = linear()
     optimizer = AdamW(layer.parameters(), lr=1e-2, fused=fused)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     with GradientMonitor(layer, optimizer, interval=2) as monitor:
         for step in range(6):
             factor = float("inf") if step == 2 else 1.0

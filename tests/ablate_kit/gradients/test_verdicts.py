@@ -10,6 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from ablate_kit.gradients.advice import advise
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
+from ablate_kit.reports.gradient_reports.gradients_text import GradientReport, details
 
 STEPS = 30
 Loss = Callable[["Toy", int], Tensor]
@@ -296,6 +297,39 @@ def test_what_is_thawed_in_the_run_is_no_longer_frozen() -> None:
     diagnosis = learn(toy, AdamW(toy.parameters(), lr=1e-2), loss)
     assert diagnosis.counts() == {"healthy": 1, "never_updated": 1}
     assert diagnosis.frozen == ()
+
+
+def test_what_is_thawed_and_handed_over_later_is_not_called_frozen() -> None:
+    """As fine-tuning does that gives the optimizer a module once it is to learn."""
+    toy = Toy(ones())
+    toy.odd.requires_grad_(False)
+    optimizer = AdamW([toy.fine], lr=1e-2)
+
+    def loss(toy: Toy, step: int) -> Tensor:
+        if step == 3:
+            toy.odd.requires_grad_()
+            optimizer.add_param_group({"params": [toy.odd]})
+        return fine(toy) + toy.odd.square().sum()
+
+    diagnosis = learn(toy, optimizer, loss)
+    assert not torch.equal(toy.odd, ones())
+    assert diagnosis.counts() == {"healthy": 1, "not_measured": 1}
+    assert (diagnosis.frozen, diagnosis.measured.thawed) == ((), ("odd",))
+    told = {one.verdict: one.sentence for one in advise(diagnosis)}
+    assert told["not_measured"].startswith(
+        "1 tensor was frozen when the monitor was made, and trained later: odd."
+    )
+    assert "frozen" not in told
+    report = GradientReport({}, diagnosis, ())
+    assert details(report)[-1][:2] == ("odd", "not_measured")
+    assert report.modules()["odd"] == {"not_measured": 1}
+
+
+def test_a_gradient_that_is_large_is_finite_though_its_square_is_not() -> None:
+    found = verdicts(ones(), lambda toy, _: fine(toy) + 1e25 * toy.odd.sum())
+    assert (found.verdict, found.bad_steps) == ("no_update", 0)  # Adam's square of it is infinite
+    assert found.high == 1
+    assert found.grad_max == pytest.approx(1e25)
 
 
 def test_nothing_is_said_before_a_step() -> None:
