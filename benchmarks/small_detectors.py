@@ -193,6 +193,19 @@ MODELS: dict[str, dict[str, Any]] = {
     "d_fine": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
     "deim_d_fine": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
     "deimv2": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
+    "original_deimv2": {**RT_DETR, "backbone_config": {**HGNET, "out_features": PYRAMID}},
+    "original_deimv2 DINOv3": {
+        **RT_DETR,
+        "backbone_config": {
+            "model_type": "dinov3_vit",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_register_tokens": 2,
+            "out_features": ["stage1", "stage2", "stage3"],
+        },
+    },
     "lw_detr": {
         **LW_DETR,
         "projector_scale_factors": [1.0],

@@ -81,7 +81,7 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "
         "transformers:FOLDER (with its config), mmdet:CONFIG.py, libreyolo (official files "
-        f"of DEIMv2, YOLOX ...) or {OWN} (docs/your-own-detector.md){''.join(broken)}"
+        f"of YOLOX, RTMDet ...) or {OWN} (docs/your-own-detector.md){''.join(broken)}"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,7 @@ def dfine(clone: Path) -> Iterator[Official]:
 
 
 def deim(clone: Path) -> Iterator[Official]:
-    """https://github.com/ShihuaHuang95/DEIM, without its count of FLOPs; its steps of preparation
-    have torchvision's older name."""
-    from torchvision.transforms import v2
-
-    v2.Transform.transform = lambda step, one, drawn: step._transform(one, drawn)
-    sys.modules["calflops"] = types.ModuleType("calflops")
-    sys.modules["calflops"].calculate_flops = None  # type: ignore[attr-defined]
+    """https://github.com/ShihuaHuang95/DEIM."""
     first = {f"DEIM-D-FINE-{size.upper()}": f"deim_dfine/deim_hgnetv2_{size}" for size in "nsmlx"}
     second = {
         f"DEIM-RT-DETRv2-{size}": f"deim_rtdetrv2/deim_{name}"
@@ -56,7 +51,35 @@ def deim(clone: Path) -> Iterator[Official]:
             "R101": "r101vd_60e",
         }.items()
     }
-    for one in _of_rtdetr_kind(clone, first | second, "engine"):
+    yield from _of_deim_kind(clone, first | second)
+
+
+def deimv2(clone: Path) -> Iterator[Official]:
+    """https://github.com/Intellindust-AI-Lab/DEIMv2, whose synchronized batch norms a CPU lacks."""
+    torch.nn.SyncBatchNorm = torch.nn.BatchNorm2d  # type: ignore[assignment, misc]
+    sizes = [f"hgnetv2_{size}" for size in ("atto", "femto", "pico", "n", "s", "m", "l", "x")]
+    sizes += [f"dinov3_{size}" for size in "smlx"]
+    variants = {f"DEIMv2 {size.replace('_', ' ')}": f"deimv2/deimv2_{size}" for size in sizes}
+    for one in _of_deim_kind(clone, variants):
+        yield replace(one, settle=partial(_mask_keys, one.module))
+
+
+def _mask_keys(module: torch.nn.Module) -> None:
+    """As in the published weights of DINOv3."""
+    for name, mask in module.named_buffers():
+        if name.endswith("qkv.bias_mask"):
+            third = len(mask) // 3
+            mask.fill_(1)[third : 2 * third] = 0
+
+
+def _of_deim_kind(clone: Path, variants: Mapping[str, str]) -> Iterator[Official]:
+    """Without the count of FLOPs; steps of preparation have torchvision's older name."""
+    from torchvision.transforms import v2
+
+    v2.Transform.transform = lambda step, one, drawn: step._transform(one, drawn)
+    sys.modules["calflops"] = types.ModuleType("calflops")
+    sys.modules["calflops"].calculate_flops = None  # type: ignore[attr-defined]
+    for one in _of_rtdetr_kind(clone, variants, "engine"):
 
         def saved(everything: Callable[[], Any] = one.saved) -> Any:
             content = everything()

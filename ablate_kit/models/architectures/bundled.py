@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate_kit.errors import UserError
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -43,8 +45,17 @@ class Architecture:
         }
 
     def classes(self) -> tuple[Any, Any]:
-        """Of the configuration and of the model; imports transformers."""
-        module = importlib.import_module(f"{__package__}.{self.name}")
+        """Of the configuration and of the model; imports transformers, and raises ``UserError``
+        where that has too few models to be made of."""
+        import transformers
+
+        try:
+            module = importlib.import_module(f"{__package__}.{self.name}")
+        except ImportError as error:
+            raise UserError(
+                f"{self.model} needs a newer transformers than {transformers.__version__}: "
+                f"{str(error).partition(' (')[0]}"
+            ) from error
         return getattr(module, self.config), getattr(module, self.model)
 
 
@@ -54,6 +65,9 @@ BUNDLED: Mapping[str, Architecture] = {  # by model_type
     ),
     "deim_d_fine": Architecture("deim", "DeimDFineConfig", "DeimDFineForObjectDetection"),
     "deim_rt_detr_v2": Architecture("deim", "DeimRTDetrV2Config", "DeimRTDetrV2ForObjectDetection"),
+    "original_deimv2": Architecture(
+        "original_deimv2", "OriginalDeimv2Config", "OriginalDeimv2ForObjectDetection", ("deim",)
+    ),
 }
 
 

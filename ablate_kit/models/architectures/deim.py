@@ -39,13 +39,14 @@ class Head(nn.Module):
 def prepare(model: PreTrainedModel, kind: str) -> None:
     """Gives a new ``model`` its heads. Its files have the names of the library's ``kind``, which
     change from one version of the library to the next."""
-    heads = [name for name, _ in model.named_modules() if HEADS.fullmatch(name)]
+    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    heads = [name for name in names if HEADS.fullmatch(name)]
     for name in heads:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, Head(model.get_submodule(name).layers))
-    names = get_checkpoint_conversion_mapping(kind)
-    if names is not None:
-        register_checkpoint_conversion_mapping(model.config.model_type, names, overwrite=True)
+    mapping = get_checkpoint_conversion_mapping(kind)
+    if mapping is not None:
+        register_checkpoint_conversion_mapping(model.config.model_type, mapping, overwrite=True)
 
 
 class DeimDFineConfig(DFineConfig):  # type: ignore[misc]

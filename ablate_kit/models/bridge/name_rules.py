@@ -23,7 +23,8 @@ COUNTER = "num_batches_tracked"  # which old files and frozen norms do without
 
 @dataclass(frozen=True)
 class NameRule:
-    """Tensors ``source`` become ``targets``: one, or equal parts of the rows in this order.
+    """Tensors ``source`` become ``targets``: one, or equal parts of the rows in this order, of
+    which one without a name goes nowhere.
 
     Of ``tied`` sources, which are one tensor in the model, the last is taken: it is what remains
     after loading.
@@ -93,6 +94,8 @@ def origins(
             if sibling not in present:
                 raise UserError(f'"{sibling}" is missing; "{name}" is there')
         for part, target in enumerate(rule.targets):
+            if not target:
+                continue
             place = _filled(target, values)
             if place in found and not rule.tied:
                 raise UserError(f'"{name}" and "{found[place].source}" would both be "{place}"')

@@ -87,7 +87,7 @@ def test_what_nothing_recognizes(refuse: Run, own: tuple[Path, Path]) -> None:
     told = refuse("eval", own[1], "--shapes", "--limit", 1)
     assert "my.pth is of no framework that is recognized" in told
     assert "python:FILE.py:NAME (docs/your-own-detector.md)" in told
-    told_whole = "mmdet:CONFIG.py, libreyolo (official files of DEIMv2, YOLOX ...)"
+    told_whole = "mmdet:CONFIG.py, libreyolo (official files of YOLOX, RTMDet ...)"
     assert told_whole in told  # nothing is left out
 
 

@@ -152,10 +152,10 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
         "self-attention first in decoder layers",
         "no suppression of overlapping boxes",
         "sines as position encodings",
-        "900 queries",
+        "900 queries (--set num_queries)",
         "names class_0 to class_4 (--class-names)",
-        "20 as temperature of rows",
-        "20 as that of columns",
+        "20 as temperature of rows (--set pe_temperatureH)",
+        "20 as that of columns (--set pe_temperatureW)",
     )
 
 

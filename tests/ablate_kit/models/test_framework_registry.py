@@ -256,6 +256,6 @@ def test_what_libreyolo_has_written_is_recognized(tmp_path: Path) -> None:
     torch.save({"model": {"head.weight": torch.zeros(2)}, "size": "n"}, tmp_path / "other.pt")
     with (
         open_checkpoint(tmp_path / "other.pt") as checkpoint,
-        pytest.raises(UserError, match=r"libreyolo \(official files of DEIMv2"),
+        pytest.raises(UserError, match=r"libreyolo \(official files of YOLOX"),
     ):
         choose(checkpoint)

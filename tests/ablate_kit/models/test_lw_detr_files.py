@@ -132,10 +132,10 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     assert bridged(tmp_path / "official.pth", tmp_path / "hf", "model") == (
         "names class_0 to class_3 (--class-names)",
         "1 heads in each attention (--num-heads)",
-        "2 heads in cross-attention",
+        "2 heads in cross-attention (--set ca_nheads)",
         "boxes relative to the size of reference boxes",
         "images squeezed to 640 by 640 pixels",
-        "100 detections of an image",
+        "100 detections of an image (--set num_select)",
         'the weights "model", where the repository evaluates their average (--weights ema_model)',
     )
 

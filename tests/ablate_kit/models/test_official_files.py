@@ -211,7 +211,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     assert bridged(path, tmp_path / "hf", heads=HEADS, classes=names(*classes)) == (
         "no dilation in the backbone",
         "position encodings scaled by 2 pi",
-        "300 queries",
+        "300 queries (--set num_queries)",
     )
     with open_checkpoint(tmp_path / "hf") as checkpoint:
         assert open_adapter(checkpoint).classes == classes

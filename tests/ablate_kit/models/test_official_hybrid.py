@@ -229,7 +229,7 @@ def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
     told = 640 if variant == "v1" else side
     assert processor["size"] == {"height": told, "width": told}
     assert not processor["do_normalize"]
-    assert "300 queries" in assumed
+    assert "300 queries (--set num_queries)" in assumed
 
 
 def without_scheduler(content: dict[str, Any]) -> None:
@@ -275,8 +275,8 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "v2", lambda content: content.pop("optimizer"))
     assert bridged(tmp_path / "official.pth", tmp_path / "hf", "model") == (
         "names class_0 to class_4 (--class-names)",
+        "300 queries (--set num_queries)",
         "8 heads in each attention (--num-heads)",
-        "300 queries",
         "the last decoder layer detects (eval_idx: -1)",
         "activations of the repository's configurations",
         "bilinear sampling (--set cross_attn_method=discrete)",
@@ -390,12 +390,13 @@ def test_an_argument_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     for arguments, message in (
         (
             {"method": "discrete"},
-            r"--set method tells nothing .* takes cross_attn_method, mlp_act",
+            r"--set method tells nothing .* takes .*, mlp_act, num_queries",
         ),
         (
             {"cross_attn_method": "near"},
             "is .near.; expected default or discrete",
         ),
+        ({"num_queries": "many"}, "num_queries is .many.; expected a positive number"),
     ):
         refused(tmp_path / "official.pth", message, "ema.module", heads=HEADS, arguments=arguments)
 

@@ -152,11 +152,11 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", change)
     assert bridged(tmp_path / "official.pth", tmp_path / "hf") == (
         "1 heads in each attention (--num-heads)",
-        "2 heads in cross-attention",
+        "2 heads in cross-attention (--set ca_nheads)",
         "boxes relative to the size of reference boxes",
-        "48 pixels on a side of an image",
+        "48 pixels on a side of an image (--set resolution)",
         "names class_0 to class_3 (--class-names)",
-        "100 detections of an image",
+        "100 detections of an image (--set num_select)",
     )
 
 

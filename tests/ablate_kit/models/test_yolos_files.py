@@ -94,7 +94,7 @@ def test_the_smallest_published_model_sees_smaller_images(tmp_path: Path) -> Non
         "COCO's class names, for 91 outputs (--class-names)",
         "3 heads in each attention (--num-heads)",
         "position encodings for images of 800, 1333 pixels",
-        "512 pixels as the shorter side of an image",
+        "512 pixels as the shorter side of an image (--set eval_size)",
     )
     processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
     assert processor["size"] == {"shortest_edge": 512, "longest_edge": 853}
@@ -108,7 +108,7 @@ def test_the_smallest_published_model_sees_smaller_images(tmp_path: Path) -> Non
         (arguments(mid_pe_size=[80, 48]), r"between layers for images of \(80, 48\) pixels"),
         (arguments(mid_pe_size=7), "mid_pe_size 7; expected numbers from 1 on"),
         (put("backbone.mid_pos_embed", torch.ones(2, 1, 99, 24)), "between layers for images"),
-        (arguments(eval_size="96"), "eval_size '96'; expected a positive number"),
+        (arguments(eval_size="96"), "eval_size is '96'; expected a positive number"),
         (renamed("1.norm1", "1.norm3"), r'"backbone.blocks.1.norm3.\w+" has no place'),
     ],
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.name_rules import NameRule, both
-from ablate_kit.models.bridge.official.hgnetv2 import HGNETV2_RULES, hgnetv2_config
+from ablate_kit.models.bridge.official.hgnetv2 import hgnetv2_config, hgnetv2_rules
 from ablate_kit.models.bridge.official.hybrid_encoder import (
     DECODER,
     RECOMPUTED,
@@ -42,17 +42,7 @@ def _fusion(source: str, target: str) -> tuple[NameRule, ...]:
 
 
 _LAYER, _HF_LAYER = f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}"
-RULES = (
-    *HGNETV2_RULES,
-    *shared_rules(("self_attn_layer_norm", "", "final_layer_norm")),
-    *(
-        rule
-        for blocks in ("fpn_blocks", "pan_blocks")
-        for rule in _fusion(f"encoder.{blocks}.{{i}}", f"model.encoder.{blocks}.{{i}}")
-    ),
-    *conv_norm(
-        "encoder.downsample_convs.{i}.0.cv{c}", "model.encoder.downsample_convs.{i}.conv{c}"
-    ),
+REFINEMENT_RULES = (
     *(
         both(f"{_LAYER}.cross_attn.{name}", f"{_HF_LAYER}.encoder_attn.{name}")
         for name in ("sampling_offsets", "attention_weights")
@@ -61,7 +51,6 @@ RULES = (
         f"{_LAYER}.cross_attn.num_points_scale", (f"{_HF_LAYER}.encoder_attn.num_points_scale",)
     ),
     both(f"{_LAYER}.gateway.gate", f"{_HF_LAYER}.gateway.gate"),
-    both(f"{_LAYER}.gateway.norm", f"{_HF_LAYER}.gateway.norm"),
     both("decoder.pre_bbox_head.layers.{i}", "model.decoder.pre_bbox_head.layers.{i}"),
     both(
         "decoder.decoder.lqe_layers.{n}.reg_conf.layers.{i}",
@@ -73,6 +62,22 @@ RULES = (
         for name in ("up", "reg_scale")
         for place in ("decoder", "decoder.decoder")
     ),
+)
+"""Of a decoder that refines distributions of the edges of boxes."""
+DOWNSAMPLING_RULES = conv_norm(
+    "encoder.downsample_convs.{i}.0.cv{c}", "model.encoder.downsample_convs.{i}.conv{c}"
+)
+RULES = (
+    *hgnetv2_rules("model.backbone.model"),
+    *shared_rules(("self_attn_layer_norm", "", "final_layer_norm")),
+    *(
+        rule
+        for blocks in ("fpn_blocks", "pan_blocks")
+        for rule in _fusion(f"encoder.{blocks}.{{i}}", f"model.encoder.{blocks}.{{i}}")
+    ),
+    *DOWNSAMPLING_RULES,
+    *REFINEMENT_RULES,
+    both(f"{_LAYER}.gateway.norm", f"{_HF_LAYER}.gateway.norm"),
 )
 
 
@@ -88,44 +93,55 @@ def counterpart(told: Told) -> Counterpart:
     backbone = hgnetv2_config(told)
     stages, inputs = handed_on(told, backbone["hidden_sizes"], "encoder.input_proj.{}.conv.weight")
     config = shared_config(told, "DFine", "d_fine", backbone, stages, inputs)
-    width, decoder_width = config["encoder_hidden_dim"], config["d_model"]
+    width = config["encoder_hidden_dim"]
+    refining = refining_decoder(told, width, len(inputs), "linear1")
+    config = as_deim(told, config) | {
+        "hidden_expansion": expansion(told.rows(f"{FUSION}.cv2.1.conv.weight", 4), width),
+        "depth_mult": told.count(f"{FUSION}.cv2.0.bottlenecks") / 3,
+        **refining,
+    }
+    processor = shared_processor(told, config["feat_strides"])
+    told.average_is_evaluated()
+    return told.counterpart(config, processor, RULES, RECOMPUTED)
+
+
+def refining_decoder(told: Told, encoder: int, levels: int, feed_forward: str) -> dict[str, Any]:
+    """Settings of a decoder behind an ``encoder`` of so many channels and ``levels``;
+    ``feed_forward`` names the first linear layer of a decoder layer's."""
+    width = told.rows("decoder.enc_bbox_head.layers.0.weight")
+    if (width != encoder) != ("decoder.input_proj.0.conv.weight" in told):
+        raise UserError(
+            f"the decoder has {width} channels and the encoder {encoder}; expected a "
+            "projection between them where they differ"
+        )
     sampled = points(told)
-    if sampled is None or len(sampled) != len(inputs):
+    if sampled is None or len(sampled) != levels:
         raise UserError(
             f"the decoder samples from levels of {sampled} points, and the encoder has "
-            f"{len(inputs)} levels; expected a number of points for each"
+            f"{levels} levels; expected a number of points for each"
         )
     together = told.rows(f"{DECODER}.0.cross_attn.attention_weights.weight")
     if together % sum(sampled):
         raise UserError(f"{sum(sampled)} points of a head do not divide {together}")
     layers = range(told.count(DECODER))
-    if len({told.shape(f"{DECODER}.{i}.linear1.weight") for i in layers}) > 1:
+    if len({told.shape(f"{DECODER}.{i}.{feed_forward}.weight") for i in layers}) > 1:
         raise UserError("decoder layers of other widths (layer_scale) have no counterpart")
     told.assumed += [
         "the last decoder layer detects (eval_idx: -1)",
         "activations of the repository's configurations",
     ]
-    config |= sampling(told)
+    method = sampling(told)
     told.assumed.append("queries chosen by their best class (query_select_method: default)")
-    config = as_deim(told, config) | {
-        "hidden_expansion": _expansion(told.rows(f"{FUSION}.cv2.1.conv.weight", 4), width),
-        "depth_mult": told.count(f"{FUSION}.cv2.0.bottlenecks") / 3,
-        "decoder_in_channels": [width] * len(inputs),
-        "num_feature_levels": len(inputs),
+    return {
+        "decoder_in_channels": [encoder] * levels,
+        "num_feature_levels": levels,
         "decoder_layers": len(layers),
         "eval_idx": -1,
         "decoder_attention_heads": together // sum(sampled),
         "decoder_n_points": sampled,
+        **method,
         **_distributions(told),
     }
-    if (width != decoder_width) != ("decoder.input_proj.0.conv.weight" in told):
-        raise UserError(
-            f"the decoder has {decoder_width} channels and the encoder {width}; expected a "
-            "projection between them where they differ"
-        )
-    processor = shared_processor(told, config["feat_strides"])
-    told.average_is_evaluated()
-    return told.counterpart(config, processor, RULES, RECOMPUTED)
 
 
 def _distributions(told: Told) -> dict[str, Any]:
@@ -146,6 +162,6 @@ def _distributions(told: Told) -> dict[str, Any]:
     }
 
 
-def _expansion(inner: int, width: int) -> float:
+def expansion(inner: int, width: int) -> float:
     """From which transformers computes ``inner`` channels: ``round(expansion * width // 2)``."""
     return (2 * inner + 0.5) / width  # in the middle of those that give it

@@ -9,6 +9,7 @@ from ablate_kit.models.bridge.official import (
     conditional_detr,
     dab_detr,
     deformable_detr,
+    deimv2,
     detr,
     dfine,
     dino,
@@ -43,6 +44,8 @@ FAMILIES: Mapping[str, Family] = {
         deformable_detr.counterpart, (deformable_detr.SIGNS,)
     ),
     "lyuwenyu/RT-DETR": Family(rtdetr.counterpart, (rtdetr.SIGNS,)),
+    # Before D-FINE, whose signs it has, too.
+    "Intellindust-AI-Lab/DEIMv2": Family(deimv2.counterpart, (deimv2.SIGNS,)),
     "Peterande/D-FINE": Family(dfine.counterpart, (dfine.SIGNS,)),
     "roboflow/rf-detr": Family(rf_detr.counterpart, (rf_detr.SIGNS,)),
     "Atten4Vis/LW-DETR": Family(lw_detr.counterpart, (lw_detr.SIGNS, lw_detr.OTHER_SIGNS)),

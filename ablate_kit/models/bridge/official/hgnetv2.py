@@ -8,7 +8,6 @@ from ablate_kit.models.bridge.official.hybrid_encoder import conv_norm
 from ablate_kit.models.bridge.official.told_by_file import Told
 
 STEM, STAGES = "backbone.stem", "backbone.stages"
-HF = "model.backbone.model"
 _STEMS = ("stem1", "stem2a", "stem2b", "stem3", "stem4")
 _BLOCK = "stages.{stage}.blocks.{block}"
 
@@ -22,19 +21,20 @@ def _conv_norm(source: str, target: str) -> tuple[NameRule, ...]:
     )
 
 
-HGNETV2_RULES = (
-    *(rule for stem in _STEMS for rule in _conv_norm(f"{STEM}.{stem}", f"{HF}.embedder.{stem}")),
-    *(
-        rule
+def hgnetv2_rules(place: str) -> tuple[NameRule, ...]:
+    """``place``: of the backbone in the Hugging Face model."""
+    parts = {f"{STEM}.{stem}": f"embedder.{stem}" for stem in _STEMS} | {
+        f"backbone.{part}": f"encoder.{part}"
         for part in (
             "stages.{stage}.downsample",
             f"{_BLOCK}.layers.{{layer}}",
             f"{_BLOCK}.layers.{{layer}}.conv{{c}}",  # of light blocks
             f"{_BLOCK}.aggregation.{{a}}",
         )
-        for rule in _conv_norm(f"backbone.{part}", f"{HF}.encoder.{part}")
-    ),
-)
+    }
+    return tuple(
+        rule for source, target in parts.items() for rule in _conv_norm(source, f"{place}.{target}")
+    )
 
 
 def hgnetv2_config(told: Told) -> dict[str, Any]:

@@ -52,6 +52,16 @@ def _transformer_layer(source: str, target: str, norms: Sequence[str]) -> tuple[
     )
 
 
+HEAD_RULES = (
+    NameRule("decoder.denoising_class_embed.weight", ("model.denoising_class_embed.weight",)),
+    both("decoder.enc_score_head", "model.enc_score_head"),
+    both("decoder.enc_bbox_head.layers.{i}", "model.enc_bbox_head.layers.{i}"),
+    both("decoder.query_pos_head.layers.{i}", "model.decoder.query_pos_head.layers.{i}"),
+    both("decoder.dec_score_head.{n}", "model.decoder.class_embed.{n}"),
+    both("decoder.dec_bbox_head.{n}.layers.{i}", "model.decoder.bbox_embed.{n}.layers.{i}"),
+)
+
+
 def shared_rules(decoder_norms: Sequence[str]) -> tuple[NameRule, ...]:
     """Rules for all but the backbone, the fusion blocks, and the decoder's cross-attention."""
     inputs = ("0", "1")
@@ -66,14 +76,9 @@ def shared_rules(decoder_norms: Sequence[str]) -> tuple[NameRule, ...]:
         *_transformer_layer(
             f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}", decoder_norms
         ),
-        NameRule("decoder.denoising_class_embed.weight", ("model.denoising_class_embed.weight",)),
         both("decoder.enc_output.proj", "model.enc_output.0"),
         both("decoder.enc_output.norm", "model.enc_output.1"),
-        both("decoder.enc_score_head", "model.enc_score_head"),
-        both("decoder.enc_bbox_head.layers.{i}", "model.enc_bbox_head.layers.{i}"),
-        both("decoder.query_pos_head.layers.{i}", "model.decoder.query_pos_head.layers.{i}"),
-        both("decoder.dec_score_head.{n}", "model.decoder.class_embed.{n}"),
-        both("decoder.dec_bbox_head.{n}.layers.{i}", "model.decoder.bbox_embed.{n}.layers.{i}"),
+        *HEAD_RULES,
     )  # fmt: skip
 
 
@@ -85,19 +90,46 @@ def shared_config(
     stages: Sequence[int],
     inputs: Sequence[int],
 ) -> dict[str, Any]:
-    """Settings that all of these models have.
+    """Settings that RT-DETR and D-FINE have.
 
     Args:
         model: as ``detector_config`` takes it, and ``kind``.
         stages: of the backbone that are handed on, from 0.
         inputs: their channels.
     """
+    handed = {**backbone, "out_features": [f"stage{one + 1}" for one in stages]}
+    strides = [4 * 2**one for one in stages]
+    return {
+        **decoder_config(told, model, kind, handed),
+        **encoder_config(told, strides, inputs),
+        "decoder_ffn_dim": told.rows(f"{DECODER}.0.linear1.weight"),
+    }
+
+
+def encoder_config(told: Told, strides: Sequence[int], inputs: Sequence[int]) -> dict[str, Any]:
+    """Of the hybrid encoder, which takes maps with so many pixels of the image to a place, and so
+    many channels."""
     width = told.rows("encoder.lateral_convs.0.conv.weight", 4)
     if told.count("encoder.encoder") != 1:
         raise UserError(
             f"{told.checkpoint} has {told.count('encoder.encoder')} transformers in the encoder; "
             "expected one, on the last map"
         )
+    return {
+        "encoder_hidden_dim": width,
+        "encoder_in_channels": list(inputs),
+        "feat_strides": list(strides),
+        "encode_proj_layers": [len(inputs) - 1],
+        "encoder_layers": told.count(ENCODER),
+        "encoder_attention_heads": told.heads("nhead", width),
+        "encoder_ffn_dim": told.rows(f"{ENCODER}.0.linear1.weight"),
+    }
+
+
+def decoder_config(
+    told: Told, model: str, kind: str, backbone: dict[str, Any], queries: int = 300
+) -> dict[str, Any]:
+    """Of all but the encoder; ``queries``: by default."""
     outputs, decoder_width = told.shape("decoder.dec_score_head.0.weight")
     if told.rows("decoder.enc_score_head.weight") != outputs:
         raise UserError(
@@ -118,18 +150,10 @@ def shared_config(
         "backbone": None,
         "use_timm_backbone": False,
         "use_pretrained_backbone": False,
-        "backbone_config": {**backbone, "out_features": [f"stage{one + 1}" for one in stages]},
+        "backbone_config": backbone,
         "freeze_backbone_batch_norms": not counted,
-        "encoder_hidden_dim": width,
-        "encoder_in_channels": list(inputs),
-        "feat_strides": [4 * 2**one for one in stages],
-        "encode_proj_layers": [len(inputs) - 1],
-        "encoder_layers": told.count(ENCODER),
-        "encoder_attention_heads": told.heads("nhead", width),
-        "encoder_ffn_dim": told.rows(f"{ENCODER}.0.linear1.weight"),
         "d_model": decoder_width,
-        "decoder_ffn_dim": told.rows(f"{DECODER}.0.linear1.weight"),
-        "num_queries": told.number("num_queries", 300, "queries"),
+        "num_queries": told.number("num_queries", queries, "queries"),
         "num_denoising": 100 if "decoder.denoising_class_embed.weight" in told else 0,
     }
 

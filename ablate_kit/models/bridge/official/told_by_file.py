@@ -6,7 +6,7 @@ that are published; without it, it is the repository's own default, and ``assume
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ablate_kit.checkpoints import Checkpoint
@@ -68,14 +68,20 @@ class Told:
         if isinstance(more, Mapping):
             self.arguments = {**self.arguments, **more}
 
+    def _stated(self, argument: str, read: Callable[[Any], Any] = str) -> Any:
+        """An argument, by the file or by whoever converts it, whose words ``read`` reads."""
+        told, given = self.arguments.get(argument), self._given.get(argument)
+        self._used.add(argument)
+        if given is not None:
+            given = read(given)
+        if told is not None and given is not None and told != given:
+            raise UserError(f"the file says {argument} {told!r}, and --set {given!r}")
+        return given if told is None else told
+
     def choice(self, argument: str, options: Sequence[str], words: str) -> str:
         """One of some values, the first of them the repository's default, which may be given;
         ``words`` say what is assumed where neither that nor the file tells."""
-        told, given = self.arguments.get(argument), self._given.get(argument)
-        self._used.add(argument)
-        if told is not None and given is not None and told != given:
-            raise UserError(f"the file says {argument} {told!r}, and --set {given!r}")
-        found = given if told is None else told
+        found = self._stated(argument)
         if found is None:
             self.assumed.append(words)
             return options[0]
@@ -89,13 +95,14 @@ class Told:
         return self._classes is not None
 
     def number(self, argument: str, default: int, what: str) -> int:
-        """An argument; ``what`` says what is assumed where the file does not tell."""
-        said = self.arguments.get(argument)
+        """An argument, which may be given; ``what`` says what is assumed where neither that nor
+        the file tells."""
+        said = self._stated(argument, lambda given: int(given) if str(given).isdecimal() else given)
         if said is None:
-            self.assumed.append(f"{default} {what}")
+            self.assumed.append(f"{default} {what} (--set {argument})")
             return default
         if type(said) is not int or said < 1:
-            raise UserError(f"the file says {argument} {said!r}; expected a positive number")
+            raise UserError(f"{argument} is {said!r}; expected a positive number")
         return said
 
     def numbers(
@@ -123,14 +130,16 @@ class Told:
 
     def heads(self, argument: str, width: int, default: int = HEADS) -> int:
         """Of each attention, by the argument of this name."""
-        if self._heads is not None:
-            if self.arguments.get(argument, self._heads) != self._heads:
-                said = self.arguments[argument]
-                raise UserError(f"the file says {argument} {said}, and --num-heads {self._heads}")
-            found = self._heads
-        else:
-            found = self.number(argument, default, "heads in each attention (--num-heads)")
-        if found < 1 or width % found:
+        said = self.arguments.get(argument)
+        if self._heads is not None and said not in (None, self._heads):
+            raise UserError(f"the file says {argument} {said}, and --num-heads {self._heads}")
+        found = said if self._heads is None else self._heads
+        if found is None:
+            self.assumed.append(f"{default} heads in each attention (--num-heads)")
+            found = default
+        if type(found) is not int or found < 1:
+            raise UserError(f"the file says {argument} {found!r}; expected a positive number")
+        if width % found:
             raise UserError(f"{found} heads do not divide {width} channels")
         return found
 
