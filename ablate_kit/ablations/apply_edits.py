@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed, Whole
+from ablate_kit.ablations.kept_values import forget_kept
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.ablations.turns import cut
 from ablate_kit.checkpoints import Checkpoint, TensorInfo
@@ -49,7 +50,9 @@ def applied(
 
     state = module.state_dict(keep_vars=True) if state is None else state
     with cut(module, ablation) as stack:
+        stack.callback(forget_kept, module)  # once the weights are back
         stack.enter_context(edited(state, ablation, live_names, draws))
+        forget_kept(module)
         stack.enter_context(with_hooks(module, ablation, live_names, state))
         yield
 

@@ -18,6 +18,7 @@ from ablate_kit.ablations.draws import Draws
 from ablate_kit.ablations.edits import Removed
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.hooks import hooked_module
+from ablate_kit.ablations.kept_values import forget_kept
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.metrics.result import BASELINE
 from ablate_kit.sweeps.execution.identities import Identities, Key
@@ -106,15 +107,20 @@ UNMODIFIED = Variant(BASELINE, BASELINE)
 
 @contextmanager
 def _replaced(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    state = module.state_dict() if tensors else {}
+    if not tensors:
+        yield
+        return
+    state = module.state_dict()
     before = {name: state[name].clone() for name in tensors}
     try:
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
+        forget_kept(module)
         yield
     finally:
         for name, tensor in before.items():
             state[name].copy_(tensor)
+        forget_kept(module)
 
 
 def _digest(tensor: torch.Tensor) -> str:
