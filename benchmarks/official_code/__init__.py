@@ -17,6 +17,7 @@ FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "rtdetr": of_rt_detr.rtdetr,
     "dfine": of_rt_detr.dfine,
     "deim": of_rt_detr.deim,
+    "rtdetrv4": of_rt_detr.rtdetrv4,
     "deimv2": of_rt_detr.deimv2,
     "rfdetr": of_rf_detr.rfdetr,
 }

@@ -54,6 +54,14 @@ def deim(clone: Path) -> Iterator[Official]:
     yield from _of_deim_kind(clone, first | second)
 
 
+def rtdetrv4(clone: Path) -> Iterator[Official]:
+    """https://github.com/RT-DETRs/RT-DETRv4, which is D-FINE, trained beside a larger network."""
+    sizes = "smlx"
+    yield from _of_deim_kind(
+        clone, {f"RT-DETRv4-{size.upper()}": f"rtv4/rtv4_hgnetv2_{size}" for size in sizes}
+    )
+
+
 def deimv2(clone: Path) -> Iterator[Official]:
     """https://github.com/Intellindust-AI-Lab/DEIMv2, whose synchronized batch norms a CPU lacks."""
     torch.nn.SyncBatchNorm = torch.nn.BatchNorm2d  # type: ignore[assignment, misc]

@@ -375,6 +375,20 @@ def test_deim(tmp_path: Path, variant: str, told: str) -> None:
         computes_the_same(tmp_path / "hf", model_of(variant), 2, 3, side, side)
 
 
+def test_what_distilled_an_rt_detrv4_tells_that_it_has_silu(tmp_path: Path) -> None:
+    """It is D-FINE, with a projection that only training has."""
+    projection = {"weight": torch.ones(768, 24), "bias": torch.ones(768)}
+
+    def distilled(content: dict[str, Any]) -> None:
+        for name, tensor in projection.items():
+            content["ema"]["module"][f"encoder.feature_projector.0.{name}"] = tensor
+
+    write(tmp_path / "v4.pth", "dfine", distilled)
+    assumed = bridged(tmp_path / "v4.pth", tmp_path / "hf", "ema.module", heads=HEADS)
+    assert "SiLU in the decoder, as in DEIM (--set mlp_act=relu)" in assumed
+    computes_the_same(tmp_path / "hf", with_silu(model_of("dfine")), 2, 3, 320, 320)
+
+
 def test_deim_s_folder_opens_without_this_project(tmp_path: Path) -> None:
     from transformers import AutoModelForObjectDetection
 

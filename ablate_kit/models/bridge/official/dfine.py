@@ -8,6 +8,7 @@ from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.hgnetv2 import hgnetv2_config, hgnetv2_rules
 from ablate_kit.models.bridge.official.hybrid_encoder import (
     DECODER,
+    DISTILLED,
     RECOMPUTED,
     as_deim,
     conv_norm,
@@ -102,7 +103,8 @@ def counterpart(told: Told) -> Counterpart:
     }
     processor = shared_processor(told, config["feat_strides"])
     told.average_is_evaluated()
-    return told.counterpart(config, processor, RULES, RECOMPUTED)
+    dropped = (*RECOMPUTED, f"{DISTILLED}.{{i}}.{{p}}")
+    return told.counterpart(config, processor, RULES, dropped)
 
 
 def refining_decoder(told: Told, encoder: int, levels: int, feed_forward: str) -> dict[str, Any]:

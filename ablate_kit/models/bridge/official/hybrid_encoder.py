@@ -26,6 +26,8 @@ SIZE = 640
 LARGEST_SIZE = 4096
 # Buffers that transformers computes anew.
 RECOMPUTED = ("decoder.anchors", "decoder.valid_mask")
+# What RT-DETRv4 compares with a larger network, in training alone.
+DISTILLED = "encoder.feature_projector"
 
 
 def conv_norm(
@@ -244,11 +246,12 @@ def _anchors(side: int, strides: Sequence[int]) -> "torch.Tensor":
 def as_deim(told: Told, config: dict[str, Any]) -> dict[str, Any]:
     """``config``, or DEIM's, which has SiLU where the others have ReLU.
 
-    Tensors do not tell, but for a third layer of ``query_pos_head``. A whole state of training
-    does: DEIM's has no state of a scheduler.
+    Tensors do not tell, but for a third layer of ``query_pos_head``, and the projection that
+    RT-DETRv4 was distilled by. A whole state of training does: DEIM's has no state of a scheduler.
     """
     training = told.checkpoint.archive.metadata
     likely = "optimizer" in training and "lr_scheduler" not in training
+    likely |= f"{DISTILLED}.0.weight" in told
     if likely or told.count(POSITION) == 3:
         options, words = ("silu", "relu"), "SiLU in the decoder, as in DEIM (--set mlp_act=relu)"
     else:
