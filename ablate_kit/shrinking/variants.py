@@ -20,7 +20,7 @@ from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from detector.data.dataset import Dataset
+from detector.data.dataset import Dataset, rest, sample
 from detector.disk.bounded import SETTINGS, read_bounded
 
 _EVALUATION = TypeAdapter(EvaluationSettings)
@@ -157,3 +157,15 @@ def run_images(run: Path) -> tuple[Dataset, GroundTruth]:
     """
     ledger = Ledger.existing(run)
     return images_of(ledger), ledger.truth()
+
+
+def unseen_images(seen: Dataset, truth: GroundTruth) -> Dataset | None:
+    """As many images of the data of a run as it has ``seen``, drawn from those that it has not.
+
+    None where there are fewer than half as many, and where images belong together, as those of one
+    video: then others are of clusters that it has seen.
+    """
+    others = rest(seen)
+    if truth.clusters is not None or 2 * len(others) < len(seen):
+        return None
+    return sample(others, min(len(seen), len(others)))

@@ -100,6 +100,15 @@ def whole(dataset: Dataset) -> Dataset:
     return whole(dataset.dataset) if isinstance(dataset, _Subset) else dataset
 
 
+def rest(dataset: Dataset) -> Dataset:
+    """The images of what ``dataset`` is a part of that are not in it; perhaps none."""
+    inside: Iterable[int] = range(len(dataset))
+    while isinstance(dataset, _Subset):
+        inside = [dataset.indices[index] for index in inside]
+        dataset = dataset.dataset
+    return subset(dataset, sorted(set(range(len(dataset))) - set(inside)))
+
+
 def has_objects(dataset: Dataset) -> bool:
     """Whether there is anything to learn, or to be found; objects to ignore are not.
 

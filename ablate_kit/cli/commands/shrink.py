@@ -220,7 +220,7 @@ def _chosen(
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.answer import RANKED_HERE
     from ablate_kit.shrinking.configured import Fewer
-    from ablate_kit.shrinking.variants import read_ablations
+    from ablate_kit.shrinking.variants import read_ablations, unseen_images
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
     evaluation = EvaluationSettings(margin=MARGIN if margin is None else margin)
@@ -230,6 +230,8 @@ def _chosen(
     if not parts.run:
         return _Chosen(Fewer(parts.depth, parts.queries), evaluation, dataset)
     found, own, truth, evaluation = _free(opened, adapter, parts.run, margin, quiet)
+    if not dataset and own and truth and (dataset := unseen_images(own, truth)) and not quiet:
+        say(f"judged on {len(dataset):,} other images of the run's data, which it did not see")
     if dataset:  # what says which of the run's images belong together is for those alone
         evaluation, truth = evaluation.model_copy(update={"cluster": None}), None
     wanted = found.ablation

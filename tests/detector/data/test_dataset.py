@@ -12,6 +12,7 @@ from detector.data.dataset import (
     notes_on,
     object_ids,
     read_image,
+    rest,
     sample,
     shuffled,
     subset,
@@ -122,6 +123,16 @@ def test_a_limit_takes_the_first_images() -> None:
     assert notes_on(shuffled(limit(first, 9))) == told
     with pytest.raises(UserError, match="cannot limit a data set to 0 images; give 1 or more"):
         limit(Shapes(5), 0)
+
+
+def test_the_rest_is_what_is_not_in_a_part() -> None:
+    part = limit(shuffled(subset(Shapes(9), [8, 6, 4, 2, 0])), 3)
+    seen, others = (
+        {one.annotations(i).image_id for i in range(len(one))} for one in (part, rest(part))
+    )
+    assert (len(seen), len(others)) == (3, 6)
+    assert seen | others == set(range(9))
+    assert len(rest(Shapes(9))) == len(rest(limit(Shapes(9), 9))) == 0
 
 
 def test_object_ids_follow_from_the_image() -> None:

@@ -96,6 +96,7 @@ ablations:
     words = ("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0.4", "--largest")
     told = run(*words, "-o", tmp_path / "largest.safetensors")
     assert "the largest joint cut that is free: 2 of 2 parts" in told
+    assert "judged on 12 other images of the run's data, which it did not see" in told
     assert (tmp_path / "largest.safetensors").stat().st_size == smaller.stat().st_size
     line = refuse(
         *("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0", "-o", tmp_path / "x")
@@ -139,6 +140,7 @@ evaluation: {{margin: 0.5, cluster: '\\d(\\d)\\.png', max_detections: 11}}
     words = ("shrink", SHIPPED, "--from", folder, "--free")
     told = run(*words, "--largest", "-o", tmp_path / "a.safetensors")
     assert told.count("12 images in 10 clusters") == 2  # of joint cuts, and of the smaller model
+    assert "judged on" not in told
     assert told.count("on AP at a margin of 0.5") == 2
     assert f"\noriginal  {swept.results[0].evaluation.overall['AP']:.4f}" in told
     # What says which images belong together is for the run's own; the margin is for all.
