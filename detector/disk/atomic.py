@@ -230,15 +230,14 @@ def _begun(destination: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     usual = _beside(destination, "0" * 12)
     if os.path.lexists(usual):
         remove_torn(usual)
-    with suppress(FileExistsError):
-        fd = make(usual)
-        if _held(fd, usual):
-            return usual, fd
-        os.close(fd)  # another has just taken it for torn, and removes it
-    other = _beside(destination)
-    fd = make(other)
-    _held(fd, other)
-    return other, fd
+    own = usual
+    while True:
+        with suppress(FileExistsError):
+            fd = make(own)
+            if _held(fd, own):
+                return own, fd
+            os.close(fd)  # another has just taken it for torn, and removes it
+        own = _beside(destination)
 
 
 def _held(fd: int, path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import IO
 
 import pytest
 
+from detector.disk import atomic
 from detector.disk.atomic import (
     CannotWriteError,
     new_file,
@@ -414,3 +415,22 @@ def test_a_lock_leaves_none_of_the_folders_that_it_made(tmp_path: Path) -> None:
     with locked(tmp_path / "runs" / "two"):
         (tmp_path / "runs" / "two" / "written").touch()
     assert (tmp_path / "runs" / "two" / "written").exists()
+
+
+def test_a_file_that_others_take_for_torn_as_it_is_made_gets_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, tried = atomic._held, []
+
+    def removed_at_first(fd: int, path: Path) -> bool:
+        tried.append(path)
+        if len(tried) < 4:
+            path.unlink()  # another process, before the lock is there
+        return held(fd, path)
+
+    monkeypatch.setattr(atomic, "_held", removed_at_first)
+    with new_stream(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert len(set(tried)) == 4
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
