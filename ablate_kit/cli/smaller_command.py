@@ -22,6 +22,7 @@ def smaller_command(
     ``compared`` is all of the run's changes, as its report has them. Raises ``UserError`` where
     nothing of what is free can be taken out.
     """
+    from ablate_kit.models.detect import device_of
     from ablate_kit.models.open import open_adapter
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.smaller_checkpoint import plan
@@ -32,8 +33,9 @@ def smaller_command(
         free = free_variants(run, checkpoint, compared=compared)
     except UserError:
         return None
-    # Not the run's own, which may be on a GPU.
-    adapter = open_adapter(checkpoint, model.framework, trust_remote_code=trusted)
+    adapter = opened.adapter
+    if device_of(adapter.module).type != "cpu":
+        adapter = open_adapter(checkpoint, model.framework, trust_remote_code=trusted)
     found = free_parts(checkpoint, adapter, free, run)
     with_code = False
     try:

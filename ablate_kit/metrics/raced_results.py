@@ -33,7 +33,7 @@ def compare_raced(
         # That of the unmodified model on these images.
         calibration = first.evaluation.thresholds.calibration
         own = truth_of_first(truth, images)
-        bootstrap = Bootstrap(own, statistics.resamples, statistics.seed)
+        bootstrap = Bootstrap(own, statistics.resamples, statistics.seed, sets=1 + len(alike))
         before = bootstrap.samples(found_in(baseline, 0, images), calibration)
         levels, last = step_down.levels(images), step_down.is_last(images)
 

@@ -68,7 +68,7 @@ def changes_of(
     """The change of every result against the first, with intervals; none without resamples."""
     if not statistics.resamples or len(results) < 2:
         return []
-    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
+    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed, sets=len(results))
     threshold = results[0].evaluation.thresholds.calibration
 
     def samples(one: Result) -> Samples:

@@ -1,7 +1,7 @@
 """A figure, and that as a file: the same bytes for the same figure."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,8 +14,19 @@ def new_figure(width: float, height: float) -> "Figure":
     """An empty one, in inches, that no window shows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    class LaidOut(Figure):
+        def draw(self, renderer: Any) -> None:
+            """Before the drawing that it keeps, matplotlib makes one that it throws away, of which
+            no more is needed than the layout."""
+            layout = self.get_layout_engine()
+            if isinstance(layout, ConstrainedLayoutEngine):
+                layout.execute(self)
+            else:
+                super().draw(renderer)
+
+    figure = LaidOut(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

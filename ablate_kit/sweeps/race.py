@@ -142,14 +142,15 @@ class Race:
         earlier = [one for one in self._finished if self._seen_by(one) == images]
         for one, result in zip(earlier, self._store.results(earlier), strict=True):
             self._matched[one.digest] = [Matched.of(truth, result.detections)]
-        bootstrap = Bootstrap(truth, self._evaluation.resamples, self._evaluation.seed)
+        every = [*earlier, *self._left]
+        settings = self._evaluation
+        bootstrap = Bootstrap(truth, settings.resamples, settings.seed, sets=1 + len(every))
         before = bootstrap.ap(self._matched[UNMODIFIED.digest][0])
 
         def come_to(one: Variant) -> Outcome | None:
             after = bootstrap.ap(self._matched[one.digest][0])
             return self._decided(before, after, images)
 
-        every = [*earlier, *self._left]
         judged = list(zip(every, in_threads(come_to, every), strict=True))
         stopped = {one.digest: what for one, what in judged if what}
         self._finish([one for one in self._left if one.digest in stopped], truth, images)

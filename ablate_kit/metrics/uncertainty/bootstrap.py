@@ -85,9 +85,12 @@ class Samples:
 
 
 class Bootstrap:
-    """Resampled metrics of any number of detections on one ground truth."""
+    """Resampled metrics of any number of detections on one ground truth.
 
-    def __init__(self, truth: GroundTruth, resamples: int, seed: int = 0) -> None:
+    ``sets``: of how many it is going to be asked; by that the quickest way to them is chosen.
+    """
+
+    def __init__(self, truth: GroundTruth, resamples: int, seed: int = 0, *, sets: int = 1) -> None:
         if resamples < 2:
             raise UserError(f"cannot resample {resamples} times; expected 2 or more")
         self._truth = truth
@@ -101,7 +104,7 @@ class Bootstrap:
         drawn = draws(units, resamples, seed, room=groups)
         drawn[:, 1 + resamples :] = left_out(units, groups, seed)
         self.weights = drawn if truth.clusters is None else drawn[self._unit]
-        self._precision = ResampledPrecision(truth, self.weights)
+        self._precision = ResampledPrecision(truth, self.weights, sets)
         self.classes = self._precision.classes  # those with objects, as samples are
         shown = np.unique(self._unit[truth.image[~truth.ignore]])
         self._showing = len(shown)  # an object; of others AP sees false positives alone

@@ -42,7 +42,9 @@ def compare(
     """Each result against the first. One that is there twice under two names is looked at once."""
     if not statistics.resamples or len(results) < 2:
         return replace(NOTHING, statistics=statistics)
-    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed)
+    # Results of one variant under several names share their numbers; keys are those of one run.
+    distinct = {id(one.evaluation): one for one in reversed(results[1:])}
+    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed, sets=1 + len(distinct))
     calibration = results[0].evaluation.thresholds.calibration
     baseline = Future[Samples]()  # others wait for it only where they are held against it
 
@@ -58,8 +60,6 @@ def compare(
         # Those of the classes are the largest part, and not needed again.
         return by_its_class, replace(samples, ap_per_class=())
 
-    # Results of one variant under several names share their numbers; keys are those of one run.
-    distinct = {id(one.evaluation): one for one in reversed(results[1:])}
     (_, before), *others = in_threads(told, [None, *distinct.values()])
     known = dict(zip(distinct, others, strict=True))
     found = [known[id(one.evaluation)] for one in results[1:]]

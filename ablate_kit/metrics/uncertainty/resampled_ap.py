@@ -32,7 +32,7 @@ _COUNTS = 1 << 23  # counts of resamples at a time, not compiled: 64 MB
 _AT_ONCE = 512  # detections whose counts are added up at a time
 _HITS = 32
 _CLASSES = 64  # at a time, compiled
-_WORTH = 10**8  # detections times resamples from which on loading numba (1 s) pays
+_WORTH = 10**8  # detections times resamples, of all sets, from which on loading numba (1 s) pays
 
 Floats = NDArray[np.float64]
 
@@ -42,11 +42,15 @@ class ResampledPrecision:
 
     Args:
         weights: (images, samples) how often each image counts, in as small a type as holds it.
+        sets: of how many sets of detections AP is going to be asked; no number depends on it.
     """
 
-    def __init__(self, truth: GroundTruth, weights: NDArray[np.unsignedinteger[Any]]) -> None:
+    def __init__(
+        self, truth: GroundTruth, weights: NDArray[np.unsignedinteger[Any]], sets: int = 1
+    ) -> None:
         self._weights = weights
         self._by_id = _rank(truth.image_ids)
+        self._sets = sets
         real = np.flatnonzero(~truth.ignore)
         self.classes = np.unique(truth.labels[real])
         objects = csr_array(
@@ -58,7 +62,7 @@ class ResampledPrecision:
 
     def of(self, matched: Matched) -> Iterator[tuple[Floats, Floats]]:
         """AP and AP50 on every sample, of one class after the other; NaN: without objects."""
-        work = len(matched) * self._weights.shape[1]
+        work = len(matched) * self._weights.shape[1] * self._sets
         if work >= _WORTH and self._weights.itemsize == 1 and find_spec("numba"):
             return self.compiled(matched)
         return self.plain(matched)

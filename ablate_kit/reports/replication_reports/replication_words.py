@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.result import Result
@@ -117,6 +116,8 @@ def _order(found: Replication) -> str:
     by_checkpoint = np.array(changes, dtype=float).T
     if any(np.ptp(one) == 0 for one in by_checkpoint):
         return ""
+    from scipy.stats import spearmanr  # which takes a third of a second to load
+
     pairs = [float(spearmanr(*two).statistic) for two in combinations(by_checkpoint, 2)]
     spread = f"{min(pairs):.2f}"
     if len(pairs) > 1:

@@ -20,7 +20,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from scipy.special import betaincinv
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from ablate_kit.ablations.ablation import Ablation
@@ -124,6 +123,8 @@ def agreement(
     estimated, exact = [found.estimates[name] for name in losses], list(losses.values())
     if len(losses) < 4 or len(set(estimated)) < 2 or len(set(exact)) < 2:
         return EstimateAgreement(len(losses), None, len(others), missed)
+    from scipy.stats import spearmanr  # which takes a third of a second to load
+
     correlation = float(spearmanr(estimated, exact).statistic)
     return EstimateAgreement(len(losses), correlation, len(others), missed)
 

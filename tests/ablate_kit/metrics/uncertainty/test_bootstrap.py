@@ -304,6 +304,22 @@ def test_compiled_gives_the_same_bits(
     assert (plain[:, :, 0] > 0).all()
 
 
+def test_what_is_asked_of_many_sets_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="the extra fast is not installed")
+    ways: list[str] = []
+    for name in ("plain", "compiled"):
+        monkeypatch.setattr(
+            ResampledPrecision, name, lambda _, __, name=name: iter(ways.append(name) or ())
+        )
+    truth, found = truth_and_detections(1.0)
+    matched = Matched.of(truth, found)
+    weights = draws(IMAGES, 20, seed=0)
+    monkeypatch.setattr(resampled_ap, "_WORTH", 5 * len(matched) * weights.shape[1])
+    for sets in (1, 4, 5):
+        ResampledPrecision(truth, weights, sets).of(matched)
+    assert ways == ["plain", "plain", "compiled"]
+
+
 def test_no_number_depends_on_how_many_threads_there_are() -> None:
     truth, _ = truth_and_detections(1.0)
     bootstrap = Bootstrap(truth, resamples=20)
