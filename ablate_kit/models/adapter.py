@@ -32,6 +32,17 @@ class Prepared:
     origin: Any  # what ``Adapter.decode`` needs to come back to the original image
 
 
+class Preparing(Protocol):
+    """An adapter that tells how it prepares images, so that they can be kept."""
+
+    def preparation(self) -> Mapping[str, Any] | None:
+        """All that ``prepare`` depends on but the image, as JSON holds it: two that are equal
+        prepare an image to the same bytes. None: that is not known.
+
+        The origins of such images are tuples of whole numbers.
+        """
+
+
 class Adapter(Protocol):
     """A detector, ready to run in evaluation mode.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -46,25 +46,56 @@ def groups(prepared: Sequence[Prepared]) -> list[Group]:
     ]
 
 
+class Kept(Protocol):
+    """Batches that were prepared before; ``load`` and ``save`` are called from threads, of images
+    that ``has`` was asked about."""
+
+    def has(self, indices: Sequence[int]) -> bool: ...
+
+    def load(self, indices: Sequence[int]) -> list[Prepared] | None: ...
+
+    def save(self, indices: Sequence[int], prepared: Sequence[Prepared]) -> None: ...
+
+
 def prepared_batches(
-    adapter: Adapter, dataset: Dataset, sizes: Sequence[int], workers: int = 2
+    adapter: Adapter,
+    dataset: Dataset,
+    sizes: Sequence[int],
+    workers: int = 2,
+    kept: Kept | None = None,
 ) -> Iterator[list[Prepared]]:
     """All images of a data set, prepared once each, two batches ahead of whoever asks for them.
 
     Args:
         sizes: of the batches.
         workers: threads. Decoding, resizing and normalizing leave Python, so they run at once.
+        kept: batches of these images from before, and for later.
     """
     ends = list(accumulate(sizes))
     spans = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     with ThreadPoolExecutor(workers) as pool:
 
-        def submit(span: range) -> list[Future[Prepared]]:
+        def prepare(span: range) -> list[Future[Prepared]]:
             return [pool.submit(lambda i=i: adapter.prepare(dataset.image(i))) for i in span]  # type: ignore[misc]
 
+        def submit(span: range) -> Future[list[Prepared] | None] | list[Future[Prepared]]:
+            return pool.submit(kept.load, span) if kept and kept.has(span) else prepare(span)
+
+        def result(
+            span: range, coming: Future[list[Prepared] | None] | list[Future[Prepared]]
+        ) -> list[Prepared]:
+            if isinstance(coming, Future):
+                if found := coming.result():
+                    return found
+                coming = prepare(span)
+            images = [one.result() for one in coming]
+            if kept:
+                pool.submit(kept.save, span, images)
+            return images
+
         ahead = [submit(span) for span in spans[:2]]
-        for k in range(len(spans)):
-            yield [one.result() for one in ahead.pop(0)]
+        for k, span in enumerate(spans):
+            yield result(span, ahead.pop(0))
             if k + 2 < len(spans):
                 ahead.append(submit(spans[k + 2]))
 

@@ -64,7 +64,8 @@ class Dataset(Protocol):
         """(height, width, 3) RGB, a fresh array."""
 
     def stored(self, index: int) -> bytes:
-        """What the image is read from, such as the bytes of its file; decodes nothing."""
+        """What the image is read from, such as the bytes of its file; decodes nothing. Where these
+        are the same, and the size, so are the pixels."""
 
 
 def notes_on(dataset: Dataset) -> tuple[str, ...]:

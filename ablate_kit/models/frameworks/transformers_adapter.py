@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,13 @@ class TransformersAdapter:
     def prepare(self, image: Pixels) -> Prepared:
         inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
         return Prepared(dict(inputs), image.shape[:2])
+
+    def preparation(self) -> Mapping[str, Any] | None:
+        kind, library = type(self.processor), version("transformers")
+        if type(self) is not TransformersAdapter or not kind.__module__.startswith("transformers."):
+            return None  # it adds something of its own, or is a folder's own code
+        named = f"transformers {library} {kind.__module__}.{kind.__qualname__}"
+        return {"processor": named, "settings": self.processor.to_json_string()}
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
         placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}

@@ -14,6 +14,7 @@ from ablate_kit.models.detect import Collector
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
+from ablate_kit.sweeps.execution.prepared_images import PreparedImages
 from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
 from ablate_kit.sweeps.fingerprint import environment_of
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
@@ -74,12 +75,13 @@ class Worker:
         self._batches = Batches(len(dataset), evaluation.batch_size)
         self._options = options
         self._limit = evaluation.max_detections
+        self._cache = RecordingCache(options.cache, options.cache_bytes) if options.cache else None
         self._passes = VariantExecutor(
             adapter,
             replay=options.replay,
             memory=options.memory,
             fuse=evaluation.fuse,
-            cache=RecordingCache(options.cache, options.cache_bytes) if options.cache else None,
+            cache=self._cache,
             max_detections=evaluation.max_detections,
         )
         self._keep = keep
@@ -136,9 +138,9 @@ class Worker:
         new = [batch for batch in batches if batch not in self._kept]
         indices = [i for batch in new for i in self._batches.span(batch)]
         sizes = [len(self._batches.span(batch)) for batch in new]
-        coming = prepared_batches(
-            self._adapter, subset(self._dataset, indices), sizes, self._options.workers
-        )
+        some = subset(self._dataset, indices)
+        stored = PreparedImages.of(self._cache, self._adapter, some)
+        coming = prepared_batches(self._adapter, some, sizes, self._options.workers, stored)
         for batch in batches:
             images = self._kept[batch] if batch in self._kept else next(coming)
             # The first ones stay: in a pass over all, each would push out the next before its turn.

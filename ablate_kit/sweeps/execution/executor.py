@@ -74,7 +74,7 @@ class VariantExecutor:
         self._draws = Draws()
         self._shared = SharedPasses(adapter) if fuse else None
         self._state: Mapping[str, torch.Tensor] | None = None
-        self._unmodified = UnmodifiedPasses(adapter, cache)
+        self._unmodified = UnmodifiedPasses(adapter, cache, memory)
         self._planner = Planner(
             adapter, replay=replay, memory=memory, shared=self._shared, state=self._tensors
         )

@@ -7,6 +7,7 @@ one that has changed since, it is as good as new.
     FOLDER/cache.json                           what this folder is
     FOLDER/ENVIRONMENT/IMAGES-WEIGHTS.safetensors
     FOLDER/ENVIRONMENT/WEIGHTS.json             what was checked of them (``certificate``)
+    FOLDER/prepared/images-KEY.safetensors      (``prepared_images``)
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -42,6 +44,7 @@ from detector.disk.atomic import is_temporary, new_stream, new_text, remove_torn
 CAPACITY = 10 << 30  # bytes, unless told otherwise
 ABOUT = "cache.json"
 FORMAT = {"format": "recordings of ablate sweep", "version": 1}
+PREPARED = "prepared"  # the folder of prepared images
 OTHERS = 4  # recordings of models with other weights that are looked at
 
 
@@ -66,6 +69,7 @@ class RecordingCache:
         self.folder = folder
         self._capacity = capacity
         self._begun = time.time()
+        self._turn = Lock()  # of threads that store
 
     def check(self) -> None:
         """Raises ``UserError`` for a folder that holds something else."""
@@ -108,21 +112,30 @@ class RecordingCache:
                 folder.rmdir()
         return len(found), sum(one.nbytes for one in found)
 
-    def put(self, path: Path, data: bytes) -> bool:
-        """Whether there was room for it."""
+    def put(self, path: Path, data: bytes, share: float = 1) -> bool:
+        """Whether there was room for it.
+
+        ``share``: of the capacity, that all files in its folder may take.
+        """
+        with self._turn:
+            return self._put(path, data, share)
+
+    def _put(self, path: Path, data: bytes, share: float) -> bool:
         if not (self.folder / ABOUT).exists():  # first: without it the folder would be refused
             self.folder.mkdir(parents=True, exist_ok=True)
             new_text(self.folder / ABOUT, json.dumps(FORMAT) + "\n", overwrite=True)
         found = [one for one in self.entries() if one.path != path]
-        excess = sum(one.nbytes for one in found) + len(data) - self._capacity
-        unused = [one for one in found if one.used < self._begun]
-        if excess > sum(one.nbytes for one in unused):
-            return False
-        for one in unused:
-            if excess <= 0:
-                break
-            one.path.unlink(missing_ok=True)
-            excess -= one.nbytes
+        beside = [one for one in found if one.path.parent == path.parent]
+        for among, most in ((beside, share * self._capacity), (found, self._capacity)):
+            excess = sum(one.nbytes for one in among if one.path.exists()) + len(data) - most
+            unused = [one for one in among if one.used < self._begun and one.path.exists()]
+            if excess > sum(one.nbytes for one in unused):
+                return False
+            for one in unused:
+                if excess <= 0:
+                    break
+                one.path.unlink(missing_ok=True)
+                excess -= one.nbytes
         self._forget_torn()
         path.parent.mkdir(exist_ok=True)
         with new_stream(path, overwrite=True) as file:
@@ -246,7 +259,6 @@ def environment(module: nn.Module) -> str:
             tops.add((top, str(library.__version__)))  # type: ignore[union-attr]
         elif file:
             files.add(str(Path(file).parent))
-    here = Path(__file__).parents[2]  # our own code, and that of the hybrid detector beside it
     told = {
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if gpu else device.type,
@@ -254,11 +266,17 @@ def environment(module: nn.Module) -> str:
         "threads": torch.get_num_threads(),
         "deterministic": True,  # kernels, in every pass of a sweep
         "versions": sorted(tops),
-        "code": [_code(here), _code(here.parent / "detector"), *map(_code_in, sorted(files))],
+        "code": [*code_of(), *map(_code_in, sorted(files))],
         "model": repr(module),
         "config": repr(getattr(module, "config", None)),
     }
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def code_of() -> list[str]:
+    """Digests of our own code, and of that of the hybrid detector beside it."""
+    here = Path(__file__).parents[2]
+    return [_code(here), _code(here.parent / "detector")]
 
 
 @lru_cache

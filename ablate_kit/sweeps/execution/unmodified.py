@@ -1,6 +1,7 @@
 """Passes of the unmodified model: computed, or taken from recordings of earlier sweeps."""
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from ablate_kit.models.adapter import Adapter
@@ -15,14 +16,22 @@ from ablate_kit.sweeps.execution.recording_checks import (
 )
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.stored_recording import StoredRecording
-from ablate_kit.sweeps.execution.trace import Trace
+from ablate_kit.sweeps.execution.trace import NEVER, Call, Trace
+
+BESIDE = 0.5  # times what a sweep records: what is kept besides, for sweeps of other parts
 
 
 class UnmodifiedPasses:
     """Of one model, which is unmodified at each call; ``notes`` tells where recordings of earlier
-    sweeps are not used, or none are kept."""
+    sweeps are not used, or none are kept.
 
-    def __init__(self, adapter: Adapter, cache: RecordingCache | None) -> None:
+    ``memory``: bytes that the outputs of a batch may take.
+    """
+
+    def __init__(
+        self, adapter: Adapter, cache: RecordingCache | None, memory: float = NEVER
+    ) -> None:
+        self._memory = memory
         self.notes: list[str] = []
         self._adapter = adapter
         self._cache = cache
@@ -79,6 +88,7 @@ class UnmodifiedPasses:
             )
             return *replay.record(once.run, keep), False
         if found is None:
+            keep = {*keep, *for_others(like, cuts, self._memory)}
             outputs, trace = replay.record(once.run, keep)
         else:
             stored, changed = found
@@ -95,6 +105,38 @@ class UnmodifiedPasses:
             recordings = ModelRecordings(cache, module)
             self._opened = recordings, RecordingChecks(self._adapter, recordings)
         return self._opened
+
+
+def for_others(trace: Trace, cuts: Cuts, memory: float) -> list[CallId]:
+    """Outputs that sweeps of later parts need, as far as there is room: first those of the modules
+    that this one keeps in other layers, then the largest parts of a pass, and of these the last.
+    What holds the last use of a tensor is of no use."""
+    first = min(cuts.ticks(trace), default=NEVER)
+    last = max((tick for (kind, _), tick in trace.first_use.items() if kind != "output"), default=0)
+    calls = list(_with_depth(trace.root))
+    kept = sum(one.nbytes for one, _ in calls if one.id in cuts.keep)
+    room = min(BESIDE * kept, memory - kept)
+    alike = {_in_any_layer(one) for one in cuts.keep}
+    found = []
+    for one, _ in sorted(
+        calls, key=lambda of: (_in_any_layer(of[0].id) not in alike, of[1], -of[0].end)
+    ):
+        new = one.is_pure and one.id not in cuts.keep
+        if new and first < one.end < last and one.nbytes <= room:
+            room -= one.nbytes
+            found.append(one.id)
+    return found
+
+
+def _with_depth(call: Call, depth: int = 0) -> Iterator[tuple[Call, int]]:
+    """All calls within this one."""
+    for child in call.children:
+        yield child, depth
+        yield from _with_depth(child, depth + 1)
+
+
+def _in_any_layer(call: CallId) -> str:
+    return re.sub("[0-9]+", "*", call.module)
 
 
 def _completed(

@@ -19,7 +19,7 @@ from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
-from ablate_kit.sweeps.execution import certificate
+from ablate_kit.sweeps.execution import certificate, unmodified
 from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
@@ -322,6 +322,24 @@ def test_a_later_sweep_may_begin_wherever_a_kept_call_began(tmp_path: Path) -> N
     Counting.calls = 0
     found, notes = swept(model(Deep), variants, RecordingCache(tmp_path), images)
     assert (Counting.calls, notes) == (2, [])
+    assert identical(found, swept(model(Deep), variants, None, images)[0])
+
+
+@pytest.mark.parametrize(("beside", "all_there"), [(9.0, True), (0.0, False)])
+def test_what_later_parts_need_is_kept_where_there_is_room(
+    beside: float, all_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unmodified, "BESIDE", beside)
+    images, variants = batches(4), [cut("last.4.bias")]
+
+    def recorded() -> set[bytes]:
+        return {one.path.read_bytes() for one in RecordingCache(tmp_path).entries()}
+
+    swept(model(Deep), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    before = recorded()
+    found, notes = swept(model(Deep), variants, RecordingCache(tmp_path), images)
+    assert (recorded() == before) == all_there
+    assert notes == []
     assert identical(found, swept(model(Deep), variants, None, images)[0])
 
 
