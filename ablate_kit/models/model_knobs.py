@@ -52,3 +52,15 @@ def untrained(depth: int, biases: Tensor) -> str | None:
         f"depth {depth}: the class head of that layer was not trained (all its biases are "
         f"{biases[0].item():.4g}), so this says nothing of the layer"
     )
+
+
+def untrained_boxes(depth: int, biases: Tensor) -> str | None:
+    """The same of the box head: one bias to all centers and one to all extents. Where layers refine
+    boxes, each has a head, and only a loss on what a layer finds reaches it."""
+    if any(not bool((half == half[0]).all()) for half in biases.chunk(2)):
+        return None
+    return (
+        f"depth {depth}: the box head of that layer was not trained (its last biases are "
+        f"{biases[0].item():.4g} and {biases[-1].item():.4g}, as where auxiliary_loss is false), "
+        "so this says nothing of the layer"
+    )

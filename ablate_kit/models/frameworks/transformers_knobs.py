@@ -14,7 +14,7 @@ from ablate_kit.models.forward import describe_error
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.loading_report import quiet
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
-from ablate_kit.models.model_knobs import Knob, untrained
+from ablate_kit.models.model_knobs import Knob, untrained, untrained_boxes
 
 # Of a model that is built for one size: what it computes ahead.
 _FIXED_SIZES = ("anchor_image_size", "eval_size")
@@ -62,12 +62,22 @@ class TransformersKnobs:
         return found
 
     def note(self, knob: Knob, value: int) -> str | None:
-        heads = getattr(self._adapter.module, "class_embed", None)
-        if knob != "depth" or not isinstance(heads, nn.ModuleList):
+        if knob != "depth":
             return None
-        # All layers may share one.
-        biases = getattr(heads[min(value, len(heads)) - 1], "bias", None)
-        return untrained(value, biases) if isinstance(biases, Tensor) else None
+        found = None
+        biases = getattr(self._head("class_embed", value), "bias", None)
+        if isinstance(biases, Tensor):
+            found = untrained(value, biases)
+        layers = getattr(self._head("bbox_embed", value), "layers", None)
+        if found is None and isinstance(layers, nn.ModuleList):
+            found = untrained_boxes(value, layers[-1].get_parameter("bias"))
+        return found
+
+    def _head(self, name: str, depth: int) -> nn.Module | None:
+        heads = getattr(self._adapter.module, name, None)
+        if not isinstance(heads, nn.ModuleList):
+            return None
+        return heads[min(depth, len(heads)) - 1]  # all layers may share one
 
     def reusable(self, adapter: Adapter) -> Sequence[nn.Module]:
         module = adapter.module

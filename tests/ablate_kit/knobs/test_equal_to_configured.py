@@ -224,6 +224,14 @@ def test_a_head_that_was_never_trained_is_told(folders: Folders) -> None:
     assert said.startswith("depth 1: the class head of that layer was not trained (all its biases")
     assert knobs.note("depth", 2) is knobs.note("queries", 1) is None
     assert "not trained" in (knobs_of(detector()).note("depth", 2) or "")
+    heads = adapter.module.bbox_embed
+    with torch.no_grad():
+        adapter.module.class_embed[0].bias.normal_()
+        heads[0].layers[-1].bias.copy_(torch.tensor([0.0, 0.0, -2.0, -2.0]))
+        heads[1].layers[-1].bias.normal_()
+    said = knobs.note("depth", 1) or ""
+    assert said.startswith("depth 1: the box head of that layer was not trained (its last biases")
+    assert knobs.note("depth", 2) is None
     shipped = HybridKnobs(opened(SHAPES_TINY))
     assert shipped.note("depth", 1) is shipped.note("depth", 2) is None
 
