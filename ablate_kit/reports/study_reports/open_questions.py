@@ -17,10 +17,14 @@ def what_is_undecided(found: Findings) -> Sentence | None:
         return None
     verdicts: list[Verdict] = [v for one in left if (v := ap[one.variant].verdict) is not None]
     needed = [one.more for one in verdicts if one.more is not None]
+    close = sum(one.more is None and one.p is not None for one in verdicts)
     cuts = counted(len(found.cut()), "cut")
     told = f"{len(left)} of {cuts} {'is' if len(left) == 1 else 'are'} undecided"
     if needed:
         told += _would_decide(found, needed, len(left))
+    if close:
+        lie = f"; {close} {'lies' if close == 1 else 'lie'}" if close < len(left) else ","
+        told += f"{lie} too close to the margin for more images to help"
     return Sentence(f"{told}.", tuple(one.variant for one in left))
 
 

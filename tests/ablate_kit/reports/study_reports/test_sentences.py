@@ -139,8 +139,8 @@ def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     assert "None of its 3 top-level parts is known to cost more than 0.01 AP" in text
     assert "No part is shown to be free" in text
     assert "In short: of 3 cuts, none is known to cost more than 0.01 AP; none is shown" in text
-    assert "3 of 3 cuts are undecided." in text
-    assert "lose" not in text
+    assert "3 of 3 cuts are undecided, too close to the margin for more images to help." in text
+    assert " lose" not in text
 
 
 def test_of_what_changes_nothing_there_is_no_interval_from_zero_to_zero() -> None:
@@ -217,7 +217,7 @@ def test_images_that_would_decide_are_those_that_there_are() -> None:
         "4 of 4 cuts are undecided; about 60 more images, of 60 that were not used, would decide 2 "
         "of them, if they are what they seem: a larger budget in a new "
         "folder; these 100 images cannot decide 1 of them: that would take about "
-        "110, if they are what they seem."
+        "110, if they are what they seem; 1 lies too close to the margin for more images to help."
     ) in text
 
 
