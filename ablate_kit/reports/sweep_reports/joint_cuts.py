@@ -6,7 +6,7 @@ Above zero, they are *complementary*: without the one, the other is of less use 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -75,6 +75,11 @@ def joint_cuts(
             total[key] = _number(sum(part.overall[key].value - before for part in own))
         found.append(Joint(one.name, names, total, change, row))
     return found
+
+
+def renamed(one: Joint, called: Mapping[str, str]) -> Joint:
+    """With its members as a study calls them."""
+    return replace(one, members=tuple(called.get(name, name) for name in one.members))
 
 
 def sentence(found: Sequence[Joint]) -> str:

@@ -1,6 +1,6 @@
 """What a sweep's report says beyond the change of each variant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,10 @@ def sections(
     compared: Comparison,
     screening: Screened | None,
     statistics: Statistics,
+    called: Mapping[str, str],
 ) -> list[Section]:
-    """Those for which the run has variants, as they come on the page."""
+    """Those for which the run has variants, as they come on the page; ``called``: what a study
+    calls them there."""
     found = []
     if screening:
         records = screening_table.records(screening, results)
@@ -63,13 +65,14 @@ def sections(
         return found
     of_samples = results, compared.baseline, compared.samples
     if joint := joint_cuts.joint_cuts(*of_samples, statistics.adjust):
+        shown = [joint_cuts.renamed(one, called) for one in joint]
         found.append(
             Section(
                 "joint",
                 "Joint cuts and their members",
                 joint_cuts.records(joint),
-                joint_cuts.table(joint),
-                joint_cuts.figure(joint),
+                joint_cuts.table(shown),
+                joint_cuts.figure(shown),
             )
         )
     if values := shapley_table.shapley_values(*of_samples):

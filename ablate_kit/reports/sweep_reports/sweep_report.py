@@ -81,9 +81,9 @@ def write_sweep_report(
     compared = compared_run(ledger, results, statistics)
     overall = compared.changes
     table = comparison(results, overall, statistics=statistics, looks=looks)
-    parts = sections(results, compared, screened(ledger.folder), statistics)
     study = _study(ledger, results)
     names = titles(study) if study else {}
+    parts = sections(results, compared, screened(ledger.folder), statistics, names)
     named = [replace(one, name=names.get(one.name, one.name)) for one in results]
     with new_folder(ledger.folder / "report", overwrite=True) as place:
         write_numbers(place, results, compared, _origin(ledger), table, names)

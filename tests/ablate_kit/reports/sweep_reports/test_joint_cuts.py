@@ -88,6 +88,8 @@ def test_interactions_are_what_two_cut_beyond_both_alone() -> None:
     assert said.startswith("of 21 joint cuts 1 redundant: together they cost more")
     assert "b and c (-0.1061 AP)" in said
     assert joint_cuts.table(found).rows[0][0] == "b + c"
+    called = [joint_cuts.renamed(one, {"b": "neck (mean)"}) for one in found]
+    assert joint_cuts.table(called).rows[0][0] == "neck (mean) + c"
     rows = list(csv.DictReader(joint_cuts.records(found).csv().splitlines()))
     assert len(rows) == 21 * len(KEYS)
     assert joint_cuts.figure(found) is not None
