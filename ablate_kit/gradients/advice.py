@@ -143,6 +143,9 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
                 keys,
             )
         others = [t for t in tensors if not _key_bias(t.name)]
+        silent = [t for t in others if "intermittent" in t.flags]  # exactly zero in most steps
+        yield from _intermittent(silent)
+        others = [t for t in others if t not in silent]
         for some in _by(others, lambda t: region(t.name, 1)):
             ratios = [t.update_ratio or 0.0 for t in some]
             share = min(getattr(t, word) for t in some)  # a mean may be that of a few large ones
@@ -219,7 +222,9 @@ def _intermittent(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
         one = some[0]
         stopped = one.last_nonzero is not None and one.last_nonzero <= one.steps - one.nonzero
         then = (
-            "The gradient stopped: was a branch switched off or frozen?"
+            "The gradient stopped: was a branch switched off or frozen, or did its units die (a "
+            "ReLU that no input passes), at a learning rate of "
+            f"{max(t.learning_rate for t in some):.1e}?"
             if stopped
             else "A conditional branch is taken too rarely to learn much."
         )

@@ -145,6 +145,21 @@ def test_a_gradient_that_has_gone_is_not_counted_on() -> None:
     assert found.gradients == 10
 
 
+def test_units_that_died_are_not_said_to_have_a_small_gradient() -> None:
+    """Behind a ReLU that no input passes any more, in a loss that is still there."""
+
+    def loss(toy: Toy, step: int) -> Tensor:
+        return fine(toy) + (toy.odd if step < 10 else -toy.odd.abs() - 1).relu().sum()
+
+    toy = Toy(ones())
+    diagnosis = learn(toy, AdamW(toy.parameters(), lr=1e-2), loss)
+    assert diagnosis.tensors[1].verdict == "vanishing"
+    (told,) = (one.sentence for one in advise(diagnosis) if one.verdict == "vanishing")
+    assert told.startswith("1 tensor had a gradient in only 10 of 30 steps, last at step 10: odd.")
+    assert "did its units die (a ReLU that no input passes), at a learning rate of 1.0e-02?" in told
+    assert "mean norm" not in told
+
+
 def test_a_branch_that_is_taken_often_is_healthy() -> None:
     found = verdicts(ones(), lambda toy, i: fine(toy) + (toy.odd.sum() if i % 3 else 0))
     assert found.verdict == "healthy"
