@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from threading import Lock
 from typing import Literal, TypeVar, get_args
 
@@ -220,9 +220,12 @@ _BROKEN = (
 
 
 def _missing(path: Path) -> UserError:
-    """With the folder beside it that holds an image of this name, as split folders do."""
-    below = next(iter(sorted(path.parent.glob(f"*/{escape(path.name)}"))), None)
-    there = f"; there is one in {below.parent}" if below else ""
+    """With the folder beside it that holds an image of this name, as split folders do, or that of
+    a name whose folders are already in the path, or are separated as on Windows."""
+    last = PureWindowsPath(path.name).name
+    near = [*sorted(path.parent.glob(f"*/{escape(last)}")), path.parent / last]
+    near.append(path.parent.parent / last)
+    there = next((f"; there is one in {one.parent}" for one in near if one.is_file()), "")
     return UserError(f"{path}: image file is missing{there}")
 
 

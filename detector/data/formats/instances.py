@@ -312,6 +312,8 @@ def _check_inside(images: _Records, file_names: list[str]) -> None:
         parts = PureWindowsPath(name)
         if not parts.name or parts.anchor or ".." in parts.parts or "\0" in name:
             problem = f"file_name {shown(name)} does not stay inside the image folder"
+            if parts.name and "\0" not in name:
+                problem += f"; expected a path from there on, such as {shown(parts.name)}"
             images.reject(place, _MALFORMED, problem)
 
 

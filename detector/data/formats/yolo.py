@@ -180,8 +180,9 @@ def without_labels(images: Sequence[YoloImage], where: str) -> tuple[str, ...]:
     if not missing:
         return ()
     first = missing[0].name
+    have = "has" if len(missing) == 1 else "have"
     return (
-        f"{where}: {len(missing):,} of {len(images):,} images have no label file, so no objects, "
+        f"{where}: {len(missing):,} of {len(images):,} images {have} no label file, so no objects, "
         f"such as {first}",
     )
 

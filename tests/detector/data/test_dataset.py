@@ -85,6 +85,18 @@ def test_a_missing_image_and_a_folder_in_its_place_are_named(tmp_path: Path) -> 
         read_image(tmp_path, 4, 8)
 
 
+@pytest.mark.parametrize("name", ["images/a.png", "images\\a.png", "a.png"])
+def test_a_missing_image_that_lies_near_is_told_with_its_folder(name: str, tmp_path: Path) -> None:
+    """File names that repeat the folder of ``--images``, or have Windows' separators."""
+    folder = tmp_path / "images"
+    there = folder if "images" in name else folder / "val"
+    there.mkdir(parents=True)
+    Image.new("RGB", (4, 8)).save(there / "a.png")
+    with pytest.raises(UserError, match="image file is missing") as caught:
+        read_image(folder / name, 4, 8)
+    assert str(caught.value).endswith(f"image file is missing; there is one in {there}")
+
+
 def test_an_image_too_large_to_be_honest_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

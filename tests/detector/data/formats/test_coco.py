@@ -197,8 +197,10 @@ def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
 def test_a_file_name_stays_inside_the_image_folder(name: str, tmp_path: Path) -> None:
     document = copy.deepcopy(TINY)
     document["images"][0]["file_name"] = name
-    with pytest.raises(UserError, match="does not stay inside the image folder"):
+    with pytest.raises(UserError, match="does not stay inside the image folder") as caught:
         Coco(write(tmp_path, document), tmp_path)
+    told = str(caught.value).endswith('; expected a path from there on, such as "a.png"')
+    assert told == name.endswith("a.png")
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,7 @@ def test_an_image_without_labels_has_no_objects(make: Make) -> None:
     dataset = Yolo(data)
     assert len(dataset.annotations(1)) == 0
     (note,) = dataset.notes
-    assert note.endswith(
-        "1 of 2 images have no label file, so no objects, such as images/val/b.png"
-    )
+    assert note.endswith("1 of 2 images has no label file, so no objects, such as images/val/b.png")
     (data.parent / "labels/val/a.txt").unlink()
     with pytest.raises(UserError, match=r"none of the 2 images has a label file.*val/a\.txt"):
         Yolo(data)
