@@ -1,8 +1,6 @@
 """Whether a device can be used, what runs on it, and with how many threads."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -50,14 +48,3 @@ def gpu_libraries() -> str:
         if value and value != known.get(name):
             found.append(f"{name}={value}")
     return ", ".join(found)
-
-
-@contextmanager
-def thread_count(count: int | None) -> Iterator[None]:
-    """Forward passes on the CPU use so many threads; None: as many as they did."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,6 @@ from time import monotonic
 from ablate_kit.checkpoints.hub import with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.device import thread_count
 from ablate_kit.studies.budget import Budget, parse_budget
 from ablate_kit.studies.budget_plan import Outline, outline
 from ablate_kit.studies.cuts import Cut, lines_of, made, zeroed
@@ -27,6 +26,7 @@ from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
 from ablate_kit.sweeps.run import UNWATCHED, Progress
+from detector.training.devices import thread_count
 from detector.training.recipes.data_sections import OneSet
 
 _REPORT = 4.0  # seconds of a report with nothing in it

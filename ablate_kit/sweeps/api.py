@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.device import thread_count
 from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress
+from detector.training.devices import thread_count
 
 
 @contextmanager

@@ -26,6 +26,20 @@ def fork_rng(device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def thread_count(count: int | None) -> Iterator[None]:
+    """Operations on the CPU use so many threads; None: as many as they did.
+
+    Sums are split among them, which changes their last bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """Every tensor in nested lists, tuples and dictionaries; other values stay as they are."""
     if isinstance(batch, Tensor):

@@ -18,7 +18,7 @@ from detector.disk.lock import locked
 from detector.errors import UserError
 from detector.training.batch_loader import batch_loader
 from detector.training.deterministic import deterministic_kernels
-from detector.training.devices import current_device, fork_rng, to_device
+from detector.training.devices import current_device, fork_rng, thread_count, to_device
 from detector.training.distributed import DistributedContext, data_parallel
 from detector.training.ema import Ema
 from detector.training.freed_memory import kept_freed_memory
@@ -35,6 +35,8 @@ from detector.training.skipped_steps import SkippedStepTracker
 from detector.training.sync_batch_norm import synchronize_norms
 from detector.training.task import Best, Progress, Record, Task
 from detector.training.throughput import ThroughputMeter, memory_gb, timed
+
+_MOST_THREADS = 1024  # that a file may ask for
 
 
 class Trainer:
@@ -84,6 +86,7 @@ class Trainer:
         self.origin: dict[str, str] = {}  # of the first weights, where they were not drawn
         self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
         self.state = RunState()
+        self._threads: int | None = None  # that the run began with, where it resumes
         self._kept: tuple[int, int] | None = None  # the epochs and batches in latest.pth
         self._since = time.monotonic()  # up to then the state counts seconds
         self.skipped_steps = SkippedStepTracker(distributed)
@@ -130,6 +133,7 @@ class Trainer:
                 self.precision.float32_mode(),
                 self._kernels(),
                 self._memory(),
+                thread_count(self._threads),
             ):
                 while not self.state.is_over(self.options):
                     self._epoch(progress)
@@ -331,6 +335,7 @@ class Trainer:
             "data": self.data,
             "recipe": json.dumps(task.recipe.resolved()),
             "origin": self.origin,
+            "threads": torch.get_num_threads(),
         }
 
     def _export_best(self) -> None:
@@ -353,6 +358,9 @@ class Trainer:
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.precision.scaler.load_state_dict(checkpoint["scaler"])
         self.origin = checkpoint["origin"]
+        threads = checkpoint.get("threads")  # not of an earlier version
+        if self.device.type == "cpu" and isinstance(threads, int):
+            self._threads = min(max(threads, 1), _MOST_THREADS)
         self.state = RunState.from_dict(checkpoint, self.task.best_name)
         self._kept = self.state.epoch, self.state.batch
 

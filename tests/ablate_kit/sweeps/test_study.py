@@ -11,7 +11,6 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
-from ablate_kit.models.device import thread_count
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
@@ -20,6 +19,7 @@ from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from detector.training.devices import thread_count
 from tests.ablate_kit import run_files
 
 RULES = [

@@ -21,6 +21,7 @@ from detector.data.shapes import Shapes
 from detector.errors import UserError
 from detector.network.model import HybridDetector
 from detector.training.detection_task import detection_trainer
+from detector.training.devices import thread_count
 from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe
 from detector.training.trainer import Trainer
 
@@ -311,6 +312,23 @@ def killed(folder: Path, *, at: int, **options: object) -> None:
 
     with pytest.raises(StoppedError):
         trainer(folder, **options).run(Stop())
+
+
+def test_a_run_resumes_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
+    """Sums are split among them, which changes their last bits."""
+    options = {"count": 2, "epochs": 2, "batch_size": 1, "save_every": 1}
+    with thread_count(1):
+        killed(tmp_path, at=4, **options)
+    seen = []
+
+    class Look(Silent):
+        def batch(self, look: Mapping[str, float] | None) -> None:
+            seen.append(torch.get_num_threads())
+
+    with thread_count(2):
+        trainer(tmp_path, **options).run(Look(), resume=True)
+        assert torch.get_num_threads() == 2
+    assert seen == [1]
 
 
 CHANGES = {"color": 0.5, "crop": 0.5, "mosaic": 0.5, "multi_scale": [64, 96]}
