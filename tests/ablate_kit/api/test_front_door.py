@@ -28,7 +28,8 @@ def test_importing_it_imports_nothing_heavy() -> None:
     code = (
         "import sys, ablate_kit; heavy = {'torch', 'numpy', 'pandas', 'pydantic', 'typer'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-        "ablate_kit.open_checkpoint; assert 'torch' not in sys.modules"
+        "ablate_kit.open_checkpoint; assert 'torch' not in sys.modules\n"
+        "import ablate_kit.models.bridge.official.families; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

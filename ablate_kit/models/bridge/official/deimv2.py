@@ -3,8 +3,6 @@ HGNetV2 or a DINOv3."""
 
 from typing import Any
 
-import torch
-
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import BUNDLED
 from ablate_kit.models.bridge.counterpart import IMAGENET_MEAN, IMAGENET_STD, Counterpart
@@ -208,6 +206,8 @@ def _fusion_config(told: Told, block: str, width: int) -> dict[str, Any]:
 
 def _shares_boxes(told: Told) -> bool:
     """Whether all layers have one head of boxes, which the file holds once for each."""
+    import torch  # by which no command that needs none waits
+
     names = [
         f"decoder.dec_bbox_head.{{}}.layers.{i}.weight"
         for i in range(told.count("decoder.dec_bbox_head.0.layers"))

@@ -3,8 +3,6 @@ Hugging Face's: with a pyramid of convolutions beside them."""
 
 from typing import Any
 
-import torch
-
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.told_by_file import Told
@@ -126,6 +124,8 @@ def dinov3_config(told: Told) -> dict[str, Any]:
 
 
 def _expect_masked_keys(told: Told, blocks: int, width: int) -> None:
+    import torch  # by which no command that needs none waits
+
     expected = torch.ones(3, width)
     expected[1] = 0
     for i in range(blocks):
