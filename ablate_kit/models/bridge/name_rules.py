@@ -54,12 +54,12 @@ def both(source: str, target: str) -> NameRule:
     return NameRule(f"{source}.{{p}}", (f"{target}.{{p}}",))
 
 
-def packed(source: str, target: str) -> tuple[NameRule, ...]:
-    """``nn.MultiheadAttention``, whose projections are one tensor, to three and an output."""
+def packed(source: str, target: str, output: str = "out_proj") -> tuple[NameRule, ...]:
+    """``nn.MultiheadAttention``, whose projections are one tensor, to three and an ``output``."""
     thirds = tuple(f"{target}.{name}_proj.{{p}}" for name in "qkv")
     return (
         NameRule(f"{source}.in_proj_{{p}}", thirds),
-        both(f"{source}.out_proj", f"{target}.out_proj"),
+        both(f"{source}.out_proj", f"{target}.{output}"),
     )
 
 

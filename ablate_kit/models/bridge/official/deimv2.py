@@ -6,7 +6,7 @@ from typing import Any
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import BUNDLED
 from ablate_kit.models.bridge.counterpart import IMAGENET_MEAN, IMAGENET_STD, Counterpart
-from ablate_kit.models.bridge.name_rules import NameRule, both
+from ablate_kit.models.bridge.name_rules import NameRule, both, packed
 from ablate_kit.models.bridge.official.dfine import (
     DOWNSAMPLING_RULES,
     REFINEMENT_RULES,
@@ -20,6 +20,7 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     HEAD_RULES,
     RECOMPUTED,
     conv_norm,
+    conv_norms,
     decoder_config,
     encoder_config,
     handed_on,
@@ -34,14 +35,6 @@ STRIDES = [8, 16, 32]
 LITE = "encoder.bi_fusion.cv.conv.weight"
 
 
-def _attention(source: str, target: str) -> tuple[NameRule, ...]:
-    thirds = tuple(f"{target}.{name}_proj.{{p}}" for name in "qkv")
-    return (
-        NameRule(f"{source}.in_proj_{{p}}", thirds),
-        both(f"{source}.out_proj", f"{target}.o_proj"),
-    )
-
-
 def _fusion(source: str, target: str) -> tuple[NameRule, ...]:
     """A block of two branches, each of a CSP layer and perhaps a convolution."""
     parts = {"cv1": "conv1", "cv4": "conv2"}
@@ -52,11 +45,7 @@ def _fusion(source: str, target: str) -> tuple[NameRule, ...]:
             f"cv{i}.0.bottlenecks.{{b}}.conv{{c}}": f"{there}.bottlenecks.{{b}}.conv{{c}}",
             f"cv{i}.1": f"{there}.conv2",
         }
-    return tuple(
-        rule
-        for ours, theirs in parts.items()
-        for rule in conv_norm(f"{source}.{ours}", f"{target}.{theirs}")
-    )
+    return conv_norms(source, target, parts)
 
 
 _LAYER, _HF_LAYER = f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}"
@@ -66,7 +55,7 @@ _ENCODER_LAYER, _HF_ENCODER_LAYER = (
 )
 _HYBRID = (
     *conv_norm("encoder.input_proj.{i}", "model.conv_encoder.encoder_input_proj.{i}"),
-    *_attention(f"{_ENCODER_LAYER}.self_attn", f"{_HF_ENCODER_LAYER}.self_attn"),
+    *packed(f"{_ENCODER_LAYER}.self_attn", f"{_HF_ENCODER_LAYER}.self_attn", "o_proj"),
     *(
         both(f"{_ENCODER_LAYER}.{source}", f"{_HF_ENCODER_LAYER}.{target}")
         for source, target in {
@@ -104,7 +93,7 @@ _REST = (
     *hgnetv2_rules("model.conv_encoder.model"),
     *DINOV3_RULES,
     *conv_norm("decoder.input_proj.{i}", "model.decoder_input_proj.{i}"),
-    *_attention(f"{_LAYER}.self_attn", f"{_HF_LAYER}.self_attn"),
+    *packed(f"{_LAYER}.self_attn", f"{_HF_LAYER}.self_attn", "o_proj"),
     *(
         NameRule(f"{_LAYER}.{source}.scale", (f"{_HF_LAYER}.{target}.weight",))
         for source, target in {

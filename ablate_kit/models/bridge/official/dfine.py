@@ -12,6 +12,7 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     RECOMPUTED,
     as_deim,
     conv_norm,
+    conv_norms,
     handed_on,
     points,
     sampling,
@@ -35,11 +36,7 @@ def _fusion(source: str, target: str) -> tuple[NameRule, ...]:
             f"{csp}.bottlenecks.{{b}}.conv{{c}}": f"{there}.bottlenecks.{{b}}.conv{{c}}",
             f"cv{i}.1": f"conv{i}",
         }
-    return tuple(
-        rule
-        for ours, theirs in parts.items()
-        for rule in conv_norm(f"{source}.{ours}", f"{target}.{theirs}")
-    )
+    return conv_norms(source, target, parts)
 
 
 _LAYER, _HF_LAYER = f"{DECODER}.{{layer}}", "model.decoder.layers.{layer}"

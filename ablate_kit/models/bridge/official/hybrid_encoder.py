@@ -6,7 +6,7 @@ alike for all sizes, so that it is assumed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit.errors import UserError
@@ -41,6 +41,15 @@ def conv_norm(
     return (
         NameRule(f"{source}.{conv}.weight", (f"{target}.{target_conv}.weight",)),
         NameRule(f"{source}.{norm}.{{bn}}", (f"{target}.{target_norm}.{{bn}}",)),
+    )
+
+
+def conv_norms(source: str, target: str, parts: Mapping[str, str]) -> tuple[NameRule, ...]:
+    """Of several ``parts`` of a block, by their official names."""
+    return tuple(
+        rule
+        for ours, theirs in parts.items()
+        for rule in conv_norm(f"{source}.{ours}", f"{target}.{theirs}")
     )
 
 
