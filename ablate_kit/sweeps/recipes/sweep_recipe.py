@@ -8,7 +8,7 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.combination import Combination
@@ -38,20 +38,10 @@ from detector.training.recipes.recipe_file import (
     validated,
 )
 
-
-def _named_alike(line: object) -> object:
-    """``patterns`` of some kinds is now ``pattern``, as of all others; runs of before have it."""
-    if isinstance(line, dict) and "patterns" in line and "pattern" not in line:
-        return {("pattern" if key == "patterns" else key): one for key, one in line.items()}
-    return line
-
-
 if TYPE_CHECKING:
     Line = Kind
 else:
-    Line = Annotated[
-        reduce(or_, KINDS.values()), Field(discriminator="kind"), BeforeValidator(_named_alike)
-    ]
+    Line = Annotated[reduce(or_, KINDS.values()), Field(discriminator="kind")]
 
 
 class RaceSection(Section):

@@ -1,8 +1,8 @@
 """The settings of the training loop, whatever is trained."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from detector.loggers.open_loggers import LoggerName
 from detector.training.recipes.recipe_file import (
@@ -44,17 +44,3 @@ class LoopOptions(Section):
     workers: Natural = 0
     seed: Seed = 42
     freeze: list[str] = []  # modules (or patterns) that keep their weights, as in evaluation
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed_log(cls, values: Any) -> Any:
-        """Recipes from before there were several loggers."""
-        if not isinstance(values, dict) or "tensorboard" not in values:
-            return values
-        values = dict(values)
-        asked = values.pop("tensorboard")
-        if "log" in values:
-            raise ValueError("tensorboard: true is the old form of log: [tensorboard]; give one")
-        if not isinstance(asked, bool):
-            raise ValueError("tensorboard is the old form of log: [tensorboard]; expected that")
-        return values | {"log": ["tensorboard"] if asked else []}

@@ -62,10 +62,3 @@ def test_an_unknown_logger_is_told_before_anything_runs(tmp_path: Path, refuse: 
         said = refuse(verb, source, *what, "--log", "wandbb", "-o", out)
         assert 'did you mean "wandb"?' in said
     assert not out.exists()
-
-
-def test_an_older_key_of_a_recipe(tmp_path: Path, refuse: Run) -> None:
-    out = tmp_path / "out"
-    both = ("--set", "training.tensorboard=true", "--set", "training.log=[]")
-    said = refuse("train", "builtin:shapes_tiny", *both, "-o", out)
-    assert "old form of log: [tensorboard]; give one" in said

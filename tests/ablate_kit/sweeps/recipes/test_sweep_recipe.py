@@ -1,13 +1,14 @@
-"""Of some kinds a recipe has one line."""
+"""The lines of a sweep's recipe."""
 
 from pathlib import Path
 
 import pytest
 
+from ablate_kit.ablations.kinds.components import Modules
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
+from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep, parse_kind
 from detector.zoo import SHAPES_TINY
 
 
@@ -25,3 +26,16 @@ def test_shapley_values_are_of_one_set_of_parts(tmp_path: Path) -> None:
     message = "two lines are of kind shapley; give each set of parts a recipe of its own"
     with open_checkpoint(SHAPES_TINY) as checkpoint, pytest.raises(UserError, match=message):
         load_sweep(path).make(KindContext(checkpoint))
+
+
+def test_pattern_is_one_or_several() -> None:
+    for pattern in ("neck", ["neck", "heads"]):
+        found = parse_kind({"kind": "modules", "pattern": pattern})
+        assert isinstance(found, Modules)
+        assert found.pattern == pattern
+    with pytest.raises(UserError, match=r"ablation\.pattern: input should be a valid list"):
+        parse_kind({"kind": "modules", "pattern": 3})
+    with pytest.raises(
+        UserError, match=r'unknown key "ablation\.patterns"; did you mean "pattern"'
+    ):
+        parse_kind({"kind": "modules", "patterns": ["heads"]})
