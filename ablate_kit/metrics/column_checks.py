@@ -17,18 +17,6 @@ Rows = Sequence[Mapping[str, Any]]
 LARGEST = 1e18
 
 
-def section(dataset: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    if not isinstance(dataset, Mapping):
-        raise UserError(f"COCO annotations must be an object, got {type(dataset).__name__}")
-    section = dataset.get(key)
-    if not isinstance(section, list):
-        problem = "is not a list" if key in dataset else "is missing" + did_you_mean(key, dataset)
-        raise UserError(f'COCO annotations: "{key}" {problem}')
-    if not section:
-        raise UserError(f'COCO annotations: "{key}" is empty, so there is nothing to score against')
-    return section
-
-
 def values(rows: Rows, key: str, where: str, first: int = 0) -> list[Any]:
     """One value of every row; ``first`` is the number of the first one, for messages."""
     try:
@@ -92,26 +80,6 @@ def integers(rows: Rows, key: str, where: str, first: int = 0) -> NDArray[np.int
         if not whole or abs(value) >= 2**63:
             raise UserError(f'{where}[{first + at}]: "{key}" must be an integer, got {value!r:.80}')
     return np.array(found, dtype=np.int64)
-
-
-def marks(rows: Rows, key: str, where: str) -> NDArray[np.bool_]:
-    """(n,) yes or no, as 1 or 0, true or false; no where the key is absent."""
-    found = [row.get(key, 0) for row in rows]
-    for at, value in enumerate(found):
-        if not isinstance(value, int) or value not in (0, 1):
-            raise UserError(f'{where}[{at}]: "{key}" must be 0 or 1, got {value!r:.80}')
-    return np.array(found, dtype=np.bool_)
-
-
-def indices(
-    rows: Rows, where: str, image_ids: Ints, category_ids: Ints
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    images = integers(rows, "image_id", where)
-    categories = integers(rows, "category_id", where)
-    return (
-        index_of(images, image_ids, where, "image id"),
-        index_of(categories, category_ids, where, "category id"),
-    )
 
 
 def index_of(ids: Ints, known: Ints, where: str, what: str) -> NDArray[np.int64]:

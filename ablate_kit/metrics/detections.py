@@ -20,11 +20,9 @@ from ablate_kit.metrics.column_checks import (
     check_column,
     check_range,
     check_unique,
-    indices,
+    index_of,
     integers,
-    marks,
     numbers,
-    section,
     values,
 )
 
@@ -129,19 +127,27 @@ class GroundTruth:
             UserError: a missing or empty part, a missing key, an unknown image or category id, or
                 a bad value.
         """
-        images, annotations, categories = (
-            section(dataset, key) for key in ("images", "annotations", "categories")
-        )
+        parts: list[Any] = [
+            dataset.get(key) if isinstance(dataset, Mapping) else None
+            for key in ("images", "annotations", "categories")
+        ]
+        if not all(isinstance(part, list) and part for part in parts):
+            raise UserError("expected lists of images, annotations and categories, none empty")
+        images, annotations, categories = parts
         image_ids = integers(images, "id", "images")
         category_ids = integers(categories, "id", "categories")
-        image, labels = indices(annotations, "annotations", image_ids, category_ids)
-        ids = integers(annotations, "id", "annotations")
-        xywh = numbers(annotations, "bbox", "annotations", (4,))
-        measured = [
-            row if "area" in row else {"area": width * height}
+        where = "annotations"
+        ids = integers(annotations, "id", where)
+        of_images = integers(annotations, "image_id", where)
+        of_classes = integers(annotations, "category_id", where)
+        image = index_of(of_images, image_ids, where, "image id")
+        labels = index_of(of_classes, category_ids, where, "category id")
+        xywh = numbers(annotations, "bbox", where, (4,))
+        whole = [
+            {"iscrowd": 0, "area": width * height, **row}
             for row, (_, _, width, height) in zip(annotations, xywh.tolist(), strict=True)
         ]
-        areas = numbers(measured, "area", "annotations")
+        areas = numbers(whole, "area", where)
         if (areas < 0).any():
             raise UserError(f"an annotation has the area {areas.min():g}; expected none below 0")
         clustered = any("cluster" in row for row in images)
@@ -154,7 +160,7 @@ class GroundTruth:
             image=image[order],
             boxes=_corners(xywh)[order],
             labels=labels[order],
-            ignore=marks(annotations, "iscrowd", "annotations")[order],
+            ignore=integers(whole, "iscrowd", where)[order] == 1,
             areas=areas[order],
             ids=ids[order],
             classes=tuple(str(name) for name in values(categories, "name", "categories")),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.stored import load_npz, pack, save_npz, unpack
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import detections_of
 
 number = st.floats(-1e6, 1e6)
 size = st.floats(0, 1e6)
@@ -225,11 +225,9 @@ def annotation(**changes):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "COCO annotations must be an object, got list"),
-        ({"annotation": []}, 'COCO annotations: "images" is missing'),
-        (dataset(images=5), 'COCO annotations: "images" is not a list'),
-        (dataset(images=[]), 'COCO annotations: "images" is empty'),
-        (dataset(annotations=[]), 'COCO annotations: "annotations" is empty'),
+        ([], "expected lists of images, annotations and categories, none empty"),
+        (dataset(images=5), "expected lists of images"),
+        (dataset(annotations=[]), "expected lists of images"),
         (
             dataset(images=[{"id": 3}, {"id": 7}, {"id": 3}]),
             "ground truth: image id 3 occurs more than once",
@@ -244,10 +242,7 @@ def annotation(**changes):
         ),
         (dataset(annotations=annotation(category_id=2)), "annotations[0]: category id 2 is not"),
         (dataset(annotations=annotation(image_id=1.5)), 'annotations[0]: "image_id" must be an'),
-        (
-            dataset(annotations=annotation(iscrowd="0")),
-            "annotations[0]: \"iscrowd\" must be 0 or 1, got '0'",
-        ),
+        (dataset(annotations=annotation(iscrowd="0")), 'annotations[0]: "iscrowd" must be an'),
         (dataset(annotations=annotation(area=None)), "annotations[0]: area is not finite: nan"),
         (
             dataset(images=[{"id": 3, "width": "w"}, {"id": 7}]),
