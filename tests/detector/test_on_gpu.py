@@ -1,6 +1,5 @@
 """The network and its training on a GPU: what the CPU computes, in every precision."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,59 +9,16 @@ import torch
 from torch import Tensor
 
 from detector.config import preset
-from detector.data.dataset import limit
-from detector.data.shapes import Shapes
 from detector.network.model import HybridDetector
 from detector.network.ops import bilinear, neighborhood_attention
-from detector.training.detection_task import detection_trainer
-from detector.training.recipes.train_recipe import parse_recipe
-from detector.training.trainer import Trainer
 from tests.conftest import REAL_GPU
+from tests.small_runs import SMALL, KilledError, Silent, trainer
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
 # Without what is drawn on the device: a GPU draws other numbers.
 UNDRAWN = {"drop_path": 0.0, "transformer_drop_path": 0.0, "deformable_dropout": 0.0}
-SMALL = {
-    "preset": "tiny",
-    "image_size": 64,
-    "widths": [16, 32, 32, 32],
-    "depths": [1, 1, 1, 1],
-    "stage2": "sum",
-    "d_model": 32,
-    "queries": 8,
-    "decoder_layers": 2,
-}
-
-
-class StoppedError(Exception):
-    pass
-
-
-class Progress:
-    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
-        self.records: list[Mapping[str, float | None]] = []
-        self.stop_at, self.at = stop_at, (0, 0)
-
-    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
-        self.at = (epoch, done)
-
-    def batch(self, look: Mapping[str, float] | None) -> None:
-        self.at = (self.at[0], self.at[1] + 1)
-        if self.at == self.stop_at:
-            raise StoppedError
-
-    def finish(self, record: Mapping[str, float | None]) -> None:
-        self.records.append(record)
-
-
-def trainer(
-    folder: Path, device: str, count: int, model: Mapping[str, Any] = SMALL, **options: object
-) -> Trainer:
-    training = {"batch_size": 3, "lr": 1e-3, "warmup_epochs": 0.0, **options}
-    values = {"model": dict(model), "data": {"kind": "shapes"}, "training": training}
-    recipe = parse_recipe(values, where="test")
-    return detection_trainer(recipe, limit(Shapes(100, size=64), count), folder, device=device)
+MODEL = SMALL | {"widths": [16, 32, 32, 32], "stage2": "sum", "decoder_layers": 2}
 
 
 def outputs_and_gradients(model: HybridDetector, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -117,10 +73,11 @@ def test_a_step_in_each_precision_has_the_loss_of_the_cpu(
     losses = []
     for device, kind in (("cpu", "fp32"), ("cuda", precision)):
         run = trainer(
-            tmp_path / device, device, 3, SMALL | UNDRAWN, epochs=epochs, precision=kind, flip=0.0
-        )
+            tmp_path / device, 3, MODEL | UNDRAWN, device,
+            epochs=epochs, precision=kind, flip=0.0, warmup_epochs=0.0,
+        )  # fmt: skip
         before = [p.detach().clone() for p in run.model.parameters()]
-        progress = Progress()
+        progress = Silent()
         run.run(progress)
         losses.append([record["train_loss"] for record in progress.records])
         after = list(run.model.parameters())
@@ -132,16 +89,15 @@ def test_a_step_in_each_precision_has_the_loss_of_the_cpu(
 
 def test_a_deterministic_run_repeats_and_resumes_to_the_bit(tmp_path: Path) -> None:
     """With accumulation, drop paths, noise and an interruption within an epoch."""
-    model = SMALL | {"denoising": "contrastive"}
     options = {
-        "epochs": 2, "accumulate": 2, "save_every": 1, "deterministic": True, "ema": 0.9,
+        "count": 14, "model": MODEL | {"denoising": "contrastive"}, "device": "cuda", "epochs": 2,
+        "accumulate": 2, "save_every": 1, "deterministic": True, "ema": 0.9, "warmup_epochs": 0.0,
     }  # fmt: skip
     written = set()
     for name in ("one", "other"):
-        path = trainer(tmp_path / name, "cuda", 14, model, **options).run(Progress())
-        written.add(path.read_bytes())
-    with pytest.raises(StoppedError):
-        trainer(tmp_path / "parts", "cuda", 14, model, **options).run(Progress((2, 4)))
-    resumed = trainer(tmp_path / "parts", "cuda", 14, model, **options)
-    written.add(resumed.run(Progress(), resume=True).read_bytes())
+        written.add(trainer(tmp_path / name, **options).run(Silent()).read_bytes())
+    with pytest.raises(KilledError):
+        trainer(tmp_path / "parts", **options).run(Silent(stop=(2, 4)))
+    resumed = trainer(tmp_path / "parts", **options)
+    written.add(resumed.run(Silent(), resume=True).read_bytes())
     assert len(written) == 1

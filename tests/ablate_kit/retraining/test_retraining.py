@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors import safe_open
 
 from ablate_kit.errors import UserError
@@ -22,12 +21,10 @@ from detector.data.synthetic.layout import Figure
 from detector.network.model import HybridDetector
 from tests.ablate_kit.conftest import Run
 from tests.hybrid_file import save_hybrid
+from tests.small_runs import SMALL, Silent, coco_files
 
 BASE = {
-    "model": {
-        "preset": "tiny", "image_size": 64, "widths": [16, 32, 16, 16], "depths": [1, 1, 1, 1],
-        "d_model": 32, "queries": 6, "decoder_layers": 1,
-    },
+    "model": SMALL | {"queries": 6},
     "data": {"kind": "shapes", "train": 4, "val": 2},
     "training": {"epochs": 1, "batch_size": 4, "lr": 0.001},
 }  # fmt: skip
@@ -43,12 +40,6 @@ def study_file(folder: Path, **changes: Any) -> Path:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     return path
-
-
-class Silent:
-    def start(self, *_: object) -> None: ...
-    def batch(self, look: object) -> None: ...
-    def finish(self, record: object) -> None: ...
 
 
 def test_runs_are_arms_times_seeds_with_a_key_each(tmp_path: Path) -> None:
@@ -208,25 +199,6 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
         finished(folder, changed)
 
 
-def coco_files(folder: Path) -> dict[str, Any]:
-    """The data section of four images to train on and, of them, to evaluate on."""
-    shapes = Shapes(4, seed=5, size=64)
-    images, annotations = [], []
-    for i in range(4):
-        one = shapes.annotations(i)
-        Image.fromarray(shapes.image(i)).save(folder / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
-        for (x0, y0, x1, y1), label in zip(one.boxes.tolist(), one.labels, strict=True):
-            row = {"id": len(annotations) + 1, "image_id": i, "category_id": int(label)}
-            annotations.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0})
-    categories = [{"id": i, "name": name} for i, name in enumerate(shapes.classes)]
-    parts = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "boxes.json").write_text(json.dumps(parts))
-    given = {"annotations": folder / "boxes.json", "images": folder}
-    named = {f"{part}_{key}": str(one) for part in ("train", "val") for key, one in given.items()}
-    return {"kind": "coco", **named}
-
-
 def test_a_study_does_not_go_on_with_other_pixels(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
@@ -240,8 +212,9 @@ def test_a_study_does_not_go_on_with_other_pixels(tmp_path: Path) -> None:
         return retrain_all(runs, folder, progress=lambda _: Silent(), tell=lambda *_: None)
 
     retrain_all(runs[:1], folder, progress=lambda _: Silent(), tell=lambda *_: None)
-    kept = (files / "3.png").read_bytes()
-    (files / "3.png").write_bytes((files / "2.png").read_bytes())
+    first, second, *_ = sorted(files.glob("*.png"))
+    kept = second.read_bytes()
+    second.write_bytes(first.read_bytes())
     told = "holds baseline-seed1 with other images"
     with pytest.raises(UserError, match=told):
         go_on()
@@ -253,7 +226,7 @@ def test_a_study_does_not_go_on_with_other_pixels(tmp_path: Path) -> None:
     values = json.loads(line)
     del values["images"]  # as an earlier version wrote it
     ledger.write_text(json.dumps(values) + "\n")
-    (files / "3.png").write_bytes(kept)
+    second.write_bytes(kept)
     assert [one.images is None for one in go_on()] == [True, False]
 
 

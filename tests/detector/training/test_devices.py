@@ -6,19 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.data.dataset import limit
-from detector.data.shapes import Shapes
 from detector.errors import UserError
-from detector.training.detection_task import detection_trainer
 from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device, fork_rng, to_device
 from detector.training.distributed import local_device
-from detector.training.recipes.train_recipe import parse_recipe
-
-SMALL = {
-    "preset": "tiny", "image_size": 64, "widths": [16, 32, 16, 16], "depths": [1, 1, 1, 1],
-    "d_model": 32, "queries": 8, "decoder_layers": 1,
-}  # fmt: skip
+from tests.small_runs import Silent, trainer
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,22 +63,13 @@ def test_float32_is_rounded_to_tf32_only_where_the_recipe_says_so(
 ) -> None:
     seen: set[str] = set()
 
-    class Watch:
-        def start(self, epoch: int, epochs: int, batches: int, done: int) -> None: ...
-
-        def batch(self, values: Mapping[str, float] | None) -> None:
+    class Watch(Silent):
+        def batch(self, look: Mapping[str, float] | None) -> None:
             for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
                 seen.add(backend.fp32_precision)
 
-        def finish(self, record: Mapping[str, float | None]) -> None: ...
-
-    values = {
-        "model": SMALL, "data": {"kind": "shapes"},
-        "training": {"epochs": 1, "batch_size": 2, "precision": precision},
-    }  # fmt: skip
     before = torch.backends.cudnn.conv.fp32_precision
-    data = limit(Shapes(100, size=64), 2)
-    detection_trainer(parse_recipe(values, "test"), data, tmp_path).run(Watch())
+    trainer(tmp_path, 2, epochs=1, precision=precision).run(Watch())
     assert seen == {mode}
     assert torch.backends.cudnn.conv.fp32_precision == before
 

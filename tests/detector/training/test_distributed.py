@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 
-from detector.data.shapes import Shapes
+from tests.small_runs import coco_files
 
 RECIPE = """\
 model: {preset: tiny, image_size: 64, widths: [16, 32, 16, 16], depths: [1, 1, 1, 1], d_model: 32,
@@ -43,32 +42,6 @@ def run(arguments: list[str], *, processes: int = 1) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def half_empty(folder: Path) -> dict[str, str]:
-    """A COCO data set of twelve shapes images, with annotations for every other one."""
-    folder.mkdir()
-    shapes = Shapes(12, seed=1, size=64)
-    images, annotations = [], []
-    for i in range(12):
-        Image.fromarray(shapes.image(i)).save(folder / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
-        objects = shapes.annotations(i)
-        seen = len(objects) if i % 2 else 0
-        for box, label in zip(objects.boxes[:seen], objects.labels[:seen], strict=True):
-            x0, y0, x1, y1 = box.tolist()
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": i, "category_id": int(label) + 1,
-                 "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
-            )  # fmt: skip
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(shapes.classes)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    path = folder / "annotations.json"
-    path.write_text(json.dumps(content))
-    files = {"annotations": str(path), "images": str(folder)}
-    return {"kind": "coco"} | {
-        f"{split}_{name}": value for split in ("train", "val") for name, value in files.items()
-    }
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(folder / "model.safetensors")
 
@@ -82,7 +55,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path, model: str) -> None:
     """
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE % model)
-    data = json.dumps(half_empty(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    data = json.dumps(coco_files(tmp_path / "data", 12, shown=lambda i: i % 2 == 1))
     options = ("--set", f"data={data}", "--set", "training.batch_size=4")
     run(command(recipe, tmp_path / "one", *options))
     run(command(recipe, tmp_path / "two", *options), processes=2)

@@ -26,6 +26,7 @@ from detector.training.optim import learning_rate_factor
 from detector.training.recipes.pretrain_recipe import PretrainRecipe, load_pretrain_recipe
 from detector.training.recipes.recipe_file import Given, validated
 from detector.training.trainer import Trainer
+from tests.small_runs import KilledError, Silent
 
 MODEL = {
     "preset": "tiny", "widths": [16, 32, 16, 16], "depths": [1, 1, 1, 1], "d_model": 32,
@@ -33,30 +34,6 @@ MODEL = {
 }  # fmt: skip
 AUGMENTATION = {"image_size": 64, "val_resize": 72}
 MIXING = [{"begin": 0.3, "probability": 0.9, "mixup": 0.5, "cutmix": 1.0}]
-
-
-class Silent:
-    def __init__(self, stop: tuple[int, int] | None = None) -> None:
-        self.stop = stop  # epoch, batch after which the run is killed
-        self.done = (0, 0)
-        self.starts: list[int] = []
-        self.records: list[Mapping[str, float | None]] = []
-
-    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None:
-        self.done = (epoch, done)
-        self.starts.append(done)
-
-    def batch(self, loss: float | None) -> None:
-        self.done = (self.done[0], self.done[1] + 1)
-        if self.done == self.stop:
-            raise KilledError
-
-    def finish(self, record: Mapping[str, float | None]) -> None:
-        self.records.append(record)
-
-
-class KilledError(Exception):
-    pass
 
 
 def recipe(**sections: Any) -> PretrainRecipe:

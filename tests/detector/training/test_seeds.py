@@ -6,17 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.data.dataset import limit
-from detector.data.shapes import Shapes
 from detector.errors import UserError
-from detector.training.detection_task import detection_trainer
-from detector.training.recipes.train_recipe import parse_recipe
 from detector.training.seeds import batch_seed
-
-SMALL = {
-    "preset": "tiny", "image_size": 64, "widths": [16, 32, 16, 16], "depths": [1, 1, 1, 1],
-    "d_model": 32, "queries": 8, "decoder_layers": 1, "denoising": "contrastive",
-}  # fmt: skip
+from tests.small_runs import SMALL, Silent, recipe, trainer
 
 
 def test_ordinary_seeds_draw_what_they_always_drew() -> None:
@@ -36,21 +28,10 @@ def test_any_seed_is_one_that_a_generator_takes_and_no_two_places_share_one() ->
 
 @pytest.mark.parametrize("seed", [18_283, 2**63 - 1])
 def test_a_run_with_a_large_seed_trains(tmp_path: Path, seed: int) -> None:
-    values = {
-        "model": SMALL, "data": {"kind": "shapes"},
-        "training": {"epochs": 1, "batch_size": 2, "seed": seed},
-    }  # fmt: skip
-    data = limit(Shapes(100, size=64), 2)
-
-    class Silent:
-        def start(self, *_: int) -> None: ...
-        def batch(self, _: object) -> None: ...
-        def finish(self, _: object) -> None: ...
-
-    assert detection_trainer(parse_recipe(values, "test"), data, tmp_path).run(Silent()).is_file()
+    model = SMALL | {"denoising": "contrastive"}
+    assert trainer(tmp_path, 2, model, epochs=1, seed=seed).run(Silent()).is_file()
 
 
 def test_a_seed_beyond_all_generators_is_refused() -> None:
-    values = {"model": SMALL, "data": {"kind": "shapes"}, "training": {"seed": 2**63}}
     with pytest.raises(UserError, match=r"training\.seed: input should be less than"):
-        parse_recipe(values, "test")
+        recipe(seed=2**63)

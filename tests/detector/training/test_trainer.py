@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,47 +17,15 @@ import torch
 
 from detector import stopping
 from detector.config import HybridConfig
-from detector.data.dataset import limit
 from detector.data.shapes import Shapes
 from detector.errors import UserError
 from detector.network.model import HybridDetector
-from detector.training.detection_task import detection_trainer
 from detector.training.devices import thread_count
-from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe
-from detector.training.trainer import Trainer
+from tests import small_runs
+from tests.small_runs import SMALL, KilledError, Silent
 
-SMALL = {
-    "preset": "tiny",
-    "image_size": 64,
-    "widths": [16, 32, 16, 16],
-    "depths": [1, 1, 1, 1],
-    "d_model": 32,
-    "queries": 8,
-    "decoder_layers": 2,
-    "transformer_drop_path": 0.1,
-}
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.records: list[Mapping[str, float | None]] = []
-
-    def start(self, epoch: int, epochs: int, batches: int, done: int) -> None: ...
-
-    def batch(self, look: Mapping[str, float] | None) -> None: ...
-
-    def finish(self, record: Mapping[str, float | None]) -> None:
-        self.records.append(record)
-
-
-def recipe(**training: object) -> TrainRecipe:
-    options = {"epochs": 4, "batch_size": 3, "lr": 1e-3, "warmup_epochs": 1.0, **training}
-    values = {"model": SMALL, "data": {"kind": "shapes"}, "training": options}
-    return parse_recipe(values, where="test")
-
-
-def trainer(folder: Path, count: int = 8, **training: object) -> Trainer:
-    return detection_trainer(recipe(**training), limit(Shapes(100, size=64), count), folder)
+MODEL = SMALL | {"decoder_layers": 2, "transformer_drop_path": 0.1}
+trainer = partial(small_runs.trainer, model=MODEL)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -91,9 +60,9 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_denoising_trains_and_its_warm_up_counts(tmp_path: Path) -> None:
     results = []
     for name, epochs in (("a", 0), ("b", 0), ("c", 3)):
-        made = recipe(epochs=2, denoising_warmup_epochs=epochs)
-        made = made.model_copy(update={"model": made.model | {"denoising": "contrastive"}})
-        run = detection_trainer(made, limit(Shapes(100, size=64), 4), tmp_path / name)
+        model = MODEL | {"denoising": "contrastive"}
+        options = {"epochs": 2, "denoising_warmup_epochs": epochs}
+        run = trainer(tmp_path / name, 4, model=model, **options)
         start = run.model.denoising.labels.detach().clone()
         results.append(weights(run.run(Silent())))
         assert not torch.equal(start, results[-1]["denoising.labels"])
@@ -119,12 +88,7 @@ def test_training_leaves_the_global_generator_and_the_precision_alone(tmp_path: 
 
 def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.3, 0.5])
-    run = detection_trainer(
-        recipe(),
-        limit(Shapes(100, size=64), 6),
-        tmp_path,
-        evaluate=lambda _: {"mAP_50_95": next(scores), "mAP_50": 0.9},
-    )
+    run = trainer(tmp_path, 6, evaluate=lambda _: {"mAP_50_95": next(scores), "mAP_50": 0.9})
     run.run(Silent())
     best = torch.load(tmp_path / "best.pth", weights_only=True)
     latest = torch.load(tmp_path / "latest.pth", weights_only=True)
@@ -142,12 +106,8 @@ def test_where_nothing_chooses_the_best_weights_the_last_are_kept(
     tmp_path: Path, score: float | None
 ) -> None:
     """As with a validation set that shows no object."""
-    run = detection_trainer(
-        recipe(epochs=2),
-        limit(Shapes(100, size=64), 3),
-        tmp_path,
-        evaluate=lambda _: {"mAP_50_95": score, "mAP_50": score},
-    )
+    found = {"mAP_50_95": score, "mAP_50": score}
+    run = trainer(tmp_path, 3, evaluate=lambda _: found, epochs=2)
     kept = weights(run.run(Silent()))
     assert run.state.best_epoch == 0
     assert "NaN" not in (tmp_path / "history.json").read_text()
@@ -224,11 +184,8 @@ def test_resuming_another_course_is_refused(
 
 
 def test_resuming_another_model_is_refused(epoch: Path) -> None:
-    other = parse_recipe(
-        {"model": {**SMALL, "queries": 9}, "data": {"kind": "shapes"}, "training": {}}, "test"
-    )
     with pytest.raises(UserError, match="another model config"):
-        detection_trainer(other, Shapes(8, size=64), epoch).run(Silent(), resume=True)
+        trainer(epoch, model=MODEL | {"queries": 9}).run(Silent(), resume=True)
 
 
 def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
@@ -296,29 +253,11 @@ def test_losses_that_are_no_numbers_stop_with_a_clear_word(
     assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 2
 
 
-def killed(folder: Path, *, at: int, **options: object) -> None:
-    """A run that ends in the middle of its second epoch, without any warning."""
-
-    class StoppedError(Exception):
-        pass
-
-    class Stop(Silent):
-        batches = 0
-
-        def batch(self, look: Mapping[str, float] | None) -> None:
-            self.batches += 1
-            if self.batches == at:
-                raise StoppedError
-
-    with pytest.raises(StoppedError):
-        trainer(folder, **options).run(Stop())
-
-
 def test_a_run_resumes_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
     """Sums are split among them, which changes their last bits."""
     options = {"count": 2, "epochs": 2, "batch_size": 1, "save_every": 1}
-    with thread_count(1):
-        killed(tmp_path, at=4, **options)
+    with thread_count(1), pytest.raises(KilledError):
+        trainer(tmp_path, **options).run(Silent((2, 2)))
     seen = []
 
     class Look(Silent):
@@ -343,7 +282,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
         "workers": workers, "log_every": 1, **changes,
     }  # fmt: skip
     trainer(tmp_path / "whole", **options).run(Silent())
-    killed(tmp_path / "parts", at=13, **options)
+    with pytest.raises(KilledError):
+        trainer(tmp_path / "parts", **options).run(Silent(stop=(2, 5)))
     # A step after the last checkpoint, noted before the kill: it will be taken again.
     (tmp_path / "parts/skipped.jsonl").write_text('{"step": 1}\n{"step": 4}\n')
     latest = torch.load(tmp_path / "parts/latest.pth", weights_only=True)
@@ -377,21 +317,19 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_to_the_bit(
 @pytest.mark.parametrize(
     ("at", "workers", "kept"),
     [
-        (10, 0, "1 of 2 epochs and 3 of 8 batches of the next"),
-        (7, 2, "0 of 2 epochs and 8 of 8 batches of the next"),  # all but the evaluation
+        ((2, 2), 0, "1 of 2 epochs and 3 of 8 batches of the next"),
+        ((1, 7), 2, "0 of 2 epochs and 8 of 8 batches of the next"),  # all but the evaluation
     ],
 )
 def test_a_run_that_is_asked_to_stop_keeps_the_step_under_way(
-    tmp_path: Path, at: int, workers: int, kept: str
+    tmp_path: Path, at: tuple[int, int], workers: int, kept: str
 ) -> None:
     """A step of three batches: the signal comes after its first."""
 
     class Asked(Silent):
-        batches = 0
-
         def batch(self, look: Mapping[str, float] | None) -> None:
-            self.batches += 1
-            if self.batches == at:
+            super().batch(look)
+            if self.done == at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     options = {"epochs": 2, "batch_size": 1, "accumulate": 3, "ema": 0.9, "workers": workers}
@@ -415,9 +353,7 @@ def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> N
         seen.append(model.queries.content.sum().item())
         return {"mAP_50_95": len(seen) / 10, "mAP_50": 0.9}
 
-    run = detection_trainer(
-        recipe(epochs=2, ema=0.5), limit(Shapes(100, size=64), 6), tmp_path, evaluate=evaluate
-    )
+    run = trainer(tmp_path, 6, evaluate=evaluate, epochs=2, ema=0.5)
     run.run(Silent())
     assert seen[0] != seen[1]
     history = json.loads((tmp_path / "history.json").read_text())
@@ -432,25 +368,21 @@ def test_the_average_is_evaluated_apart_and_is_what_is_kept(tmp_path: Path) -> N
 
 def test_a_run_stops_when_nothing_gets_better(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.3, 0.5, 0.9])
-    run = detection_trainer(
-        recipe(epochs=5, stop_after=2),
-        limit(Shapes(100, size=64), 6),
-        tmp_path,
-        evaluate=lambda _: {"mAP_50_95": next(scores), "mAP_50": 0.9},
-    )
+    run = trainer(
+        tmp_path, 6, evaluate=lambda _: {"mAP_50_95": next(scores), "mAP_50": 0.9},
+        epochs=5, stop_after=2,
+    )  # fmt: skip
     run.run(Silent())
     assert run.state.epoch == 4
     assert run.state.best_epoch == 2
 
 
 def test_training_images_are_evaluated_on_request(tmp_path: Path) -> None:
-    run = detection_trainer(
-        recipe(epochs=2, evaluate_every=2),
-        limit(Shapes(100, size=64), 6),
-        tmp_path,
+    run = trainer(
+        tmp_path, 6, epochs=2, evaluate_every=2,
         evaluate=lambda _: {"mAP_50_95": 0.1, "mAP_50": 0.2},
         evaluate_train=lambda _: {"mAP_50_95": 0.3, "mAP_50": 0.4},
-    )
+    )  # fmt: skip
     run.run(Silent())
     history = json.loads((tmp_path / "history.json").read_text())
     assert history["train_mAP_50_95"] == [None, 0.3]
@@ -465,11 +397,9 @@ def test_activations_computed_again_change_nothing_and_rename_nothing(
 ) -> None:
     """Running statistics of batch norm included: a batch counts once."""
     for checkpointing in (False, True):
-        made = recipe(epochs=1, activation_checkpointing=checkpointing)
-        made = made.model_copy(update={"model": made.model | {"norm": norm}})
-        detection_trainer(made, limit(Shapes(100, size=64), 8), tmp_path / str(checkpointing)).run(
-            Silent()
-        )
+        options = {"epochs": 1, "activation_checkpointing": checkpointing}
+        run = trainer(tmp_path / str(checkpointing), model=MODEL | {"norm": norm}, **options)
+        run.run(Silent())
     one, other = (weights(tmp_path / str(x) / "model.safetensors") for x in (False, True))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -530,15 +460,13 @@ def test_modules_are_frozen_by_patterns(tmp_path: Path) -> None:
 
 def test_batches_of_one_tiny_image_train_or_are_refused(tmp_path: Path) -> None:
     """Of 32 pixels, p6 is one cell: group norm needs groups of more than one channel."""
-    changes = {"widths": [16, 32, 16, 64], "d_model": 64}
-    made = recipe(epochs=1, batch_size=1, multi_scale=[32, 64])
-    made = made.model_copy(update={"model": made.model | changes})
-    detection_trainer(made, limit(Shapes(100, size=64), 2), tmp_path / "run").run(Silent())
+    wide = MODEL | {"widths": [16, 32, 16, 64], "d_model": 64}
+    options = {"epochs": 1, "batch_size": 1, "multi_scale": [32, 64]}
+    trainer(tmp_path / "run", 2, model=wide, **options).run(Silent())
     with pytest.raises(UserError, match=r"training\.multi_scale: image_size is 32.*p6 is one cell"):
-        trainer(tmp_path, batch_size=1, multi_scale=[32, 64])
-    normed = made.model_copy(update={"model": made.model | {"norm": "bn"}})
+        trainer(tmp_path, **options)
     with pytest.raises(UserError, match=r"leave batch norm .* one number per channel of p6"):
-        detection_trainer(normed, limit(Shapes(100, size=64), 2), tmp_path / "bn")
+        trainer(tmp_path / "bn", 2, model=wide | {"norm": "bn"}, **options)
 
 
 def test_the_average_begins_with_the_weights_that_a_run_begins_from(tmp_path: Path) -> None:
@@ -582,7 +510,7 @@ def test_a_log_for_tensorboard_holds_what_the_others_do(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer(tmp_path, epochs=2, tensorboard=True, log_every=1).run(Silent())
+    trainer(tmp_path, epochs=2, log=["tensorboard"], log_every=1).run(Silent())
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

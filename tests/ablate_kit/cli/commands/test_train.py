@@ -1,4 +1,4 @@
-"""What a training run that resumes has to share with the one that began."""
+"""``ablate train``: what a run that resumes, or goes on from a checkpoint, takes from it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,19 +7,23 @@ import pytest
 import torch
 import yaml
 
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
 from tests.ablate_kit.conftest import Run
-from tests.ablate_kit.retraining.test_retraining import BASE, coco_files
+from tests.ablate_kit.retraining.test_retraining import BASE
+from tests.small_runs import coco_files
 
 TWO = ("--set", "training.epochs=2")
 
 
 def other_pixels(files: Path) -> None:
-    (files / "3.png").write_bytes((files / "2.png").read_bytes())
+    first, second, *_ = sorted(files.glob("*.png"))
+    second.write_bytes(first.read_bytes())
 
 
 def other_objects(files: Path) -> None:
-    text = (files / "boxes.json").read_text()
-    (files / "boxes.json").write_text(text.replace('"iscrowd": 0', '"iscrowd": 1', 1))
+    (annotations,) = files.glob("*.json")
+    annotations.write_text(annotations.read_text().replace('"iscrowd": 0', '"iscrowd": 1', 1))
 
 
 @pytest.mark.parametrize("change", [other_pixels, other_objects])
@@ -31,12 +35,12 @@ def test_a_run_does_not_resume_with_other_files_of_the_same_number(
     recipe.write_text(yaml.safe_dump({**BASE, "data": coco_files(files)}))
     resume = ("train", recipe, "-o", tmp_path / "run", "--resume", *TWO)
     run("train", recipe, "-o", tmp_path / "run")
-    before = {one: (files / one).read_bytes() for one in ("3.png", "boxes.json")}
+    before = {one: one.read_bytes() for one in files.iterdir()}
     change(files)
     said = refuse_any(*resume)
     assert "latest.pth is of other training images or annotations than are there now" in said
     for one, content in before.items():
-        (files / one).write_bytes(content)
+        one.write_bytes(content)
 
     # Other images to be evaluated on would choose the best weights by another yardstick.
     fewer = ("--set", "data.val_limit=2")
@@ -60,3 +64,22 @@ def test_a_run_does_not_resume_with_shapes_of_another_seed(
     said = refuse_any(*resume, "--set", "data.seed=9")
     assert "of other training images" in said
     run(*resume)
+
+
+def test_the_network_is_that_of_the_checkpoint_that_it_goes_on_from(
+    hybrid: Path, tmp_path: Path, run: Run, refuse: Run
+) -> None:
+    smaller, recipe, folder = (tmp_path / one for one in ("s.safetensors", "r.yaml", "run"))
+    run("component", hybrid, "decoder.layers.1.ffn", "-o", tmp_path / "cut.safetensors")
+    run("shrink", hybrid, "--drop", tmp_path / "cut.safetensors", "-o", smaller)
+    recipe.write_text(yaml.safe_dump(BASE | {"model": {"preset": "init"}}))
+    assert "give --init" in refuse("train", recipe, "-o", folder)
+    assert not folder.exists()
+    run("train", recipe, "--init", smaller, "-o", folder)
+    with open_checkpoint(smaller) as before, open_checkpoint(folder / "model.safetensors") as after:
+        wanted = config_and_names(before)[0]
+        assert config_and_names(after)[0] == wanted
+        assert wanted.decoder_hidden == (64, 0, 64)
+    # A run that is resumed has no --init to take it from, but a recipe of its own.
+    told = run("train", recipe, "--resume", "--set", "training.epochs=2", "-o", folder)
+    assert "epoch 2/2" in told
