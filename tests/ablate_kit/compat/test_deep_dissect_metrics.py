@@ -8,7 +8,7 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.f1 import f1_matched_pairs
 from ablate_kit.metrics.giou import published_giou
 from ablate_kit.metrics.matching import hungarian_pairs, published_pairs
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import detections_of
 
 TOLERANCE = 1e-9
 

@@ -8,17 +8,16 @@ import pytest
 from ablate_kit.compat.notebooks.thesis_map import thesis_map
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
+from tests.ablate_kit.made_up import truth_of
 
 
 def truth(boxes, labels=None, size=(100, 100), classes=1, ignore=False):
     n = len(boxes)
-    return GroundTruth(
-        image_ids=np.array([1]), widths=np.array(size[:1]), heights=np.array(size[1:]),
-        image=np.zeros(n, dtype=int), boxes=np.array(boxes, dtype=float),
-        labels=np.array(labels or [0] * n), ignore=np.full(n, ignore), areas=np.full(n, 2500.0),
-        ids=np.arange(n), classes=tuple(map(str, range(classes))),
-        category_ids=tuple(range(classes)),
+    return truth_of(
+        np.zeros(n), boxes, labels or [0] * n, classes=list(map(str, range(classes))),
+        widths=np.array(size[:1]), heights=np.array(size[1:]), ignore=np.full(n, ignore),
+        areas=np.full(n, 2500.0),
     )  # fmt: skip
 
 
@@ -133,11 +132,9 @@ def test_equal_to_a_naive_reading_to_the_last_digit(seed):
     corner = rng.uniform(-0.05, 0.7, (objects, 2)) * size[image]
     extent = rng.uniform(0.005, 0.5, (objects, 2)) * size[image]
     labels = rng.integers(0, classes - 1, objects)  # the last class has none
-    against = GroundTruth(
-        image_ids=np.arange(images), widths=widths, heights=heights, image=image,
-        boxes=np.concatenate([corner, corner + extent], axis=1), labels=labels,
-        ignore=rng.random(objects) < 0.2, areas=np.ones(objects), ids=np.arange(objects),
-        classes=tuple("abcd"), category_ids=(1, 2, 3, 4),
+    against = truth_of(
+        image, np.concatenate([corner, corner + extent], axis=1), labels, images=images,
+        classes="abcd", widths=widths, heights=heights, ignore=rng.random(objects) < 0.2,
     )  # fmt: skip
     source = rng.permutation(np.repeat(np.arange(objects), 20))  # images in any order, > 100 each
     boxes = against.boxes[source] + rng.normal(0, 6, (len(source), 4))
@@ -174,5 +171,5 @@ def test_small_objects_are_left_out_or_enlarged():
 
 
 def test_images_of_unknown_size_are_refused():
-    with pytest.raises(UserError, match="needs the size of every image; image 1 has none"):
+    with pytest.raises(UserError, match="needs the size of every image; image 0 has none"):
         thesis_map(dataclasses.replace(truth([BOX]), widths=np.array([0])), found([BOX], [0.9]))

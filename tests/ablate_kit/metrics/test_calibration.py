@@ -1,5 +1,7 @@
 """Thresholds are chosen on other images than those that they are used on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from ablate_kit.metrics.calibration import FOLDS, Calibration, cross_fitted, fol
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.f1 import calibrate, f1_at
 from ablate_kit.metrics.matching import greedy_matches
+from tests.ablate_kit.made_up import truth_of
 
 
 def study(images: int, seed: int) -> tuple[GroundTruth, Detections, Detections]:
@@ -16,19 +19,10 @@ def study(images: int, seed: int) -> tuple[GroundTruth, Detections, Detections]:
     corner = np.tile([[0.0, 0.0], [40.0, 0.0], [0.0, 40.0]], (images, 1))
     boxes = np.concatenate([corner, corner + 20], axis=1)
     n = len(image)
-    truth = GroundTruth(
+    truth = truth_of(
+        image, boxes, np.zeros(n), images=images, classes=("box",),
         image_ids=np.arange(100, 100 + images),
-        widths=np.full(images, 100),
-        heights=np.full(images, 100),
-        image=image,
-        boxes=boxes,
-        labels=np.zeros(n, dtype=int),
-        ignore=np.zeros(n, dtype=bool),
-        areas=np.full(n, 400.0),
-        ids=np.arange(n),
-        classes=("box",),
-        category_ids=(1,),
-    )
+    )  # fmt: skip
     return truth, *(_detector(image, boxes, rng) for _ in range(2))
 
 
@@ -53,15 +47,8 @@ def test_the_threshold_of_a_fold_is_the_best_of_the_other_images() -> None:
     for one, threshold in enumerate(calibration.folds):
         others = np.flatnonzero(fold != one)
         kept, real = np.isin(found.image, others), np.isin(truth.image, others)
-        alone = GroundTruth(
-            **{name: getattr(truth, name) for name in ("image_ids", "widths", "heights")},
-            **{
-                name: getattr(truth, name)[real]
-                for name in ("image", "boxes", "labels", "ignore", "areas", "ids")
-            },
-            classes=truth.classes,
-            category_ids=truth.category_ids,
-        )
+        columns = ("image", "boxes", "labels", "ignore", "areas", "ids")
+        alone = replace(truth, **{name: getattr(truth, name)[real] for name in columns})
         rest = Detections(
             found.image[kept], found.boxes[kept], found.scores[kept], found.labels[kept]
         )
@@ -72,20 +59,10 @@ def test_the_threshold_of_a_fold_is_the_best_of_the_other_images() -> None:
 def images_of(ids: np.ndarray, corners: np.ndarray, **columns: np.ndarray) -> GroundTruth:
     """An object in each image."""
     n = len(ids)
-    return GroundTruth(
-        image_ids=ids,
-        widths=np.full(n, 100),
-        heights=np.full(n, 100),
-        image=np.arange(n),
-        boxes=np.stack([corners, corners, corners + 5, corners + 5], axis=1),
-        labels=np.zeros(n, dtype=int),
-        ignore=np.zeros(n, dtype=bool),
-        areas=np.full(n, 25.0),
-        ids=np.arange(n),
-        classes=("box",),
-        category_ids=(1,),
-        **columns,
-    )
+    return truth_of(
+        np.arange(n), np.stack([corners, corners, corners + 5, corners + 5], axis=1), np.zeros(n),
+        images=n, classes=("box",), image_ids=ids, **columns,
+    )  # fmt: skip
 
 
 def test_folds_do_not_depend_on_the_order_of_images() -> None:

@@ -16,6 +16,7 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.pattern_groups import groups_found
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from tests.ablate_kit.made_up import truth_of
 
 FILES = ["videos/a_001.jpg", "videos/a_002.jpg", "videos/b_001.jpg", "videos/c.d_7.jpg"]
 
@@ -33,20 +34,10 @@ def study(images: int, repeats: int, seed: int = 0) -> tuple[GroundTruth, Detect
         return np.concatenate([column] * repeats)
 
     place = np.concatenate([of + images * i for i in range(repeats)])
-    truth = GroundTruth(
-        image_ids=np.arange(images * repeats),
-        widths=np.full(images * repeats, 300),
-        heights=np.full(images * repeats, 300),
-        image=place,
-        boxes=again(boxes),
-        labels=again(labels),
-        ignore=np.zeros(n * repeats, dtype=bool),
-        areas=again(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)),
-        ids=np.arange(n * repeats),
-        classes=("a", "b"),
-        category_ids=(1, 2),
+    truth = truth_of(
+        place, again(boxes), again(labels), images=images * repeats, classes="ab", side=300,
         clusters=np.tile(np.arange(images), repeats),
-    )
+    )  # fmt: skip
     found = []
     for noise in (3.0, 6.0):
         moved = boxes + rng.normal(0, noise, boxes.shape) * rng.uniform(0, 3, images)[of][:, None]

@@ -8,10 +8,11 @@ import pytest
 
 from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detection_files import read_dump
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.error_types import Cause, errors
 from ablate_kit.metrics.transitions import changes, groups
 from ablate_kit.models.annotations import read_annotations
+from tests.ablate_kit.made_up import truth_of
 
 OBJECT = [0, 0, 100, 100]
 
@@ -19,11 +20,9 @@ OBJECT = [0, 0, 100, 100]
 def scene(*found, objects=((OBJECT, 0),), ignore=()):
     """One image; detections are (box, label, score)."""
     n, m = len(objects), len(found)
-    truth = GroundTruth(
-        image_ids=np.array([1]), widths=np.array([500]), heights=np.array([500]),
-        image=np.zeros(n, dtype=int), boxes=np.array([box for box, _ in objects], dtype=float),
-        labels=np.array([label for _, label in objects]), ignore=np.isin(np.arange(n), ignore),
-        areas=np.full(n, 1e4), ids=np.arange(n), classes=("a", "b"), category_ids=(1, 2),
+    truth = truth_of(
+        np.zeros(n), [box for box, _ in objects], [label for _, label in objects], classes="ab",
+        side=500, ignore=np.isin(np.arange(n), ignore),
     )  # fmt: skip
     detections = Detections(
         image=np.zeros(m, dtype=int), boxes=np.array([f[0] for f in found], float).reshape(-1, 4),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation, Thresholds, evaluate
 from ablate_kit.metrics.fidelity import MEASURES
+from tests.ablate_kit.made_up import truth_of
 
 CLASSES = ("cat", "dog", "fox", "owl")  # no owl is ever annotated
 
@@ -19,19 +20,12 @@ def corpus(seed, images=6):
     image = np.sort(rng.integers(0, images, n))
     corner = rng.uniform(0, 200, (n, 2))
     sizes = rng.uniform(5, 120, (n, 2))
-    truth = GroundTruth(
-        image_ids=rng.permutation(1000)[:images],
-        widths=np.full(images, 320),
-        heights=np.full(images, 320),
-        image=image,
-        boxes=np.concatenate([corner, corner + sizes], axis=1),
-        labels=rng.integers(0, 3, n),
-        ignore=rng.random(n) < 0.1,
-        areas=sizes.prod(axis=1),
-        ids=np.arange(n),
-        classes=CLASSES,
+    ids, labels = rng.permutation(1000)[:images], rng.integers(0, 3, n)
+    truth = truth_of(
+        image, np.concatenate([corner, corner + sizes], axis=1), labels, images=images,
+        classes=CLASSES, side=320, image_ids=ids, ignore=rng.random(n) < 0.1,
         category_ids=(4, 1, 3, 2),
-    )
+    )  # fmt: skip
     copied = rng.integers(0, n, m)
     found = Detections(
         image=truth.image[copied],

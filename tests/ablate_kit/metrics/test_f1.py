@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.f1 import calibrate, f1_at, f1_matched_pairs
 from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome
+from tests.ablate_kit.made_up import truth_of
 
 CLASSES = 4
 
@@ -87,19 +88,9 @@ def paired(true_labels, found_labels, classes=CLASSES, unpaired=()):
     """A ground truth, detections and pairs in which the i-th label meets the i-th."""
     labels = np.array([*true_labels, *unpaired], dtype=int)
     n, p = len(labels), len(true_labels)
-    truth = GroundTruth(
-        image_ids=np.arange(1),
-        widths=np.ones(1, dtype=int),
-        heights=np.ones(1, dtype=int),
-        image=np.zeros(n, dtype=int),
-        boxes=np.zeros((n, 4)),
-        labels=labels,
-        ignore=np.zeros(n, dtype=bool),
-        areas=np.zeros(n),
-        ids=np.arange(n),
-        classes=tuple(f"c{i}" for i in range(classes)),
-        category_ids=tuple(range(classes)),
-    )
+    truth = truth_of(
+        np.zeros(n), np.zeros((n, 4)), labels, classes=[f"c{i}" for i in range(classes)]
+    )  # fmt: skip
     found = Detections(
         np.zeros(p, dtype=int), np.zeros((p, 4)), np.zeros(p), np.array(found_labels, dtype=int)
     )

@@ -16,17 +16,13 @@ from ablate_kit.metrics.result import Result, changes_of
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.own_objects import own_objects
+from tests.ablate_kit.made_up import truth_of
 
 IMAGES, CLASSES, SCORE = 12, 3, 0.4
 
 
 def images(count: int = IMAGES) -> GroundTruth:
-    none = np.zeros(0, dtype=np.int64)
-    return GroundTruth(
-        image_ids=np.arange(1, count + 1), widths=np.full(count, 100), heights=np.full(count, 80),
-        image=none, boxes=np.zeros((0, 4)), labels=none, ignore=np.zeros(0, dtype=bool),
-        areas=np.zeros(0), ids=none, classes=("a", "b", "c"), category_ids=(1, 2, 3),
-    )  # fmt: skip
+    return truth_of([], [], [], images=count, classes="abc", image_ids=np.arange(1, count + 1))
 
 
 def detections(seed: int, each: int = 6, spread: float = 0.0) -> Detections:

@@ -5,24 +5,14 @@ import pytest
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.first_images import found_in, truth_of_first
+from tests.ablate_kit.made_up import truth_of
 
 
 def truth() -> GroundTruth:
-    image = np.array([0, 0, 2, 3])
-    return GroundTruth(
-        image_ids=np.array([7, 5, 9, 1]),
-        widths=np.full(4, 10),
-        heights=np.full(4, 10),
-        image=image,
-        boxes=np.tile([0.0, 0.0, 5.0, 5.0], (4, 1)),
-        labels=np.array([0, 1, 0, 1]),
-        ignore=np.zeros(4, dtype=bool),
-        areas=np.full(4, 25.0),
-        ids=np.arange(1, 5),
-        classes=("a", "b"),
-        category_ids=(1, 2),
-        max_detections=50,
-    )
+    return truth_of(
+        [0, 0, 2, 3], np.tile([0, 0, 5, 5], (4, 1)), [0, 1, 0, 1], images=4, classes="ab", side=10,
+        image_ids=np.array([7, 5, 9, 1]), max_detections=50,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("images", "objects"), [(1, 2), (2, 2), (3, 3), (4, 4), (9, 4)])

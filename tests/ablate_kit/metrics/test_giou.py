@@ -3,28 +3,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.matching import BoxPairs
+from tests.ablate_kit.made_up import truth_of
 
 CLASSES = 3
 
 
 def ground_truth(labels, ignore=()):
     n = len(labels)
-    return GroundTruth(
-        image_ids=np.arange(1),
-        widths=np.ones(1, dtype=int),
-        heights=np.ones(1, dtype=int),
-        image=np.zeros(n, dtype=int),
-        boxes=np.zeros((n, 4)),
-        labels=np.array(labels, dtype=int),
+    return truth_of(
+        np.zeros(n), np.zeros((n, 4)), labels, classes=[f"c{i}" for i in range(CLASSES)],
         ignore=np.isin(np.arange(n), ignore),
-        areas=np.zeros(n),
-        ids=np.arange(n),
-        classes=tuple(f"c{i}" for i in range(CLASSES)),
-        category_ids=tuple(range(CLASSES)),
-    )
+    )  # fmt: skip
 
 
 def detections(labels):

@@ -7,6 +7,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches
+from tests.ablate_kit.made_up import truth_of
 
 CLASSES = ("a", "b", "c")
 
@@ -18,19 +19,7 @@ def study(seed: int, false: int = 30) -> tuple[GroundTruth, Detections]:
     corner, size = rng.uniform(0, 60, (n, 2)), rng.uniform(10, 40, (n, 2))
     boxes = np.concatenate([corner, corner + size], axis=1)
     labels = rng.integers(0, 2, n)  # the last class has no object
-    truth = GroundTruth(
-        image_ids=np.arange(images),
-        widths=np.full(images, 100),
-        heights=np.full(images, 100),
-        image=image,
-        boxes=boxes,
-        labels=labels,
-        ignore=np.zeros(n, dtype=bool),
-        areas=size.prod(axis=1),
-        ids=np.arange(n),
-        classes=CLASSES,
-        category_ids=(1, 2, 3),
-    )
+    truth = truth_of(image, boxes, labels, images=images, classes=CLASSES)
     anywhere = rng.uniform(0, 60, (false, 2))
     found = Detections(
         image=np.concatenate([image, rng.integers(0, images, false)]),

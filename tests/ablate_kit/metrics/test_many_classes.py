@@ -17,6 +17,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.comparison_table import class_changes_table
 from ablate_kit.reports.error_analysis import confusion_table
 from ablate_kit.reports.sweep_reports.sweep_figures import figures
+from tests.ablate_kit.made_up import truth_of
 
 
 def inputs(classes: int, labels: list[int]) -> tuple[GroundTruth, Detections]:
@@ -24,16 +25,10 @@ def inputs(classes: int, labels: list[int]) -> tuple[GroundTruth, Detections]:
     count = 40
     starts = rng.uniform(0, 50, (count, 2))
     boxes = np.concatenate([starts, starts + rng.uniform(5, 30, (count, 2))], axis=1)
-    truth = GroundTruth.from_coco(
-        {
-            "images": [{"id": i, "width": 100, "height": 100} for i in range(4)],
-            "categories": [{"id": 7 * i, "name": f"c{i}"} for i in range(classes)],
-            "annotations": [
-                {"id": i + 1, "image_id": i % 4, "category_id": 7 * labels[i % len(labels)],
-                 "bbox": [x, y, x2 - x, y2 - y], "area": (x2 - x) * (y2 - y), "iscrowd": 0}
-                for i, (x, y, x2, y2) in enumerate(boxes.tolist())
-            ],
-        }
+    order = np.argsort(np.arange(count) % 4, kind="stable")
+    truth = truth_of(
+        order % 4, boxes[order], np.resize(labels, count)[order],
+        images=4, classes=[f"c{i}" for i in range(classes)],
     )  # fmt: skip
     shifted = boxes + rng.normal(0, 2, boxes.shape)
     found = Detections(

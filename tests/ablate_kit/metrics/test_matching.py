@@ -5,26 +5,18 @@ import pytest
 
 from ablate_kit.metrics import overlaps
 from ablate_kit.metrics.boxes import giou, iou
-from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections, GroundTruth
+from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
+from tests.ablate_kit.made_up import truth_of
 
 
 def ground_truth(image, boxes, labels, ignore=None, *, images=1, classes=1):
     boxes = np.array(boxes, dtype=float).reshape(-1, 4)
     n = len(boxes)
-    return GroundTruth(
-        image_ids=np.arange(images),
-        widths=np.full(images, 640),
-        heights=np.full(images, 480),
-        image=np.array(image, dtype=int),
-        boxes=boxes,
-        labels=np.array(labels, dtype=int),
+    return truth_of(
+        image, boxes, labels, images=images, side=640, classes=[f"c{i}" for i in range(classes)],
         ignore=np.zeros(n, dtype=bool) if ignore is None else np.array(ignore),
-        areas=(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
-        ids=np.arange(n),
-        classes=tuple(f"c{i}" for i in range(classes)),
-        category_ids=tuple(range(classes)),
-    )
+    )  # fmt: skip
 
 
 def detections(image, boxes, scores, labels):

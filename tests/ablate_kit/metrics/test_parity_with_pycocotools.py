@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import detections_of
 
 KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 SEEDS = range(60)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ablate_kit.metrics.detection_files import read_dump
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.voc_ap import voc_ap
 from ablate_kit.models.annotations import read_annotations
+from tests.ablate_kit.made_up import truth_of
 
 # The JSON file rounds boxes to 0.01 pixel: a car whose IoU with a difficult one comes out as 0.5001
 # is ignored, and was a false positive in the devkit's file.
@@ -93,11 +94,9 @@ def test_a_naive_loop(seed):
         corner = rng.integers(0, 30, (count, 2))
         return np.concatenate([corner, corner + rng.integers(5, 30, (count, 2))], 1).astype(float)
 
-    truth = GroundTruth(
-        image_ids=np.arange(4), widths=np.full(4, 60), heights=np.full(4, 60),
-        image=np.sort(rng.integers(0, 4, n)), boxes=boxes(n), labels=rng.integers(0, 3, n),
-        ignore=rng.random(n) < 0.2, areas=np.ones(n), ids=np.arange(n),
-        classes=("a", "b", "c"), category_ids=(1, 2, 3),
+    truth = truth_of(
+        np.sort(rng.integers(0, 4, n)), boxes(n), rng.integers(0, 3, n), images=4, classes="abc",
+        side=60, ignore=rng.random(n) < 0.2,
     )  # fmt: skip
     found = Detections(
         image=rng.integers(0, 4, m), boxes=boxes(m), scores=rng.random(m).round(1),

@@ -10,6 +10,7 @@ from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.classes import read_class_names, unmatched_classes
 from ablate_kit.models.truth import crowded
 from detector.data.dataset import Annotations, Pixels
+from tests.ablate_kit.made_up import truth_of
 
 
 class _Data:
@@ -109,12 +110,7 @@ def test_names_of_categories(tmp_path: Path) -> None:
 
 def test_images_with_more_objects_than_are_kept_are_said() -> None:
     def truth(count: int) -> GroundTruth:
-        zeros = np.zeros(count, dtype=int)
-        return GroundTruth(
-            image_ids=np.array([1]), widths=np.array([9]), heights=np.array([9]), image=zeros,
-            boxes=np.tile([0.0, 0, 1, 1], (count, 1)), labels=zeros, ignore=zeros.astype(bool),
-            areas=np.ones(count), ids=np.arange(count), classes=("a",), category_ids=(1,),
-        )  # fmt: skip
+        return truth_of(np.zeros(count), np.tile([0, 0, 1, 1], (count, 1)), np.zeros(count))
 
     assert crowded(truth(100)) == []
     assert crowded(truth(0)) == []

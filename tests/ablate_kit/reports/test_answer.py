@@ -4,26 +4,17 @@ from collections.abc import Mapping
 
 import pytest
 
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 from ablate_kit.reports.answer import answer, word
 from ablate_kit.reports.comparison_table import comparison
+from tests.ablate_kit.made_up import result_of
 
 
 def result(name: str, kind: str, ap: float = 0.5, **factors: str | int) -> Result:
-    overall = dict.fromkeys(KEYS, 0.5) | {"AP": ap}
-    evaluation = Evaluation(
-        dict(overall), {}, Thresholds(0.5, 0.3, True), {"images": 100, "ground_truths": 300}
-    )
-
-    def none() -> Detections:
-        raise AssertionError("no detections are looked at")
-
-    return Result(name, kind, evaluation, name, none, factors)
+    return result_of(name, kind, factors=factors, ap=ap, images=100)
 
 
 def judged(

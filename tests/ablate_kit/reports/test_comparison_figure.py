@@ -6,21 +6,15 @@ from pathlib import Path
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.reports.comparison_figure import comparison_figure, most_changed
+from tests.ablate_kit.made_up import result_of
 
 
 def result(name: str, value: float) -> Result:
-    evaluation = Evaluation(dict.fromkeys(KEYS, value), {}, Thresholds(0.5, 0.3, True), {})
-
-    def none() -> Detections:
-        raise AssertionError("no detections are looked at")
-
-    return Result(name, "heads", evaluation, name, none)
+    return result_of(name, "heads", value)
 
 
 def texts(path: Path) -> list[str]:

@@ -7,13 +7,14 @@ import pytest
 
 from ablate_kit.costs.latency import Latency
 from ablate_kit.costs.measure import Cost
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.knobs_figure import knobs_figure
 from ablate_kit.reports.knobs_table import knobs_table, pareto, prices
 from ablate_kit.reports.pareto import front
+from tests.ablate_kit.made_up import truth_of
 
 
 def test_the_front_is_what_no_other_beats_on_both_counts() -> None:
@@ -42,19 +43,7 @@ def settings() -> tuple[list[Result], Comparison, list[Cost]]:
     image = np.arange(count)
     boxes = np.tile([10.0, 10.0, 50.0, 60.0], (count, 1))
     labels = np.zeros(count, dtype=np.int64)
-    truth = GroundTruth(
-        image_ids=image + 1,
-        widths=np.full(count, 100),
-        heights=np.full(count, 100),
-        image=image,
-        boxes=boxes,
-        labels=labels,
-        ignore=np.zeros(count, dtype=np.bool_),
-        areas=np.full(count, 2000.0),
-        ids=image + 1,
-        classes=("disc",),
-        category_ids=(1,),
-    )
+    truth = truth_of(image, boxes, labels, images=count, classes=("disc",))
     scores = np.linspace(0.9, 0.6, count)
     some = image % 3 == 0
     found = [

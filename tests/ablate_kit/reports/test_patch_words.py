@@ -2,18 +2,16 @@
 
 import pytest
 
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.patch_words import account
 from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
+from tests.ablate_kit.made_up import result_of
 
 
 def result(name: str, **factors: str) -> Result:
-    evaluation = Evaluation(dict.fromkeys(KEYS, 0.5), {}, Thresholds(0.5, 0.3, True), {})
-    return Result(name, KIND, evaluation, name, lambda: Detections.concatenate([]), factors)
+    return result_of(name, KIND, factors=factors)
 
 
 def change(by: float, p: float) -> Changes:

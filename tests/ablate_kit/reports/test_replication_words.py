@@ -4,23 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
-from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.replicates import Replicated
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.reports.replication_reports.replication_words import replication_sentences
 from ablate_kit.sweeps.replication import Replication
-
-
-def result(name: str, images: int) -> Result:
-    counts = {"images": images, "ground_truths": 300}
-    thresholds = Thresholds(0.5, 0.3, False, (0.3,) * 5)
-    numbers = Evaluation(dict.fromkeys(KEYS, 0.5), {}, thresholds, counts)
-    return Result(name, "any", numbers, name, lambda: Detections.concatenate([]))
+from tests.ablate_kit.made_up import result_of
 
 
 @pytest.mark.parametrize(
@@ -34,8 +25,8 @@ def test_free_is_said_with_what_few_images_may_not_show(
     names = ["a", "b", "c"]
     found = Replication(
         names=names,
-        baselines=[result(one, images) for one in names],
-        cuts=[result("cut", images)],
+        baselines=[result_of(one, images=images) for one in names],
+        cuts=[result_of("cut", images=images)],
         rows={key: [row] for key in KEYS},
         only_in_some=[],
         statistics=Statistics(),

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.changes import changes_records, classes_records
 from ablate_kit.reports.results_file import Origin, Source, results_document, results_text, timeless
 from ablate_kit.reports.results_schema import ResultsFile, schema
+from tests.ablate_kit.made_up import truth_of
 
 IMAGES = 40
 
@@ -20,25 +21,16 @@ IMAGES = 40
 @pytest.fixture(scope="module")
 def compared() -> tuple[list[Result], Comparison]:
     """Half of the objects are missed by one variant, and a control misses none."""
-    box = {"bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
-    truth = GroundTruth.from_coco(
-        {
-            "images": [{"id": i, "width": 9, "height": 9} for i in range(IMAGES)],
-            "annotations": [
-                {"id": i, "image_id": i, "category_id": i % 2, **box} for i in range(IMAGES)
-            ],
-            "categories": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}],
-        }
-    )
+    every, boxes = np.arange(IMAGES), np.tile([0.0, 0, 9, 9], (IMAGES, 1))
+    truth = truth_of(every, boxes, every % 2, images=IMAGES, classes="ab", side=9)
     results = []
     for name, factors, share in (
         ("unmodified", {}, 1.0),
         ("cut", {"module": "m", "head": 1, "metric": "own"}, 0.5),
         ("control", {"control_of": "cut"}, 1.0),
     ):
-        image = np.arange(int(share * IMAGES))
-        boxes = np.tile([0.0, 0.0, 9.0, 9.0], (len(image), 1))
-        found = Detections(image, boxes, np.full(len(image), 0.9), image % 2)
+        image = every[: int(share * IMAGES)]
+        found = Detections(image, boxes[: len(image)], np.full(len(image), 0.9), image % 2)
         threshold = results[0].evaluation.thresholds.calibration if results else None
         one = Result.of(name, "heads", truth, found, threshold=threshold, fixed_threshold=0.5)
         results.append(Result(name, "heads", one.evaluation, name, one.load, factors))

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.evaluate import Thresholds
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
@@ -16,13 +15,12 @@ from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import COCO, coco_table
 from ablate_kit.reports.paper_table import paper_table
+from tests.ablate_kit.made_up import result_of
 
 
 def result(name: str, ap: float, images: int = 100) -> Result:
-    counts = {"images": images, "ground_truths": 300}
     thresholds = Thresholds(0.5, 0.3, False, (0.25, 0.35, 0.3, 0.3, 0.3))
-    numbers = Evaluation(dict.fromkeys(KEYS, ap), {}, thresholds, counts)
-    return Result(name, "any", numbers, name, lambda: Detections.concatenate([]))
+    return result_of(name, value=ap, images=images, thresholds=thresholds)
 
 
 def change(by: float, p: float = 0.001, detectable: float = 0.02) -> Change:

@@ -14,25 +14,17 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import detections_of, truth_of
 
 IMAGES = 6
 
 
 def truth() -> GroundTruth:
     """Up to two objects an image, none on the last."""
-    boxes = [(i, [20 * j, 0, 10, 10]) for i in range(1, IMAGES) for j in range(1 + i % 2)]
-    return GroundTruth.from_coco(
-        {
-            "images": [{"id": 10 * i, "width": 99, "height": 99} for i in range(1, IMAGES + 1)],
-            "annotations": [
-                {"id": n, "image_id": 10 * i, "category_id": 1, "bbox": box, "area": 100,
-                 "iscrowd": 0}
-                for n, (i, box) in enumerate(boxes, start=1)
-            ],
-            "categories": [{"id": 1, "name": "a"}],
-        }
-    )  # fmt: skip
+    places = [(i, 20 * j) for i in range(IMAGES - 1) for j in range(2 - i % 2)]
+    image, boxes = [i for i, _ in places], [[x, 0, x + 10, 10] for _, x in places]
+    ids = 10 * np.arange(1, IMAGES + 1)
+    return truth_of(image, boxes, np.zeros(len(image)), images=IMAGES, image_ids=ids)
 
 
 def found(seed: int) -> Detections:

@@ -29,6 +29,7 @@ from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Stretches, Work
 from ablate_kit.sweeps.store import MemoryStore
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from tests.ablate_kit.made_up import truth_of
 
 IMAGES, SIZE = 240, 8
 RNG = np.random.default_rng
@@ -43,19 +44,10 @@ def test_looks_are_whole_batches_up_to_all_images() -> None:
 def truth() -> GroundTruth:
     image = np.repeat(np.arange(IMAGES), 4)
     corner = RNG(0).uniform(0, 60, (len(image), 2))
-    return GroundTruth(
-        image_ids=np.arange(IMAGES) + 1,
-        widths=np.full(IMAGES, 100),
-        heights=np.full(IMAGES, 100),
-        image=image,
-        boxes=np.concatenate([corner, corner + 25], axis=1),
-        labels=np.tile([0, 1, 0, 1], IMAGES),
-        ignore=np.zeros(len(image), dtype=bool),
-        areas=np.full(len(image), 625.0),
-        ids=np.arange(len(image)) + 1,
-        classes=("a", "b"),
-        category_ids=(1, 2),
-    )
+    return truth_of(
+        image, np.concatenate([corner, corner + 25], axis=1), np.tile([0, 1, 0, 1], IMAGES),
+        images=IMAGES, classes="ab", image_ids=np.arange(IMAGES) + 1,
+    )  # fmt: skip
 
 
 TRUTH = truth()

@@ -10,7 +10,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
 from ablate_kit.metrics.detection_files.image_names import SEVERAL, UNKNOWN, ImageNames
-from ablate_kit.metrics.detections import GroundTruth
+from tests.ablate_kit.made_up import truth_of
 
 FILES = ("a/one.jpg", "a/two.png", "b/two.png", "0007.jpg")
 SIZE = (200, 100)
@@ -25,12 +25,10 @@ def but_few_images(notes):
 def against():
     n = len(FILES)
     return AnnotatedImages(
-        GroundTruth(
+        truth_of(
+            np.arange(n), np.tile([10, 10, 60, 60], (n, 1)), np.zeros(n), images=n,
             image_ids=np.array([5, 6, 7, 8]), widths=np.full(n, SIZE[0]),
-            heights=np.full(n, SIZE[1]), image=np.arange(n),
-            boxes=np.tile([10.0, 10, 60, 60], (n, 1)), labels=np.zeros(n, dtype=int),
-            ignore=np.zeros(n, dtype=bool), areas=np.full(n, 2500.0), ids=np.arange(n),
-            classes=("bolt", "nut"), category_ids=(1, 4),
+            heights=np.full(n, SIZE[1]), classes=("bolt", "nut"), category_ids=(1, 4),
         ),
         FILES,
     )  # fmt: skip

@@ -12,18 +12,16 @@ from ablate_kit.checkpoints.pickle.plain_data import read_plain
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
-from ablate_kit.metrics.detections import GroundTruth
+from tests.ablate_kit.made_up import truth_of
 
 IDS, CATEGORIES, CLASSES = (30, 10, 20), (2, 5), ("bolt", "nut")
 
 
 @pytest.fixture
 def against():
-    truth = GroundTruth(
-        image_ids=np.array(IDS), widths=np.full(3, 640), heights=np.full(3, 480),
-        image=np.array([0]), boxes=np.array([[1.0, 2, 30, 40]]), labels=np.array([0]),
-        ignore=np.array([False]), areas=np.array([1102.0]), ids=np.array([1]),
-        classes=CLASSES, category_ids=CATEGORIES,
+    truth = truth_of(
+        [0], [1, 2, 30, 40], [0], images=3, side=640, image_ids=np.array(IDS), classes=CLASSES,
+        category_ids=CATEGORIES,
     )  # fmt: skip
     return AnnotatedImages(truth, ["a.jpg", "b.jpg", "c.jpg"])
 

@@ -17,7 +17,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, 
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import truth_of
 
 IMAGES, CLASSES = 30, 4
 
@@ -31,19 +31,10 @@ def truth_and_detections(noise: float, seed: int = 0) -> tuple[GroundTruth, Dete
     corner, size = layout.uniform(0, 60, (n, 2)), layout.uniform(10, 40, (n, 2))
     boxes = np.concatenate([corner, corner + size], axis=1)
     labels = layout.integers(0, CLASSES - 1, n)  # the last class has no object
-    truth = GroundTruth(
-        image_ids=np.arange(IMAGES) * 7 + 3,
-        widths=np.full(IMAGES, 100),
-        heights=np.full(IMAGES, 100),
-        image=image,
-        boxes=boxes,
-        labels=labels,
-        ignore=layout.random(n) < 0.1,
-        areas=size.prod(axis=1),
-        ids=np.arange(1, n + 1),
-        classes=tuple("abcd"),
-        category_ids=(1, 2, 3, 4),
-    )
+    truth = truth_of(
+        image, boxes, labels, images=IMAGES, classes="abcd",
+        image_ids=np.arange(IMAGES) * 7 + 3, ignore=layout.random(n) < 0.1,
+    )  # fmt: skip
     found = boxes + shake.normal(0, noise, boxes.shape)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
     false = 3 * IMAGES
@@ -183,23 +174,12 @@ def test_images_without_objects_make_no_change_of_ap_more_certain() -> None:
     """Five images tell of five objects, whatever number of empty ones is beside them."""
 
     def width(empty: int) -> float:
-        rows = [
-            {"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500}
-            for i in range(1, 6)
-        ]
-        images = [{"id": i, "width": 99, "height": 99} for i in range(1, 6 + empty)]
-        truth = GroundTruth.from_coco(
-            {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}
-        )
+        five = np.arange(5)
+        truth = truth_of(five, np.tile([0, 0, 50, 50], (5, 1)), five * 0, images=5 + empty)
 
         def found(overlaps: list[float]) -> Detections:
-            return detections_of(
-                [
-                    {"image_id": i, "category_id": 1, "bbox": [0, 0, 50 * x, 50], "score": 0.9}
-                    for i, x in enumerate(overlaps, start=1)
-                ],
-                truth,
-            )
+            boxes = np.array([[0, 0, 50 * x, 50] for x in overlaps])
+            return Detections(five, boxes, np.full(5, 0.9), five * 0)
 
         bootstrap = Bootstrap(truth, resamples=200)
         before, after = (
@@ -236,19 +216,10 @@ def change_of_rare_classes(seed: int, images: int, classes: int) -> Sampled:
     left = np.tile([0.0, 100.0, 200.0], images)
     boxes = np.stack([left, np.zeros(3 * images), left + 50, np.full(3 * images, 50.0)], axis=1)
     common = 1 / np.arange(1, classes + 1)
-    truth = GroundTruth(
-        image_ids=np.arange(images),
-        widths=np.full(images, 300),
-        heights=np.full(images, 100),
-        image=image,
-        boxes=boxes,
-        labels=rng.choice(classes, len(image), p=common / common.sum()),
-        ignore=np.zeros(len(image), dtype=bool),
-        areas=np.full(len(image), 2500.0),
-        ids=np.arange(len(image)),
-        classes=tuple(map(str, range(classes))),
-        category_ids=tuple(range(classes)),
-    )
+    truth = truth_of(
+        image, boxes, rng.choice(classes, len(image), p=common / common.sum()),
+        images=images, classes=tuple(map(str, range(classes))), side=300,
+    )  # fmt: skip
     scores, found = rng.random(len(image)), rng.random(len(image)) < 0.7
     boxes = boxes + np.where(rng.random(len(image)) < 0.2, 60.0, 0.0)[:, None]  # beside the object
     sampled = Bootstrap(truth, 1000)

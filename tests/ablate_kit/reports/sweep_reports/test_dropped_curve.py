@@ -20,26 +20,20 @@ from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import SweepRun
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 HEADS = "decoder.layers.*.self_attn"
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, Path]:
-    recipe = SweepRecipe.model_validate(
-        {
-            "model": {"checkpoint": str(SHAPES_TINY)},
-            "data": {"kind": "shapes", "limit": 12},
-            "ablations": [
-                {"kind": "heads", "pattern": HEADS},
-                {"kind": "ranked", "points": 4, "null_cuts": 1},
-                {"kind": "heads-greedy", "pattern": "decoder.layers.2.self_attn", "steps": 1},
-            ],
-            "evaluation": {"resamples": 50},
-        }
-    )
+    rules = [
+        {"kind": "heads", "pattern": HEADS},
+        {"kind": "ranked", "points": 4, "null_cuts": 1},
+        {"kind": "heads-greedy", "pattern": "decoder.layers.2.self_attn", "steps": 1},
+    ]
+    recipe = sweep_recipe(SHAPES_TINY, rules, 12, resamples=50)
     folder = tmp_path_factory.mktemp("ranked") / "run"
     done = api.run(recipe, folder)
     write_sweep_report(done.ledger)

@@ -11,12 +11,11 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.pairs import Pairs
 from ablate_kit.ablations.kinds.shapley import Shapley
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples, draws, left_out
 from ablate_kit.reports.sweep_reports import joint_cuts, shapley_table
+from tests.ablate_kit.made_up import result_of
 
 IMAGES = 80
 WEIGHTS = draws(IMAGES, 300, 0) / IMAGES
@@ -29,12 +28,6 @@ def samples_of(values: np.ndarray) -> Samples:
     """The mean over images as every metric."""
     one = Sampled(float(values.mean()), values @ WEIGHTS[:, 1:], values @ REST, IMAGES, ratio=True)
     return Samples(dict.fromkeys(KEYS, one), ())
-
-
-def result(one: Ablation) -> Result:
-    empty = Evaluation({}, {}, Thresholds(0.5, 0.5, False), {})
-    found = Detections.concatenate([])
-    return Result(one.name, one.kind, empty, one.digest, lambda: found, one.factors)
 
 
 class Game:
@@ -53,7 +46,10 @@ class Game:
     def run(self, variants: list[Ablation]) -> tuple[list[Result], Samples, list[Samples]]:
         cuts = [frozenset(edit.tensor for edit in one.edits) for one in variants]
         baseline = samples_of(self(frozenset()))
-        results = [result(Ablation("unmodified", "unmodified", ())), *map(result, variants)]
+        results = [
+            result_of("unmodified"),
+            *(result_of(one.name, one.kind, factors=one.factors) for one in variants),
+        ]
         return results, baseline, [samples_of(self(cut)) for cut in cuts]
 
     def shapley(self, part: str, parts: tuple[str, ...] = PARTS) -> float:

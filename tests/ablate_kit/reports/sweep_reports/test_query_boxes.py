@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.reports.sweep_reports.query_boxes import (
     costliest_of_each_kind,
     displacement_figure,
@@ -11,15 +11,10 @@ from ablate_kit.reports.sweep_reports.query_boxes import (
     query_figure,
     slots,
 )
+from tests.ablate_kit.made_up import truth_of
 
 # Two images of 100 x 50 pixels.
-TRUTH = GroundTruth.from_coco(
-    {
-        "images": [{"id": i, "width": 100, "height": 50} for i in (1, 2)],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}],
-        "categories": [{"id": 1, "name": "disc"}],
-    }
-)
+TRUTH = truth_of([0], [0, 0, 9, 9], [0], images=2, heights=np.full(2, 50))
 
 
 def found(rows: list[tuple[int, int, float, float, float]]) -> Detections:

@@ -5,13 +5,11 @@ import csv
 import numpy as np
 import pytest
 
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
-from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.repeats import combined
 from ablate_kit.reports.sweep_reports import repeats_table
+from tests.ablate_kit.made_up import result_of
 
 Factors = dict[str, str | int | float]
 # Of which the names tell nothing, or something else.
@@ -34,11 +32,6 @@ VARIANTS: dict[str, Factors] = {
 }
 
 
-def result(name: str, factors: Factors) -> Result:
-    empty = Evaluation({}, {}, Thresholds(0.5, 0.5, False), {})
-    return Result(name, "any", empty, name, lambda: Detections.concatenate([]), factors)
-
-
 def random_samples(rng: np.random.Generator) -> Samples:
     made = {
         key: Sampled(rng.random(), rng.random(20), rng.random(10), 10, ratio=False) for key in KEYS
@@ -47,7 +40,7 @@ def random_samples(rng: np.random.Generator) -> Samples:
 
 
 def test_rows_are_those_with_several_draws() -> None:
-    results = [result("unmodified", {}), *(result(*one) for one in VARIANTS.items())]
+    results = [result_of("unmodified"), *(result_of(n, factors=f) for n, f in VARIANTS.items())]
     rng = np.random.default_rng(0)
     samples = [random_samples(rng) for _ in results]
     by_name = dict(zip(VARIANTS, samples[1:], strict=True))
@@ -73,6 +66,6 @@ def test_rows_are_those_with_several_draws() -> None:
 
 
 def test_without_draws_there_are_no_rows() -> None:
-    results = [result("unmodified", {}), result("attn-head0", {})]
+    results = [result_of("unmodified"), result_of("attn-head0")]
     samples = random_samples(np.random.default_rng(0))
     assert repeats_table.repeats(results, samples, [samples]) == []

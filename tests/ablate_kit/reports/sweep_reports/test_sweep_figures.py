@@ -6,23 +6,16 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
 from ablate_kit.metrics.headline import KEYS
-from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.reports.sweep_reports.sweep_figures import figures, heat_map
+from tests.ablate_kit.made_up import result_of
 
 Factors = dict[str, str | int | float]
 
 
-def result(name: str, kind: str, value: float, factors: Factors) -> Result:
-    numbers = Evaluation(dict.fromkeys(KEYS, value), {}, Thresholds(0.5, 0.5, False), {})
-    return Result(name, kind, numbers, name, lambda: Detections.concatenate([]), factors)
-
-
 def drawn(variants: Sequence[tuple[str, str, float, Factors]]) -> dict[str, Figure]:
-    results = [result("unmodified", "unmodified", 0.5, {}), *(result(*one) for one in variants)]
+    results = [result_of("unmodified"), *(result_of(*one) for one in variants)]
     changes = [
         dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5, 0.2))
         for _, _, v, _ in variants

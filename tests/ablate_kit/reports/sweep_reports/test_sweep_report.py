@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation
@@ -17,32 +18,22 @@ from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_
 from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import truth_of
 
 SHAPES = {"w": (8, 8)}
 IMAGES = 12
 
 
 def truth() -> GroundTruth:
-    box = {"category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
-    numbers = range(1, IMAGES + 1)
-    return GroundTruth.from_coco(
-        {
-            "images": [{"id": i, "width": 9, "height": 9} for i in numbers],
-            "annotations": [{"id": i, "image_id": i, **box} for i in numbers],
-            "categories": [{"id": 1, "name": "a"}],
-        }
-    )
+    boxes = np.tile([0, 0, 9, 9], (IMAGES, 1))
+    return truth_of(range(IMAGES), boxes, np.zeros(IMAGES), images=IMAGES, side=9)
 
 
 def found(hits: int) -> Detections:
     """The object of so many images."""
-    return detections_of(
-        [
-            {"image_id": i, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9}
-            for i in range(1, hits + 1)
-        ],
-        truth(),
+    whole = truth()
+    return Detections(
+        whole.image[:hits], whole.boxes[:hits], np.full(hits, 0.9), whole.labels[:hits]
     )
 
 
