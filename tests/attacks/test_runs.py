@@ -1,14 +1,13 @@
 """Folders of runs come from strangers, too: damaged ones are refused with our own error."""
 
 import contextlib
-import copy
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ablate_kit.ablations.ablation import Ablation
@@ -25,7 +24,8 @@ from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.screening import screened
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
-from tests.ablate_kit.coco_rows import detections_of
+from tests.ablate_kit.made_up import truth_of
+from tests.json_changes import changed, places
 
 STRANGE = [
     None, True, -1, 10**400, 1.5, float("nan"), "", "x", "\0", "\ud800", "a" * 5000, "../../x",
@@ -33,46 +33,16 @@ STRANGE = [
 ]  # fmt: skip
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something stands in a JSON value, the value itself first."""
-    yield path
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from places(inner, (*path, key))
-    elif isinstance(value, list) and value:
-        yield from places(value[0], (*path, 0))
-
-
-def changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
-    if not path:
-        return to
-    value = copy.deepcopy(value)
-    inner = value
-    for step in path[:-1]:
-        inner = inner[step]
-    inner[path[-1]] = to
-    return value
-
-
 def annotated() -> GroundTruth:
     """One object on one image."""
-    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
-    return GroundTruth.from_coco(
-        {
-            "images": [{"id": 1, "width": 9, "height": 9}],
-            "annotations": [box],
-            "categories": [{"id": 1, "name": "a"}],
-        }
-    )
+    return truth_of([0], [0, 0, 9, 9], [0], side=9)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     """A finished sweep of one ablation on one image."""
     truth = annotated()
-    found = detections_of(
-        [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 8], "score": 0.5}], truth
-    )
+    found = Detections(truth.image, np.array([[0.0, 0, 9, 8]]), np.array([0.5]), truth.labels)
     made = Ledger(tmp_path / "run", {"checkpoint": "ab", "threads": 1})
     made.begin(truth)
     ablation = Ablation("cut", "units", (Edit("w", Random(1, 1, 0)),))

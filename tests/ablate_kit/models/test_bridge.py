@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import write_bridge
 from tests.ablate_kit.conftest import Run
+from tests.json_changes import Change, change, drop
 
 VARIANTS = ("detr", "deformable", "refine", "two-stage", "dino")
 Write = Callable[..., Path]
-Change = Callable[[dict[str, Any]], None]
+setting = partial(change, "meta", "cfg", "model")
 
 
 def bridged(source: Path, folder: Path) -> Path:
@@ -147,81 +149,57 @@ def test_the_command(mmdetection: Write, run: Run, refuse: Run, tmp_path: Path) 
     assert "give one" in refuse(*command, "--to-legacy", "-o", tmp_path / "x")
 
 
-def setting(*path: str, value: Any) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        place = content["meta"]["cfg"]
-        for key in path[:-1]:
-            place = place[key]
-        place[path[-1]] = value
-
-    return change
-
-
-def without(*path: str) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        place = content
-        for key in path[:-1]:
-            place = place[key]
-        del place[path[-1]]
-
-    return change
-
-
-def tensor(name: str, value: torch.Tensor) -> Change:
-    def change(content: dict[str, Any]) -> None:
-        content["state_dict"][name] = value
-
-    return change
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("edit", "message"),
     [
-        (setting("model", "type", value="DABDETR"), "cannot carry a DABDETR over"),
-        (setting("model", "type", value="mmdet.models.ConditionalDETR"), "ConditionalDETR over"),
-        (setting("model", "with_box_refine", value=False), "model.with_box_refine is False"),
-        (setting("model", "dn_cfg", value={}), "model.dn_cfg is {}, which this conversion"),
+        (setting("type", to="DABDETR"), "cannot carry a DABDETR over"),
+        (setting("type", to="mmdet.models.ConditionalDETR"), "ConditionalDETR over"),
+        (setting("with_box_refine", to=False), "model.with_box_refine is False"),
+        (setting("dn_cfg", to={}), "model.dn_cfg is {}, which this conversion"),
         (
-            setting("model", "positional_encoding", "temperature", value=20),
+            setting("positional_encoding", "temperature", to=20),
             r"positional_encoding.temperature is 20, .* expected 10000",
         ),
-        (setting("model", "backbone", "type", value="SwinTransformer"), "backbone.type is 'Swin"),
-        (setting("model", "backbone", "deep_stem", value=True), "backbone.deep_stem is True"),
+        (setting("backbone", "type", to="SwinTransformer"), "backbone.type is 'Swin"),
+        (setting("backbone", "deep_stem", to=True), "backbone.deep_stem is True"),
         (
-            setting("model", "backbone", "out_indices", value=None),
+            setting("backbone", "out_indices", to=None),
             "backbone.out_indices is None; expected numbers from 0 on",
         ),
         (
-            setting("model", "neck", "in_channels", value=["a"]),
+            setting("neck", "in_channels", to=["a"]),
             r"neck.in_channels is \['a'\]; expected numbers from 1 on",
         ),
         (
-            setting("model", "data_preprocessor", "bgr_to_rgb", value=False),
+            setting("data_preprocessor", "bgr_to_rgb", to=False),
             "data_preprocessor.bgr_to_rgb is False",
         ),
         (
-            setting("model", "decoder", "layer_cfg", "self_attn_cfg", "num_heads", value=2),
+            setting("decoder", "layer_cfg", "self_attn_cfg", "num_heads", to=2),
             r"attentions of \[2, 4\] heads",
         ),
         (
-            setting("model", "encoder", "layer_cfg", "ffn_cfg", "act_cfg", value={"type": "GELU"}),
+            setting("encoder", "layer_cfg", "ffn_cfg", "act_cfg", to={"type": "GELU"}),
             "ffn_cfg.act_cfg is {'type': 'GELU'}",
         ),
-        (setting("model", "bbox_head", "num_classes", value=4), "names 3 classes for 4 outputs"),
+        (setting("bbox_head", "num_classes", to=4), "names 3 classes for 4 outputs"),
         (
-            setting("test_pipeline", value=[{"type": "Pad", "size_divisor": 32}]),
+            change("meta", "cfg", "test_pipeline", to=[{"type": "Pad", "size_divisor": 32}]),
             "test_pipeline.0 is Pad",
         ),
-        (without("meta", "cfg"), "carries no configuration"),
-        (without("meta", "dataset_meta"), "carries no class names"),
-        (tensor("extra.weight", torch.ones(1)), '"extra.weight" has no place'),
-        (tensor("data_preprocessor.mean", torch.ones(3, 1, 1)), "data_preprocessor.mean is"),
+        (drop("meta", "cfg"), "carries no configuration"),
+        (drop("meta", "dataset_meta"), "carries no class names"),
+        (change("state_dict", "extra.weight", to=torch.ones(1)), '"extra.weight" has no place'),
+        (
+            change("state_dict", "data_preprocessor.mean", to=torch.ones(3, 1, 1)),
+            "data_preprocessor.mean is",
+        ),
     ],
 )  # fmt: skip
 def test_what_has_no_exact_counterpart_is_refused(
-    mmdetection: Write, tmp_path: Path, change: Change, message: str
+    mmdetection: Write, tmp_path: Path, edit: Change, message: str
 ) -> None:
-    path = mmdetection("two-stage", change)
+    path = mmdetection("two-stage", edit)
     with pytest.raises(UserError, match=message):
         bridged(path, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()

@@ -1,9 +1,7 @@
 """Receipts come from strangers, too: damaged ones are refused with our own error."""
 
 import contextlib
-import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +19,12 @@ from ablate_kit.ablations.verify_receipt import verify
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models import rewrite
+from tests.json_changes import ABSENT, changed, places
 
 STRANGE = [
     None, True, -1, 0, 10**400, 1.5, float("inf"), float("nan"), "", "x", "\0", "\ud800",
     "a" * 5000, "/dev/zero", "/", [], [[]], {}, {"x": 1}, [None], [["a", "b"]],
 ]  # fmt: skip
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield path
-    if isinstance(value, dict | list):
-        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(one, (*path, key))
-
-
-def replaced(receipt: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
-    if not path:
-        return value
-    changed = copy.deepcopy(receipt)
-    here = changed
-    for key in path[:-1]:
-        here = here[key]
-    if value == "absent":
-        del here[path[-1]]
-    else:
-        here[path[-1]] = value
-    return changed
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +59,12 @@ def test_nothing_but_our_error_comes_of_a_damaged_receipt(
     base: Path, receipt: dict[str, Any], data: st.DataObject
 ) -> None:
     path = data.draw(st.sampled_from(list(places(receipt))))
-    value = data.draw(st.sampled_from([*STRANGE, "absent"]))
-    changed = replaced(receipt, path, value)
+    value = data.draw(st.sampled_from([*STRANGE, ABSENT]))
+    found = changed(receipt, path, value)
     if path[:1] == ("ablation",):  # as someone would who means it
         with contextlib.suppress(UserError, KeyError):
-            changed["digest"] = Ablation.from_dict(changed["ablation"]).digest
-    text = json.dumps(changed)
+            found["digest"] = Ablation.from_dict(found["ablation"]).digest
+    text = json.dumps(found)
     note, again = base.with_name("receipt.json"), base.with_name("again.safetensors")
     note.write_text(text)
     with contextlib.suppress(UserError), open_checkpoint(base) as opened:
@@ -124,10 +102,10 @@ def test_nothing_but_our_error_comes_of_damaged_settings(
     note, again = tmp_path / "receipt.json", tmp_path / "again.safetensors"
     refused = 0
     for path in places(receipt[verb]):
-        for value in (None, -1, 10**400, "x", [], {}, [None], "absent"):
-            if not path and value == "absent":
+        for value in (None, -1, 10**400, "x", [], {}, [None], ABSENT):
+            if not path and value is ABSENT:
                 continue
-            note.write_text(json.dumps(receipt | {verb: replaced(receipt[verb], path, value)}))
+            note.write_text(json.dumps(receipt | {verb: changed(receipt[verb], path, value)}))
             try:
                 found = read_receipt(note)
                 assert found.operation == verb

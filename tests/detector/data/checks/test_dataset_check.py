@@ -252,10 +252,6 @@ def test_a_file_name_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path
 
 
 def test_what_is_no_coco_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match='no list "images" in it; it holds "categories", "annotations"'
-    ):
-        coco(tmp_path, {"categories": [], "annotations": []})
     with pytest.raises(UserError, match="no images in it"):
         coco(tmp_path, {"categories": [], "annotations": [], "images": []})
     with pytest.raises(UserError, match="no such folder; expected images"):

@@ -1,9 +1,7 @@
 """COCO annotation files as data sets."""
 
 import copy
-import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from PIL import Image
 
 from detector.data.formats.coco import Coco
 from detector.errors import UserError
+from tests.json_changes import Change, change, drop
 
 Document = dict[str, Any]
 
@@ -86,12 +85,6 @@ def test_a_tiny_file_read_by_hand(tmp_path: Path) -> None:
     assert objects.ids.tolist() == [1, 2]
 
 
-def test_a_gzipped_file_is_the_same_data_set(tmp_path: Path) -> None:
-    path = tmp_path / "instances.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(TINY).encode()))
-    assert len(Coco(path, tmp_path).annotations(1)) == 2
-
-
 def test_images_can_be_kept_by_id(tmp_path: Path) -> None:
     path = write(tmp_path, TINY)
     kept = Coco(path, tmp_path, keep_ids=[10])
@@ -113,24 +106,6 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
     for ask in (coco.image, coco.stored):
         with pytest.raises(UserError, match=r"b\.png: image file is missing"):
             ask(0)
-
-
-def change(*keys: Any, to: object) -> Callable[[Document], None]:
-    def apply(document: Any) -> None:
-        for key in keys[:-1]:
-            document = document[key]
-        document[keys[-1]] = to
-
-    return apply
-
-
-def drop(*keys: Any) -> Callable[[Document], None]:
-    def apply(document: Any) -> None:
-        for key in keys[:-1]:
-            document = document[key]
-        del document[keys[-1]]
-
-    return apply
 
 
 @pytest.mark.parametrize(
@@ -176,19 +151,12 @@ def drop(*keys: Any) -> Callable[[Document], None]:
         ),
     ],
 )
-def test_a_broken_file_is_named_in_one_line(
-    edit: Callable[[Document], None], message: str, tmp_path: Path
-) -> None:
+def test_a_broken_file_is_named_in_one_line(edit: Change, message: str, tmp_path: Path) -> None:
     document = copy.deepcopy(TINY)
     edit(document)
     with pytest.raises(UserError, match=rf"instances\.json: .*{message}") as caught:
         Coco(write(tmp_path, document), tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no images in it$"):
-        Coco(write(tmp_path, {"images": [], "annotations": [], "categories": []}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -201,27 +169,6 @@ def test_a_file_name_stays_inside_the_image_folder(name: str, tmp_path: Path) ->
         Coco(write(tmp_path, document), tmp_path)
     told = str(caught.value).endswith('; expected a path from there on, such as "a.png"')
     assert told == name.endswith("a.png")
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "the file is empty"),
-        (b"{", "not JSON"),
-        (b"\xff\xfe\x00", "the file is empty"),
-        (b"\xff\xfex", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[]", "expected an object with images, .* this is a list, as files of detections"),
-        (gzip.compress(b"{}", mtime=0)[:-9], "cannot be read"),
-        (b"\x1f\x8bnot gzip at all", "cannot be read"),
-    ],
-)
-def test_a_file_that_is_not_json_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "instances.json"
-    path.write_bytes(data)
-    with pytest.raises(UserError, match=rf"instances\.json: {message}") as caught:
-        Coco(path, tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

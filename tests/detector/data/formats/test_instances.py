@@ -170,7 +170,15 @@ def test_score_needs_no_names_or_sizes_of_images(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (b"", "the file is empty; expected an object with images"),
         (b" \n", "the file is empty; expected an object with images"),
+        (b"\xff\xfe\x00", "the file is empty"),
+        (b"{", "not JSON"),
+        (b"\xff\xfex", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (gzip.compress(b"{}", mtime=0)[:-9], "cannot be read"),
+        (b"\x1f\x8bnot gzip at all", "cannot be read"),
+        (b"[]", "expected an object with images, annotations and categories; this is a list"),
         (b'{"id": 1}\n{"id": 2}\n', "this is JSON lines, one object in each; expected an object"),
         (b'[{"image_id": 1}]', "this is a list, as files of detections are"),
         (
