@@ -116,6 +116,10 @@ BACKBONE = {
     "depths": [1, 1, 1, 1],
     "layer_type": "basic",
 }
+NAMES = {
+    "id2label": {0: "disc", 1: "square", 2: "star"},
+    "label2id": {"disc": 0, "square": 1, "star": 2},
+}
 SIZES = {
     "d_model": 32,
     "decoder_layers": 2,
@@ -124,8 +128,17 @@ SIZES = {
     "encoder_ffn_dim": 64,
     "decoder_ffn_dim": 64,
     "num_queries": 10,
-    "id2label": {0: "disc", 1: "square", 2: "star"},
-    "label2id": {"disc": 0, "square": 1, "star": 2},
+    **NAMES,
+}
+STAGES = ["stage2", "stage3", "stage4"]
+RESNET = {"model_type": "resnet", **BACKBONE}
+DETR = {
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "backbone": None,
+    "encoder_layers": 2,
+    "backbone_config": RESNET | {"out_features": ["stage4"]},
+    **SIZES,
 }
 PYRAMID = {
     "encoder_hidden_dim": 32,
@@ -133,85 +146,9 @@ PYRAMID = {
     "decoder_in_channels": [32, 32, 32],
     "num_denoising": 0,
     "anchor_image_size": None,
+    **SIZES,
 }
-NO_TIMM = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
-STAGES = ["stage2", "stage3", "stage4"]
-
-
-def _detr() -> Any:
-    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
-
-    backbone = ResNetConfig(**BACKBONE, out_features=["stage4"])
-    config = DetrConfig(**NO_TIMM, **SIZES, backbone_config=backbone, encoder_layers=2)
-    return DetrForObjectDetection(config)
-
-
-def _conditional_detr() -> Any:
-    from transformers import (
-        ConditionalDetrConfig,
-        ConditionalDetrForObjectDetection,
-        ResNetConfig,
-    )
-
-    backbone = ResNetConfig(**BACKBONE, out_features=["stage4"])
-    config = ConditionalDetrConfig(**NO_TIMM, **SIZES, backbone_config=backbone, encoder_layers=2)
-    return ConditionalDetrForObjectDetection(config)
-
-
-def _dab_detr() -> Any:
-    from transformers import DabDetrConfig, DabDetrForObjectDetection, ResNetConfig
-
-    sizes = {name: value for name, value in SIZES.items() if name != "d_model"}
-    backbone = ResNetConfig(**BACKBONE, out_features=["stage4"])
-    config = DabDetrConfig(
-        **NO_TIMM, **sizes, hidden_size=32, backbone_config=backbone, encoder_layers=2
-    )
-    return DabDetrForObjectDetection(config)
-
-
-def _deformable_detr() -> Any:
-    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
-
-    config = DeformableDetrConfig(
-        **NO_TIMM,
-        **SIZES,
-        backbone_config=ResNetConfig(**BACKBONE, out_features=STAGES),
-        encoder_layers=2,
-        with_box_refine=True,
-        two_stage=True,
-    )
-    return DeformableDetrForObjectDetection(config)
-
-
-def _rt_detr_v2() -> Any:
-    from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
-
-    backbone = RTDetrResNetConfig(**BACKBONE, out_features=STAGES)
-    return RTDetrV2ForObjectDetection(RTDetrV2Config(**SIZES, **PYRAMID, backbone_config=backbone))
-
-
-def _d_fine() -> Any:
-    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
-
-    backbone = HGNetV2Config(
-        stem_channels=[3, 8, 16],
-        stage_in_channels=[16, 16, 32, 64],
-        stage_mid_channels=[8, 8, 16, 16],
-        stage_out_channels=[16, 32, 64, 128],
-        stage_num_blocks=[1, 1, 1, 1],
-        stage_numb_of_layers=[1, 1, 1, 1],
-        hidden_sizes=[16, 32, 64, 128],
-        depths=[1, 1, 1, 1],
-        embedding_size=16,
-        out_features=STAGES,
-    )
-    return DFineForObjectDetection(DFineConfig(**SIZES, **PYRAMID, backbone_config=backbone))
-
-
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-NAMES = {name: SIZES[name] for name in ("id2label", "label2id")}
-
-
 GROUPS = {
     "c2f_num_blocks": 1,
     "d_model": 32,
@@ -222,60 +159,77 @@ GROUPS = {
     "decoder_cross_attention_heads": 4,
     "num_queries": 10,
     "group_detr": 2,
+    **NAMES,
 }
-
-
-def _yolos() -> Any:
-    from transformers import YolosConfig, YolosForObjectDetection
-
-    config = YolosConfig(
-        **VIT, **NAMES, intermediate_size=40, image_size=[64, 96], num_detection_tokens=10
-    )
-    return YolosForObjectDetection(config)
-
-
-def _lw_detr() -> Any:
-    from transformers import LwDetrConfig, LwDetrForObjectDetection, LwDetrViTConfig
-
-    backbone = LwDetrViTConfig(
+HGNETV2 = {
+    "model_type": "hgnet_v2",
+    "stem_channels": [3, 8, 16],
+    "stage_in_channels": [16, 16, 32, 64],
+    "stage_mid_channels": [8, 8, 16, 16],
+    "stage_out_channels": [16, 32, 64, 128],
+    "stage_num_blocks": [1, 1, 1, 1],
+    "stage_numb_of_layers": [1, 1, 1, 1],
+    "hidden_sizes": [16, 32, 64, 128],
+    "depths": [1, 1, 1, 1],
+    "embedding_size": 16,
+    "out_features": STAGES,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "detr": {"model_type": "detr", **DETR},
+    "conditional_detr": {"model_type": "conditional_detr", **DETR},
+    "dab_detr": {
+        "model_type": "dab-detr",
+        "hidden_size": 32,
+        **{name: value for name, value in DETR.items() if name != "d_model"},
+    },
+    "deformable_detr": {
+        "model_type": "deformable_detr",
+        **DETR,
+        "backbone_config": RESNET | {"out_features": STAGES},
+        "with_box_refine": True,
+        "two_stage": True,
+    },
+    "rt_detr_v2": {
+        "model_type": "rt_detr_v2",
+        **PYRAMID,
+        "backbone_config": {"model_type": "rt_detr_resnet", **BACKBONE, "out_features": STAGES},
+    },
+    "d_fine": {"model_type": "d_fine", **PYRAMID, "backbone_config": HGNETV2},
+    "yolos": {
+        "model_type": "yolos",
         **VIT,
-        mlp_ratio=2,
-        patch_size=8,
-        image_size=128,
-        window_block_indices=[0],
-        out_features=["stage1", "stage2"],
-    )
-    config = LwDetrConfig(
-        **NAMES, **GROUPS, backbone_config=backbone, projector_scale_factors=[2.0, 0.5]
-    )
-    return LwDetrForObjectDetection(config)
-
-
-def _rf_detr() -> Any:
-    from transformers import RfDetrConfig, RfDetrForObjectDetection
-    from transformers.models.rf_detr.configuration_rf_detr import RfDetrDinov2Config
-
-    backbone = RfDetrDinov2Config(
-        **VIT,
-        mlp_ratio=2,
-        patch_size=16,
-        image_size=128,
-        num_windows=2,
-        out_features=["stage1", "stage2"],
-    )
-    return RfDetrForObjectDetection(RfDetrConfig(**NAMES, **GROUPS, backbone_config=backbone))
-
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "detr": _detr,
-    "conditional_detr": _conditional_detr,
-    "dab_detr": _dab_detr,
-    "deformable_detr": _deformable_detr,
-    "rt_detr_v2": _rt_detr_v2,
-    "d_fine": _d_fine,
-    "yolos": _yolos,
-    "lw_detr": _lw_detr,
-    "rf_detr": _rf_detr,
+        **NAMES,
+        "intermediate_size": 40,
+        "image_size": [64, 96],
+        "num_detection_tokens": 10,
+    },
+    "lw_detr": {
+        "model_type": "lw_detr",
+        **GROUPS,
+        "backbone_config": {
+            "model_type": "lw_detr_vit",
+            **VIT,
+            "mlp_ratio": 2,
+            "patch_size": 8,
+            "image_size": 128,
+            "window_block_indices": [0],
+            "out_features": ["stage1", "stage2"],
+        },
+        "projector_scale_factors": [2.0, 0.5],
+    },
+    "rf_detr": {
+        "model_type": "rf_detr",
+        **GROUPS,
+        "backbone_config": {
+            "model_type": "rf_detr_dinov2",
+            **VIT,
+            "mlp_ratio": 2,
+            "patch_size": 16,
+            "image_size": 128,
+            "num_windows": 2,
+            "out_features": ["stage1", "stage2"],
+        },
+    },
 }
 
 
@@ -293,14 +247,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder
 
 
-def _save(build: Callable[[], Any], folder: Path) -> None:
+def _save(config: dict[str, Any], folder: Path) -> None:
+    from transformers import AutoConfig, AutoModelForObjectDetection
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build().eval()
+        made = AutoConfig.for_model(**config)
+        model = AutoModelForObjectDetection.from_config(made).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -13,7 +13,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.small_sweeps import adapter_of
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def live(folders: Callable[[str], Path], hybrid: Path) -> Callable[[str], Live]:
     def open_live(name: str) -> Live:
         if name not in made:
             path = hybrid if name == "hybrid" else folders(name)
-            with open_checkpoint(path) as checkpoint:
-                adapter = open_adapter(checkpoint)
+            adapter = adapter_of(path)
             module: Any = adapter.module.double()
             made[name] = Live(path, module, adapter.live_names())
         return made[name]

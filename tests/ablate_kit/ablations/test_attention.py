@@ -23,34 +23,13 @@ C, H = 32, 4  # channels, heads
 SETS = [[0], [3], [1, 2], [0, 1, 2, 3]]
 
 
-class Separate(nn.Module):
-    """Attention with a projection each, as Hugging Face writes it."""
-
-    def __init__(self, output: str | None) -> None:
-        super().__init__()
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(C, C) for _ in range(3))
-        if output:
-            setattr(self, output, nn.Linear(C, C))
-        self.output = output
-        self.keep = torch.ones(H)  # 0 sets a head's output to zero
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            layer(x).unflatten(-1, (H, -1)).transpose(1, 2)
-            for layer in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        heads = (query @ key.transpose(-1, -2)).softmax(-1) @ value * self.keep[:, None, None]
-        out = heads.transpose(1, 2).flatten(2)
-        return getattr(self, self.output)(out) if self.output else out
-
-
 class Named(nn.Module):
-    """The same attention under other names, some of which are in modules of their own."""
+    """Attention with a projection each, some of which are in modules of their own."""
 
-    def __init__(self, query: str, key: str, value: str, output: str) -> None:
+    def __init__(self, *names: str | None) -> None:
         super().__init__()
-        self.names = query, key, value, output
-        for name in self.names:
+        self.names = names
+        for name in filter(None, names):
             owner: nn.Module = self
             *path, last = name.split(".")
             for level in path:
@@ -60,16 +39,21 @@ class Named(nn.Module):
             owner.add_module(last, nn.Linear(C, C))
 
     def forward(self, x: Tensor) -> Tensor:
-        *projections, output = (self.get_submodule(name) for name in self.names)
+        *projections, output = self.names
         query, key, value = (
-            layer(x).unflatten(-1, (H, -1)).transpose(1, 2) for layer in projections
+            self.get_submodule(name)(x).unflatten(-1, (H, -1)).transpose(1, 2)
+            for name in projections
         )
         heads = (query @ key.transpose(-1, -2)).softmax(-1) @ value
-        return output(heads.transpose(1, 2).flatten(2))
+        out = heads.transpose(1, 2).flatten(2)
+        return self.get_submodule(output)(out) if output else out
 
 
 # Query, key, value, output: as transformers and the original repositories name and save them.
-NAMES = {
+NAMES: dict[str, tuple[str | None, ...]] = {
+    "separate, o_proj": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "separate, out_proj": ("q_proj", "k_proj", "v_proj", "out_proj"),
+    "separate, no output": ("q_proj", "k_proj", "v_proj", None),
     "ViT, DINOv2, YOLOS": ("attention.query", "attention.key", "attention.value", "output.dense"),
     "LW-DETR's backbone": ("attention.query", "attention.key", "attention.value", "output"),
     "Swin, BERT": ("self.query", "self.key", "self.value", "output.dense"),
@@ -94,16 +78,16 @@ NAMES = {
 
 @contextmanager
 def without_heads(module: nn.Module, projection: str | None, heads: list[int]) -> Iterator[None]:
-    """The reference: heads' outputs set to zero where they enter the output projection."""
+    """The reference: heads' outputs set to zero where they enter the output projection, if any."""
     keep = torch.ones(H)
     keep[heads] = 0
+    keep = keep.repeat_interleave(C // H)
     if projection is None:
-        module.keep = keep
-        yield
-        return
-    handle = module.get_submodule(projection).register_forward_pre_hook(
-        lambda _, args: (args[0] * keep.repeat_interleave(C // H),)
-    )
+        handle = module.register_forward_hook(lambda _, __, out: out * keep)
+    else:
+        handle = module.get_submodule(projection).register_forward_pre_hook(
+            lambda _, args: (args[0] * keep,)
+        )
     try:
         yield
     finally:
@@ -140,13 +124,10 @@ LAYOUTS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Tensor],
         "proj",
     ),
     "deformable": (lambda: DeformableAttention(C, H, 2, 0.0), run_deformable, "output_proj"),
-    "separate, o_proj": (lambda: Separate("o_proj"), lambda m: m(tokens(2, 5, C)), "o_proj"),
-    "separate, out_proj": (lambda: Separate("out_proj"), lambda m: m(tokens(2, 5, C)), "out_proj"),
     **{
         layout: (lambda names=names: Named(*names), lambda m: m(tokens(2, 5, C)), names[-1])
         for layout, names in NAMES.items()
     },
-    "separate, no output": (lambda: Separate(None), lambda m: m(tokens(2, 5, C)), None),
 }
 
 
@@ -159,8 +140,6 @@ def test_removal_in_weights_is_removal_of_outputs(layout: str, heads: list[int])
     full = run(module)
     with without_heads(module, projection, heads):
         expected = run(module)
-    if projection is None:
-        module.keep = torch.ones(H)
     with applied(module, heads_chosen([attention], heads, "x")):
         assert (run(module) - expected).abs().max() < 1e-12
     assert (full - expected).abs().max() > 1e-3

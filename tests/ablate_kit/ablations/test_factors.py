@@ -14,9 +14,9 @@ from ablate_kit.ablations.kinds.shapley import SUBSET
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 SELF = "decoder.layers.0.self_attn"
 CROSS = "decoder.layers.1.cross_attn"
@@ -161,9 +161,7 @@ def test_what_two_rules_make_has_the_factors_of_both(hybrid: Path) -> None:
         {"kind": "modules", "pattern": ["decoder.layers.*.ffn"]},
         {"kind": "layers", "base": "decoder.layers", "part": "ffn"},
     ]
-    recipe = SweepRecipe.model_validate(
-        {"model": {"checkpoint": str(hybrid)}, "data": {"kind": "shapes"}, "ablations": rules}
-    )
+    recipe = sweep_recipe(hybrid, rules)
     with open_checkpoint(hybrid) as checkpoint:
         found = {one.name: one for one in recipe.make(KindContext(checkpoint))}
     assert len(found) == 5
@@ -177,13 +175,7 @@ def test_what_two_rules_make_has_the_factors_of_both(hybrid: Path) -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_pairs_that_a_random_order_cuts_too_stay_pairs(order: int, hybrid: Path) -> None:
     lines = [{"kind": "pairs"}, {"kind": "shapley"}]
-    recipe = SweepRecipe.model_validate(
-        {
-            "model": {"checkpoint": str(hybrid)},
-            "data": {"kind": "shapes"},
-            "ablations": [{"kind": "heads", "pattern": SELF}, *lines[::order]],
-        }
-    )
+    recipe = sweep_recipe(hybrid, [{"kind": "heads", "pattern": SELF}, *lines[::order]])
     with open_checkpoint(hybrid) as checkpoint:
         made = recipe.make(KindContext(checkpoint))
     assert [one.kind for one in made].count("pairs") == 6

@@ -222,22 +222,17 @@ print({"torch", "numpy"} & set(sys.modules))
     assert done.stdout.split("\n") == ["470", "493", "set()", ""]
 
 
-def test_the_upstream_detector_equals_what_torch_loads(shared: Path) -> None:
-    path = shared / "models" / "deimv2_atto_upstream.pth"
-    reference = dict(named(torch.load(path, weights_only=True)))
-    with open_archive(path) as archive:
-        assert list(archive.tensors) == list(reference)
-        for name, tensor in reference.items():
-            assert_same(archive.read(name), tensor)
-
-
-def test_the_hub_folder_equals_what_safetensors_loads(shared: Path) -> None:
-    folder = shared / "models" / "deimv2_atto"
-    reference = load_file(folder / "model.safetensors")
-    with open_archive(folder) as archive:
-        assert set(archive.tensors) == set(reference)
-        for name, tensor in reference.items():
-            assert_same(archive.read(name), tensor)
+def test_published_files_equal_what_torch_and_safetensors_load(shared: Path) -> None:
+    upstream, folder = (shared / "models" / f"deimv2_atto{end}" for end in ("_upstream.pth", ""))
+    by_torch = dict(named(torch.load(upstream, weights_only=True)))
+    for path, reference in {
+        upstream: by_torch,
+        folder: load_file(folder / "model.safetensors"),
+    }.items():
+        with open_archive(path) as archive:
+            assert set(archive.tensors) == set(reference)
+            for name, tensor in reference.items():
+                assert_same(archive.read(name), tensor)
 
 
 def test_a_training_run_that_torch_refuses_opens_with_its_objects_by_name(shared: Path) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import pytest
 import safetensors
 import torch
 
@@ -118,29 +117,11 @@ def test_component(run: Run, hybrid: Path, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("mode", "names"),
-    [
-        ("progressive", ["0", "0-1", "0-2"]),
-        ("each", ["0", "1", "2"]),
-        ("backward", ["0-2", "1-2", "2"]),
-    ],
-)
-def test_layers(run: Run, hybrid: Path, tmp_path: Path, mode: str, names: list[str]) -> None:
-    run(
-        "layers",
-        hybrid,
-        "--base",
-        "decoder.layers",
-        "--part",
-        "ffn",
-        "--mode",
-        mode,
-        "-o",
-        tmp_path,
-    )
+def test_layers(run: Run, hybrid: Path, tmp_path: Path) -> None:
+    run("layers", hybrid, "--base", "decoder.layers", "--part", "ffn", "--mode", "backward",
+        "-o", tmp_path)  # fmt: skip
     stems = {path.stem for path in tmp_path.glob("*.safetensors")}
-    assert stems == {f"decoder.layers.{n}.ffn" for n in names}
+    assert stems == {f"decoder.layers.{n}.ffn" for n in ("0-2", "1-2", "2")}
 
 
 def test_swap_and_eval_what_was_swapped(run: Run, hybrid: Path, tmp_path: Path) -> None:

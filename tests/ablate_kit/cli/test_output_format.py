@@ -51,14 +51,6 @@ def test_a_folder_is_not_named_like_a_file(refuse, folders, tmp_path: Path, suff
     assert f"x{suffix} would be a folder, as what it is made from; give a name with no" in told
 
 
-def test_a_swap_repeated_from_its_receipt(run, refuse, hybrid, tmp_path: Path) -> None:
-    made = tmp_path / "swapped.safetensors"
-    run("swap", hybrid, "csi=off", "-o", made)
-    assert "would be a safetensors file" in refuse("apply", hybrid, made, "-o", tmp_path / "x.pth")
-    run("apply", hybrid, made, "-o", tmp_path / "again.safetensors")
-    assert (tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
-
-
 def test_a_copy_of_a_pickle_of_arrays_is_named_so(run, refuse, tmp_path: Path) -> None:
     weights = {"model": {"a.weight": np.ones((2, 2), np.float32), "b": np.ones(3)}}
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(weights, protocol=4))

@@ -218,6 +218,8 @@ def test_what_is_written_anew_is_verified_and_recreated_bit_for_bit(
     run("apply", base, target, "-o", again)
     assert again.read_bytes() == target.read_bytes()
     assert "exists" in refuse("apply", base, target, "-o", again)
+    told = refuse("apply", base, target, "-o", tmp_path / "x.pth")
+    assert "would be a safetensors file" in told
     again.write_bytes(target.read_bytes()[:-1] + b"x")
     assert run("verify", again, code=1).startswith("bytes     WRONG")
     moved = base.rename(tmp_path / "moved.safetensors")

@@ -13,26 +13,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
-from ablate_kit.models.open import open_adapter
 from detector.config import preset
 from detector.network.model import HybridDetector
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.small_sweeps import adapter_of
 
 Folders = Callable[[str], Path]
 FAMILIES = ("detr", "deformable_detr", "rt_detr_v2", "d_fine")
 IMAGE = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(3))
-
-
-def opened(path: Path) -> Any:
-    with open_checkpoint(path) as checkpoint:
-        return open_adapter(checkpoint)
 
 
 def run(module: torch.nn.Module, image: Tensor = IMAGE) -> Any:
@@ -62,7 +56,7 @@ def same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_depth_is_decoder_layers(folders: Folders, name: str) -> None:
-    adapter = opened(folders(name))
+    adapter = adapter_of(folders(name))
     knobs = TransformersKnobs(adapter)
     assert knobs.now("depth") == 2
     weights = dict(adapter.module.state_dict())
@@ -82,11 +76,11 @@ def test_depth_is_decoder_layers(folders: Folders, name: str) -> None:
 
 def test_depth_is_the_layer_at_which_a_decoder_is_left(folders: Folders) -> None:
     """``eval_idx`` of D-FINE, and the heads of RT-DETR's first layer within the whole model."""
-    d_fine = opened(folders("d_fine"))
+    d_fine = adapter_of(folders("d_fine"))
     early = TransformersKnobs(d_fine).configured("depth", 1)
     d_fine.module.model.decoder.eval_idx = 0
     same(run(early.module), run(d_fine.module))
-    rt_detr = opened(folders("rt_detr_v2"))
+    rt_detr = adapter_of(folders("rt_detr_v2"))
     whole = run(rt_detr.module)
     first = run(TransformersKnobs(rt_detr).configured("depth", 1).module)
     assert torch.equal(first.logits, whole.intermediate_logits[:, 0])
@@ -95,7 +89,7 @@ def test_depth_is_the_layer_at_which_a_decoder_is_left(folders: Folders) -> None
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_queries_are_as_many_as_the_configuration_says(folders: Folders, name: str) -> None:
-    adapter = opened(folders(name))
+    adapter = adapter_of(folders(name))
     knobs = TransformersKnobs(adapter)
     two_stage = name == "deformable_detr"
     assert knobs.now("queries") == (300 if two_stage else 10)
@@ -113,7 +107,7 @@ def test_queries_are_as_many_as_the_configuration_says(folders: Folders, name: s
 def test_fewer_tokens_of_queries_are_as_if_nobody_saw_the_others(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = opened(folders("yolos"))
+    adapter = adapter_of(folders("yolos"))
     knobs = TransformersKnobs(adapter)
     assert knobs.now("queries") == 10
     found = run(knobs.configured("queries", 4).module)
@@ -136,7 +130,7 @@ def test_fewer_tokens_of_queries_are_as_if_nobody_saw_the_others(
 
 @pytest.mark.parametrize("name", ["deformable_detr", "rt_detr_v2", "d_fine"])
 def test_fewer_chosen_queries_are_the_best_of_all(folders: Folders, name: str) -> None:
-    adapter = opened(folders(name))
+    adapter = adapter_of(folders(name))
     few = run(TransformersKnobs(adapter).configured("queries", 4).module)
     everything = run(adapter.module)
     if name == "deformable_detr":
@@ -154,7 +148,7 @@ def test_size_is_that_of_the_processor(folders: Folders, tmp_path: Path) -> None
     assert settings["size"] == {"height": 128, "width": 128}
     file.write_text(json.dumps(settings | {"size": {"height": 96, "width": 96}}))
     image = np.random.Generator(np.random.Philox(1)).integers(0, 255, (50, 70, 3), dtype=np.uint8)
-    expected, knobs = opened(other), TransformersKnobs(opened(folder))
+    expected, knobs = adapter_of(other), TransformersKnobs(adapter_of(folder))
     assert knobs.now("size") == 128
     found = knobs.configured("size", 96)
     one = found.prepare(image)
@@ -166,17 +160,17 @@ def test_size_is_that_of_the_processor(folders: Folders, tmp_path: Path) -> None
 
 
 def test_a_model_that_computes_anchors_ahead_does_so_for_the_size(folders: Folders) -> None:
-    adapter = opened(folders("rt_detr_v2"))
+    adapter = adapter_of(folders("rt_detr_v2"))
     fixed = by_the_library(adapter, adapter.module.state_dict(), anchor_image_size=[128, 128])
     adapter.module = fixed
     found = TransformersKnobs(adapter).configured("size", 96)
     smaller = IMAGE[..., :96, :96]
-    free = opened(folders("rt_detr_v2"))
+    free = adapter_of(folders("rt_detr_v2"))
     torch.testing.assert_close(run(found.module, smaller).logits, run(free.module, smaller).logits)
 
 
 def test_the_longest_edge_goes_with_the_shortest(folders: Folders) -> None:
-    adapter = opened(folders("detr"))
+    adapter = adapter_of(folders("detr"))
     adapter.processor.size = {"shortest_edge": 800, "longest_edge": 1333}
     knobs = TransformersKnobs(adapter)
     assert knobs.now("size") == 800
@@ -185,7 +179,7 @@ def test_the_longest_edge_goes_with_the_shortest(folders: Folders) -> None:
 
 
 def test_weights_are_shared_and_the_model_stays_as_it_is(folders: Folders) -> None:
-    adapter = opened(folders("d_fine"))
+    adapter = adapter_of(folders("d_fine"))
     before = run(adapter.module).logits
     state = torch.random.get_rng_state()
     found = TransformersKnobs(adapter).configured("depth", 1)
@@ -198,7 +192,7 @@ def test_weights_are_shared_and_the_model_stays_as_it_is(folders: Folders) -> No
 
 
 def test_what_a_model_cannot_do_is_refused(folders: Folders) -> None:
-    adapter = opened(folders("detr"))
+    adapter = adapter_of(folders("detr"))
     knobs = TransformersKnobs(adapter)
     with pytest.raises(UserError, match="10 rows, for 10 queries"):
         knobs.configured("queries", 11)
@@ -208,14 +202,14 @@ def test_what_a_model_cannot_do_is_refused(folders: Folders) -> None:
     adapter.processor.size = {"height": 100, "width": 200}
     with pytest.raises(UserError, match="expected one side, or height and width alike"):
         knobs.now("size")
-    d_fine = opened(folders("d_fine"))
+    d_fine = adapter_of(folders("d_fine"))
     d_fine.module.config.eval_idx = 0
     with pytest.raises(UserError, match="left after layer 0 of 2"):
         TransformersKnobs(d_fine).now("depth")
 
 
 def test_a_head_that_was_never_trained_is_told(folders: Folders) -> None:
-    adapter = opened(folders("rt_detr_v2"))
+    adapter = adapter_of(folders("rt_detr_v2"))
     knobs = TransformersKnobs(adapter)
     assert knobs.note("depth", 1) is None
     with torch.no_grad():
@@ -232,7 +226,7 @@ def test_a_head_that_was_never_trained_is_told(folders: Folders) -> None:
     said = knobs.note("depth", 1) or ""
     assert said.startswith("depth 1: the box head of that layer was not trained (its last biases")
     assert knobs.note("depth", 2) is None
-    shipped = HybridKnobs(opened(SHAPES_TINY))
+    shipped = HybridKnobs(adapter_of(SHAPES_TINY))
     assert shipped.note("depth", 1) is shipped.note("depth", 2) is None
 
 
@@ -270,7 +264,7 @@ def test_depth_is_that_of_the_auxiliary_heads(changes: dict[str, Any]) -> None:
 
 
 def test_the_depths_of_the_shipped_detector_are_what_it_computes_for_training() -> None:
-    adapter = opened(SHAPES_TINY)
+    adapter = adapter_of(SHAPES_TINY)
     knobs = HybridKnobs(adapter)
     early = run(knobs.configured("depth", 2).module)
     # The root alone in training: it returns what the heads of earlier layers say, drops nothing.

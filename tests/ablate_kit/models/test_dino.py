@@ -18,6 +18,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.architectures.bundled import BUNDLED
 from ablate_kit.models.open import open_adapter
 from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.small_sweeps import adapter_of
 
 from .official_files import (
     Change,
@@ -213,22 +214,17 @@ def changed(folder: Path, place: Path, change: Callable[[dict[str, Any]], None])
     return place
 
 
-def opened(folder: Path) -> Adapter:
-    with open_checkpoint(folder) as checkpoint:
-        return open_adapter(checkpoint)
-
-
 def test_code_in_the_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
     """What runs is this project's, whatever the file says; other code still needs trust."""
     copy = changed(folder, tmp_path / "copy", lambda config: None)
     (copy / "modeling_dino_detr.py").write_text("raise SystemExit('run')")
-    assert type(opened(copy).module).__module__ == "ablate_kit.models.architectures.dino_detr"
+    assert type(adapter_of(copy).module).__module__ == "ablate_kit.models.architectures.dino_detr"
 
     def other(config: dict[str, Any]) -> None:
         config["auto_map"]["AutoModelForObjectDetection"] = "other.DinoDetrForObjectDetection"
 
     with pytest.raises(UserError, match=r"runs its own code \(modeling_dino_detr.py, other.py\)"):
-        opened(changed(folder, tmp_path / "other", other))
+        adapter_of(changed(folder, tmp_path / "other", other))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +242,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
 ) -> None:
     copy = changed(folder, tmp_path / "copy", lambda config: config.update({key: value}))
     with pytest.raises(UserError, match=message) as refusal:
-        opened(copy)
+        adapter_of(copy)
     assert "\n" not in str(refusal.value)
 
 
@@ -304,7 +300,7 @@ def test_a_head_is_removed_exactly(request: pytest.FixtureRequest, backbone: str
 
 def test_places_are_counted_within_the_image(folder: Path) -> None:
     """Of an image that is padded, tokens have the proposals and positions that they have alone."""
-    model: Any = opened(folder).module.model
+    model: Any = adapter_of(folder).module.model
     whole, padded = torch.ones(1, 6, 4, dtype=torch.bool), torch.zeros(1, 8, 10, dtype=torch.bool)
     padded[:, :6, :4] = True
     like = torch.zeros(1)
@@ -326,7 +322,7 @@ def test_places_are_counted_within_the_image(folder: Path) -> None:
 
 def test_every_parameter_learns(folder: Path) -> None:
     """By the loss of all layers and of the proposals."""
-    model: Any = opened(folder).module
+    model: Any = adapter_of(folder).module
     images = torch.randn(SIZE, generator=torch.Generator().manual_seed(1))
     label = {"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.4]])}
     out = model.train()(pixel_values=images, labels=[label, label])
@@ -366,7 +362,7 @@ def test_a_smaller_one_computes_what_the_cut_one_does(
 ) -> None:
     """``shrink`` holds outputs against each other before it writes anything."""
     run("shrink", folder, "--depth", 2, "-o", tmp_path / "shallow")
-    assert opened(tmp_path / "shallow").module.config.decoder_layers == 2
+    assert adapter_of(tmp_path / "shallow").module.config.decoder_layers == 2
     run("heads", folder, "model.decoder.layers.*.self_attn", "--heads", 1, "-o", tmp_path / "cut")
     smaller = tmp_path / "smaller"
     run("shrink", folder, "--drop", tmp_path / "cut", "--with-code", "-o", smaller)

@@ -11,6 +11,7 @@ import torch
 from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 CODE = """
 import torch
@@ -81,16 +82,10 @@ def recipe(tmp_path: Path) -> SweepRecipe:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save(names["TwoStage"]().state_dict(), tmp_path / "two.pth")
-    return SweepRecipe.model_validate(
-        {
-            "model": {
-                "checkpoint": str(tmp_path / "two.pth"),
-                "framework": f"python:{tmp_path / 'two_stage.py'}:build",
-            },
-            "data": {"kind": "shapes", "limit": 2},
-            "ablations": [{"kind": "modules", "pattern": ["head.*", "proposals"]}],
-            "evaluation": {"batch_size": 2, "resamples": 20},
-        }
+    modules = {"kind": "modules", "pattern": ["head.*", "proposals"]}
+    build = f"python:{tmp_path / 'two_stage.py'}:build"
+    return sweep_recipe(
+        tmp_path / "two.pth", [modules], framework=build, batch_size=2, resamples=20
     )
 
 

@@ -5,9 +5,9 @@ from importlib.metadata import version
 import pytest
 
 from ablate_kit.sweeps.about import About, in_words
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from detector.data.dataset import notes_on
 from detector.training.recipes.data_sections import ShapesImages
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,7 @@ def test_the_number_of_images_is_that_of_those_there_are(
 )  # fmt: skip
 def test_versions_are_those_of_what_runs_the_model(framework: str, library: str) -> None:
     pytest.importorskip("transformers")  # in this process, whatever runs
-    recipe = SweepRecipe.model_validate(
-        {
-            "model": {"checkpoint": "model.safetensors"},
-            "data": {"kind": "shapes", "limit": 1},
-            "ablations": [{"kind": "modules", "pattern": ["neck"]}],
-        }
-    )
+    recipe = sweep_recipe("model.safetensors", [{"kind": "modules", "pattern": ["neck"]}])
     found = About.of(recipe, recipe.dataset(), "ablate sweep", framework).versions
     assert found.get("transformers") == (version("transformers") if library else None)
     assert found["torch"] == version("torch")

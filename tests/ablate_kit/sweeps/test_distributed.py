@@ -12,8 +12,8 @@ import pytest
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from tests.ablate_kit.run_files import contents
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 pytest.importorskip("ray", reason='needs ray: install "ablate-kit[ray]"')
 
@@ -38,17 +38,11 @@ def nodes() -> Iterator[Any]:
 
 
 def study(hybrid: Path, folder: Path, placement: Placement, images: int) -> list[str]:
-    recipe = SweepRecipe.model_validate(
-        {
-            "model": {"checkpoint": str(hybrid)},
-            "data": {"kind": "shapes", "limit": images},
-            "ablations": [
-                {"kind": "heads", "pattern": "decoder.layers.*.self_attn"},
-                {"kind": "layers", "base": "decoder.layers", "part": "cross_attn"},
-            ],
-            "evaluation": {"batch_size": 2},
-        }
-    )
+    rules = [
+        {"kind": "heads", "pattern": "decoder.layers.*.self_attn"},
+        {"kind": "layers", "base": "decoder.layers", "part": "cross_attn"},
+    ]
+    recipe = sweep_recipe(hybrid, rules, images, batch_size=2)
     with open_sweep(recipe, placement, threads=1) as sweep:
         return list(sweep.run(sweep.ledger(folder)).notes)
 

@@ -16,11 +16,11 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.execution.identities import Identities
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.training.devices import thread_count
 from tests.ablate_kit import run_files
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 RULES = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
@@ -40,15 +40,7 @@ def study(hybrid: Path, tmp_path: Path) -> Study:
         options: RunOptions = DEFAULTS,
         rules: Sequence[Mapping[str, Any]] = RULES,
     ) -> Path:
-        recipe = SweepRecipe.model_validate(
-            {
-                "model": {"checkpoint": str(hybrid)},
-                "data": {"kind": "shapes", "limit": 5},
-                "ablations": list(rules),
-                "evaluation": {"batch_size": 2},
-            }
-        )
-        with open_sweep(recipe, placement) as sweep:
+        with open_sweep(sweep_recipe(hybrid, rules, 5, batch_size=2), placement) as sweep:
             return sweep.run(sweep.ledger(tmp_path / name), options).ledger.folder
 
     return study

@@ -33,6 +33,7 @@ from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.small_sweeps import adapter_of, sweep_recipe
 
 PAIRS = EvaluationSettings(batch_size=2)
 
@@ -96,8 +97,7 @@ def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
 
 
 def test_the_limit_of_detections_reaches_the_model_and_the_metrics() -> None:
-    with open_checkpoint(SHAPES_TINY) as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(SHAPES_TINY)
     dataset = Shapes(2, seed=5, size=96)
     found = {
         limit: sweep(
@@ -119,14 +119,8 @@ def test_the_limit_of_detections_reaches_the_model_and_the_metrics() -> None:
 
 def test_a_run_keeps_its_limit_of_detections(hybrid: Path, tmp_path: Path) -> None:
     def recipe(limit: int) -> SweepRecipe:
-        return SweepRecipe.model_validate(
-            {
-                "model": {"checkpoint": str(hybrid)},
-                "data": {"kind": "shapes", "limit": 2},
-                "ablations": [{"kind": "modules", "pattern": ["neck.*"]}],
-                "evaluation": {"max_detections": limit},
-            }
-        )
+        necks = {"kind": "modules", "pattern": ["neck.*"]}
+        return sweep_recipe(hybrid, [necks], max_detections=limit)
 
     run(recipe(130), tmp_path / "run")
     ledger = Ledger.existing(tmp_path / "run")

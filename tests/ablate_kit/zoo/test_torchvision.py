@@ -23,8 +23,9 @@ from ablate_kit.models.frameworks.torchvision_builds import (
 from ablate_kit.models.frameworks.torchvision_training import TorchvisionTraining
 from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
+from tests.ablate_kit.small_sweeps import adapter_of
 
-from .zoo_models import SSD, image, opened, saved, ssd
+from .zoo_models import SSD, image, saved, ssd
 
 models = pytest.importorskip("torchvision.models")
 detection = models.detection
@@ -32,7 +33,7 @@ detection = models.detection
 
 def test_torchvision_detects_what_torchvision_detects(tmp_path: Path) -> None:
     net = ssd()
-    adapter = opened(saved(net, tmp_path), SSD)
+    adapter = adapter_of(saved(net, tmp_path), SSD)
     assert adapter.classes[:3] == ("N/A", "person", "bicycle")
     (found,) = detect(adapter, [image()])
     with torch.no_grad():
@@ -45,13 +46,13 @@ def test_torchvision_detects_what_torchvision_detects(tmp_path: Path) -> None:
 
 def test_the_number_of_classes_is_that_of_the_weights(tmp_path: Path) -> None:
     path = saved(ssd(5), tmp_path)
-    assert opened(path, SSD).classes == ("N/A", "class_1", "class_2", "class_3", "class_4")
+    assert adapter_of(path, SSD).classes == ("N/A", "class_1", "class_2", "class_3", "class_4")
     with pytest.raises(UserError, match="does not fit torchvision's fcos_resnet50_fpn"):
-        opened(path, "torchvision:fcos_resnet50_fpn")
+        adapter_of(path, "torchvision:fcos_resnet50_fpn")
     with pytest.raises(
         UserError, match=r'no detection model "ssd300".*did you mean "ssd300_vgg16"'
     ):
-        opened(path, "torchvision:ssd300")
+        adapter_of(path, "torchvision:ssd300")
 
 
 def test_classes_are_those_of_the_published_weights_where_there_are_as_many() -> None:
@@ -147,13 +148,11 @@ def test_arguments_of_training_tell_of_the_epsilon(
 ) -> None:
     weights = published("fasterrcnn_resnet50_fpn")
     torch.save({"model": weights, "args": Namespace(**arguments)}, tmp_path / "model.pth")
-    with open_checkpoint(tmp_path / "model.pth") as checkpoint:
-        module = open_adapter(checkpoint).module
+    module = adapter_of(tmp_path / "model.pth").module
     assert module.get_submodule("backbone.body.bn1").eps == epsilon
     weights["backbone.body.bn1.running_var"][0] = 0  # by which nothing is divided
     torch.save({"model": weights, "args": Namespace(**arguments)}, tmp_path / "dead.pth")
-    with open_checkpoint(tmp_path / "dead.pth") as checkpoint:
-        module = open_adapter(checkpoint).module
+    module = adapter_of(tmp_path / "dead.pth").module
     assert module.get_submodule("backbone.body.bn1").eps == 1e-5
 
 
@@ -187,8 +186,7 @@ def test_of_two_that_fit_the_file_or_the_user_tells(tmp_path: Path) -> None:
         pytest.raises(UserError, match=f"{name} or fasterrcnn_mobilenet_v3_large_fpn, whose tens"),
     ):
         open_adapter(bare)
-    with open_checkpoint(tmp_path / "training.pth") as training:
-        found = open_adapter(training)
+    found = adapter_of(tmp_path / "training.pth")
     assert found.module.transform.min_size == (320,)
     assert found.classes == ("N/A", "a", "b", "c")
 
@@ -218,7 +216,7 @@ def test_key_points_are_as_many_as_the_weights_are_of(tmp_path: Path) -> None:
 
 def test_training_is_by_torchvision_s_own_losses(tmp_path: Path) -> None:
     data = Shapes(3, seed=2, size=96)
-    adapter = opened(saved(ssd(len(data.classes) + 1), tmp_path), SSD)
+    adapter = adapter_of(saved(ssd(len(data.classes) + 1), tmp_path), SSD)
     adapter.classes = ("N/A", *data.classes)
     training = TorchvisionTraining(adapter, data, {"batch_size": 2, "lr": 1e-4, "seed": 0})
     batch = next(training.batches())

@@ -12,14 +12,13 @@ from PIL import Image
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect
-from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
+from tests.ablate_kit.small_sweeps import adapter_of
 
-from .zoo_models import SSD, image, opened, saved, ssd
+from .zoo_models import SSD, image, saved, ssd
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def yolox(tmp_path: Path) -> tuple[Any, Path]:
 
 def test_libreyolo_detects_what_libreyolo_detects(yolox: tuple[Any, Path]) -> None:
     made, path = yolox
-    adapter = opened(path, "libreyolo")
+    adapter = adapter_of(path, "libreyolo")
     (found,) = detect(adapter, [image()])
     own = made.predict(Image.fromarray(image()), conf=0.001, iou=0.6, max_det=100)
     boxes = own.boxes.xyxy.cpu().numpy()
@@ -43,9 +42,9 @@ def test_libreyolo_detects_what_libreyolo_detects(yolox: tuple[Any, Path]) -> No
     order = np.argsort(-own.boxes.conf.cpu().numpy(), kind="stable")
     np.testing.assert_allclose(found.boxes, boxes[order], atol=1e-3)
     with pytest.raises(UserError, match='no family "yoloxx"; did you mean "yolox"'):
-        opened(path, "libreyolo:yoloxx")
+        adapter_of(path, "libreyolo:yoloxx")
     with pytest.raises(UserError, match='the size is "huge"; expected --model libreyolo:yolox:S'):
-        opened(path, "libreyolo:yolox:huge")
+        adapter_of(path, "libreyolo:yolox:huge")
 
 
 def test_what_libreyolo_has_written_needs_no_word(yolox: tuple[Any, Path], tmp_path: Path) -> None:
@@ -57,10 +56,9 @@ def test_what_libreyolo_has_written_needs_no_word(yolox: tuple[Any, Path], tmp_p
         made.model.state_dict(), model_family="yolox", size="n", task="detect", nc=80, names=names
     )
     torch.save(written, tmp_path / "written.pt")
-    with open_checkpoint(tmp_path / "written.pt") as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(tmp_path / "written.pt")
     assert adapter.classes[:2] == ("thing 0", "thing 1")
-    (one,), (other,) = detect(adapter, [image()]), detect(opened(path, "libreyolo"), [image()])
+    (one,), (other,) = detect(adapter, [image()]), detect(adapter_of(path, "libreyolo"), [image()])
     np.testing.assert_array_equal(one.boxes, other.boxes)
 
 
@@ -69,20 +67,22 @@ def test_models_that_differ_in_weights_alone_are_the_same(
 ) -> None:
     """So that one can be the other's donor, and variants of it share its passes."""
     made, path = yolox
-    one = opened(path, "libreyolo")
+    one = adapter_of(path, "libreyolo")
     with torch.no_grad():
         next(made.model.parameters()).add_(1)
-    other = opened(saved(made.model, tmp_path), "libreyolo")
+    other = adapter_of(saved(made.model, tmp_path), "libreyolo")
     assert one.same_model(other)
-    assert opened(saved(ssd(), tmp_path), SSD).same_model(opened(saved(ssd(), tmp_path), SSD))
-    assert not opened(saved(ssd(5), tmp_path), SSD).same_model(other)
+    assert adapter_of(saved(ssd(), tmp_path), SSD).same_model(
+        adapter_of(saved(ssd(), tmp_path), SSD)
+    )
+    assert not adapter_of(saved(ssd(5), tmp_path), SSD).same_model(other)
 
 
 @pytest.mark.parametrize("model", ["torchvision", "libreyolo"])
 def test_replay_gives_what_full_passes_give(
     model: str, yolox: tuple[Any, Path], tmp_path: Path
 ) -> None:
-    adapter = opened(yolox[1], "libreyolo") if model == "libreyolo" else opened(
+    adapter = adapter_of(yolox[1], "libreyolo") if model == "libreyolo" else adapter_of(
         saved(ssd(), tmp_path), SSD
     )  # fmt: skip
     names = [
@@ -102,9 +102,8 @@ def test_replay_gives_what_full_passes_give(
 def test_two_implementations_of_one_model_agree(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = opened(shared / "models/deimv2_atto_upstream.pth", "libreyolo")
-    with open_checkpoint(shared / "models/deimv2_atto") as checkpoint:
-        other = open_adapter(checkpoint, trust_remote_code=True)
+    own = adapter_of(shared / "models/deimv2_atto_upstream.pth", "libreyolo")
+    other = adapter_of(shared / "models/deimv2_atto", trust_remote_code=True)
     photographs = sorted((shared / "data/coco/val2017").glob("*.jpg"))[:3]
     for path in photographs:
         pixels = np.asarray(Image.open(path).convert("RGB"))

@@ -6,10 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.open import open_adapter
-
 SSD = "torchvision:ssdlite320_mobilenet_v3_large"
 
 
@@ -21,11 +17,6 @@ def saved(net: torch.nn.Module, folder: Path) -> Path:
     path = folder / "model.pt"
     torch.save({key: one.clone() for key, one in net.state_dict().items()}, path)
     return path
-
-
-def opened(path: Path, model: str) -> Adapter:
-    with open_checkpoint(path) as checkpoint:
-        return open_adapter(checkpoint, model)
 
 
 def ssd(classes: int = 91) -> Any:

@@ -10,8 +10,8 @@ import ablate_kit as ak
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from detector.data.formats.coco import Coco
-from tests.ablate_kit.coco_rows import detections_of
 from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.made_up import detections_of
 
 Swept = tuple[Path, ak.SweepResult]
 

@@ -7,9 +7,8 @@ import pytest
 import safetensors.torch
 from PIL import Image
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.detect import detect
-from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.small_sweeps import adapter_of
 
 
 @pytest.fixture
@@ -26,8 +25,7 @@ def test_pictures_and_json(run, hybrid, pictures, tmp_path):
     results = json.loads((out / "small.json").read_text())
     images = json.loads((out / "images.json").read_text())
     assert [one["id"] for one in images["images"]] == [1, 2]
-    with open_checkpoint(hybrid) as opened:
-        adapter = open_adapter(opened)
+    adapter = adapter_of(hybrid)
     for number, path in enumerate(pictures, start=1):
         with Image.open(path) as image:
             before = np.array(image.convert("RGB"))

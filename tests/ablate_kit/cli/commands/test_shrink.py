@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,17 @@ from safetensors.torch import load_file, save_file
 
 import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.sweeps.api import run as run_sweep
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 SHIPPED = "builtin:shapes_tiny"
+
+
+def one_by_one(attention: str) -> list[dict[str, Any]]:
+    """The first two of its heads, each to be cut by itself."""
+    return [{"kind": "heads-chosen", "pattern": attention, "heads": [head]} for head in (0, 1)]
 
 
 @pytest.fixture
@@ -70,19 +78,12 @@ def test_fewer_layers(tmp_path: Path, run: Run) -> None:
 def test_what_a_run_found_to_be_free_is_taken_out_at_once(
     tmp_path: Path, run: Run, refuse: Run
 ) -> None:
-    recipe = tmp_path / "sweep.yaml"
-    recipe.write_text(
-        f"""
-model: {{checkpoint: "{SHIPPED}"}}
-data: {{kind: shapes, limit: 12}}
-ablations:
-  - {{kind: heads-chosen, pattern: decoder.layers.0.cross_attn, heads: [0]}}
-  - {{kind: heads-chosen, pattern: decoder.layers.0.cross_attn, heads: [1]}}
-  - {{kind: units, pattern: heads.main.class_head.bias, percent: [12]}}
-"""
-    )
+    lines = [
+        *one_by_one("decoder.layers.0.cross_attn"),
+        {"kind": "units", "pattern": "heads.main.class_head.bias", "percent": [12]},
+    ]
     folder = tmp_path / "run"
-    ak.run_recipe(recipe, folder)  # which takes no time for a report
+    run_sweep(sweep_recipe(SHIPPED, lines, 12), folder)  # which takes no time for a report
     smaller = tmp_path / "smaller.safetensors"
     # Within so wide a margin everything is free, and a random unit is no part.
     told = run("shrink", SHIPPED, "--from", folder, "--free", "--margin", "0.4", "-o", smaller)
@@ -124,25 +125,17 @@ def test_what_hurts_is_taken_out_as_what_is_free(tmp_path: Path, run: Run) -> No
 
 
 def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(tmp_path: Path, run: Run) -> None:
-    recipe = tmp_path / "sweep.yaml"
-    recipe.write_text(
-        f"""
-model: {{checkpoint: "{SHIPPED}"}}
-data: {{kind: shapes, limit: 12}}
-ablations:
-  - {{kind: heads-chosen, pattern: decoder.layers.2.self_attn, heads: [0]}}
-  - {{kind: heads-chosen, pattern: decoder.layers.2.self_attn, heads: [1]}}
-evaluation: {{margin: 0.5, cluster: '\\d(\\d)\\.png', max_detections: 11}}
-"""
-    )
+    settings = {"margin": 0.5, "cluster": r"\d(\d)\.png", "max_detections": 11}
+    lines = one_by_one("decoder.layers.2.self_attn")
     folder = tmp_path / "run"
-    swept = ak.run_recipe(recipe, folder)
+    swept = run_sweep(sweep_recipe(SHIPPED, lines, 12, **settings), folder)
     words = ("shrink", SHIPPED, "--from", folder, "--free")
     told = run(*words, "--largest", "-o", tmp_path / "a.safetensors")
     assert told.count("12 images in 10 clusters") == 2  # of joint cuts, and of the smaller model
     assert "judged on" not in told
     assert told.count("on AP at a margin of 0.5") == 2
-    assert f"\noriginal  {swept.results[0].evaluation.overall['AP']:.4f}" in told
+    unmodified = swept.ledger.results()[0]
+    assert f"\noriginal  {unmodified.evaluation.overall['AP']:.4f}" in told
     # What says which images belong together is for the run's own; the margin is for all.
     told = run(*words, "-o", tmp_path / "b.safetensors", "--shapes", "--limit", 14)
     assert "14 images, " in told

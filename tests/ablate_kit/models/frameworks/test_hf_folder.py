@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect
-from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.small_sweeps import adapter_of
 
 pytest.importorskip("transformers")
 
@@ -29,8 +28,7 @@ def changed(folder: Path, file: str, changes: dict[str, Any]) -> None:
 
 
 def detections(folder: Path, trusted: bool = False) -> int:
-    with open_checkpoint(folder) as checkpoint:
-        adapter = open_adapter(checkpoint, trust_remote_code=trusted)
+    adapter = adapter_of(folder, trust_remote_code=trusted)
     return len(detect(adapter, [np.zeros((40, 50, 3), np.uint8)])[0].scores)
 
 
@@ -180,8 +178,7 @@ def test_the_library_is_told_to_stay_off_the_hub_while_it_works(copy: Path) -> N
 def test_a_mistake_of_the_project_stays_one(copy: Path) -> None:
     from ablate_kit.ablations.hooks import hooked_module
 
-    with open_checkpoint(copy) as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(copy)
     adapter.module.register_forward_pre_hook(lambda *_: hooked_module(None, None))
     with pytest.raises(AttributeError):
         detect(adapter, [np.zeros((40, 50, 3), np.uint8)])

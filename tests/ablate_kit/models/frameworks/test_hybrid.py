@@ -30,14 +30,8 @@ from detector.data.synthetic.layout import Figure
 from detector.network import legacy
 from detector.network.model import HybridDetector
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.small_sweeps import adapter_of
 from tests.hybrid_file import save_hybrid
-
-
-def adapter_of(path: Path) -> HybridAdapter:
-    with open_checkpoint(path) as checkpoint:
-        adapter = open_adapter(checkpoint)
-    assert isinstance(adapter, HybridAdapter)
-    return adapter
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from ablate_kit.models.frameworks.transformers import FRAMEWORK
 from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
 from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.small_sweeps import adapter_of
 
 pytest.importorskip("transformers")
 
@@ -47,8 +48,7 @@ def asked(
 def opened(folder: Path, tmp_path: Path, text: str = "\n".join(NAMES)) -> OpenVocabularyAdapter:
     path = tmp_path / "names"
     path.write_text(text)
-    with open_checkpoint(folder) as checkpoint:
-        adapter = open_adapter(checkpoint, class_names=path)
+    adapter = adapter_of(folder, class_names=path)
     assert isinstance(adapter, OpenVocabularyAdapter)
     return adapter
 

@@ -13,7 +13,7 @@ from ablate_kit.models.frameworks.source_files import (
     python_files,
 )
 from ablate_kit.sweeps.fingerprint import environment_of
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from tests.ablate_kit.small_sweeps import sweep_recipe
 
 
 def test_a_configuration_and_what_it_is_based_on(tmp_path: Path) -> None:
@@ -91,12 +91,8 @@ def test_a_program_and_what_it_imports_from_beside(tmp_path: Path) -> None:
 
 def test_a_sweep_tells_configurations_apart(hybrid: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.py"
-    values = {
-        "model": {"checkpoint": str(hybrid), "framework": f"mmdet:{config}"},
-        "data": {"kind": "shapes"},
-        "ablations": [{"kind": "units", "pattern": "**", "percent": [1]}],
-    }
-    recipe = SweepRecipe.model_validate(values)
+    lines = [{"kind": "units", "pattern": "**", "percent": [1]}]
+    recipe = sweep_recipe(hybrid, lines, framework=f"mmdet:{config}")
     found = []
     with open_checkpoint(hybrid) as checkpoint:
         for text in ("scale = (1333, 800)", "scale = (1000, 600)", "scale = (1333, 800)"):

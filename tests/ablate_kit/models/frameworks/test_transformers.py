@@ -27,18 +27,12 @@ from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapte
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from detector.data.shapes import Shapes
+from tests.ablate_kit.small_sweeps import adapter_of
 
 pytest.importorskip("transformers")
 
 KINDS = ["detr", "deformable_detr", "rt_detr_v2", "d_fine"]
 Folders = Callable[[str], Path]
-
-
-def adapter_of(folder: Path) -> TransformersAdapter:
-    with open_checkpoint(folder) as checkpoint:
-        adapter = open_adapter(checkpoint)
-    assert isinstance(adapter, TransformersAdapter)
-    return adapter
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -48,7 +42,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def adapter(kind: str, folders: Folders) -> TransformersAdapter:
-    return adapter_of(folders(kind))
+    adapter = adapter_of(folders(kind))
+    assert isinstance(adapter, TransformersAdapter)
+    return adapter
 
 
 def image(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
@@ -287,8 +283,7 @@ def test_an_image_processor_that_finds_classes_without_names_is_refused(
     settings = json.loads((folder / "preprocessor_config.json").read_text())
     settings["image_processor_type"] = "RTDetrImageProcessor"
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    with open_checkpoint(folder) as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(folder)
     classes = len(adapter.classes)
     with torch.no_grad():
         adapter.module.get_parameter("class_labels_classifier.layers.2.bias")[classes] += 9

@@ -16,6 +16,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect
 from ablate_kit.models.frameworks.own_code import framework
 from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.small_sweeps import adapter_of
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 BOXES, SCORES, LABELS = torch.tensor([[1.0, 2, 30, 40]]), torch.tensor([0.5]), torch.tensor([1])
@@ -123,8 +124,7 @@ def test_names_that_differ(shown: tuple[Path, Path]) -> None:
     other.write_text(
         text.replace("device=device", "names={f'model.{n}': n for n in net.state_dict()}")
     )
-    with open_checkpoint(weights) as checkpoint:
-        adapter = open_adapter(checkpoint, f"python:{other}:build")
+    adapter = adapter_of(weights, f"python:{other}:build")
     assert adapter.live_names()["model.head.bias"] == ("head.bias",)
 
 

@@ -18,13 +18,13 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter, ImageDetections
-from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
+from tests.ablate_kit.small_sweeps import adapter_of
 
 from .toy_adapter import Toy
 
@@ -86,8 +86,7 @@ def test_many_variants_take_a_pass_for_each_place(
     folders: Callable[[str], Path], hybrid: Path, name: str
 ) -> None:
     path = hybrid if name == "hybrid" else folders(name)
-    with open_checkpoint(path) as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(path)
     variants = [Variant.of(one) for one in cuts_of(path)]
     fused, notes, counts = swept(adapter, variants, fuse=True)
     alone, _, one_by_one = swept(adapter, variants)
@@ -105,8 +104,7 @@ def test_many_variants_take_a_pass_for_each_place(
 
 def test_the_numbers_of_a_data_set_are_the_same_to_four_decimals(repository: Path) -> None:
     path = repository / "detector/zoo/shapes_tiny/model.safetensors"
-    with open_checkpoint(path) as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(path)
     variants = [Variant.of(one) for one in cuts_of(path)[:8]]
     rows = [
         sweep(
@@ -187,8 +185,7 @@ def test_a_model_that_cannot_have_them_together_runs_them_one_by_one(
 
 def test_little_memory_parts_them(folders: Callable[[str], Path]) -> None:
     path = folders("detr")
-    with open_checkpoint(path) as checkpoint:
-        adapter = open_adapter(checkpoint)
+    adapter = adapter_of(path)
     variants = [Variant.of(one) for one in cuts_of(path)[:4]]
     _, _, wide = swept(adapter, variants, fuse=True)
     _, notes, narrow = swept(adapter, variants, fuse=True, memory=1.5e6)

@@ -220,28 +220,23 @@ def test_dropout_drops_attention_weights_at_its_rate_and_scales_the_others() -> 
 @given(
     kernel=kernels,
     beyond=st.tuples(st.integers(0, 20), st.integers(0, 20)),
-    tile=st.integers(1, 30),
+    tile=st.none() | st.integers(1, 30),
+    with_bias=st.booleans(),
 )
-def test_every_unfolding_gives_the_same(kernel: int, beyond: tuple[int, int], tile: int) -> None:
-    height, width = kernel + beyond[0], kernel + beyond[1]
-    query, key, value, bias = tensors = inputs(2, 2, height, width, kernel)
-    expected = neighborhood_attention(query, key, value, kernel=kernel, bias=bias)
-    out = fused_attention(query, key, value, bias, Unfolding.of(height, width, kernel, tile))
-    torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(gradients(out, tensors), gradients(expected, tensors))
-
-
-@pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize(("height", "width", "kernel"), [(7, 7, 7), (20, 33, 7), (23, 9, 5)])
-def test_fused_attention_gives_the_same(
-    height: int, width: int, kernel: int, with_bias: bool
+def test_every_unfolding_gives_the_same(
+    kernel: int, beyond: tuple[int, int], tile: int | None, with_bias: bool
 ) -> None:
-    tensors = inputs(2, 2, height, width, kernel)
-    if not with_bias:
-        tensors = tensors[:3]
-    bias = tensors[3] if with_bias else None
-    expected = neighborhood_attention(*tensors[:3], kernel=kernel, bias=bias)
-    out = neighborhood_attention(*tensors[:3], kernel=kernel, bias=bias, implementation="sdpa")
+    height, width = kernel + beyond[0], kernel + beyond[1]
+    tensors = inputs(2, 2, height, width, kernel)[: 3 + with_bias]
+    query, key, value, bias = (*tensors, None)[:4]
+    expected = neighborhood_attention(query, key, value, kernel=kernel, bias=bias)
+    if tile:
+        unfolding = Unfolding.of(height, width, kernel, tile)
+        out = fused_attention(query, key, value, bias, unfolding)
+    else:
+        out = neighborhood_attention(
+            query, key, value, kernel=kernel, bias=bias, implementation="sdpa"
+        )
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(gradients(out, tensors), gradients(expected, tensors))
 

@@ -1,0 +1,30 @@
+"""Models of checkpoints, and recipes of sweeps of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+
+
+def adapter_of(path: Path, model: str | None = None, **options: Any) -> Any:
+    with open_checkpoint(path) as checkpoint:
+        return open_adapter(checkpoint, model, **options)
+
+
+def sweep_recipe(
+    checkpoint: Path | str,
+    ablations: Sequence[Mapping[str, Any]],
+    images: int = 2,
+    *,
+    framework: str | None = None,
+    **evaluation: Any,
+) -> SweepRecipe:
+    """Of so many images of shapes."""
+    model = {"checkpoint": str(checkpoint)} | ({"framework": framework} if framework else {})
+    values = {"model": model, "data": {"kind": "shapes", "limit": images}}
+    return SweepRecipe.model_validate(
+        values | {"ablations": list(ablations), "evaluation": evaluation}
+    )
