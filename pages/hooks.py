@@ -6,6 +6,7 @@ The documents themselves stay as they are read on a code host. Nothing that is m
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -36,9 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/recipes.md": recipe_reference(),
         "reference/python.md": python_reference(),
     }
-    made |= {
-        f"reference/{form}.schema.json": json.dumps(schema_of(form), indent=2) for form in Form
-    }
+    for form in get_args(Form):
+        made[f"reference/{form}.schema.json"] = json.dumps(schema_of(form), indent=2)
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     needed = set()

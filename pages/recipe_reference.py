@@ -25,22 +25,17 @@ ablations:
 Types are those of JSON. `?` stands behind keys that need not be given.
 
 """
-# The kinds, each with the page that says what the keys mean.
-_RECIPES = {
-    Form.SWEEP: "sweep",
-    Form.TRAIN: "train",
-    Form.PRETRAIN: "pretrain",
-    Form.RETRAIN: "retrain",
-}
+# The kinds, which the pages are called like that say what the keys mean.
+_RECIPES: tuple[Form, ...] = ("sweep", "train", "pretrain", "retrain")
 
 
 def recipe_reference() -> str:
     """The page, in Markdown."""
     parts = [_START]
-    for name, page in _RECIPES.items():
+    for name in _RECIPES:
         schema = schema_of(name)
         parts.append(
-            f"## Recipes of `ablate {name}`\n\nWhat they mean: [{page}](../{page}.md).\n\n"
+            f"## Recipes of `ablate {name}`\n\nWhat they mean: [{name}](../{name}.md).\n\n"
         )
         parts.append(_table(schema, schema))
         for title, part in schema.get("$defs", {}).items():

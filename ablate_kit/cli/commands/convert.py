@@ -1,8 +1,7 @@
 """``ablate convert``: checkpoints under the names of another framework."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,10 +10,6 @@ from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.output import check_new_file, say
 from ablate_kit.errors import UserError
 from detector.errors import check_can_write
-
-
-class Target(StrEnum):
-    TRANSFORMERS = "transformers"
 
 
 def convert(
@@ -31,7 +26,7 @@ def convert(
         ),
     ],
     to: Annotated[
-        Target | None,
+        Literal["transformers"] | None,
         typer.Option(
             help="A file of MMDetection or of an official repository (such as RT-DETR's) "
             "as a Hugging Face folder."

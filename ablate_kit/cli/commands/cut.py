@@ -1,9 +1,8 @@
 """``ablate units``, ``heads``, ``component``, ``layers``: changed copies of a checkpoint."""
 
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
 Pattern = Annotated[
     str, typer.Argument(help="What to cut: names with *, **, {0-5}, {layer}. See 'ablate keys'.")
 ]
-
-
-class LayerMode(StrEnum):
-    PROGRESSIVE = "progressive"
-    EACH = "each"
-    BACKWARD = "backward"
 
 
 def units(
@@ -129,16 +122,16 @@ def layers(
     part: Annotated[str, typer.Option(help="What of each layer, such as cross_attn.")],
     output: Folder,
     mode: Annotated[
-        LayerMode,
+        Literal["progressive", "each", "backward"],
         typer.Option(help="0, 0-1, 0-2 ...; one at a time; or from the last layer on."),
-    ] = LayerMode.PROGRESSIVE,
+    ] = "progressive",
     *,
     copies: CopyOptions,
 ) -> None:
     """Remove the same part of more and more layers."""
     from ablate_kit.ablations.kinds.layers import Layers
 
-    copies.write_all_of(Layers(base=base, part=part, mode=mode.value), checkpoint, output)
+    copies.write_all_of(Layers(base=base, part=part, mode=mode), checkpoint, output)
 
 
 def _once(names: Iterable[str], checkpoint: "Checkpoint", quiet: bool) -> list[str]:

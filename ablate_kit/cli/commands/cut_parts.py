@@ -1,7 +1,6 @@
 """``ablate queries``, ``levels``, ``points``, ``skip``: parts that only some detectors have."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,11 +11,6 @@ from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.kinds.kind import Kind
-
-
-class PointShare(StrEnum):
-    RENORMALIZED = "renormalized"
-    LOST = "lost"
 
 
 def queries(
@@ -74,8 +68,9 @@ def points(
         str | None, typer.Option("--levels", help="All points on these levels, level by level.")
     ] = None,
     share: Annotated[
-        PointShare, typer.Option(help="Whether the other points get a removed one's weight.")
-    ] = PointShare.RENORMALIZED,
+        Literal["renormalized", "lost"],
+        typer.Option(help="Whether the other points get a removed one's weight."),
+    ] = "renormalized",
     together: Annotated[
         bool, typer.Option("--together", help="Levels: without it in all modules at once.")
     ] = False,
@@ -100,7 +95,7 @@ def points(
             num_heads=num_heads,
             num_levels=num_levels,
             points=spans_of(chosen, "--points"),
-            share=share.value,
+            share=share,
         )
     else:
         kind = PointLevels(
@@ -109,7 +104,7 @@ def points(
             num_levels=num_levels,
             levels=spans_of(of_levels, "--levels"),
             together=together,
-            share=share.value,
+            share=share,
         )
     copies.write_all_of(kind, checkpoint, output)
 

@@ -1,8 +1,7 @@
 """``ablate diff``: what two checkpoints have in common."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,17 +9,11 @@ from ablate_kit.cli.common_options import Download
 from ablate_kit.cli.output import print_json, say_lines
 from ablate_kit.errors import UserError
 
-
-class By(StrEnum):
-    HEADERS = "headers"
-    DIGESTS = "digests"
-    VALUES = "values"
-
-
+By = Literal["headers", "digests", "values"]
 _COMPARED = {
-    By.HEADERS: "name, shape and type (values not compared; see --by)",
-    By.DIGESTS: "bytes",
-    By.VALUES: "bytes",
+    "headers": "name, shape and type (values not compared; see --by)",
+    "digests": "bytes",
+    "values": "bytes",
 }
 
 
@@ -31,7 +24,7 @@ def diff(
     by: Annotated[
         By,
         typer.Option(help="Names, shapes and types; bytes too; or by how much values differ."),
-    ] = By.HEADERS,
+    ] = "headers",
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the first, if it holds several.")
     ] = None,
@@ -57,7 +50,7 @@ def diff(
         names = [[name for name in one.tensors if wanted.match(name)] for one in (a, b)]
         if not names[0] and not names[1]:
             raise UserError(f'no tensor matches "{pattern}" in {a} or {b}')
-        found = BY[by.value](a, b, *names)
+        found = BY[by](a, b, *names)
         if json_output:
             print_json(as_json(found))
         else:

@@ -1,11 +1,10 @@
 """``ablate keys``: what is in a checkpoint."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import lru_cache
 from math import isnan, prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints.stats import Stats
 
 
-class Format(StrEnum):
-    TABLE = "table"
-    TREE = "tree"
-    JSON = "json"
+Format = Literal["table", "tree", "json"]
 
 
 def keys(
@@ -30,7 +26,7 @@ def keys(
     pattern: Annotated[
         str, typer.Argument(help="Names to list, such as 'decoder.layers.{0-2}.*.weight'.")
     ] = "**",
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
     levels: Annotated[
         int | None, typer.Option(help="How deep a tree goes; the whole depth.", min=1)
     ] = None,
@@ -45,7 +41,7 @@ def keys(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.reports.tree import dtype_mix, sizes, tied, tree
 
-    if levels and form is not Format.TREE:
+    if levels and form != "tree":
         raise UserError("--levels is for --format tree")
     with open_checkpoint(checkpoint, weights, listing=True) as opened:
         names = select(
@@ -53,10 +49,10 @@ def keys(
         )
         chosen = {name: opened.tensors[name] for name in names}
         numbers = _stats(opened, chosen) if stats else {}
-        if form is Format.JSON:
+        if form == "json":
             print_json([_as_json(name, info, numbers.get(name)) for name, info in chosen.items()])
             return
-        if form is Format.TABLE:
+        if form == "table":
             say_lines(_table(chosen, numbers))
         else:
             say_lines("\n".join(tree(chosen, levels, stats=numbers)))

@@ -1,8 +1,7 @@
 """``ablate swap``: a checkpoint of the hybrid detector with modules switched on or off."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,11 +13,6 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.module_switches import Swap
 
 
-class Init(StrEnum):
-    IDENTITY = "identity"
-    FRESH = "fresh"
-
-
 def swap(
     checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
     switches: Annotated[
@@ -27,8 +21,9 @@ def swap(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
     init: Annotated[
-        Init, typer.Option(help="New modules change nothing where they can, or are as drawn.")
-    ] = Init.IDENTITY,
+        Literal["identity", "fresh"],
+        typer.Option(help="New modules change nothing where they can, or are as drawn."),
+    ] = "identity",
     seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
     weights: Weights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -42,9 +37,9 @@ def swap(
     from ablate_kit.models.rewrite import swapped, write_content
 
     with open_checkpoint(checkpoint, weights) as opened:
-        result, content = swapped(opened, switches, init.value, seed)
+        result, content = swapped(opened, switches, init, seed)
         if not dry_run:
-            settings = {"switches": switches, "init": init.value, "seed": seed}
+            settings = {"switches": switches, "init": init, "seed": seed}
             write_content(content, output, opened, "swap", settings)
     parts = {"kept": result.kept, "new": result.new, "dropped": result.dropped}
     if as_json:

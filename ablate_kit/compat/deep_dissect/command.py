@@ -1,7 +1,6 @@
 """``ablate dissect``: the published tool's ablations, to reproduce numbers made with it."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,11 +13,7 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.kinds.kind import Kind
 
 
-class Mode(StrEnum):
-    UNITS = "units"
-    HEADS = "heads"
-    COMPONENT = "component"
-    PROGRESSIVE = "progressive"
+Mode = Literal["units", "heads", "component", "progressive"]
 
 
 def dissect(
@@ -40,19 +35,19 @@ def dissect(
 
     drawn, layered = mode in ("units", "heads"), mode in ("heads", "progressive")
     if drawn != (percent is not None):
-        raise UserError(f"{mode.value} {'needs' if drawn else 'takes no'} --percent")
+        raise UserError(f"{mode} {'needs' if drawn else 'takes no'} --percent")
     if layered != (layers is not None):
-        raise UserError(f"{mode.value} {'needs' if layered else 'takes no'} --layers")
+        raise UserError(f"{mode} {'needs' if layered else 'takes no'} --layers")
     if not drawn and repeats != 1:
-        raise UserError(f"{mode.value} draws nothing, so --repeats does not go with it")
+        raise UserError(f"{mode} draws nothing, so --repeats does not go with it")
     shares = numbers(percent, "--percent") if percent else []
     spans_of(layers, "--layers")
     kind: Kind
-    if mode is Mode.COMPONENT:
+    if mode == "component":
         kind = kinds.DissectComponent(tensor=tensor)
-    elif mode is Mode.UNITS:
+    elif mode == "units":
         kind = kinds.DissectUnits(tensor=tensor, percent=shares, repeats=repeats, seed=seed)
-    elif mode is Mode.PROGRESSIVE:
+    elif mode == "progressive":
         kind = kinds.DissectProgressive(tensor=tensor, layers=layers or "")
     else:
         kind = kinds.DissectHeads(
