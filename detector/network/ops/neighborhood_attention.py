@@ -234,7 +234,7 @@ class _TiledAttention(torch.autograd.Function):
         for block in _blocks(query, tiling):
             q, k = tiling.queries(query[block]), tiling.windows(key[block])
             attention = dropout(_logits(q, k, biases, block).softmax(-1), block).to(value.dtype)
-            tiling.write_queries(attention @ tiling.windows(value[block]), out[block])
+            out[block] = tiling.untiled(attention @ tiling.windows(value[block]))
         return out
 
     @staticmethod
@@ -260,7 +260,7 @@ class _TiledAttention(torch.autograd.Function):
                 grad_bias[block[1]] += grad_logits[tiles].sum((0, 2, 3))[:, None, None]
             tiling.add_windows(attention.detach().to(g.dtype).mT @ g, grad_value[block])
             grad_logits = grad_logits.to(q.dtype)
-            tiling.write_queries(grad_logits @ k, grad_query[block])
+            grad_query[block] = tiling.untiled(grad_logits @ k)
             tiling.add_windows(grad_logits.mT @ q, grad_key[block])
         whole_bias = tiling.bias_gradient(grad_biases).to(bias.dtype) if for_bias else None
         return (

@@ -17,7 +17,22 @@ Biases = list[tuple[tuple[slice, ...], Tensor]]
 
 
 @dataclass(frozen=True)
-class Tiling:
+class Side:
+    """One side of a map, cut into tiles."""
+
+    length: int
+    count: int
+    tile: int  # queries of a tile
+    window: int  # keys of a tile
+
+    @property
+    def excess(self) -> int:
+        """Queries of the last tile that are beyond the map."""
+        return self.count * self.tile - self.length
+
+
+@dataclass(frozen=True)
+class Tiles:
     """A map's rows and columns, each cut into tiles.
 
     Tiled queries are (b, heads, tile rows, tile columns, pixels of a tile, d), tiled keys and
@@ -26,25 +41,8 @@ class Tiling:
     """
 
     kernel: int
-    rows: "_Axis"
-    columns: "_Axis"
-
-    @staticmethod
-    def of(
-        height: int, width: int, kernel: int, tile: int | None = None, device: str = "cpu"
-    ) -> "Tiling":
-        """Tiles of about ``tile`` pixels a side; by default whole axes if short, else ``TILE``."""
-
-        def cut(length: int) -> _Axis:
-            side = tile or (length if length <= 2 * kernel + 1 else TILE)
-            return _Axis.of(length, kernel, side, device)
-
-        return Tiling(kernel, cut(height), cut(width))
-
-    @property
-    def logits(self) -> int:
-        """Products of queries and keys, per head and image."""
-        return math.prod(len(a.starts) * a.tile * a.window for a in (self.rows, self.columns))
+    rows: Side
+    columns: Side
 
     def queries(self, maps: Tensor) -> Tensor:
         """Tile (b, heads, H, W, d); where tiles reach beyond the map they hold zeros."""
@@ -53,11 +51,37 @@ class Tiling:
         split = maps.unflatten(3, (-1, self.columns.tile)).unflatten(2, (-1, self.rows.tile))
         return split.transpose(3, 4).flatten(4, 5)
 
-    def write_queries(self, tiles: Tensor, maps: Tensor) -> None:
-        """The inverse of :meth:`queries`, into ``maps``."""
+    def untiled(self, tiles: Tensor) -> Tensor:
+        """The inverse of :meth:`queries`."""
         split = tiles.unflatten(4, (self.rows.tile, self.columns.tile)).transpose(3, 4)
         padded = split.flatten(4, 5).flatten(2, 3)
-        maps.copy_(padded[:, :, : self.rows.length, : self.columns.length])
+        return padded[:, :, : self.rows.length, : self.columns.length]
+
+
+def tile_of(length: int, kernel: int, wanted: int | None) -> int:
+    """Pixels of a tile along a side: ``wanted``, or the whole side if it is short, or ``TILE``."""
+    return wanted or (length if length <= 2 * kernel + 1 else TILE)
+
+
+@dataclass(frozen=True)
+class Tiling(Tiles):
+    """Tiles whose windows shift at the borders, so that none reaches beyond the map."""
+
+    rows: "_Axis"
+    columns: "_Axis"
+
+    @staticmethod
+    def of(
+        height: int, width: int, kernel: int, tile: int | None = None, device: str = "cpu"
+    ) -> "Tiling":
+        """Tiles of about ``tile`` pixels a side; by default as :func:`tile_of` has it."""
+        sides = [_Axis.of(n, kernel, tile_of(n, kernel, tile), device) for n in (height, width)]
+        return Tiling(kernel, *sides)
+
+    @property
+    def logits(self) -> int:
+        """Products of queries and keys, per head and image."""
+        return math.prod(side.count * side.tile * side.window for side in (self.rows, self.columns))
 
     def windows(self, maps: Tensor) -> Tensor:
         """The keys of each tile, from (b, heads, H, W, d)."""
@@ -111,7 +135,7 @@ class Tiling:
 
     @property
     def _windows_shape(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        counts = len(self.rows.starts), len(self.columns.starts)
+        counts = self.rows.count, self.columns.count
         return counts, (self.rows.window, self.columns.window)
 
     @property
@@ -140,19 +164,9 @@ class _Run:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """One side of the map, cut."""
-
-    length: int
-    tile: int  # queries of a tile
-    window: int  # keys of a tile
+class _Axis(Side):
     starts: tuple[int, ...]  # first key of each tile
     runs: tuple[_Run, ...]
-
-    @property
-    def excess(self) -> int:
-        """Queries of the last tile that are beyond the map."""
-        return len(self.starts) * self.tile - self.length
 
     @staticmethod
     @lru_cache(maxsize=64)
@@ -171,6 +185,7 @@ class _Axis:
         changes = [i for i in range(1, count) if not relative[i].equal(relative[i - 1])]
         return _Axis(
             length=length,
+            count=count,
             tile=tile,
             window=window,
             starts=tuple(starts.flatten().tolist()),

@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.network.ops.tiling import TILE
+from detector.network.ops.tiling import Side, Tiles, tile_of
 
 
 @dataclass(frozen=True)
-class Unfolding:
-    """The same tiled maps as :class:`Tiling`'s, except that windows may reach beyond the map."""
+class Unfolding(Tiles):
+    """Tiles whose windows may reach beyond the map, and lie ``tile`` apart."""
 
-    kernel: int
     rows: "_Axis"
     columns: "_Axis"
 
@@ -27,26 +26,9 @@ class Unfolding:
     def of(
         height: int, width: int, kernel: int, tile: int | None = None, device: str = "cpu"
     ) -> "Unfolding":
-        """Tiles of about ``tile`` pixels a side; by default whole axes if short, else ``TILE``."""
-
-        def cut(length: int) -> _Axis:
-            side = tile or (length if length <= 2 * kernel + 1 else TILE)
-            return _Axis.of(length, kernel, side, device)
-
-        return Unfolding(kernel, cut(height), cut(width))
-
-    def queries(self, maps: Tensor) -> Tensor:
-        """Tile (b, heads, H, W, d); where tiles reach beyond the map they hold zeros."""
-        if self.columns.excess or self.rows.excess:
-            maps = F.pad(maps, (0, 0, 0, self.columns.excess, 0, self.rows.excess))
-        split = maps.unflatten(3, (-1, self.columns.tile)).unflatten(2, (-1, self.rows.tile))
-        return split.transpose(3, 4).flatten(4, 5)
-
-    def untiled(self, tiles: Tensor) -> Tensor:
-        """The inverse of :meth:`queries`."""
-        split = tiles.unflatten(4, (self.rows.tile, self.columns.tile)).transpose(3, 4)
-        padded = split.flatten(4, 5).flatten(2, 3)
-        return padded[:, :, : self.rows.length, : self.columns.length]
+        """Tiles of about ``tile`` pixels a side; by default as :func:`tile_of` has it."""
+        sides = [_Axis.of(n, kernel, tile_of(n, kernel, tile), device) for n in (height, width)]
+        return Unfolding(kernel, *sides)
 
     def windows(self, maps: Tensor) -> Tensor:
         """The keys of each tile, from (b, heads, H, W, d); zeros beyond the map."""
@@ -72,13 +54,7 @@ class Unfolding:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """One side of the map, cut."""
-
-    length: int
-    count: int
-    tile: int  # queries of a tile, and the distance between windows
-    window: int  # keys of a tile
+class _Axis(Side):
     before: int  # zeros before the map, so that the first window begins at the first of them
     # For each (tile, query, key) the row or column of the bias, one past the last where the key is
     # outside the query's neighborhood; flat.
@@ -91,11 +67,6 @@ class _Axis:
     @property
     def after(self) -> int:
         return self.padded - self.before - self.length
-
-    @property
-    def excess(self) -> int:
-        """Queries of the last tile that are beyond the map."""
-        return self.count * self.tile - self.length
 
     @staticmethod
     @lru_cache(maxsize=64)
