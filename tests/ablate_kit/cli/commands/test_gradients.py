@@ -79,6 +79,9 @@ def test_a_recipe_from_scratch(run: Run, repository: Path, tmp_path: Path) -> No
     page = (folder / "report.html").read_text()
     assert all(row["name"] in page for row in rows)
     assert "http" not in page.replace("data:image/png;base64", "")
+    assert "dd, .card { overflow-wrap: anywhere; }" in page  # long names, on a phone
+    assert "@page all { size: landscape; }" in page  # the table of all, on paper
+    assert "1 tensors" not in page
 
 
 def test_a_checkpoint_goes_on_from_its_weights(run: Run, hybrid: Path, tmp_path: Path) -> None:
