@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from detector.data.checks.dataset_check import Entry, Object, Problem, ask
-from detector.data.formats.yolo import read_objects, without_labels
+from detector.data.formats.yolo import read_objects, without_images, without_labels
 from detector.data.formats.yolo_files import YoloFile
 from detector.data.image_files import Exif, check_exif, image_size
 
@@ -26,7 +26,12 @@ class YoloSource:
         file = YoloFile.read(data_yaml, Path(root) if root is not None else None)
         self.classes, self._keypoints = file.classes, file.keypoints
         self._images = file.images(split)
-        self.notes = (*file.notes, *without_labels(self._images, f"{file.path}: {split}"))
+        where = f"{file.path}: {split}"
+        self.notes = (
+            *file.notes,
+            *without_labels(self._images, where),
+            *without_images(self._images, where),
+        )
 
     def __len__(self) -> int:
         return len(self._images)

@@ -187,6 +187,20 @@ def without_labels(images: Sequence[YoloImage], where: str) -> tuple[str, ...]:
     )
 
 
+def without_images(images: Sequence[YoloImage], where: str) -> tuple[str, ...]:
+    """A note on label files whose image is gone, which no list or folder of images shows: those in
+    folders of labels alone beside which no image has their name."""
+    found = []
+    for labels, folder in sorted({(one.labels.parent, one.path.parent) for one in images}):
+        if labels != folder and labels.is_dir():
+            known = {path.stem for path in folder.iterdir()} | {"classes"}
+            found += [path for path in sorted(labels.glob("*.txt")) if path.stem not in known]
+    if not found:
+        return ()
+    have = "label file has" if len(found) == 1 else "label files have"
+    return (f"{where}: {len(found):,} {have} no image, such as {found[0]}",)
+
+
 def _rows(path: Path, tell: Callable[[str, str], None] | None) -> list[tuple[int, list[str]]]:
     """The lines that hold anything, each with its number."""
     try:

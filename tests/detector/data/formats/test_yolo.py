@@ -115,6 +115,21 @@ def test_labels_lie_in_a_folder_of_their_own_or_beside_the_images(make: Make, na
     assert len(dataset.annotations(0)) == 2
 
 
+def test_labels_whose_image_is_gone_are_told_by_the_check(make: Make) -> None:
+    data = make()
+    assert YoloSource(data).notes == ()
+    (data.parent / "labels/val/classes.txt").write_text("cat\n")  # as labelImg leaves it
+    (data.parent / "images/val/b.png").unlink()
+    (note,) = YoloSource(data).notes
+    gone = data.parent / "labels/val/b.txt"
+    assert note == f"{data}: val: 1 label file has no image, such as {gone}"
+    # Of splits that share folders, the images of the others are there.
+    (data.parent / "some.txt").write_text("images/val/a.png\n")
+    data.write_text("names: [cat, dog, bird]\nval: some.txt\n")
+    Image.new("RGB", (40, 30)).save(data.parent / "images/val/b.png")
+    assert YoloSource(data).notes == ()
+
+
 def test_an_image_without_labels_has_no_objects(make: Make) -> None:
     data = make()
     (data.parent / "labels/val/b.txt").unlink()
