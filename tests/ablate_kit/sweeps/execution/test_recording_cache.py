@@ -29,6 +29,8 @@ from detector.data.shapes import Shapes
 
 from .toy_adapter import Toy
 
+NOT_USED = "recordings of earlier sweeps are not used: the model does not give what it gave then"
+
 
 class Counting(nn.Linear):
     calls = 0
@@ -124,6 +126,18 @@ def swept(
     return rows, executor.notes
 
 
+def notes_of(
+    module: nn.Module,
+    variants: Sequence[Variant],
+    cache: RecordingCache,
+    images: Sequence[Tensor] = (),
+) -> list[str]:
+    """Of a sweep that finds the same as one without recordings."""
+    found, notes = swept(module, variants, cache, images)
+    assert identical(found, swept(module, variants, None, images, replay=False)[0])
+    return notes
+
+
 def test_a_second_sweep_runs_the_early_part_for_its_checks_alone(tmp_path: Path) -> None:
     images = batches(8)
     swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
@@ -168,23 +182,18 @@ def test_other_weights_are_as_good_up_to_the_first_that_differs(tmp_path: Path) 
     assert identical(found, swept(trained, [cut("last.2.bias")], None, images)[0])
     with torch.no_grad():
         trained.get_parameter("backbone.0.bias").add_(1.0)
-    found, notes = swept(trained, [cut("last.2.bias")], RecordingCache(tmp_path), images)
-    assert notes == []
-    assert identical(found, swept(trained, [cut("last.2.bias")], None, images)[0])
+    assert notes_of(trained, [cut("last.2.bias")], RecordingCache(tmp_path), images) == []
 
 
 def test_other_images_and_other_code_are_other_recordings(tmp_path: Path) -> None:
     variants = [cut("last.2.bias")]
     swept(model(), variants, RecordingCache(tmp_path))
     others = [one + 1e-6 for one in batches()]
-    found, notes = swept(model(), variants, RecordingCache(tmp_path), others)
-    assert notes == []
-    assert identical(found, swept(model(), variants, None, others)[0])
+    assert notes_of(model(), variants, RecordingCache(tmp_path), others) == []
     assert len(RecordingCache(tmp_path).entries()) == 6
     with_relu = model()
     with_relu.last[1] = nn.ReLU()
-    found, _ = swept(with_relu, variants, RecordingCache(tmp_path))
-    assert identical(found, swept(with_relu, variants, None)[0])
+    assert notes_of(with_relu, variants, RecordingCache(tmp_path)) == []
     assert len(RecordingCache(tmp_path).entries()) == 9
 
 
@@ -192,11 +201,7 @@ def test_what_a_recording_cannot_hold_is_found_out(tmp_path: Path) -> None:
     """A part that leaves something on itself: what is replayed leaves nothing."""
     variants = [cut("last.bias")]
     swept(model(Remembering), variants, RecordingCache(tmp_path))
-    found, notes = swept(model(Remembering), variants, RecordingCache(tmp_path))
-    assert notes == [
-        "recordings of earlier sweeps are not used: the model does not give what it gave then"
-    ]
-    assert identical(found, swept(model(Remembering), variants, None, replay=False)[0])
+    assert notes_of(model(Remembering), variants, RecordingCache(tmp_path)) == [NOT_USED]
 
 
 def test_a_size_that_is_left_behind_is_found_out_where_sizes_change(tmp_path: Path) -> None:
@@ -208,11 +213,8 @@ def test_a_size_that_is_left_behind_is_found_out_where_sizes_change(tmp_path: Pa
             _, notes = swept(model(remembering_sizes), variants, RecordingCache(tmp_path), images)
             assert notes == []
     both = [*batches(), *tall]
-    found, notes = swept(model(remembering_sizes), variants, RecordingCache(tmp_path), both)
-    assert notes == [
-        "recordings of earlier sweeps are not used: the model does not give what it gave then"
-    ]
-    assert identical(found, swept(model(remembering_sizes), variants, None, both, replay=False)[0])
+    cache = RecordingCache(tmp_path)
+    assert notes_of(model(remembering_sizes), variants, cache, both) == [NOT_USED]
 
 
 def test_that_sizes_leave_nothing_is_found_out_once(tmp_path: Path) -> None:
@@ -351,12 +353,8 @@ def test_recordings_that_are_wrong_are_found_out_under_a_certificate(
     swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     assert certificates(tmp_path)
     monkeypatch.setattr(Counting, "factor", 2.0)
-    variants = [cut("last.2.bias")]
-    found, notes = swept(model(), variants, RecordingCache(tmp_path), images)
-    assert notes == [
-        "recordings of earlier sweeps are not used: the model does not give what it gave then"
-    ]
-    assert identical(found, swept(model(), variants, None, images)[0])
+    cache = RecordingCache(tmp_path)
+    assert notes_of(model(), [cut("last.2.bias")], cache, images) == [NOT_USED]
     assert not certificates(tmp_path)
 
 
@@ -425,11 +423,8 @@ def test_a_folder_that_cannot_be_written_is_read(
 
 
 def test_a_folder_that_cannot_be_made_is_noted_once(tmp_path: Path, read_only: None) -> None:
-    variants = [cut("last.2.bias")]
-    found, notes = swept(model(), variants, RecordingCache(tmp_path / "none"))
     told = "no more is kept for later sweeps: cannot write cache: Read-only file system"
-    assert notes == [told]
-    assert identical(found, swept(model(), variants, None)[0])
+    assert notes_of(model(), [cut("last.2.bias")], RecordingCache(tmp_path / "none")) == [told]
 
 
 def test_writers_at_once_leave_whole_files(tmp_path: Path) -> None:
