@@ -15,7 +15,7 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, free_takes, untold
-from ablate_kit.plural import counted
+from ablate_kit.plural import counted, first_few
 from ablate_kit.reports.answer import (
     answer,
     compares_detectors,
@@ -261,11 +261,29 @@ def interval_note(
             "; cuts of a greedy search or a ranking were chosen on these very images: their "
             "changes, stars and verdicts are better than others would show them"
         )
+    if not compares_detectors(results) and (still := _without_effect(results, changes)):
+        note += (
+            f"; {first_few(still, 3)}: no number changes, as where evaluation runs nothing of what "
+            "is cut; what it does for training these images do not tell"
+        )
     if drawn < FEW_IMAGES:
         note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"
         if margins and drawn < (takes := free_takes(min(margins))):
             note += f", and to be free takes {takes}"
     return note
+
+
+def _without_effect(results: Sequence[Result], changes: Sequence[Changes]) -> list[str]:
+    """Cuts by which no metric changes, on any image."""
+    return [
+        safe.line(one.name)
+        for one, change in zip(results[1:], changes, strict=False)
+        if not one.is_control and all(_stays(change[which.key]) for which in METRICS)
+    ]
+
+
+def _stays(change: Change) -> bool:
+    return change.change == 0 and change.low is None
 
 
 def mark_of(changes: Changes, key: str) -> str:

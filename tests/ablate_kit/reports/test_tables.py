@@ -64,6 +64,18 @@ def test_giou_against_ap_has_a_mark_of_its_own() -> None:
     assert "†" not in comparison(results[::2], changes[1:]).title
 
 
+def test_cuts_that_change_no_number_are_named() -> None:
+    """A head for training alone is free here, which says nothing of what it is for."""
+    none = Change(0.5, 0.0, None, None, 0.0, 1.0, 1.0, None)
+    results = [result("base", 0.5), result("unused", 0.5), result("used", 0.5)]
+    moved = changed(none, change(0.01))  # AP does not see it
+    title = comparison(results, [changed(none, none), moved]).title
+    assert "; unused: no number changes, as where evaluation runs nothing of what is cut" in title
+    assert "no number changes" not in comparison(results[::2], [moved]).title
+    twin = replace(results[1], kind="checkpoint")
+    assert "no number changes" not in comparison([results[0], twin], [changed(none, none)]).title
+
+
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
