@@ -1,14 +1,22 @@
 """Time a sweep of a decoder that finds what an earlier sweep kept, against one that does not.
 
     python benchmarks/second_sweep.py [--size 320] [--images 32] [--batch-size 4] [--device cuda]
+    python benchmarks/second_sweep.py --recipes FIRST.yaml SECOND.yaml [--trust-remote-code]
 
 A DETR-R50 with random weights. An earlier sweep, of the first decoder layer's self-attention, fills
 a folder of recordings; then heads of later layers are swept with and without it, from planning and
 checks to the last detection, which are held against each other bit for bit. Digests of weights and
 images, reading and writing files are in the times; metrics, the same on both sides, are not.
+
+``--recipes`` times two commands whole, from start to report: CPU seconds of ``ablate sweep`` of the
+second recipe, without recordings and with those of the first.
 """
 
 import argparse
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +30,7 @@ from sweep import detr, same_detections
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.variant import Variant
@@ -59,7 +68,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320, help="of the images, pixels")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=4)
-    options = Options(**vars(parser.parse_args()))
+    parser.add_argument("--recipes", type=Path, nargs=2, help="of two sweeps, timed as commands")
+    parser.add_argument("--trust-remote-code", action="store_true")
+    given = vars(parser.parse_args())
+    recipes, trusted = given.pop("recipes"), given.pop("trust_remote_code")
+    if recipes:
+        first, second = recipes
+        commands(first, second, ["--trust-remote-code"] if trusted else [])
+        return
+    options = Options(**given)
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {options.device}; DETR-R50, {options.images} images of "
           f"{options.size} px, {options.batch_size} at a time")  # fmt: skip
@@ -70,6 +87,47 @@ def main() -> None:
               f"{row.with_seconds:9.2f} {row.ratio:9.1f} {'yes' if row.equal else 'NO':>9} "
               f"{row.mib:9.0f}", flush=True)  # fmt: skip
         assert row.equal, f"{row.case}: not bit for bit"
+
+
+def commands(first: Path, second: Path, flags: Sequence[str]) -> None:
+    """CPU seconds of whole commands, which leave the same files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cache = ["--cache", str(folder / "cache")]
+        seconds = {
+            title: _seconds([str(recipe), "-o", str(folder / title), *flags, *more])
+            for title, recipe, more in (
+                ("first", first, cache),
+                ("without", second, []),
+                ("with", second, cache),
+            )
+        }
+        plain, found = (_numbers(folder / title) for title in ("without", "with"))
+    told = ", ".join(f"{title} {value:.1f} s" for title, value in seconds.items())
+    print(f"{told}; ratio {seconds['without'] / seconds['with']:.2f}")
+    assert found == plain, "not the same files"
+
+
+def _seconds(words: Sequence[str]) -> float:
+    program = "import sys; from ablate_kit.cli import main; sys.exit(main())"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, "sweep", *words]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _numbers(run: Path) -> dict[str, bytes]:
+    """All files but the two that tell the command, which is another."""
+    found = {str(one.relative_to(run)): one for one in run.rglob("*") if one.is_file()}
+    told = {name: one.read_bytes() for name, one in found.items()}
+    told["report/results.json"] = timeless(told["report/results.json"])
+    return {
+        name: data
+        for name, data in told.items()
+        if name not in ("about.json", "report/report.html")
+    }
 
 
 def rows(options: Options) -> Iterator[Row]:

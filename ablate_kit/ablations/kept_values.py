@@ -11,6 +11,10 @@ from weakref import WeakKeyDictionary, ref
 if TYPE_CHECKING:
     from torch import nn
 
+# Where a ``train`` is defined that keeps nothing itself. That of transformers is of every model and
+# those within it, each of which goes through all modules: longer than many a pass.
+_KEEP_NOTHING = {"torch.nn.modules.module", "transformers.modeling_utils"}
+
 _KEEPING: "WeakKeyDictionary[nn.Module, list[ref[nn.Module]]]" = WeakKeyDictionary()
 
 
@@ -30,9 +34,7 @@ def forget_kept(module: "nn.Module") -> None:
 def _keeping(module: "nn.Module") -> "list[ref[nn.Module]]":
     """Those that have a ``train`` of their own; looked for once, as it takes longer than many a
     pass."""
-    from torch import nn
-
     if module not in _KEEPING:
-        own = (one for one in module.modules() if type(one).train is not nn.Module.train)
+        own = (one for one in module.modules() if type(one).train.__module__ not in _KEEP_NOTHING)
         _KEEPING[module] = [ref(one) for one in own]
     return _KEEPING[module]

@@ -1,15 +1,19 @@
 """What a module computes of its weights once, in evaluation, is computed anew for a cut."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ablate_kit.ablations import kept_values
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Edit, Whole
+from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.variant import Variant
 
 
@@ -72,3 +76,14 @@ def test_modes_stay_as_they_are() -> None:
     model.train()
     with applied(model, cut()):
         assert all(one.training for one in model.modules())
+
+
+def test_models_of_transformers_keep_nothing_by_themselves(folders: Callable[[str], Path]) -> None:
+    with open_checkpoint(folders("detr")) as checkpoint:
+        model = open_adapter(checkpoint).module
+    assert type(model).train is not nn.Module.train
+    assert kept_values._keeping(model) == []
+    kept = Gathered()
+    model.add_module("within", kept)
+    kept_values._KEEPING.clear()
+    assert [one() for one in kept_values._keeping(model)] == [kept]
