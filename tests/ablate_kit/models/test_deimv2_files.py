@@ -296,6 +296,20 @@ def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
     assert any("features of blocks" in words for words in assumed) == (variant in VITS)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_file_of_half_precision(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Its anchors, which tell the size of images, are rounded as all its numbers are."""
+
+    def halved(content: dict[str, Any]) -> None:
+        for name, one in content["model"].items():
+            content["model"][name] = one.to(dtype) if one.is_floating_point() else one
+
+    write(tmp_path / "official.pth", "hgnetv2", halved)
+    bridged(tmp_path / "official.pth", tmp_path / "hf", **TOLD)
+    processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    assert processor["size"] == {"height": SIDE, "width": SIDE}
+
+
 def test_the_library_s_own_model_computes_something_else(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "hgnetv2")
     bridged(tmp_path / "official.pth", tmp_path / "hf", **TOLD)

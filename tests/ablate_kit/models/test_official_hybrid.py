@@ -410,9 +410,23 @@ def test_an_argument_that_tells_nothing_is_refused(tmp_path: Path) -> None:
             {"cross_attn_method": "near"},
             "is .near.; expected default or discrete",
         ),
-        ({"num_queries": "many"}, "num_queries is .many.; expected a positive number"),
+        ({"num_queries": "many"}, "num_queries is .many.; expected a number from 1 to 999,999"),
+        ({"num_queries": "9" * 5000}, "expected a number from 1 to 999,999"),
+        ({"num_queries": "526"}, "526 queries .* among the 525 places of a 160x160 image"),
     ):
         refused(tmp_path / "official.pth", message, "ema.module", heads=HEADS, arguments=arguments)
+
+
+def test_a_size_whose_maps_do_not_fit_together_is_refused(tmp_path: Path) -> None:
+    """Which is told to a file without anchors, as those of the first RT-DETR are."""
+    write(tmp_path / "official.pth", "v1")
+    for side, message in (
+        ("100", "is 100; expected a multiple of 32"),
+        ("8192", "is 8192; expected .* up to 4096"),
+        ("96", "300 queries .* among the 189 places of a 96x96 image"),
+    ):
+        told = {"heads": HEADS, "arguments": {"eval_spatial_size": side}}
+        refused(tmp_path / "official.pth", message, "ema.module", **told)
 
 
 def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_the_smallest_published_model_sees_smaller_images(tmp_path: Path) -> Non
         (arguments(mid_pe_size=[80, 48]), r"between layers for images of \(80, 48\) pixels"),
         (arguments(mid_pe_size=7), "mid_pe_size 7; expected numbers from 1 on"),
         (put("backbone.mid_pos_embed", torch.ones(2, 1, 99, 24)), "between layers for images"),
-        (arguments(eval_size="96"), "eval_size is '96'; expected a positive number"),
+        (arguments(eval_size="96"), "eval_size is '96'; expected a number from 1 to 999,999"),
         (renamed("1.norm1", "1.norm3"), r'"backbone.blocks.1.norm3.\w+" has no place'),
     ],
 )  # fmt: skip

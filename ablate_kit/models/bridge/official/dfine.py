@@ -98,7 +98,7 @@ def counterpart(told: Told) -> Counterpart:
         "depth_mult": told.count(f"{FUSION}.cv2.0.bottlenecks") / 3,
         **refining,
     }
-    processor = shared_processor(told, config["feat_strides"])
+    processor = shared_processor(told, config["feat_strides"], config["num_queries"])
     told.average_is_evaluated()
     dropped = (*RECOMPUTED, f"{DISTILLED}.{{i}}.{{p}}")
     return told.counterpart(config, processor, RULES, dropped)

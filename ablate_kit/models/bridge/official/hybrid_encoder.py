@@ -209,8 +209,15 @@ def sampling(told: Told) -> dict[str, str]:
     return {} if method == "default" else {"decoder_method": method}
 
 
-def shared_processor(told: Told, strides: Sequence[int]) -> dict[str, Any]:
+def shared_processor(told: Told, strides: Sequence[int], queries: int) -> dict[str, Any]:
+    """``queries`` are chosen among the places of all maps, with ``strides``."""
     side = _side(told, strides)
+    places = sum((side // stride) ** 2 for stride in strides)
+    if queries > places:
+        raise UserError(
+            f"{queries:,} queries (num_queries) are chosen among the {places:,} places of a "
+            f"{side}x{side} image; expected as many at most"
+        )
     size = {"height": side, "width": side}
     # Colors go from 0 to 1, as they are.
     unlike_detr = {"do_normalize": False, "do_pad": False}
@@ -223,12 +230,21 @@ def _side(told: Told, strides: Sequence[int]) -> int:
 
     name = RECOMPUTED[0]
     if name not in told:
-        return told.number("eval_spatial_size", SIZE, "pixels as height and width of images")
+        side = told.number("eval_spatial_size", SIZE, "pixels as height and width of images")
+        if side % strides[-1] or side > LARGEST_SIZE:
+            raise UserError(
+                f"eval_spatial_size is {side}; expected a multiple of {strides[-1]}, the pixels of "
+                f"the coarsest map, up to {LARGEST_SIZE}"
+            )
+        return side
     anchors = told.checkpoint.read(name)
+    # A file of half precision has rounded them.
+    rounded = torch.finfo(anchors.dtype).eps if anchors.is_floating_point() else 0.0
+    tolerance = max(1e-4, rounded)
     for side in range(strides[-1], LARGEST_SIZE + 1, strides[-1]):
         count = sum((side // stride) ** 2 for stride in strides)
         if anchors.shape == (1, count, 4) and torch.allclose(
-            anchors[0].float(), _anchors(side, strides), rtol=1e-4, atol=1e-4
+            anchors[0].float(), _anchors(side, strides), rtol=tolerance, atol=tolerance
         ):
             return side
     raise UserError(

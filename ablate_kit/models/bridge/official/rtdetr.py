@@ -101,7 +101,7 @@ def counterpart(told: Told) -> Counterpart:
         config = as_deim(told, config)
         if config["model_type"].startswith("deim"):
             config["query_pos_layers"] = told.count(POSITION)
-    processor = shared_processor(told, config["feat_strides"])
+    processor = shared_processor(told, config["feat_strides"], config["num_queries"])
     told.average_is_evaluated()
     dropped = (*RECOMPUTED, *without_layers(told, kept))
     return told.counterpart(config, processor, RULES, dropped)

@@ -18,6 +18,13 @@ from ablate_kit.models.bridge.resnet import resnet_config
 from ablate_kit.models.classes import ClassNames
 
 HEADS = 8  # of every published model
+LARGEST = 999_999  # number that a file does not tell; all published ones are far below
+
+
+def _number(given: Any) -> Any:
+    """As a number where it is written as one, of no more digits than are allowed."""
+    text = str(given)
+    return int(text) if text.isdecimal() and len(text) <= len(str(LARGEST)) else given
 
 
 class Told:
@@ -97,12 +104,12 @@ class Told:
     def number(self, argument: str, default: int, what: str) -> int:
         """An argument, which may be given; ``what`` says what is assumed where neither that nor
         the file tells."""
-        said = self._stated(argument, lambda given: int(given) if str(given).isdecimal() else given)
+        said = self._stated(argument, _number)
         if said is None:
             self.assumed.append(f"{default} {what} (--set {argument})")
             return default
-        if type(said) is not int or said < 1:
-            raise UserError(f"{argument} is {said!r}; expected a positive number")
+        if type(said) is not int or not 1 <= said <= LARGEST:
+            raise UserError(f"{argument} is {said!r}; expected a number from 1 to {LARGEST:,}")
         return said
 
     def numbers(
