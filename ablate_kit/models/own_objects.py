@@ -7,7 +7,7 @@ import numpy as np
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from detector.data.dataset import Dataset, is_labelled
+from detector.data.dataset import Dataset, is_labelled, with_whole
 from detector.data.formats.image_folder import WithClasses
 
 
@@ -15,7 +15,8 @@ def looked_at_for(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """Images without labels with the classes of a model; others as they are."""
     if is_labelled(dataset) or dataset.classes:
         return dataset
-    return WithClasses(dataset, tuple(dict.fromkeys(classes)))
+    names = tuple(dict.fromkeys(classes))
+    return with_whole(dataset, lambda images: WithClasses(images, names))
 
 
 def own_objects(images: GroundTruth, found: Detections, score: float) -> GroundTruth:

@@ -1,9 +1,11 @@
 """What is to be taken out: ablations from files, receipts and runs."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from ablate_kit.ablations.ablation import Ablation
@@ -20,7 +22,7 @@ from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from detector.data.dataset import Dataset, rest, sample
+from detector.data.dataset import Dataset, rest, subset
 from detector.disk.bounded import SETTINGS, read_bounded
 
 _EVALUATION = TypeAdapter(EvaluationSettings)
@@ -162,10 +164,29 @@ def run_images(run: Path) -> tuple[Dataset, GroundTruth]:
 def unseen_images(seen: Dataset, truth: GroundTruth) -> Dataset | None:
     """As many images of the data of a run as it has ``seen``, drawn from those that it has not.
 
+    Those that are not here, or cannot be read, are passed over, for nobody has asked for them, and
+    so are copies of the seen ones.
+
     None where there are fewer than half as many, and where images belong together, as those of one
     video: then others are of clusters that it has seen.
     """
     others = rest(seen)
     if truth.clusters is not None or 2 * len(others) < len(seen):
         return None
-    return sample(others, min(len(seen), len(others)))
+    known = {_digest(seen, index) for index in range(len(seen))}
+    found: list[int] = []
+    for index in np.random.default_rng(0).permutation(len(others)).tolist():
+        if len(found) == len(seen):
+            break
+        try:
+            others.image(index)
+            digest = _digest(others, index)
+        except UserError:
+            continue
+        if digest not in known:
+            found.append(index)
+    return subset(others, sorted(found)) if 2 * len(found) >= len(seen) else None
+
+
+def _digest(dataset: Dataset, index: int) -> bytes:
+    return hashlib.sha256(dataset.stored(index)).digest()

@@ -3,8 +3,8 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -99,6 +99,13 @@ def is_of_files(dataset: Dataset) -> bool:
 def whole(dataset: Dataset) -> Dataset:
     """What a data set is a part of."""
     return whole(dataset.dataset) if isinstance(dataset, _Subset) else dataset
+
+
+def with_whole(dataset: Dataset, change: Callable[[Dataset], Dataset]) -> Dataset:
+    """The same images of what ``change`` makes of that which ``dataset`` is a part of."""
+    if isinstance(dataset, _Subset):
+        return replace(dataset, dataset=with_whole(dataset.dataset, change))
+    return change(dataset)
 
 
 def rest(dataset: Dataset) -> Dataset:
