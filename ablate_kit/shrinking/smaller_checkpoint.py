@@ -1,6 +1,6 @@
 """``ablate shrink``: a checkpoint without what an ablation zeroes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,7 @@ def shrink(
     dataset: Dataset | None = None,
     model: str | None = None,
     trust_remote_code: bool = False,
+    judge: Callable[[Shrunk, Path], None] | None = None,
 ) -> Shrunk:
     """Writes the checkpoint without what an ablation zeroes, after a look at what it computes.
 
@@ -76,6 +77,8 @@ def shrink(
         with_code: a Hugging Face folder may get code for sizes that no setting describes.
         adapter: the original, where it is open already.
         dataset: images on which outputs are compared; random ones by default.
+        judge: looks at the smaller checkpoint, where it lies; what it raises leaves nothing
+            written.
 
     Raises:
         UserError: nothing is zeroed that can be taken out, or more than that; no configuration
@@ -102,8 +105,11 @@ def shrink(
             trust = trust_remote_code or made.own_code
             opened = open_adapter(smaller, model, trust_remote_code=trust)
             agreed = agreement(made.reference, ablation, opened, dataset)
-    parts = tuple(made.reduction.structures)
-    return Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)
+        parts = tuple(made.reduction.structures)
+        done = Shrunk(parts, made.left_over, made.settings, agreed, made.own_code)
+        if judge:
+            judge(done, written)
+    return done
 
 
 @dataclass(frozen=True)

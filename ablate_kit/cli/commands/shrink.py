@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
     from ablate_kit.shrinking.configured import Fewer
     from ablate_kit.shrinking.free_parts import FreeParts
+    from ablate_kit.shrinking.smaller_checkpoint import Shrunk
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from detector.data.dataset import Dataset
 
@@ -152,34 +153,42 @@ def shrink(
             say_lines(listed(made.reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
+        costs: list[Cost] = []
+        compared: tuple[list[Result], Comparison] | None = None
+
+        def judge(done: "Shrunk", smaller: Path) -> None:
+            nonlocal costs, compared
+            trusted = replace(model, trust_remote_code=True) if done.own_code else model
+            with open_checkpoint(smaller) as written:
+                other = trusted.open(written)
+
+            def on(
+                device: str, path: Path, known: "Adapter", weights: str | None = None
+            ) -> "Adapter":
+                if device == "cpu":
+                    return known
+                with open_checkpoint(path, weights) as again:
+                    return trusted.open(again, device)
+
+            openers = (
+                lambda device: on(device, checkpoint, adapter, model.weights),
+                lambda device: on(device, smaller, other),
+            )
+            files = (located(checkpoint), smaller)
+            costs = _costs(openers, files, chosen.dataset, latency)
+            compared = _compared(adapter, other, chosen)
+
         done = shrunk(
             opened, chosen.wanted, output, leave=leave, with_code=parts.with_code, adapter=adapter,
             dataset=chosen.dataset, model=model.model, trust_remote_code=model.trust_remote_code,
+            judge=judge,
         )  # fmt: skip
-    if not as_json:
-        say_lines(listed(done.structures, done.left_over, done.settings))
-        reference = "model that is configured so" if parts.fewer else "ablated model"
-        say(f"outputs differ from those of the {reference} by up to {done.agreement}")
-    with open_checkpoint(output) as smaller:
-        if done.own_code:
-            model = replace(model, trust_remote_code=True)
-        other = model.open(smaller)
-
-        def on(device: str, path: Path, known: "Adapter", weights: str | None = None) -> "Adapter":
-            if device == "cpu":
-                return known
-            with open_checkpoint(path, weights) as again:
-                return model.open(again, device)
-
-        openers = (
-            lambda device: on(device, checkpoint, adapter, model.weights),
-            lambda device: on(device, output, other),
-        )
-        costs = _costs(openers, (located(checkpoint), output), chosen.dataset, latency)
-        compared = _compared(adapter, other, chosen)
     if as_json:
         print_json(document(output, done, chosen.kept, costs, compared))
         return
+    say_lines(listed(done.structures, done.left_over, done.settings))
+    reference = "model that is configured so" if parts.fewer else "ablated model"
+    say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     say_lines(cost_table(costs[0], costs[1]).text())
     if compared:
         printed = tables.for_terminal(*compared)
@@ -187,7 +196,8 @@ def shrink(
     code = ", with code of its own: it loads with --trust-remote-code" if done.own_code else ""
     say(f"written to {output}{code}")
     if output.is_dir():
-        trust = ", trust_remote_code=True" if done.own_code else ""
+        with open_checkpoint(output) as smaller:
+            trust = ", trust_remote_code=True" if "auto_map" in smaller.settings else ""
         say(f"in transformers: AutoModelForObjectDetection.from_pretrained({str(output)!r}{trust})")
 
 

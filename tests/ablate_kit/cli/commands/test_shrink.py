@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -73,6 +74,21 @@ def test_fewer_layers(tmp_path: Path, run: Run) -> None:
     told = run("shrink", SHIPPED, "--depth", 2, "-o", smaller)
     assert "outputs differ from those of the model that is configured so by up to" in told
     assert "original  ok " in run("verify", smaller)
+
+
+def test_images_that_cannot_be_read_leave_nothing_written(
+    without_heads: Path, tmp_path: Path, refuse: Run
+) -> None:
+    """Behind those whose outputs are compared, too."""
+    images, smaller = tmp_path / "images", tmp_path / "smaller.safetensors"
+    images.mkdir()
+    for number in range(10):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(images / f"{number}.png")
+    last = images / "9.png"
+    last.write_bytes(last.read_bytes()[:60])
+    line = refuse("shrink", SHIPPED, "--drop", without_heads, "-o", smaller, "--images", images)
+    assert "9.png: image does not decode" in line
+    assert [*tmp_path.glob("smaller*")] == []
 
 
 def test_what_a_run_found_to_be_free_is_taken_out_at_once(
