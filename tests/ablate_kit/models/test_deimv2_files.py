@@ -387,7 +387,7 @@ def test_what_has_no_counterpart_is_refused(
 
 
 def test_an_older_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers has had the classes that ours are made of since 5.8 or a little before."""
+    """transformers has had the classes that ours are made of since 5.7."""
     one = BUNDLED["original_deimv2"]
     monkeypatch.delitem(sys.modules, f"{bundled.__package__}.{one.name}", raising=False)
     monkeypatch.setitem(sys.modules, "transformers.models.deimv2.modeling_deimv2", None)
