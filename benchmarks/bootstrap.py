@@ -138,11 +138,7 @@ def _one(
 
 
 def _brute(
-    truth: GroundTruth,
-    found: Detections,
-    bootstrap: Bootstrap,
-    samples: Samples,
-    count: int,
+    truth: GroundTruth, found: Detections, bootstrap: Bootstrap, samples: Samples, count: int
 ) -> float:
     seconds = 0.0
     for i in range(1, count + 1):

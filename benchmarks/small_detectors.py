@@ -243,10 +243,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "pp_ocrv5_server_det": OCR,
     "pp_ocrv6_medium_det": OCR,
     "pp_ocrv5_mobile_det": {"backbone_config": LCNET},
-    "pp_ocrv6_small_det": {
-        "backbone_config": LCNET,
-        "layer_list_out_channels": [48, 96, 192, 384],
-    },
+    "pp_ocrv6_small_det": {"backbone_config": LCNET, "layer_list_out_channels": [48, 96, 192, 384]},
     **ASKED,
 }
 

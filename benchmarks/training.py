@@ -166,9 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     base = None
     for row in rows(
-        device,
-        size,
-        checkpointing=(False, True)[: 1 + options.activation_checkpointing],
+        device, size, checkpointing=(False, True)[: 1 + options.activation_checkpointing]
     ):
         base = base or row.get("images_per_second")
         print(described(row, base), flush=True)

@@ -34,9 +34,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "shrink": {"ablation": dict, "leave": bool, "with_code": bool, "depth": int, "queries": int},
 }
 # What a receipt may say beside them.
-_OPTIONAL: dict[str, dict[str, Any]] = {
-    "convert": {"heads": int, "classes": list, "by_id": bool},
-}
+_OPTIONAL: dict[str, dict[str, Any]] = {"convert": {"heads": int, "classes": list, "by_id": bool}}
 OPERATIONS = (CUT, *_SETTINGS)
 
 

@@ -54,10 +54,7 @@ def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, 
     found = _of_openmmlab(prefix, layout, config)
     if found or any(level in _BACKBONES for level in levels):
         return found
-    return next(
-        ({key: config[key]} for key in _keys(levels) if _is_count(config.get(key))),
-        {},
-    )
+    return next(({key: config[key]} for key in _keys(levels) if _is_count(config.get(key))), {})
 
 
 def of_live(module: "nn.Module", names: Iterable[str]) -> dict[str, int]:

@@ -201,10 +201,7 @@ class Model:
             UserError: a copy exists already, or no file can hold the ablation.
         """
         chosen = ablations_of(ablations)
-        with (
-            self.section_beside(Path(folder)) as section,
-            section.opened() as checkpoint,
-        ):
+        with self.section_beside(Path(folder)) as section, section.opened() as checkpoint:
             targets = variant_paths(checkpoint, chosen, Path(folder))
             write_variants(checkpoint, targets)
         return list(targets)
@@ -239,10 +236,7 @@ class Model:
             return [
                 one
                 for ablation in made
-                for one in (
-                    ablation,
-                    *random_controls(ablation, checkpoint.shapes, kind.null_cuts),
-                )
+                for one in (ablation, *random_controls(ablation, checkpoint.shapes, kind.null_cuts))
             ]
 
 
@@ -301,11 +295,7 @@ def load(
             runnable(given, model, trusted=trust_remote_code, classes=classes)
         )
         adapter = open_adapter(
-            runs,
-            model,
-            trust_remote_code=trust_remote_code,
-            device=device,
-            class_names=names,
+            runs, model, trust_remote_code=trust_remote_code, device=device, class_names=names
         )
         converted = None if runs is given else _Converted(runs.path, stack.pop_all())
     return Model(where, model, weights, device, names, adapter, converted)

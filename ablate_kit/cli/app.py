@@ -22,10 +22,7 @@ from detector.disk import bounded
 # Where each command is, from ``ablate_kit.cli`` on, in the groups and the order of the help: a
 # function, or the ``app`` of a group.
 GROUPS = {
-    "Begin here": {
-        "study": "commands.study.study",
-        "demo": "commands.demo.demo",
-    },
+    "Begin here": {"study": "commands.study.study", "demo": "commands.demo.demo"},
     "Look inside": {
         "keys": "commands.keys.keys",
         "meta": "commands.meta.meta",
@@ -72,9 +69,7 @@ GROUPS = {
         "retrain": "commands.retrain.retrain",
         "gradients": "commands.gradients.gradients",
     },
-    "Data": {
-        "data": "commands.data.app",
-    },
+    "Data": {"data": "commands.data.app"},
 }
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 

@@ -36,8 +36,7 @@ YoloRoot = Annotated[
     Path | None, typer.Option(help="Folder of the YOLO data; by default as data.yaml says.")
 ]
 Difficult = Annotated[
-    str | None,
-    typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop."),
+    str | None, typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop.")
 ]
 
 

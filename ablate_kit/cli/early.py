@@ -26,11 +26,7 @@ def check_there(*checkpoints: Path | None) -> None:
 
 
 def check_recipe(
-    path: Path,
-    kind: str,
-    settings: "Sequence[str | Override] | None",
-    *,
-    other_data: bool = False,
+    path: Path, kind: str, settings: "Sequence[str | Override] | None", *, other_data: bool = False
 ) -> None:
     """The same for a recipe, and for the files that it names; not for its data where other data
     take their place."""

@@ -10,10 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ablate keys model.pth 'decoder.layers.{0-2}.*.weight'",
         "ablate keys builtin:shapes_tiny --format tree --levels 2",
     ),
-    "meta": (
-        "ablate meta model.pth",
-        "ablate meta hf:facebook/detr-resnet-50 --allow-download",
-    ),
+    "meta": ("ablate meta model.pth", "ablate meta hf:facebook/detr-resnet-50 --allow-download"),
     "diff": (
         "ablate diff epoch40.pth epoch50.pth",
         "ablate diff epoch40.pth epoch50.pth 'backbone.**' --by values",

@@ -22,8 +22,7 @@ class ExecutionOptions:
     ] = 2048
     no_replay: NoReplay = False
     fuse: Annotated[
-        bool,
-        typer.Option("--fuse", help="Run heads and channels side by side; not bit for bit."),
+        bool, typer.Option("--fuse", help="Run heads and channels side by side; not bit for bit.")
     ] = False
     cache: Annotated[
         Path | None,
@@ -36,8 +35,7 @@ class ExecutionOptions:
     ] = None
     workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2
     threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1),
+        int | None, typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1)
     ] = None
 
     def run_options(self, *, fuse: bool) -> "RunOptions":

@@ -64,10 +64,7 @@ class AveragePrecision:
 
 
 def average_precision(
-    ground_truth: GroundTruth,
-    detections: Detections,
-    *,
-    ious: Sequence[float] | None = None,
+    ground_truth: GroundTruth, detections: Detections, *, ious: Sequence[float] | None = None
 ) -> AveragePrecision:
     """COCO's AP and AR, equal to pycocotools to the last bit on the same input.
 

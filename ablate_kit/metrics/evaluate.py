@@ -231,9 +231,7 @@ def _of_pairs(
 
 
 def _by_class(
-    classes: tuple[str, ...],
-    columns: Mapping[str, NDArray[np.float64]],
-    support: NDArray[np.int64],
+    classes: tuple[str, ...], columns: Mapping[str, NDArray[np.float64]], support: NDArray[np.int64]
 ) -> dict[str, dict[str, Number]]:
     rows: dict[str, dict[str, Number]] = {}
     for index, name in enumerate(classes):

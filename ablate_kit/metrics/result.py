@@ -61,9 +61,7 @@ def is_control(kind: str, factors: Mapping[str, str | int | float]) -> bool:
 
 
 def changes_of(
-    truth: GroundTruth,
-    results: Sequence[Result],
-    statistics: Statistics,
+    truth: GroundTruth, results: Sequence[Result], statistics: Statistics
 ) -> list[dict[str, Change]]:
     """The change of every result against the first, with intervals; none without resamples."""
     if not statistics.resamples or len(results) < 2:

@@ -31,11 +31,7 @@ def check_device(name: str) -> None:
 
 
 # What the libraries below PyTorch read, that changes bits.
-_VARIABLES = (
-    "CUBLAS_WORKSPACE_CONFIG",
-    "NVIDIA_TF32_OVERRIDE",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
+_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 
 
 def gpu_libraries() -> str:

@@ -163,9 +163,7 @@ def _expected() -> str:
     return f"{', '.join([USAGE, *added])} or {OWN}"
 
 
-def _frameworks(
-    names: Iterable[str] = FRAMEWORKS,
-) -> Iterator[tuple[str, Framework | UserError]]:
+def _frameworks(names: Iterable[str] = FRAMEWORKS) -> Iterator[tuple[str, Framework | UserError]]:
     """These, one by one; in place of one that is broken, which is in no other's way, what is."""
     for name in names:
         try:

@@ -98,12 +98,7 @@ def load_retraining(path: Path, overrides: Sequence[str] = ()) -> tuple[RetrainR
 
 
 def _run(
-    path: Path,
-    given: Given,
-    study: RetrainRecipe,
-    number: int,
-    seed: int,
-    overrides: Sequence[str],
+    path: Path, given: Given, study: RetrainRecipe, number: int, seed: int, overrides: Sequence[str]
 ) -> Run:
     arm = study.arms[number]
     own = [

@@ -156,11 +156,7 @@ def _check(run: Run, data: RunData, baseline: Run, held_against: RunData) -> Non
 
 
 def _train(
-    run: Run,
-    folder: Path,
-    data: RunData,
-    device: str,
-    progress: Callable[[Run], Progress],
+    run: Run, folder: Path, data: RunData, device: str, progress: Callable[[Run], Progress]
 ) -> RunResult:
     place = folder / "runs" / run.name
     place.mkdir(parents=True, exist_ok=True)

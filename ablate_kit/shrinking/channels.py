@@ -252,11 +252,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _take(
-    reduction: Reduction,
-    module: nn.Module,
-    files: Mapping[str, str],
-    name: str,
-    channels: set[int],
+    reduction: Reduction, module: nn.Module, files: Mapping[str, str], name: str, channels: set[int]
 ) -> None:
     """Channels that come out of a convolution, or go through a norm."""
     state = module.get_submodule(name).state_dict()

@@ -95,11 +95,7 @@ def folder_of(checkpoint: Checkpoint) -> Path:
 
 
 def smaller_folder(
-    checkpoint: Checkpoint,
-    adapter: TransformersAdapter,
-    reduction: Reduction,
-    *,
-    with_code: bool,
+    checkpoint: Checkpoint, adapter: TransformersAdapter, reduction: Reduction, *, with_code: bool
 ) -> SmallerFolder:
     """The folder of the smaller model; ``with_code``: with code for what no setting describes.
 

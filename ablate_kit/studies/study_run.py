@@ -142,10 +142,7 @@ def open_study(
     placement.check()
     earlier = _earlier(folder, budget, evaluation.margin) if folder else None
     model = model.model_copy(update={"checkpoint": with_commit(model.checkpoint)})
-    with (
-        thread_count(Ledger.threads(folder) if folder else None),
-        model.opened() as checkpoint,
-    ):
+    with thread_count(Ledger.threads(folder) if folder else None), model.opened() as checkpoint:
         everything = {"kind": "component", "pattern": ["**"]}
         whole = recipe_of(model, data, [everything], evaluation, said_by=_STUDY)
         first = OpenSweep(whole, placement, checkpoint, adapter)

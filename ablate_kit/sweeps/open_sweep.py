@@ -42,12 +42,7 @@ from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from ablate_kit.sweeps.recipes.screening import check_can_screen, screen, screened
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.run import (
-    UNWATCHED,
-    Progress,
-    begun,
-    run_stretches,
-)
+from ablate_kit.sweeps.run import UNWATCHED, Progress, begun, run_stretches
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Evaluating, rounds_of
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -169,9 +164,7 @@ class OpenSweep:
     def _opened(self, device: str) -> Adapter:
         _ = self._images  # whose mistakes take less time to find than a model to make
         return self.recipe.model.adapter(
-            self.checkpoint,
-            trust_remote_code=self.placement.trust_remote_code,
-            device=device,
+            self.checkpoint, trust_remote_code=self.placement.trust_remote_code, device=device
         )
 
     def cost(self, memory: float) -> PassCost:

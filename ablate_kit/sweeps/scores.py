@@ -63,10 +63,7 @@ class Scores:
             own = own_objects(self.truth, found, self.fixed_threshold)
             self.truth, self.labelled = self.store.begin(own), True
         numbers = evaluate(
-            self.truth,
-            found,
-            score_threshold=self.threshold,
-            fixed_threshold=self.fixed_threshold,
+            self.truth, found, score_threshold=self.threshold, fixed_threshold=self.fixed_threshold
         )
         self.store.finish(variant, numbers, found)
         return numbers

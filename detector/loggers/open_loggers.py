@@ -36,10 +36,7 @@ class Loggers:
 
 
 def open_loggers(
-    names: Sequence[LoggerName],
-    folder: Path,
-    settings: Mapping[str, Any],
-    resumed_at: int | None,
+    names: Sequence[LoggerName], folder: Path, settings: Mapping[str, Any], resumed_at: int | None
 ) -> Loggers:
     """The loggers of a run: its folder, its settings, and the step that it goes on from."""
     classes = [_logger(name) for name in names]

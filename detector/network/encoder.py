@@ -34,11 +34,7 @@ class EncoderLayer(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        shapes: Sequence[tuple[int, int]],
-        reference: Tensor,
+        self, x: Tensor, position: Tensor, shapes: Sequence[tuple[int, int]], reference: Tensor
     ) -> Tensor:
         if self.self_attn is not None:
             query = self.norm1(x)
@@ -59,11 +55,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, rate, i) for i, rate in enumerate(rates))
 
     def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        shapes: Sequence[tuple[int, int]],
-        reference: Tensor,
+        self, x: Tensor, position: Tensor, shapes: Sequence[tuple[int, int]], reference: Tensor
     ) -> Tensor:
         for layer in self.layers:
             x = layer(x, position, shapes, reference)

@@ -92,10 +92,7 @@ class Trainer:
         self.skipped_steps = SkippedStepTracker(distributed)
         self.files = RunFiles(output, log=options.log if distributed.is_main else ())
         self.sampler = EpochSampler(
-            len(task.items),
-            seed=options.seed,
-            sizes=task.sizes,
-            batch_size=options.batch_size,
+            len(task.items), seed=options.seed, sizes=task.sizes, batch_size=options.batch_size
         )
         self.batches = batch_loader(task, self.sampler, distributed, self.device)
         self.schedule = Schedule(options, len(self.batches))

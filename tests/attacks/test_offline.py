@@ -37,12 +37,7 @@ HUB = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import (
-        DetrConfig,
-        DetrForObjectDetection,
-        DetrImageProcessorPil,
-        ResNetConfig,
-    )
+    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
 
     config = DetrConfig(
         backbone_config=ResNetConfig(

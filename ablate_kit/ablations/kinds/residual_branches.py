@@ -49,10 +49,7 @@ def skips(
 
 
 def _silenced(
-    module: str,
-    tensors: Mapping[str, TensorLike],
-    known: Iterable[Attention],
-    anatomy: Anatomy,
+    module: str, tensors: Mapping[str, TensorLike], known: Iterable[Attention], anatomy: Anatomy
 ) -> tuple[Edit, ...]:
     """The edits after which the branch's output is zero."""
     layer, _, part = module.rpartition(".")
@@ -96,10 +93,7 @@ def _without_attention(attention: Attention) -> tuple[Edit, ...]:
 
 
 def _leading_back(
-    module: str,
-    own: Mapping[str, TensorLike],
-    tensors: Mapping[str, TensorLike],
-    anatomy: Anatomy,
+    module: str, own: Mapping[str, TensorLike], tensors: Mapping[str, TensorLike], anatomy: Anatomy
 ) -> str | None:
     """The weight of a feed-forward branch's last layer.
 

@@ -19,11 +19,7 @@ from pathlib import Path
 
 from ablate_kit.checkpoints.archive import Archive
 from ablate_kit.checkpoints.digest import digest_behind, digest_of
-from ablate_kit.checkpoints.edit.elements import (
-    ElementPatch,
-    write_elements,
-    write_through,
-)
+from ablate_kit.checkpoints.edit.elements import ElementPatch, write_elements, write_through
 from ablate_kit.checkpoints.edit.embedded_text import BLOCK, head_of, place_in, stripped
 from ablate_kit.checkpoints.edit.folder_copies import copy_others
 from ablate_kit.checkpoints.tensors import Storage

@@ -67,9 +67,7 @@ def check(
 
 
 def _sources(
-    recipe: Path | None,
-    settings: list[str],
-    data: ImageFiles,
+    recipe: Path | None, settings: list[str], data: ImageFiles
 ) -> "list[tuple[CheckedSource, int | None]]":
     """The data sets to look at, each with the number of images that a recipe limits it to."""
     from ablate_kit.errors import UserError

@@ -22,8 +22,7 @@ def diff(
     second: Annotated[Path, typer.Argument(help="Another.")],
     pattern: Annotated[str, typer.Argument(help="Names to compare, in both.")] = "**",
     by: Annotated[
-        By,
-        typer.Option(help="Names, shapes and types; bytes too; or by how much values differ."),
+        By, typer.Option(help="Names, shapes and types; bytes too; or by how much values differ.")
     ] = "headers",
     weights: Annotated[
         str | None, typer.Option(help="Which weights of the first, if it holds several.")

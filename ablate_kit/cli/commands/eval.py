@@ -109,11 +109,7 @@ def evaluate(
         read = origin(opening.sources, where, sorted(opening.frameworks))
         if output:
             write_report(
-                output,
-                results,
-                compared,
-                read,
-                lambda place: write_details(place, truth, results),
+                output, results, compared, read, lambda place: write_details(place, truth, results)
             )
         if as_json:
             print_json(results_document(results, compared, read))

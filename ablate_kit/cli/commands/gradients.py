@@ -177,11 +177,7 @@ def _check_options(
 
 
 def _by_recipe(
-    path: Path,
-    settings: list[str],
-    given: dict[str, Any],
-    dataset: "Dataset | None",
-    device: str,
+    path: Path, settings: list[str], given: dict[str, Any], dataset: "Dataset | None", device: str
 ) -> "tuple[Training, dict[str, Any]]":
     from ablate_kit.models.frameworks.hybrid_training import HybridTraining
     from ablate_kit.shipped import recipe_file
@@ -199,11 +195,7 @@ def _by_recipe(
 
 
 def _from_checkpoint(
-    path: Path,
-    model: ModelOptions,
-    given: dict[str, Any],
-    dataset: "Dataset | None",
-    device: str,
+    path: Path, model: ModelOptions, given: dict[str, Any], dataset: "Dataset | None", device: str
 ) -> "tuple[Training, dict[str, Any]]":
     from ablate_kit.models.framework_registry import choose
 

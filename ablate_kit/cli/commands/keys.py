@@ -105,11 +105,7 @@ def _table(tensors: "Mapping[str, TensorInfo]", stats: "Mapping[str, Stats]") ->
     if stats:
         header += ("mean", "std", "min", "max", "zeros", "NaN, inf")
     rows = tuple(
-        (
-            name,
-            *_size(info.shape, info.dtype),
-            *(_numbers(stats[name]) if stats else ()),
-        )
+        (name, *_size(info.shape, info.dtype), *(_numbers(stats[name]) if stats else ()))
         for name, info in tensors.items()
     )
     return Table("", header, rows, ("tensor", "dtype")).text()

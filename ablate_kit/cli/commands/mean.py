@@ -68,11 +68,7 @@ def mean(
     else:
         chosen = spans_of(channels, "--channels")
         kind = Channels(
-            pattern=[pattern],
-            channels=chosen,
-            together=True,
-            to="mean",
-            images=len(dataset),
+            pattern=[pattern], channels=chosen, together=True, to="mean", images=len(dataset)
         )
     with copies.open(checkpoint) as opened:
 

@@ -136,8 +136,7 @@ def shrink(
         # receipt tells.
         section = stack.enter_context(
             model.section(checkpoint).runnable(
-                None if dry_run else (parts.run or output),
-                trusted=model.trust_remote_code,
+                None if dry_run else (parts.run or output), trusted=model.trust_remote_code
             )
         )
         checkpoint, model = Path(section.checkpoint), replace(model, weights=section.weights)
@@ -316,10 +315,7 @@ def _largest(
 
 
 def _costs(
-    openers: "Sequence[Opener]",
-    files: Sequence[Path],
-    dataset: "Dataset | None",
-    latency: bool,
+    openers: "Sequence[Opener]", files: Sequence[Path], dataset: "Dataset | None", latency: bool
 ) -> "list[Cost]":
     """Of both; latency and memory on the CPU, and on a GPU where there is one."""
     from ablate_kit.costs.measure import cost_of, devices_here, file_bytes, measure

@@ -11,14 +11,7 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.log_lines import duration
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import (
-    resumable,
-    say,
-    say_lines,
-    say_where,
-    this_command,
-    warn,
-)
+from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
 from ablate_kit.cli.sweep_run import watched
@@ -79,8 +72,7 @@ def study(
             stack.enter_context(resumable(folder))
         section = stack.enter_context(
             model.section(checkpoint).runnable(
-                None if dry_run else folder,
-                trusted=model.trust_remote_code,
+                None if dry_run else folder, trusted=model.trust_remote_code
             )
         )
         opened = stack.enter_context(

@@ -11,12 +11,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
-from ablate_kit.metrics.uncertainty.chance import (
-    LEVEL,
-    AgainstChance,
-    alike,
-    held_against_chance,
-)
+from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, alike, held_against_chance
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import (
@@ -126,13 +121,7 @@ def chance_of_verdict(
 
 
 def raced_changes(
-    before: Samples,
-    after: Samples,
-    levels: Levels,
-    margin: float,
-    *,
-    last: bool,
-    tested: bool,
+    before: Samples, after: Samples, levels: Levels, margin: float, *, last: bool, tested: bool
 ) -> dict[str, Change]:
     """A variant's change of every metric, on the images that it and the baseline have seen."""
     told = not untold(before.overall["AP"].value, margin)
@@ -141,8 +130,7 @@ def raced_changes(
         change = _change(value, before.overall[metric], levels, tested)
         if metric == "AP" and tested and told:
             change = replace(
-                change,
-                verdict=_verdict(value, before.overall[metric], levels, margin, last),
+                change, verdict=_verdict(value, before.overall[metric], levels, margin, last)
             )
         found[metric] = change
     return found

@@ -166,9 +166,7 @@ def _numba() -> Any:
 
 
 def _seen(
-    weights: NDArray[np.unsignedinteger[Any]],
-    image: NDArray[np.integer],
-    rows: NDArray[np.integer],
+    weights: NDArray[np.unsignedinteger[Any]], image: NDArray[np.integer], rows: NDArray[np.integer]
 ) -> Floats:
     """(rows, samples): how many detections there are up to each of some rows; 1 for none."""
     seen = np.empty((len(rows), weights.shape[1]))

@@ -155,10 +155,7 @@ def against_margin(test: AgainstChance, margin: float) -> AgainstChance:
 
 
 def sentence(
-    found: Sequence[Verdict],
-    noun: str = "variants",
-    metric: str = "AP",
-    unit: str = "images",
+    found: Sequence[Verdict], noun: str = "variants", metric: str = "AP", unit: str = "images"
 ) -> str:
     """The answer in one sentence: "3 of 24 heads cost more than 0.01 AP; 18 are free; 3 are
     undecided: about 400 more images would decide them"; empty of no verdict at all."""

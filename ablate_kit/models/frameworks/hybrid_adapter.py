@@ -71,10 +71,7 @@ class HybridAdapter:
     ) -> list[ImageDetections]:
         config = self.module.config
         decoded = decode(
-            outputs,
-            top_k=limit,
-            background_gate=config.background_gate,
-            iou_gamma=config.iou_gamma,
+            outputs, top_k=limit, background_gate=config.background_gate, iou_gamma=config.iou_gamma
         )
         found = []
         for placement, one in zip(origins, decoded, strict=True):

@@ -20,11 +20,7 @@ from detector.fetch import fetched
 
 class TransformersAdapter:
     def __init__(
-        self,
-        module: Any,
-        processor: Any,
-        live: Mapping[str, tuple[str, ...]],
-        device: str,
+        self, module: Any, processor: Any, live: Mapping[str, tuple[str, ...]], device: str
     ) -> None:
         self.module = module.to(device).eval()
         self.processor = processor

@@ -21,12 +21,7 @@ STYLE = Markup("""<style>
 .map .uncut { border-style: dashed; border-left-width: 1px; color: var(--soft); }
 .key span { border-left: 6px solid; padding: 0 .8rem 0 .3rem; }
 </style>""")
-_WORDS = {
-    "costs": "costs",
-    "free": "free",
-    "gains": "better without it",
-    "undecided": "undecided",
-}
+_WORDS = {"costs": "costs", "free": "free", "gains": "better without it", "undecided": "undecided"}
 _COLORS = {"costs": "#d55e00", "free": "#009e73", "gains": "#0072b2", "undecided": "#9a9a9a"}
 _STATES = {INSIDE_FREE: "inside what looked free", NOT_AFFORDED: "not reached"}
 _HOW = Markup(

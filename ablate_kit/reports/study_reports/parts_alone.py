@@ -196,7 +196,4 @@ def random_controls(found: Findings) -> Sentence | None:
             f"costliest of these random cuts changes AP by {least:+z.4f}, the costliest of the "
             f"heads by {head:+z.4f}."
         )
-    return Sentence(
-        text,
-        tuple(name for pair in pairs for name in pair),
-    )
+    return Sentence(text, tuple(name for pair in pairs for name in pair))

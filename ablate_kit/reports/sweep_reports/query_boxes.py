@@ -192,10 +192,7 @@ def _short(name: str, length: int = 40) -> str:
 
 
 def costliest_of_each_kind(
-    kinds: Sequence[str | None],
-    values: Sequence[float | None],
-    baseline: float | None,
-    count: int,
+    kinds: Sequence[str | None], values: Sequence[float | None], baseline: float | None, count: int
 ) -> list[int]:
     """Positions of ``count`` variants: the costliest of each kind, then the next of each.
 

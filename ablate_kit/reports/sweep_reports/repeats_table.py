@@ -47,9 +47,7 @@ def table(rows: Sequence[Row]) -> Table:
             str(found["AP"].repeats),
             number(found["AP"].change, "+z.4f"),
             ends(
-                found["AP"].low,
-                found["AP"].high,
-                "*" if p is not None and p < 1 - LEVEL else " ",
+                found["AP"].low, found["AP"].high, "*" if p is not None and p < 1 - LEVEL else " "
             ),
             number(found["AP"].error_images),
             number(found["AP"].deviation_draws),

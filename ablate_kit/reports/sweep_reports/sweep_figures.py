@@ -186,9 +186,7 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) ->
 
 
 def _classes(
-    results: Sequence[Result],
-    changes: Sequence[Changes],
-    by_class: Sequence[Sequence[Change]],
+    results: Sequence[Result], changes: Sequence[Changes], by_class: Sequence[Sequence[Change]]
 ) -> tuple[str, Figure | None]:
     order = [i for i, one in enumerate(results[1:]) if by_itself(one)]
     order = sorted(order, key=lambda i: changes[i]["AP"].change or 0.0)[:CLASSES_OF]

@@ -18,11 +18,7 @@ from torch.utils import _pytree as pytree
 from ablate_kit.models.detect import device_of
 from ablate_kit.sweeps.execution.first_use import FirstUseTracer
 from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
-from ablate_kit.sweeps.execution.recorded_output import (
-    PLAIN,
-    CachedOutput,
-    Outputs,
-)
+from ablate_kit.sweeps.execution.recorded_output import PLAIN, CachedOutput, Outputs
 from ablate_kit.sweeps.execution.trace import NEVER, Call, Trace, storage_bytes, tensors_in
 from ablate_kit.sweeps.execution.unchanged import layers
 

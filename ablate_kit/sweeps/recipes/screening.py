@@ -278,9 +278,7 @@ def _gradients(
 
 
 def _products(
-    changes: Iterable[sparse.csr_array],
-    gradients: Sequence[Tensor | None],
-    count: int,
+    changes: Iterable[sparse.csr_array], gradients: Sequence[Tensor | None], count: int
 ) -> np.ndarray:
     total = np.zeros(count)
     for change, gradient in zip(changes, gradients, strict=True):

@@ -88,9 +88,7 @@ def random_crop(
 
 
 def color_jitter(
-    image: Image.Image,
-    strengths: tuple[float, float, float, float],
-    generator: np.random.Generator,
+    image: Image.Image, strengths: tuple[float, float, float, float], generator: np.random.Generator
 ) -> Image.Image:
     """Brightness, contrast, saturation and hue in random order.
 

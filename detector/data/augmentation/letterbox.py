@@ -90,9 +90,7 @@ def letterbox(image: Pixels, size: int, fill: Color) -> tuple[Tensor, Placement]
     )
     square = torch.tensor(fill, dtype=torch.float32).view(3, 1, 1).repeat(1, size, size)
     square[
-        :,
-        placement.top : placement.top + new_height,
-        placement.left : placement.left + new_width,
+        :, placement.top : placement.top + new_height, placement.left : placement.left + new_width
     ] = resized[0].clamp_(0, 1)  # white may come out as 1.0000001
     return square, placement
 

@@ -8,13 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.config import HybridConfig
-from detector.network.layers import (
-    ChannelLayerNorm,
-    LayerScale,
-    conv,
-    kaiming_,
-    scale_gradient,
-)
+from detector.network.layers import ChannelLayerNorm, LayerScale, conv, kaiming_, scale_gradient
 
 GROUPS = 4  # of channels that share a temperature and an attention share
 ATTENTION_BOOST = 0.1  # extra gradient of the attention branch

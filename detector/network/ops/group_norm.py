@@ -45,13 +45,7 @@ class _GroupNorm(torch.autograd.Function):
         by_mean = _mean(sums * weight / pixels, ctx.groups)
         by_rate = _mean(products * weight / pixels, ctx.groups) * rate.square()
         grad_x = torch.addcmul(by_mean, centered, by_rate).sub_(grad * weight[:, None, None])
-        return (
-            grad_x.mul_(-rate),
-            None,
-            (products * rate.flatten(1)).sum(0),
-            sums.sum(0),
-            None,
-        )
+        return (grad_x.mul_(-rate), None, (products * rate.flatten(1)).sum(0), sums.sum(0), None)
 
 
 def _mean(of_channels: Tensor, groups: int) -> Tensor:

@@ -29,10 +29,7 @@ def flat(prefix: str, by: str) -> dict[str, Any]:
     ("tree", "average"),
     [
         ({"state_dict": W | below("ema_model.module.", E)}, "state_dict.ema_model"),
-        (
-            {"model": W | below("ema.module.", E) | {"ema.n_averaged": torch.tensor(3)}},
-            "model.ema",
-        ),
+        ({"model": W | below("ema.module.", E) | {"ema.n_averaged": torch.tensor(3)}}, "model.ema"),
         ({"state_dict": W | flat("ema_", "_")}, "state_dict.ema"),  # hooks of mmcv
         (W | flat("ema_", "_"), "ema"),
         ({"state_dict": W | flat("model_ema.", "")}, "state_dict.model_ema"),

@@ -177,10 +177,7 @@ def test_quantized_modules_that_were_saved_whole_are_told(save: Any) -> None:
     )
     with open_checkpoint(save(whole)) as checkpoint:
         assert list(checkpoint.tensors) == ["0.weight", "0.bias"]
-        assert checkpoint.unsupported == {
-            "1.packed": "quantized",
-            "2.packed": "quantized",
-        }
+        assert checkpoint.unsupported == {"1.packed": "quantized", "2.packed": "quantized"}
 
 
 @pytest.mark.filterwarnings("ignore")  # quantization moves to torchao, and its files stay

@@ -93,10 +93,7 @@ def test_weight_sets_are_found_with_the_usual_one_first(
             ["conv.weight"],
         ),
         ({"head._orig_mod.weight": torch.ones(1), "bias": torch.ones(1)}, ["head.weight", "bias"]),
-        (
-            {"a._orig_mod.w": torch.ones(1), "a.w": torch.ones(1)},
-            ["a._orig_mod.w", "a.w"],
-        ),
+        ({"a._orig_mod.w": torch.ones(1), "a.w": torch.ones(1)}, ["a._orig_mod.w", "a.w"]),
         (
             {
                 "_fsdp_wrapped_module.a._fsdp_wrapped_module._checkpoint_wrapped_module.w": W[

@@ -22,10 +22,7 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("moment", range(3))
 @pytest.mark.parametrize(
     "command",
-    [
-        ("heads", "attn", "--each", "--num-heads", 2),
-        ("units", "**", "--percent", "10,20,30"),
-    ],
+    [("heads", "attn", "--each", "--num-heads", 2), ("units", "**", "--percent", "10,20,30")],
 )
 def test_of_several_copies_all_are_written_or_none(
     command: tuple[object, ...],

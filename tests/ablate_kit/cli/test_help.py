@@ -42,9 +42,7 @@ def test_an_example_with_a_wrong_option_would_be_found() -> None:
     assert error_message(caught.value)
 
 
-def test_the_help_groups_commands_and_shows_examples(
-    run: Callable[..., str],
-) -> None:
+def test_the_help_groups_commands_and_shows_examples(run: Callable[..., str]) -> None:
     told = run("--help")
     at = [told.index(f" {title} ") for title in GROUPS]
     assert at == sorted(at)
@@ -58,9 +56,7 @@ def test_the_version(run: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_names_commands_and_options(
-    shell: str,
-) -> None:
+def test_completion_names_commands_and_options(shell: str) -> None:
     asked = {
         "bash": {"COMP_WORDS": "ablate gra", "COMP_CWORD": "1"},
         "zsh": {"_TYPER_COMPLETE_ARGS": "ablate gra"},

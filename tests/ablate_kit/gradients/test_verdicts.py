@@ -87,8 +87,7 @@ def test_nan_from_the_start() -> None:
 
 def test_nan_later_is_never_healthy() -> None:
     found = verdicts(
-        ones(),
-        lambda toy, step: fine(toy) + (toy.odd * (1 if step < 20 else float("nan"))).sum(),
+        ones(), lambda toy, step: fine(toy) + (toy.odd * (1 if step < 20 else float("nan"))).sum()
     )
     assert found.verdict == "non_finite"
     assert found.why == "gradient not finite in 10 of 30 steps, first at step 21"

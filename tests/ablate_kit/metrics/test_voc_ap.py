@@ -31,8 +31,7 @@ def in_recorded_order(found):
 
 
 @pytest.mark.parametrize(
-    ("dump", "map07"),
-    [("yolov2_a/coco_results.json.gz", 0.7466), ("yolov2_b", 0.7214)],
+    ("dump", "map07"), [("yolov2_a/coco_results.json.gz", 0.7466), ("yolov2_b", 0.7214)]
 )
 def test_real_dumps(shared, dump, map07):
     folder = shared / "data/detections/voc2007_test"

@@ -402,14 +402,8 @@ def test_deim_s_folder_opens_without_this_project(tmp_path: Path) -> None:
 def test_an_argument_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "official.pth", "v2")
     for arguments, message in (
-        (
-            {"method": "discrete"},
-            r"--set method tells nothing .* takes .*, mlp_act, num_queries",
-        ),
-        (
-            {"cross_attn_method": "near"},
-            "is .near.; expected default or discrete",
-        ),
+        ({"method": "discrete"}, r"--set method tells nothing .* takes .*, mlp_act, num_queries"),
+        ({"cross_attn_method": "near"}, "is .near.; expected default or discrete"),
         ({"num_queries": "many"}, "num_queries is .many.; expected a number from 1 to 999,999"),
         ({"num_queries": "9" * 5000}, "expected a number from 1 to 999,999"),
         ({"num_queries": "526"}, "526 queries .* among the 525 places of a 160x160 image"),

@@ -38,9 +38,7 @@ def test_of_a_free_branch_all_that_can_be_is_taken_out(folders: Callable[[str], 
     assert found.kept["some-mean"].startswith("a mean is other values, not zero")
 
 
-def test_what_stands_in_the_way_is_told_of_more_than_means(
-    folders: Callable[[str], Path],
-) -> None:
+def test_what_stands_in_the_way_is_told_of_more_than_means(folders: Callable[[str], Path]) -> None:
     folder = folders("detr")
     mean = replace(cut([]), kind="heads-mean", name="some-mean")
     norm = whole(folder, "model.decoder.layernorm.bias")

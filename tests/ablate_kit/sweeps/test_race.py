@@ -187,9 +187,7 @@ def test_what_all_images_would_hardly_decide_is_given_up() -> None:
     assert ("some", "undecided") in looks[-1].stopped
 
 
-def test_nothing_is_free_beside_a_model_that_finds_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_is_free_beside_a_model_that_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.found", lambda *_: Detections.concatenate([]))
     pool, looks, _ = raced({"any": 0.5}, 0.04)
     assert pool.passes == {"unmodified": IMAGES, "any": IMAGES}
@@ -232,7 +230,7 @@ def recipe(**more: Any) -> SweepRecipe:
         "model": {"checkpoint": "builtin:shapes_tiny"},
         "data": {"kind": "shapes", "limit": 48},
         "ablations": [
-            {"kind": "modules", "pattern": ["neck.inputs", "neck.keep", "decoder.layers.0.norm2"]},
+            {"kind": "modules", "pattern": ["neck.inputs", "neck.keep", "decoder.layers.0.norm2"]}
         ],
         "evaluation": {"resamples": 50, "batch_size": 12, "margin": 0.02},
         "race": {"first": 20, "growth": 2},

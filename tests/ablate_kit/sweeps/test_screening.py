@@ -269,10 +269,7 @@ def test_only_what_may_matter_is_evaluated(tmp_path: Path) -> None:
             {"ablations": [{"kind": "queries", "queries": [0]}]},
             "none of the 1 ablations changes a weight",
         ),
-        (
-            {"ablations": [{"kind": "heads-greedy", "pattern": "**"}]},
-            "which heads-greedy joins",
-        ),
+        ({"ablations": [{"kind": "heads-greedy", "pattern": "**"}]}, "which heads-greedy joins"),
     ],
 )
 def test_what_does_not_go_with_screening_is_refused(

@@ -83,11 +83,7 @@ def test_what_only_a_live_model_can_undergo(hybrid: Path) -> None:
     variants = [Variant.of(one) for one in ablations]
     a, b = (
         sweep(
-            adapter,
-            Shapes(4, seed=5, size=96),
-            variants,
-            PAIRS,
-            options=RunOptions(replay=replay),
+            adapter, Shapes(4, seed=5, size=96), variants, PAIRS, options=RunOptions(replay=replay)
         )
         for replay in (True, False)
     )

@@ -85,8 +85,5 @@ def test_an_operation_without_a_deterministic_kernel_ends_a_run_that_requires_th
     with deterministic_kernels(required=False):
         assert torch.zeros(3).put_(index, value).tolist() == [1, 0, 0]
     assert not torch.are_deterministic_algorithms_enabled()
-    with (
-        pytest.raises(RuntimeError, match="something else"),
-        deterministic_kernels(required=True),
-    ):
+    with pytest.raises(RuntimeError, match="something else"), deterministic_kernels(required=True):
         raise RuntimeError("something else")

@@ -85,9 +85,7 @@ def _positions(told: Told, patch: int, tokens: int) -> dict[str, Any]:
             f"{patches} position encodings; no published model has so many"
         )
     size = told.numbers(
-        "init_pe_size",
-        PUBLISHED.get(patches, ()),
-        "position encodings for images of {} pixels",
+        "init_pe_size", PUBLISHED.get(patches, ()), "position encodings for images of {} pixels"
     )
     if len(size) != 2 or (size[0] // patch) * (size[1] // patch) != patches:
         raise UserError(

@@ -98,9 +98,7 @@ def test_a_framework_without_knobs_is_refused(refuse: Run, tmp_path: Path) -> No
 
 
 def test_a_size_that_a_model_does_not_run_on_is_refused_before_the_rest_is_run(
-    folders: Folders,
-    tmp_path: Path,
-    ablate: Ablate,
+    folders: Folders, tmp_path: Path, ablate: Ablate
 ) -> None:
     words = ("knobs", folders("rt_detr_v2"), "--size", 100, "--shapes", "--limit", 1)
     printed = ablate(*words, "-o", tmp_path / "run")

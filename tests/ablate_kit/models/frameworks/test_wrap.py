@@ -74,10 +74,7 @@ def test_two_checkpoints_of_it_are_one_model(shown: tuple[Path, Path]) -> None:
         ("    net.load_state_dict", '"backbone.0.weight" of the model is not "backbone.0.weight"'),
         ("    return ak.wrap", "build of .*my_detector.py returned a NoneType, which has no mod"),
         ("from torch", r"my_detector.py fails at my_detector.py:\d+: NameError: name 'nn'"),
-        (
-            "        self.head =",
-            r"build of .* fails at my_detector.py:\d+: RuntimeError: Error",
-        ),
+        ("        self.head =", r"build of .* fails at my_detector.py:\d+: RuntimeError: Error"),
     ],
 )
 def test_what_is_forgotten(shown: tuple[Path, Path], change: str, message: str) -> None:

@@ -9,13 +9,7 @@ import pytest
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
-from ablate_kit.reports.sweep_reports.dropped_curve import (
-    Dropped,
-    curves,
-    figure,
-    sentence,
-    table,
-)
+from ablate_kit.reports.sweep_reports.dropped_curve import Dropped, curves, figure, sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import api
 from ablate_kit.sweeps.ledger import Ledger

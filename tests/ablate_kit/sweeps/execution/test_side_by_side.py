@@ -108,10 +108,7 @@ def test_the_numbers_of_a_data_set_are_the_same_to_four_decimals(repository: Pat
     variants = [Variant.of(one) for one in cuts_of(path)[:8]]
     rows = [
         sweep(
-            adapter,
-            Shapes(12, seed=5),
-            variants,
-            EvaluationSettings(batch_size=4, fuse=fuse),
+            adapter, Shapes(12, seed=5), variants, EvaluationSettings(batch_size=4, fuse=fuse)
         ).results
         for fuse in (True, False)
     ]

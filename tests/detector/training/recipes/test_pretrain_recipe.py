@@ -7,10 +7,7 @@ import yaml
 
 from detector.config import preset
 from detector.errors import UserError
-from detector.training.recipes.pretrain_recipe import (
-    current,
-    load_pretrain_recipe,
-)
+from detector.training.recipes.pretrain_recipe import current, load_pretrain_recipe
 
 TEXT = "model: {preset: tiny}\ndata: {kind: shapes, train: 8, val: 4}\n"
 

@@ -62,10 +62,7 @@ def test_recipes_of_runs_from_when_there_was_a_compiler_still_load(recipe: Path)
         ("training.epochs=0", "training.epochs: input should be greater than or equal to 1"),
         ("training.epochs=many", "training.epochs: input should be a valid integer"),
         ("training.lr=-1", "training.lr: input should be greater than 0"),
-        (
-            "data.kind=vok",
-            'data: kind is "vok"; expected voc, coco',
-        ),
+        ("data.kind=vok", 'data: kind is "vok"; expected voc, coco'),
         ("training.losses={gio: 1.0}", 'unknown key "training.losses.gio"; did you mean "giou"'),
         ("training.multipliers={x: 1.0}", 'unknown key "training.multipliers.x"'),
         ("training.multipliers={neck: -1.0}", "training.multipliers.neck: input should be greater"),
