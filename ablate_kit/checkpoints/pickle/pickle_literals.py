@@ -23,10 +23,6 @@ def _byte(machine: Machine) -> None:
     machine.at += 1
 
 
-def _unsigned(width: int) -> Callable[[Machine], None]:
-    return lambda machine: machine.push(machine.number(width))
-
-
 def _signed(machine: Machine) -> None:
     at = machine.at
     machine.stack.append(_SIGNED_4.unpack_from(machine.stream, at)[0])
@@ -47,18 +43,6 @@ def _int_line(machine: Machine) -> None:
     machine.push(booleans[text] if text in booleans else int(text))
 
 
-def _long_line(machine: Machine) -> None:
-    machine.push(int(machine.line().removesuffix(b"L")))
-
-
-def _float_line(machine: Machine) -> None:
-    machine.push(float(machine.line()))
-
-
-def _float(machine: Machine) -> None:
-    machine.push(struct.unpack(">d", machine.take(8))[0])
-
-
 def _text_4(machine: Machine) -> None:
     start = machine.at + 4
     (length,) = UNSIGNED_4.unpack_from(machine.stream, machine.at)
@@ -73,10 +57,6 @@ def _text(width: int) -> Callable[[Machine], None]:
     return lambda machine: machine.push(
         machine.take(machine.number(width)).decode("utf-8", "surrogatepass")
     )
-
-
-def _text_line(machine: Machine) -> None:
-    machine.push(machine.line().decode("raw-unicode-escape"))
 
 
 def _data(width: int) -> Callable[[Machine], None]:
@@ -127,18 +107,18 @@ LITERALS: dict[int, Callable[[Machine], None]] = {
     0x88: _constant(True),
     0x89: _constant(False),
     ord("K"): _byte,
-    ord("M"): _unsigned(2),
+    ord("M"): lambda machine: machine.push(machine.number(2)),
     ord("J"): _signed,
     0x8A: _long(1),
     0x8B: _long(4),
     ord("I"): _int_line,
-    ord("L"): _long_line,
-    ord("F"): _float_line,
-    ord("G"): _float,
+    ord("L"): lambda machine: machine.push(int(machine.line().removesuffix(b"L"))),
+    ord("F"): lambda machine: machine.push(float(machine.line())),
+    ord("G"): lambda machine: machine.push(struct.unpack(">d", machine.take(8))[0]),
     0x8C: _text(1),
     ord("X"): _text_4,
     0x8D: _text(8),
-    ord("V"): _text_line,
+    ord("V"): lambda machine: machine.push(machine.line().decode("raw-unicode-escape")),
     ord("C"): _data(1),
     ord("B"): _data(4),
     0x8E: _data(8),

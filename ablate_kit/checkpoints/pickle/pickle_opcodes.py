@@ -115,14 +115,6 @@ def _pop(machine: Machine) -> None:
         machine.pop_to_mark()
 
 
-def _pop_mark(machine: Machine) -> None:
-    machine.pop_to_mark()
-
-
-def _duplicate(machine: Machine) -> None:
-    machine.push(machine.stack[-1])
-
-
 def _get_1(machine: Machine) -> None:
     machine.stack.append(machine.memo[machine.stream[machine.at]])
     machine.at += 1
@@ -132,10 +124,6 @@ def _get_4(machine: Machine) -> None:
     (key,) = UNSIGNED_4.unpack_from(machine.stream, machine.at)
     machine.stack.append(machine.memo[key])
     machine.at += 4
-
-
-def _get_line(machine: Machine) -> None:
-    machine.push(machine.memo[int(machine.line())])
 
 
 def _put_1(machine: Machine) -> None:
@@ -208,14 +196,6 @@ def _build(machine: Machine) -> None:
         raise CheckpointError(f"the pickle sets the state of {show(target, 60)}, which has none")
 
 
-def _persistent_line(machine: Machine) -> None:
-    machine.push(machine.resolve(machine.line().decode("ascii")))
-
-
-def _persistent(machine: Machine) -> None:
-    machine.push(machine.resolve(machine.pop()))
-
-
 def _protocol(machine: Machine) -> None:
     version = machine.number(1)
     if version > _NEWEST_PROTOCOL:
@@ -224,15 +204,11 @@ def _protocol(machine: Machine) -> None:
         )
 
 
-def _frame(machine: Machine) -> None:
-    machine.take(8)  # how far to read ahead; the whole stream is here already
-
-
 def _out_of_band(machine: Machine) -> None:
     raise CheckpointError("the pickle keeps data in buffers outside the file")
 
 
-OPCODES: dict[int, Callable[[Machine], None]] = {
+OPCODES: dict[int, Callable[[Machine], object]] = {
     **LITERALS,
     ord("("): _mark,
     ord("t"): _tuple,
@@ -251,11 +227,11 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     0x90: _add_items,
     0x91: _frozenset,
     ord("0"): _pop,
-    ord("1"): _pop_mark,
-    ord("2"): _duplicate,
+    ord("1"): lambda machine: machine.pop_to_mark(),
+    ord("2"): lambda machine: machine.push(machine.stack[-1]),
     ord("h"): _get_1,
     ord("j"): _get_4,
-    ord("g"): _get_line,
+    ord("g"): lambda machine: machine.push(machine.memo[int(machine.line())]),
     ord("q"): _put_1,
     ord("r"): _put_4,
     ord("p"): _put_line,
@@ -271,10 +247,11 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("i"): _instance,
     ord("o"): _object,
     ord("b"): _build,
-    ord("P"): _persistent_line,
-    ord("Q"): _persistent,
+    ord("P"): lambda machine: machine.push(machine.resolve(machine.line().decode("ascii"))),
+    ord("Q"): lambda machine: machine.push(machine.resolve(machine.pop())),
     0x80: _protocol,
-    0x95: _frame,
+    # How far to read ahead; the whole stream is here already.
+    0x95: lambda machine: machine.take(8),
     0x97: _out_of_band,
     0x98: _out_of_band,
 }

@@ -32,51 +32,23 @@ def _affine(image: Image.Image, *matrix: float) -> Image.Image:
     return image.transform(image.size, _AFFINE, matrix, _NEAREST)
 
 
-def _shear_x(image: Image.Image, share: float) -> Image.Image:
-    return _affine(image, 1, 0.3 * share, 0, 0, 1, 0)
-
-
-def _shear_y(image: Image.Image, share: float) -> Image.Image:
-    return _affine(image, 1, 0, 0, 0.3 * share, 1, 0)
-
-
-def _shift_x(image: Image.Image, share: float) -> Image.Image:
-    return _affine(image, 1, 0, round(150 / 331 * image.width * share), 0, 1, 0)
-
-
-def _shift_y(image: Image.Image, share: float) -> Image.Image:
-    return _affine(image, 1, 0, 0, 0, 1, round(150 / 331 * image.height * share))
-
-
-def _rotate(image: Image.Image, share: float) -> Image.Image:
-    return image.rotate(30 * share, _NEAREST)
-
-
 def _enhanced(kind: type) -> Operation:
     return lambda image, share: kind(image).enhance(1 + 0.9 * share)
 
 
-def _posterize(image: Image.Image, share: float) -> Image.Image:
-    return ImageOps.posterize(image, 8 - round(4 * abs(share)))
-
-
-def _solarize(image: Image.Image, share: float) -> Image.Image:
-    return ImageOps.solarize(image, round(255 * (1 - abs(share))))
-
-
 OPERATIONS: tuple[Operation, ...] = (
     lambda image, _: image,
-    _shear_x,
-    _shear_y,
-    _shift_x,
-    _shift_y,
-    _rotate,
+    lambda image, share: _affine(image, 1, 0.3 * share, 0, 0, 1, 0),
+    lambda image, share: _affine(image, 1, 0, 0, 0.3 * share, 1, 0),
+    lambda image, share: _affine(image, 1, 0, round(150 / 331 * image.width * share), 0, 1, 0),
+    lambda image, share: _affine(image, 1, 0, 0, 0, 1, round(150 / 331 * image.height * share)),
+    lambda image, share: image.rotate(30 * share, _NEAREST),
     _enhanced(ImageEnhance.Brightness),
     _enhanced(ImageEnhance.Color),
     _enhanced(ImageEnhance.Contrast),
     _enhanced(ImageEnhance.Sharpness),
-    _posterize,
-    _solarize,
+    lambda image, share: ImageOps.posterize(image, 8 - round(4 * abs(share))),
+    lambda image, share: ImageOps.solarize(image, round(255 * (1 - abs(share)))),
     lambda image, _: ImageOps.autocontrast(image),
     lambda image, _: ImageOps.equalize(image),
 )
