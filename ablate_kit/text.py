@@ -108,11 +108,9 @@ def caption(text: str) -> str:
 
 def _spelled(found: re.Match[str]) -> str:
     run = found[0]
-    return run if run.isprintable() else "".join(map(_one_spelled, run))
-
-
-def _one_spelled(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
+    if run.isprintable():
+        return run
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in run)
 
 
 def _escaped(found: re.Match[str]) -> str:

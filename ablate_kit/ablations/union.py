@@ -118,22 +118,16 @@ def _united(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def live_united(
-    one: Sequence[Intervention], other: Sequence[Intervention]
+    first: Sequence[Intervention], second: Sequence[Intervention]
 ) -> tuple[Intervention, ...]:
     """The same of what only a running model undergoes: rows that are taken away unite."""
-    found = list(one)
-    for new in other:
-        if isinstance(new, Removed):
-            at = next((i for i, x in enumerate(found) if _same_table(x, new)), None)
-            if at is not None:
-                known = found[at]
-                rows = sorted({*known.rows, *new.rows}) if isinstance(known, Removed) else ()
-                found[at] = Removed(new.tensor, tuple(rows))
-                continue
-        if new not in found:
-            found.append(new)
+    found = list(first)
+    for new in second:
+        for i, one in enumerate(found):
+            if isinstance(one, Removed) and isinstance(new, Removed) and one.tensor == new.tensor:
+                found[i] = Removed(new.tensor, tuple(sorted({*one.rows, *new.rows})))
+                break
+        else:
+            if new not in found:
+                found.append(new)
     return tuple(found)
-
-
-def _same_table(one: Intervention, other: Removed) -> bool:
-    return isinstance(one, Removed) and one.tensor == other.tensor

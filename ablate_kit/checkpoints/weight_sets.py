@@ -77,7 +77,7 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
     Lightning's, which is taken before the whole module.
     """
     loose = [info for info in archive.tensors.values() if len(info.path) == 1]
-    if all(_is_training_state(info.name) for info in loose):
+    if all("." not in info.name and _TRAINING_STATE.search(info.name) for info in loose):
         loose = []
     nested: dict[str, list[TensorInfo]] = {}
     for info in archive.tensors.values():
@@ -156,10 +156,6 @@ def _of_training(metadata: Mapping[Any, Any], key: str) -> bool:
     is_optimizer = isinstance(value, dict) and "param_groups" in value
     is_its_state = key == "state" and "param_groups" in metadata
     return is_optimizer or is_its_state or _TRAINING_STATE.search(key) is not None
-
-
-def _is_training_state(name: str) -> bool:
-    return "." not in name and _TRAINING_STATE.search(name) is not None
 
 
 def _rank(weights: WeightSet) -> tuple[bool, int]:

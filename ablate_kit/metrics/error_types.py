@@ -50,7 +50,8 @@ class Errors:
     @property
     def false_positives(self) -> dict[Cause, int]:
         """False positives by cause."""
-        return _tally(self.detection)
+        counts = np.bincount(self.detection, minlength=len(Cause))
+        return {cause: int(counts[cause]) for cause in Cause if cause is not Cause.NONE}
 
 
 def errors(ground_truth: GroundTruth, detections: Detections, threshold: float) -> Errors:
@@ -134,8 +135,3 @@ def _of_detections(near: _Near, wrong: NDArray[np.bool_]) -> NDArray[np.int8]:
         Cause.BOTH,
     )
     return cause.astype(np.int8)
-
-
-def _tally(causes: NDArray[np.int8]) -> dict[Cause, int]:
-    counts = np.bincount(causes, minlength=len(Cause))
-    return {cause: int(counts[cause]) for cause in Cause if cause is not Cause.NONE}

@@ -34,14 +34,6 @@ class Request:
     class_names: tuple[str, ...] = ()
 
 
-def _never(checkpoint: Checkpoint) -> bool:
-    return False
-
-
-def _none(place: str) -> list[Path]:
-    return []
-
-
 @dataclass(frozen=True)
 class Framework:
     """How detectors of one kind are told, opened, identified and trained.
@@ -61,8 +53,8 @@ class Framework:
 
     open: "Callable[[Checkpoint, Request], Adapter]"
     takes: str = ""
-    recognizes: Callable[[Checkpoint], bool] = _never
-    files: Callable[[str], list[Path]] = _none
+    recognizes: Callable[[Checkpoint], bool] = lambda checkpoint: False
+    files: Callable[[str], list[Path]] = lambda place: []
     packages: tuple[str, ...] = ()
     training: "Train | None" = None
     knobs: "Callable[[Any], Knobs] | None" = None

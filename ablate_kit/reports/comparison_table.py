@@ -278,12 +278,9 @@ def _without_effect(results: Sequence[Result], changes: Sequence[Changes]) -> li
     return [
         safe.line(one.name)
         for one, change in zip(results[1:], changes, strict=False)
-        if not one.is_control and all(_stays(change[which.key]) for which in METRICS)
+        if not one.is_control
+        and all(change[m.key].change == 0 and change[m.key].low is None for m in METRICS)
     ]
-
-
-def _stays(change: Change) -> bool:
-    return change.change == 0 and change.low is None
 
 
 def mark_of(changes: Changes, key: str) -> str:

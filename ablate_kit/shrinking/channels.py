@@ -42,7 +42,8 @@ def take_channels(reduction: Reduction, ablation: Ablation, adapter: Adapter) ->
     Raises ``UserError`` where one of them cannot go: another addend of a sum is not silent, a norm
     over all channels mixes it with others, or a norm makes something of its zero.
     """
-    files = _file_names(adapter)
+    # The checkpoint's name of each tensor of the live model.
+    files = {there: name for name, names in adapter.live_names().items() for there in names}
     silenced = dict(_silenced(adapter.module, files, reduction))
     if not silenced:
         return
@@ -259,11 +260,6 @@ def _take(
     for tensor in _PER_CHANNEL:
         if tensor in state:
             reduction.take(_file(files, f"{name}.{tensor}"), 0, channels)
-
-
-def _file_names(adapter: Adapter) -> dict[str, str]:
-    """The checkpoint's name of each tensor of the live model."""
-    return {there: name for name, names in adapter.live_names().items() for there in names}
 
 
 def _file(files: Mapping[str, str], live: str) -> str:

@@ -40,10 +40,6 @@ def _mapping(args: tuple[Any, ...]) -> dict[Any, Any] | None:
     return None
 
 
-def _default_mapping(args: tuple[Any, ...]) -> dict[Any, Any] | None:
-    return _mapping(args[1:])  # the first argument is what makes missing values
-
-
 def _members(args: tuple[Any, ...]) -> list[Any] | None:
     match args:
         case ():
@@ -144,7 +140,8 @@ def _numpy_array(args: tuple[Any, ...]) -> UnresolvedObject | None:
 PLAIN: Mapping[tuple[str, str], Constructor] = {
     ("collections", "OrderedDict"): _mapping,
     ("collections", "Counter"): _mapping,
-    ("collections", "defaultdict"): _default_mapping,
+    # The first argument is what makes missing values.
+    ("collections", "defaultdict"): lambda args: _mapping(args[1:]),
     ("builtins", "dict"): _mapping,
     ("builtins", "set"): _set,
     ("builtins", "frozenset"): _frozenset,

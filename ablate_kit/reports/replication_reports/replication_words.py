@@ -31,7 +31,8 @@ def outcome_word(outcome: str | None) -> str:
 
 
 def _in_all(found: Replication, rows: Sequence[Row]) -> str:
-    every = _every(len(found.names))
+    count = len(found.names)
+    every = "both checkpoints" if count == 2 else f"all {count} checkpoints"
     margin = f"{found.statistics.margin:g} AP"
     judged = [row for row in rows if row[1].outcome is not None]
     if not judged:
@@ -123,10 +124,6 @@ def _order(found: Replication) -> str:
     if len(pairs) > 1:
         spread += f" to {max(pairs):.2f} between two of them"
     return f"How alike they rank the cuts: Spearman's rank correlation of the changes is {spread}."
-
-
-def _every(count: int) -> str:
-    return "both checkpoints" if count == 2 else f"all {count} checkpoints"
 
 
 def _cost(count: int) -> str:

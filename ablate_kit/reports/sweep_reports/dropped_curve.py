@@ -67,6 +67,8 @@ def curves(results: Sequence[Result], changes: Sequence[Changes]) -> list[Droppe
     found = [Dropped(results[0].name, ("", ""), 0, 0, 0, "", aps[0], None, best[0])]
     for i, (one, change) in enumerate(rows, start=1):
         told, order = one.factors, str(one.factors["order"])
+        # A greedy search removes one head at a time.
+        head = f"{told.get('module', '')} head {told.get('head', '')}"
         found.append(
             Dropped(
                 one.name,
@@ -74,18 +76,13 @@ def curves(results: Sequence[Result], changes: Sequence[Changes]) -> list[Droppe
                 int(told[ORDERS[order]]),
                 int(told.get("of", 0)),
                 sizes[i],
-                str(told.get("added", _of_head(one))),
+                str(told.get("added", head)),
                 aps[i],
                 change,
                 best[i],
             )
         )
     return found
-
-
-def _of_head(one: Result) -> str:
-    """A greedy search removes one head at a time."""
-    return f"{one.factors.get('module', '')} head {one.factors.get('head', '')}"
 
 
 def sentence(found: Sequence[Dropped]) -> str:
