@@ -9,6 +9,7 @@ from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, unseen
+from ablate_kit.reports.table import ends, number
 
 DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse
 # Of a joint cut of those parts that cost least alone: up to three standard errors too good
@@ -63,6 +64,14 @@ def word(verdict: Verdict | None, *, detectors: bool = False) -> str:
     if verdict.outcome != "undecided":
         return _OF_DETECTORS[verdict.outcome] if detectors else verdict.outcome
     return "undecided" + (f" (+{roughly(verdict.more):,})" if verdict.more else "")
+
+
+def change_cells(change: Change | None) -> tuple[str, str, str]:
+    """A change of AP, its interval with a star, and its verdict; nothing where there is none."""
+    if change is None:
+        return "", "", ""
+    interval = ends(change.low, change.high, "*" if change.significant else " ")
+    return number(change.change, "+z.4f"), interval, word(change.verdict)
 
 
 def without_labels(results: Sequence[Result]) -> bool:

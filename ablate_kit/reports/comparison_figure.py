@@ -9,7 +9,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.reports.saved_figure import new_figure, save_figure
+from ablate_kit.reports.saved_figure import new_figure, open_sides, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +63,7 @@ def comparison_figure(
                     _interval(panel, baseline, changes[i - 1][key], i, color)
         panel.set_xlabel(metric.axis)
         panel.locator_params(axis="x", nbins=4)
-        panel.grid(axis="y", color="0.9")
-        panel.spines[["top", "right"]].set_visible(False)
+        open_sides(panel, "y")
     panels[0].set_yticks(
         range(1, len(results)), [safe.label(result.name) for result in results[1:]]
     )

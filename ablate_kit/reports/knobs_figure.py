@@ -9,7 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.knobs_table import pareto, price_name, prices
-from ablate_kit.reports.saved_figure import new_figure, save_figure
+from ablate_kit.reports.saved_figure import new_figure, open_sides, save_figure
 
 _MOST = 2**31  # layers or queries: a detector has no more than it has
 
@@ -68,8 +68,7 @@ def knobs_figure(
         panel.plot(now, own, "s", color="black", label=safe.label(results[0].name), zorder=4)
     panel.set_xlabel(price_name(costs) + (" (95 % interval)" if costs[0].latency else ""))
     panel.set_ylabel("AP" + (" (95 % interval of the change)" if found.changes else ""))
-    panel.grid(color="0.9")
-    panel.spines[["top", "right"]].set_visible(False)
+    open_sides(panel)
     if any(one is not None for one in aps):
         figure.legend(loc="outside upper center", ncols=len(knobs) + 2, frameon=False)
     save_figure(figure, path, path.suffix[1:])

@@ -7,11 +7,11 @@ from ablate_kit.costs.measure import Cost, Setup
 from ablate_kit.costs.one_pass import COUNTED
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.reports.answer import answer, word
+from ablate_kit.reports.answer import answer, change_cells
 from ablate_kit.reports.comparison_table import interval_note
 from ablate_kit.reports.cost_table import LATENCY, milliseconds, ratio_text
 from ablate_kit.reports.pareto import front
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.table import INTERVAL, Table, number
 
 ON_FRONT = "front"
 
@@ -23,16 +23,11 @@ def knobs_table(results: Sequence[Result], found: Comparison, costs: Sequence[Co
     rows = []
     for i, (result, cost) in enumerate(zip(results, costs, strict=True)):
         change = found.changes[i - 1]["AP"] if i and found.changes else None
-        cells = ["", "", ""]
-        if change is not None:
-            star = "*" if change.significant else " "
-            interval = ends(change.low, change.high, star)
-            cells = [number(change.change, "+z.4f"), interval, word(change.verdict)]
         rows.append(
             (
                 result.name,
                 number(result.evaluation.overall["AP"]),
-                *cells,
+                *change_cells(change),
                 f"{cost.parameters:,}",
                 f"{cost.flops / 1e9:.3f}",
                 *(cell for setup in setups for cell in _latency(cost, costs[0], setup, i)),

@@ -1,9 +1,14 @@
 """A figure, and that as a file: the same bytes for the same figure."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from ablate_kit import text as safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KINDS = ("svg", "png", "pdf")  # for pages, slides and papers
@@ -29,6 +34,24 @@ def new_figure(width: float, height: float) -> "Figure":
     figure = LaidOut(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def open_sides(panel: "Axes", grid: Literal["both", "x", "y"] = "both") -> None:
+    """A panel with a faint grid, and without a frame above and to the right."""
+    panel.grid(axis=grid, color="0.9")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def rows_of_changes(names: "Sequence[str]", axis: str) -> "tuple[Figure, Axes]":
+    """A row for each name, from the top on, and a line where nothing changes."""
+    figure = new_figure(6.8, 1.2 + 0.22 * len(names))
+    panel = figure.subplots()
+    panel.axvline(0, color="black", linewidth=1)
+    panel.set_yticks(range(len(names)), list(map(safe.label, names)), fontsize=8)
+    panel.set_ylim(len(names) - 0.4, -0.6)
+    panel.set_xlabel(axis)
+    open_sides(panel, "x")
+    return figure, panel
 
 
 def save_figure(figure: "Figure", place: Path | BinaryIO, kind: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import KINDS, new_figure, save_figure
+from ablate_kit.reports.saved_figure import KINDS, new_figure, open_sides, save_figure
 from ablate_kit.retraining.runs import CURVES, RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_files
@@ -77,8 +77,7 @@ def _figure(outcomes: Sequence[RunResult]) -> Any:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     scores.set_ylim(0, 1.05 * scores.get_ylim()[1])
     for panel in (losses, scores, changes):
-        panel.grid(color="0.9")
-        panel.spines[["top", "right"]].set_visible(False)
+        open_sides(panel)
     handles, labels = losses.get_legend_handles_labels()
     columns = min(len(labels), 6)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS, ROWS
-from ablate_kit.reports.saved_figure import new_figure
+from ablate_kit.reports.saved_figure import new_figure, open_sides
 from ablate_kit.sweeps.replication import Replication
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def replication_figure(found: Replication) -> "Figure":
         + (", 95 % interval over checkpoints and images" if len(found.names) > 2 else "")
         + (f"; the {ROWS} of {ROWS + left} that change it most" if left else "")
     )
-    panel.grid(axis="y", color="0.9")
-    panel.spines[["top", "right"]].set_visible(False)
+    open_sides(panel, "y")
     figure.legend(loc="outside upper center", ncols=min(len(found.names) + 1, 5), frameon=False)
     return figure

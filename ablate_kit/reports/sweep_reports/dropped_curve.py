@@ -14,12 +14,12 @@ from ablate_kit.ablations.factors import ORDERS, SIZE
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import not_missed
-from ablate_kit.reports.answer import RANKED_HERE, word
+from ablate_kit.reports.answer import RANKED_HERE, change_cells
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.records import Records
-from ablate_kit.reports.saved_figure import new_figure
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.saved_figure import new_figure, open_sides
+from ablate_kit.reports.table import INTERVAL, Table, number
 
 _NOTE = (
     "each row is a joint cut, evaluated itself; elements: of the weights, that are cut; front: no "
@@ -104,18 +104,13 @@ def sentence(found: Sequence[Dropped]) -> str:
 def table(found: Sequence[Dropped]) -> Table:
     rows = []
     for one in found:
-        change = one.change
-        cells = ("", "", "")
-        if change is not None:
-            interval = ends(change.low, change.high, "*" if change.significant else " ")
-            cells = (number(change.change, "+z.4f"), interval, word(change.verdict))
         rows.append(
             (
                 one.name,
                 f"{one.dropped} of {one.of}" if one.of else "",
                 f"{one.elements:,}",
                 number(one.ap),
-                *cells,
+                *change_cells(one.change),
                 "front" if one.on_front else "",
                 one.added,
             )
@@ -173,8 +168,7 @@ def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
         panel.axhline(own.ap, color="black", linewidth=0.8, linestyle="--")
     panel.set_xlabel("elements of the weights that are cut")
     panel.set_ylabel("AP")
-    panel.grid(color="0.9")
-    panel.spines[["top", "right"]].set_visible(False)
+    open_sides(panel)
     if any(one.ap is not None for one in found):
         drawn.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     caption = (

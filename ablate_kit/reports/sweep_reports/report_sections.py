@@ -52,39 +52,21 @@ def sections(
         table = screening_table.table(screening, results, statistics.margin)
         found.append(Section("screen", "Screened by gradients", records, table))
     if dropped := dropped_curve.curves(results, compared.changes):
-        found.append(
-            Section(
-                "dropped",
-                "More and more dropped",
-                dropped_curve.records(dropped),
-                dropped_curve.table(dropped),
-                dropped_curve.figure(dropped),
-            )
-        )
+        records, table = dropped_curve.records(dropped), dropped_curve.table(dropped)
+        drawn = dropped_curve.figure(dropped)
+        found.append(Section("dropped", "More and more dropped", records, table, drawn))
     if compared.baseline is None:
         return found
     of_samples = results, compared.baseline, compared.samples
     if joint := joint_cuts.joint_cuts(*of_samples, statistics.adjust):
         shown = [joint_cuts.renamed(one, called) for one in joint]
-        found.append(
-            Section(
-                "joint",
-                "Joint cuts and their members",
-                joint_cuts.records(joint),
-                joint_cuts.table(shown),
-                joint_cuts.figure(shown),
-            )
-        )
+        records, table = joint_cuts.records(joint), joint_cuts.table(shown)
+        picture = joint_cuts.figure(shown)
+        found.append(Section("joint", "Joint cuts and their members", records, table, picture))
     if values := shapley_table.shapley_values(*of_samples):
-        found.append(
-            Section(
-                "shapley",
-                "Shapley values",
-                shapley_table.records(values),
-                shapley_table.table(values),
-                shapley_table.figure(values),
-            )
-        )
+        records, table = shapley_table.records(values), shapley_table.table(values)
+        drawn = shapley_table.figure(values)
+        found.append(Section("shapley", "Shapley values", records, table, drawn))
     if repeated := repeats_table.repeats(*of_samples):
         records, table = repeats_table.records(repeated), repeats_table.table(repeated)
         found.append(Section("repeats", "Repeats and chance", records, table))

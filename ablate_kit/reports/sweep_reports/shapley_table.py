@@ -7,7 +7,6 @@ from math import comb
 
 from matplotlib.figure import Figure
 
-from ablate_kit import text as safe
 from ablate_kit.ablations.factors import members_in
 from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET
 from ablate_kit.metrics.headline import KEYS, Key
@@ -18,7 +17,7 @@ from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, average, combined
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
-from ablate_kit.reports.saved_figure import new_figure
+from ablate_kit.reports.saved_figure import rows_of_changes
 from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 DRAWN = 40  # parts in the figure
@@ -189,20 +188,14 @@ def records(found: Sequence[ShapleyValue]) -> Records:
 def figure(found: Sequence[ShapleyValue]) -> tuple[str, Figure]:
     """Each part's value with its interval, beside what it changes alone."""
     rows = sorted(found, key=lambda one: one.values["AP"].change or 0.0)[:DRAWN]
-    drawn = new_figure(6.8, 1.2 + 0.22 * len(rows))
-    panel = drawn.subplots()
-    panel.axvline(0, color="black", linewidth=1)
+    axis = "share of the change of AP, with its 95 % interval"
+    drawn, panel = rows_of_changes([one.part for one in rows], axis)
     for y, one in enumerate(rows):
         ap = one.values["AP"]
         if ap.low is not None and ap.high is not None and ap.change is not None:
             panel.plot([ap.low, ap.high], [y, y], color=COLORS[1], linewidth=2)
             panel.plot(ap.change, y, "o", color=COLORS[1], markersize=5)
         panel.plot(one.alone["AP"], y, "|", color=COLORS[0], markersize=9)
-    panel.set_yticks(range(len(rows)), [safe.label(one.part) for one in rows], fontsize=8)
-    panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_xlabel("share of the change of AP, with its 95 % interval")
-    panel.grid(axis="x", color="0.9")
-    panel.spines[["top", "right"]].set_visible(False)
     more = f" ({len(found)} parts; the {DRAWN} costliest)" if len(found) > DRAWN else ""
     return f"Shapley values{more}; blue strokes: each part cut alone.", drawn
 

@@ -13,7 +13,7 @@ from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import new_figure
+from ablate_kit.reports.saved_figure import new_figure, open_sides, rows_of_changes
 
 Matrix = NDArray[np.float64]
 
@@ -76,9 +76,8 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
     own = [one for one in rows if by_itself(one[0]) and one[1]["AP"].change is not None]
     own.sort(key=lambda one: one[1]["AP"].change or 0.0)
     shown = own[:RANKED]
-    figure = new_figure(6.8, 1.2 + 0.22 * len(shown))
-    panel = figure.subplots()
-    panel.axvline(0, color="black", linewidth=1)
+    names = [result.name for result, _ in shown]
+    figure, panel = rows_of_changes(names, "change of AP, with its 95 % interval")
     for y, (result, change) in enumerate(shown):
         ap = change["AP"]
         color = COLORS[1] if ap.significant else "0.55"
@@ -88,13 +87,6 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
         panel.plot(ap.change or 0.0, y, "o", color=color, markerfacecolor=inside, markersize=5)
         points = controls.get(result.name, [])
         panel.plot(points, [y] * len(points), "|", color=COLORS[0], markersize=9)
-    panel.set_yticks(
-        range(len(shown)), [safe.label(result.name) for result, _ in shown], fontsize=8
-    )
-    panel.set_ylim(len(shown) - 0.4, -0.6)
-    panel.set_xlabel("change of AP, with its 95 % interval")
-    panel.grid(axis="x", color="0.9")
-    panel.spines[["top", "right"]].set_visible(False)
     more = f" ({len(own)} variants; the {RANKED} largest losses)" if len(own) > RANKED else ""
     marks = "; blue strokes: random controls of the same size" if controls else ""
     told = f"What costs most{more}. Filled, orange: significant, adjusted for all variants{marks}."
@@ -178,8 +170,7 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Result]]], axis: str) ->
             panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
         panel.set_xlabel(axis)
         panel.set_title(metric.label, fontsize=10)
-        panel.grid(color="0.9")
-        panel.spines[["top", "right"]].set_visible(False)
+        open_sides(panel)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     return figure
