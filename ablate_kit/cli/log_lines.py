@@ -5,6 +5,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
+from ablate_kit.cli.time_left import TimeLeft, duration
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -21,7 +22,8 @@ class LogLines:
     ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, left: TimeLeft) -> None:
+        self._left = left
         self._began = self._said = monotonic()
 
     def tell(self, task: "Task", of_bytes: bool = False) -> None:
@@ -43,17 +45,8 @@ class LogLines:
             line = f"{task.description}: {line}"
         if part := task.fields.get("part"):
             line = f"{part}: {line}"
-        if share and task.fields.get("left", True):
-            line += f"; {duration((task.elapsed or 0.0) * (1 - share) / share)} left"
+        left = self._left.seconds(task)
+        if left is not None and task.fields.get("left", True):
+            line += f"; {duration(left)} left"
         sys.stderr.write(f"{safe.line(line)}\n")
         sys.stderr.flush()
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03``, ``2:03``, ``12 s``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    clock = f"{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-    return f"{hours}:{clock}" if hours else clock

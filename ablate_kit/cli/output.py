@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate_kit import text as safe
 from ablate_kit.cli.log_lines import LogLines
+from ablate_kit.cli.time_left import TimeLeft, duration
 from ablate_kit.errors import UserError
 from detector.errors import check_can_write
 
@@ -153,11 +154,11 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         Task,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.table import Column
     from rich.text import Text
@@ -168,9 +169,22 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         def render(self, task: Task) -> Text:
             return Text(safe.line(task.description))
 
-    lines = LogLines()
+    left = TimeLeft()
+    lines = LogLines(left)
+
+    class Remaining(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            seconds = left.seconds(task)
+            told = "" if seconds is None or task.finished else f"{duration(seconds)} left"
+            return Text(told, style="progress.remaining")
 
     class Display(Progress):
+        def reset(self, task_id: TaskID, **values: Any) -> None:
+            super().reset(task_id, **values)
+            left.note(self._tasks[task_id])
+
         def update(self, task_id: TaskID, **values: Any) -> None:
             super().update(task_id, **values)
             self._tell(task_id)
@@ -180,6 +194,7 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
             self._tell(task_id)
 
         def _tell(self, task_id: TaskID) -> None:
+            left.note(self._tasks[task_id])
             if hidden:
                 lines.tell(self._tasks[task_id], of_bytes)
 
@@ -189,7 +204,7 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         BarColumn(),
         DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        Remaining(),
     )
     console = Console(stderr=True)
     hidden = not console.is_terminal  # a log needs no bars

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ablate_kit.cli.log_lines import duration
 from ablate_kit.cli.output import Told, progress
+from ablate_kit.cli.time_left import duration
 from tests.ablate_kit.conftest import Run
 
 
@@ -110,11 +110,20 @@ def test_a_log_gets_a_line_every_so_often(
         for count in (100, 200, 200):
             now[0] += 20
             told.advance("one", count)
-        assert capsys.readouterr().err == "3 of 10 batches, 30%; 1:33 left\n"
+        assert capsys.readouterr().err == "3 of 10 batches, 30%; 1:10 left\n"
+        # The first batch runs the unmodified model and checks: it says nothing of the others.
         told.begin(100)
-        now[0] += 20
-        told.advance("one", 50)
-        assert capsys.readouterr().err == "round 2: 5 of 10 batches, 50%; 20 s left\n"
+        now[0] += 35
+        told.advance("unmodified", 5)
+        assert capsys.readouterr().err == "round 2: 0 of 10 batches, 5%\n"
+        told.advance("one", 5)
+        now[0] += 30
+        told.advance("unmodified", 30)
+        assert capsys.readouterr().err == "round 2: 4 of 10 batches, 40%; 1:00 left\n"
+        Told(display, range(1)).begin(4)  # of one batch nothing better is known
+        now[0] += 40
+        display.advance(display.task_ids[-1])
+        assert capsys.readouterr().err == "0 of 1 batches, 25%; 2:00 left\n"
         # Whatever shows a bar in a terminal does it, and seldom in a run of days.
         bar = display.add_task("a\nb", total=8)
         now[0] += 40
