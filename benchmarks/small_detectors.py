@@ -257,7 +257,7 @@ def build(name: str, folder: Path) -> None:
     make = transformers.AutoModelForObjectDetection.from_config
     if own:
         configs, make = own.classes()
-        config = configs(**MODELS[name], **LABELS, auto_map=own.auto_map)
+        config = configs(**MODELS[name], **LABELS)
     else:
         config = transformers.AutoConfig.for_model(kind, **MODELS[name], **LABELS)
     if name in ASKED:

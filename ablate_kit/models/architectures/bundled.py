@@ -13,10 +13,13 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 
+_AUTO = "AutoModelForObjectDetection"
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """The module ``name`` beside this one, its two classes, and the modules that it imports."""
+    """The module ``name`` beside this one, its two classes, and the modules that it imports. In a
+    folder all are called as they are here, which is how transformers, too, copies them."""
 
     name: str
     config: str
@@ -25,28 +28,25 @@ class Architecture:
 
     @property
     def file(self) -> str:
-        """As the module is called in a folder."""
-        return f"modeling_{self.name}.py"
+        return f"{self.name}.py"
 
     @property
     def auto_map(self) -> dict[str, str]:
-        module = Path(self.file).stem
         return {
-            "AutoConfig": f"{module}.{self.config}",
-            "AutoModelForObjectDetection": f"{module}.{self.model}",
+            "AutoConfig": f"{self.name}.{self.config}",
+            _AUTO: f"{self.name}.{self.model}",
         }
 
     def sources(self) -> dict[str, str]:
-        """The text of each file that goes with a folder, by its name there."""
-        names = {self.file: self.name} | {f"{name}.py": name for name in self.imports}
-        return {
-            file: Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-            for file, name in names.items()
-        }
+        """The text of each file that goes with a folder, by its name."""
+        names = [f"{name}.py" for name in (self.name, *self.imports)]
+        return {name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names}
 
     def classes(self) -> tuple[Any, Any]:
-        """Of the configuration and of the model; imports transformers, and raises ``UserError``
-        where that has too few models to be made of."""
+        """Of the configuration and of the model, whose ``save_pretrained`` writes the files, too.
+
+        Imports transformers, and raises ``UserError`` where that has too few models for them.
+        """
         import transformers
 
         try:
@@ -56,17 +56,25 @@ class Architecture:
                 f"{self.model} needs a newer transformers than {transformers.__version__}: "
                 f"{str(error).partition(' (')[0]}"
             ) from error
-        return getattr(module, self.config), getattr(module, self.model)
+        config, model = getattr(module, self.config), getattr(module, self.model)
+        config.register_for_auto_class()
+        model.register_for_auto_class(_AUTO)
+        return config, model
 
 
 BUNDLED: Mapping[str, Architecture] = {  # by model_type
     "dino_detr": Architecture(
-        "dino_detr", "DinoDetrConfig", "DinoDetrForObjectDetection", ("swin_backbone",)
+        "modeling_dino_detr", "DinoDetrConfig", "DinoDetrForObjectDetection", ("swin_backbone",)
     ),
-    "deim_d_fine": Architecture("deim", "DeimDFineConfig", "DeimDFineForObjectDetection"),
-    "deim_rt_detr_v2": Architecture("deim", "DeimRTDetrV2Config", "DeimRTDetrV2ForObjectDetection"),
+    "deim_d_fine": Architecture("modeling_deim", "DeimDFineConfig", "DeimDFineForObjectDetection"),
+    "deim_rt_detr_v2": Architecture(
+        "modeling_deim", "DeimRTDetrV2Config", "DeimRTDetrV2ForObjectDetection"
+    ),
     "original_deimv2": Architecture(
-        "original_deimv2", "OriginalDeimv2Config", "OriginalDeimv2ForObjectDetection", ("deim",)
+        "modeling_original_deimv2",
+        "OriginalDeimv2Config",
+        "OriginalDeimv2ForObjectDetection",
+        ("modeling_deim",),
     ),
 }
 

@@ -38,7 +38,7 @@ from .official_files import (
 from .test_official_files import COMMON, DECODER, HEADS, NAMES, OUTPUTS, QUERIES, WIDTH
 
 pytest.importorskip("transformers", reason="transformers is not installed")
-dino_detr = importlib.import_module("ablate_kit.models.architectures.dino_detr")
+dino_detr = importlib.import_module("ablate_kit.models.architectures.modeling_dino_detr")
 
 SIZE = (2, 3, 64, 96)
 DINO = COMMON | {
@@ -218,7 +218,7 @@ def test_code_in_the_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
     """What runs is this project's, whatever the file says; other code still needs trust."""
     copy = changed(folder, tmp_path / "copy", lambda config: None)
     (copy / "modeling_dino_detr.py").write_text("raise SystemExit('run')")
-    assert type(adapter_of(copy).module).__module__ == "ablate_kit.models.architectures.dino_detr"
+    assert type(adapter_of(copy).module).__module__ == dino_detr.__name__
 
     def other(config: dict[str, Any]) -> None:
         config["auto_map"]["AutoModelForObjectDetection"] = "other.DinoDetrForObjectDetection"

@@ -23,7 +23,7 @@ from transformers.models.dinov3_vit.modeling_dinov3_vit import (
     DINOv3ViTRopePositionEmbedding,
 )
 
-from .deim import prepare
+from .modeling_deim import prepare
 
 
 class OriginalDeimv2Config(Deimv2Config):  # type: ignore[misc]
