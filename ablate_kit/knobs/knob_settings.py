@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from ablate_kit.errors import UserError
 from ablate_kit.models.model_knobs import KNOBS, Knob, Knobs
 
-UNCHANGED = "unchanged"
-
 
 @dataclass(frozen=True)
 class Setting:

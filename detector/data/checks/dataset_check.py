@@ -74,15 +74,6 @@ def ask(problems: list[Problem], kind: str, rule: Callable[..., T], *arguments: 
         return None
 
 
-def refused(
-    problems: list[Problem], kind: str, check: Callable[..., None], *arguments: object
-) -> bool:
-    """Whether a rule that gives nothing refuses; that is a problem more then."""
-    before = len(problems)
-    ask(problems, kind, check, *arguments)
-    return len(problems) > before
-
-
 class CheckedSource(Protocol):
     """A data set on the disk, read without trust."""
 
@@ -195,7 +186,7 @@ def _look_at_image(entry: Entry) -> None:
     entry.remarks += remarks(entry.path, entry.exif)
     if entry.width is not None:
         sides = entry.width, entry.height, entry.exif
-        refused(entry.problems, "wrong size", check_size, entry.path, image, *sides)
+        ask(entry.problems, "wrong size", check_size, entry.path, image, *sides)
 
 
 def _look_at_boxes(entry: Entry) -> None:

@@ -6,11 +6,13 @@ by these few rules. What they do not read is refused by their callers, never gue
 
 import json
 import re
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from detector.errors import UserError, did_you_mean
 
 Difficult = Literal["ignore", "keep", "drop"]
+Tell = Callable[[str, str], None]  # is told the kind of a problem, and the problem
 
 MOST_PIXELS = 9_999_999  # of a side: more is a mistake, and would not fit into memory
 
@@ -64,6 +66,11 @@ def check_difficult(value: str) -> None:
     if value not in get_args(Difficult):
         near = did_you_mean(value, get_args(Difficult))
         raise UserError(f'difficult is "{value}"; expected ignore, keep or drop{near}')
+
+
+def refuse(kind: str, message: str) -> None:
+    """Makes a problem of any kind the end."""
+    raise UserError(message)
 
 
 def shown(value: object) -> str:

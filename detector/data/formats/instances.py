@@ -20,10 +20,12 @@ from detector.data.formats.fields import (
     LARGEST,
     MOST_PIXELS,
     Difficult,
+    Tell,
     check_difficult,
     mark,
     number,
     pixels,
+    refuse,
     shown,
     whole,
 )
@@ -34,7 +36,6 @@ _PARTS = "an object with images, annotations and categories"
 _MALFORMED = "malformed annotation"
 
 T = TypeVar("T")
-Tell = Callable[[str, str], None]  # is told the kind of a problem, and the problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +61,6 @@ class Instances:
     def corners(self) -> Floats:
         """(n, 4) the boxes as x1, y1, x2, y2."""
         return np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], axis=1)
-
-
-def refuse(kind: str, message: str) -> None:
-    raise UserError(message)
 
 
 def read_instances(

@@ -1,9 +1,8 @@
 """YOLO: a ``data.yaml``, and a text file of objects for each image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from detector.data.dataset import (
     image_ids,
     object_ids,
 )
-from detector.data.formats.fields import number, shown
+from detector.data.formats.fields import Tell, number, refuse, shown
 from detector.data.formats.yolo_files import YoloFile, YoloImage
 from detector.data.image_files import Exif, check_exif, image_size, read_image, stored_image
 from detector.disk.bounded import SETTINGS, read_bounded
@@ -27,8 +26,6 @@ from detector.errors import UserError
 GRID = 2.0**-20
 
 _NO_SHARE = 2.0  # no share of an image comes close, however far a box leaves it
-
-T = TypeVar("T")
 
 
 class Yolo:
@@ -126,11 +123,7 @@ class Objects:
 
 
 def read_objects(
-    path: Path,
-    size: tuple[int, int],
-    classes: int,
-    keypoints: int,
-    tell: Callable[[str, str], None] | None = None,
+    path: Path, size: tuple[int, int], classes: int, keypoints: int, tell: Tell = refuse
 ) -> Objects:
     """The objects in a label file of an image of (width, height); none where there is no file.
 
@@ -144,18 +137,18 @@ def read_objects(
         where = f"{path}:{at}"
         found = _numbers(words, keypoints)
         if isinstance(found, str):
-            _refuse(tell, "malformed annotation", f"{where}: {found}")
+            tell("malformed annotation", f"{where}: {found}")
             continue
         label, values = int(found[0]), found[1:]
         if not 0 <= label < classes:
             told = f"class {label} has no name; there are {classes}, counted from 0"
-            _refuse(tell, "unknown class", f"{where}: {told}")
+            tell("unknown class", f"{where}: {told}")
         elif max(map(abs, values)) > _NO_SHARE:
             told = "expected shares of the image's sides, from 0 to 1; these look like pixels"
-            _refuse(tell, "malformed annotation", f"{where}: {shown(' '.join(words))}: {told}")
+            tell("malformed annotation", f"{where}: {shown(' '.join(words))}: {told}")
         elif len(values) == 4 and min(values[2:]) < 0:
             told = f"a box of width {values[2]:g} and height {values[3]:g}"
-            _refuse(tell, "degenerate box", f"{where}: {told}")
+            tell("degenerate box", f"{where}: {told}")
         else:
             box, area = _box(values, size)
             rows.append((label, box, area, len(values) > 4, at))
@@ -201,17 +194,17 @@ def without_images(images: Sequence[YoloImage], where: str) -> tuple[str, ...]:
     return (f"{where}: {len(found):,} {have} no image, such as {found[0]}",)
 
 
-def _rows(path: Path, tell: Callable[[str, str], None] | None) -> list[tuple[int, list[str]]]:
+def _rows(path: Path, tell: Tell) -> list[tuple[int, list[str]]]:
     """The lines that hold anything, each with its number."""
     try:
         text = read_bounded(path, SETTINGS).decode("utf-8-sig")
     except FileNotFoundError:
         return []
     except OSError as error:
-        _refuse(tell, "malformed annotation", f"{path}: cannot be read: {error.strerror}")
+        tell("malformed annotation", f"{path}: cannot be read: {error.strerror}")
         return []
     except UnicodeDecodeError:
-        _refuse(tell, "malformed annotation", f"{path}: not text in UTF-8")
+        tell("malformed annotation", f"{path}: not text in UTF-8")
         return []
     split = [(at, line.split()) for at, line in enumerate(text.splitlines(), start=1)]
     return [(at, words) for at, words in split if words]
@@ -253,9 +246,3 @@ def _box(values: Sequence[float], size: tuple[int, int]) -> tuple[list[float], f
     x, y = pixels.T
     enclosed = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
     return [*low, *high], enclosed
-
-
-def _refuse(tell: Callable[[str, str], None] | None, kind: str, message: str) -> None:
-    if tell is None:
-        raise UserError(message)
-    tell(kind, message)
