@@ -32,10 +32,7 @@ class Architecture:
 
     @property
     def auto_map(self) -> dict[str, str]:
-        return {
-            "AutoConfig": f"{self.name}.{self.config}",
-            _AUTO: f"{self.name}.{self.model}",
-        }
+        return {"AutoConfig": f"{self.name}.{self.config}", _AUTO: f"{self.name}.{self.model}"}
 
     def sources(self) -> dict[str, str]:
         """The text of each file that goes with a folder, by its name."""
