@@ -13,10 +13,8 @@ from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.replicates import Replicated
 from ablate_kit.plural import counted
-from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipes.recipe_text import recipe_text
 from ablate_kit.sweeps.replicating import Replicas, told
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 
@@ -176,10 +174,7 @@ def _swept(
         model.section_beside(folder) as section,
         replicas.opened(number, section, Placement((model.device,)), model.adapter) as opened,
     ):
-        ledger = opened.ledger(folder)
-        ledger.describe(recipe_text(opened.recipe))
-        framework = ledger.inputs["framework"]
-        About.of(opened.recipe, opened.dataset, _COMMAND, framework).keep(folder)
+        ledger = opened.begin(folder, _COMMAND)
         outcome = opened.run(ledger, progress=progress)
         write_sweep_report(ledger, opened.dataset)
         return [*opened.notes, *outcome.notes]

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,6 +20,9 @@ from detector.errors import check_can_write
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from ablate_kit.sweeps.race import Watch
+    from ablate_kit.sweeps.run import Progress as SweepProgress
 
 
 def say(text: str) -> None:
@@ -214,19 +218,22 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
         yield display
 
 
-class Told:
-    """Progress of image passes, which run in one stretch or in several."""
+@contextmanager
+def watched(batches: Sized, look: "Watch" = lambda _: None) -> "Iterator[SweepProgress]":
+    """Shows how far image passes are, which run in one stretch or in several; ``look``: told what a
+    look of a race has come to."""
+    from ablate_kit.sweeps.run import Progress as SweepProgress
 
-    def __init__(self, display: "Progress", batches: Sized) -> None:
-        self._display = display
-        self._bar = display.add_task("", total=None)
-        self._batches = len(batches)
-        self._stretches = 0
+    stretches = count(1)
+    with progress() as bars:
+        bar = bars.add_task("", total=None)
 
-    def begin(self, total: int) -> None:
-        self._stretches += 1
-        part = f"round {self._stretches}" if self._stretches > 1 else ""
-        self._display.reset(self._bar, total=total, part=part, batches=self._batches)
+        def begin(total: int) -> None:
+            number = next(stretches)
+            part = f"round {number}" if number > 1 else ""
+            bars.reset(bar, total=total, part=part, batches=len(batches))
 
-    def advance(self, name: str, count: int) -> None:
-        self._display.update(self._bar, advance=count, description=name)
+        def advance(name: str, passes: int) -> None:
+            bars.update(bar, advance=passes, description=name)
+
+        yield SweepProgress(begin, advance, look)

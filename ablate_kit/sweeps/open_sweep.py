@@ -21,6 +21,7 @@ from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.models.truth import crowded
+from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.process_backend import processes
 from ablate_kit.sweeps.backends.ray_backend import cluster
@@ -39,6 +40,7 @@ from ablate_kit.sweeps.pass_cost import PassCost, pass_cost
 from ablate_kit.sweeps.race import Race, check_race, schedule
 from ablate_kit.sweeps.recipes.donor_variants import donated
 from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
+from ablate_kit.sweeps.recipes.recipe_text import recipe_text
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from ablate_kit.sweeps.recipes.screening import check_can_screen, screen, screened
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
@@ -204,6 +206,13 @@ class OpenSweep:
         known = screened(folder) if self.recipe.screen else None
         if known:
             self.ablations = known.chosen(self.ablations)
+        return found
+
+    def begin(self, folder: Path, command: str, workers: int = 2) -> Ledger:
+        """``ledger``, which says from now on what the run is about and how it was begun."""
+        found = self.ledger(folder, workers)
+        found.describe(recipe_text(self.recipe))
+        About.of(self.recipe, self.dataset, command, found.inputs["framework"]).keep(folder)
         return found
 
     def done(self, ledger: Ledger) -> tuple[bool, str]:

@@ -11,9 +11,8 @@ from ablate_kit.cli.common_options import BatchSize, Device, NoReplay
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, say_where, warn
+from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
-from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
@@ -90,7 +89,7 @@ def patch(
         )
         opened = stack.enter_context(open_sweep(recipe, placement, threads=Ledger.threads(folder)))
         warn(opened.notes)
-        ledger = ledger_of(opened, folder)
+        ledger = opened.begin(folder, this_command())
         own = (one.factors["of"] for one in opened.donated if "of" in one.factors)
         differ = int(next(own, 1))
         many = f"{counted(differ, 'module')} differ{'s' * (differ == 1)}"

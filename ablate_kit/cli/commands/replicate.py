@@ -10,9 +10,8 @@ import typer
 from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn
+from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn, watched
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
-from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def _sweep(
         runs = stack.enter_context(section.runnable(folder, trusted=trusted))
         opened = stack.enter_context(replicas.opened(number, runs, placement))
         warn(opened.notes)
-        ledger = ledger_of(opened, folder)
+        ledger = opened.begin(folder, this_command())
         count, images = len(opened.variants), len(opened.dataset)
         say(f"{counted(count, 'cut')} on {counted(images, 'image')}: {folder}")
         with watched(opened.batches) as display:

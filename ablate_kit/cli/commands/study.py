@@ -10,10 +10,9 @@ from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn
+from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
-from ablate_kit.cli.sweep_run import watched
 from ablate_kit.cli.time_left import duration
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of

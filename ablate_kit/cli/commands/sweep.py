@@ -15,10 +15,9 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.execution_options import ExecutionOptions
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn
+from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
-from ablate_kit.cli.sweep_run import ledger_of, watched
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
@@ -177,7 +176,7 @@ def sweep(
         if dry_run:
             _say_plan(opened, options.memory)
             return
-        ledger = ledger_of(opened, folder, options.workers)
+        ledger = opened.begin(folder, this_command(), options.workers)
         _say_begun(opened, ledger, of_checkpoint=cuts.any())
         stack.enter_context(
             keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to resume: {this_command()}")

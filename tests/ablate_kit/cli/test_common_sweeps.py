@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ablate_kit.cli.output import Told, progress
+from ablate_kit.cli.output import progress, watched
 from ablate_kit.cli.time_left import duration
 from tests.ablate_kit.conftest import Run
 
@@ -104,8 +104,7 @@ def test_a_log_gets_a_line_every_so_often(
     now = [0.0]
     for module in ("output", "log_lines"):
         monkeypatch.setattr(f"ablate_kit.cli.{module}.monotonic", lambda: now[0])
-    with progress() as display:
-        told = Told(display, range(10))
+    with watched(range(10)) as told:
         told.begin(1000)
         for count in (100, 200, 200):
             now[0] += 20
@@ -120,10 +119,12 @@ def test_a_log_gets_a_line_every_so_often(
         now[0] += 30
         told.advance("unmodified", 30)
         assert capsys.readouterr().err == "round 2: 4 of 10 batches, 40%; 1:00 left\n"
-        Told(display, range(1)).begin(4)  # of one batch nothing better is known
+    with watched(range(1)) as told:
+        told.begin(4)  # of one batch nothing better is known
         now[0] += 40
-        display.advance(display.task_ids[-1])
+        told.advance("one", 1)
         assert capsys.readouterr().err == "0 of 1 batches, 25%; 2:00 left\n"
+    with progress() as display:
         # Whatever shows a bar in a terminal does it, and seldom in a run of days.
         bar = display.add_task("a\nb", total=8)
         now[0] += 40

@@ -154,8 +154,6 @@ def test_torch_multi_head_attention_too(tmp_path: Path, batch_first: bool) -> No
         kind = HeadsMean(pattern="attn", num_heads=2, images=3)
         found = kind.make(KindContext(checkpoint, Reference))
     assert [one.name for one in found] == ["attn-head0-mean", "attn-head1-mean"]
-    with applied(module, found[1]), torch.no_grad():
-        assert (module(x) - x - module.attn.out_proj(heads)).abs().max() < 1e-12
     with torch.no_grad():
         wanted = x + module.attn.out_proj(expected)
         with applied(module, found[1]):
