@@ -58,7 +58,7 @@ class CopyOptions:
         from ablate_kit.ablations.variant_files import check_free, write_variants
 
         if self.dry_run and not self.as_json:
-            from ablate_kit.reports.dry_run import plan
+            from ablate_kit.reports.checkpoint_reports.dry_run import plan
 
             check_free(checkpoint, targets)
             say_lines(plan(checkpoint, targets))

@@ -2,7 +2,7 @@
 
 Examples:
     before, after = measure([lambda device: original, lambda device: smaller], image)
-    print(cost_table(before, after).text())  # of reports.cost_table
+    print(cost_table(before, after).text())  # of reports.cost_reports.cost_table
 """
 
 from collections.abc import Callable, Mapping, Sequence

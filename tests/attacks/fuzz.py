@@ -182,7 +182,7 @@ def look(path: Path) -> None:
     from ablate_kit.checkpoints.edit.elements import ElementPatch
     from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
     from ablate_kit.checkpoints.tied_copies import tied_copies
-    from ablate_kit.reports.metadata_outline import outline
+    from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
 
     with open_checkpoint(path) as checkpoint:
         show([checkpoint.archive.metadata, checkpoint.unsupported, checkpoint.settings])

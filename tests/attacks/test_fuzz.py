@@ -20,7 +20,7 @@ from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
 from ablate_kit.checkpoints.stats import stats
 from ablate_kit.errors import UserError
-from ablate_kit.reports.metadata_outline import outline
+from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
 
 WEIGHTS = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(2).expand(2)}
 TREE = {"model": WEIGHTS, "epoch": 3, "classes": ["a", "b"], "half": torch.ones(3).bfloat16()}

@@ -15,7 +15,7 @@ from ablate_kit.checkpoints import CheckpointError, open_checkpoint, show
 from ablate_kit.checkpoints.compare import digest_of_tensor
 from ablate_kit.checkpoints.stats import stats
 from ablate_kit.errors import did_you_mean
-from ablate_kit.reports.metadata_outline import outline
+from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
 
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.",
              "shutil.", "import", "compile", "exec", "ctypes.", "pickle.find_class", "os.remove",

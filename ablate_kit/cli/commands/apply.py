@@ -26,7 +26,7 @@ def apply(
     from ablate_kit.ablations.receipt import read_receipt
     from ablate_kit.ablations.variant_files import check_base, check_free, recreate
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.reports.dry_run import plan
+    from ablate_kit.reports.checkpoint_reports.dry_run import plan
 
     content = read_receipt(receipt)
     if source and content.operation != "graft":

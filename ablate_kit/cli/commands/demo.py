@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Look into a small trained detector, cut its parts, and say what they do."""
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.reports.tree import sizes, tree
+    from ablate_kit.reports.checkpoint_reports.tree import sizes, tree
     from ablate_kit.studies.budget import parse_budget
     from detector.zoo import BUILTIN, SHAPES_TINY
 

@@ -39,7 +39,7 @@ def diff(
     from ablate_kit.ablations.name_patterns import Pattern
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.compare import BY
-    from ablate_kit.reports.checkpoint_diff import as_json, text
+    from ablate_kit.reports.checkpoint_reports.checkpoint_diff import as_json, text
 
     wanted = Pattern(pattern)
     with (

@@ -39,7 +39,7 @@ def keys(
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
     from ablate_kit.ablations.name_patterns import select
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.reports.tree import dtype_mix, sizes, tied, tree
+    from ablate_kit.reports.checkpoint_reports.tree import dtype_mix, sizes, tied, tree
 
     if levels and form != "tree":
         raise UserError("--levels is for --format tree")

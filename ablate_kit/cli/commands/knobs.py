@@ -82,8 +82,8 @@ def knobs(
     from ablate_kit.models.framework_registry import choose
     from ablate_kit.models.own_objects import looked_at_for
     from ablate_kit.models.truth import crowded
-    from ablate_kit.reports.knobs_folder import write_knobs_report
-    from ablate_kit.reports.knobs_table import knobs_table
+    from ablate_kit.reports.cost_reports.knobs_folder import write_knobs_report
+    from ablate_kit.reports.cost_reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document
     from ablate_kit.sweeps.fingerprint import data_digest
 

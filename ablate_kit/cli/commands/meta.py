@@ -23,8 +23,8 @@ def meta(
 ) -> None:
     """Show format, weight sets and everything else in the file. Nothing in it is run."""
     from ablate_kit.checkpoints import open_archive, weight_sets
-    from ablate_kit.reports.metadata_outline import outline
-    from ablate_kit.reports.tree import sizes
+    from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
+    from ablate_kit.reports.checkpoint_reports.tree import sizes
 
     if receipt:
         say_lines(_receipt(checkpoint))

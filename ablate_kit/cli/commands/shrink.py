@@ -120,8 +120,8 @@ def shrink(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
     from ablate_kit.reports import tables
-    from ablate_kit.reports.cost_table import cost_table
-    from ablate_kit.reports.shrink_report import document, listed
+    from ablate_kit.reports.cost_reports.cost_table import cost_table
+    from ablate_kit.reports.cost_reports.shrink_report import document, listed
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
 

@@ -11,7 +11,7 @@ from ablate_kit.checkpoints import CheckpointError, UnresolvedObject, open_check
 from ablate_kit.checkpoints.formats.safetensors_file import parsed_header
 from ablate_kit.checkpoints.pickle.interpret import interpret
 from ablate_kit.checkpoints.tied_copies import tied_copies
-from ablate_kit.reports.metadata_outline import outline
+from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
 
 STEPS = 400_000  # calls that showing one value may take
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint
-from ablate_kit.reports.grouping import grouped
+from ablate_kit.reports.checkpoint_reports.grouping import grouped
 from tests.ablate_kit.conftest import Run
 
 

@@ -18,7 +18,7 @@ from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
-from ablate_kit.reports.cost_table import cost_table
+from ablate_kit.reports.cost_reports.cost_table import cost_table
 from detector.data.dataset import Pixels
 from detector.zoo import SHAPES_TINY
 

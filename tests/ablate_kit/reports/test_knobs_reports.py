@@ -11,8 +11,8 @@ from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.reports.knobs_figure import knobs_figure
-from ablate_kit.reports.knobs_table import knobs_table, pareto, prices
+from ablate_kit.reports.cost_reports.knobs_figure import knobs_figure
+from ablate_kit.reports.cost_reports.knobs_table import knobs_table, pareto, prices
 from ablate_kit.reports.pareto import front
 from tests.ablate_kit.made_up import truth_of
 

@@ -9,10 +9,10 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.answer import answer
 from ablate_kit.reports.comparison_table import comparison
+from ablate_kit.reports.cost_reports.knobs_figure import knobs_figure
+from ablate_kit.reports.cost_reports.knobs_table import knobs_table, price_name
 from ablate_kit.reports.folder import write_report
 from ablate_kit.reports.html import render
-from ablate_kit.reports.knobs_figure import knobs_figure
-from ablate_kit.reports.knobs_table import knobs_table, price_name
 from ablate_kit.reports.pictures import themed
 from ablate_kit.reports.results_file import Origin
 from ablate_kit.reports.saved_figure import KINDS

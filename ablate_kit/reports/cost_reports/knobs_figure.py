@@ -8,7 +8,7 @@ from ablate_kit.costs.measure import Cost
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.knobs_table import pareto, price_name, prices
+from ablate_kit.reports.cost_reports.knobs_table import pareto, price_name, prices
 from ablate_kit.reports.saved_figure import new_figure, open_sides, save_figure
 
 _MOST = 2**31  # layers or queries: a detector has no more than it has

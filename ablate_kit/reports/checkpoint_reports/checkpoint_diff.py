@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit import text as safe
-from ablate_kit.reports.grouping import grouped
+from ablate_kit.reports.checkpoint_reports.grouping import grouped
 from ablate_kit.reports.table import Table, shape_text
 
 if TYPE_CHECKING:

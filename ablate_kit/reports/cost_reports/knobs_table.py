@@ -9,7 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.answer import answer, change_cells
 from ablate_kit.reports.comparison_table import interval_note
-from ablate_kit.reports.cost_table import LATENCY, milliseconds, ratio_text
+from ablate_kit.reports.cost_reports.cost_table import LATENCY, milliseconds, ratio_text
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.table import INTERVAL, Table, number
 

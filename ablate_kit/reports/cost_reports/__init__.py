@@ -1,0 +1,1 @@
+"""What models cost, beside what they find: a smaller one, and a detector in several settings."""
