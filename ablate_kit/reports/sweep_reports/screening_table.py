@@ -22,10 +22,9 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
         f"were evaluated. Of {told.others} drawn that were not kept, {told.missed} "
         f"lose{'s' * (told.missed == 1)} more than {margin:g} AP"
     )
-    left = len(found.estimates) - len({*found.kept, *found.drawn})
-    if left and told.others:
+    if told.left and told.others:
         text += (
-            f": with 95 % confidence at most {told.may_lose:.0%} of the {left} that were not "
+            f": with 95 % confidence at most {told.may_lose} of the {told.left} that were not "
             "evaluated do"
         )
     text += ". "
@@ -37,7 +36,7 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
             f"{told.correlation:.2f} on the {told.variants} that were drawn or have the largest "
             "estimates; on all it would be lower where most lose next to nothing"
         )
-    poor = told.poor and left > 0
+    poor = told.poor and told.left > 0
     if poor:
         text += (
             f". DO NOT RELY ON THE SCREENING: below {GOOD:g}, costly ablations may be among those "

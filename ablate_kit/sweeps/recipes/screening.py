@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
-from scipy.special import betaincinv
 from torch import Tensor
 
 from ablate_kit.ablations.ablation import Ablation
@@ -88,24 +87,29 @@ class EstimateAgreement:
             (``benchmarks/simulated_screening.py``).
         others: how many were drawn that were not kept.
         missed: how many of these lose more than the margin.
+        left: how many were neither kept nor drawn.
     """
 
     variants: int
     correlation: float | None
     others: int
     missed: int
+    left: int
 
     @property
     def poor(self) -> bool:
         return self.correlation is None or self.correlation < GOOD
 
     @property
-    def may_lose(self) -> float:
-        """The share of what was not kept that may lose as much as those that are missed, with 95 %
-        confidence (Clopper and Pearson 1934, one-sided); 1 where none was drawn."""
-        if self.missed == self.others:
-            return 1.0
-        return float(betaincinv(self.missed + 1, self.others - self.missed, 0.95))
+    def may_lose(self) -> int:
+        """How many of those left may lose more than the margin, with 95 % confidence: the most of
+        which a draw without replacement finds so few in more than one case of 20 (hypergeometric).
+        """
+        from scipy.stats import hypergeom
+
+        drawn_from, losing = self.others + self.left, self.missed + np.arange(self.left + 1)
+        found = hypergeom.cdf(self.missed, drawn_from, losing, self.others)  # falls in ``losing``
+        return int(np.count_nonzero(found > 0.05)) - 1
 
 
 def agreement(
@@ -120,13 +124,14 @@ def agreement(
     }
     others = [losses[name] for name in found.drawn if name in losses and name not in kept]
     missed = sum(loss > margin for loss in others)
+    counts = len(others), missed, len(found.estimates) - len({*kept, *found.drawn})
     estimated, exact = [found.estimates[name] for name in losses], list(losses.values())
     if len(losses) < 4 or len(set(estimated)) < 2 or len(set(exact)) < 2:
-        return EstimateAgreement(len(losses), None, len(others), missed)
+        return EstimateAgreement(len(losses), None, *counts)
     from scipy.stats import spearmanr  # which takes a third of a second to load
 
     correlation = float(spearmanr(estimated, exact).statistic)
-    return EstimateAgreement(len(losses), correlation, len(others), missed)
+    return EstimateAgreement(len(losses), correlation, *counts)
 
 
 def screen(

@@ -1,6 +1,7 @@
 """Estimates by gradients, and which ablations are evaluated for them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -298,9 +299,10 @@ def test_estimates_are_held_against_what_was_evaluated() -> None:
     told = agreement(found, good, 0.01)
     assert (told.variants, told.others, told.missed, told.poor) == (5, 3, 1, False)
     assert told.correlation == pytest.approx(1.0)
-    assert told.may_lose == pytest.approx(0.8647, abs=1e-4)  # binomial: 1 or 0 of 3 come up in 5 %
-    assert EstimateAgreement(0, None, 20, 0).may_lose == pytest.approx(1 - 0.05 ** (1 / 20))
-    assert EstimateAgreement(0, None, 0, 0).may_lose == 1
+    assert (told.left, told.may_lose) == (
+        3,
+        3,
+    )  # draws of 3 of 6, 4 of which lose, find 1 in 1 of 5
     bad = {name: -change for name, change in good.items()}
     assert agreement(found, bad, 0.01).correlation == pytest.approx(-1.0)
     assert agreement(found, bad, 0.01).poor
@@ -309,6 +311,20 @@ def test_estimates_are_held_against_what_was_evaluated() -> None:
     every = estimated(values, list(values), ["v0", "v1", "v7"])
     chance = {f"v{i}": -loss for i, loss in enumerate((0.3, 0.2, 0.1, 0.0, 0.01, 0.02, 0.03, 0.01))}
     assert agreement(every, chance, 0.01).correlation == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("others", "left"), [(1, 5), (6, 1), (6, 4), (10, 10), (7, 60), (20, 40)])
+def test_how_many_that_were_left_out_may_lose_holds_for_any_number(others: int, left: int) -> None:
+    """In all draws from so many ablations of which ``losing`` lose, by their probability."""
+    for losing in range(others + left + 1):
+        wrong = 0.0
+        for missed in range(max(0, losing - left), min(others, losing) + 1):
+            may_lose = EstimateAgreement(0, None, others, missed, left).may_lose
+            assert 0 <= may_lose <= left
+            if losing - missed > may_lose:
+                rest = math.comb(others + left - losing, others - missed)
+                wrong += math.comb(losing, missed) * rest / math.comb(others + left, others)
+        assert wrong <= 0.05, losing
 
 
 def test_the_report_says_loudly_where_estimates_fail(tmp_path: Path) -> None:
