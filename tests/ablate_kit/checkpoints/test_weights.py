@@ -35,10 +35,8 @@ def save(tmp_path: Path) -> Any:
         ({"model": W}, ["model"]),
         ({"epoch": 3, "state_dict": W, "optimizer": OPTIMIZER}, ["state_dict"]),
         ({"ema_state_dict": E, "model_state_dict": W}, ["model_state_dict", "ema_state_dict"]),
-        (
-            {"ema": {"module": E, "updates": 9}, "model": W, "lr_scheduler": {"x": W["conv.bias"]}},
-            ["model", "ema.module"],
-        ),
+        ({"ema": {"module": E, "updates": 9}, "model": W, "lr_scheduler": {"x": W["conv.bias"]}},
+         ["model", "ema.module"]),
         ({"model_ema": E, "state_dict_ema": E, "net": W}, ["net", "model_ema", "state_dict_ema"]),
         ({"params_ema": E, "params": W}, ["params", "params_ema"]),
         ({"ema": {"shadow": E, "decay": 0.9}}, ["ema.shadow"]),
@@ -48,10 +46,8 @@ def save(tmp_path: Path) -> Any:
         ({"detector": W, "epoch": 3}, ["detector"]),
         ({"teacher": W, "student": W}, ["", "teacher", "student"]),
         ({"student": W, "model": W}, ["model", "student"]),
-        (
-            {"backbone_state_dict": W, "neck_state_dict": W, "accuracy": 0.5},
-            ["backbone_state_dict+neck_state_dict"],
-        ),
+        ({"backbone_state_dict": W, "neck_state_dict": W, "accuracy": 0.5},
+         ["backbone_state_dict+neck_state_dict"]),
         (
             {
                 "model_state_dict": W,
@@ -71,7 +67,7 @@ def save(tmp_path: Path) -> Any:
             ],
         ),
     ],
-)
+)  # fmt: skip
 def test_weight_sets_are_found_with_the_usual_one_first(
     save: Any, tree: Any, places: list[str]
 ) -> None:
@@ -84,14 +80,10 @@ def test_weight_sets_are_found_with_the_usual_one_first(
     [
         (W, ["conv.weight", "conv.bias"]),
         ({f"module.{key}": value for key, value in W.items()}, ["conv.weight", "conv.bias"]),
-        (
-            {"model": {f"_orig_mod.module.{key}": value for key, value in W.items()}},
-            ["conv.weight", "conv.bias"],
-        ),
-        (
-            {"ema": {"n_averaged": torch.tensor(3), "module.conv.weight": torch.ones(1)}},
-            ["conv.weight"],
-        ),
+        ({"model": {f"_orig_mod.module.{key}": value for key, value in W.items()}},
+         ["conv.weight", "conv.bias"]),
+        ({"ema": {"n_averaged": torch.tensor(3), "module.conv.weight": torch.ones(1)}},
+         ["conv.weight"]),
         ({"head._orig_mod.weight": torch.ones(1), "bias": torch.ones(1)}, ["head.weight", "bias"]),
         ({"a._orig_mod.w": torch.ones(1), "a.w": torch.ones(1)}, ["a._orig_mod.w", "a.w"]),
         (
@@ -110,10 +102,8 @@ def test_weight_sets_are_found_with_the_usual_one_first(
             },
             ["w", "layers.0.w"],
         ),
-        (
-            {"neck.weight": W["conv.bias"], "_checkpoint_wrapped_module.w": W["conv.bias"]},
-            ["neck.weight", "w"],
-        ),
+        ({"neck.weight": W["conv.bias"], "_checkpoint_wrapped_module.w": W["conv.bias"]},
+         ["neck.weight", "w"]),
         ({"module.a": torch.ones(1), "b": torch.ones(1)}, ["module.a", "b"]),
         ({"state_dict": {"neck": {"a": torch.ones(1)}, "b": torch.ones(1)}}, ["neck.a", "b"]),
         ({"steps": torch.ones(1), "b": torch.ones(1)}, ["steps", "b"]),
@@ -127,7 +117,7 @@ def test_weight_sets_are_found_with_the_usual_one_first(
         ({"teacher": {"a": torch.ones(1)}, "x": torch.ones(1)}, ["x", "teacher.a"]),
         ({"model": {"a": torch.ones(1), "count": torch.tensor(3)}}, ["a", "count"]),
     ],
-)
+)  # fmt: skip
 def test_keys_are_those_of_the_model_itself(save: Any, tree: Any, keys: list[str]) -> None:
     with open_checkpoint(save(tree)) as checkpoint:
         assert list(checkpoint.tensors) == keys

@@ -47,11 +47,8 @@ def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None
     [
         ("a.pth", b"\n <html><body>Sign in</body></html>", "a web page"),
         ("a.pth", b'<?xml version="1.0"?><Error/>', "an XML document"),
-        (
-            "a.pth",
-            b"Access denied: log in first.\nOr not.",
-            'begins "Access denied: log in first."',
-        ),
+        ("a.pth", b"Access denied: log in first.\nOr not.",
+         'begins "Access denied: log in first."'),
         ("a.pth", b'  {"error": "Not found"}', "a JSON file"),
         ("a.pth.gz", b"\x1f\x8b\x08", "a gzip archive; unpack it first"),
         ("a.pth", b"Rar!\x1a\x07", "a RAR archive"),
@@ -62,7 +59,7 @@ def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None
         ("flax_model.msgpack", b"\x81\xa6params\xff", "a checkpoint of Flax"),
         ("a.pth", b"\xffx", "no file format known here"),
     ],
-)
+)  # fmt: skip
 def test_other_files_are_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=words):

@@ -176,24 +176,18 @@ class OutOfMemoryError(RuntimeError):
     [
         (UserError("a mistake"), "a mistake"),
         (PermissionError(13, "Permission denied", "/x/y"), "cannot use /x/y: Permission denied"),
-        (
-            OSError(18, "Invalid cross-device link", "/x", None, "/y"),
-            "cannot use /x and /y: Invalid cross-device link",
-        ),
-        (
-            FileExistsError(errno.EEXIST, "File exists", __file__),
-            f"cannot use {__file__}: it is a file, and a folder is needed",
-        ),
+        (OSError(18, "Invalid cross-device link", "/x", None, "/y"),
+         "cannot use /x and /y: Invalid cross-device link"),
+        (FileExistsError(errno.EEXIST, "File exists", __file__),
+         f"cannot use {__file__}: it is a file, and a folder is needed"),
         (OSError("the format\nis odd"), "the format"),
         (TimeoutError(), "TimeoutError"),
         (MemoryError(), "not enough memory: ask for less at a time"),
         (OutOfMemoryError("tried 2 GiB\nmore"), "not enough memory: tried 2 GiB"),
-        (
-            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
-            "not enough memory: DefaultCPUAllocator: can't allocate memory: you tried 8 bytes",
-        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
+         "not enough memory: DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
     ],
-)
+)  # fmt: skip
 def test_what_the_system_refuses_is_one_line(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

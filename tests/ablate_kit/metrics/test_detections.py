@@ -228,28 +228,20 @@ def annotation(**changes):
         ([], "expected lists of images, annotations and categories, none empty"),
         (dataset(images=5), "expected lists of images"),
         (dataset(annotations=[]), "expected lists of images"),
-        (
-            dataset(images=[{"id": 3}, {"id": 7}, {"id": 3}]),
-            "ground truth: image id 3 occurs more than once",
-        ),
-        (
-            dataset(categories=[{"id": 1, "name": "a"}, {"id": 18, "name": "a"}]),
-            "ground truth: class name a occurs more than once",
-        ),
-        (
-            dataset(annotations=annotation() * 2),
-            "ground truth: annotation id 1 occurs more than once",
-        ),
+        (dataset(images=[{"id": 3}, {"id": 7}, {"id": 3}]),
+         "ground truth: image id 3 occurs more than once"),
+        (dataset(categories=[{"id": 1, "name": "a"}, {"id": 18, "name": "a"}]),
+         "ground truth: class name a occurs more than once"),
+        (dataset(annotations=annotation() * 2),
+         "ground truth: annotation id 1 occurs more than once"),
         (dataset(annotations=annotation(category_id=2)), "annotations[0]: category id 2 is not"),
         (dataset(annotations=annotation(image_id=1.5)), 'annotations[0]: "image_id" must be an'),
         (dataset(annotations=annotation(iscrowd="0")), 'annotations[0]: "iscrowd" must be an'),
         (dataset(annotations=annotation(area=None)), "annotations[0]: area is not finite: nan"),
-        (
-            dataset(images=[{"id": 3, "width": "w"}, {"id": 7}]),
-            'images[0]: "width" must be an integer',
-        ),
+        (dataset(images=[{"id": 3, "width": "w"}, {"id": 7}]),
+         'images[0]: "width" must be an integer'),
     ],
-)
+)  # fmt: skip
 def test_bad_annotations_are_named_in_one_line(data, message):
     with pytest.raises(UserError) as error:
         GroundTruth.from_coco(data)

@@ -348,34 +348,22 @@ def test_it_trains(tmp_path: Path) -> None:
 
 NO_HEAD = torch.ones(1, 16)
 REFUSED = [
-    (
-        "dinov3",
-        without(r"backbone\.sta\."),
-        r"no convolutions beside its DINOv3 \(use_sta: False\)",
-    ),
+    ("dinov3", without(r"backbone\.sta\."),
+     r"no convolutions beside its DINOv3 \(use_sta: False\)"),
     ("dinov3", without(r"blocks\.11\."), "has 11 blocks in the backbone; expected 12"),
     ("dinov3", without(r"blocks\.3\.attn\.qkv\.bias_mask"), "does not mask the biases of the keys"),
-    (
-        "dinov3",
-        put("backbone.dinov3.blocks.0.attn.qkv.bias_mask", torch.ones(96)),
-        "does not mask the biases of the keys",
-    ),
+    ("dinov3", put("backbone.dinov3.blocks.0.attn.qkv.bias_mask", torch.ones(96)),
+     "does not mask the biases of the keys"),
     ("dinov3", put("backbone.dinov3.rope_embed.periods", torch.ones(3)), "heads of 12 channels"),
     ("hgnetv2", renamed("backbone.stem", "backbone.conv"), "another backbone than HGNetV2"),
     ("hgnetv2", without(r"encoder\.input_proj\.1\.conv"), r"takes maps of \[16, 16\] channels"),
     ("hgnetv2", put("decoder.enc_score_head.weight", NO_HEAD), "a score without class"),
-    (
-        "hgnetv2",
-        put("encoder.fpn_blocks.0.cv1.conv.weight", torch.ones(32, 32, 1, 1)),
-        "fuse_op: cat",
-    ),
+    ("hgnetv2", put("encoder.fpn_blocks.0.cv1.conv.weight", torch.ones(32, 32, 1, 1)),
+     "fuse_op: cat"),
     ("wide encoder", without(r"decoder\.input_proj"), "decoder has 16 channels and the encoder 24"),
-    (
-        "hgnetv2",
-        put("decoder.decoder.layers.1.swish_ffn.w12.weight", torch.ones(56, 32)),
-        "decoder layers of other widths",
-    ),
-]
+    ("hgnetv2", put("decoder.decoder.layers.1.swish_ffn.w12.weight", torch.ones(56, 32)),
+     "decoder layers of other widths"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("variant", "change", "message"), REFUSED)

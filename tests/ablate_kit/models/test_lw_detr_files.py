@@ -71,10 +71,8 @@ ARGUMENTS = {
     "num_select": QUERIES,
 }
 NAMES: list[Renaming] = [
-    (
-        r"^model\.backbone\.backbone\.embeddings\.position_embeddings",
-        "backbone.0.encoder.pos_embed",
-    ),
+    (r"^model\.backbone\.backbone\.embeddings\.position_embeddings",
+     "backbone.0.encoder.pos_embed"),
     (r"^model\.backbone\.backbone\.embeddings\.proj\w+", "backbone.0.encoder.patch_embed.proj"),
     (r"^model\.backbone\.backbone\.encoder\.layer", "backbone.0.encoder.blocks"),
     (r"attention\.([qv])_proj\.bias", r"attn.\1_bias"),
@@ -83,23 +81,17 @@ NAMES: list[Renaming] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
     (r"intermediate\.fc", "mlp.fc"),
-    (
-        r"^model\.backbone\.projector\.scale_layers\.(\d)\.sampling_layers\.(\d)\.layers",
-        r"backbone.0.projector.stages_sampling.\1.\2",
-    ),
-    (
-        r"^model\.backbone\.projector\.scale_layers\.(\d)\.projector_layer",
-        r"backbone.0.projector.stages.\1.0",
-    ),
-    (
-        r"^model\.backbone\.projector\.scale_layers\.(\d)\.layer_norm",
-        r"backbone.0.projector.stages.\1.1",
-    ),
+    (r"^model\.backbone\.projector\.scale_layers\.(\d)\.sampling_layers\.(\d)\.layers",
+     r"backbone.0.projector.stages_sampling.\1.\2"),
+    (r"^model\.backbone\.projector\.scale_layers\.(\d)\.projector_layer",
+     r"backbone.0.projector.stages.\1.0"),
+    (r"^model\.backbone\.projector\.scale_layers\.(\d)\.layer_norm",
+     r"backbone.0.projector.stages.\1.1"),
     (r"^(backbone.*)\.bottlenecks", r"\1.m"),
     (r"^(backbone.*)conv([12])\.(conv|norm)", r"\1cv\2.\3"),
     (r"^(backbone\.0\.projector.*)\.norm", r"\1.bn"),
     *LW_DETR_DECODER,
-]
+]  # fmt: skip
 
 
 def write(path: Path, change: Change | None = None, variant: str = "one level") -> Any:

@@ -457,20 +457,14 @@ def test_a_tensor_that_is_missing_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            put("decoder.enc_output.norm.bias", UNEVEN),
-            r'tensor "decoder.enc_output.norm.bias" has shape \(9,\), the model expects \(16,\)',
-        ),
-        (
-            put("decoder.decoder.layers.0.self_attn.in_proj_bias", UNEVEN),
-            r'in_proj_bias, part . of 3" has shape \(3,\), the model expects',
-        ),
-        (
-            without(r"decoder\.dec_(score|bbox)_head\.1\."),
-            r'"bbox_embed\.1\..* of the model is missing in the file',
-        ),
+        (put("decoder.enc_output.norm.bias", UNEVEN),
+         r'tensor "decoder.enc_output.norm.bias" has shape \(9,\), the model expects \(16,\)'),
+        (put("decoder.decoder.layers.0.self_attn.in_proj_bias", UNEVEN),
+         r'in_proj_bias, part . of 3" has shape \(3,\), the model expects'),
+        (without(r"decoder\.dec_(score|bbox)_head\.1\."),
+         r'"bbox_embed\.1\..* of the model is missing in the file'),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_refused(tmp_path: Path, change: Change, message: str) -> None:
     """Names alone do not tell: a shape, and the end of a list that is shorter than others."""
     write(tmp_path / "official.pth", "v2", change)

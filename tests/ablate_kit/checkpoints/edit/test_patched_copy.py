@@ -202,15 +202,11 @@ def test_empty_tensors_and_selections_change_nothing(saved: Path) -> None:
         (ElementPatch("float32", bytes(5)), "5 are given"),
         (ElementPatch("float32", bytes(52)), "52 are given"),
         (ElementPatch("float32", bytes(8), np.array([1, 2, 3])), "8 are given"),
-        (
-            ElementPatch("float32", bytes(4), np.array([12])),
-            "elements 0 to 11; selected are 12 to 12",
-        ),
+        (ElementPatch("float32", bytes(4), np.array([12])),
+         "elements 0 to 11; selected are 12 to 12"),
         (ElementPatch("float32", bytes(4), np.array([-1])), "selected are -1 to -1"),
-        (
-            ElementPatch("float32", bytes(4), np.array([0.5])),
-            "one axis of integers, not by 1 of float64",
-        ),
+        (ElementPatch("float32", bytes(4), np.array([0.5])),
+         "one axis of integers, not by 1 of float64"),
         (ElementPatch("float32", bytes(4), np.array([[1]])), "one axis of integers, not by 2"),
         (ElementPatch("float32", bytes(4), np.array([True])), "one axis of integers"),
         (ElementPatch("float32", bytes(4), (slice(None),) * 3), "has 2 axes; slices for 3"),
@@ -219,7 +215,7 @@ def test_empty_tensors_and_selections_change_nothing(saved: Path) -> None:
         (ElementPatch("empty", bytes(4), np.array([0])), "selected are 0 to 0"),
         (ElementPatch("sliced", bytes(4), np.array([12])), "elements 0 to 11"),
     ],
-)
+)  # fmt: skip
 def test_changes_that_do_not_fit_leave_nothing_behind(
     saved: Path, change: ElementPatch, words: str
 ) -> None:

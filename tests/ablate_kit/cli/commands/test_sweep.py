@@ -452,37 +452,25 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
     [
         ({"ablations": [{"kind": "head", "pattern": "x"}]}, 'kind is "head"; expected heads'),
         ({"ablations": [{"pattern": "x"}]}, "ablations.0: kind is missing; expected heads, "),
-        (
-            {"ablations": [{"kind": "heads", "patern": "x", "pattern": "y"}]},
-            'unknown key "ablations.0.patern"; did you mean "pattern"?',
-        ),
+        ({"ablations": [{"kind": "heads", "patern": "x", "pattern": "y"}]},
+         'unknown key "ablations.0.patern"; did you mean "pattern"?'),
         ({"ablations": []}, "ablations: list should have at least 1 item"),
         ({"evaluation": {"resample": 3}}, 'did you mean "resamples"?'),
         ({"data": {"kind": "coco"}}, "data.annotations is not set"),
         ({"data": {"kind": "coco", "split": "2007:test"}}, 'unknown key "data.split"'),
         ({"data": {"kind": "shapes", "shapes": 6}}, 'unknown key "data.shapes"'),  # as its kind
         ({"data": {"kind": "shapes", "exif": "apply"}}, 'unknown key "data.exif"'),
-        (
-            {"ablations": [{"kind": "component", "pattern": ["neck"], "null_cuts": 1}]},
-            "neck changes whole tensors",
-        ),
-        (
-            {"ablations": [{"kind": "component", "pattern": ["neck"], "name": "unmodified"}]},
-            'an ablation is named "unmodified", as the model that all are held against',
-        ),
+        ({"ablations": [{"kind": "component", "pattern": ["neck"], "null_cuts": 1}]},
+         "neck changes whole tensors"),
+        ({"ablations": [{"kind": "component", "pattern": ["neck"], "name": "unmodified"}]},
+         'an ablation is named "unmodified", as the model that all are held against'),
         ({"ablations": [{"kind": "modules", "pattern": ["decoder.**"]}]}, "end it with their"),
-        (
-            {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
-            "expected more than 0",
-        ),
-        (
-            {"ablations": [{"kind": "noise", "pattern": "neck", "percent": [math.nan]}]},
-            "ablations.0.percent.0: input should be a finite number",
-        ),
-        (
-            {"ablations": [{"kind": "scale", "pattern": "neck", "factors": [1, -math.inf]}]},
-            "ablations.0.factors.1: input should be a finite number",
-        ),
+        ({"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
+         "expected more than 0"),
+        ({"ablations": [{"kind": "noise", "pattern": "neck", "percent": [math.nan]}]},
+         "ablations.0.percent.0: input should be a finite number"),
+        ({"ablations": [{"kind": "scale", "pattern": "neck", "factors": [1, -math.inf]}]},
+         "ablations.0.factors.1: input should be a finite number"),
         (
             {"ablations": [{"kind": "heads-cumulative", "pattern": "decoder.layers.0.self_attn",
                             "steps": 90}]},

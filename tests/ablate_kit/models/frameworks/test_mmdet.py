@@ -67,18 +67,12 @@ def test_what_cannot_be_converted_is_not_sent_there(mmdetection: Write) -> None:
     ("code", "message"),
     [
         ("import mmcv_that_is_not_there", "need mmcv_that_is_not_there; install mmdet 3.3.0"),
-        (
-            "raise AssertionError('MMCV==2.2.0 is used but incompatible.')",
-            "does not work here (MMCV==2.2.0 is used but incompatible.); install mmdet 3.3.0",
-        ),
-        (
-            "import numpy; numpy.float",
-            "does not work here (module 'numpy' has no attribute 'float'",
-        ),
-        (
-            "raise ImportError('undefined symbol: _ZN3c10\\nlinker')",
-            "does not work here (undefined symbol: _ZN3c10 linker)",
-        ),
+        ("raise AssertionError('MMCV==2.2.0 is used but incompatible.')",
+         "does not work here (MMCV==2.2.0 is used but incompatible.); install mmdet 3.3.0"),
+        ("import numpy; numpy.float",
+         "does not work here (module 'numpy' has no attribute 'float'"),
+        ("raise ImportError('undefined symbol: _ZN3c10\\nlinker')",
+         "does not work here (undefined symbol: _ZN3c10 linker)"),
     ],
 )  # fmt: skip
 def test_parts_that_clash_are_one_clear_line(tmp_path: Path, code: str, message: str) -> None:

@@ -209,21 +209,15 @@ def change(key: str, **fields: object) -> Callable[[dict[str, list[Any]]], None]
 @pytest.mark.parametrize(
     ("spoil", "kind", "message"),
     [
-        (
-            change("annotations", category_id=9),
-            "unknown class",
-            '"category_id" of annotations[1] (id 12) is 9',
-        ),
+        (change("annotations", category_id=9), "unknown class",
+         '"category_id" of annotations[1] (id 12) is 9'),
         (change("annotations", bbox=[1, 2, -3, 4]), "degenerate box", "is [1, 2, -3, 4]"),
         (change("annotations", bbox=[1, 2, 3]), "degenerate box", "is [1, 2, 3]"),
         (change("annotations", bbox=[1, 2, 0, 4]), "degenerate box", "1, 2, 1, 6 has no area"),
         (change("annotations", bbox=[1, 2, 50, 4]), "box outside the image", "by 11"),
         (change("annotations", iscrowd=3), "malformed annotation", "is 3; expected 0 or 1"),
-        (
-            change("annotations", image_id=99),
-            "malformed annotation",
-            '"image_id" of annotations[1] (id 12) is 99, which no',
-        ),
+        (change("annotations", image_id=99), "malformed annotation",
+         '"image_id" of annotations[1] (id 12) is 99, which no'),
         (change("annotations", bbox="x"), "malformed annotation", '"bbox" of annotations[1]'),
         (change("annotations", id=11), "duplicate", "two annotations have the id 11"),
         (change("images", file_name="1.png"), "duplicate", '2 images have the file_name "1.png"'),
@@ -231,7 +225,7 @@ def change(key: str, **fields: object) -> Callable[[dict[str, list[Any]]], None]
         (change("images", file_name="a.json"), "undecodable image", "a.json: image does not deco"),
         (change("images", width=41), "wrong size", "image is 40x30, its annotation says 41x30"),
     ],
-)
+)  # fmt: skip
 def test_problems_of_a_coco_file(
     tmp_path: Path, spoil: Callable[[dict[str, list[Any]]], None], kind: str, message: str
 ) -> None:

@@ -127,30 +127,22 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
         (change("categories", 0, "name", to="cat"), 'have the name "cat": ids 3 and 7'),
         (change("categories", 0, "name", to=None), r'"name" of categories\[0\].* is missing'),
         (change("annotations", 1, "id", to=1), "two annotations have the id 1"),
-        (
-            drop("annotations", 0, "bbox"),
-            r'"bbox" of annotations\[0\] \(id 1\) is missing; expected \[x',
-        ),
-        (
-            change("annotations", 0, "category_id", to=4),
-            r'"category_id" of annotations\[0\] \(id 1\) is 4, wh',
-        ),
-        (
-            change("annotations", 1, "image_id", to=4),
-            r'"image_id" of annotations\[1\] \(id 2\) is 4, which no',
-        ),
+        (drop("annotations", 0, "bbox"),
+         r'"bbox" of annotations\[0\] \(id 1\) is missing; expected \[x'),
+        (change("annotations", 0, "category_id", to=4),
+         r'"category_id" of annotations\[0\] \(id 1\) is 4, wh'),
+        (change("annotations", 1, "image_id", to=4),
+         r'"image_id" of annotations\[1\] \(id 2\) is 4, which no'),
         (change("annotations", 0, "bbox", to=[1, 2, 3]), r"is \[1, 2, 3\]; expected \[x, y"),
         (change("annotations", 0, "bbox", to=[1, 2, -3, 4]), r"is \[1, 2, -3, 4\]"),
         (change("annotations", 0, "bbox", to=[1, 2, float("nan"), 4]), r"is \[1, 2, NaN, 4\]"),
         (change("annotations", 0, "bbox", to=[1, 2, "x", 4]), r'is \[1, 2, "x", 4\]'),
         (change("annotations", 0, "area", to="big"), 'is "big"; expected square pixels'),
         (change("annotations", 0, "area", to=-4), "is -4; expected square pixels"),
-        (
-            change("annotations", 0, "iscrowd", to=2),
-            r'"iscrowd" of annotations\[0\] \(id 1\) is 2; expected 0 or 1',
-        ),
+        (change("annotations", 0, "iscrowd", to=2),
+         r'"iscrowd" of annotations\[0\] \(id 1\) is 2; expected 0 or 1'),
     ],
-)
+)  # fmt: skip
 def test_a_broken_file_is_named_in_one_line(edit: Change, message: str, tmp_path: Path) -> None:
     document = copy.deepcopy(TINY)
     edit(document)
