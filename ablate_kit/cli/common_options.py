@@ -19,7 +19,7 @@ def _take(allowed: bool) -> bool:
     return allowed
 
 
-BatchSize = Annotated[int, typer.Option(min=1)]
+BatchSize = Annotated[int, typer.Option(help="Images that run at once.", min=1)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Download = Annotated[
     bool,
@@ -35,25 +35,26 @@ DryRun = Annotated[
 ]
 Log = Annotated[
     str | None,
-    typer.Option("--log", help="Where numbers go, too: tensorboard, wandb, mlflow; or several."),
+    typer.Option("--log", help="Loggers of the run: tensorboard, wandb, mlflow, or several."),
 ]
 NoReplay = Annotated[
     bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
 ]
 NumHeads = Annotated[
-    int | None, typer.Option(help="Heads of a module, if its config does not tell.", min=1)
+    int | None,
+    typer.Option(help="Heads of each module, where its configuration does not tell.", min=1),
 ]
 PlanOnly = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
 ]
 Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")]
-Seed = Annotated[int, typer.Option(help="Of the random draws.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 TrainingSettings = Annotated[
     list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="Which weights of the file, if it holds several.")
+    str | None, typer.Option(help="Which of the file's weights, where it holds several.")
 ]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeGuard
 
 import typer
 
@@ -20,23 +20,27 @@ _SMALL = 1 << 20  # bytes of JSON that are read twice
 
 Orientation = Annotated[
     str | None,
-    typer.Option("--exif", help="EXIF orientation of images: ignore (default) or apply."),
+    typer.Option(
+        "--exif", help="What to do with images' EXIF orientation: ignore (default) or apply."
+    ),
 ]
-Annotations = Annotated[Path | None, typer.Option(help="COCO JSON.")]
-Devkit = Annotated[Path | None, typer.Option("--voc", help="VOCdevkit folder.")]
+Annotations = Annotated[Path | None, typer.Option(help="COCO annotations (JSON).")]
+Devkit = Annotated[Path | None, typer.Option("--voc", help="PASCAL VOC data: a VOCdevkit folder.")]
 Split = Annotated[
-    str | None, typer.Option(help="VOC split, such as 2007:test; of --yolo: val (default) ...")
+    str | None,
+    typer.Option(help="Split of --voc, such as 2007:test, or of --yolo (val by default)."),
 ]
 VocClasses = Annotated[
     Path | None,
-    typer.Option(help="Class names of the VOC data, one per line; by default told from it."),
+    typer.Option(help="Class names of --voc, one to a line; by default read from the data."),
 ]
-YoloYaml = Annotated[Path | None, typer.Option("--yolo", help="YOLO's data.yaml.")]
+YoloYaml = Annotated[Path | None, typer.Option("--yolo", help="YOLO data: its data.yaml.")]
 YoloRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the YOLO data; by default as data.yaml says.")
+    Path | None, typer.Option(help="Folder of --yolo's data, where data.yaml names another.")
 ]
 Difficult = Annotated[
-    str | None, typer.Option(help="Difficult objects: ignore (default; VOC does), keep, drop.")
+    str | None,
+    typer.Option(help="What to do with difficult objects: ignore (default, as VOC), keep, drop."),
 ]
 
 
@@ -44,10 +48,12 @@ Difficult = Annotated[
 class ImageFiles:
     """Images in files, with or without annotations."""
 
+    PANEL: ClassVar[str] = "Data"
+
     annotations: Annotations = None
     images: Annotated[
         Path | None,
-        typer.Option(help="Image folder of the COCO JSON; alone: images without labels."),
+        typer.Option(help="Images of --annotations; alone: a folder of images without labels."),
     ] = None
     voc: Devkit = None
     split: Split = None
@@ -55,7 +61,7 @@ class ImageFiles:
     yolo_root: YoloRoot = None
     exif: Orientation = None
     voc_classes: VocClasses = None
-    limit: Annotated[int | None, typer.Option(help="Only the first N images.", min=1)] = None
+    limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None
 
     def __post_init__(self) -> None:
         """What takes no time to find is told before anything is imported, or a model is made."""
@@ -97,7 +103,9 @@ class ImageFiles:
 class Images(ImageFiles):
     """What a model is run on, where nothing is evaluated."""
 
-    shapes: Annotated[bool, typer.Option("--shapes", help="The built-in data set.")] = False
+    shapes: Annotated[bool, typer.Option("--shapes", help="Built-in data: generated shapes.")] = (
+        False
+    )
 
     def named(self) -> bool:
         return self.shapes or super().named()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -17,25 +17,34 @@ if TYPE_CHECKING:
 class ExecutionOptions:
     """How a sweep runs; of these, ``--fuse`` alone changes a bit of the results."""
 
+    PANEL: ClassVar[str] = "Speed and memory"
+
     memory: Annotated[
-        int, typer.Option(help="MiB that recorded outputs may take; less splits the sweep.", min=0)
+        int,
+        typer.Option(
+            help="MiB for recorded outputs; with less the sweep runs in more parts.", min=0
+        ),
     ] = 2048
     no_replay: NoReplay = False
     fuse: Annotated[
-        bool, typer.Option("--fuse", help="Run heads and channels side by side; not bit for bit.")
+        bool,
+        typer.Option(
+            "--fuse", help="Run heads and channels as one batch: faster, not bit for bit."
+        ),
     ] = False
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that keeps what the unmodified model computes, for other sweeps."
+            help="Folder that keeps what the unmodified model computes, for later sweeps."
         ),
     ] = None
     cache_size: Annotated[
-        int | None, typer.Option(help="GiB that the folder may take; 10 by default.", min=1)
+        int | None, typer.Option(help="GiB that the cache may take; 10 by default.", min=1)
     ] = None
     workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2
     threads: Annotated[
-        int | None, typer.Option(help="Threads of a CPU's forward pass, in each process.", min=1)
+        int | None,
+        typer.Option(help="Threads of the forward pass on a CPU, in each process.", min=1),
     ] = None
 
     def run_options(self, *, fuse: bool) -> "RunOptions":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", help=f"{USAGE} or {OWN}; told from the checkpoint by default."),
+    typer.Option(
+        "--model", help=f"What runs the checkpoint: {USAGE} or {OWN}; recognized by default."
+    ),
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let a folder or config run its code.")
+    bool,
+    typer.Option("--trust-remote-code", help="Let a folder or configuration run its own code."),
 ]
 ClassNames = Annotated[
     Path | None,
     typer.Option(
         "--class-names",
-        help="Names of the model's classes, one to a line, in its outputs' order; or COCO "
-        "annotations, where category ids number the outputs.",
+        help="Names of the model's classes, one to a line in the order of its outputs; or COCO "
+        "annotations, of a model that numbers its outputs by category id.",
     ),
 ]
 
@@ -40,11 +43,13 @@ ClassNames = Annotated[
 class ModelOptions:
     """How a checkpoint becomes a detector."""
 
+    PANEL: ClassVar[str] = "Model"
+
     model: Model = None
     class_names: ClassNames = None
     trust_remote_code: Trust = False
     weights: Annotated[
-        str | None, typer.Option(help="Which weights of a file that holds several.")
+        str | None, typer.Option(help="Which of the file's weights, where it holds several.")
     ] = None
     allow_download: Download = False
 

@@ -1,18 +1,30 @@
 """Options that several commands have, written once.
 
 A parameter of a command that is annotated as a dataclass stands for the fields of that class: each
-is an option of the command, and the command is given them as one value.
+is an option of the command, and the command is given them as one value. Its ``PANEL``, where it has
+one, is the heading under which the help lists them, below the command's own options.
 """
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from dataclasses import fields, is_dataclass
 from math import isfinite
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from ablate_kit.errors import UserError
 
 Command = Callable[..., None]
+
+
+def _listed(annotation: Any, panel: str | None) -> Any:
+    """An option under the heading ``panel``, unless it names another one."""
+    kind, told = get_args(annotation)
+    if panel is None or told.rich_help_panel:
+        return annotation
+    told = copy(told)
+    told.rich_help_panel = panel
+    return Annotated[kind, told]
 
 
 def with_groups(command: Command) -> Command:
@@ -29,12 +41,13 @@ def with_groups(command: Command) -> Command:
         assert isinstance(hint, type)  # noqa: S101 - and no instance of one
         groups[name] = hint
         own = get_type_hints(hint, include_extras=True)
+        panel = getattr(hint, "PANEL", None)
         parameters += [
             inspect.Parameter(
                 option.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=option.default,
-                annotation=own[option.name],
+                annotation=_listed(own[option.name], panel),
             )
             for option in fields(hint)
         ]

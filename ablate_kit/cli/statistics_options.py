@@ -1,7 +1,7 @@
 """The options that say how changes are tested, and how much of a table is printed."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -12,33 +12,46 @@ if TYPE_CHECKING:
     from ablate_kit.metrics.uncertainty.statistics import Statistics
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
+_PANEL = "Statistics"
 Margin = Annotated[
     float | None,
-    typer.Option(help="A change of AP below it counts as free; 0.01 by default.", min=0, max=1),
+    typer.Option(
+        help="Change of AP below which a part counts as free; 0.01 by default.",
+        min=0,
+        max=1,
+        rich_help_panel=_PANEL,
+    ),
 ]
 Adjusted = Annotated[
     str | None,
     typer.Option(
         "--adjust",
-        help="For several variants: family (no false star, 95 % of the time; default), or fdr "
-        "(few of the stars are false), for exploring.",
+        help="How stars and verdicts of several variants are adjusted: family (any false one in at "
+        "most 5 % of runs; default), or fdr (5 % of them may be false), for exploring.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="Images that belong together, such as frames of a video: a regular expression on file "
-        "names with a group that names the video, or a CSV file with the columns file,cluster."
+        help="Which images belong together, such as frames of a video: a regular expression on "
+        "file names with a group that names the video, or a CSV file with columns file,cluster.",
+        rich_help_panel=_PANEL,
     ),
 ]
 MaxDetections = Annotated[
     int,
-    typer.Option(help="Of a class that count in an image, and of an image that are kept.", min=11),
+    typer.Option(
+        help="Detections of an image that are kept, and of a class in it that count.",
+        min=11,
+        rich_help_panel=_PANEL,
+    ),
 ]
-OWN_SCORE = "Without labels, from which boxes of the detector as it is stand for objects"
+FIXED_SCORE = "Score from which detections count in the F1 at a fixed threshold"
+OWN_SCORE = "Without labels: score from which the unmodified model's boxes stand for objects"
 Top = Annotated[
     int | None,
-    typer.Option(help="Print only N rows: what costs most, or of detectors the best.", min=1),
+    typer.Option(help="Print only N rows: those that cost most, or the best detectors.", min=1),
 ]
 
 
@@ -46,8 +59,10 @@ Top = Annotated[
 class StatisticsOptions:
     """How changes are tested."""
 
+    PANEL: ClassVar[str] = _PANEL
+
     resamples: Annotated[
-        int, typer.Option(help="Of the bootstrap that gives the intervals; 0: none.", min=0)
+        int, typer.Option(help="Bootstrap resamples for the intervals; 0: no intervals.", min=0)
     ] = 2000
     margin: Margin = None
     adjust: Adjusted = None

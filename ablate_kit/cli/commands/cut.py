@@ -61,7 +61,7 @@ def heads(
         str | None, typer.Option(help="A random share of every module's heads: 25,50.")
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Every head, one by one.")] = False,
-    layers: Annotated[str | None, typer.Option(help="Of {layer}, only these: 0-2.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these layers, for {layer}: 0-2.")] = None,
     num_heads: NumHeads = None,
     repeats: Repeats = 1,
     seed: Seed = 42,
@@ -119,11 +119,13 @@ def component(
 def layers(
     checkpoint: SourceArgument,
     base: Annotated[str, typer.Option(help="The list of layers, such as decoder.layers.")],
-    part: Annotated[str, typer.Option(help="What of each layer, such as cross_attn.")],
+    part: Annotated[
+        str, typer.Option(help="The part of each layer to remove, such as cross_attn.")
+    ],
     output: Folder,
     mode: Annotated[
         Literal["progressive", "each", "backward"],
-        typer.Option(help="0, 0-1, 0-2 ...; one at a time; or from the last layer on."),
+        typer.Option(help="Layers 0, 0-1, 0-2 ...; each alone; or from the last one on."),
     ] = "progressive",
     *,
     copies: CopyOptions,

@@ -17,7 +17,8 @@ def queries(
     checkpoint: SourceArgument,
     output: Folder,
     pattern: Annotated[
-        str | None, typer.Option(help="Tables with a row per query; told by their names.")
+        str | None,
+        typer.Option(help="Tables with a row per query; by default recognized by their names."),
     ] = None,
     chosen: Annotated[
         str | None, typer.Option("--queries", help="These queries, together: 0,3-5.")
@@ -45,7 +46,7 @@ def levels(
     base: Annotated[str, typer.Argument(help="List of projections, such as model.input_proj.")],
     output: Folder,
     chosen: Annotated[
-        str | None, typer.Option("--levels", help="Only these, one by one: 0,2.")
+        str | None, typer.Option("--levels", help="Only these levels, one by one: 0,2.")
     ] = None,
     *,
     copies: CopyOptions,
@@ -62,21 +63,25 @@ def points(
     pattern: Annotated[str, typer.Argument(help="Deformable attention modules.")],
     output: Folder,
     chosen: Annotated[
-        str | None, typer.Option("--points", help="Only these of a head, one by one: 0,2.")
+        str | None,
+        typer.Option("--points", help="Only these points of each head, one by one: 0,2."),
     ] = None,
     of_levels: Annotated[
         str | None, typer.Option("--levels", help="All points on these levels, level by level.")
     ] = None,
     share: Annotated[
         Literal["renormalized", "lost"],
-        typer.Option(help="Whether the other points get a removed one's weight."),
+        typer.Option(
+            help="Whether the other points take over a removed one's weight, or it is lost."
+        ),
     ] = "renormalized",
     together: Annotated[
-        bool, typer.Option("--together", help="Levels: without it in all modules at once.")
+        bool, typer.Option("--together", help="With --levels: cut a level in all modules at once.")
     ] = False,
     num_heads: NumHeads = None,
     num_levels: Annotated[
-        int | None, typer.Option(help="Levels, if the config does not tell.", min=1)
+        int | None,
+        typer.Option(help="Number of levels, where the configuration does not tell.", min=1),
     ] = None,
     *,
     copies: CopyOptions,

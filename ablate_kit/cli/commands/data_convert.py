@@ -9,6 +9,7 @@ import typer
 from ablate_kit.cli.dataset_options import AnnotatedFiles
 from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.errors import UserError
+from ablate_kit.plural import counted
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def convert(
         bar = bars.add_task(to, total=len(dataset))
         notes = write(dataset, to, place, name, link=link, advance=lambda: bars.advance(bar))
     warn([*notes, *left])
-    say(f"{len(dataset):,} images written to {output}; {_how_to_read(to, output, name, data.exif)}")
+    how = _how_to_read(to, output, name, data.exif)
+    say(f"{counted(len(dataset), 'image')} written to {output}; {how}")
 
 
 def _split_name(asked: str | None, given: "OneSet", to: str) -> str:

@@ -13,7 +13,13 @@ from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions, Top
+from ablate_kit.cli.statistics_options import (
+    FIXED_SCORE,
+    OWN_SCORE,
+    MaxDetections,
+    StatisticsOptions,
+    Top,
+)
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 
@@ -28,20 +34,13 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoints: Annotated[
-        list[Path],
-        typer.Argument(help="Files or folders; the first is the one others are held against."),
+        list[Path], typer.Argument(help="Files or folders; the others are compared with the first.")
     ],
     *,
     data: DataOptions,
     model: ModelOptions,
     score_threshold: Annotated[
-        float,
-        typer.Option(
-            help="Of the F1 at a fixed threshold; without labels, from which boxes of the first "
-            "checkpoint stand for objects.",
-            min=0,
-            max=1,
-        ),
+        float, typer.Option(help=f"{FIXED_SCORE}. {OWN_SCORE}.", min=0, max=1)
     ] = 0.5,
     max_detections: MaxDetections = 100,
     batch_size: BatchSize = 8,
@@ -76,7 +75,7 @@ def evaluate(
     dataset = data.to_evaluate(device, output)
     if not is_labelled(dataset) and len(names) < 2:
         raise UserError(
-            "--images alone names no labels: then checkpoints are held against the first of them; "
+            "--images alone names no labels: then checkpoints are compared with the first of them; "
             "give another one"
         )
     if len(names) > 1:  # one alone gets no interval

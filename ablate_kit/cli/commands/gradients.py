@@ -34,10 +34,11 @@ def gradients(
     *,
     iterations: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 2000,
     batch_size: Annotated[
-        int | None, typer.Option(help="The recipe's, or 8.", min=1, show_default=False)
+        int | None, typer.Option(help="Batch size; the recipe's, or 8.", min=1, show_default=False)
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Constant; the recipe's, or 2e-4.", show_default=False)
+        float | None,
+        typer.Option(help="Constant learning rate; the recipe's, or 2e-4.", show_default=False),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: model.preset=tiny.")
@@ -54,7 +55,7 @@ def gradients(
     depth: Annotated[int, typer.Option(help="Levels of a name that make a module.", min=1)] = 2,
     every: Annotated[int, typer.Option(help="Steps between writings of the report.", min=1)] = 200,
     seed: Annotated[
-        int | None, typer.Option(help="The recipe's, or 42.", min=0, max=2**63 - 1)
+        int | None, typer.Option(help="Seed; the recipe's, or 42.", min=0, max=2**63 - 1)
     ] = None,
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

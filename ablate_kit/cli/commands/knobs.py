@@ -12,7 +12,12 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.number_lists import whole_numbers
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import MaxDetections, StatisticsOptions
+from ablate_kit.cli.statistics_options import (
+    FIXED_SCORE,
+    OWN_SCORE,
+    MaxDetections,
+    StatisticsOptions,
+)
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 
@@ -23,11 +28,12 @@ if TYPE_CHECKING:
 
 def knobs(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Of the hybrid detector, or a Hugging Face folder.")
+        Path, typer.Argument(help="Checkpoint of the hybrid detector, or a Hugging Face folder.")
     ],
     *,
     depth: Annotated[
-        bool, typer.Option("--depth", help="Leave the decoder after each of its layers.")
+        bool,
+        typer.Option("--depth", help="Let detections leave the decoder after each of its layers."),
     ] = False,
     queries: Annotated[
         str | None, typer.Option(help="Numbers of object queries, such as 300,200,100.")
@@ -38,24 +44,18 @@ def knobs(
     data: DataOptions,
     model: ModelOptions,
     score_threshold: Annotated[
-        float,
-        typer.Option(
-            help="Of the F1 at a fixed threshold; without labels, from which boxes of the detector "
-            "as it is stand for objects.",
-            min=0,
-            max=1,
-        ),
+        float, typer.Option(help=f"{FIXED_SCORE}. {OWN_SCORE}.", min=0, max=1)
     ] = 0.5,
     max_detections: MaxDetections = 100,
     batch_size: BatchSize = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where AP is measured.")] = (
+    device: Annotated[str, typer.Option(help="Where AP is measured: cpu, cuda, cuda:1 ...")] = (
         "cpu"
     ),
     rounds: Annotated[
         int | None,
         typer.Option(
-            help="In which all settings are timed once; 0: none. By default 10 to 50, and some 15 "
-            "seconds, for each batch size, on the CPU and on a GPU.",
+            help="Rounds of timing, in each of which every setting runs once; 0: no timing. By "
+            "default 10 to 50, about 15 seconds for each batch size, on the CPU and on a GPU.",
             min=0,
         ),
     ] = None,

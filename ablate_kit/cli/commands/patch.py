@@ -93,8 +93,8 @@ def patch(
         own = (one.factors["of"] for one in opened.donated if "of" in one.factors)
         differ = int(next(own, 1))
         many = f"{counted(differ, 'module')} differ{'s' * (differ == 1)}"
-        count, images_of_it = len(opened.donated), len(opened.dataset)
-        say(f"{many}, {count} variants on {images_of_it} images: {folder}")
+        what = counted(len(opened.donated), "variant")
+        say(f"{many}, {what} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
             warn(opened.run(ledger, RunOptions(replay=not no_replay), display).notes)
         truth, results = ledger.truth(), ledger.results()

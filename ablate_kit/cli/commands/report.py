@@ -18,7 +18,7 @@ def report(
     margin: Annotated[
         float | None,
         typer.Option(
-            help="A change of AP below it counts as free, in this report alone; the run's own by "
+            help="Change of AP below which a part counts as free, in this report; the run's own by "
             "default.",
             min=0,
             max=1,
@@ -26,7 +26,10 @@ def report(
     ] = None,
     adjust: Annotated[
         str | None,
-        typer.Option(help="family or fdr, in this report alone; the run's own by default."),
+        typer.Option(
+            help="How stars and verdicts are adjusted in this report, family or fdr; the run's own "
+            "by default."
+        ),
     ] = None,
     top: Top = None,
 ) -> None:

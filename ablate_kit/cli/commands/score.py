@@ -22,7 +22,7 @@ from ablate_kit.cli.early import check_files
 from ablate_kit.cli.number_lists import numbers
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
-from ablate_kit.cli.statistics_options import StatisticsOptions, Top
+from ablate_kit.cli.statistics_options import FIXED_SCORE, StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of
 from detector.errors import check_can_write
@@ -81,36 +81,36 @@ def score(
         typer.Argument(
             help="COCO results (.json, .json.gz), .npz, folder of VOC's comp4_det_test_<class>.txt "
             "or of YOLO's text files, pickle of MMDetection or Detectron2; the first is the one "
-            "others are held against."
+            "others are compared with."
         ),
     ],
     *,
     reference: Against,
     boxes: Annotated[
-        str | None, typer.Option(help="xywh (COCO's own) or xyxy, of the JSON files.")
+        str | None, typer.Option(help="Boxes of the JSON files: xywh (COCO's own) or xyxy.")
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(help="Names of the class numbers of YOLO or a pickle, one per line."),
+        typer.Option(
+            help="Names of the classes that YOLO's files or a pickle number, one to a line."
+        ),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out rows that cannot be scored.")
     ] = False,
-    score_threshold: Annotated[
-        float, typer.Option(help="Of the F1 at a fixed threshold.", min=0, max=1)
-    ] = 0.5,
+    score_threshold: Annotated[float, typer.Option(help=f"{FIXED_SCORE}.", min=0, max=1)] = 0.5,
     iou: Annotated[
-        str | None, typer.Option(help="AP at these IoU thresholds as well: 0.3,0.5.")
+        str | None, typer.Option(help="Also AP at these IoU thresholds: 0.3,0.5.")
     ] = None,
     protocol: Annotated[
-        list[str] | None, typer.Option(help="mAP of voc or thesis as well; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Also the mAP of this protocol: voc or thesis; may be repeated."),
     ] = None,
     deep_dissect: Annotated[
-        bool, typer.Option("--deep-dissect", help="Write that tool's four files to the report.")
+        bool, typer.Option("--deep-dissect", help="Also write the four files of Deep Dissect.")
     ] = False,
     max_detections: Annotated[
-        int,
-        typer.Option(help="Of a class that count in an image: for data with more objects.", min=11),
+        int, typer.Option(help="Detections of a class that count in an image.", min=11)
     ] = 100,
     tests: StatisticsOptions,
     top: Top = None,

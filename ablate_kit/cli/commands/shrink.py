@@ -15,6 +15,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, say, say_lines, warn, watched
 from ablate_kit.cli.statistics_options import Margin
 from ablate_kit.errors import UserError
+from ablate_kit.plural import counted
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:
@@ -39,37 +40,41 @@ class PartsOptions:
     drop: Annotated[
         list[Path] | None,
         typer.Option(
-            help="An ablation as JSON, what carries its receipt, or a folder of such, joined."
+            help="What to take out: an ablation as JSON, a changed copy or its receipt, or a "
+            "folder of these."
         ),
     ] = None
-    run: Annotated[Path | None, typer.Option("--from", help="A sweep or study, with --free.")] = (
-        None
-    )
+    run: Annotated[
+        Path | None, typer.Option("--from", help="Folder of a sweep or study, with --free.")
+    ] = None
     free: Annotated[
         bool,
         typer.Option(
-            "--free", help="Take out all that the run found to be free, or better left out."
+            "--free",
+            help="Take out all that the run of --from found to be free, or better left out.",
         ),
     ] = False
     largest: Annotated[
         bool,
         typer.Option(
             "--largest",
-            help="Of what is free, the most that is free at once: joint cuts are evaluated.",
+            help="Of that, only the most that is free at once; joint cuts are evaluated for it.",
         ),
     ] = False
     depth: Annotated[
-        int | None, typer.Option(help="Only so many decoder layers: the first ones.", min=1)
+        int | None, typer.Option(help="Keep only the first N decoder layers.", min=1)
     ] = None
-    queries: Annotated[int | None, typer.Option(help="Only so many object queries.", min=1)] = None
+    queries: Annotated[
+        int | None, typer.Option(help="Keep only the first N object queries.", min=1)
+    ] = None
     leave: Annotated[
-        bool, typer.Option("--leave", help="What cannot be taken out stays, as zeros.")
+        bool, typer.Option("--leave", help="Keep what cannot be taken out, as zeros.")
     ] = False
     with_code: Annotated[
         bool,
         typer.Option(
             "--with-code",
-            help="A Hugging Face folder may get code for sizes that no setting describes.",
+            help="Write code into a Hugging Face folder for sizes that no setting describes.",
         ),
     ] = False
 
@@ -94,7 +99,10 @@ class PartsOptions:
 def shrink(
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="Of the hybrid detector, a Hugging Face folder, or what becomes one."),
+        typer.Argument(
+            help="Checkpoint of the hybrid detector, a Hugging Face folder, or a file that runs as "
+            "one."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
     *,
@@ -102,7 +110,7 @@ def shrink(
     data: DataOptions,
     margin: Margin = None,
     latency: Annotated[
-        bool, typer.Option("--latency", help="Measure latency and memory, too: half a minute.")
+        bool, typer.Option("--latency", help="Also measure latency and memory, in half a minute.")
     ] = False,
     model: ModelOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -239,7 +247,8 @@ def _chosen(
         return _Chosen(Fewer(parts.depth, parts.queries), evaluation, dataset)
     found, own, truth, evaluation = _free(opened, adapter, parts.run, margin, quiet)
     if not dataset and own and truth and (dataset := unseen_images(own, truth)) and not quiet:
-        say(f"judged on {len(dataset):,} other images of the run's data, which it did not see")
+        seen = counted(len(dataset), "other image")
+        say(f"judged on {seen} of the run's data, which it did not see")
     if dataset:  # what says which of the run's images belong together is for those alone
         evaluation, truth = evaluation.model_copy(update={"cluster": None}), None
     wanted = found.ablation

@@ -16,6 +16,7 @@ from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDet
 from ablate_kit.cli.time_left import duration
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy
@@ -30,8 +31,8 @@ def study(
     budget: Annotated[
         str,
         typer.Option(
-            help="60s, 10m, 2h, or image passes: '5000 passes'. A larger one goes on in the folder "
-            "of a study that has ended."
+            help="What it may take: a time (60s, 10m, 2h) or image passes ('5000 passes'). A "
+            "larger one goes on with a study that has ended."
         ),
     ] = "10m",
     margin: Margin = None,
@@ -39,14 +40,15 @@ def study(
     score_threshold: Annotated[float, typer.Option(help=f"{OWN_SCORE}.", min=0, max=1)] = 0.5,
     max_detections: MaxDetections = 100,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder; runs/CHECKPOINT-study.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder to write; runs/CHECKPOINT-study by default."),
     ] = None,
     model: ModelOptions,
     dry_run: PlanOnly = False,
     batch_size: BatchSize = 8,
     device: Device = "cpu",
 ) -> None:
-    """What matters in a detector: cut its parts, coarse to fine within a budget, and say it."""
+    """Say what matters in a detector, by cutting its parts coarse to fine within a budget."""
     check_there(checkpoint)
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
@@ -90,7 +92,7 @@ def study(
                 others = f"; in a new folder this budget would take {opened.fitting:,}"
             say(
                 f"going on: {len(opened.notes.rounds)} rounds are chosen already, on these "
-                f"{opened.images:,} images{others}"
+                f"{counted(opened.images, 'image')}{others}"
             )
         with watched(opened.sweep.batches) as display:
             outcome = opened.run(folder, this_command(), progress=display)
@@ -142,7 +144,7 @@ def _say_plan(opened: "OpenStudy", whole: bool) -> None:
         )
     header = ("what", "parts", "heads", "removed", "mean", "zero", "at most", "fit")
     title = (
-        f"{count} cuts on {opened.images} of {made.total} images; budget "
+        f"{counted(count, 'cut')} on {opened.images:,} of {counted(made.total, 'image')}; budget "
         f"{opened.budget}; {made.seconds * 1000:.0f} ms for an image"
     )
     say_lines(Table(title, header, tuple(rows), ("what",)).text())

@@ -4,7 +4,7 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -72,15 +72,20 @@ class Changes:
 class Cuts:
     """What is cut of a checkpoint, where no recipe says it."""
 
+    PANEL: ClassVar[str] = "What to cut, of a checkpoint"
+
     heads: Annotated[
-        list[str] | None, typer.Option(help="Every head: all, or of the modules of a pattern.")
+        list[str] | None,
+        typer.Option(help="Each attention head: all, or those of the modules of a pattern."),
     ] = None
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="More and more layers without a part: all, or decoder.layers.*.ffn."),
+        typer.Option(
+            help="A part removed from more and more layers: all, or decoder.layers.*.ffn."
+        ),
     ] = None
     modules: Annotated[
-        list[str] | None, typer.Option(help="Every module set to zero: all, or a pattern.")
+        list[str] | None, typer.Option(help="Each module set to zero: all, or those of a pattern.")
     ] = None
 
     @property
@@ -110,15 +115,16 @@ def sweep(
     ] = False,
     dry_run: PlanOnly = False,
     write: Annotated[
-        Path | None, typer.Option(help="Folder for a changed copy of each variant, too.")
+        Path | None,
+        typer.Option(help="Also write a changed copy of each variant into this folder."),
     ] = None,
     execution: ExecutionOptions,
     log: Log = None,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1): a process each.")
+        str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1) get a process each.")
     ] = "cpu",
     ray: Annotated[
-        str, typer.Option(help="Address of a Ray cluster that runs already, or auto.")
+        str, typer.Option(help="Run on Ray: the address of a running cluster, or auto.")
     ] = "",
     cuts: Cuts,
     data: DataOptions,
@@ -204,11 +210,11 @@ def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) ->
     folder = ledger.folder
     if opened.recipe.screen and screened(folder) is None:
         say(_screen_plan(opened))
-    what = f"{len(opened.variants)} variants"
+    what = counted(len(opened.variants), "variant")
     if later := opened.chosen_later:
         searched = f"{later} variants chosen on the way"
         what = f"{what} and {searched}" if opened.variants else searched
-    say(f"{what} on {len(opened.dataset)} images: {folder}")
+    say(f"{what} on {counted(len(opened.dataset), 'image')}: {folder}")
     begun, told = opened.done(ledger)
     if begun:
         say(f"resuming: {told} are done")
@@ -234,10 +240,10 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
 def _screen_plan(opened: "OpenSweep") -> str:
     section, count = opened.recipe.screen, len(opened.ablations)
     assert section  # noqa: S101 - or nothing is screened
+    images = counted(min(section.images, len(opened.dataset)), "image")
     return (
-        f"{count} ablations are screened by gradients on "
-        f"{min(section.images, len(opened.dataset))} images; the {min(section.keep, count)} with "
-        f"the largest estimates and {min(section.sample, count)} drawn are evaluated"
+        f"{count} ablations are screened by gradients on {images}; the {min(section.keep, count)} "
+        f"with the largest estimates and {min(section.sample, count)} drawn are evaluated"
     )
 
 
@@ -257,7 +263,7 @@ def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
 def _say_look(look: "Look") -> None:
     counts = Counter(outcome for _, outcome in look.stopped)
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    say(f"look at {look.images:,} images: {told or 'none is decided'}; {look.left} left")
+    say(f"look at {counted(look.images, 'image')}: {told or 'none is decided'}; {look.left} left")
 
 
 def _say_searches(searches: "Sequence[Search]") -> None:
@@ -304,8 +310,9 @@ def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
         rows = tuple((*words, f"{share:.1%}") for *words, share in cost.rows)
         say_lines(Table("", header, rows, header[:3]).text())
         say(
-            f"{variants} variants on {images} images; {counted(cost.parts, 'part')}; "
-            f"forward passes cost {cost.share:.1%} of running all in full, after the first batch"
+            f"{counted(variants, 'variant')} on {counted(images, 'image')}; "
+            f"{counted(cost.parts, 'part')}; forward passes cost {cost.share:.1%} of running all "
+            "in full, after the first batch"
         )
     for rounds, tries in cost.searches:
         say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")

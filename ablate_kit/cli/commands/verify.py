@@ -23,7 +23,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
     allow_download: Download = False,
 ) -> None:
-    """Hold a changed copy against its receipt; exit code 1 if it is not what that says."""
+    """Check a changed copy against its receipt; exit code 1 if it is not what that says."""
     from ablate_kit.ablations.receipt import receipt_of
     from ablate_kit.ablations.verify_receipt import verify as verified
     from ablate_kit.checkpoints import open_checkpoint

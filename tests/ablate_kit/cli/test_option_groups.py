@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pytest
 import typer
@@ -41,6 +41,25 @@ def test_options_of_a_group_stand_where_the_group_stands() -> None:
     assert "What it does." in told
     assert told.index("--before") < told.index("--limit") < told.index("--shapes")
     assert "Only the first N." in told
+
+
+def test_a_group_may_have_a_heading_below_the_options_of_the_command() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Headed(Group):
+        PANEL: ClassVar[str] = "What is seen"
+        margin: Annotated[int, typer.Option(rich_help_panel="Statistics")] = 1
+
+    def headed(*, group: Headed, after: int = 2) -> None:
+        typer.echo(f"{group.limit} {after}")
+
+    headed.__annotations__["group"] = Headed
+    app = typer.Typer()
+    app.command()(with_groups(headed))
+    told = CliRunner().invoke(app, ["--help"]).output
+    words = ("--after", "What is seen", "--limit", "--shapes", "Statistics", "--margin")
+    places = [told.index(word) for word in words]
+    assert places == sorted(places)
+    assert "What is seen" not in run("--help")  # of the group that it derives from
 
 
 @pytest.mark.parametrize(
