@@ -117,7 +117,7 @@ def replicate(
 
     given = list(others)
     if not given:
-        raise UserError("replicate: nothing to hold the run against; give models or runs")
+        raise UserError("replicate: nothing to compare the run with; give models or runs")
     models = {i: one for i, one in enumerate(given) if isinstance(one, Model)}
     places = [one.path if isinstance(one, Model) else _folder(one) for one in given]
     replicas = Replicas.of(

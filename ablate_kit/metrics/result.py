@@ -11,7 +11,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 
-BASELINE = "unmodified"  # name and kind of the variant that others are held against
+BASELINE = "unmodified"  # name and kind of the variant that others are compared with
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def own_objects(images: GroundTruth, found: Detections, score: float) -> GroundT
         best = f"its best has {scores.max():.3g}" if len(scores) else "it finds nothing at all"
         raise UserError(
             f"none of the unmodified model's boxes on the {len(images.image_ids):,} images has a "
-            f"score of {score:g} ({best}), so there is nothing to hold variants against; "
+            f"score of {score:g} ({best}), so there is nothing to compare variants with; "
             "--score-threshold, or evaluation.score_threshold of a recipe, sets the score"
         )
     kept = kept[np.argsort(found.image[kept], kind="stable")]

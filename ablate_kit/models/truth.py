@@ -5,6 +5,7 @@ import numpy as np
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.clusters import clusters_of
 from ablate_kit.metrics.detections import MAX_DETECTIONS, GroundTruth
+from ablate_kit.plural import counted
 from detector.data.dataset import Dataset
 
 
@@ -41,8 +42,9 @@ def crowded(truth: GroundTruth) -> list[str]:
     full = int((np.bincount(truth.image, minlength=1) > most).sum())
     if not full:
         return []
+    have = "has" if full == 1 else "have"
     return [
-        f"{full:,} images have more than {most} objects, and the {most} best detections of an "
-        "image are kept: the others count as missed; --max-detections (max_detections of a "
+        f"{counted(full, 'image')} {have} more than {most} objects, and the {most} best detections "
+        "of an image are kept: the others count as missed; --max-detections (max_detections of a "
         "recipe's evaluation) sets the limit"
     ]

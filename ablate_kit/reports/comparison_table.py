@@ -10,16 +10,19 @@ from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES, Change, Changes, moves_apart
 from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, free_takes, untold
 from ablate_kit.plural import counted, first_few
 from ablate_kit.reports.answer import (
+    ADJUSTED,
+    adjusted_by,
     answer,
     compares_detectors,
     drawn_units,
+    images_and_objects,
     not_shown,
     without_labels,
     word,
@@ -29,7 +32,6 @@ from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 _Cells = Callable[[int], tuple[str, ...]]  # of a row, by its result's number
 
-_ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
 APART = "†"  # in place of the star of a GIoU that moves against AP
 
 
@@ -130,23 +132,21 @@ def comparison(
 
 
 def _held_against_labels(first: Result) -> str:
-    counts = first.evaluation.counts
-    clustered = f" in {counts['clusters']:,} clusters" if "clusters" in counts else ""
     return (
-        f"{counts['images']} images{clustered}, {counts['ground_truths']} objects; F1 at IoU 0.5, "
-        f"F1 and GIoU at {scores(first.evaluation)} (best F1 of {safe.line(first.name)}); "
-        "GIoU: a missed object counts -1"
+        f"{images_and_objects(first.evaluation)}; F1 at IoU 0.5, F1 and GIoU at "
+        f"{scores(first.evaluation)} (best F1 of {safe.line(first.name)}); GIoU: a missed object "
+        "counts -1"
     )
 
 
 def _held_against_itself(first: Result) -> str:
     counts, name = first.evaluation.counts, safe.line(first.name)
     return (
-        f"{counts['images']} images without labels: what stands for their objects are the "
-        f"{counts['ground_truths']} boxes of {scores(first.evaluation)} or more that {name} finds. "
-        f"Every number is a distance from {name}, not from the truth: which of two is right, none "
-        "says\nmatched IoU: of the boxes that are kept; class flips, lost, new: for each of those "
-        f"boxes, at that score"
+        f"{counted(counts['images'], 'image')} without labels: what stands for their objects are "
+        f"the {counts['ground_truths']:,} boxes of {scores(first.evaluation)} or more that {name} "
+        f"finds. Every number is a distance from {name}, not from the truth: which of two is "
+        "right, none says\nmatched IoU: of the boxes that are kept; class flips, lost, new: for "
+        "each of those boxes, at that score"
     )
 
 
@@ -167,7 +167,7 @@ def _shown(results: Sequence[Result], top: int | None) -> list[int]:
 def _of_classes(adjust: Adjust) -> str:
     """Some classes are on few images, which decides by itself how each of them is adjusted."""
     few = "; Holm for those on up to 19 images" if adjust == "family" else ""
-    return f"{_ADJUSTED[adjust]}{few}"
+    return f"{ADJUSTED[adjust]}{few}"
 
 
 def class_changes_table(
@@ -213,7 +213,6 @@ def interval_note(
     controls = sum(one.is_control for one in results[1:])
     tested = len(changes) - controls
     unit, drawn = drawn_units(results[0].evaluation)
-    few = adjust == "family" and drawn <= LEAST_FREEDOM
     count = counted(tested, "variant")
     if controls:
         count += f"; {counted(controls, 'random control')}, not tested"
@@ -226,7 +225,7 @@ def interval_note(
     else:
         note = (
             f"intervals are of changes, over {unit}; "
-            f"*: p < 0.05, adjusted ({'Holm' if few else _ADJUSTED[adjust]}) for {count}"
+            f"*: p < 0.05, adjusted ({adjusted_by(adjust, drawn)}) for {count}"
         )
     found = [change["AP"].detectable for change in changes]
     seen = [one for one in found if one is not None]

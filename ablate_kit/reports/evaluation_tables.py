@@ -2,11 +2,8 @@
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
-from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
-from ablate_kit.reports.answer import drawn_units
+from ablate_kit.reports.answer import too_few_for_ap
 from ablate_kit.reports.table import Table, number
-
-_FEW_FOR_AP = 200  # images; on 100 it is 0.03 too high, on 300 0.01: benchmarks/few_images.py
 
 COCO = (
     ("AP", "IoU 0.50:0.95, all sizes"),
@@ -31,12 +28,8 @@ def coco_table(name: str, evaluation: Evaluation) -> Table:
         at = [key for key, _, _ in rows].index("AR100")
         rows[at] = (f"AR{most}", rows[at][1], f"recall with {most}, the limit of all but AR1, AR10")
     title = f"{safe.line(name)}: COCO metrics"
-    unit, drawn = drawn_units(evaluation)
-    if drawn < _FEW_FOR_AP and (evaluation.overall["AP"] or 0) >= NEXT_TO_NOTHING:
-        title += (
-            f"\nAP of so few {unit} ({drawn}) is too high, by about 0.04 where that was measured: "
-            "hold it only against AP of the same ones"
-        )
+    if told := too_few_for_ap(evaluation):
+        title += f"\n{told}"
     return Table(title, ("metric", "value", "of"), tuple(rows), ("metric", "of"))
 
 

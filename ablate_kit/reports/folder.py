@@ -1,8 +1,9 @@
 """Results as files in one folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ablate_kit import text as safe
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
@@ -10,7 +11,7 @@ from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_figure import comparison_figure
 from ablate_kit.reports.comparison_table import class_changes_table, comparison
 from ablate_kit.reports.evaluation_tables import class_table
-from ablate_kit.reports.paper_table import paper_table
+from ablate_kit.reports.paper_table import caption, paper_table
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
 from ablate_kit.reports.saved_figure import KINDS
 from ablate_kit.reports.table import Table
@@ -24,17 +25,18 @@ def write_numbers(
     found: Comparison,
     origin: Origin,
     table: Table,
-    names: Mapping[str, str] | None = None,
+    called: Sequence[Result] | None = None,
 ) -> None:
-    """``results.json`` with every number, and the ``table`` of them; for a paper a narrower one,
-    with the ``names`` that sentences give to variants."""
+    """``results.json`` with every number, and the ``table`` of them; for a paper a narrower one, of
+    the same results ``called`` as sentences call them."""
     text = results_text(results_document(results, found, origin))
     (place / "results.json").write_text(text, encoding="utf-8")
     (place / "table.md").write_text(table.markdown(), encoding="utf-8")
     (place / "table.csv").write_text(table.csv(), encoding="utf-8")
-    (place / "table.tex").write_text(
-        paper_table(results, found.changes, table.title, names).latex(), encoding="utf-8"
-    )
+    latex = paper_table(called or results, found.changes, table.title).latex()
+    if told := caption(called or results, found):
+        latex = rf"% \caption{{{safe.latex(told)}}}" + f"\n{latex}"
+    (place / "table.tex").write_text(latex, encoding="utf-8")
 
 
 def write_report(

@@ -1,23 +1,41 @@
 """A comparison as a paper shows it: no wider than a page, its rows named as sentences name them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from ablate_kit import text as safe
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Changes
-from ablate_kit.reports.answer import compares_detectors, without_labels
+from ablate_kit.plural import counted
+from ablate_kit.reports.answer import adjusted_by, compares_detectors, drawn_units, without_labels
 from ablate_kit.reports.comparison_table import change_of, mark_of
 from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
 AS_IN_TABLE = "every change with its interval: table.md, changes.csv"
 
 
+def caption(results: Sequence[Result], found: Comparison) -> str:
+    """What a reader of the table has to know; empty without intervals, and of a race, whose rows
+    are of different images."""
+    first, *others = results
+    if not found.changes or any(one.images != first.images for one in others):
+        return ""
+    unit, drawn = drawn_units(first.evaluation)
+    baseline = "the unmodified model" if not compares_detectors(results) else safe.line(first.name)
+    tested = counted(sum(not one.is_control for one in others), "variant")
+    judged = any(one["AP"].verdict for one in found.changes)
+    verdicts = f", and verdicts at a margin of {found.statistics.margin:g} AP" if judged else ""
+    return (
+        f"AP and its change against {baseline} on the same {counted(drawn, unit[:-1])}; 95 % "
+        f"intervals are of each change alone, over {unit}. *: p < 0.05{verdicts}, adjusted for "
+        f"{tested} ({adjusted_by(found.statistics.adjust, drawn)})."
+    )
+
+
 def paper_table(
-    results: Sequence[Result],
-    changes: Sequence[Changes] | None = None,
-    title: str = "",
-    names: Mapping[str, str] | None = None,
+    results: Sequence[Result], changes: Sequence[Changes] | None = None, title: str = ""
 ) -> Table:
     """A row for each result: AP and its change against the first, with the interval; the other
     metrics, with the mark of their change; and the verdict.
@@ -25,7 +43,6 @@ def paper_table(
     Args:
         changes: of each result but the first.
         title: of the whole table, of which this is a part.
-        names: what sentences call the variants; one that is not there keeps its name.
     """
     others = (*METRICS[1:2], *MEASURES) if without_labels(results) else METRICS[1:]
     judged = bool(changes) and any(one["AP"].verdict for one in changes or ())
@@ -34,7 +51,7 @@ def paper_table(
 
     def row(i: int, one: Result) -> tuple[str, ...]:
         own = changes[i - 1] if changes and i else None
-        cells = [(names or {}).get(one.name, one.name), number(one.evaluation.overall["AP"])]
+        cells = [one.name, number(one.evaluation.overall["AP"])]
         cells.append(number(change_of(results, changes, "AP", i), "+z.4f") if i else "")
         if changes:
             cells.append(ends(own["AP"].low, own["AP"].high, mark_of(own, "AP")) if own else "")

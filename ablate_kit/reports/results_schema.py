@@ -103,7 +103,7 @@ class ResultsFile(_Part):
     format_version: Literal[1] = Field(description=f"{FORMAT_VERSION}; raised when a part changes")
     run: RunPart
     statistics: StatisticsPart | None = Field(description="null where nothing was resampled")
-    baseline: str = Field(description="name of the variant that others are held against")
+    baseline: str = Field(description="name of the variant that others are compared with")
     answer: str | None = Field(description="what the verdicts come to, in one sentence")
     variants: dict[str, VariantPart]
 

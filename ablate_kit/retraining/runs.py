@@ -141,7 +141,7 @@ def _check(run: Run, data: RunData, baseline: Run, held_against: RunData) -> Non
     if data.truth_digest != held_against.truth_digest:
         raise UserError(
             f"arm {run.arm} is evaluated on other images or objects than {baseline.arm}, which it "
-            "is held against"
+            "is compared with"
         )
     unlearned_classes(data.training.classes, data.validation.classes)
     try:

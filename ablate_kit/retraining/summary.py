@@ -12,6 +12,7 @@ from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.plural import counted
+from ablate_kit.reports.answer import images_and_objects
 from ablate_kit.reports.table import Table, number
 from ablate_kit.retraining.runs import RunResult
 
@@ -105,13 +106,11 @@ def summary_table(outcomes: Sequence[RunResult]) -> Table:
             found = None if arm is baseline else difference(arm, baseline, metric.key)
             cells.append("" if found is None else _change(found))
         rows.append((*cells, f"{np.mean([one.seconds for one in arm.values()]):.0f}"))
-    counts = outcomes[0].evaluation.counts
     title = (
         f"{safe.line(conclusion(outcomes))}\n"
-        f"{counts['images']} images, {counts['ground_truths']} objects; mean ± standard deviation "
-        f"over seeds; Δ against {next(iter(arms))}, paired by seed, ± half of the 95 % interval "
-        f"(from {FEWEST} seeds on); F1 at each run's best threshold; GIoU: a missed object counts "
-        "-1"
+        f"{images_and_objects(outcomes[0].evaluation)}; mean ± standard deviation over seeds; Δ "
+        f"against {next(iter(arms))}, paired by seed, ± half of the 95 % interval (from {FEWEST} "
+        "seeds on); F1 at each run's best threshold; GIoU: a missed object counts -1"
     )
     header = (
         "arm",

@@ -77,5 +77,6 @@ def in_words(data: OneSet, dataset: Dataset) -> str:
     among = min(limit or total, total)
     some = f"the first {limit}" if among < total else f"all {total}"
     first = f", {some} images" if limit else ""
-    lot = f", {drawn} of them drawn by lot" if drawn and drawn < among else ""
+    these = "them" if first else f"{among:,} images"
+    lot = f", {drawn} of {these} drawn by lot" if drawn and drawn < among else ""
     return f"{kind}{': ' if named else ''}{named}{first}{lot}"

@@ -91,8 +91,7 @@ def check_size(path: Path, image: Pixels, width: int, height: int, exif: Exif) -
         return
     found = f"{path}: image is {image.shape[1]}x{image.shape[0]}, its annotation says "
     orientation = _opened(path, _orientation)
-    turned = {"ignore": "not applied; exif: apply does", "apply": "applied; exif: ignore does not"}
-    note = f": EXIF orientation {orientation} is {turned[exif]}" if orientation > 1 else ""
+    note = f": {_turned(orientation, exif)}" if orientation > 1 else ""
     raise UserError(f"{found}{width}x{height}{note}")
 
 
@@ -181,13 +180,21 @@ def _remarks(image: Image.Image, exif: Exif) -> list[str]:
     found = []
     orientation = _orientation(image)
     if orientation > 1:
-        done = "applied" if exif == "apply" else "not applied (exif: apply does)"
-        found.append(f"EXIF orientation {orientation} is {done}")
+        found.append(_turned(orientation, exif))
     if image.mode == "F":
         found.append("floats from 0 to 1 are scaled to 8 bits")
     elif deep:
         found.append("16 bits are scaled to 8: the high byte is taken")
     return found
+
+
+def _turned(orientation: int, exif: Exif) -> str:
+    """What is done to it, and what would do otherwise."""
+    done, other, does = "not applied", "apply", "applies it"
+    if exif == "apply":
+        done, other, does = "applied", "ignore", "leaves it"
+    option = f"--exif {other}, in a recipe exif: {other}"
+    return f"EXIF orientation {orientation} is {done} ({option}, {does})"
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,6 +7,7 @@ from ablate_kit import text as safe
 from ablate_kit.costs.measure import Cost
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.plural import counted
 from ablate_kit.reports.answer import answer
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.cost_reports.knobs_figure import knobs_figure
@@ -40,7 +41,7 @@ def write_knobs_report(
         metrics = comparison(results, found.changes, statistics=found.statistics)
         page = render(
             "tables.html",
-            title=f"Settings of {results[0].name} on {results[0].images} images",
+            title=f"Settings of {results[0].name} on {counted(results[0].images, 'image')}",
             sentences=[f"{said}."] if said else [],
             tables=[
                 (title, one.header, one.rows, one.title.removeprefix(f"{said}\n"))

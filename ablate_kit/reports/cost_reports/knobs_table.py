@@ -7,7 +7,7 @@ from ablate_kit.costs.measure import Cost, Setup
 from ablate_kit.costs.one_pass import COUNTED
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
-from ablate_kit.reports.answer import answer, change_cells
+from ablate_kit.reports.answer import answer, change_cells, images_and_objects
 from ablate_kit.reports.comparison_table import interval_note
 from ablate_kit.reports.cost_reports.cost_table import LATENCY, milliseconds, ratio_text
 from ablate_kit.reports.pareto import front
@@ -83,10 +83,9 @@ def _title(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) 
     lines = []
     if found.changes:
         lines += [answer(results, found.changes)]
-    counts = results[0].evaluation.counts
     lines += [
-        f"{safe.line(results[0].name)}: {counts['images']} images, {counts['ground_truths']} "
-        "objects; one knob turned, the others left"
+        f"{safe.line(results[0].name)}: {images_and_objects(results[0].evaluation)}; one knob "
+        "turned, the others left"
     ]
     if found.changes:
         lines += [interval_note(results, found.changes, found.statistics.adjust)]

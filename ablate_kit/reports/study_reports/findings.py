@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.reports.study_reports.titles import how, title
 from ablate_kit.studies.noted import Noted, NotedPart
 
@@ -53,8 +54,16 @@ def with_effect(one: NotedPart, change: Change) -> str:
 
 
 def by(change: Change) -> str:
+    """An AP's change. Where all is lost its interval is that of the unmodified AP, and nothing of
+    the part."""
     if change.change == change.error == 0:  # an interval from 0 to 0 would say more than is known
         return "AP unchanged"
+    if (change.value or 0.0) < NEXT_TO_NOTHING and (change.change or 0.0) < 0:
+        return f"AP {change.change:+z.4f}, next to nothing is left"
+    return interval_of(change)
+
+
+def interval_of(change: Change) -> str:
     told = f"AP {change.change:+z.4f}"
     if change.low is None or change.high is None:
         return told

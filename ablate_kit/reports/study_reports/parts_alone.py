@@ -29,11 +29,11 @@ def what_carries(found: Findings, value: float, images: int) -> Sentence:
             f"{sum(one.depth == 0 for one in found.study.parts)} top-level parts."
         )
     costs = ranked(top, ap, "costs")
-    start = f"Unmodified, the detector has an AP of {value:.4f} on {images} images."
+    start = f"Unmodified, the detector has an AP of {value:.4f} on {counted(images, 'image')}."
     if without_labels(found.results):
         start = (
-            f"On {images} images without labels, every AP is a distance from the unmodified model, "
-            "whose own boxes stand for objects."
+            f"On {counted(images, 'image')} without labels, every AP is a distance from the "
+            "unmodified model, whose own boxes stand for objects."
         )
     total = len({one.variant for one in found.study.parts if one.depth == 0})
     parts, these = f"its {total} top-level parts", ""
@@ -106,8 +106,8 @@ def what_is_free(found: Findings) -> Sentence:
         if drawn < (takes := free_takes(found.margin)):
             return Sentence(f"No part is shown to be free: that takes {takes} {unit} or more.")
         return Sentence(
-            f"No part is shown to be free: for none does the whole interval lie within "
-            f"{found.margin:g} AP of no change, with as many questions asked."
+            "No part is shown to be free: that its change lies within "
+            f"{found.margin:g} AP is shown of none, adjusted for all cuts."
         )
     names = first_few([f"{title(one)} ({how(one)})" for one in free[::-1]], 2 * NAMED)
     shown = not_shown(*drawn_units(found.results[0].evaluation), found.margin)
@@ -186,14 +186,18 @@ def random_controls(found: Findings) -> Sentence | None:
     least = min(a for a, _ in differ)
     head = min(b for _, b in differ)
     if len(differ) == 1:
-        text = (
-            "Beside one head as many random elements of the same tensors were cut: that changes AP "
-            f"by {least:+z.4f}, the head by {head:+z.4f}."
-        )
+        heads, told = "one head", f"that changes AP by {least:+z.4f}, the head by {head:+z.4f}"
     else:
-        text = (
-            f"Beside {len(differ)} heads as many random elements of the same tensors were cut: the "
-            f"costliest of these random cuts changes AP by {least:+z.4f}, the costliest of the "
-            f"heads by {head:+z.4f}."
-        )
-    return Sentence(text, tuple(name for pair in pairs for name in pair))
+        heads = f"{len(differ)} heads"
+        told = f"{_costliest('these random cuts', least)}, {_costliest('the heads', head)}"
+    return Sentence(
+        f"Beside {heads} as many random elements of the same tensors were cut: {told}.",
+        tuple(name for pair in pairs for name in pair),
+    )
+
+
+def _costliest(cuts: str, least: float) -> str:
+    """Of several cuts the largest loss; that there is none where the least change is a gain."""
+    if round(least, 4) >= 0:
+        return f"none of {cuts} lowers AP"
+    return f"the costliest of {cuts} lowers AP by {-least:.4f}"

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import RANKED_HERE
-from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, outcome_of
+from ablate_kit.reports.study_reports.findings import (
+    NAMED,
+    Findings,
+    Sentence,
+    by,
+    interval_of,
+    outcome_of,
+)
 from ablate_kit.reports.study_reports.titles import title
 from ablate_kit.studies.joint import of_all
 
@@ -106,12 +113,12 @@ def compensation(found: Findings, value: float) -> list[Sentence]:
         if change.change < 0:
             text = (
                 f"{what[0].upper()}{what[1:]} stand in for each other: together they cost more "
-                f"than the sum of what each costs alone (by {by(change)})."
+                f"than the sum of what each costs alone (by {interval_of(change)})."
             )
         else:
             text = (
                 f"{what[0].upper()}{what[1:]} depend on each other: together they cost less than "
-                f"the sum of what each costs alone (by {by(change)})."
+                f"the sum of what each costs alone (by {interval_of(change)})."
             )
         told.append((change.change, Sentence(text, (name, *members))))
     told.sort(key=lambda one: one[0])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
+from ablate_kit.reports.answer import adjusted_by, drawn_units, too_few_for_ap
 from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, outcome_of, ranked
 from ablate_kit.reports.study_reports.open_questions import what_is_undecided, what_was_left_out
 from ablate_kit.reports.study_reports.parts_alone import (
@@ -60,6 +61,7 @@ def sentences(found: Findings) -> list[Sentence]:
         random_controls(found),
         what_is_undecided(found),
         what_was_left_out(found.study),
+        _how_to_read(found) if found.cut() else None,
     ]
     return [one for one in told if one is not None]
 
@@ -99,6 +101,20 @@ def _in_short(found: Findings) -> Sentence | None:
     reached = f", {missing} more not reached" if missing else ""
     return Sentence(
         f"In short: of {counted(len(cut), 'cut')}{reached}, {'; '.join([*counts, *others])}."
+    )
+
+
+def _how_to_read(found: Findings) -> Sentence:
+    """What numbers and verdicts are, for who takes them into a text of their own."""
+    first, *others = found.results
+    unit, drawn = drawn_units(first.evaluation)
+    few = too_few_for_ap(first.evaluation)
+    tested = counted(sum(not one.is_control for one in others), "cut")
+    return Sentence(
+        "Changes of AP are against the unmodified model on the same images, each with its own "
+        f"95 % interval over {unit}; verdicts are at a margin of {found.margin:g} AP, adjusted for "
+        f"{tested} ({adjusted_by(found.compared.statistics.adjust, drawn)}). {few and f'{few}. '}"
+        "All of it is about this checkpoint: for others, such as other seeds, ablate replicate."
     )
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ablate_kit.studies.joint import control_name, of_all
 from ablate_kit.studies.noted import Noted, NotedPart, noted
 
 _HOW = {"zero": "set to zero"}  # in words; "removed" and "mean" stand for themselves
@@ -22,8 +23,8 @@ def titles_in(run: Path) -> dict[str, str]:
 
 
 def titles(study: Noted) -> dict[str, str]:
-    """Of each variant that cuts a part: the part and how it is cut. Of several parts whose cuts are
-    alike, the outer."""
+    """Of each variant that cuts a part: the part and how it is cut; of several parts whose cuts are
+    alike, the outer. Of the others what they stand beside, or how many parts they cut at once."""
     found: dict[str, str] = {}
     parts: dict[str, NotedPart] = {}
     for one in study.parts:
@@ -32,4 +33,11 @@ def titles(study: Noted) -> dict[str, str]:
     for zero, mean in study.zeros.items():
         if mean in parts:
             found.setdefault(zero, f"{title(parts[mean])} ({_HOW['zero']})")
+    for head in study.controls:
+        if head in parts:
+            found.setdefault(control_name(head), f"{title(parts[head])} (random control)")
+    whole = of_all(study.together)
+    for name, members in study.together.items():
+        which = "that looked free" if name in whole else "of these that cost least"
+        found.setdefault(name, f"{len(members)} parts {which}, at once")
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit.metrics.result import Result
+from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.recipes.screening import GOOD, Screened, agreement
@@ -17,10 +18,10 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
     """
     told = agreement(found, _changes(results), margin)
     text = (
-        f"{len(found.estimates)} ablations were screened by gradients on {found.images} images; "
-        f"the {len(found.kept)} with the largest estimates and {len(found.drawn)} drawn from all "
-        f"were evaluated. Of {told.others} drawn that were not kept, {told.missed} "
-        f"lose{'s' * (told.missed == 1)} more than {margin:g} AP"
+        f"{len(found.estimates)} ablations were screened by gradients on "
+        f"{counted(found.images, 'image')}; the {len(found.kept)} with the largest estimates and "
+        f"{len(found.drawn)} drawn from all were evaluated. Of {told.others} drawn that were not "
+        f"kept, {told.missed} lose{'s' * (told.missed == 1)} more than {margin:g} AP"
     )
     if told.left and told.others:
         text += (

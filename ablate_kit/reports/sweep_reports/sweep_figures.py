@@ -28,6 +28,7 @@ _LAYERS = "A part of more and more layers removed, from the first."
 _ORDERS = (
     "shapley"  # first parts of random orders: their names are digests, their sum has a picture
 )
+_HEADS = {"heads": "removed", "heads-mean": "at its mean"}
 SERIES = ("target", "order", "protocol")  # factors that variants of one curve agree in
 
 
@@ -95,17 +96,22 @@ def _ranking(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure]:
 
 def _heads(rows: Sequence[tuple[Result, Changes]]) -> tuple[str, Figure | None]:
     found: dict[str, dict[float, float]] = {}
+    kinds = set()
     for result, change in rows:
         head, value = _number(result, "head"), change["AP"].change
-        if result.kind == "heads" and head is not None and value is not None:
-            found.setdefault(str(result.factors.get("module", "")), {})[head] = value
+        if result.kind in _HEADS and head is not None and value is not None:
+            heads = found.setdefault(str(result.factors.get("module", "")), {})
+            if head not in heads:  # a study cuts some of them in a second way, later
+                heads[head] = value
+                kinds.add(result.kind)
     if not found:
         return "", None
     columns = sorted({head for heads in found.values() for head in heads})
     matrix = np.array([[heads.get(one, np.nan) for one in columns] for heads in found.values()])
     labels = [f"{head:g}" for head in columns]
     figure = heat_map(matrix, list(found), labels, "head", numbers=True)
-    return "Change of AP without each head: rows are attention modules.", figure
+    cut = " or ".join(told for kind, told in _HEADS.items() if kind in kinds)
+    return f"Change of AP with each head {cut}: rows are attention modules.", figure
 
 
 def _curves(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ablate_kit import plural
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
@@ -123,6 +124,7 @@ def page(
         files=[one for one in _FILES if (place / one[1][0]).exists()],
         inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
         counts=results[0].evaluation.counts,
+        images=plural.counted(results[0].evaluation.counts["images"], "image"),
         variants=cuts,
         besides=len(results) - 1 - controls - cuts,
         what="ablation" if counted is None else "cut",

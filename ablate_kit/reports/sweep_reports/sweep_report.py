@@ -80,13 +80,13 @@ def write_sweep_report(
     looks = race.looks if race else None
     compared = compared_run(ledger, results, statistics)
     overall = compared.changes
-    table = comparison(results, overall, statistics=statistics, looks=looks)
     study = _study(ledger, results)
     names = titles(study) if study else {}
     parts = sections(results, compared, screened(ledger.folder), statistics, names)
-    named = [replace(one, name=names.get(one.name, one.name)) for one in results]
+    named = [_called(one, names) for one in results]
+    table = comparison(named, overall, statistics=statistics, looks=looks)
     with new_folder(ledger.folder / "report", overwrite=True) as place:
-        write_numbers(place, results, compared, _origin(ledger), table, names)
+        write_numbers(place, results, compared, _origin(ledger), table, named)
         write_changes(place, results, compared, names)
         for one in parts:
             one.write(place)
@@ -103,7 +103,7 @@ def write_sweep_report(
         seen = [until(one, seen_by_all) for one in results]
         pictures += _pictures_of_boxes(place, truth, seen, dataset, count, names)
         shown = Shown(
-            {"All variants": _renamed(table, names), **{one.title: one.table for one in parts}},
+            {"All variants": table, **{one.title: one.table for one in parts}},
             pictures,
             [*ledger.notes(), *left_out(ledger)],
             race_notes.told(results, looks) if looks else "",
@@ -111,19 +111,22 @@ def write_sweep_report(
         said = _said(place, study, results, compared)
         text = page(place, ledger, results, compared, said, shown)
         (place / "report.html").write_text(text, encoding="utf-8")
-    few = comparison(results, overall, statistics=statistics, top=top, looks=looks, brief=True)
+    few = comparison(named, overall, statistics=statistics, top=top, looks=looks, brief=True)
     return Written(few, compared)
+
+
+def _called(one: Result, names: Mapping[str, str]) -> Result:
+    """As sentences call it, and what it is a random control of."""
+    factors = one.factors
+    if (of := factors.get("control_of")) is not None:
+        factors = {**factors, "control_of": names.get(str(of), str(of))}
+    return replace(one, name=names.get(one.name, one.name), factors=factors)
 
 
 def _study(ledger: Ledger, results: Sequence[Result]) -> Noted | None:
     """What a study noted; None of a plain sweep."""
     study = noted(ledger.folder)
     return study if study and study.is_about(one.name for one in results[1:]) else None
-
-
-def _renamed(table: Table, names: Mapping[str, str]) -> Table:
-    """With the names of sentences in the first column."""
-    return replace(table, rows=tuple((names.get(row[0], row[0]), *row[1:]) for row in table.rows))
 
 
 def _said(

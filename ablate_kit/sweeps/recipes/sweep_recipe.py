@@ -120,7 +120,7 @@ class SweepRecipe(Section):
         for ablation in self._all(source):
             if ablation.name == BASELINE:
                 raise UserError(
-                    f'an ablation is named "{BASELINE}", as the model that all are held against; '
+                    f'an ablation is named "{BASELINE}", as the model that all are compared with; '
                     "give it another name"
                 )
             known = found.setdefault(ablation.name, ablation)

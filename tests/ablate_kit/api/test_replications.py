@@ -59,7 +59,7 @@ def test_sweeps_of_own_cuts_are_held_against_each_other(seeds: list[Path], tmp_p
     memory = ak.sweep(model, data, cuts, resamples=0)
     for run, others, words in (
         (memory, runs, "without output keeps nothing"),
-        (runs[0], [], "nothing to hold the run against"),
+        (runs[0], [], "nothing to compare the run with"),
         (runs[0], [seeds[1]], r"is no run; give a checkpoint as a model: ak.load\("),
         (runs[0], [runs[0]], "given twice"),
     ):

@@ -58,7 +58,9 @@ def test_the_margin_says_what_is_free(run: Run, videos: tuple[Path, list[Path]])
     assert ap(strict, "some")["verdict"] == "costs"
     assert [ap(loose, name)["verdict"] for name in ("most", "some", "same")] == ["free"] * 3
     assert loose["statistics"]["margin"] == 0.9
-    assert loose["answer"].startswith("of 3 held against all, at a margin of 0.9 AP: 0 worse, 3 as")
+    assert loose["answer"].startswith(
+        "of 3 compared with all, at a margin of 0.9 AP: 0 worse, 3 as"
+    )
 
 
 def test_videos_tell_less_than_their_frames(run: Run, videos: tuple[Path, list[Path]]) -> None:

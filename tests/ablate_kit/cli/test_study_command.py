@@ -81,8 +81,14 @@ def test_a_study_of_the_shipped_detector(
     latex = (folder / "report" / "table.tex").read_text()
     assert '<td title="encoder (removed)">' in page
     assert "\nencoder (removed) & " in latex
+    assert latex.startswith(
+        r"% \caption{AP and its change against the unmodified model on the same"
+    )
+    assert r"; 95 \% intervals are of each change alone, over images. $^*$: p" in latex
     assert r"level\_embed (set to zero)" in latex
-    assert "encoder-skip" not in latex
+    tables = [(folder / "report" / f"table.{kind}").read_text() for kind in ("md", "csv")]
+    assert not [text for text in (latex, *tables) if "encoder (removed)" not in text]
+    assert not [text for text in (latex, *tables) if "encoder-skip" in text]
     header, *rows = csv.reader((folder / "report" / "changes.csv").read_text().splitlines())
     called = {row[0]: row[header.index("called")] for row in rows}
     assert called["encoder-skip"] == "encoder (removed)"

@@ -115,7 +115,7 @@ def test_eval_holds_checkpoints_against_the_first(
     assert written["model"]["overall"]["AP"] == 1
     assert 0 < written["no-csi"]["overall"]["AP"] < 1
     assert "give another one" in refuse("eval", SHAPES_TINY, "--images", photographs)
-    assert "there is nothing to hold variants against" in refuse(
+    assert "there is nothing to compare variants with" in refuse(
         "eval", SHAPES_TINY, copy, "--images", photographs, "--score-threshold", 1)  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def test_of_several_detectors_it_names_the_best() -> None:
     results = [result(name, "detections", ap) for name, ap in zip("abcd", aps, strict=True)]
     changes = [judged("costs", -0.1), judged("gains", 0.1), judged("undecided", 0.01)]
     assert answer(results, changes) == (
-        "of 3 held against a, at a margin of 0.01 AP: 1 worse, 0 as good, 1 better, 1 undecided; "
+        "of 3 compared with a, at a margin of 0.01 AP: 1 worse, 0 as good, 1 better, 1 undecided; "
         "the highest AP is that of c: AP +0.1000, 95 % interval +0.0950 to +0.1050"
     )
     # Its own interval leaves out 0, and yet it has no star among so many.

@@ -35,6 +35,11 @@ def test_scores_are_those_of_all_folds() -> None:
     assert "at scores 0.250 to 0.350 (best F1 of base)" in comparison([result("base", 0.5)]).title
 
 
+def test_one_image_is_one_image() -> None:
+    assert comparison([result("base", 0.5, 1)]).title.startswith("1 image, ")
+    assert comparison([result("base", 0.5, 2_000)]).title.startswith("2,000 images, ")
+
+
 @pytest.mark.parametrize(("ap", "said"), [(0.0, True), (0.009, True), (0.02, False)])
 def test_a_baseline_that_finds_nothing_is_said_to_tell_nothing(ap: float, said: bool) -> None:
     table = comparison([result("base", ap), result("cut", ap)])
@@ -166,9 +171,9 @@ def test_a_terminal_shows_the_interval_of_ap_and_stars_of_all() -> None:
 
 
 def test_a_table_for_a_paper_has_one_change_with_its_interval() -> None:
-    results = [result("base", 0.5), result("flood_1", 0.4)]
+    results = [result("base", 0.5), result("the flood", 0.4)]
     changes = [changed(change(-0.1), change(0.1))]
-    table = paper_table(results, changes, "of 2", {"flood_1": "the flood"})
+    table = paper_table(results, changes, "of 2")
     assert table.header == ("variant", "AP", "Δ AP", "95 % interval", "AP50", "F1", "GIoU")
     assert table.rows == (
         ("base", "0.5000", "", "", "0.5000", "0.5000", "0.5000"),
@@ -178,7 +183,7 @@ def test_a_table_for_a_paper_has_one_change_with_its_interval() -> None:
     assert "% every change with its interval" in table.latex()
     plain = paper_table(results)
     assert plain.header == ("variant", "AP", "Δ AP", "AP50", "F1", "GIoU")
-    assert plain.rows[1][:3] == ("flood_1", "0.4000", "-0.1000")
+    assert plain.rows[1][:3] == ("the flood", "0.4000", "-0.1000")
 
 
 def test_few_images_are_said_to_be_too_few_to_be_free() -> None:

@@ -17,7 +17,7 @@ from tests.ablate_kit.small_sweeps import sweep_recipe
         (50, None, ", the first 50 images"),
         (200, None, ", all 200 images"),
         (400, None, ", all 200 images"),
-        (None, 30, ", 30 of them drawn by lot"),
+        (None, 30, ", 30 of 200 images drawn by lot"),
         (50, 30, ", the first 50 images, 30 of them drawn by lot"),
         (50, 60, ", the first 50 images"),
         (400, 300, ", all 200 images"),

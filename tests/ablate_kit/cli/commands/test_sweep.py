@@ -463,7 +463,7 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
         ({"ablations": [{"kind": "component", "pattern": ["neck"], "null_cuts": 1}]},
          "neck changes whole tensors"),
         ({"ablations": [{"kind": "component", "pattern": ["neck"], "name": "unmodified"}]},
-         'an ablation is named "unmodified", as the model that all are held against'),
+         'an ablation is named "unmodified", as the model that all are compared with'),
         ({"ablations": [{"kind": "modules", "pattern": ["decoder.**"]}]}, "end it with their"),
         ({"ablations": [{"kind": "noise", "pattern": "neck", "percent": [0]}]},
          "expected more than 0"),

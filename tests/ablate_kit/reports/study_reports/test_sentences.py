@@ -27,6 +27,10 @@ class Numbers:
         self.overall = {"AP": ap}
         self.counts = {"images": 40}
 
+    def seen(self, images: int) -> "Numbers":
+        self.counts = {"images": images}
+        return self
+
 
 def result(name: str, ap: float, **factors: Any) -> Result:
     numbers: Any = Numbers(ap)
@@ -141,6 +145,39 @@ def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     assert "In short: of 3 cuts, none is known to cost more than 0.01 AP; none is shown" in text
     assert "3 of 3 cuts are undecided, too close to the margin for more images to help." in text
     assert " lose" not in text
+
+
+def test_where_all_is_lost_no_interval_reaches_below_what_there_was() -> None:
+    """The change is the unmodified AP then, and its interval is of that."""
+    row = replace(change(-0.497, "costs"), low=-0.6, high=-0.4)
+    text = "\n".join(one.text for one in sentences(findings({"neck": row}, [part("neck")])))
+    assert "neck (removed: AP -0.4970, next to nothing is left)" in text
+    assert "-0.6000" not in text
+
+
+def test_the_last_sentence_says_what_all_others_rest_on() -> None:
+    found = findings(ROWS, PARTS, together={"all-free-together": ["decoder.0", "decoder.0-head1"]})
+    last = sentences(found)[-1].text
+    assert last.startswith("Changes of AP are against the unmodified model on the same images, ")
+    assert "each with its own 95 % interval over images; verdicts are at a margin of 0.01" in last
+    assert "adjusted for 6 cuts (max-T). AP of so few images (40) is too high" in last
+    assert last.endswith("this checkpoint: for others, such as other seeds, ablate replicate.")
+    first: Any = Numbers(AP).seen(200)
+    enough = [replace(found.results[0], evaluation=first), *found.results[1:]]
+    assert "too high" not in sentences(replace(found, results=enough))[-1].text
+
+
+def test_every_row_has_a_name_that_is_no_file_name() -> None:
+    joint = {"all-free-together": ["a", "b", "c"], "2-of-free-together": ["a", "b"]}
+    parts = [part("a", head=0, variant="a"), part("b"), part("c")]
+    assert titles(findings({}, parts, together=joint, controls=["a"]).study) == {
+        "a": "a head 0 (removed)",
+        "b": "b (removed)",
+        "c": "c (removed)",
+        "a-control0": "a head 0 (random control)",
+        "all-free-together": "3 parts that looked free, at once",
+        "2-of-free-together": "2 parts of these that cost least, at once",
+    }
 
 
 def test_of_what_changes_nothing_there_is_no_interval_from_zero_to_zero() -> None:
@@ -289,9 +326,9 @@ def test_a_later_joint_cut_of_all_that_is_free_is_the_one_that_is_told() -> None
 
 
 def test_random_cuts_beside_heads_are_counted() -> None:
-    def told(heads: int) -> str:
+    def told(heads: int, by: float = -0.03) -> str:
         rows = {f"head{i}": change(-0.1 * (i + 1), "costs") for i in range(heads)}
-        rows |= {f"head{i}-control0": change(-0.03 * (i + 1), None) for i in range(heads)}
+        rows |= {f"head{i}-control0": change(by * (i + 1), None) for i in range(heads)}
         found = findings(rows, [part("a", head=i, variant=f"head{i}") for i in range(heads)])
         results = [
             replace(one, kind="control", factors={"control_of": one.name.removesuffix("-control0")})
@@ -305,8 +342,11 @@ def test_random_cuts_beside_heads_are_counted() -> None:
     assert "that changes AP by -0.0300, the head by -0.1000." in told(1)
     assert (
         "Beside 2 heads as many random elements of the same tensors were cut: the costliest of "
-        "these random cuts changes AP by -0.0600, the costliest of the heads by -0.2000."
+        "these random cuts lowers AP by 0.0600, the costliest of the heads lowers AP by 0.2000."
     ) in told(2)
+    # What gains, or changes nothing that is printed, costs nothing.
+    for by in (0.0009, -0.00001):
+        assert "were cut: none of these random cuts lowers AP, the costliest of" in told(2, by)
 
 
 def test_no_more_images_are_asked_for_than_there_are() -> None:

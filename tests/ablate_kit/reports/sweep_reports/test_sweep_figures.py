@@ -101,6 +101,19 @@ def test_heads_are_at_their_module_and_number() -> None:
     assert [list(line.get_xdata()) for line in strokes] == [[], [], [], [-0.4]]
 
 
+def test_of_a_head_that_is_cut_twice_the_map_shows_the_first_cut() -> None:
+    """A study replaces heads by their mean, and sets some of them to zero beside it."""
+    found = drawn(
+        [
+            ("a", "heads-mean", 0.4, {"module": "x", "head": 0}),
+            ("b", "heads-mean", 0.3, {"module": "x", "head": 1}),
+            ("c", "heads", 0.1, {"module": "x", "head": 1}),
+        ]
+    )
+    (image,) = found["heads"].axes[0].images
+    assert image.get_array().data == pytest.approx(np.array([[-0.1, -0.2]]))
+
+
 def test_curves_are_means_of_draws_over_a_factor() -> None:
     def units(percent: float, draw: int, value: float) -> tuple[str, str, float, Factors]:
         factors: Factors = {"target": "w", "percent": percent, "repeat_of": "w", "draw": draw}

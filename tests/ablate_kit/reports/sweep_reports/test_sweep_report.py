@@ -13,7 +13,9 @@ from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
+from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.reports.sweep_reports import sweep_report
 from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
 from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.sweeps.ledger import Ledger
@@ -99,7 +101,13 @@ def test_the_page_names_the_files_that_are_there(ledger: Ledger) -> None:
     } | {"results.json"}
 
 
-def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(ledger: Ledger) -> None:
+def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Result] = []
+    monkeypatch.setattr(
+        sweep_report, "figures", lambda results, *_, **__: drawn.extend(results) or []
+    )
     attention = {"part": "attn", "depth": 0, "kind": "attention module", "elements": 8}
     Noted(
         budget="10m", images=IMAGES, total=IMAGES, margin=0.01,
@@ -116,6 +124,10 @@ def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(ledger: Le
     assert "<b>0 of 1</b>change AP significantly" in page
     assert "<b>0</b>costs" in page
     assert "1 row more, parts cut in a second way or several at once, is tested alike" in page
+    # Pictures find what a random control belongs to, by the name that the study gives it.
+    assert {one.factors.get("control_of") for one in drawn} == {
+        None, "attn (mean)", "attn (set to zero)"
+    }  # fmt: skip
 
 
 def test_a_run_of_an_earlier_version_stays_readable(ledger: Ledger) -> None:

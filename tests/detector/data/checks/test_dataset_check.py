@@ -159,7 +159,9 @@ def test_how_images_are_read_is_told_and_no_problem(tmp_path: Path) -> None:
     report = look(VocSource(tmp_path, "train"))
     assert report.problems == []
     assert report.remarks == {
-        "EXIF orientation 3 is not applied (exif: apply does)": [folder / "000000.jpg"],
+        "EXIF orientation 3 is not applied (--exif apply, in a recipe exif: apply, applies it)": [
+            folder / "000000.jpg"
+        ],
         "16 bits are scaled to 8: the high byte is taken": [folder / "000001.png"],
     }
     exif[0x0112] = 6
@@ -167,8 +169,8 @@ def test_how_images_are_read_is_told_and_no_problem(tmp_path: Path) -> None:
     report = look(VocSource(tmp_path, "train", exif="apply"))
     assert report.counts() == {"wrong size": 1}
     assert report.problems[0].message.endswith(
-        "image is 30x40, its annotation says 40x30: EXIF orientation 6 is applied; "
-        "exif: ignore does not"
+        "image is 30x40, its annotation says 40x30: EXIF orientation 6 is applied "
+        "(--exif ignore, in a recipe exif: ignore, leaves it)"
     )
 
 
