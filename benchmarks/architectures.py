@@ -10,7 +10,6 @@ Some image processors need torchvision; where it is missing, the table says so.
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from page_table import print_table
 from small_detectors import ASKED, MODELS, build
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
@@ -145,12 +145,9 @@ def output_of(adapter: TransformersAdapter, inputs: Mapping[str, Tensor], place:
     def look(module: nn.Module, args: object, output: object) -> None:
         seen.append(next(x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)).clone())
 
-    handle = adapter.module.get_submodule(place).register_forward_hook(look)
-    try:
-        with inference(adapter.module):
-            adapter.forward(inputs)
-    finally:
-        handle.remove()
+    module = adapter.module.get_submodule(place)
+    with module.register_forward_hook(look), inference(adapter.module):
+        adapter.forward(inputs)
     return seen[0]
 
 
@@ -168,10 +165,9 @@ def same_as_without(
         yield bool((cut - expected).abs().max() < 1e-5 * scale < (full - cut).abs().max())
 
 
-@contextmanager
 def without(
     adapter: TransformersAdapter, place: str, attention: Attention, head: int
-) -> Iterator[None]:
+) -> RemovableHandle:
     """The reference: a head's share of what comes into the output projection is zero; of the
     module's output where it has none."""
     heads = attention.head_count()
@@ -185,15 +181,10 @@ def without(
     if output:
         (live,) = adapter.live_names()[attention.name_of(output)]
         projection = adapter.module.get_submodule(live.removesuffix(".weight"))
-        handle = projection.register_forward_pre_hook(lambda _, args: (kept(args[0]), *args[1:]))
-    else:
-        handle = adapter.module.get_submodule(place).register_forward_hook(
-            lambda _, __, out: (kept(out[0]), *out[1:]) if isinstance(out, tuple) else kept(out)
-        )
-    try:
-        yield
-    finally:
-        handle.remove()
+        return projection.register_forward_pre_hook(lambda _, args: (kept(args[0]), *args[1:]))
+    return adapter.module.get_submodule(place).register_forward_hook(
+        lambda _, __, out: (kept(out[0]), *out[1:]) if isinstance(out, tuple) else kept(out)
+    )
 
 
 def notes_of_replay(adapter: TransformersAdapter, known: list[Attention]) -> list[str]:

@@ -48,9 +48,8 @@ def main() -> None:
     def contributions() -> torch.Tensor:
         """(tokens, heads, width): what each head adds to the module's output."""
         seen: list[torch.Tensor] = []
-        hook = attention.o_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        detect(adapter, images)
-        hook.remove()
+        with attention.o_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+            detect(adapter, images)
         values = torch.cat([one.reshape(-1, one.shape[-1]) for one in seen]).double()
         weight = attention.o_proj.weight.detach().double()  # (out, heads * size)
         parts = zip(values.chunk(heads, 1), weight.chunk(heads, 1), strict=True)

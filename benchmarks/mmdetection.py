@@ -189,9 +189,8 @@ def silenced(module: Any, head: int, count: int) -> Iterator[None]:
     keep = torch.ones(count, projection.in_features // count)
     keep[head] = 0
     if not packed:
-        hook = projection.register_forward_pre_hook(lambda _, given: (given[0] * keep.flatten(),))
-        yield
-        hook.remove()
+        with projection.register_forward_pre_hook(lambda _, given: (given[0] * keep.flatten(),)):
+            yield
         return
     forward, weight, bias = module.forward, projection.weight.data, projection.bias.data
 

@@ -275,13 +275,11 @@ def _retime(trace: Trace, run: Callable[[], Any], clock: Clock) -> None:
             place, start = began.pop()
             seconds[place] = clock() - start
 
-        hooks = (
+        with (
             register_module_forward_pre_hook(before),
             register_module_forward_hook(after, always_call=True),
-        )
-        run()
-        for hook in hooks:
-            hook.remove()
+        ):
+            run()
         assert len(seconds) == len(calls), "not the calls of the trace"
         for call, taken in zip(calls, seconds, strict=True):
             call.seconds = min(call.seconds, taken) if repeat else taken

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Removed, Resampled, philox
@@ -50,8 +51,7 @@ def with_hooks(
         yield
 
 
-@contextmanager
-def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> Iterator[None]:
+def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> RemovableHandle:
     """Shows ``change`` what comes into a projection, (B, ..., C); what it returns goes on instead.
 
     ``weight`` is the projection's weight in ``module.state_dict()``. PyTorch's own attention does
@@ -60,18 +60,13 @@ def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> 
     path = weight.rpartition(".")[0]
     owner, parent = module.get_submodule(path), module.get_submodule(path.rpartition(".")[0])
     if isinstance(parent, nn.MultiheadAttention):
-        handle = parent.register_forward_hook(
+        return parent.register_forward_hook(
             lambda attention, args, kwargs, output: _reprojected(
                 attention, args, kwargs, output, change
             ),
             with_kwargs=True,
         )
-    else:
-        handle = owner.register_forward_pre_hook(lambda _, args: _changed(args, change))
-    try:
-        yield
-    finally:
-        handle.remove()
+    return owner.register_forward_pre_hook(lambda _, args: _changed(args, change))
 
 
 def hooked_module(module: nn.Module, weight: str) -> nn.Module | None:
@@ -189,12 +184,11 @@ def _resampled(module: nn.Module, weight: str, one: Resampled) -> Iterator[None]
             changed[..., start:stop] = other[..., start:stop]
         return changed
 
-    counter = module.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        with hook_projection_input(module, weight, change):
-            yield
-    finally:
-        counter.remove()
+    with (
+        module.register_forward_pre_hook(count, with_kwargs=True),
+        hook_projection_input(module, weight, change),
+    ):
+        yield
 
 
 def shift_of(one: Resampled, images: int) -> int:

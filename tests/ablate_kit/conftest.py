@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.cli.app import main
 from detector.zoo import SHAPES_TINY
 
@@ -45,6 +46,15 @@ def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Printed(int(stop.value.code or 0), *capsys.readouterr())
 
     return ablate
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What opening checkpoints and data has to say that is no error."""
+    found: list[str] = []
+    tell_with(found.append)
+    yield found
+    tell_with(lambda _: None)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Removing k of H heads by weights is setting those heads' outputs to zero, in every layout."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
@@ -76,22 +76,16 @@ NAMES: dict[str, tuple[str | None, ...]] = {
 }  # fmt: skip
 
 
-@contextmanager
-def without_heads(module: nn.Module, projection: str | None, heads: list[int]) -> Iterator[None]:
+def without_heads(module: nn.Module, projection: str | None, heads: list[int]) -> RemovableHandle:
     """The reference: heads' outputs set to zero where they enter the output projection, if any."""
     keep = torch.ones(H)
     keep[heads] = 0
     keep = keep.repeat_interleave(C // H)
     if projection is None:
-        handle = module.register_forward_hook(lambda _, __, out: out * keep)
-    else:
-        handle = module.get_submodule(projection).register_forward_pre_hook(
-            lambda _, args: (args[0] * keep,)
-        )
-    try:
-        yield
-    finally:
-        handle.remove()
+        return module.register_forward_hook(lambda _, __, out: out * keep)
+    return module.get_submodule(projection).register_forward_pre_hook(
+        lambda _, args: (args[0] * keep,)
+    )
 
 
 def randomized(module: nn.Module) -> nn.Module:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ablate_kit.checkpoints import CheckpointError, open_checkpoint
-from ablate_kit.checkpoints.told import tell_with
 
 W = {"neck.conv.weight": torch.ones(2, 3), "neck.conv_b.bias": torch.zeros(2)}
 E = {name: tensor + 5 for name, tensor in W.items()}
@@ -42,22 +41,17 @@ def flat(prefix: str, by: str) -> dict[str, Any]:
     ],
 )
 def test_an_average_among_other_tensors_is_a_set_of_its_own(
-    save: Any, tree: Any, average: str
+    save: Any, told: list[str], tree: Any, average: str
 ) -> None:
-    notes: list[str] = []
-    tell_with(notes.append)
-    try:
-        with open_checkpoint(save(tree)) as checkpoint:
-            assert list(checkpoint.tensors) == list(W)
-            assert all(torch.equal(checkpoint.read(name), W[name]) for name in W)
-            assert average in [one.place for one in checkpoint.alternatives]
-        assert len(notes) == 1
-        assert average in notes[0]
-        with open_checkpoint(save(tree), weights=average) as checkpoint:
-            assert all(torch.equal(checkpoint.read(name), E[name]) for name in W)
-        assert len(notes) == 1  # nothing is to be said where the weights were chosen
-    finally:
-        tell_with(lambda _: None)
+    with open_checkpoint(save(tree)) as checkpoint:
+        assert list(checkpoint.tensors) == list(W)
+        assert all(torch.equal(checkpoint.read(name), W[name]) for name in W)
+        assert average in [one.place for one in checkpoint.alternatives]
+    assert len(told) == 1
+    assert average in told[0]
+    with open_checkpoint(save(tree), weights=average) as checkpoint:
+        assert all(torch.equal(checkpoint.read(name), E[name]) for name in W)
+    assert len(told) == 1  # nothing is to be said where the weights were chosen
 
 
 def test_an_average_is_known_part_by_part_and_beside_another(save: Any) -> None:

@@ -35,9 +35,8 @@ def silenced(module: nn.Module, heads: list[int], count: int) -> Iterator[None]:
     keep = torch.ones(projection.in_features).view(count, -1)
     keep[heads] = 0
     if not packed:
-        hook = projection.register_forward_pre_hook(lambda _, given: (given[0] * keep.flatten(),))
-        yield
-        hook.remove()
+        with projection.register_forward_pre_hook(lambda _, given: (given[0] * keep.flatten(),)):
+            yield
         return
     # Torch computes with the projection's weights, and does not call it: it is taken out.
     forward, weight, bias = module.forward, projection.weight.data, projection.bias.data

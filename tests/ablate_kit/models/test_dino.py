@@ -282,9 +282,8 @@ def test_a_head_is_removed_exactly(request: pytest.FixtureRequest, backbone: str
                 kept[..., head * width : (head + 1) * width] = 0
                 return (kept,)
 
-            hook = projection.register_forward_pre_hook(partial(silent))
-            silenced = outputs(adapter)
-            hook.remove()
+            with projection.register_forward_pre_hook(partial(silent)):
+                silenced = outputs(adapter)
             weight = projection.weight.detach().clone()
             with torch.no_grad():
                 projection.weight[:, width : 2 * width] = 0

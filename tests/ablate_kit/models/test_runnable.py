@@ -1,13 +1,12 @@
 """Files whose models transformers computes under other names run as the folders made of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.open import open_adapter
@@ -19,14 +18,6 @@ from .test_official_files import write
 
 Write = Callable[..., Path]
 NAMES = ClassNames(tuple("abcde"), by_id=False)
-
-
-@pytest.fixture
-def told() -> Iterator[list[str]]:
-    found: list[str] = []
-    tell_with(found.append)
-    yield found
-    tell_with(lambda _: None)
 
 
 @pytest.fixture

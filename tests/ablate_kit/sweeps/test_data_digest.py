@@ -2,20 +2,16 @@
 
 import pytest
 
-from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.sweeps.fingerprint import data_digest
 from detector.data.shapes import Shapes
 
 
-def test_reading_that_takes_a_while_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    notes: list[str] = []
-    tell_with(notes.append)
-    try:
-        quick = data_digest(Shapes(4))
-        assert notes == []
-        monkeypatch.setattr("ablate_kit.sweeps.fingerprint._MOMENT", 0.0)
-        assert data_digest(Shapes(4)) == quick
-    finally:
-        tell_with(lambda _: None)
-    (note,) = notes
+def test_reading_that_takes_a_while_is_told_once(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = data_digest(Shapes(4))
+    assert told == []
+    monkeypatch.setattr("ablate_kit.sweeps.fingerprint._MOMENT", 0.0)
+    assert data_digest(Shapes(4)) == quick
+    (note,) = told
     assert note.startswith("reading the files of 4 images once, to know them again: 1 are read, ")

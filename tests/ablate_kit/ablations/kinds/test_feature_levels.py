@@ -27,11 +27,9 @@ def test_the_projection_of_a_removed_level_gives_zero(live: Open, kind: str) -> 
     assert [each.name for each in found] == [f"{base}.{i}" for i in range(len(found))]
     assert len(found) == (3 if kind in ("rt_detr_v2", "d_fine") else 4)
     for ablation in found[1:]:
-        handle = one.module.get_submodule(ablation.name).register_forward_hook(
-            lambda _, __, out: torch.zeros_like(out)
-        )
-        expected = one.run()
-        handle.remove()
+        level = one.module.get_submodule(ablation.name)
+        with level.register_forward_hook(lambda _, __, out: torch.zeros_like(out)):
+            expected = one.run()
         assert one.difference(one.run(ablation), expected) == 0
         assert one.difference(full, expected) > 1e-9
     assert one.difference(one.run(), full) == 0

@@ -1,7 +1,6 @@
 """A head folded to its mean by weights is that head's output set to its mean."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied, check_fits
@@ -49,8 +49,7 @@ def make(live: Any, rule: Any) -> list[Ablation]:
         return rule.make(KindContext(checkpoint, lambda: Once(live)))
 
 
-@contextmanager
-def averaged(module: nn.Module, place: str, columns: slice) -> Iterator[None]:
+def averaged(module: nn.Module, place: str, columns: slice) -> RemovableHandle:
     """The reference: what enters a projection on these columns is its own mean everywhere."""
 
     def mean(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -58,11 +57,7 @@ def averaged(module: nn.Module, place: str, columns: slice) -> Iterator[None]:
         x[..., columns] = x[..., columns].reshape(-1, x[..., columns].shape[-1]).mean(0)
         return (x, *args[1:])
 
-    handle = module.get_submodule(place).register_forward_pre_hook(mean)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return module.get_submodule(place).register_forward_pre_hook(mean)
 
 
 HEADS = {
@@ -190,9 +185,8 @@ def test_channels_are_their_mean(live: Open, kind: str, module: str) -> None:
             moved[..., channel] = moved[..., channel].mean()
         return moved.movedim(-1, axis)
 
-    handle = one.module.get_submodule(live_name.removesuffix(".weight")).register_forward_hook(mean)
-    expected = one.run()
-    handle.remove()
+    with one.module.get_submodule(live_name.removesuffix(".weight")).register_forward_hook(mean):
+        expected = one.run()
     effect = one.difference(full, expected)
     assert effect > 1e-9
     assert one.difference(one.run(ablation), expected) < min(1e-6, effect / 1000)

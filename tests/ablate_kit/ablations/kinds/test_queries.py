@@ -30,9 +30,8 @@ def test_other_queries_of_the_hybrid_detector_do_not_see_a_removed_one(live: Ope
     count = full["logits"].shape[1]
     blocked = torch.zeros(count, count, dtype=torch.bool)
     blocked[:, 3] = True
-    handle = one.module.decoder.register_forward_pre_hook(lambda _, args: (*args[:5], blocked))
-    expected = without(one.run(), 3)
-    handle.remove()
+    with one.module.decoder.register_forward_pre_hook(lambda _, args: (*args[:5], blocked)):
+        expected = without(one.run(), 3)
     (ablation,) = one.make(Queries(queries=[3]))
     assert one.difference(one.run(ablation), expected) < 1e-12
     assert one.difference(without(full, 3), expected) > 1e-6

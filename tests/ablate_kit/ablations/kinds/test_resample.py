@@ -41,9 +41,8 @@ def test_two_images_exchange_a_head(live: Open, kind: str, place: str) -> None:
         x[..., start:stop] = x.flip(0)[..., start:stop]
         return (x, *args[1:])
 
-    handle = projection.register_forward_pre_hook(exchange)
-    expected = one.run()
-    handle.remove()
+    with projection.register_forward_pre_hook(exchange):
+        expected = one.run()
     assert one.difference(one.run(ablation), expected) == 0
     assert one.difference(full, expected) > 1e-9
     assert one.difference(one.run(), full) == 0

@@ -123,17 +123,11 @@ def test_a_skipped_branch_adds_nothing(case: str, part: str) -> None:
             drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter.copy_(drawn * 0.3)
         full = run(model["0"])
-        handle = (
-            model["0"]
-            .get_submodule(part)
-            .register_forward_hook(
-                lambda _, __, out: (
-                    (torch.zeros_like(out[0]), None) if isinstance(out, tuple) else out * 0
-                )
-            )
-        )
-        expected = run(model["0"])
-        handle.remove()
+        branch = model["0"].get_submodule(part)
+        with branch.register_forward_hook(
+            lambda _, __, out: (out[0] * 0, None) if isinstance(out, tuple) else out * 0
+        ):
+            expected = run(model["0"])
         (ablation,) = skips([f"0.{part}"], model.state_dict())
         with applied(model, ablation):
             assert (run(model["0"]) - expected).abs().max() < 1e-12
@@ -166,9 +160,8 @@ def test_branches_of_hugging_face_detectors(live: Callable[[str], Any], kind: st
     for ablation in found[::2]:
         (live_name,) = one.names[ablation.edits[0].tensor]
         last = one.module.get_submodule(live_name.rpartition(".")[0])
-        handle = last.register_forward_hook(lambda _, __, out: out * 0)
-        expected = one.run()
-        handle.remove()
+        with last.register_forward_hook(lambda _, __, out: out * 0):
+            expected = one.run()
         assert one.difference(one.run(ablation), expected) < 1e-9
         assert one.difference(full, expected) > 1e-9
     assert one.difference(one.run(), full) == 0

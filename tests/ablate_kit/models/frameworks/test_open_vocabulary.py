@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import NO_CLASS
 from ablate_kit.models.detect import detect
@@ -165,25 +164,20 @@ def test_what_cannot_be_asked_is_refused(asked: Callable[[str], Path], tmp_path:
 
 
 def test_names_that_are_not_read_as_they_are_written_are_told(
-    asked: Callable[[str], Path], tmp_path: Path
+    asked: Callable[[str], Path], tmp_path: Path, told: list[str]
 ) -> None:
-    told: list[str] = []
-    tell_with(told.append)
-    try:
-        for name, text, messages in (
-            ("grounding-dino", "red disc\nstar", []),
-            ("grounding-dino", "disc\nzebra", ["does not know all of the class zebra"]),
-            ("grounding-dino", "Disc\ndisc", ["reads the classes disc and disc alike"]),
-            ("owlvit", "disc\nzebra", []),
-            ("owlvit", "disc\n猫\n犬", ["class 猫", "class 犬", "classes 猫 and 犬 alike"]),
-        ):
-            told.clear()
-            opened(asked(name), tmp_path, text)
-            assert len(told) == len(messages), told
-            for one, message in zip(told, messages, strict=True):
-                assert message in one
-    finally:
-        tell_with(lambda _: None)
+    for name, text, messages in (
+        ("grounding-dino", "red disc\nstar", []),
+        ("grounding-dino", "disc\nzebra", ["does not know all of the class zebra"]),
+        ("grounding-dino", "Disc\ndisc", ["reads the classes disc and disc alike"]),
+        ("owlvit", "disc\nzebra", []),
+        ("owlvit", "disc\n猫\n犬", ["class 猫", "class 犬", "classes 猫 and 犬 alike"]),
+    ):
+        told.clear()
+        opened(asked(name), tmp_path, text)
+        assert len(told) == len(messages), told
+        for one, message in zip(told, messages, strict=True):
+            assert message in one
     with pytest.raises(UserError, match="reads nothing in the class"):  # a soft hyphen
         opened(asked("grounding-dino"), tmp_path, "disc\n\u00ad")
     with pytest.raises(UserError, match=r"the name of a class is 51 tokens, and .* reads 32"):

@@ -3,13 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
@@ -188,18 +188,13 @@ def test_a_copy_in_half_precision_is_the_variant_of_the_sweep(bf16: Path, tmp_pa
         )
 
 
-@contextmanager
-def outputs_zeroed(module: nn.Module, place: str, head: int, heads: int) -> Iterator[None]:
+def outputs_zeroed(module: nn.Module, place: str, head: int, heads: int) -> RemovableHandle:
     """The reference: one head's share of what enters an output projection set to zero."""
     projection = module.get_submodule(place)
     width = projection.in_features // heads
     keep = torch.ones(projection.in_features)
     keep[head * width : (head + 1) * width] = 0
-    handle = projection.register_forward_pre_hook(lambda _, args: (args[0] * keep, *args[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
+    return projection.register_forward_pre_hook(lambda _, args: (args[0] * keep, *args[1:]))
 
 
 def logits(adapter: TransformersAdapter) -> Tensor:
