@@ -1,6 +1,8 @@
 """What a run was made from, as its folder keeps it; a folder goes on with the same alone."""
 
+import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ _OTHER = {
     "threads": "another number of threads",
     "gpu_libraries": "other GPU libraries",
 }
+
+_DIGEST = re.compile(r"[0-9a-f]{40,}")
 
 
 def another(name: str) -> str:
@@ -62,11 +66,23 @@ def refuse_changed(folder: Path, before: Mapping[str, Any], inputs: Mapping[str,
         if before.get(name) != inputs.get(name):
             raise UserError(
                 f"{folder} is a sweep of {another(name)} "
-                f"({_brief(before.get(name))}, now {_brief(inputs.get(name))}); "
-                "choose another folder"
+                f"({_brief(before.get(name), inputs.get(name))}); choose another folder"
             )
 
 
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else safe.to_json(value)
-    return text[:12] + "..." if len(text) > 40 else text
+def _brief(before: Any, now: Any) -> str:
+    """Both values; long ones from the word on in which they begin to differ."""
+    texts = [one if isinstance(one, str) else safe.to_json(one) for one in (before, now)]
+    words = [text.split(" ") for text in texts]
+    pairs = zip(*words, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    then, after = (
+        text if len(text) <= 40 else "..." * (same > 0) + _cut(" ".join(own[same:]))
+        for text, own in zip(texts, words, strict=True)
+    )
+    return f"{then}, now {after}"
+
+
+def _cut(text: str) -> str:
+    longest = 12 if _DIGEST.fullmatch(text) else 60
+    return text if len(text) <= longest else f"{text[:longest]}..."
