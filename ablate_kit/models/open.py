@@ -4,13 +4,13 @@ from pathlib import Path
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.told import tell
-from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.detect import full_float32
 from ablate_kit.models.framework import Request
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.frameworks import own_code
+from ablate_kit.models.number_types import check_number_types
 from ablate_kit.plural import counted
 
 
@@ -41,7 +41,7 @@ def open_adapter(
     names = read_class_names(class_names) if class_names else None
     chosen = choose(checkpoint, model)
     if not chosen.model.startswith(f"{own_code.NAME}:"):  # one's own code may know how to read them
-        _refuse_quantized(checkpoint)
+        check_number_types(checkpoint)
     given = names.names if names else ()
     request = Request(chosen.place, device, trust_remote_code, given)
     with full_float32():
@@ -50,15 +50,6 @@ def open_adapter(
     if names:
         adapter.classes = names.of(adapter.classes, str(checkpoint.path))
     return adapter
-
-
-def _refuse_quantized(checkpoint: Checkpoint) -> None:
-    """A framework would fill its weights with the packed numbers."""
-    for name, reason in checkpoint.quantized.items():
-        raise UserError(
-            f"{checkpoint}: {name} is {reason}; a detector is run with weights that are not "
-            f"quantized (or with your own code: --model {own_code.NAME}:FILE.py:NAME)"
-        )
 
 
 def _tell_of_nan(adapter: Adapter, checkpoint: Checkpoint) -> None:

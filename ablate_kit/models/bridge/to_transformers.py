@@ -24,6 +24,7 @@ from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.classes import ClassNames
+from ablate_kit.models.number_types import check_number_types
 from ablate_kit.models.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder
 
@@ -92,9 +93,11 @@ def to_transformers(
         arguments: of its training script, for an official file that does not tell.
 
     Raises ``UserError`` where it cannot be told, where the model has no exact counterpart, and
-    where tensors are missing or of other shapes than their model's.
+    where tensors are missing, or of other shapes or types of numbers than their model's.
     """
-    if family := family_of(checkpoint):
+    if (family := family_of(checkpoint)) or has_configuration(checkpoint):
+        check_number_types(checkpoint)
+    if family:
         model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes, arguments))
     elif heads or classes or arguments:
         raise UserError(

@@ -9,6 +9,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.number_types import check_number_types
 from detector.config import HybridConfig
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.data.dataset import Pixels
@@ -101,6 +102,7 @@ def config_and_names(checkpoint: Checkpoint) -> tuple[HybridConfig, dict[str, st
 
 def _check(checkpoint: Checkpoint, module: HybridDetector, live: Mapping[str, str]) -> None:
     """Refuses a file that does not fit, naming the first tensor at odds."""
+    check_number_types(checkpoint)
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     for name, ours in live.items():
         shape = checkpoint.tensors[name].shape

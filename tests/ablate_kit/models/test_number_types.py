@@ -1,0 +1,69 @@
+"""Files whose numbers are no weights: quantized, or complex."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ablate_kit.errors import UserError
+from tests.ablate_kit.small_sweeps import adapter_of
+
+from . import test_official_files
+from .official_files import refused
+
+REFUSED = [
+    (torch.complex64, r"{} is of complex numbers \(complex64\)"),
+    (torch.int8, "{} is quantized, in int8"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "message"), REFUSED)
+def test_such_a_file_is_not_converted(tmp_path: Path, dtype: torch.dtype, message: str) -> None:
+    pytest.importorskip("transformers")
+    name = "transformer.encoder.layers.0.linear1.weight"
+
+    def change(content: dict[str, dict[str, torch.Tensor]]) -> None:
+        content["model"][name] = content["model"][name].to(dtype)
+
+    test_official_files.write(tmp_path / "official.pth", "detr", change)
+    refused(tmp_path / "official.pth", message.format(name))
+
+
+def changed(folder: Path, place: Path, name: str, dtype: torch.dtype) -> Path:
+    """A copy of the folder with a tensor of this type."""
+    place.mkdir()
+    for one in folder.iterdir():
+        (place / one.name).write_bytes(one.read_bytes())
+    tensors = load_file(place / "model.safetensors")
+    tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
+    return place
+
+
+@pytest.mark.parametrize(("dtype", "message"), REFUSED)
+def test_such_a_folder_is_not_opened(
+    folders: Callable[[str], Path], tmp_path: Path, dtype: torch.dtype, message: str
+) -> None:
+    """Though its tensors have other names in the model."""
+    name = "model.encoder.layers.0.self_attn.out_proj.weight"
+    folder = changed(folders("detr"), tmp_path / "model", name, dtype)
+    with pytest.raises(UserError, match=message.format(name)):
+        adapter_of(folder)
+
+
+@pytest.mark.parametrize(("dtype", "message"), REFUSED)
+def test_such_a_hybrid_is_not_opened(
+    hybrid: Path, tmp_path: Path, dtype: torch.dtype, message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    with safe_open(hybrid, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(hybrid)
+    name = next(one for one in tensors if one.startswith("decoder") and tensors[one].ndim == 2)
+    tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(UserError, match=message.format(name)):
+        adapter_of(path)
