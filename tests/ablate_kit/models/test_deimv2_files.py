@@ -238,11 +238,13 @@ def tensors_of(variant: str) -> dict[str, Tensor]:
         found |= vit_tensors(vit, model.model.conv_encoder.backbone, variant)
     found["decoder.reg_scale"] = found["decoder.reg_scale"].long()
     found |= {f"decoder.decoder.{one}": found[f"decoder.{one}"] for one in ("up", "reg_scale")}
+    return found | anchors_of(model, SIDE, SIDE)
+
+
+def anchors_of(model: Any, height: int, width: int) -> dict[str, Tensor]:
     strides = model.config.feat_strides
-    anchors, valid = model.model.generate_anchors(tuple((SIDE // s, SIDE // s) for s in strides))
-    found["decoder.anchors"] = torch.where(valid, anchors, torch.inf)
-    found["decoder.valid_mask"] = valid
-    return found
+    anchors, valid = model.model.generate_anchors(tuple((height // s, width // s) for s in strides))
+    return {"decoder.anchors": torch.where(valid, anchors, torch.inf), "decoder.valid_mask": valid}
 
 
 def vit_tensors(state: dict[str, Tensor], backbone: Any, variant: str) -> dict[str, Tensor]:
@@ -294,6 +296,26 @@ def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
     assert processor["size"] == {"height": SIDE, "width": SIDE}
     assert processor["do_normalize"] == (variant in VITS)
     assert any("features of blocks" in words for words in assumed) == (variant in VITS)
+
+
+def of_size(variant: str, height: int, width: int) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["model"] |= anchors_of(model_of(variant), height, width)
+
+    return change
+
+
+@pytest.mark.parametrize("size", [(SIDE, 2 * SIDE), (2 * SIDE, SIDE)])
+def test_images_that_are_no_squares(tmp_path: Path, size: tuple[int, int]) -> None:
+    """The small models have no position encodings, of which transformers has others there."""
+    model = write(tmp_path / "official.pth", "lite", of_size("lite", *size))
+    bridged(tmp_path / "official.pth", tmp_path / "hf", arguments=TOLD["arguments"])
+    computes_the_same(tmp_path / "hf", model, 2, 3, *size)
+    processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    assert processor["size"] == {"height": size[0], "width": size[1]}
+    write(tmp_path / "official.pth", "hgnetv2", of_size("hgnetv2", *size))
+    message = rf"images of {size[1]}x{size[0]} .*are no squares"
+    refused(tmp_path / "official.pth", message, **TOLD)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -153,7 +153,7 @@ def counterpart(told: Told) -> Counterpart:
         "use_gateway": f"{DECODER}.0.gateway.gate.weight" in told,
         "share_bbox_head": _shares_boxes(told),
     }
-    processor = shared_processor(told, strides, config["num_queries"])
+    processor = shared_processor(told, strides, config["num_queries"], any_shape=lite)
     if dinov3:
         colors = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
         processor |= {"do_normalize": True, **colors}

@@ -5,6 +5,7 @@ Their files hold no configuration. What tensors cannot tell, the repositories' c
 alike for all sizes, so that it is assumed.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -209,23 +210,36 @@ def sampling(told: Told) -> dict[str, str]:
     return {} if method == "default" else {"decoder_method": method}
 
 
-def shared_processor(told: Told, strides: Sequence[int], queries: int) -> dict[str, Any]:
-    """``queries`` are chosen among the places of all maps, with ``strides``."""
-    side = _side(told, strides)
-    places = sum((side // stride) ** 2 for stride in strides)
+def shared_processor(
+    told: Told, strides: Sequence[int], queries: int, *, any_shape: bool = False
+) -> dict[str, Any]:
+    """``queries`` are chosen among the places of all maps, with ``strides``. Without ``any_shape``
+    images must be square: the encoder's layers give other positions to the places of a map that is
+    not, than transformers does."""
+    height, width = _size(told, strides)
+    if height != width and not any_shape:
+        raise UserError(
+            f"images of {width}x{height} (eval_spatial_size: [{height}, {width}]) are no squares, "
+            "and transformers' encoder has other position encodings for them; expected squares"
+        )
+    places = _places(height, width, strides)
     if queries > places:
         raise UserError(
             f"{queries:,} queries (num_queries) are chosen among the {places:,} places of a "
-            f"{side}x{side} image; expected as many at most"
+            f"{width}x{height} image; expected as many at most"
         )
-    size = {"height": side, "width": side}
+    size = {"height": height, "width": width}
     # Colors go from 0 to 1, as they are.
     unlike_detr = {"do_normalize": False, "do_pad": False}
     return {**image_processor("RTDetrImageProcessor", size), **unlike_detr}
 
 
-def _side(told: Told, strides: Sequence[int]) -> int:
-    """Of the square images that the model is evaluated on, which the number of anchors tells."""
+def _places(height: int, width: int, strides: Sequence[int]) -> int:
+    return sum((height // stride) * (width // stride) for stride in strides)
+
+
+def _size(told: Told, strides: Sequence[int]) -> tuple[int, int]:
+    """Height and width of the images that the model is evaluated on, which the anchors tell."""
     import torch
 
     name = RECOMPUTED[0]
@@ -236,31 +250,33 @@ def _side(told: Told, strides: Sequence[int]) -> int:
                 f"eval_spatial_size is {side}; expected a multiple of {strides[-1]}, the pixels of "
                 f"the coarsest map, up to {LARGEST_SIZE}"
             )
-        return side
+        return side, side
     anchors = told.checkpoint.read(name)
     # A file of half precision has rounded them.
     rounded = torch.finfo(anchors.dtype).eps if anchors.is_floating_point() else 0.0
     tolerance = max(1e-4, rounded)
-    for side in range(strides[-1], LARGEST_SIZE + 1, strides[-1]):
-        count = sum((side // stride) ** 2 for stride in strides)
-        if anchors.shape == (1, count, 4) and torch.allclose(
-            anchors[0].float(), _anchors(side, strides), rtol=tolerance, atol=tolerance
+    sides = range(strides[-1], LARGEST_SIZE + 1, strides[-1])
+    for height, width in itertools.product(sides, sides):
+        if anchors.shape == (1, _places(height, width, strides), 4) and torch.allclose(
+            anchors[0].float(), _anchors(height, width, strides), rtol=tolerance, atol=tolerance
         ):
-            return side
+            return height, width
     raise UserError(
-        f'"{name}" are not those that transformers computes for a square image (eval_spatial_size)'
+        f'"{name}" are not those that transformers computes for an image of any size '
+        "(eval_spatial_size)"
     )
 
 
-def _anchors(side: int, strides: Sequence[int]) -> "torch.Tensor":
+def _anchors(height: int, width: int, strides: Sequence[int]) -> "torch.Tensor":
     """Centers and sizes of the places in all maps, before the sigmoid."""
     import torch  # by which no command that needs none waits
 
     levels = []
     for level, stride in enumerate(strides):
-        cells = side // stride
-        centers = (torch.arange(cells) + 0.5) / cells
-        y, x = torch.meshgrid(centers, centers, indexing="ij")
+        rows, columns = (
+            (torch.arange(side // stride) + 0.5) / (side // stride) for side in (height, width)
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
         extent = torch.full_like(x, 0.05 * 2**level)
         levels.append(torch.stack([x, y, extent, extent], -1).reshape(-1, 4))
     places = torch.cat(levels)
