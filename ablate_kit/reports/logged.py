@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from ablate_kit import text as safe
@@ -21,8 +22,7 @@ def log_sweep(names: Sequence[LoggerName], folder: Path) -> None:
         return
     report = folder / "report"
     found = json.loads((report / "results.json").read_text(encoding="utf-8"))
-    loggers = open_loggers(names, folder, found["run"], resumed_at=0)
-    try:
+    with closing(open_loggers(names, folder, found["run"], resumed_at=0)) as loggers:
         for number, variant in enumerate(found["variants"].values()):
             numbers = variant["overall"].items()
             loggers.scalars(
@@ -44,16 +44,11 @@ def log_sweep(names: Sequence[LoggerName], folder: Path) -> None:
                 for one in csv.DictReader(file)
             ]
         loggers.table("changes", header, rows)
-    finally:
-        loggers.close()
 
 
 def log_table(names: Sequence[LoggerName], folder: Path, name: str, table: Table) -> None:
     """A table as it is printed."""
     if not names:
         return
-    loggers = open_loggers(names, folder, {}, resumed_at=0)
-    try:
+    with closing(open_loggers(names, folder, {}, resumed_at=0)) as loggers:
         loggers.table(name, list(table.header), [list(row) for row in table.rows])
-    finally:
-        loggers.close()

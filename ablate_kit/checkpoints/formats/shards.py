@@ -6,6 +6,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,10 @@ def is_index(path: Path) -> bool:
 
 def read_index(path: Path) -> Index:
     """The index at ``path``. It may name files of its own folder only."""
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         if source.size > _LONGEST_INDEX:
             raise CheckpointError(f"{path} has {source.size} bytes; an index has fewer")
         text = source.read(0, source.size)
-    finally:
-        source.close()
     try:
         index = json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """What a pickle says, arrays included, as plain data: nothing that it names is called."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,13 @@ def read_plain(path: Path) -> Any:
     Raises:
         CheckpointError: neither; or a safetensors file.
     """
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         head = source.read(0, min(HEAD, source.size))
         if format_of(head) not in (None, "numpy-pickle"):
             return _of_torch(path)
         if head[:1] not in _PICKLES or not head:
             raise CheckpointError(f"{path} is no pickle: it seems to be {looks_like(head)}")
         stream = source.read(0, source.size)
-    finally:
-        source.close()
     try:
         # Bytes that are spelled as text are an argument twice: decoded, then taken for a storage.
         value, _ = interpret(stream, constructors=_CONSTRUCTORS, copies=2)
