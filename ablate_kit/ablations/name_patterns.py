@@ -164,6 +164,8 @@ def _nearest(text: str, names: Collection[str]) -> str:
     """A pattern close to ``text`` that matches something: each misspelled level mended in turn."""
     if text == "all":
         return '; "**" matches all'
+    if "," in re.sub(r"\{.*?\}", "", text):
+        return "; a pattern holds no commas: give several, each by itself"
     levels = text.split(".")
     for i in range(len(levels)):
         start = ".".join(levels[: i + 1])

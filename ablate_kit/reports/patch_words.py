@@ -8,6 +8,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.plural import first_few
 from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 
@@ -69,6 +70,9 @@ def account(
             f", not significantly among {len(found)} variants: these images show nothing to "
             "account for"
         )
+    if between := _no_way_between(found, results[0], total):
+        why = "units of one model do not correspond to those of the other, as of two seeds"
+        return [*told, f"{between}: {why}; modules put in alone say nothing of the difference"]
     alone = [
         (one.name, row)
         for one, row in found.values()
@@ -95,6 +99,20 @@ def account(
             rest += ", not significantly"
         told.append(f"one by one its modules sum to {total_alone:+z.4f}; {rest}")
     return told
+
+
+def _no_way_between(
+    found: Mapping[str, tuple[Result, Change]], first: Result, donor: Change
+) -> str:
+    """That a model between the two finds nothing, though both do; empty where it does."""
+    ends = (first.evaluation.overall["AP"], donor.value)
+    if min(ap or 0.0 for ap in ends) < NEXT_TO_NOTHING:
+        return ""
+    for name, (one, row) in found.items():
+        within = 0 < float(one.factors.get("alpha", 0)) < 1
+        if within and (row.value or 0.0) < NEXT_TO_NOTHING:
+            return f"between the two ({name}) next to nothing is left"
+    return ""
 
 
 def _share(row: Change, total: Change) -> str:

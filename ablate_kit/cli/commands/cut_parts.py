@@ -51,7 +51,7 @@ def levels(
     *,
     copies: CopyOptions,
 ) -> None:
-    """Let a level of the feature pyramid bring in nothing, one by one."""
+    """Silence levels of the feature pyramid, one by one."""
     from ablate_kit.ablations.kinds.feature_levels import Levels
 
     kind = Levels(base=base, levels=spans_of(chosen, "--levels"))

@@ -76,7 +76,9 @@ class Cuts:
 
     heads: Annotated[
         list[str] | None,
-        typer.Option(help="Each attention head: all, or those of the modules of a pattern."),
+        typer.Option(
+            help="Each attention head: all, or those of the modules of a pattern; may be repeated."
+        ),
     ] = None
     layers: Annotated[
         list[str] | None,

@@ -9,7 +9,6 @@ from ablate_kit import text as safe
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
 from ablate_kit.metrics.uncertainty.verdict import free_takes, untold
-from ablate_kit.plural import counted
 from ablate_kit.reports.answer import drawn_units, not_shown, noun
 from ablate_kit.sweeps.replication import Replication
 
@@ -77,11 +76,11 @@ def _apart(found: Replication, rows: Sequence[Row]) -> str:
     apart = [row for row in rows if row[1].differs]
     if not apart:
         return "Nowhere do the checkpoints differ significantly."
-    of_them = counted(len(apart), "cut")
-    return (
-        f"What {of_them} {'changes' if len(apart) == 1 else 'change'} differs significantly "
-        f"between the checkpoints{_named(found, apart, _changes, _spread)}."
+    differ = (
+        "change of 1 cut differs" if len(apart) == 1 else f"changes of {len(apart)} cuts differ"
     )
+    named = _named(found, apart, _changes, _spread)
+    return f"The {differ} significantly between the checkpoints{named}."
 
 
 def _like_these(found: Replication, rows: Sequence[Row]) -> str:

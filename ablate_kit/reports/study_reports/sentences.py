@@ -45,7 +45,8 @@ def sentences(found: Findings) -> list[Sentence]:
         return [
             Sentence(
                 f"Nothing can be said of this model's parts: on {counted(images, 'image')} it "
-                f"{why}, unmodified, so that no cut can cost anything."
+                f"{why}, unmodified, so that no cut can cost anything. ablate predict draws what "
+                "it finds; classes are matched by name (--class-names)."
             )
         ]
     told = [

@@ -53,6 +53,7 @@ def test_layers_choose_among_the_placeholder() -> None:
     [
         ("decoder.layer.*", 'did you mean "decoder.layers.*" (18 tensors)'),
         ("decodr.layers.0.self_atn", 'did you mean "decoder.layers.0.self_attn" (2 tensors)'),
+        ("a.b,c.d", "; a pattern holds no commas: give several, each by itself"),
         ("query_embd", 'did you mean "query_embed" (1 tensor)'),
         ("all", '"**" matches all'),
         ("zzz", "the names are backbone, decoder, query_embed"),

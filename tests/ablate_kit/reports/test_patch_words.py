@@ -1,5 +1,7 @@
 """What is said of two checkpoints does not go beyond the test."""
 
+from dataclasses import replace
+
 import pytest
 
 from ablate_kit.metrics.headline import KEYS
@@ -10,7 +12,7 @@ from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 from tests.ablate_kit.made_up import result_of
 
 
-def result(name: str, **factors: str) -> Result:
+def result(name: str, **factors: str | float) -> Result:
     return result_of(name, KIND, factors=factors)
 
 
@@ -26,3 +28,15 @@ def test_what_is_not_significant_is_not_said_to_be_nothing(p: float, significant
     says = ", not significantly among 2 variants: these images show nothing to account for"
     assert told[0].endswith(says) != significant
     assert told[1] == "the one module put in alone does not change AP significantly"
+
+
+@pytest.mark.parametrize(("left", "said"), [(0.0, True), (0.4, False)])
+def test_of_models_with_nothing_between_them_single_modules_say_nothing(
+    left: float, said: bool
+) -> None:
+    results = [result("a"), result(DONOR, alpha=1.0), result("neck", module="neck")]
+    results.append(result("alpha 0.5", alpha=0.5))
+    between = dict.fromkeys(KEYS, replace(change(left - 0.5, 0.01)["AP"], value=left))
+    told = account("a", "b", results, [change(0.02, 0.01), change(-0.5, 0.01), between], None)
+    assert ("between the two (alpha 0.5) next to nothing is left: units" in told[1]) == said
+    assert ("put in alone, significantly: neck -0.5000" in told[1]) == (not said)
