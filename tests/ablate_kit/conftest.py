@@ -99,16 +99,6 @@ def run(ablate: Ablate) -> Run:
 
 
 @pytest.fixture
-def refuse_any(ablate: Ablate) -> Run:
-    """As ``refuse``, of whatever was printed before."""
-
-    def refuse_any(*words: object) -> str:
-        return ablate(*words).refusal()
-
-    return refuse_any
-
-
-@pytest.fixture
 def refuse(ablate: Ablate) -> Run:
     """Runs ``ablate`` and returns the one line it said; fails unless it exits with 2."""
 

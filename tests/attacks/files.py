@@ -1,7 +1,6 @@
-"""Files that try to be run, to be believed, or to use up a machine: one function each.
+"""Files that try to be run, to be believed, or to use up a machine.
 
-Every function returns the name of the file or folder that it wrote and what has to become of it:
-a part of what ``watched.py`` tells.
+Beside each stands what has to become of it: a part of what ``watched.py`` tells.
 """
 
 import io
@@ -10,7 +9,6 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,6 @@ MARK = "touch ablate_attack_ran"
 LEGACY_HEAD = b"".join(
     pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 )
-Attack = Callable[[Path], tuple[str, str]]
-ATTACKS: list[Attack] = []
-
-
-def attack(function: Attack) -> Attack:
-    ATTACKS.append(function)
-    return function
 
 
 def zipped(path: Path, stream: bytes, storages: dict[str, bytes] | None = None) -> Path:
@@ -41,11 +32,6 @@ TENSOR = (  # {"w": a tensor of one element on storage "0"} and, under "x", what
     b"\x85\x89c"
     b"collections\nOrderedDict\n)RtRX\x01\x00\x00\x00x"
 )
-
-
-def beside_a_tensor(path: Path, value: bytes) -> Path:
-    """A checkpoint with a tensor and, under "x", what the opcodes ``value`` push."""
-    return zipped(path, TENSOR + value + b"u.", {"0": bytes(4)})
 
 
 def text(value: str) -> bytes:
@@ -79,58 +65,11 @@ CALLS = {
 }  # fmt: skip
 
 
-def _call(name: str, value: bytes) -> Attack:
-    def write(folder: Path) -> tuple[str, str]:
-        beside_a_tensor(folder / name, value)
-        return name, "opened 1: "
-
-    return write
-
-
-ATTACKS += [_call(f"call_{name}", value) for name, value in CALLS.items()]
-
-
-@attack
-def legacy_call(folder: Path) -> tuple[str, str]:
-    stream = b"\x80\x02cos\nsystem\n(" + text(MARK) + b"tR."
-    (folder / "legacy_call").write_bytes(LEGACY_HEAD + stream + pickle.dumps([], 2))
-    return "legacy_call", "refused: "  # it holds no tensor
-
-
-@attack
-def legacy_call_in_the_list_of_keys(folder: Path) -> tuple[str, str]:
-    keys = b"\x80\x02cos\nsystem\n(" + text(MARK) + b"tR."
-    (folder / "legacy_keys").write_bytes(LEGACY_HEAD + pickle.dumps({}, 2) + keys)
-    return "legacy_keys", "its list of storages is"
-
-
-# --- memo and stack
-
-
-@attack
-def memo_that_was_never_set(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "memo_unset", b"h\xc8")
-    return "memo_unset", "malformed"
-
-
-@attack
-def memo_set_again(folder: Path) -> tuple[str, str]:
-    """The name of a module in the memo becomes another between its check and its use."""
-    value = text("collections") + b"q\x01" + text("os") + b"q\x010h\x01" + text("system") + b"\x93"
-    beside_a_tensor(folder / "memo_again", value + b"(" + text(MARK) + b"tR\x86")
-    return "memo_again", "opened 1: "
-
-
-@attack
-def memo_beyond_any_list(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "memo_huge", text("a") + b"r\xff\xff\xff\xff")
-    return "memo_huge", "opened 1: "
-
-
-@attack
-def empty_stack(folder: Path) -> tuple[str, str]:
-    zipped(folder / "empty_stack", b"\x80\x02R.")
-    return "empty_stack", "malformed"
+CALL = b"\x80\x02cos\nsystem\n(" + text(MARK) + b"tR."
+LEGACY = {
+    "legacy_call": (CALL + pickle.dumps([], 2), "refused: "),  # it holds no tensor
+    "legacy_keys": (pickle.dumps({}, 2) + CALL, "its list of storages is"),
+}
 
 
 # --- modules that were pickled whole
@@ -191,90 +130,48 @@ MODULES = {
 }  # fmt: skip
 
 
-def _module(name: str, value: bytes, outcome: str) -> Attack:
-    def write(folder: Path) -> tuple[str, str]:
-        beside_a_tensor(folder / name, value)
-        return name, outcome
-
-    return write
-
-
-ATTACKS += [_module(f"module_{name}", *given) for name, given in MODULES.items()]
-
-
-@attack
-def modules_of_names_without_end(folder: Path) -> tuple[str, str]:
+def doubled_modules() -> bytes:
     """Each module holds the one before it twice: 2**60 modules, and no tensor."""
     value = module(tables(), b"q\x80")
     for i in range(60):
         below = b"h" + bytes([128 + i])
         value += module(tables(modules=holding(a=below, b=below)), b"q" + bytes([129 + i]))
-    beside_a_tensor(folder / "module_doubled", b"(" + value + b"l")
-    return "module_doubled", "too many names"
+    return b"(" + value + b"l"
 
 
-# --- memory and time
+# --- memo and stack, memory and time
 
 
-@attack
-def doubled_a_hundred_times(folder: Path) -> tuple[str, str]:
-    value = b"]" + b"q\x00" + b"".join(
-        b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(100)
-    )  # fmt: skip
-    beside_a_tensor(folder / "doubled", b"(" + value + b"l")
-    return "doubled", "too many names"
+DOUBLED = b"".join(
+    b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(100)
+)
+# The name of a module in the memo becomes another between its check and its use.
+MEMO_AGAIN = text("collections") + b"q\x01" + text("os") + b"q\x010h\x01" + text("system") + b"\x93"
+BESIDE_A_TENSOR = {
+    **{f"call_{name}": (value, "opened 1: ") for name, value in CALLS.items()},
+    **{f"module_{name}": given for name, given in MODULES.items()},
+    "module_doubled": (doubled_modules(), "too many names"),
+    "memo_unset": (b"h\xc8", "malformed"),
+    "memo_again": (MEMO_AGAIN + b"(" + text(MARK) + b"tR\x86", "opened 1: "),
+    "memo_huge": (text("a") + b"r\xff\xff\xff\xff", "opened 1: "),
+    "doubled": (b"(]q\x00" + DOUBLED + b"l", "too many names"),
+    "deep": (b"]" * 1_000_000 + b"a" * 999_999, "nested deeper than 64 levels"),
+    "cycle": (b"}q\x05(" + text("me") + b"h\x05u", "opened 1: "),
+    "digits": (b"\x8b" + struct.pack("<i", 8_000_000) + b"\x7f" * 8_000_000, "opened 1: "),
+    "long_text": (b"\x8d" + struct.pack("<Q", 2**62) + b"abc", "malformed"),
+    "digit_text": (b"I" + b"9" * 2_000_000 + b"\n", "malformed"),
+}
 
 
-@attack
-def tensors_of_names_without_end(folder: Path) -> tuple[str, str]:
-    value = TENSOR.replace(b"}(X\x01\x00\x00\x00w", b"}(X\x01\x00\x00\x00w", 1)
-    stream = value[: -len(text("x"))] + b"q\x00"
+def tensors_of_names_without_end() -> bytes:
+    stream = TENSOR[: -len(text("x"))] + b"q\x00"
     for i in range(60):
         stream += text(f"k{i}") + b"}(" + text("a") + b"h" + bytes([i]) + text("b")
         stream += b"h" + bytes([i]) + b"uq" + bytes([i + 1])
-    zipped(folder / "named", stream + b"u.", {"0": bytes(4)})
-    return "named", "refused: "
+    return stream + b"u."
 
 
-@attack
-def nested_a_million_deep(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "deep", b"]" * 1_000_000 + b"a" * 999_999)
-    return "deep", "nested deeper than 64 levels"
-
-
-@attack
-def cycle(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "cycle", b"}q\x05(" + text("me") + b"h\x05u")
-    return "cycle", "opened 1: "
-
-
-@attack
-def a_number_of_many_digits(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "digits", b"\x8b" + struct.pack("<i", 8_000_000) + b"\x7f" * 8_000_000)
-    return "digits", "opened 1: "
-
-
-@attack
-def a_text_longer_than_the_file(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "long_text", b"\x8d" + struct.pack("<Q", 2**62) + b"abc")
-    return "long_text", "malformed"
-
-
-@attack
-def digits_as_text(folder: Path) -> tuple[str, str]:
-    beside_a_tensor(folder / "digit_text", b"I" + b"9" * 2_000_000 + b"\n")
-    return "digit_text", "malformed"
-
-
-@attack
-def zip_bomb(folder: Path) -> tuple[str, str]:
-    with zipfile.ZipFile(folder / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/data.pkl", bytes(100_000_000))
-    return "bomb", "compressed records"
-
-
-@attack
-def zip_quine_of_overlaps(folder: Path) -> tuple[str, str]:
+def zip_of_overlaps() -> bytes:
     """All entries of the directory point at one record."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -286,8 +183,7 @@ def zip_quine_of_overlaps(folder: Path) -> tuple[str, str]:
     while at >= 0:
         content[at + 42 : at + 46] = bytes(4)
         at = content.find(b"PK\x01\x02", at + 4)
-    (folder / "overlap").write_bytes(content)
-    return "overlap", "refused: "
+    return bytes(content)
 
 
 # --- lies about storages and tensors
@@ -314,45 +210,24 @@ def crafted(numel: int = 4, offset: int = 0, size: Any = (4,), stride: Any = (1,
 
 
 LIES: dict[str, dict[str, Any]] = {
-    "more_elements_than_bytes": {"numel": 5, "size": (5,)},
-    "fewer_elements_than_bytes": {"numel": 2},
-    "offset_beyond": {"offset": 1},
-    "offset_negative": {"offset": -1},
-    "offset_huge": {"offset": 2**63},
-    "stride_beyond": {"stride": (2,)},
-    "stride_negative": {"offset": 3, "stride": (-1,)},
-    "size_huge": {"size": (2**40, 2**40), "stride": (0, 0)},
-    "size_overflowing_to_zero": {"size": (2**32, 2**32), "stride": (0, 0)},
-    "axes_missing": {"size": (2, 2)},
-    "numel_negative": {"numel": -4},
-    "numel_huge": {"numel": 2**62},
+    "lie_more_elements_than_bytes": {"numel": 5, "size": (5,)},
+    "lie_fewer_elements_than_bytes": {"numel": 2},
+    "lie_offset_beyond": {"offset": 1},
+    "lie_offset_negative": {"offset": -1},
+    "lie_offset_huge": {"offset": 2**63},
+    "lie_stride_beyond": {"stride": (2,)},
+    "lie_stride_negative": {"offset": 3, "stride": (-1,)},
+    "lie_size_huge": {"size": (2**40, 2**40), "stride": (0, 0)},
+    "lie_size_overflowing_to_zero": {"size": (2**32, 2**32), "stride": (0, 0)},
+    "lie_axes_missing": {"size": (2, 2)},
+    "lie_numel_negative": {"numel": -4},
+    "lie_numel_huge": {"numel": 2**62},
+    # Four bytes that are shown as 2**40 elements: listed, and not to be read into memory.
+    "expanded": {"size": (2**40,), "stride": (0,)},
 }
 
 
-def _lie(name: str, changes: dict[str, Any]) -> Attack:
-    def write(folder: Path) -> tuple[str, str]:
-        zipped(folder / name, crafted(**changes), {"0": bytes(16)})
-        return name, "refused: "
-
-    return write
-
-
-ATTACKS += [_lie(f"lie_{name}", changes) for name, changes in LIES.items()]
-
-
-@attack
-def a_tensor_expanded_without_end(folder: Path) -> tuple[str, str]:
-    """Four bytes that are shown as 2**40 elements: listed, and not to be read into memory."""
-    zipped(folder / "expanded", crafted(size=(2**40,), stride=(0,)), {"0": bytes(16)})
-    return "expanded", "refused: "
-
-
 # --- safetensors
-
-
-def safetensors(path: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:
-    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + data)
-    return path
 
 
 ENTRY = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
@@ -374,28 +249,7 @@ HEADERS: dict[str, tuple[str, int | None]] = {
 }  # fmt: skip
 
 
-def _header(name: str, header: str, length: int | None) -> Attack:
-    def write(folder: Path) -> tuple[str, str]:
-        safetensors(folder / name, header.encode(), bytes(4), length)
-        return name, "refused: "
-
-    return write
-
-
-ATTACKS += [_header(f"header_{name}", *given) for name, given in HEADERS.items()]
-
-
 # --- folders
-
-
-def _index(name: str, file: Any) -> Attack:
-    def write(folder: Path) -> tuple[str, str]:
-        inside = folder / name
-        inside.mkdir()
-        (inside / "m.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
-        return name, "refused: "
-
-    return write
 
 
 TRICKS: dict[str, Any] = {
@@ -409,25 +263,42 @@ TRICKS: dict[str, Any] = {
     "home": "~/x",
     "absent": "nowhere.safetensors",
 }
-ATTACKS += [_index(f"index_{name}", file) for name, file in TRICKS.items()]
 
 
-@attack
-def link_out_of_the_folder(folder: Path) -> tuple[str, str]:
-    inside = folder / "link"
-    inside.mkdir()
-    (inside / "part").symlink_to("/etc/hostname")
-    (inside / "m.safetensors.index.json").write_text('{"weight_map": {"a": "part"}}')
-    return "link", "which is no file of the folder"
+def indexed(folder: Path, file: Any) -> None:
+    folder.mkdir()
+    index = json.dumps({"weight_map": {"a": file}})
+    (folder / "m.safetensors.index.json").write_text(index)
 
 
-@attack
-def named_pipe(folder: Path) -> tuple[str, str]:
+def written(folder: Path) -> dict[str, str]:
+    """Writes them all, and tells what has to become of each."""
+    expected = {name: outcome for name, (_, outcome) in (BESIDE_A_TENSOR | LEGACY).items()}
+    for name, (value, _) in BESIDE_A_TENSOR.items():
+        zipped(folder / name, TENSOR + value + b"u.", {"0": bytes(4)})
+    for name, (content, _) in LEGACY.items():
+        (folder / name).write_bytes(LEGACY_HEAD + content)
+    for name, changes in LIES.items():
+        zipped(folder / name, crafted(**changes), {"0": bytes(16)})
+    for name, (header, length) in HEADERS.items():
+        start = struct.pack("<Q", len(header) if length is None else length)
+        (folder / f"header_{name}").write_bytes(start + header.encode() + bytes(4))
+    for name, file in TRICKS.items():
+        indexed(folder / f"index_{name}", file)
+    zipped(folder / "empty_stack", b"\x80\x02R.")
+    zipped(folder / "named", tensors_of_names_without_end(), {"0": bytes(4)})
+    (folder / "overlap").write_bytes(zip_of_overlaps())
+    with zipfile.ZipFile(folder / "bomb", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(100_000_000))
+    indexed(folder / "link", "part")
+    (folder / "link" / "part").symlink_to("/etc/hostname")
     os.mkfifo(folder / "pipe")
-    return "pipe", "not a regular file"
-
-
-@attack
-def endless_device(folder: Path) -> tuple[str, str]:
     (folder / "zero").symlink_to("/dev/zero")
-    return "zero", "not a regular file"
+    refused = {path.name: "refused: " for path in folder.iterdir()}
+    return refused | expected | {
+        "empty_stack": "malformed",
+        "bomb": "compressed records",
+        "link": "which is no file of the folder",
+        "pipe": "not a regular file",
+        "zero": "not a regular file",
+    }  # fmt: skip

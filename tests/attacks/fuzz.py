@@ -288,30 +288,25 @@ KINDS: dict[str, tuple[str, Look, tuple[str, ...]]] = {
 }
 
 
+COMMANDS = {
+    "component": "component {path} ** -o {out}{suffix}",
+    "diff": "diff {base} {path} --by digests",
+    "apply": "apply {base} {path} -o {out}.safetensors",
+    "truth": "score {folder}/d.json --annotations {path}",
+    "check": "data check --annotations {path} --images {folder}",
+    "score": "score {path} --annotations {folder}/truth.json",
+    "score .": "score {path.parent} --annotations {folder}/truth.json",
+    "sweep": "sweep {path} -o {out} --dry-run",
+    "keys .": "keys {path.parent}",
+    **{name: f"{name} {{path}}" for name in ("keys", "meta", "verify")},
+}
+
+
 def words_of(command: str, path: Path, folder: Path) -> list[str]:
     """A command line for the damaged file ``path``."""
-    out, base = str(folder / "out" / "copy"), str(folder / "model.safetensors")
-    truth = str(folder / "truth.json")
-    match command:
-        case "component":
-            return ["component", str(path), "**", "-o", out + path.suffix.removesuffix(".json")]
-        case "diff":
-            return ["diff", base, str(path), "--by", "digests"]
-        case "apply":
-            return ["apply", base, str(path), "-o", out + ".safetensors"]
-        case "truth":
-            return ["score", str(folder / "d.json"), "--annotations", str(path)]
-        case "check":
-            return ["data", "check", "--annotations", str(path), "--images", str(folder)]
-        case "score":
-            return ["score", str(path), "--annotations", truth]
-        case "score .":
-            return ["score", str(path.parent), "--annotations", truth]
-        case "sweep":
-            return ["sweep", str(path), "-o", out, "--dry-run"]
-        case "keys .":
-            return ["keys", str(path.parent)]
-    return [command, str(path)]
+    of = {"path": path, "folder": folder, "base": folder / "model.safetensors",
+          "out": folder / "out" / "copy", "suffix": path.suffix.removesuffix(".json")}  # fmt: skip
+    return [word.format(**of) for word in COMMANDS[command].split()]
 
 
 class Fuzz:

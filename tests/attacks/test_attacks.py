@@ -1,28 +1,16 @@
 """Hostile files are refused or shown inert, in bounded time and memory."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from safetensors.numpy import save_file
 
+from tests.attacks import files
+
 HERE = Path(__file__).parent
 SECONDS = 5.0
-
-
-def _files() -> Any:
-    spec = importlib.util.spec_from_file_location("attack_files", HERE / "files.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-FILES = _files()
 
 
 def outcomes(folder: Path) -> dict[str, tuple[str, str, float]]:
@@ -31,7 +19,7 @@ def outcomes(folder: Path) -> dict[str, tuple[str, str, float]]:
 
     harmless = folder.with_name("harmless.safetensors")
     save_file({"a": np.ones((3, 2), np.float32)}, harmless)
-    expected = dict(write(folder) for write in FILES.ATTACKS)
+    expected = files.written(folder)
     done = subprocess.run(
         [sys.executable, HERE / "watched.py", folder, harmless],
         capture_output=True, text=True, check=False, timeout=120,
@@ -53,7 +41,7 @@ def test_all_are_refused_or_shown_in_little_time(tmp_path: Path) -> None:
     for name, (_, outcome, _) in found.items():
         assert "\n" not in outcome, name
         assert len(outcome) < 600, name
-    assert f"'x': os.system('{FILES.MARK}')" in found["call_os_system"][1]
+    assert f"'x': os.system('{files.MARK}')" in found["call_os_system"][1]
     assert "'x': subprocess.Popen(" in found["call_new_with_keywords"][1]
     assert "\x1b" not in found["call_terminal_codes"][1]
     assert not Path("ablate_attack_ran").exists()

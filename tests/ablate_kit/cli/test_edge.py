@@ -14,7 +14,7 @@ from ablate_kit.cli import edge
 from ablate_kit.cli.output import say
 from ablate_kit.errors import UserError
 from detector import stopping
-from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.conftest import Ablate, Run
 
 ABLATE = (sys.executable, "-m", "ablate_kit")
 
@@ -85,9 +85,7 @@ WRITES = {  # commands that write, without what they write to
 
 
 @pytest.mark.parametrize("command", WRITES)
-def test_outputs_that_cannot_be(
-    command: str, refuse_any: Run, hybrid: Path, tmp_path: Path
-) -> None:
+def test_outputs_that_cannot_be(command: str, ablate: Ablate, hybrid: Path, tmp_path: Path) -> None:
     given = [word.format(hybrid=hybrid) for word in WRITES[command]]
     (tmp_path / "file").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
@@ -98,7 +96,7 @@ def test_outputs_that_cannot_be(
         tmp_path / ("a" * 300 + suffix),
         Path("/proc/1/nowhere") / f"x{suffix}",
     ):
-        told = refuse_any(*given, "-o", place)
+        told = ablate(*given, "-o", place).refusal()
         assert told.startswith("ablate: cannot "), told
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -116,7 +114,7 @@ def test_outputs_that_cannot_be(
 def test_a_refusal_of_the_system_at_any_call_leaves_nothing(
     call: str,
     code: int,
-    refuse_any: Run,
+    ablate: Ablate,
     run: Run,
     hybrid: Path,
     tmp_path: Path,
@@ -147,7 +145,9 @@ def test_a_refusal_of_the_system_at_any_call_leaves_nothing(
         with monkeypatch.context() as patched:
             patched.setattr(os, call, fails)
             try:
-                told = refuse_any("units", hybrid, "level_embed", "--percent", "10,20", "-o", out)
+                told = ablate(
+                    "units", hybrid, "level_embed", "--percent", "10,20", "-o", out
+                ).refusal()
             except AssertionError:
                 if len(calls) >= place:
                     raise

@@ -196,11 +196,11 @@ def recipes(tmp_path: Path, recipe: Path) -> dict[str, Path]:
     return found
 
 
-def test_a_run_is_one_process_s(refuse_any: Run, recipes: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_is_one_process_s(ablate: Ablate, recipes: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with locked(folder):
         for command, path in recipes.items():
-            told = refuse_any(command, path, "-o", folder)
+            told = ablate(command, path, "-o", folder).refusal()
             assert f"{folder} is in use by process {os.getpid()} on " in told, command
         assert sorted(folder.iterdir()) == [folder / ".lock"]
 
@@ -256,7 +256,7 @@ def test_what_is_no_run_is_left_as_it_is(refuse: Run, recipe: Path, tmp_path: Pa
 
 
 def test_data_that_changes_while_a_sweep_runs_are_noticed(
-    refuse_any: Run,
+    ablate: Ablate,
     run: Run,
     hybrid: Path,
     recipe: Path,
@@ -276,7 +276,7 @@ def test_data_that_changes_while_a_sweep_runs_are_noticed(
 
     with monkeypatch.context() as patched:
         patched.setattr(UnfinishedBatches, "add", replaced)
-        told = refuse_any("sweep", recipe, "-o", tmp_path / "run")
+        told = ablate("sweep", recipe, "-o", tmp_path / "run").refusal()
     assert "the data changed on disk while the sweep ran" in told
     assert not (tmp_path / "run" / "ledger.jsonl").exists()
     assert not (tmp_path / "run" / "partial").exists()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ablate_kit.ablations.attention import attentions, select_attentions
-from ablate_kit.ablations.edits import Removed
+from ablate_kit.ablations.edits import Edit, Removed
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -20,6 +20,7 @@ from .conftest import cut, heads, hidden
 transformers = pytest.importorskip("transformers")
 Smaller = Callable[..., tuple[Path, Shrunk]]
 Folders = Callable[[str], Path]
+Chosen = Callable[[Path, str, list[int]], list[Edit]]
 ARCHITECTURES = ("detr", "deformable_detr", "rt_detr_v2", "d_fine")
 
 
@@ -40,29 +41,34 @@ def _is_first(name: str) -> bool:
     return name.startswith("model.decoder.layers.") and name.endswith(("fc1", "mlp.layers.0"))
 
 
-def test_another_number_of_units_in_each_layer_is_refused(folders: Folders, tmp_path: Path) -> None:
-    folder = folders("detr")
-    edits = hidden(folder, "model.decoder.layers.0", [1, 2, 40])
-    message = "with decoder_ffn_dim 61, model.decoder.layers.1.* would have shape"
-    with open_checkpoint(folder) as opened, pytest.raises(UserError, match=message):
-        shrink(opened, cut(edits), tmp_path / "smaller")
-    assert not list(tmp_path.iterdir())
-
-
 def test_queries_of_a_table(folders: Folders, smaller: Smaller) -> None:
     table = "model.query_position_embeddings.weight"
     _, done = smaller(folders("detr"), cut([], [Removed(table, (0, 9))]))
     assert done.settings == {"num_queries": 8}
 
 
-def test_heads_are_refused_where_their_width_follows_from_their_number(
-    folders: Folders, tmp_path: Path
-) -> None:
-    folder = folders("detr")
-    edits = heads(folder, "model.decoder.layers.*.self_attn", [1])
-    message = "would have 3 heads: this architecture makes a head as wide as the model over"
-    with open_checkpoint(folder) as opened, pytest.raises(UserError, match=message):
-        shrink(opened, cut(edits), tmp_path / "smaller")
+REFUSED: dict[str, tuple[str, Chosen, str, list[int], bool, str]] = {
+    "another number of units in each layer": (
+        "detr", hidden, "model.decoder.layers.0", [1, 2, 40], False,
+        "with decoder_ffn_dim 61, model.decoder.layers.1.* would have shape"),
+    "heads whose width follows from their number": (
+        "detr", heads, "model.decoder.layers.*.self_attn", [1], False,
+        "would have 3 heads: this architecture makes a head as wide as the model over"),
+    "heads that sample without a projection": (
+        "d_fine", heads, "model.decoder.layers.0.encoder_attn", [0], True,
+        "owns channels of the map"),
+    "an attention whose code counts on its width": (
+        "dab_detr", heads, "model.encoder.layers.0.self_attn", [0], True,
+        "nothing is written: ShrunkDabDetr.* counts on a size that the smaller model does"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_code_cannot_hold_is_refused(case: str, folders: Folders, tmp_path: Path) -> None:
+    name, chosen, part, numbers, with_code, message = REFUSED[case]
+    edits = chosen(folders(name), part, numbers)
+    with open_checkpoint(folders(name)) as opened, pytest.raises(UserError, match=message):
+        shrink(opened, cut(edits), tmp_path / "smaller", with_code=with_code)
     assert not list(tmp_path.iterdir())
 
 
@@ -103,28 +109,6 @@ def test_a_folder_with_code_has_any_number_of_heads_and_units_in_each_layer(
         recreate(opened, receipt, tmp_path / "again")
     for file in ("model.safetensors", "config.json", "modeling_shrunk.py", "shrink.json"):
         assert (tmp_path / "again" / file).read_bytes() == (written / file).read_bytes()
-
-
-def test_heads_that_sample_without_a_projection_are_refused(
-    folders: Folders, tmp_path: Path
-) -> None:
-    folder = folders("d_fine")
-    edits = heads(folder, "model.decoder.layers.0.encoder_attn", [0])
-    with (
-        open_checkpoint(folder) as opened,
-        pytest.raises(UserError, match="owns channels of the map"),
-    ):
-        shrink(opened, cut(edits), tmp_path / "smaller", with_code=True)
-
-
-def test_an_attention_whose_code_counts_on_its_width_is_refused(
-    folders: Folders, tmp_path: Path
-) -> None:
-    edits = heads(folders("dab_detr"), "model.encoder.layers.0.self_attn", [0])
-    message = "nothing is written: ShrunkDabDetr.* counts on a size that the smaller model does"
-    with open_checkpoint(folders("dab_detr")) as opened, pytest.raises(UserError, match=message):
-        shrink(opened, cut(edits), tmp_path / "smaller", with_code=True)
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_keeps_what_else_is_in_it_and_has_a_receipt_of_its_own(

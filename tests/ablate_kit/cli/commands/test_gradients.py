@@ -139,7 +139,7 @@ def test_an_interrupted_run_leaves_its_report_and_says_so(
 
 
 def test_a_report_that_another_run_wrote_meanwhile_stays(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse_any: Run
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
 ) -> None:
     from ablate_kit.models.frameworks.hybrid_training import HybridTraining
 
@@ -152,7 +152,9 @@ def test_a_report_that_another_run_wrote_meanwhile_stays(
 
     monkeypatch.setattr(HybridTraining, "losses", beside)
     recipe = repository / "recipes/train/shapes_tiny.yaml"
-    told = refuse_any("gradients", recipe, *SMALL, "--iterations", 2, "--batch-size", 2, "-o", out)
+    told = ablate(
+        "gradients", recipe, *SMALL, "--iterations", 2, "--batch-size", 2, "-o", out
+    ).refusal()
     assert f"{out} exists; choose another place" in told
     assert [one.name for one in out.iterdir()] == ["summary.txt"]
 

@@ -9,7 +9,7 @@ import yaml
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
-from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.retraining.test_retraining import BASE
 from tests.small_runs import coco_files
 
@@ -28,7 +28,7 @@ def other_objects(files: Path) -> None:
 
 @pytest.mark.parametrize("change", [other_pixels, other_objects])
 def test_a_run_does_not_resume_with_other_files_of_the_same_number(
-    run: Run, refuse_any: Run, tmp_path: Path, change: Callable[[Path], None]
+    run: Run, ablate: Ablate, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     files, recipe = tmp_path / "files", tmp_path / "recipe.yaml"
     files.mkdir()
@@ -37,14 +37,14 @@ def test_a_run_does_not_resume_with_other_files_of_the_same_number(
     run("train", recipe, "-o", tmp_path / "run")
     before = {one: one.read_bytes() for one in files.iterdir()}
     change(files)
-    said = refuse_any(*resume)
+    said = ablate(*resume).refusal()
     assert "latest.pth is of other training images or annotations than are there now" in said
     for one, content in before.items():
         one.write_bytes(content)
 
     # Other images to be evaluated on would choose the best weights by another yardstick.
     fewer = ("--set", "data.val_limit=2")
-    assert "of other validation images" in refuse_any(*resume, *fewer)
+    assert "of other validation images" in ablate(*resume, *fewer).refusal()
 
     # An earlier version noted neither.
     latest = tmp_path / "run/latest.pth"
@@ -55,13 +55,13 @@ def test_a_run_does_not_resume_with_other_files_of_the_same_number(
 
 
 def test_a_run_does_not_resume_with_shapes_of_another_seed(
-    run: Run, refuse_any: Run, tmp_path: Path
+    run: Run, ablate: Ablate, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(BASE))
     run("train", recipe, "-o", tmp_path / "run")
     resume = ("train", recipe, "-o", tmp_path / "run", "--resume", *TWO)
-    said = refuse_any(*resume, "--set", "data.seed=9")
+    said = ablate(*resume, "--set", "data.seed=9").refusal()
     assert "of other training images" in said
     run(*resume)
 
