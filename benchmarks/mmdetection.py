@@ -44,6 +44,8 @@ from detector.data.dataset import read_image
 
 CONFIGS = {
     "detr": "detr/detr_r50_8xb2-150e_coco.py",
+    "conditional": "conditional_detr/conditional-detr_r50_8xb2-50e_coco.py",
+    "dab": "dab_detr/dab-detr_r50_8xb2-50e_coco.py",
     "deformable": "deformable_detr/deformable-detr_r50_16xb2-50e_coco.py",
     "refine": "deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py",
     "two-stage": "deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py",
@@ -185,7 +187,7 @@ def removal(model: Any, checkpoint: Checkpoint) -> str:
 def silenced(module: Any, head: int, count: int) -> Iterator[None]:
     """``module`` with a head's output set to zero before its output projection."""
     packed = isinstance(module, nn.MultiheadAttention)
-    projection: Any = module.out_proj if packed else module.output_proj
+    projection: Any = module.out_proj if hasattr(module, "out_proj") else module.output_proj
     keep = torch.ones(count, projection.in_features // count)
     keep[head] = 0
     if not packed:

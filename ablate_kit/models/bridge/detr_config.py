@@ -9,12 +9,14 @@ from ablate_kit.models.bridge.counterpart import detector_config
 
 @dataclass(frozen=True)
 class Stack:
-    """An encoder or decoder."""
+    """An encoder or decoder; ``keep_query_pos`` is DAB-DETR's setting of this name."""
 
     layers: int
     heads: int
     ffn: int
     points: int | None
+    activation: str = "relu"
+    keep_query_pos: bool = False
 
 
 def detr_config(

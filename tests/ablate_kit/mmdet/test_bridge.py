@@ -26,7 +26,9 @@ def outputs(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return found[0][-1], found[1][-1]
 
 
-@pytest.mark.parametrize("name", ["detr", "deformable", "refine", "two-stage", "dino", "swin"])
+@pytest.mark.parametrize(
+    "name", ["detr", "conditional", "dab", "deformable", "refine", "two-stage", "dino", "swin"]
+)
 def test_outputs_are_equal(saved: Callable[[str], Any], tmp_path: Path, name: str) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     one = saved(name)

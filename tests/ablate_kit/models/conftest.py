@@ -6,6 +6,7 @@ against the framework itself.
 
 import importlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,10 +16,13 @@ import torch
 
 WIDTH, HEADS, QUERIES, LEVELS, POINTS, HIDDEN, CLASSES = 32, 4, 6, 4, 2, 48, ("cat", "dog", "tv")
 LAYERS = {"encoder": 1, "decoder": 3}
+ONE_LEVEL = ("DETR", "ConditionalDETR", "DABDETR")
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 VARIANTS = {
     "detr": ("DETR", False, False),
+    "conditional": ("ConditionalDETR", False, False),
+    "dab": ("DABDETR", False, False),
     "deformable": ("DeformableDETR", False, False),
     "refine": ("DeformableDETR", True, False),
     "two-stage": ("DeformableDETR", True, True),
@@ -74,31 +78,61 @@ def deformable(name: str) -> Shapes:
     yield from linear(f"{name}.output_proj", WIDTH, WIDTH)
 
 
-def transformer(sampling: bool) -> Shapes:
-    attention = deformable if sampling else packed
+def conditional(name: str, *others: str) -> Shapes:
+    for one in ("qcontent", "kcontent", "kpos", "v", *others):
+        yield from linear(f"{name}.{one}_proj", WIDTH, WIDTH)
+    yield from linear(f"{name}.out_proj", WIDTH, WIDTH)
+
+
+def transformer(kind: str) -> Shapes:
+    attention = packed if kind in ONE_LEVEL else deformable
     for part, count in LAYERS.items():
         for i in range(count):
             name = f"{part}.layers.{i}"
-            yield from (packed if part == "decoder" else attention)(f"{name}.self_attn")
-            if part == "decoder":
+            if part == "decoder" and kind in ("ConditionalDETR", "DABDETR"):
+                yield from conditional(f"{name}.self_attn", "qpos")
+                first = () if i else ("qpos",)
+                yield from conditional(f"{name}.cross_attn", "qpos_sine", *first)
+            elif part == "decoder":
+                yield from packed(f"{name}.self_attn")
                 yield from attention(f"{name}.cross_attn")
+            else:
+                yield from attention(f"{name}.self_attn")
+            if kind == "DABDETR":
+                yield f"{name}.ffn.layers.0.1.weight", (1,)
             yield from linear(f"{name}.ffn.layers.0.0", WIDTH, HIDDEN)
             yield from linear(f"{name}.ffn.layers.1", HIDDEN, WIDTH)
             for k in range(2 if part == "encoder" else 3):
                 yield from norm(f"{name}.norms.{k}")
 
 
-def detr() -> Shapes:
+def mlp(name: str, *sizes: int) -> Shapes:
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        yield from linear(f"{name}.layers.{i}", inputs, outputs)
+
+
+def detr(kind: str) -> Shapes:
+    dab = kind == "DABDETR"
     yield from resnet18(8)
     yield "neck.convs.0.conv.weight", (WIDTH, 64, 1, 1)
     yield "neck.convs.0.conv.bias", (WIDTH,)
-    yield from linear("bbox_head.fc_cls", WIDTH, len(CLASSES) + 1)
-    yield from linear("bbox_head.reg_ffn.layers.0.0", WIDTH, WIDTH)
-    yield from linear("bbox_head.reg_ffn.layers.1", WIDTH, WIDTH)
-    yield from linear("bbox_head.fc_reg", WIDTH, 4)
-    yield from transformer(sampling=False)
+    yield from linear("bbox_head.fc_cls", WIDTH, len(CLASSES) + (kind == "DETR"))
+    if dab:
+        yield from mlp("bbox_head.fc_reg", WIDTH, WIDTH, WIDTH, 4)
+        yield from mlp("encoder.query_scale", WIDTH, WIDTH, WIDTH)
+        yield from mlp("decoder.ref_anchor_head", WIDTH, WIDTH, 2)
+        yield "patterns.weight", (2, WIDTH)
+    else:
+        yield from linear("bbox_head.reg_ffn.layers.0.0", WIDTH, WIDTH)
+        yield from linear("bbox_head.reg_ffn.layers.1", WIDTH, WIDTH)
+        yield from linear("bbox_head.fc_reg", WIDTH, 4)
+    if kind != "DETR":
+        yield from mlp("decoder.query_scale", WIDTH, WIDTH, WIDTH)
+        sizes = (2 * WIDTH, WIDTH, WIDTH) if dab else (WIDTH, WIDTH, 2)
+        yield from mlp("decoder.ref_point_head", *sizes)
+    yield from transformer(kind)
     yield from norm("decoder.post_norm")
-    yield "query_embedding.weight", (QUERIES, WIDTH)
+    yield "query_embedding.weight", (QUERIES, 4 if dab else WIDTH)
 
 
 def deformable_detr(two_stage: bool, dino: bool = False) -> Shapes:
@@ -114,7 +148,7 @@ def deformable_detr(two_stage: bool, dino: bool = False) -> Shapes:
     for i in range(LAYERS["decoder"] + two_stage):
         for k, outputs in ((0, WIDTH), (2, WIDTH), (4, 4)):
             yield from linear(f"bbox_head.reg_branches.{i}.{k}", WIDTH, outputs)
-    yield from transformer(sampling=True)
+    yield from transformer("DINO" if dino else "DeformableDETR")
     if two_stage:
         yield from linear("memory_trans_fc", WIDTH, WIDTH)
         yield from norm("memory_trans_norm")
@@ -135,7 +169,7 @@ def deformable_detr(two_stage: bool, dino: bool = False) -> Shapes:
 def model_config(variant: str) -> dict[str, Any]:
     """As MMDetection's own configuration of the model, but small."""
     kind, refine, two_stage = VARIANTS[variant]
-    sampling = kind != "DETR"
+    sampling, sigmoid = kind not in ONE_LEVEL, kind != "DETR"
     packed_cfg = {"embed_dims": WIDTH, "num_heads": HEADS, "dropout": 0.1, "batch_first": True}
     attention = {"embed_dims": WIDTH, "num_heads": HEADS, "num_points": POINTS, "batch_first": True}
     ffn = {"embed_dims": WIDTH, "feedforward_channels": HIDDEN, "ffn_drop": 0.1}
@@ -174,10 +208,23 @@ def model_config(variant: str) -> dict[str, Any]:
         "positional_encoding": {"num_feats": WIDTH // 2, "normalize": True},
         "bbox_head": {
             "type": f"{kind}Head", "num_classes": len(CLASSES), "embed_dims": WIDTH,
-            "loss_cls": {"type": "FocalLoss", "use_sigmoid": sampling},
+            "loss_cls": {"type": "FocalLoss", "use_sigmoid": sigmoid},
         },
         "test_cfg": {"max_per_img": 100},
     }  # fmt: skip
+    if kind in ("ConditionalDETR", "DABDETR"):
+        shared = {"embed_dims": WIDTH, "num_heads": HEADS, "attn_drop": 0.1}
+        model["decoder"]["layer_cfg"] |= {
+            "self_attn_cfg": shared | {"cross_attn": False},
+            "cross_attn_cfg": shared | {"cross_attn": True},
+        }
+    if kind == "DABDETR":
+        model |= {"with_random_refpoints": False, "num_patterns": 2}
+        model["decoder"] |= {
+            "query_dim": 4, "query_scale_type": "cond_elewise", "with_modulated_hw_attn": True
+        }  # fmt: skip
+        model["positional_encoding"]["temperature"] = 20
+        ffn["act_cfg"] = {"type": "PReLU"}
     if sampling:
         model |= {"with_box_refine": refine, "as_two_stage": two_stage}
         model["num_feature_levels"] = LEVELS
@@ -204,7 +251,7 @@ def state_dict(variant: str) -> dict[str, torch.Tensor]:
     state = {
         name: torch.rand(shape, generator=generator) + 0.5
         for name, shape in (
-            detr() if kind == "DETR" else deformable_detr(two_stage, kind == "DINO")
+            detr(kind) if kind in ONE_LEVEL else deformable_detr(two_stage, kind == "DINO")
         )
     }
     if kind == "DeformableDETR" and not refine:

@@ -22,9 +22,10 @@ from ablate_kit.models.rewrite import write_bridge
 from tests.ablate_kit.conftest import Run
 from tests.json_changes import Change, change, drop
 
-VARIANTS = ("detr", "deformable", "refine", "two-stage", "dino")
+VARIANTS = ("detr", "conditional", "dab", "deformable", "refine", "two-stage", "dino")
 Write = Callable[..., Path]
 setting = partial(change, "meta", "cfg", "model")
+DAB_FFN = {"embed_dims": 32, "act_cfg": {"type": "ReLU"}}
 
 
 def bridged(source: Path, folder: Path) -> Path:
@@ -78,7 +79,7 @@ def test_every_element_arrives_once(mmdetection: Write, tmp_path: Path, variant:
         value for tensor in storages.values() for value in tensor.flatten().long().tolist()
     )
     zeros = counts.pop(0, 0)  # the convolutions' biases, which MMDetection leaves out
-    assert zeros == (0 if variant == "detr" else 4 * 32)
+    assert zeros == (0 if variant in ("detr", "conditional", "dab") else 4 * 32)
     assert set(counts) == set(range(1, total + 1))
     assert set(counts.values()) == {1}
 
@@ -152,8 +153,8 @@ def test_the_command(mmdetection: Write, run: Run, refuse: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (setting("type", to="DABDETR"), "cannot carry a DABDETR over"),
-        (setting("type", to="mmdet.models.ConditionalDETR"), "ConditionalDETR over"),
+        (setting("type", to="DDQDETR"), "cannot carry a DDQDETR over"),
+        (setting("type", to="mmdet.models.FasterRCNN"), "FasterRCNN over"),
         (setting("with_box_refine", to=False), "model.with_box_refine is False"),
         (setting("dn_cfg", to={}), "model.dn_cfg is {}, which this conversion"),
         (setting("positional_encoding", "temperature", to=20),
@@ -196,3 +197,44 @@ def test_two_tensors_never_go_to_one_place() -> None:
     ]
     with pytest.raises(UserError, match=r'"model\.decoder\.layernorm\.bias"$'):
         origins(names, rules, ())
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (setting("decoder", "query_dim", to=2), "decoder.query_dim is 2, .* expected 4"),
+        (setting("decoder", "query_scale_type", to="cond_scalar"), "is 'cond_scalar', .* expected"),
+        (setting("decoder", "with_modulated_hw_attn", to=False), "with_modulated_hw_attn is False"),
+        (setting("num_patterns", to=-1), "num_patterns is -1; expected a whole number from 0 on"),
+        (
+            setting("decoder", "layer_cfg", "cross_attn_cfg", "cross_attn", to=False),
+            "cross_attn_cfg.cross_attn is False, .* expected True",
+        ),
+        (
+            setting("decoder", "layer_cfg", "ffn_cfg", to={"feedforward_channels": 48, **DAB_FFN}),
+            "encoder has prelu and model.decoder relu in the feed-forward layers",
+        ),
+    ],
+)  # fmt: skip
+def test_what_dab_detr_has_no_counterpart_of_is_refused(
+    mmdetection: Write, tmp_path: Path, edit: Change, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        bridged(mmdetection("dab", edit), tmp_path / "hf")
+
+
+def test_positions_of_all_layers_of_dab_detr(mmdetection: Write, tmp_path: Path) -> None:
+    def keep(content: dict[str, Any]) -> None:
+        decoder = content["meta"]["cfg"]["model"]["decoder"]
+        decoder["layer_cfg"]["cross_attn_cfg"]["keep_query_pos"] = True
+        for i in (1, 2):
+            place = f"decoder.layers.{i}.cross_attn.qpos_proj"
+            content["state_dict"] |= {
+                f"{place}.weight": torch.ones(32, 32),
+                f"{place}.bias": torch.ones(32),
+            }
+
+    assert model_of(bridged(mmdetection("dab", keep), tmp_path / "hf")).config.keep_query_pos
+    conditional = setting("decoder", "layer_cfg", "cross_attn_cfg", "keep_query_pos", to=True)
+    with pytest.raises(UserError, match=r"cross_attn_cfg.keep_query_pos is True, .* False"):
+        bridged(mmdetection("conditional", conditional), tmp_path / "other")

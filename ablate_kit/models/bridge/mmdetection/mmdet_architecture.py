@@ -13,7 +13,14 @@ from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
 from ablate_kit.models.bridge.dino_config import dino_config
-from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR, DROPPED, deformable_detr, dino
+from ablate_kit.models.bridge.mmdetection.mmdet_names import (
+    CONDITIONAL_DETR,
+    DAB_DETR,
+    DETR,
+    DROPPED,
+    deformable_detr,
+    dino,
+)
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, processor
 from ablate_kit.models.bridge.resnet import resnet_config
@@ -21,6 +28,8 @@ from ablate_kit.models.bridge.swin import swin_config
 
 MODELS = {
     "DETR": "DetrImageProcessor",
+    "ConditionalDETR": "ConditionalDetrImageProcessor",
+    "DABDETR": "ConditionalDetrImageProcessor",
     "DeformableDETR": "DeformableDetrImageProcessor",
     "DINO": "DeformableDetrImageProcessor",
 }
@@ -32,6 +41,9 @@ DEPTHS = {
     152: ("bottleneck", [3, 8, 36, 3]),
 }
 RELU = {"type": "ReLU", "inplace": True}
+RELUS = (RELU, {"type": "ReLU"})
+PRELU = {"type": "PReLU"}
+ATTENTIONS = ("self_attn", "cross_attn")
 
 
 def architecture(
@@ -54,7 +66,13 @@ def architecture(
             "docs/mmdetection.md)"
         )
     settings.ignore("train_cfg", "init_cfg")
-    make = {"DETR": _detr, "DeformableDETR": _deformable_detr, "DINO": _dino}[kind]
+    make = {
+        "DETR": _detr,
+        "ConditionalDETR": _conditional_detr,
+        "DABDETR": _dab_detr,
+        "DeformableDETR": _deformable_detr,
+        "DINO": _dino,
+    }[kind]
     colors = _colors(settings.section("data_preprocessor"))
     built = make(settings, processor(pipeline, MODELS[kind], colors), classes)
     settings.close()
@@ -62,18 +80,77 @@ def architecture(
 
 
 def _detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) -> Counterpart:
-    queries = model.count("num_queries", 100)
-    levels, backbone = _backbone(model.section("backbone"))
-    width, outputs = _neck(model.section("neck"), norm=None)
-    if levels != 1 or outputs != 1:
-        raise UserError(f"model.neck has {levels} inputs and {outputs} outputs; DETR has one")
+    queries, width, backbone = _one_level(model)
     encoder = _stack(model.section("encoder"), width, ("self_attn",))
-    decoder = _stack(model.section("decoder"), width, ("self_attn", "cross_attn"), post_norm=True)
+    decoder = _stack(model.section("decoder"), width, ATTENTIONS, post_norm=True)
     _position(model.section("positional_encoding"), width, offset=0, temperature=10000)
     _head(model.section("bbox_head"), "DETRHead", width, len(classes), sigmoid=False)
     _detections(model.section("test_cfg", {}), queries)
     config = detr_config("Detr", "detr", backbone, width, queries, encoder, decoder, classes)
     return Counterpart(config, images, DETR, DROPPED)
+
+
+def _conditional_detr(
+    model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]
+) -> Counterpart:
+    queries, width, backbone = _one_level(model)
+    encoder = _stack(model.section("encoder"), width, ("self_attn",))
+    decoder = _stack(
+        model.section("decoder"), width, ATTENTIONS, post_norm=True, query_pos=(False,)
+    )
+    _position(model.section("positional_encoding"), width, offset=0, temperature=10000)
+    _head(model.section("bbox_head"), "ConditionalDETRHead", width, len(classes), sigmoid=True)
+    _detections(model.section("test_cfg", {}), 100)
+    kind = ("ConditionalDetr", "conditional_detr")
+    config = detr_config(*kind, backbone, width, queries, encoder, decoder, classes)
+    return Counterpart(config, images, CONDITIONAL_DETR, DROPPED)
+
+
+def _dab_detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) -> Counterpart:
+    queries, width, backbone = _one_level(model)
+    model.ignore("with_random_refpoints")
+    patterns = model.count("num_patterns", 0, least=0)
+    decoding = model.section("decoder")
+    decoding.must("query_dim", 4, default=4)
+    decoding.must("query_scale_type", "cond_elewise", default="cond_elewise")
+    decoding.must("with_modulated_hw_attn", True, default=True)
+    encoder = _stack(model.section("encoder"), width, ("self_attn",), activations=(*RELUS, PRELU))
+    decoder = _stack(
+        decoding,
+        width,
+        ATTENTIONS,
+        post_norm=True,
+        query_pos=(False, True),
+        activations=(*RELUS, PRELU),
+    )
+    if encoder.activation != decoder.activation:
+        raise UserError(
+            f"model.encoder has {encoder.activation} and model.decoder {decoder.activation} in the "
+            "feed-forward layers; transformers has one for both"
+        )
+    temperature = _position(model.section("positional_encoding"), width, offset=0)
+    _head(model.section("bbox_head"), "DABDETRHead", width, len(classes), sigmoid=True)
+    _detections(model.section("test_cfg", {}), 100)
+    config = {
+        **detr_config("DabDetr", "dab-detr", backbone, width, queries, encoder, decoder, classes),
+        "hidden_size": width,
+        "activation_function": decoder.activation,
+        "temperature_height": temperature,
+        "temperature_width": temperature,
+        "keep_query_pos": decoder.keep_query_pos,
+        "num_patterns": patterns,
+    }
+    return Counterpart(config, images, DAB_DETR, DROPPED)
+
+
+def _one_level(model: Settings) -> tuple[int, int, dict[str, Any]]:
+    """Queries, channels and backbone of a detector that sees one map."""
+    queries = model.count("num_queries", 100)
+    levels, backbone = _backbone(model.section("backbone"))
+    width, outputs = _neck(model.section("neck"), norm=None)
+    if levels != 1 or outputs != 1:
+        raise UserError(f"model.neck has {levels} inputs and {outputs} outputs; DETR has one")
+    return queries, width, backbone
 
 
 @dataclass(frozen=True)
@@ -99,10 +176,7 @@ class _Deformable:
         model.must("num_feature_levels", levels, default=4)
         encoder, decoder = (
             _stack(model.section(name), width, attentions, levels=levels)
-            for name, attentions in (
-                ("encoder", ("self_attn",)),
-                ("decoder", ("self_attn", "cross_attn")),
-            )
+            for name, attentions in (("encoder", ("self_attn",)), ("decoder", ATTENTIONS))
         )
         return _Deformable(of_backbone, levels, width, backbone, encoder, decoder)
 
@@ -258,8 +332,15 @@ def _stack(
     *,
     post_norm: bool = False,
     levels: int | None = None,
+    query_pos: Sequence[bool] = (),
+    activations: Sequence[Mapping[str, Any]] = RELUS,
 ) -> Stack:
-    """``levels`` of the maps that the last attention samples from; None where it does not."""
+    """
+    Args:
+        levels: of the maps that the last attention samples from; None where it does not.
+        query_pos: of conditional attention, whether all layers may see queries' own positions.
+        activations: that the feed-forward network may have.
+    """
     layers = settings.count("num_layers")
     if "cross_attn" in attentions:
         norm = {"type": "LN"}
@@ -268,7 +349,7 @@ def _stack(
     settings.ignore("return_intermediate", "num_cp", "init_cfg")
     layer = settings.section("layer_cfg")
     settings.close()
-    heads, points = set(), None
+    heads, points, keep_query_pos = set(), None, False
     for name in attentions:
         attention = layer.section(f"{name}_cfg", {"embed_dims": 256, "num_heads": 8})
         attention.must("embed_dims", width, default=256)
@@ -283,6 +364,13 @@ def _stack(
             attention.ignore("im2col_step", "norm_cfg")
         else:
             heads.add(attention.count("num_heads"))
+        if query_pos:
+            across = name == "cross_attn"
+            attention.must("cross_attn", across, default=False)
+            kept = attention.take("keep_query_pos", False)
+            if across and kept not in query_pos:
+                raise attention.refused("keep_query_pos", kept, tuple(query_pos))
+            keep_query_pos |= across and kept
         attention.close()
     if len(heads) > 1:
         raise UserError(
@@ -293,14 +381,14 @@ def _stack(
     ffn.must("embed_dims", width, default=256)
     hidden = ffn.count("feedforward_channels", 1024)
     ffn.must("num_fcs", 2, default=2)
-    ffn.must("act_cfg", RELU, {"type": "ReLU"}, default=RELU)
+    activation = ffn.must("act_cfg", *activations, default=RELU)["type"].lower()
     ffn.must("add_identity", True, default=True)
     ffn.ignore("ffn_drop", "dropout_layer", "init_cfg")
     ffn.close()
     layer.must("norm_cfg", {"type": "LN"}, default={"type": "LN"})
     layer.ignore("init_cfg")
     layer.close()
-    return Stack(layers, heads.pop(), hidden, points)
+    return Stack(layers, heads.pop(), hidden, points, activation, keep_query_pos)
 
 
 def _position(

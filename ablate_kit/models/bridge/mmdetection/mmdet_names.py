@@ -1,8 +1,9 @@
-"""Where each tensor of MMDetection's DETR, Deformable DETR and DINO goes in Hugging Face's."""
+"""Where each tensor of MMDetection's DETR and its descendants goes in Hugging Face's."""
 
 from collections.abc import Iterable
 
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
+from ablate_kit.models.bridge.official.dab_detr import PROJECTIONS
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 from ablate_kit.models.bridge.swin import INDEX, swin_rules
 
@@ -55,6 +56,75 @@ DETR = (
     both("bbox_head.reg_ffn.layers.0.0", "bbox_predictor.layers.0"),
     both("bbox_head.reg_ffn.layers.1", "bbox_predictor.layers.1"),
     both("bbox_head.fc_reg", "bbox_predictor.layers.2"),
+)
+CONDITIONAL_DETR = (
+    *DETR,
+    # Content and position are projected apart.
+    *(
+        both(
+            f"decoder.layers.{{layer}}.{place}.{name}_proj",
+            f"model.decoder.layers.{{layer}}.{short}_{name}_proj",
+        )
+        for place, short in (("self_attn", "sa"), ("cross_attn", "ca"))
+        for name in PROJECTIONS
+    ),
+    *(
+        both(f"decoder.layers.{{layer}}.{source}", f"model.decoder.layers.{{layer}}.{target}")
+        for source, target in (
+            ("self_attn.out_proj", "self_attn.out_proj"),
+            ("cross_attn.out_proj", "encoder_attn.out_proj"),
+        )
+    ),
+    *(
+        both(f"decoder.{name}.layers.{{n}}", f"model.decoder.{name}.layers.{{n}}")
+        for name in ("query_scale", "ref_point_head")
+    ),
+)
+
+
+def _dab_decoder_layer() -> tuple[NameRule, ...]:
+    source, target = "decoder.layers.{layer}", "model.decoder.layers.{layer}"
+    norms = ("self_attn.self_attn", "cross_attn.cross_attn", "mlp.final")
+    return (
+        *(
+            both(f"{source}.{place}.{name}_proj", f"{target}.{place}.{place}_{full}_proj")
+            for place in ("self_attn", "cross_attn")
+            for name, full in PROJECTIONS.items()
+        ),
+        *(
+            both(f"{source}.{place}.out_proj", f"{target}.{place}.{place}.output_proj")
+            for place in ("self_attn", "cross_attn")
+        ),
+        *(
+            both(f"{source}.norms.{i}", f"{target}.{name}_layer_norm")
+            for i, name in enumerate(norms)
+        ),
+        both(f"{source}.ffn.layers.0.0", f"{target}.mlp.fc1"),
+        both(f"{source}.ffn.layers.1", f"{target}.mlp.fc2"),
+        NameRule(f"{source}.ffn.layers.0.1.weight", (f"{target}.mlp.activation_fn.weight",)),
+    )
+
+
+DAB_DETR = (
+    *RESNET,
+    both("neck.convs.0.conv", "model.input_projection"),
+    NameRule("query_embedding.weight", ("model.query_refpoint_embeddings.weight",)),
+    NameRule("patterns.weight", ("model.patterns.weight",)),
+    *packed("encoder.layers.{layer}.self_attn.attn", "model.encoder.layers.{layer}.self_attn"),
+    *_layer("encoder", ("self_attn_layer_norm", "final_layer_norm")),
+    NameRule(  # PReLU's slope
+        "encoder.layers.{layer}.ffn.layers.0.1.weight",
+        ("model.encoder.layers.{layer}.activation_fn.weight",),
+    ),
+    *_dab_decoder_layer(),
+    both("encoder.query_scale.layers.{n}", "model.encoder.query_scale.layers.{n}"),
+    *(
+        both(f"decoder.{name}.layers.{{n}}", f"model.decoder.{name}.layers.{{n}}")
+        for name in ("query_scale", "ref_point_head", "ref_anchor_head")
+    ),
+    both("decoder.post_norm", "model.decoder.layernorm"),
+    both("bbox_head.fc_cls", "class_embed"),
+    both("bbox_head.fc_reg.layers.{n}", "bbox_predictor.layers.{n}"),
 )
 
 

@@ -19,11 +19,12 @@ class Settings:
     def take(self, key: str, default: Any = None) -> Any:
         return self._left.pop(key, default)
 
-    def count(self, key: str, default: int | None = None) -> int:
-        """A positive whole number, which may be written as 4.0."""
+    def count(self, key: str, default: int | None = None, least: int = 1) -> int:
+        """A whole number from ``least`` on, which may be written as 4.0."""
         value = self.take(key, default)
-        if type(value) not in (int, float) or value < 1 or value % 1:
-            raise UserError(f"{self.path}.{key} is {value!r}; expected a positive whole number")
+        if type(value) not in (int, float) or value < least or value % 1:
+            kind = "positive whole number" if least else "whole number from 0 on"
+            raise UserError(f"{self.path}.{key} is {value!r}; expected a {kind}")
         return int(value)
 
     def counts(self, key: str, default: list[int] | None = None, least: int = 1) -> list[int]:
