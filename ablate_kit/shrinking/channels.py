@@ -7,9 +7,10 @@ linear layers whose columns they meet, past the norms and depthwise convolutions
 channel alone. A second pass looks that all that arrives there is zero under the ablation.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,23 +117,21 @@ def _sources(
     kept: list[Any] = []  # or another output might get the place of one
     found: dict[str, str] = {}
 
-    def after(name: str, output: Any) -> None:
+    def after(name: str, _: nn.Module, __: Any, output: Any) -> None:
         if isinstance(output, Tensor):
             produced[id(output)] = name
             kept.append(output)
 
-    def before(name: str, args: tuple[Any, ...]) -> None:
+    def before(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
         if args and id(args[0]) in produced:
             found[name] = produced[id(args[0])]
 
     with ExitStack() as stack:
         for name, one in adapter.module.named_modules():
             if isinstance(one, nn.Conv2d):
-                hook = one.register_forward_hook(lambda _, __, out, name=name: after(name, out))
-                stack.callback(hook.remove)
+                stack.enter_context(one.register_forward_hook(partial(after, name)))
             elif _is_norm(one):
-                hook = one.register_forward_pre_hook(lambda _, args, name=name: before(name, args))
-                stack.callback(hook.remove)
+                stack.enter_context(one.register_forward_pre_hook(partial(before, name)))
         adapter.forward(inputs)
     sources = {norm: source for norm, source in found.items() if norm in silenced}
     for norm, source in sources.items():
@@ -151,43 +150,36 @@ def _follow(
     """Where channels arrive that are marked as they come out."""
     met = _Met()
 
-    def mark(name: str) -> Callable[..., Any]:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            marked = output.clone()
-            marked[:, sorted(silenced[name])] = torch.nan
-            return marked
+    def mark(name: str, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+        marked = output.clone()
+        marked[:, sorted(silenced[name])] = torch.nan
+        return marked
 
-        return hook
+    def watch(name: str, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        if not args or not isinstance(args[0], Tensor):
+            return None
+        x = args[0]
+        axis = 1 if isinstance(module, nn.Conv2d) or _is_norm(module) else x.ndim - 1
+        channels = _chosen(_by_channel(x.isnan(), axis).any(1))
+        if not channels:
+            return None
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            raise UserError(
+                f"channels cannot be taken out of {', '.join(silenced)}: {name} normalizes "
+                "over all channels, so that the others would come out otherwise"
+            )
+        alone = _is_norm(module) or _depthwise(module)
+        kind = met.through if alone else met.inputs
+        kind.setdefault(name, set()).update(channels)
+        return None if alone else (torch.nan_to_num(x, nan=0.0), *args[1:])
 
-    def watch(name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
-            if not args or not isinstance(args[0], Tensor):
-                return None
-            x = args[0]
-            axis = 1 if isinstance(module, nn.Conv2d) or _is_norm(module) else x.ndim - 1
-            channels = _marked(x, axis)
-            if not channels:
-                return None
-            if isinstance(module, nn.LayerNorm | nn.GroupNorm):
-                raise UserError(
-                    f"channels cannot be taken out of {', '.join(silenced)}: {name} normalizes "
-                    "over all channels, so that the others would come out otherwise"
-                )
-            alone = _is_norm(module) or _depthwise(module)
-            kind = met.through if alone else met.inputs
-            kind.setdefault(name, set()).update(channels)
-            return None if alone else (torch.nan_to_num(x, nan=0.0), *args[1:])
-
-        return hook
-
+    watched = nn.Conv2d | nn.Linear | nn.LayerNorm | nn.GroupNorm
     with ExitStack() as stack:
         for name, one in adapter.module.named_modules():
             if name in silenced:
-                stack.callback(one.register_forward_hook(mark(name)).remove)
-            elif isinstance(one, nn.Conv2d | nn.Linear | nn.LayerNorm | nn.GroupNorm) or _is_norm(
-                one
-            ):
-                stack.callback(one.register_forward_pre_hook(watch(name)).remove)
+                stack.enter_context(one.register_forward_hook(partial(mark, name)))
+            elif isinstance(one, watched) or _is_norm(one):
+                stack.enter_context(one.register_forward_pre_hook(partial(watch, name)))
         _run(adapter, inputs, silenced)
     for name, channels in met.through.items():
         one = adapter.module.get_submodule(name)
@@ -212,21 +204,16 @@ def _run(adapter: Adapter, inputs: Mapping[str, Tensor], silenced: Mapping[str, 
 def _look(adapter: Adapter, inputs: Mapping[str, Tensor], met: _Met) -> None:
     """Notes at which of the columns that are met zero arrives."""
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            x = args[0]
-            axis = 1 if isinstance(module, nn.Conv2d) else x.ndim - 1
-            others = tuple(i for i in range(x.ndim) if i != axis)
-            zero = set(torch.nonzero(x.abs().amax(dim=others) == 0).flatten().tolist())
-            before = met.silent.get(name)
-            met.silent[name] = zero if before is None else before & zero
-
-        return hook
+    def watch(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        x = args[0]
+        axis = 1 if isinstance(module, nn.Conv2d) else x.ndim - 1
+        zero = _chosen(_by_channel(x == 0, axis).all(1))
+        met.silent[name] = met.silent.get(name, zero) & zero
 
     with ExitStack() as stack:
         for name in met.inputs:
             one = adapter.module.get_submodule(name)
-            stack.callback(one.register_forward_pre_hook(watch(name)).remove)
+            stack.enter_context(one.register_forward_pre_hook(partial(watch, name)))
         adapter.forward(inputs)
 
 
@@ -235,11 +222,12 @@ def _count(module: nn.Module) -> int:
     return len(module.state_dict()["weight"])
 
 
-def _marked(x: Tensor, axis: int) -> set[int]:
-    others = tuple(i for i in range(x.ndim) if i != axis)
-    marks = x.isnan()
-    for other in sorted(others, reverse=True):
-        marks = marks.any(dim=other)
+def _by_channel(x: Tensor, axis: int) -> Tensor:
+    """(channels, the rest)"""
+    return x.movedim(axis, 0).reshape(x.shape[axis], -1)
+
+
+def _chosen(marks: Tensor) -> set[int]:
     return set(torch.nonzero(marks).flatten().tolist())
 
 

@@ -8,6 +8,7 @@ more; in place of nothing its last layer can give its mean.
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -69,11 +70,10 @@ def probe(
         stack.enter_context(inference(adapter.module))
         for name, layers in wanted.items():
             if layers:
-                handle = adapter.module.get_submodule(name).register_forward_pre_hook(
-                    lambda module, args, kwargs, name=name: before(name, module, args, kwargs),
-                    with_kwargs=True,
+                module = adapter.module.get_submodule(name)
+                stack.enter_context(
+                    module.register_forward_pre_hook(partial(before, name), with_kwargs=True)
                 )
-                stack.callback(handle.remove)
         adapter.forward(inputs)
     return found
 

@@ -8,9 +8,10 @@ Zero is a value that a network may never have seen at that place; the mean takes
 head or channel says about an image.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, dtype, nn
@@ -98,11 +99,8 @@ def _held(values: Tensor, stored: dtype) -> Tensor:
     return values.to(stored).double()
 
 
-def _watching(mean: _Mean, name: str) -> Callable[[nn.Module, object, Tensor], None]:
-    def watch(module: nn.Module, _: object, output: Tensor) -> None:
-        mean.add(output, _channel(module, output, name))
-
-    return watch
+def _add(mean: _Mean, name: str, module: nn.Module, _: object, output: Tensor) -> None:
+    mean.add(output, _channel(module, output, name))
 
 
 def _channel(module: nn.Module, output: Tensor, name: str) -> int:
@@ -199,8 +197,7 @@ class Channels(Kind):
             for name, mean in seen.items():
                 for live in reference.names_of(f"{name}.weight"):
                     owner = reference.module.get_submodule(live.rpartition(".")[0])
-                    handle = owner.register_forward_hook(_watching(mean, name))
-                    stack.callback(handle.remove)
+                    stack.enter_context(owner.register_forward_hook(partial(_add, mean, name)))
             reference.run(self.images)
         return {
             name: _held(mean.value(name), source.checkpoint.read(f"{name}.bias").dtype)

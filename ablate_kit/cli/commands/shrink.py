@@ -313,13 +313,10 @@ def _largest(
     with watched(Batches(len(seen), evaluation.batch_size)) as display:
         found = joint_cuts(adapter, seen, parts, evaluation, truth, display)
     if not quiet:
-        compared = found.compared
-        table = for_terminal(found.results, compared)[0]
-        say_lines(table.text())
-    place = found.largest
-    if not quiet:
-        say(f"the largest joint cut that is free: {found.counts[place]} of {len(parts)} parts")
-    return found.cuts[place]
+        say_lines(for_terminal(found.results, found.compared)[0].text())
+        count = found.counts[found.largest]
+        say(f"the largest joint cut that is free: {count} of {len(parts)} parts")
+    return found.cuts[found.largest]
 
 
 def _costs(

@@ -127,8 +127,7 @@ def silenced(
                 stack.enter_context(hook_projection_input(module, weight, _incoming(keep)))
             else:
                 channel = 1 if isinstance(owner, nn.Conv2d) else -1
-                hook = _outgoing(keep, fill, channel)
-                stack.callback(owner.register_forward_hook(hook).remove)
+                stack.enter_context(owner.register_forward_hook(_outgoing(keep, fill, channel)))
         yield
 
 
