@@ -1,5 +1,6 @@
 """``ablate study``: from a checkpoint to the answer, in one command."""
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,7 +103,8 @@ def study(
         short, *rest = said
         say_lines("\n" + "".join(f"{line}\n" for line in rest))
         if opened.notes.rounds:
-            say(f"the same again: ablate sweep {folder / 'recipe.yaml'}{model.beside_recipe()}")
+            again = shlex.join(["ablate", "sweep", str(folder / "recipe.yaml")])
+            say(f"the same again: {again}{model.beside_recipe()}")
             try:
                 smaller = smaller_command(
                     opened.sweep, folder, compared, trusted=model.trust_remote_code

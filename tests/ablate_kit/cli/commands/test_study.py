@@ -144,14 +144,16 @@ def test_of_random_weights_nothing_is_said(run: Run, hybrid: Path, tmp_path: Pat
 
 
 def test_a_larger_budget_goes_on_in_the_same_folder(run: Run, refuse: Run, tmp_path: Path) -> None:
-    options = ("study", "builtin:shapes_tiny", "--shapes", "--limit", "4", "-o", tmp_path / "run")
+    folder = tmp_path / "a run"
+    options = ("study", "builtin:shapes_tiny", "--shapes", "--limit", "4", "-o", folder)
     run(*options, "--budget", "16 passes")
-    before, first = numbers(tmp_path / "run"), noted(tmp_path / "run")
+    before, first = numbers(folder), noted(folder)
     out = run(*options, "--budget", "32 passes")
-    after, second = numbers(tmp_path / "run"), noted(tmp_path / "run")
+    after, second = numbers(folder), noted(folder)
     assert first is not None
     assert second is not None
     assert "on these 2 images; in a new folder this budget would take 4" in out
+    assert f"the same again: ablate sweep '{folder}/recipe.yaml'\n" in out
     assert len(before) < len(after) <= 16
     assert before == {name: after[name] for name in before}
     assert second.rounds[: len(first.rounds)] == first.rounds
