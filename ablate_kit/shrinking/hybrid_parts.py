@@ -35,14 +35,9 @@ def _take_branches(reduction: Reduction) -> None:
     for layer, parts in _layers(tensors):
         for number, part in enumerate(parts, start=1):
             module, scale = f"{layer}.{part}", f"{layer}.scale{number}"
-            last = next(
-                (
-                    f"{module}.{name}"
-                    for name in ("out_proj", "proj", "fc2")
-                    if f"{module}.{name}.weight" in tensors
-                ),
-                None,  # deformable attention hands on its query, whatever it attends to
-            )
+            # Of deformable attention none: it hands on its query, whatever it attends to.
+            known = (f"{module}.{name}" for name in ("out_proj", "proj", "fc2"))
+            last = next((one for one in known if f"{one}.weight" in tensors), None)
             silent = zeroed.whole(f"{scale}.weight") or (
                 last is not None and zeroed.whole(f"{last}.weight", f"{last}.bias")
             )

@@ -71,25 +71,16 @@ def common_lines(
     if ALL in (*heads, *layers, *modules):
         parts = list(structure(source, uses).walk())[1:]
     where = str(source.checkpoint)
-    return [
-        *(
-            {"kind": "heads", "pattern": pattern}
-            for one in heads
-            for pattern in (_heads(parts, where) if one == ALL else [one])
-        ),
-        *(
-            {"kind": "layers", "base": base, "part": part}
-            for one in layers
-            for base, part in (_layers(parts, where) if one == ALL else [_split(one)])
-        ),
-        *(
-            {"kind": "modules", "pattern": patterns}
-            for one in modules
-            for patterns in (
-                [[part.name for part in parts if part.kind != "tensor"]] if one == ALL else [[one]]
-            )
-        ),
-    ]
+    lines: list[Line] = []
+    for one in heads:
+        patterns = _heads(parts, where) if one == ALL else [one]
+        lines += [{"kind": "heads", "pattern": pattern} for pattern in patterns]
+    for one in layers:
+        places = _layers(parts, where) if one == ALL else [_split(one)]
+        lines += [{"kind": "layers", "base": base, "part": part} for base, part in places]
+    every = [part.name for part in parts if part.kind != "tensor"]
+    lines += [{"kind": "modules", "pattern": every if one == ALL else [one]} for one in modules]
+    return lines
 
 
 def general(name: str) -> str:

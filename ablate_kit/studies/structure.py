@@ -84,17 +84,11 @@ def traced(adapter: Adapter, prepared: Prepared) -> tuple[Replay, Trace] | None:
 def first_uses(adapter: Adapter, replay: Replay, trace: Trace) -> dict[str, float]:
     """When each tensor of the checkpoint is first used in a pass; ``NEVER``: it is not."""
     state = adapter.module.state_dict(keep_vars=True)
-    return {
-        name: min(
-            (
-                trace.first_use.get(replay.identities.tensor(one, state[one]), NEVER)
-                for one in live
-                if one in state
-            ),
-            default=NEVER,
-        )
-        for name, live in adapter.live_names().items()
-    }
+    found = {}
+    for name, live in adapter.live_names().items():
+        tensors = [replay.identities.tensor(one, state[one]) for one in live if one in state]
+        found[name] = min((trace.first_use.get(one, NEVER) for one in tensors), default=NEVER)
+    return found
 
 
 @dataclass
@@ -267,15 +261,9 @@ class _Finder:
 def _unwrapped(root: Part) -> Part:
     """Without shells such as ``model``, in which nearly everything is."""
     while True:
-        shell = next(
-            (
-                one
-                for one in root.children
-                if one.elements >= _WRAPS * root.elements and len(one.children) > 1
-                if not one.number
-            ),
-            None,
-        )
+        least = _WRAPS * root.elements
+        large = (one for one in root.children if one.elements >= least and not one.number)
+        shell = next((one for one in large if len(one.children) > 1), None)
         if shell is None:
             return root
         rest = [one for one in root.children if one is not shell]

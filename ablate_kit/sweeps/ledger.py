@@ -281,13 +281,9 @@ class Ledger:
 
 def _same_objects(kept: GroundTruth, truth: GroundTruth) -> bool:
     """But for the last bits of boxes, which are written with sides for corners."""
-    return all(
-        one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-3)
-        for one, other in (
-            (getattr(kept, name), getattr(truth, name))
-            for name in ("image_ids", "image", "labels", "ignore", "boxes")
-        )
-    )
+    columns = ("image_ids", "image", "labels", "ignore", "boxes")
+    pairs = ((getattr(kept, name), getattr(truth, name)) for name in columns)
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=0, atol=1e-3) for a, b in pairs)
 
 
 def _entry(row: Any) -> tuple[str, Evaluation]:

@@ -94,19 +94,12 @@ def _sources(
 def _summary(reports: "list[CheckReport]") -> str:
     from ablate_kit.reports.table import Table
 
-    rows = tuple(
-        (
-            report.name,
-            *(
-                f"{n:,}"
-                for n in (report.images, report.without_objects, report.objects, report.ignored)
-            ),
-            f"{len(report.problems):,}",
-        )
-        for report in reports
-    )
+    rows = []
+    for one in reports:
+        counts = one.images, one.without_objects, one.objects, one.ignored, len(one.problems)
+        rows.append((one.name, *(f"{count:,}" for count in counts)))
     header = ("data set", "images", "without objects", "objects", "to ignore", "problems")
-    return Table("", header, rows, ("data set",)).text()
+    return Table("", header, tuple(rows), ("data set",)).text()
 
 
 def _balance(reports: "list[CheckReport]") -> str:

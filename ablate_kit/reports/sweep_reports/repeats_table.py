@@ -46,9 +46,7 @@ def table(rows: Sequence[Row]) -> Table:
             against,
             str(found["AP"].repeats),
             number(found["AP"].change, "+z.4f"),
-            ends(
-                found["AP"].low, found["AP"].high, "*" if p is not None and p < 1 - LEVEL else " "
-            ),
+            interval(found["AP"], p),
             number(found["AP"].error_images),
             number(found["AP"].deviation_draws),
         )
@@ -61,6 +59,11 @@ def table(rows: Sequence[Row]) -> Table:
     )
     header = ("ablation", "against", "draws", "Δ AP", INTERVAL, "by images", "between draws")
     return Table(title, header, cells, header[:2])
+
+
+def interval(found: Combined, p: float | None) -> str:
+    """With a star where the adjusted ``p`` says so."""
+    return ends(found.low, found.high, "*" if p is not None and p < 1 - LEVEL else " ")
 
 
 def records(rows: Sequence[Row]) -> Records:

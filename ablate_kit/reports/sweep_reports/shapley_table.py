@@ -12,13 +12,13 @@ from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
-from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, average, combined
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import rows_of_changes
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.sweep_reports import repeats_table
+from ablate_kit.reports.table import INTERVAL, Table, number
 
 DRAWN = 40  # parts in the figure
 
@@ -142,11 +142,7 @@ def table(found: Sequence[ShapleyValue]) -> Table:
             one.part,
             number(one.alone["AP"], "+z.4f"),
             number(one.values["AP"].change, "+z.4f"),
-            ends(
-                one.values["AP"].low,
-                one.values["AP"].high,
-                "*" if p is not None and p < 1 - LEVEL else " ",
-            ),
+            repeats_table.interval(one.values["AP"], p),
             number(one.values["AP"].error_images),
             number(_monte_carlo(one.values["AP"])),
         )
