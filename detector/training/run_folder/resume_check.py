@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from detector.config import HybridConfig
 from detector.errors import UserError
 from detector.training.task import Task
 
@@ -20,7 +21,7 @@ def refuse_other_run(
         if name not in checkpoint:
             raise UserError(f"{where} is not the checkpoint of a {task.kind} run: it has no {name}")
     for name, value in about.items():
-        if checkpoint[name] != value:
+        if not _same_config(checkpoint[name], value):
             raise UserError(f"{where} was trained with another model config than the recipe's")
     earlier, now = json.loads(checkpoint["recipe"]), task.recipe.resolved()
     for section, name in task.must_not_change():
@@ -48,3 +49,12 @@ def refuse_other_run(
     if ("ema" in checkpoint) != bool(task.recipe.training.ema):
         has = "an" if "ema" in checkpoint else "no"
         raise UserError(f"{where} has {has} average of the weights; training.ema disagrees")
+
+
+def _same_config(earlier: object, now: str) -> bool:
+    """Whether two configs in JSON make one network: earlier versions name fewer settings, which had
+    no other value then."""
+    try:
+        return HybridConfig.from_dict(json.loads(str(earlier))).to_json() == now
+    except (ValueError, TypeError, UserError):
+        return False
