@@ -70,15 +70,8 @@ class TensorView:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
-        expected = row_major(self.shape)
-        return (
-            self.stride == expected
-            or self.numel == 0
-            or all(
-                size == 1 or stride == step
-                for size, stride, step in zip(self.shape, self.stride, expected, strict=True)
-            )
-        )
+        axes = zip(self.shape, self.stride, row_major(self.shape), strict=True)
+        return self.numel == 0 or all(size == 1 or stride == step for size, stride, step in axes)
 
     @property
     def overlapping(self) -> bool:

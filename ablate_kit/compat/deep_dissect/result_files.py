@@ -12,26 +12,14 @@ from ablate_kit.metrics.result import Result
 def result_files(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """Name and text of each file that Deep Dissect would write for these detections."""
     overall, classes = evaluation.overall, evaluation.per_class
-    contents = {
-        "bbox_regression_gt_pred_average_giou_overall": {
-            "average_giou": _number(overall["giou_published"])
-        },
-        "bbox_regression_gt_pred_average_giou_per_class": {
-            name: row["giou_published"]
-            for name, row in classes.items()
-            if row["giou_published"] is not None
-        },
-        "f1_score_classification_overall": {
-            "Overall_F1_Score": _number(overall["f1_matched_pairs"])
-        },
-        "f1_score_classification_per_class": {
-            name: row["f1_matched_pairs"]
-            for name, row in classes.items()
-            if row["f1_matched_pairs"] is not None
-        },
-    }
-    for name, content in contents.items():  # at the end it counts repeats of an ablation
-        yield f"{name}_result_0.json", json.dumps(content)
+    for file, measure, key in (
+        ("bbox_regression_gt_pred_average_giou", "average_giou", "giou_published"),
+        ("f1_score_classification", "Overall_F1_Score", "f1_matched_pairs"),
+    ):
+        per_class = {name: row[key] for name, row in classes.items() if row[key] is not None}
+        # The number at the end counts repeats of an ablation.
+        yield f"{file}_overall_result_0.json", json.dumps({measure: _number(overall[key])})
+        yield f"{file}_per_class_result_0.json", json.dumps(per_class)
 
 
 def write_result_files(place: Path, results: Sequence[Result]) -> None:

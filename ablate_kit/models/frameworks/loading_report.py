@@ -44,14 +44,11 @@ def report_of(
     # One number each, however large they are.
     tensors = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     with quiet(transformers), without_hub(), as_user_error(path, "the Hugging Face model"):
-        configs, kind = (
-            own.classes()
-            if (own := bundled(config))
-            else (
-                transformers.CONFIG_MAPPING[config["model_type"]],
-                getattr(transformers, config["architectures"][0]),
-            )
-        )
+        if own := bundled(config):
+            configs, kind = own.classes()
+        else:
+            configs = transformers.CONFIG_MAPPING[config["model_type"]]
+            kind = getattr(transformers, config["architectures"][0])
         described = configs.from_dict(dict(config))
         _, report = kind.from_pretrained(
             None,
