@@ -11,8 +11,9 @@ import typer
 
 from ablate_kit.cli.common_options import Download
 from ablate_kit.cli.early import check_files
-from ablate_kit.models.framework_registry import OWN, USAGE, check_model
+from ablate_kit.models.framework_registry import USAGE, check_model
 from ablate_kit.models.frameworks import own_code
+from ablate_kit.models.known_elsewhere import OWN
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint

@@ -17,9 +17,9 @@ from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.frameworks.source_files import check_configurations
+from ablate_kit.models.known_elsewhere import GUIDE, OWN, refuse_known_elsewhere
 from ablate_kit.models.recognized_inside import refuse_if_inside
 from ablate_kit.registry import Registry
-from detector.disk.bounded import SETTINGS, read_bounded
 
 BUILT_IN = {
     "hybrid": "ablate_kit.models.frameworks.hybrid:FRAMEWORK",
@@ -35,7 +35,6 @@ USAGE = (
     "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py], libreyolo[:FAMILY[:SIZE]], "
     "torchvision[:NAME]"
 )
-OWN = "python:FILE.py:NAME"
 
 
 @dataclass(frozen=True)
@@ -64,24 +63,12 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             "--to transformers -o FOLDER makes a folder of it that opens"
         )
     refuse_if_inside(checkpoint, lambda inside: bool(family_of(inside) or recognized(inside)))
-    if checkpoint.tensors and (whole := checkpoint.modules_above(next(iter(checkpoint.tensors)))):
-        raise UserError(
-            f"{checkpoint.path} is a whole module of the class {whole[-1].class_name}; no code of "
-            "a file is run, so say how it is built and what its outputs mean: --model "
-            f"{OWN} (docs/your-own-detector.md){''.join(broken)}"
-        )
-    config = checkpoint.path.absolute().parent / "config.json"
-    described = config.is_file() and b'"model_type"' in read_bounded(config, SETTINGS)
-    if checkpoint.folder is None and described:
-        raise UserError(
-            f"{checkpoint.path} is the weights of a Hugging Face folder alone; give the folder, "
-            f"whose config.json says what they are of: {checkpoint.path.parent}"
-        )
+    refuse_known_elsewhere(checkpoint, "".join(broken))
     # As short as it is: of an error that is too long for a line the middle is left out.
     raise UserError(
         f"{checkpoint.path} is of no framework that is recognized; give --model "
         "transformers:FOLDER (with its config), mmdet:CONFIG.py, libreyolo (official files "
-        f"of YOLOX, RTMDet ...) or {OWN} (docs/your-own-detector.md){''.join(broken)}"
+        f"of YOLOX, RTMDet ...) or {OWN} ({GUIDE}){''.join(broken)}"
     )
 
 

@@ -24,6 +24,7 @@ from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.classes import ClassNames
+from ablate_kit.models.known_elsewhere import refuse_known_elsewhere
 from ablate_kit.models.number_types import check_number_types
 from ablate_kit.models.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder
@@ -115,9 +116,11 @@ def to_transformers(
                 f"{checkpoint} is of torchvision, whose detectors transformers lacks; commands "
                 "that run a model take it as it is"
             )
+        refuse_known_elsewhere(checkpoint)
         raise UserError(
             f"{checkpoint} carries no configuration of MMDetection that can be read, and is no "
-            f"file of {' or '.join(FAMILIES)}, so nothing tells what its tensors compute"
+            "file of an official repository that is converted (docs/official.md), so nothing tells "
+            "what its tensors compute"
         )
     placed = origins(checkpoint.tensors, model.rules, model.dropped)
     used = {one.source for one in placed.values()}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
 from ablate_kit.models.bridge.dino_config import dino_config
@@ -46,6 +46,17 @@ PRELU = {"type": "PReLU"}
 ATTENTIONS = ("self_attn", "cross_attn")
 
 
+def kind_of(model: Mapping[str, Any]) -> str:
+    """Raises ``UserError`` for one that is not carried over."""
+    kind = str(model.get("type")).rpartition(".")[2]
+    if kind not in MODELS:
+        raise UserError(
+            f"cannot carry a {kind} over to transformers; expected {' or '.join(MODELS)} "
+            "(MMDetection itself runs all others: docs/mmdetection.md)"
+        )
+    return kind
+
+
 def architecture(
     model: Mapping[str, Any], pipeline: Sequence[Any], classes: tuple[str, ...]
 ) -> tuple[Counterpart, Colors]:
@@ -57,15 +68,9 @@ def architecture(
 
     Raises ``UserError`` for a model that has no exact counterpart, naming the setting.
     """
+    kind = kind_of(model)
     settings = Settings(model, "model")
-    kind = str(settings.take("type")).rpartition(".")[2]
-    if kind not in MODELS:
-        raise UserError(
-            f"cannot carry a {kind} over to transformers; expected {' or '.join(MODELS)}"
-            f"{did_you_mean(kind, MODELS)} (MMDetection itself runs all others: "
-            "docs/mmdetection.md)"
-        )
-    settings.ignore("train_cfg", "init_cfg")
+    settings.ignore("type", "train_cfg", "init_cfg")
     make = {
         "DETR": _detr,
         "ConditionalDETR": _conditional_detr,

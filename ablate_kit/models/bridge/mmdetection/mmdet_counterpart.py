@@ -6,7 +6,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture
+from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture, kind_of
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, test_pipeline
 
 
@@ -19,6 +19,7 @@ def mmdet_counterpart(checkpoint: Checkpoint) -> Counterpart:
     """Of a file that has a configuration; raises ``UserError`` where there is no exact
     counterpart."""
     whole = settings(checkpoint.archive.metadata)
+    kind_of(whole["model"])  # before what else such a file may lack
     if checkpoint.classes is None:
         raise UserError(f"{checkpoint} carries no class names")
     found, colors = architecture(whole["model"], test_pipeline(whole), checkpoint.classes)

@@ -1,0 +1,97 @@
+"""Files of detectors that nothing here runs: what they are, and what can be done with them."""
+
+import re
+from dataclasses import dataclass
+
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.errors import UserError
+from detector.disk.bounded import SETTINGS, read_bounded
+
+OWN = "python:FILE.py:NAME"
+GUIDE = "docs/your-own-detector.md"
+_OWN_CODE = f"build it with its own code: --model {OWN} ({GUIDE})"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Detectors whose code is elsewhere.
+
+    Attributes:
+        signs: patterns of whole names of tensors, each of which one has.
+        way: how they run.
+    """
+
+    what: str
+    signs: tuple[str, ...]
+    way: str = _OWN_CODE
+
+
+KNOWN = (
+    Elsewhere(
+        "detrex, which differs in tensors and settings from the repositories that it follows",
+        (r"transformer\.encoder\.layers\.0\.attentions\.0\..+", r"backbone\..+"),
+    ),
+    Elsewhere(
+        "Co-DETR in MMDetection",
+        (r"query_head\.transformer\..+", r"(bbox|roi|rpn)_head\..+"),
+        "give --model mmdet:CONFIG.py --trust-remote-code, with MMDetection and that project "
+        "installed (docs/mmdetection.md)",
+    ),
+    Elsewhere(
+        "MMDetection 2, whose tensors had other names than those of version 3",
+        (r"bbox_head\.transformer\..+",),
+    ),
+    # Not by roi_heads, which torchvision's detectors have, too.
+    Elsewhere("Detectron2", (r"(backbone\.bottom_up|proposal_generator)\..+",)),
+    Elsewhere(
+        "YOLOX",
+        (r"backbone\.backbone\.dark2\..+", r"head\.cls_preds\.0\..+"),
+        "give --model libreyolo:yolox (docs/zoo.md)",
+    ),
+    Elsewhere(
+        "Ultralytics, YOLOv5 or YOLOv7, without the module that says how it is built",
+        (
+            r"(model\.)+[0-9]+\.(.+\.)?conv\.weight",
+            r"(model\.)+[0-9]+\.(cv[23]\.0|m\.0|dfl|anchors|enc_score_head).*",
+        ),
+        f"give --model libreyolo, which knows some (docs/zoo.md), or {_OWN_CODE}",
+    ),
+)
+
+
+def refuse_known_elsewhere(checkpoint: Checkpoint, also: str = "") -> None:
+    """Raises ``UserError`` where it is known what the file holds; ``also`` ends the line.
+
+    That is a whole module, the weights of a Hugging Face folder without the folder, or a file of a
+    repository that is known by its names.
+    """
+    if checkpoint.tensors and (whole := checkpoint.modules_above(next(iter(checkpoint.tensors)))):
+        raise UserError(
+            f"{checkpoint.path} is a whole module of the class {whole[-1].class_name}; no code of "
+            "a file is run, so say how it is built and what its outputs mean: --model "
+            f"{OWN} ({GUIDE}){also}"
+        )
+    config = checkpoint.path.absolute().parent / "config.json"
+    described = config.is_file() and b'"model_type"' in read_bounded(config, SETTINGS)
+    if checkpoint.folder is None and described:
+        raise UserError(
+            f"{checkpoint.path} is the weights of a Hugging Face folder alone; give the folder, "
+            f"whose config.json says what they are of: {checkpoint.path.parent}"
+        )
+    if one := _known(checkpoint):
+        raise UserError(
+            f"{checkpoint.path} has the names of {one.what}; it is inspected and cut as it is; to "
+            f"run it, {one.way}{also}"
+        )
+
+
+def _known(checkpoint: Checkpoint) -> Elsewhere | None:
+    names = list(checkpoint.tensors)
+    return next(
+        (
+            one
+            for one in KNOWN
+            if all(any(re.fullmatch(sign, name) for name in names) for sign in one.signs)
+        ),
+        None,
+    )
