@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ablate_kit import text as safe
 from ablate_kit.file_names import numbered
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
@@ -33,9 +32,8 @@ def write_numbers(
     (place / "results.json").write_text(text, encoding="utf-8")
     (place / "table.md").write_text(table.markdown(), encoding="utf-8")
     (place / "table.csv").write_text(table.csv(), encoding="utf-8")
-    latex = paper_table(called or results, found.changes, table.title).latex()
-    if told := caption(called or results, found):
-        latex = rf"% \caption{{{safe.latex(told)}}}" + f"\n{latex}"
+    shown = called or results
+    latex = paper_table(shown, found.changes, table.title).latex(caption(shown, found))
     (place / "table.tex").write_text(latex, encoding="utf-8")
 
 

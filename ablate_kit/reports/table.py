@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ablate_kit import text as safe
 
 _LATEX_USE = (
-    r"% needs booktabs; for the width of a page: \footnotesize, \setlength{\tabcolsep}{4pt}, or "
+    r"needs booktabs; for the width of a page: \footnotesize, \setlength{\tabcolsep}{4pt}, or "
     r"\resizebox{\textwidth}{!}{...} of graphicx"
 )
 INTERVAL = "95 % interval"  # a column of ``ends``
@@ -45,10 +45,13 @@ class Table:
         title = "\n".join(map(safe.markdown, self.title.split("\n")))
         return "\n".join([f"**{title}**", "", *lines]) + "\n"
 
-    def latex(self) -> str:
-        """A booktabs tabular; numbers have a minus, not a hyphen."""
+    def latex(self, caption: str = "") -> str:
+        """A booktabs tabular, in comments above it the title and what may be its caption; numbers
+        have a minus, not a hyphen."""
         columns = "".join("l" if name in self.left else "r" for name in self.header)
-        lines = [_LATEX_USE, *(rf"% {line}" for line in safe.lines(self.title).split("\n") if line)]
+        told = [rf"\caption{{{safe.latex(caption)}}}"] if caption else []
+        told += [_LATEX_USE, *filter(None, safe.lines(self.title).split("\n"))]
+        lines = [f"% {line}" for line in told]
         lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.header)]
         lines += [r"\midrule", *map(_latex_row, self.rows), r"\bottomrule", r"\end{tabular}"]
         return "\n".join(lines) + "\n"

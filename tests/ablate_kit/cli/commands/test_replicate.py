@@ -56,6 +56,9 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
     page = (out / "report/report.html").read_text()
     assert "The same cuts in 3 checkpoints" in page
     assert "decoder.layers.0.self_attn-head0" in page
+    latex = (out / "report/table.tex").read_text()
+    assert latex.startswith(r"% \caption{")
+    assert ". In each checkpoint the change" in latex
     for name in ("sentences.md", "table.tex", "table.md", "table.csv", "replication.png"):
         assert (out / "report" / name).stat().st_size
 
