@@ -98,17 +98,9 @@ def _corpus() -> dict[str, Any]:
         "float8_e5m2fnuz": _values(5, dtype=torch.float8_e5m2fnuz),
         "float8_e8m0fnu": _values(5).abs().to(torch.float8_e8m0fnu),
         "integers": {
-            str(dtype).removeprefix("torch."): torch.arange(7).to(dtype)
-            for dtype in (
-                torch.int8,
-                torch.int16,
-                torch.int32,
-                torch.int64,
-                torch.uint8,
-                torch.uint16,
-                torch.uint32,
-                torch.uint64,
-            )
+            f"{sign}int{bits}": torch.arange(7).to(getattr(torch, f"{sign}int{bits}"))
+            for sign in ("", "u")
+            for bits in (8, 16, 32, 64)
         },
         "bool": _values(9) > 0,
         "complex": {

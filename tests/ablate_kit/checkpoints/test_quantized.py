@@ -61,31 +61,20 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize(
-    ("tensors", "usable"),
-    [
-        (GPTQ, ["q.bias"]),
-        (BITS_4, ["q.bias"]),
-        (BITS_8, ["q.bias"]),
-        (PACKED, ["q.bias"]),
-        (QUANTO, ["q.bias"]),
-        (QUANTO_FLOAT_8, []),
-        (BARE, ["q.bias"]),
-        (FLOAT_8, []),
-        (PLAIN, list(PLAIN)),
-    ],
-    ids=[
-        "GPTQ",
-        "4 bits",
-        "8 bits",
-        "compressed",
-        "Quanto",
-        "Quanto 8-bit float",
-        "no scale",
-        "8-bit float",
-        "plain",
-    ],
-)
+USABLE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "GPTQ": (GPTQ, ["q.bias"]),
+    "4 bits": (BITS_4, ["q.bias"]),
+    "8 bits": (BITS_8, ["q.bias"]),
+    "compressed": (PACKED, ["q.bias"]),
+    "Quanto": (QUANTO, ["q.bias"]),
+    "Quanto 8-bit float": (QUANTO_FLOAT_8, []),
+    "no scale": (BARE, ["q.bias"]),
+    "8-bit float": (FLOAT_8, []),
+    "plain": (PLAIN, list(PLAIN)),
+}
+
+
+@pytest.mark.parametrize(("tensors", "usable"), USABLE.values(), ids=USABLE)
 def test_what_is_read_by_others_is_told_from_numbers(
     save: Any, tensors: dict[str, Any], usable: list[str]
 ) -> None:

@@ -86,21 +86,9 @@ def test_heads_one_by_one_and_at_random(run: Run, hybrid: Path, tmp_path: Path) 
     run("heads", hybrid, "backbone.stage3.0.attention1", "--each", "-o", tmp_path / "each")
     assert len(list((tmp_path / "each").glob("*.safetensors"))) == 4
     said = json.loads(
-        run(
-            "heads",
-            hybrid,
-            "**.cross_attn",
-            "--percent",
-            50,
-            "--repeats",
-            3,
-            "--seed",
-            7,
-            "-o",
-            tmp_path / "drawn",
-            "--json",
-        )
-    )
+        run("heads", hybrid, "**.cross_attn", "--percent", 50, "--repeats", 3, "--seed", 7,
+            "-o", tmp_path / "drawn", "--json")
+    )  # fmt: skip
     assert len(said) == 3
     assert all(Path(one["path"]).is_file() for one in said)
     assert said[0]["elements"] == 3 * 512

@@ -343,17 +343,8 @@ def test_commands(run: Run, folder: Path, tmp_path: Path) -> None:
     printed = run("knobs", folder, "--depth", "--queries", "3", *data)
     assert "depth 1" in printed
     assert "queries 3" in printed
-    run(
-        "gradients",
-        folder,
-        *data,
-        "--iterations",
-        1,
-        "--batch-size",
-        1,
-        "-o",
-        tmp_path / "gradients",
-    )
+    run("gradients", folder, *data, "--iterations", 1, "--batch-size", 1,
+        "-o", tmp_path / "gradients")  # fmt: skip
 
 
 def test_a_smaller_one_computes_what_the_cut_one_does(

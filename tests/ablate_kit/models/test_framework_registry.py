@@ -119,11 +119,8 @@ def lights(tmp_path: Path) -> dict[str, Any]:
         notes.append({"id": i + 1, "image_id": i + 1, "category_id": 1, "bbox": box,
                       "area": box[2] * box[3], "iscrowd": 0})  # fmt: skip
     path = tmp_path / "lights.json"
-    path.write_text(
-        json.dumps(
-            {"images": images, "annotations": notes, "categories": [{"id": 1, "name": "light"}]}
-        )
-    )
+    truth = {"images": images, "annotations": notes, "categories": [{"id": 1, "name": "light"}]}
+    path.write_text(json.dumps(truth))
     return {"kind": "coco", "annotations": str(path), "images": str(tmp_path)}
 
 

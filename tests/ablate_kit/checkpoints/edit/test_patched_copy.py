@@ -52,23 +52,10 @@ def at(tree: Any, name: str) -> torch.Tensor:
 
 
 EVERY_KIND = [
-    "float32",
-    "float64",
-    "bfloat16",
-    "float8_e4m3fn",
-    "integers.int64",
-    "bool",
-    "complex.128",
-    "scalar",
-    "one",
-    "transposed",
-    "permuted",
-    "channels_last",
-    "sliced",
-    "column",
-    "parameter",
+    "float32", "float64", "bfloat16", "float8_e4m3fn", "integers.int64", "bool", "complex.128",
+    "scalar", "one", "transposed", "permuted", "channels_last", "sliced", "column", "parameter",
     "nested.deeper.weight",
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EVERY_KIND)

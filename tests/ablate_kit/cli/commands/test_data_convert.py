@@ -15,21 +15,16 @@ def source(tmp_path: Path) -> tuple[object, ...]:
     (tmp_path / "images").mkdir()
     for name in ("a", "b"):
         Image.new("RGB", (40, 30)).save(tmp_path / f"images/{name}.png")
-    (tmp_path / "coco.json").write_text(
-        json.dumps(
-            {
-                "images": [
-                    {"id": i, "file_name": f"{name}.png", "width": 40, "height": 30}
-                    for i, name in enumerate("ab")
-                ],
-                "annotations": [
-                    {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600},
-                    {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 2, 8, 8], "iscrowd": 1},
-                ],
-                "categories": [{"id": 1, "name": "cat"}],
-            }
-        )
-    )
+    sides = {"width": 40, "height": 30}
+    truth = {
+        "images": [{"id": i, "file_name": f"{name}.png", **sides} for i, name in enumerate("ab")],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600},
+            {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 2, 8, 8], "iscrowd": 1},
+        ],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(truth))
     return "--annotations", tmp_path / "coco.json", "--images", tmp_path / "images"
 
 

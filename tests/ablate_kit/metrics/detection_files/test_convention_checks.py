@@ -16,17 +16,12 @@ GOOD = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.5}
 @pytest.fixture
 def against(tmp_path):
     path = tmp_path / "annotations.json"
-    path.write_text(
-        json.dumps(
-            {
-                "images": [{"id": i, "width": 640, "height": 480} for i in (1, 20)],
-                "annotations": [
-                    {"id": 0, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40]}
-                ],
-                "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
-            }
-        )
-    )
+    truth = {
+        "images": [{"id": i, "width": 640, "height": 480} for i in (1, 20)],
+        "annotations": [{"id": 0, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40]}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }
+    path.write_text(json.dumps(truth))
     return read_annotations(path)
 
 

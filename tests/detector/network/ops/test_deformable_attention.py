@@ -153,22 +153,12 @@ def test_samples_off_the_map_are_exactly_zero(far: float, implementation: Implem
 def test_images_and_queries_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     value, locations, weights = inputs(3, SHAPES, 30)
     together = attend(value, SHAPES, locations, weights)
-    alone = torch.stack(
-        [
-            torch.cat(
-                [
-                    attend(
-                        value[b : b + 1],
-                        SHAPES,
-                        locations[b : b + 1, q : q + 1],
-                        weights[b : b + 1, q : q + 1],
-                    )[0]
-                    for q in range(30)
-                ]
-            )
-            for b in range(3)
-        ]
-    )
+
+    def one(b: int, q: int) -> torch.Tensor:
+        own = slice(b, b + 1), slice(q, q + 1)
+        return attend(value[b : b + 1], SHAPES, locations[own], weights[own])[0]
+
+    alone = torch.stack([torch.cat([one(b, q) for q in range(30)]) for b in range(3)])
     torch.testing.assert_close(together, alone)
     monkeypatch.setattr(bilinear, "SAMPLES_CPU", 100)  # a block holds one image
     blockwise = attend(value, SHAPES, locations, weights)
