@@ -121,15 +121,9 @@ NAMES = {
     "label2id": {"disc": 0, "square": 1, "star": 2},
 }
 SIZES = {
-    "d_model": 32,
-    "decoder_layers": 2,
-    "decoder_attention_heads": 4,
-    "encoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-    "num_queries": 10,
-    **NAMES,
-}
+    "d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_queries": 10, **NAMES,
+}  # fmt: skip
 STAGES = ["stage2", "stage3", "stage4"]
 RESNET = {"model_type": "resnet", **BACKBONE}
 DETR = {
@@ -141,39 +135,22 @@ DETR = {
     **SIZES,
 }
 PYRAMID = {
-    "encoder_hidden_dim": 32,
-    "encoder_in_channels": [32, 64, 128],
-    "decoder_in_channels": [32, 32, 32],
-    "num_denoising": 0,
-    "anchor_image_size": None,
-    **SIZES,
-}
+    "encoder_hidden_dim": 32, "encoder_in_channels": [32, 64, 128],
+    "decoder_in_channels": [32, 32, 32], "num_denoising": 0, "anchor_image_size": None, **SIZES,
+}  # fmt: skip
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPS = {
-    "c2f_num_blocks": 1,
-    "d_model": 32,
-    "decoder_layers": 2,
-    "decoder_ffn_dim": 40,
-    "decoder_n_points": 2,
-    "decoder_self_attention_heads": 4,
-    "decoder_cross_attention_heads": 4,
-    "num_queries": 10,
-    "group_detr": 2,
-    **NAMES,
-}
+    "c2f_num_blocks": 1, "d_model": 32, "decoder_layers": 2, "decoder_ffn_dim": 40,
+    "decoder_n_points": 2, "decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4,
+    "num_queries": 10, "group_detr": 2, **NAMES,
+}  # fmt: skip
 HGNETV2 = {
-    "model_type": "hgnet_v2",
-    "stem_channels": [3, 8, 16],
-    "stage_in_channels": [16, 16, 32, 64],
-    "stage_mid_channels": [8, 8, 16, 16],
-    "stage_out_channels": [16, 32, 64, 128],
-    "stage_num_blocks": [1, 1, 1, 1],
-    "stage_numb_of_layers": [1, 1, 1, 1],
-    "hidden_sizes": [16, 32, 64, 128],
-    "depths": [1, 1, 1, 1],
-    "embedding_size": 16,
+    "model_type": "hgnet_v2", "stem_channels": [3, 8, 16], "stage_in_channels": [16, 16, 32, 64],
+    "stage_mid_channels": [8, 8, 16, 16], "stage_out_channels": [16, 32, 64, 128],
+    "stage_num_blocks": [1, 1, 1, 1], "stage_numb_of_layers": [1, 1, 1, 1],
+    "hidden_sizes": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "embedding_size": 16,
     "out_features": STAGES,
-}
+}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "detr": {"model_type": "detr", **DETR},
     "conditional_detr": {"model_type": "conditional_detr", **DETR},
@@ -196,24 +173,15 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "d_fine": {"model_type": "d_fine", **PYRAMID, "backbone_config": HGNETV2},
     "yolos": {
-        "model_type": "yolos",
-        **VIT,
-        **NAMES,
-        "intermediate_size": 40,
-        "image_size": [64, 96],
+        "model_type": "yolos", **VIT, **NAMES, "intermediate_size": 40, "image_size": [64, 96],
         "num_detection_tokens": 10,
     },
     "lw_detr": {
         "model_type": "lw_detr",
         **GROUPS,
         "backbone_config": {
-            "model_type": "lw_detr_vit",
-            **VIT,
-            "mlp_ratio": 2,
-            "patch_size": 8,
-            "image_size": 128,
-            "window_block_indices": [0],
-            "out_features": ["stage1", "stage2"],
+            "model_type": "lw_detr_vit", **VIT, "mlp_ratio": 2, "patch_size": 8, "image_size": 128,
+            "window_block_indices": [0], "out_features": ["stage1", "stage2"],
         },
         "projector_scale_factors": [2.0, 0.5],
     },
@@ -221,16 +189,11 @@ MODELS: dict[str, dict[str, Any]] = {
         "model_type": "rf_detr",
         **GROUPS,
         "backbone_config": {
-            "model_type": "rf_detr_dinov2",
-            **VIT,
-            "mlp_ratio": 2,
-            "patch_size": 16,
-            "image_size": 128,
-            "num_windows": 2,
-            "out_features": ["stage1", "stage2"],
+            "model_type": "rf_detr_dinov2", **VIT, "mlp_ratio": 2, "patch_size": 16,
+            "image_size": 128, "num_windows": 2, "out_features": ["stage1", "stage2"],
         },
     },
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -253,16 +253,10 @@ HEADERS: dict[str, tuple[str, int | None]] = {
 
 
 TRICKS: dict[str, Any] = {
-    "absolute": "/etc/passwd",
-    "upwards": "../../secret",
-    "device": "/dev/zero",
-    "nul": "a\0b",
-    "itself": "m.safetensors.index.json",
-    "list": ["a"],
-    "empty": "",
-    "home": "~/x",
+    "absolute": "/etc/passwd", "upwards": "../../secret", "device": "/dev/zero", "nul": "a\0b",
+    "itself": "m.safetensors.index.json", "list": ["a"], "empty": "", "home": "~/x",
     "absent": "nowhere.safetensors",
-}
+}  # fmt: skip
 
 
 def indexed(folder: Path, file: Any) -> None:

@@ -34,22 +34,12 @@ from .test_official_hybrid import DECODER_NAMES, DFINE_NAMES, HGNETV2
 
 HEADS, QUERIES, SIDE = 4, 16, 128
 COMMON = {
-    "model_type": "deimv2",
-    "encoder_hidden_dim": 16,
-    "encoder_ffn_dim": 20,
-    "encoder_attention_heads": HEADS,
-    "d_model": 16,
-    "decoder_ffn_dim": 28,
-    "decoder_attention_heads": HEADS,
-    "decoder_layers": 3,
-    "decoder_activation_function": "silu",
-    "num_labels": 5,
-    "num_queries": QUERIES,
-    "max_num_bins": 8,
-    "hidden_expansion": 0.5,
-    "depth_mult": 0.67,
-    "freeze_backbone_batch_norms": False,
-}
+    "model_type": "deimv2", "encoder_hidden_dim": 16, "encoder_ffn_dim": 20,
+    "encoder_attention_heads": HEADS, "d_model": 16, "decoder_ffn_dim": 28,
+    "decoder_attention_heads": HEADS, "decoder_layers": 3, "decoder_activation_function": "silu",
+    "num_labels": 5, "num_queries": QUERIES, "max_num_bins": 8, "hidden_expansion": 0.5,
+    "depth_mult": 0.67, "freeze_backbone_batch_norms": False,
+}  # fmt: skip
 TWO_LEVELS = {
     "feat_strides": [16, 32],
     "decoder_in_channels": [16, 16],
@@ -62,12 +52,9 @@ THREE_LEVELS = {
     "encoder_has_trailing_conv": False,
 }
 VIT = {
-    "model_type": "dinov3_vit",
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 12,
+    "model_type": "dinov3_vit", "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 12,
     "num_attention_heads": 2,
-}
+}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "lite": TWO_LEVELS
     | {
@@ -83,11 +70,8 @@ MODELS: dict[str, dict[str, Any]] = {
     | {"backbone_config": HGNETV2, "encoder_in_channels": [16, 20], "encode_proj_layers": [1]},
     "wide encoder": TWO_LEVELS
     | {
-        "backbone_config": HGNETV2,
-        "encoder_hidden_dim": 24,
-        "encoder_in_channels": [16, 20],
-        "encode_proj_layers": [1],
-        "decoder_in_channels": [24, 24],
+        "backbone_config": HGNETV2, "encoder_hidden_dim": 24, "encoder_in_channels": [16, 20],
+        "encode_proj_layers": [1], "decoder_in_channels": [24, 24],
     },
     "distilled": THREE_LEVELS
     | {
@@ -106,7 +90,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "backbone_config": VIT
         | {"num_register_tokens": 4, "out_features": ["stage6", "stage9", "stage12"]},
     },
-}
+}  # fmt: skip
 MODELS["gated dinov3"] = MODELS["dinov3"] | {
     "backbone_config": MODELS["dinov3"]["backbone_config"]
     | {"use_gated_mlp": True, "hidden_act": "silu"}

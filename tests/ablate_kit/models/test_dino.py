@@ -53,19 +53,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "contents of the encoder": {"learned_contents": False},
     "Swin": {
         "backbone_config": {
-            "model_type": "swin",
-            "embed_dim": 8,
-            "depths": [2, 1, 2, 1],
-            "num_heads": [1, 2, 2, 4],
-            "window_size": 3,
-            "out_features": ["stage2", "stage3", "stage4"],
+            "model_type": "swin", "embed_dim": 8, "depths": [2, 1, 2, 1], "num_heads": [1, 2, 2, 4],
+            "window_size": 3, "out_features": ["stage2", "stage3", "stage4"],
         }
     },
     "all levels of the backbone": {
         "backbone_config": COMMON["backbone_config"]
         | {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
     },
-}
+}  # fmt: skip
 PATCHES = "backbone.0.patch_embed.proj.weight"
 TABLE = "backbone.0.layers.0.blocks.0.attn.relative_position_bias_table"
 OFFICIAL: list[Renaming] = [

@@ -29,31 +29,16 @@ from .official_files import (
 
 OUTPUTS, QUERIES = 4, 7
 BACKBONE = {
-    "model_type": "lw_detr_vit",
-    "hidden_size": 24,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 12,
-    "mlp_ratio": 2,
-    "image_size": 640,
-    "pretrain_image_size": 96,
-    "window_block_indices": [0, 2],
-    "out_features": ["stage2", "stage3"],
-}
+    "model_type": "lw_detr_vit", "hidden_size": 24, "num_hidden_layers": 3,
+    "num_attention_heads": 12, "mlp_ratio": 2, "image_size": 640, "pretrain_image_size": 96,
+    "window_block_indices": [0, 2], "out_features": ["stage2", "stage3"],
+}  # fmt: skip
 CONFIG = {
-    "model_type": "lw_detr",
-    "backbone_config": BACKBONE,
-    "projector_scale_factors": [1.0],
-    "d_model": 32,
-    "c2f_num_blocks": 2,
-    "decoder_layers": 2,
-    "decoder_ffn_dim": 24,
-    "decoder_n_points": 3,
-    "decoder_self_attention_heads": 2,
-    "decoder_cross_attention_heads": 4,
-    "num_queries": QUERIES,
-    "group_detr": 2,
-    "num_labels": OUTPUTS,
-}
+    "model_type": "lw_detr", "backbone_config": BACKBONE, "projector_scale_factors": [1.0],
+    "d_model": 32, "c2f_num_blocks": 2, "decoder_layers": 2, "decoder_ffn_dim": 24,
+    "decoder_n_points": 3, "decoder_self_attention_heads": 2, "decoder_cross_attention_heads": 4,
+    "num_queries": QUERIES, "group_detr": 2, "num_labels": OUTPUTS,
+}  # fmt: skip
 TWO_LEVELS = CONFIG | {"projector_scale_factors": [2.0, 0.5]}
 VARIANTS = {
     "one level": CONFIG,
@@ -62,14 +47,9 @@ VARIANTS = {
     "wide": TWO_LEVELS | {"backbone_config": BACKBONE | {"hidden_size": 516}},
 }
 ARGUMENTS = {
-    "sa_nheads": 2,
-    "ca_nheads": 4,
-    "window_block_indexes": [0, 2],
-    "out_feature_indexes": [1, -1],
-    "bbox_reparam": True,
-    "square_resize_div_64": True,
-    "num_select": QUERIES,
-}
+    "sa_nheads": 2, "ca_nheads": 4, "window_block_indexes": [0, 2], "out_feature_indexes": [1, -1],
+    "bbox_reparam": True, "square_resize_div_64": True, "num_select": QUERIES,
+}  # fmt: skip
 NAMES: list[Renaming] = [
     (r"^model\.backbone\.backbone\.embeddings\.position_embeddings",
      "backbone.0.encoder.pos_embed"),

@@ -36,11 +36,8 @@ WIDTH, HEADS, QUERIES, OUTPUTS = 32, 4, 7, 5
 COMMON = {
     "use_timm_backbone": False,
     "backbone_config": {
-        "model_type": "resnet",
-        "embedding_size": 4,
-        "hidden_sizes": [16, 32, 64, 128],
-        "depths": [1, 2, 1, 1],
-        "layer_type": "bottleneck",
+        "model_type": "resnet", "embedding_size": 4, "hidden_sizes": [16, 32, 64, 128],
+        "depths": [1, 2, 1, 1], "layer_type": "bottleneck",
         "out_features": ["stage2", "stage3", "stage4"],
     },
     "d_model": WIDTH,
@@ -52,30 +49,24 @@ COMMON = {
     "decoder_attention_heads": HEADS,
     "num_queries": QUERIES,
     "num_labels": OUTPUTS,
-}
+}  # fmt: skip
 DEFORMABLE = {"model_type": "deformable_detr", "encoder_n_points": 2, "decoder_n_points": 3}
 ONE_LEVEL = COMMON["backbone_config"] | {"out_features": ["stage4"]}
 MODELS: dict[str, dict[str, Any]] = {
     "detr": {"model_type": "detr", "backbone_config": ONE_LEVEL},
     "conditional": {"model_type": "conditional_detr", "backbone_config": ONE_LEVEL},
     "dab": {
-        "model_type": "dab-detr",
-        "backbone_config": ONE_LEVEL,
-        "hidden_size": WIDTH,
-        "num_patterns": 2,
-        "temperature_height": 10,
+        "model_type": "dab-detr", "backbone_config": ONE_LEVEL, "hidden_size": WIDTH,
+        "num_patterns": 2, "temperature_height": 10,
     },
     "deformable": {**DEFORMABLE, "num_feature_levels": 4},
     "one level": {**DEFORMABLE, "num_feature_levels": 1, "backbone_config": ONE_LEVEL},
     "refined": {**DEFORMABLE, "num_feature_levels": 4, "with_box_refine": True},
     "two stages": {
-        **DEFORMABLE,
-        "num_feature_levels": 3,
-        "with_box_refine": True,
-        "two_stage": True,
+        **DEFORMABLE, "num_feature_levels": 3, "with_box_refine": True, "two_stage": True,
         "two_stage_num_proposals": QUERIES,
     },
-}
+}  # fmt: skip
 
 STAGE = r"^model\.backbone\.conv_encoder\.model\.encoder\.stages\.(\d)\.layers"
 RESNET: list[Renaming] = [

@@ -32,32 +32,19 @@ from .official_files import (
 
 HEADS = 4
 BASIC = {
-    "model_type": "rt_detr_resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 16, 24, 32],
-    "depths": [1, 2, 1, 1],
-    "layer_type": "basic",
-    "out_features": ["stage2", "stage3", "stage4"],
-}
+    "model_type": "rt_detr_resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 24, 32],
+    "depths": [1, 2, 1, 1], "layer_type": "basic", "out_features": ["stage2", "stage3", "stage4"],
+}  # fmt: skip
 BOTTLENECK = BASIC | {"hidden_sizes": [16, 24, 32, 40], "layer_type": "bottleneck"}
 COMMON = {
-    "encoder_hidden_dim": 24,
-    "encoder_ffn_dim": 20,
-    "encoder_attention_heads": HEADS,
-    "d_model": 16,
-    "decoder_in_channels": [24, 24, 24],
-    "decoder_ffn_dim": 28,
-    "decoder_attention_heads": HEADS,
-    "decoder_layers": 2,
-    "num_labels": 5,
-}
+    "encoder_hidden_dim": 24, "encoder_ffn_dim": 20, "encoder_attention_heads": HEADS,
+    "d_model": 16, "decoder_in_channels": [24, 24, 24], "decoder_ffn_dim": 28,
+    "decoder_attention_heads": HEADS, "decoder_layers": 2, "num_labels": 5,
+}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "v1": {
-        "model_type": "rt_detr",
-        "backbone_config": BASIC,
-        "encoder_in_channels": [16, 24, 32],
-        "hidden_expansion": 0.5,
-        "freeze_backbone_batch_norms": False,
+        "model_type": "rt_detr", "backbone_config": BASIC, "encoder_in_channels": [16, 24, 32],
+        "hidden_expansion": 0.5, "freeze_backbone_batch_norms": False,
     },
     "v2": {
         "model_type": "rt_detr_v2",
@@ -65,37 +52,21 @@ MODELS: dict[str, dict[str, Any]] = {
         "encoder_in_channels": [24, 32, 40],
         "decoder_n_points": 3,
     },
-}
+}  # fmt: skip
 MODELS["m"] = MODELS["v2"] | {"hidden_expansion": 0.5}
 HGNETV2 = {
-    "model_type": "hgnet_v2",
-    "embedding_size": 8,
-    "stem_channels": [3, 6, 8],
-    "hidden_sizes": [10, 12, 16, 20],
-    "depths": [1, 2, 1, 1],
-    "stage_in_channels": [8, 10, 12, 16],
-    "stage_mid_channels": [4, 5, 6, 7],
-    "stage_out_channels": [10, 12, 16, 20],
-    "stage_num_blocks": [1, 2, 1, 1],
-    "stage_numb_of_layers": [2, 2, 3, 2],
-    "use_learnable_affine_block": True,
-    "out_features": ["stage3", "stage4"],
-}
+    "model_type": "hgnet_v2", "embedding_size": 8, "stem_channels": [3, 6, 8],
+    "hidden_sizes": [10, 12, 16, 20], "depths": [1, 2, 1, 1], "stage_in_channels": [8, 10, 12, 16],
+    "stage_mid_channels": [4, 5, 6, 7], "stage_out_channels": [10, 12, 16, 20],
+    "stage_num_blocks": [1, 2, 1, 1], "stage_numb_of_layers": [2, 2, 3, 2],
+    "use_learnable_affine_block": True, "out_features": ["stage3", "stage4"],
+}  # fmt: skip
 DFINE = {
-    "model_type": "d_fine",
-    "backbone_config": HGNETV2,
-    "freeze_backbone_batch_norms": False,
-    "encoder_in_channels": [16, 20],
-    "feat_strides": [16, 32],
-    "encode_proj_layers": [1],
-    "hidden_expansion": 0.4,
-    "depth_mult": 0.67,
-    "decoder_in_channels": [24, 24],
-    "num_feature_levels": 2,
-    "decoder_n_points": [2, 4],
-    "max_num_bins": 8,
-    "reg_scale": 8.0,
-}
+    "model_type": "d_fine", "backbone_config": HGNETV2, "freeze_backbone_batch_norms": False,
+    "encoder_in_channels": [16, 20], "feat_strides": [16, 32], "encode_proj_layers": [1],
+    "hidden_expansion": 0.4, "depth_mult": 0.67, "decoder_in_channels": [24, 24],
+    "num_feature_levels": 2, "decoder_n_points": [2, 4], "max_num_bins": 8, "reg_scale": 8.0,
+}  # fmt: skip
 MODELS |= {
     "dfine": DFINE,
     "dfine of one width": DFINE

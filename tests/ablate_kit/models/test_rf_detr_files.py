@@ -32,26 +32,14 @@ from .official_files import (
 
 OUTPUTS, QUERIES, GROUPS = 4, 7, 2
 ARCHITECTURE: dict[str, Any] = {
-    "sa_nheads": 2,
-    "ca_nheads": 4,
-    "num_windows": 2,
-    "patch_size": 8,
-    "out_feature_indexes": [1, 3],
-    "resolution": 64,
-    "num_select": 7,
-    "bbox_reparam": True,
-}
+    "sa_nheads": 2, "ca_nheads": 4, "num_windows": 2, "patch_size": 8,
+    "out_feature_indexes": [1, 3], "resolution": 64, "num_select": 7, "bbox_reparam": True,
+}  # fmt: skip
 CONFIG = {
     "model_type": "rf_detr",
     "backbone_config": {
-        "model_type": "rf_detr_dinov2",
-        "hidden_size": 128,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 3,
-        "mlp_ratio": 2,
-        "image_size": 48,
-        "patch_size": 8,
-        "num_windows": 2,
+        "model_type": "rf_detr_dinov2", "hidden_size": 128, "num_attention_heads": 2,
+        "num_hidden_layers": 3, "mlp_ratio": 2, "image_size": 48, "patch_size": 8, "num_windows": 2,
         "out_features": ["stage1", "stage3"],
     },
     "d_model": 32,
@@ -65,7 +53,7 @@ CONFIG = {
     "num_queries": QUERIES,
     "group_detr": GROUPS,
     "num_labels": OUTPUTS,
-}
+}  # fmt: skip
 NAMES: list[Renaming] = [
     (r"^model\.backbone\.backbone", "backbone.0.encoder.encoder"),
     (r"attention\.q_proj", "attention.attention.query"),

@@ -27,16 +27,10 @@ from .official_files import (
 
 TOKENS, OUTPUTS = 7, 4
 CONFIG = {
-    "model_type": "yolos",
-    "hidden_size": 24,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 3,
-    "intermediate_size": 40,
-    "layer_norm_eps": 1e-6,
-    "image_size": [48, 80],
-    "num_detection_tokens": TOKENS,
-    "num_labels": OUTPUTS,
-}
+    "model_type": "yolos", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3,
+    "intermediate_size": 40, "layer_norm_eps": 1e-6, "image_size": [48, 80],
+    "num_detection_tokens": TOKENS, "num_labels": OUTPUTS,
+}  # fmt: skip
 NAMES: list[Renaming] = [
     (r"^vit\.embeddings\.detection_tokens", "backbone.det_token"),
     (r"^vit\.embeddings\.position_embeddings", "backbone.pos_embed"),

@@ -45,12 +45,8 @@ def change(by: float, outcome: Outcome | None, more: int | None = None) -> Chang
 
 def part(name: str, depth: int = 0, parent: int | None = None, **values: Any) -> NotedPart:
     given: dict[str, Any] = {
-        "kind": "layer",
-        "elements": 8,
-        "how": "removed",
-        "variant": name,
-        "state": "cut",
-    }
+        "kind": "layer", "elements": 8, "how": "removed", "variant": name, "state": "cut",
+    }  # fmt: skip
     return NotedPart(part=name, depth=depth, parent=parent, **(given | values))
 
 
