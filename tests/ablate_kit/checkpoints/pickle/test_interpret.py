@@ -175,26 +175,12 @@ def test_keys_that_are_unsafe_to_hash_are_kept_in_a_box() -> None:
 @pytest.mark.parametrize(
     "stream",
     [
-        b"",
-        b".",
-        b"\x80\x09N.",
-        b"hello",
-        b"h\x00.",
-        b"]K\x01",
-        b"K\x01K\x01a.",
-        b"}(K\x01u.",
-        b"K\x01)R.",
-        b"cos\nsystem\nK\x01R.",
-        b"X\xff\xff\xff\xff.",
-        b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff.",
-        b"I9" + b"9" * 5000 + b"\n.",
-        b"Q.",
-        b"K\x01Q.",
-        b"\x97.",
-        b"K\x01}b.",
-        b"V\\ud80\n.",
+        b"", b".", b"\x80\x09N.", b"hello", b"h\x00.", b"]K\x01", b"K\x01K\x01a.", b"}(K\x01u.",
+        b"K\x01)R.", b"cos\nsystem\nK\x01R.", b"X\xff\xff\xff\xff.",
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", b"I9" + b"9" * 5000 + b"\n.", b"Q.", b"K\x01Q.",
+        b"\x97.", b"K\x01}b.", b"V\\ud80\n.",
     ],
-)
+)  # fmt: skip
 def test_streams_that_are_no_pickle_give_one_line(stream: bytes) -> None:
     with pytest.raises(CheckpointError) as caught:
         interpret(stream)

@@ -18,16 +18,10 @@ from ablate_kit.reports.gradient_reports.gradients_folder import report_of, writ
 from tests.ablate_kit.conftest import Ablate, Run
 
 FILES = {
-    "gradient_analysis_report.txt",
-    "gradient_flow_detailed_report.txt",
-    "gradients.json",
-    "heat_map.png",
-    "report.html",
-    "summary.txt",
-    "tensors.csv",
-    "update_ratios.png",
+    "gradient_analysis_report.txt", "gradient_flow_detailed_report.txt", "gradients.json",
+    "heat_map.png", "report.html", "summary.txt", "tensors.csv", "update_ratios.png",
     "verdicts.png",
-}
+}  # fmt: skip
 SMALL = (
     "--set", "model.image_size=96", "--set", "model.widths=[16,32,32,32]",
     "--set", "model.d_model=32", "--set", "model.queries=12", "--set", "data.train=6",
