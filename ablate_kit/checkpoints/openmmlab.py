@@ -7,6 +7,14 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+# What MMDetection called settings while its version 3 was made, and files of its model zoo trained.
+_EARLIER = {
+    "num_query": "num_queries",
+    "encoder_cfg": "encoder",
+    "decoder_cfg": "decoder",
+    "positional_encoding_cfg": "positional_encoding",
+}
+
 
 def model_config(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     """The ``model`` of the configuration's text; None where there is none that can be read."""
@@ -15,7 +23,8 @@ def model_config(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the configuration's text sets by name; None for each value that is no literal."""
+    """All that the configuration's text sets by name, the model's settings by their present names;
+    None for each value that is no literal."""
     meta = metadata.get("meta")
     if not isinstance(meta, Mapping):
         return {}
@@ -30,6 +39,11 @@ def settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
                     found[name] = _literal(value)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
+    if isinstance(model := found.get("model"), dict):
+        found["model"] = {
+            now if (now := _EARLIER.get(key, key)) not in model else key: value
+            for key, value in model.items()
+        }
     return found
 
 

@@ -238,3 +238,33 @@ def test_positions_of_all_layers_of_dab_detr(mmdetection: Write, tmp_path: Path)
     conditional = setting("decoder", "layer_cfg", "cross_attn_cfg", "keep_query_pos", to=True)
     with pytest.raises(UserError, match=r"cross_attn_cfg.keep_query_pos is True, .* False"):
         bridged(mmdetection("conditional", conditional), tmp_path / "other")
+
+
+@pytest.mark.parametrize("variant", ["detr", "dab", "dino"])
+def test_earlier_names_of_settings(mmdetection: Write, tmp_path: Path, variant: str) -> None:
+    """As in the configurations that files of the model zoo were trained with."""
+    written = bridged(mmdetection(variant), tmp_path / "hf")
+    earlier = {
+        "num_queries": "num_query",
+        "encoder": "encoder_cfg",
+        "decoder": "decoder_cfg",
+        "positional_encoding": "positional_encoding_cfg",
+    }
+
+    def rename(content: dict[str, Any]) -> None:
+        model = content["meta"]["cfg"]["model"]
+        content["meta"]["cfg"]["model"] = {earlier.get(key, key): model[key] for key in model}
+
+    path = mmdetection(variant, rename)
+    again = bridged(path, tmp_path / "again")
+    for name in ("config.json", "model.safetensors"):
+        assert (again / name).read_bytes() == (written / name).read_bytes()
+    with open_checkpoint(path) as checkpoint:
+        heads = {one.heads for one in attentions(checkpoint.tensors, checkpoint.config)}
+    assert heads == {4}
+
+    def both(content: dict[str, Any]) -> None:
+        content["meta"]["cfg"]["model"]["num_query"] = 9
+
+    with pytest.raises(UserError, match=r"model\.num_query is 9, which this conversion"):
+        bridged(mmdetection(variant, both), tmp_path / "both")
