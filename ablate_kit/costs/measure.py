@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ablate_kit.checkpoints.archive import open_archive
 from ablate_kit.costs.latency import USUAL, Latency, TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Adapter
@@ -120,10 +121,9 @@ def devices_here() -> tuple[str, ...]:
 
 
 def file_bytes(place: Path) -> int:
-    """Of a file, or of all files of a folder."""
-    if place.is_file():
-        return place.stat().st_size
-    return sum(one.stat().st_size for one in place.rglob("*") if one.is_file())
+    """Of a file of weights, or of a folder's: a training's folder holds its optimizer's, too."""
+    with open_archive(place) as archive:
+        return sum(one.stat().st_size for one in archive.files)
 
 
 def _whole(adapter: Adapter, image: Pixels) -> tuple[int, int, tuple[int, int]]:

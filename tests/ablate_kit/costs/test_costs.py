@@ -1,6 +1,7 @@
 """What a model costs, held against formulas by hand."""
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -213,10 +214,12 @@ def test_a_smaller_model_beside_the_original() -> None:
 
 
 def test_bytes_of_a_file_and_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"12345")
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "b").write_bytes(b"123")
-    assert (file_bytes(tmp_path / "a"), file_bytes(tmp_path)) == (5, 8)
+    held = SHAPES_TINY.stat().st_size
+    assert file_bytes(SHAPES_TINY) == held
+    shutil.copy(SHAPES_TINY, tmp_path / "model.safetensors")
+    for name in ("config.json", "optimizer.pt", "training_args.bin"):  # as a Trainer leaves them
+        (tmp_path / name).write_bytes(b"{}" * 999)
+    assert file_bytes(tmp_path) == held
 
 
 def test_the_shipped_detector_has_the_parameters_of_its_file() -> None:
