@@ -20,10 +20,11 @@ FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", *(f"figure.{one}
 def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
     """``FILES``, replaced together."""
     table = summary_table(outcomes)
+    what_is_what = table.title.partition("\n")[2]  # below what the arms come to
     texts = {
         "table.md": table.markdown(),
         "table.csv": table.csv(),
-        "table.tex": table.latex(),
+        "table.tex": table.latex(what_is_what),
         "per_class.csv": class_table(outcomes).csv(),
     }
     contents = {name: text.encode() for name, text in texts.items()}

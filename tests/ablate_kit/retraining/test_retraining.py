@@ -181,6 +181,9 @@ def test_a_study_is_trained_once_and_goes_on_where_it_stopped(
     assert (folder / "runs/no-csi-seed1/detections.npz").is_file()
     write_report(outcomes, folder)
     assert all((folder / name).stat().st_size for name in FILES)
+    first_line, *_ = (folder / "table.tex").read_text().splitlines()
+    assert first_line.startswith(r"% \caption{")
+    assert r"; mean $\pm$ standard deviation over seeds" in first_line
     again = retrain_all(runs, folder, progress=lambda _: Silent(), tell=tell)
     assert again == outcomes
 
