@@ -34,6 +34,7 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
             the encoder's tokens that propose them.
         share_class_embed, share_bbox_embed: whether all decoder layers have one head.
         position_temperature_height, position_temperature_width: of the encoding of places on maps.
+        position_offset: what is added to places, which count cells from 1, before they are encoded.
         reference_eps, box_eps: how near to 0 and 1 a box is taken before its logarithm, where it is
             refined for the next layer, and where it is given out.
     """
@@ -64,6 +65,7 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
         share_bbox_embed: bool = True,
         position_temperature_height: float = 20,
         position_temperature_width: float = 20,
+        position_offset: float = 0,
         reference_eps: float = 1e-3,
         box_eps: float = 1e-3,
         class_cost: float = 2,
@@ -99,6 +101,7 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
         self.share_bbox_embed = share_bbox_embed
         self.position_temperature_height = position_temperature_height
         self.position_temperature_width = position_temperature_width
+        self.position_offset = position_offset
         self.reference_eps = reference_eps
         self.box_eps = box_eps
         self.class_cost = class_cost
@@ -413,7 +416,8 @@ class DinoDetrModel(nn.Module):
             for axis, temperature in zip((1, 2), temperatures, strict=True):
                 place = mask.cumsum(axis, dtype=torch.float32)
                 end = place[:, -1:] if axis == 1 else place[:, :, -1:]
-                parts.append(_waves(place / (end + 1e-6) * 2 * math.pi, width, temperature))
+                place = (place + self.config.position_offset) / (end + 1e-6) * 2 * math.pi
+                parts.append(_waves(place, width, temperature))
             encoded = torch.cat(parts, -1).flatten(1, 2).to(like.dtype)
             found.append(encoded + self.level_embed[level])
         return torch.cat(found, 1)

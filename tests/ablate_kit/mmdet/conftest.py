@@ -24,6 +24,7 @@ CONFIGS = {
     "refine": "deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py",
     "two-stage": "deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py",
     "dino": "dino/dino-4scale_r50_8xb2-12e_coco.py",
+    "improved": "dino/dino-4scale_r50_improved_8xb2-12e_coco.py",
     "swin": "dino/dino-5scale_swin-l_8xb2-12e_coco.py",
 }
 SCALE = (128, 96)

@@ -27,7 +27,8 @@ def outputs(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 
 
 @pytest.mark.parametrize(
-    "name", ["detr", "conditional", "dab", "deformable", "refine", "two-stage", "dino", "swin"]
+    "name",
+    ["detr", "conditional", "dab", "deformable", "refine", "two-stage", "dino", "improved", "swin"],
 )
 def test_outputs_are_equal(saved: Callable[[str], Any], tmp_path: Path, name: str) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -36,7 +37,7 @@ def test_outputs_are_equal(saved: Callable[[str], Any], tmp_path: Path, name: st
     with open_checkpoint(one.checkpoint) as checkpoint:
         write_bridge(to_transformers(checkpoint), tmp_path / "hf")
     kind = transformers.AutoModelForObjectDetection
-    own_code = name in ("dino", "swin")  # which transformers lacks
+    own_code = name in ("dino", "improved", "swin")  # which transformers lacks
     theirs, report = kind.from_pretrained(
         tmp_path / "hf", output_loading_info=True, trust_remote_code=own_code
     )

@@ -268,3 +268,12 @@ def test_earlier_names_of_settings(mmdetection: Write, tmp_path: Path, variant: 
 
     with pytest.raises(UserError, match=r"model\.num_query is 9, which this conversion"):
         bridged(mmdetection(variant, both), tmp_path / "both")
+
+
+def test_the_offset_of_dino_s_places_goes_over(mmdetection: Write, tmp_path: Path) -> None:
+    """The improved DINO of the model zoo has that of Deformable DETR."""
+    offset = partial(setting, "positional_encoding", "offset")
+    folder = bridged(mmdetection("dino", offset(to=-0.5)), tmp_path / "hf")
+    assert json.loads((folder / "config.json").read_text())["position_offset"] == -0.5
+    with pytest.raises(UserError, match=r"offset is -0\.25, .*; expected 0\.0 or -0\.5"):
+        bridged(mmdetection("dino", offset(to=-0.25)), tmp_path / "other")

@@ -1,7 +1,9 @@
 """DINO, an architecture of this project: files of its repository, and folders that hold it."""
 
 import importlib
+import itertools
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -313,6 +315,20 @@ def test_places_are_counted_within_the_image(folder: Path) -> None:
         model.positions([whole], like), of_image(model.positions([padded], like)), atol=1e-6
     )
     assert dino_detr._valid_ratio(padded).tolist() == [[pytest.approx(0.4), pytest.approx(0.75)]]
+
+
+@pytest.mark.parametrize("offset", [0.0, -0.5])
+def test_places_are_encoded_from_an_offset_on(offset: float) -> None:
+    model: Any = random_dino(position_offset=offset).model
+    mask = torch.ones(1, 3, 2, dtype=torch.bool)
+    with torch.no_grad():
+        found = (model.positions([mask], torch.zeros(1)) - model.level_embed[0])[0]
+    half = WIDTH // 2
+    for row, column, k in itertools.product(range(3), range(2), range(half)):
+        for start, place, count, temperature in ((0, row, 3, 10), (half, column, 2, 20)):
+            angle = (place + 1 + offset) / count * 2 * math.pi / temperature ** (k // 2 * 2 / half)
+            wave = math.cos(angle) if k % 2 else math.sin(angle)
+            assert found[2 * row + column, start + k] == pytest.approx(wave, abs=1e-5)
 
 
 def test_every_parameter_learns(folder: Path) -> None:

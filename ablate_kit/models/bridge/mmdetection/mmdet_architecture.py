@@ -217,7 +217,9 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
         model.must(key, True, default=False)
     model.ignore("dn_cfg")
     parts = _Deformable.of(model, tuple(BACKBONES))
-    temperature = _position(model.section("positional_encoding"), parts.width, offset=0)
+    encoding = model.section("positional_encoding")
+    offset = encoding.must("offset", 0.0, -0.5, default=0.0)
+    temperature = _position(encoding, parts.width, offset=0)
     _head(model.section("bbox_head"), "DINOHead", parts.width, len(classes), sigmoid=True)
     _detections(model.section("test_cfg", {}), 100)
     config = dino_config(
@@ -227,6 +229,7 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
         share_bbox_embed=False,
         position_temperature_height=temperature,
         position_temperature_width=temperature,
+        position_offset=offset,
         box_eps=1e-5,
     )  # fmt: skip
     swin = parts.backbone["model_type"] == "swin"
