@@ -21,6 +21,7 @@ from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.models.truth import crowded
+from ablate_kit.plural import counted
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.process_backend import processes
@@ -190,6 +191,12 @@ class OpenSweep:
     def chosen_later(self) -> int:
         """How many variants searches and rankings add, at most, to those that are known before."""
         return sum(tries for _, tries in self._searches) + self._joint
+
+    def count_of(self, what: str) -> str:
+        """In words, how many variants there are, and are chosen on the way."""
+        known, later = len(self.variants), self.chosen_later
+        words = [counted(known, what)] * (known > 0 or not later)
+        return " and ".join(words + [f"{later} variants chosen on the way"] * (later > 0))
 
     def ledger(self, folder: Path, workers: int = 2) -> Ledger:
         """The run of this sweep in a folder, or a new one; hold ``Ledger.locked(folder)``.

@@ -171,10 +171,16 @@ class Replicas:
 
 def told(found: Replication) -> list[str]:
     """What to note beside the numbers."""
-    left = found.only_in_some
-    if not left:
-        return []
-    return [f"not all runs have {counted(len(left), 'cut')}, such as {left[0]}"]
+    notes = []
+    if left := found.only_in_some:
+        notes.append(f"not all runs have {counted(len(left), 'cut')}, such as {left[0]}")
+    if others := found.of_others:
+        are = "is" if len(others) == 1 else "are"
+        notes.append(
+            f"{counted(len(others), 'cut')} {are} of other parts in each checkpoint, chosen there "
+            f"by what they cost, such as {others[0]}"
+        )
+    return notes
 
 
 def _model(run: Path) -> Path:

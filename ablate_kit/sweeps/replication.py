@@ -35,6 +35,8 @@ class Replication:
         cuts: as the first run has them.
         rows: by metric, what the changes of each cut come to.
         only_in_some: names of the cuts that not all runs have.
+        of_others: names of the cuts that are of other parts in each run: what a search, or a
+            ranking by results, has chosen there.
         called: what sentences of the first run call cuts, by name; others have no other name.
     """
 
@@ -44,6 +46,7 @@ class Replication:
     rows: Mapping[Key, Sequence[Replicated]]
     only_in_some: Sequence[str]
     statistics: Statistics
+    of_others: Sequence[str] = ()
     called: Mapping[str, str] = field(default_factory=dict)
 
     def title(self, cut: Result) -> str:
@@ -94,7 +97,17 @@ def replication(
         rows,
         [name for name, kind in every if (name, kind) not in shared],
         statistics,
+        [
+            first[key].name
+            for key in shared
+            if any(_place(cuts[key]) != _place(first[key]) for cuts in by_name[1:])
+        ],
     )
+
+
+def _place(cut: Result) -> dict[str, str | int | float]:
+    """What is cut; how many elements that changes depends on the weights."""
+    return {name: value for name, value in cut.factors.items() if name != "elements"}
 
 
 def _differences(cut: int, key: Key, compared: Sequence[Comparison]) -> list[Sampled]:

@@ -93,8 +93,7 @@ def _sweep(
         opened = stack.enter_context(replicas.opened(number, runs, placement))
         warn(opened.notes)
         ledger = opened.begin(folder, this_command())
-        count, images = len(opened.variants), len(opened.dataset)
-        say(f"{counted(count, 'cut')} on {counted(images, 'image')}: {folder}")
+        say(f"{opened.count_of('cut')} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
             warn(opened.run(ledger, progress=display).notes)
         write_sweep_report(ledger, opened.dataset)

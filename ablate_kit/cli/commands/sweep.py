@@ -212,11 +212,7 @@ def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) ->
     folder = ledger.folder
     if opened.recipe.screen and screened(folder) is None:
         say(_screen_plan(opened))
-    what = counted(len(opened.variants), "variant")
-    if later := opened.chosen_later:
-        searched = f"{later} variants chosen on the way"
-        what = f"{what} and {searched}" if opened.variants else searched
-    say(f"{what} on {counted(len(opened.dataset), 'image')}: {folder}")
+    say(f"{opened.count_of('variant')} on {counted(len(opened.dataset), 'image')}: {folder}")
     begun, told = opened.done(ledger)
     if begun:
         say(f"resuming: {told} are done")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ablate_kit.sweeps.ledger import Ledger
 from detector.zoo import SHAPES_TINY
@@ -87,6 +89,32 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
     assert not (tmp_path / "x").exists()
     assert "no sweep" in refuse("replicate", tmp_path, seeds[0])
     assert "holds something else" in refuse("replicate", first, alone, "-o", out / "seed1")
+
+
+def test_a_search_that_chose_other_parts_elsewhere_is_said(run: Run, tmp_path: Path) -> None:
+    """The other checkpoint computes the same with its heads the other way round."""
+    with safe_open(SHAPES_TINY, "pt") as file:
+        metadata = file.metadata()
+    tensors, module = load_file(SHAPES_TINY), "decoder.layers.0.self_attn"
+    for name in ("in_proj_weight", "in_proj_bias"):
+        heads = tensors[f"{module}.{name}"].unflatten(0, (3, 4, -1))
+        tensors[f"{module}.{name}"] = heads.flip(1).flatten(0, 2).contiguous()
+    heads = tensors[f"{module}.out_proj.weight"].unflatten(1, (4, -1))
+    tensors[f"{module}.out_proj.weight"] = heads.flip(1).flatten(1).contiguous()
+    save_file(tensors, tmp_path / "turned.safetensors", metadata)
+    recipe = tmp_path / "greedy.yaml"
+    recipe.write_text(
+        f"model: {{checkpoint: {SHAPES_TINY}}}\ndata: {{kind: shapes, limit: 2}}\n"
+        f"ablations: [{{kind: heads-greedy, pattern: {module}, steps: 2}}]\n"
+    )
+    run("sweep", recipe, "-o", tmp_path / "first")
+    printed = run("replicate", tmp_path / "first", tmp_path / "turned.safetensors")
+    told = (
+        "2 cuts are of other parts in each checkpoint, chosen there by what they cost, such as "
+        f"{module}-greedy-1of4-r0"
+    )
+    assert printed.startswith("7 variants chosen on the way on 2 images")
+    assert told in (tmp_path / "first-replicated/report/report.html").read_text()
 
 
 def test_what_cannot_be_compared_is_refused_before_hours_of_sweeps(
