@@ -43,6 +43,7 @@ from ablate_kit.models.frameworks.hybrid_adapter import (
     is_hybrid,
 )
 from ablate_kit.models.notebook_conversion import Conversion, converted
+from ablate_kit.models.number_types import check_number_types
 from detector.checkpoint import layout_of, save_to, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
@@ -92,7 +93,8 @@ def grafted(
     """The checkpoint with ``parts`` from ``source``, as ``graft`` does it.
 
     Both must be open as long as the content is read. Raises ``UserError`` where tensors have
-    another shape, unless these are to be skipped, and where none is left.
+    another shape, unless these are to be skipped, where none is left, and where one holds no
+    weights, by the type of its numbers.
     """
     if not is_hybrid(checkpoint):
         raise UserError(f"{checkpoint} is not a hybrid detector")
@@ -111,6 +113,7 @@ def grafted(
         raise UserError(
             f"every tensor of {source} has another shape than its place in {checkpoint}"
         )
+    check_number_types(source, found.loaded.values())
 
     def read(name: str) -> torch.Tensor:
         if name in found.loaded:

@@ -8,7 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.rewrite import grafted
 from tests.ablate_kit.small_sweeps import adapter_of
 
 from . import test_official_files
@@ -55,7 +57,7 @@ def test_such_a_folder_is_not_opened(
 
 
 @pytest.mark.parametrize(("dtype", "message"), REFUSED)
-def test_such_a_hybrid_is_not_opened(
+def test_such_a_hybrid_is_neither_opened_nor_a_source_of_parts(
     hybrid: Path, tmp_path: Path, dtype: torch.dtype, message: str
 ) -> None:
     path = tmp_path / "model.safetensors"
@@ -67,3 +69,7 @@ def test_such_a_hybrid_is_not_opened(
     save_file(tensors, path, metadata=metadata)
     with pytest.raises(UserError, match=message.format(name)):
         adapter_of(path)
+    with open_checkpoint(hybrid) as own, open_checkpoint(path) as other:
+        with pytest.raises(UserError, match=message.format(name)):
+            grafted(own, other, ["decoder"], [], skip_mismatched=False)
+        grafted(own, other, ["backbone"], [], skip_mismatched=False)
