@@ -26,6 +26,7 @@ from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision, counted
 
 RESAMPLES = 2000
+MOST_RESAMPLES = 1_000_000  # more would not fit into memory, and change no digit that is shown
 _DRAWN = 64  # resamples at a time
 GROUPS = 200  # images are left out one by one up to so many, and in so many groups beyond
 

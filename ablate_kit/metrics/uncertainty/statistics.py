@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
+from ablate_kit.metrics.uncertainty.bootstrap import MOST_RESAMPLES, RESAMPLES
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 
@@ -31,6 +31,10 @@ class Statistics:
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 1:  # nor is NaN
             raise UserError(f"the margin is {self.margin:g}; expected 0 to 1")
+        if not 0 <= self.resamples <= MOST_RESAMPLES:
+            raise UserError(
+                f"resamples are {self.resamples:,}; expected 0 (no intervals) to {MOST_RESAMPLES:,}"
+            )
 
 
 DEFAULTS = Statistics()

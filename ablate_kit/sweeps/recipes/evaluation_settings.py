@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ablate_kit.ablations.kinds.kind import Count, Natural
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, MAX_DETECTIONS, GroundTruth
+from ablate_kit.metrics.uncertainty.bootstrap import MOST_RESAMPLES, RESAMPLES
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
@@ -19,7 +20,7 @@ class EvaluationSettings(Section):
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     # Of a class that count in an image, and of an image that are kept.
     max_detections: Annotated[int, Field(ge=FEWEST_DETECTIONS)] = MAX_DETECTIONS
-    resamples: Annotated[int, Field(ge=2)] = 2000
+    resamples: Annotated[int, Field(ge=2, le=MOST_RESAMPLES)] = RESAMPLES
     seed: Natural = 0
     margin: Annotated[float, Field(ge=0, le=1)] = MARGIN  # a change of AP below it counts as free
     adjust: Adjust = "family"

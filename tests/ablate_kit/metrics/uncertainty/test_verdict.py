@@ -239,3 +239,9 @@ def test_false_discoveries_may_be_asked_for() -> None:
 def test_margins_that_would_make_verdicts_false_are_refused(margin: float) -> None:
     with pytest.raises(UserError, match=r"the margin is .*; expected 0 to 1"):
         Statistics(margin=margin)
+
+
+@pytest.mark.parametrize("resamples", [-1, 1_000_001])
+def test_resamples_that_nothing_can_hold_are_refused(resamples: int) -> None:
+    with pytest.raises(UserError, match=r"resamples are .*; expected 0 .* to 1,000,000"):
+        Statistics(resamples=resamples)
