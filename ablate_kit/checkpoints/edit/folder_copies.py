@@ -23,12 +23,13 @@ _WEIGHT_SUFFIXES = (
     ".tflite",
     ".index.json",
 )
-_SKIPPED = {".git", ".cache", "__pycache__"}
+# Nor does a training go on from them; the rest of its state is named as weights are.
+_SKIPPED = {".git", ".cache", "__pycache__", "trainer_state.json"}
 
 
 def copy_others(folder: Path, target: Path, weights: Collection[Path]) -> None:
-    """Copy all files of ``folder`` and its subfolders to ``target`` except for weights: ``weights``
-    and what is named as such.
+    """Copy all files of ``folder`` and its subfolders to ``target`` except for weights, ``weights``
+    and what is named as such, and for the state of a training.
 
     Raises ``CheckpointError`` for a link that leads out of the folder.
     """

@@ -87,6 +87,20 @@ def test_an_edited_copy_is_a_folder_that_differs_in_one_shard(tmp_path: Path, ki
     assert loaded["layers.3.weight"].tolist() == [30, 9, 8, 33]
 
 
+def test_the_state_of_a_training_is_not_copied(tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "checkpoint-500")
+    state = ("optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json")
+    for name in (*state, "training_args.bin", "preprocessor_config.json"):
+        (folder / name).write_text("{}")
+    with open_checkpoint(folder) as checkpoint:
+        copy_folder_patched(checkpoint, [], tmp_path / "copy")
+    left = {one.name for one in (tmp_path / "copy").iterdir()}
+    assert left == {
+        *(one.name for one in sharded(tmp_path / "model").iterdir()),
+        "preprocessor_config.json",
+    }
+
+
 def test_a_single_file_goes_before_shards(tmp_path: Path) -> None:
     folder = sharded(tmp_path / "model")
     save_file({"a": torch.ones(1)}, folder / "model.safetensors")
