@@ -106,8 +106,8 @@ def what_is_free(found: Findings) -> Sentence:
         if drawn < (takes := free_takes(found.margin)):
             return Sentence(f"No part is shown to be free: that takes {takes} {unit} or more.")
         return Sentence(
-            "No part is shown to be free: that its change lies within "
-            f"{found.margin:g} AP is shown of none, adjusted for all cuts."
+            "No part is shown to be free: for none is the change shown to lie within "
+            f"{found.margin:g} AP, adjusted for all cuts."
         )
     names = first_few([f"{title(one)} ({how(one)})" for one in free[::-1]], 2 * NAMED)
     shown = not_shown(*drawn_units(found.results[0].evaluation), found.margin)

@@ -115,7 +115,7 @@ def _how_to_read(found: Findings) -> Sentence:
         "Changes of AP are against the unmodified model on the same images, each with its own "
         f"95 % interval over {unit}; verdicts are at a margin of {found.margin:g} AP, adjusted for "
         f"{tested} ({adjusted_by(found.compared.statistics.adjust, drawn)}). {few and f'{few}. '}"
-        "All of it is about this checkpoint: for others, such as other seeds, ablate replicate."
+        "All of it is about this checkpoint: for others, such as other seeds, run ablate replicate."
     )
 
 

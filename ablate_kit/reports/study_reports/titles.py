@@ -38,6 +38,6 @@ def titles(study: Noted) -> dict[str, str]:
             found.setdefault(control_name(head), f"{title(parts[head])} (random control)")
     whole = of_all(study.together)
     for name, members in study.together.items():
-        which = "that looked free" if name in whole else "of these that cost least"
-        found.setdefault(name, f"{len(members)} parts {which}, at once")
+        least = "" if name in whole else " and cost least"
+        found.setdefault(name, f"{len(members)} parts that looked free{least}, at once")
     return found

@@ -157,7 +157,7 @@ def test_the_last_sentence_says_what_all_others_rest_on() -> None:
     assert last.startswith("Changes of AP are against the unmodified model on the same images, ")
     assert "each with its own 95 % interval over images; verdicts are at a margin of 0.01" in last
     assert "adjusted for 6 cuts (max-T). AP of so few images (40) is too high" in last
-    assert last.endswith("this checkpoint: for others, such as other seeds, ablate replicate.")
+    assert last.endswith("this checkpoint: for others, such as other seeds, run ablate replicate.")
     first: Any = Numbers(AP).seen(200)
     enough = [replace(found.results[0], evaluation=first), *found.results[1:]]
     assert "too high" not in sentences(replace(found, results=enough))[-1].text
@@ -172,7 +172,7 @@ def test_every_row_has_a_name_that_is_no_file_name() -> None:
         "c": "c (removed)",
         "a-control0": "a head 0 (random control)",
         "all-free-together": "3 parts that looked free, at once",
-        "2-of-free-together": "2 parts of these that cost least, at once",
+        "2-of-free-together": "2 parts that looked free and cost least, at once",
     }
 
 
