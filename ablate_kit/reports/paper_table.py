@@ -27,10 +27,11 @@ def caption(results: Sequence[Result], found: Comparison) -> str:
     tested = counted(sum(not one.is_control for one in others), "variant")
     judged = any(one["AP"].verdict for one in found.changes)
     verdicts = f", and verdicts at a margin of {found.statistics.margin:g} AP" if judged else ""
+    own = f" No labels: boxes of {baseline} stand for objects." if without_labels(results) else ""
     return (
         f"AP and its change against {baseline} on the same {counted(drawn, unit[:-1])}; 95 % "
         f"intervals are of each change alone, over {unit}. *: p < 0.05{verdicts}, adjusted for "
-        f"{tested} ({adjusted_by(found.statistics.adjust, drawn)})."
+        f"{tested} ({adjusted_by(found.statistics.adjust, drawn)}).{own}"
     )
 
 

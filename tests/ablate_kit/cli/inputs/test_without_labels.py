@@ -66,6 +66,8 @@ def test_a_sweep_is_the_same_by_recipe_and_in_python(
     page = (tmp_path / "run/report/report.html").read_text()
     assert "so every number is a distance from that model" in page
     assert "example1.jpg" in {one.name for one in (tmp_path / "run/report").iterdir()}
+    caption, _ = (tmp_path / "run/report/table.tex").read_text().split("\n", 1)
+    assert caption.endswith("No labels: boxes of the unmodified model stand for objects.}")
     csv = (tmp_path / "run/report/changes.csv").read_text()
     assert "backbone.csi,component,0,lost_boxes," in csv
 
