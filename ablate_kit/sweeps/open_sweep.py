@@ -193,10 +193,12 @@ class OpenSweep:
         return sum(tries for _, tries in self._searches) + self._joint
 
     def count_of(self, what: str) -> str:
-        """In words, how many variants there are, and are chosen on the way."""
+        """In words, how many variants there are, and how many are chosen on the way."""
         known, later = len(self.variants), self.chosen_later
-        words = [counted(known, what)] * (known > 0 or not later)
-        return " and ".join(words + [f"{later} variants chosen on the way"] * (later > 0))
+        if not later:
+            return counted(known, what)
+        chosen = f"{counted(later, what)} chosen on the way"
+        return f"{counted(known, what)} and {chosen}" if known else chosen
 
     def ledger(self, folder: Path, workers: int = 2) -> Ledger:
         """The run of this sweep in a folder, or a new one; hold ``Ledger.locked(folder)``.

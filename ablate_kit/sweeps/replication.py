@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate_kit import text as safe
+from ablate_kit.ablations.factors import ORDERS, SIZE
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.result import Result
@@ -35,8 +36,8 @@ class Replication:
         cuts: as the first run has them.
         rows: by metric, what the changes of each cut come to.
         only_in_some: names of the cuts that not all runs have.
-        of_others: names of the cuts that are of other parts in each run: what a search, or a
-            ranking by results, has chosen there.
+        of_others: names of the cuts that are not of the same parts in all runs, as a search, or a
+            ranking by results, has chosen others there.
         called: what sentences of the first run call cuts, by name; others have no other name.
     """
 
@@ -100,14 +101,15 @@ def replication(
         [
             first[key].name
             for key in shared
-            if any(_place(cuts[key]) != _place(first[key]) for cuts in by_name[1:])
+            if first[key].factors.get("order") in ORDERS
+            and any(_place(cuts[key]) != _place(first[key]) for cuts in by_name[1:])
         ],
     )
 
 
 def _place(cut: Result) -> dict[str, str | int | float]:
     """What is cut; how many elements that changes depends on the weights."""
-    return {name: value for name, value in cut.factors.items() if name != "elements"}
+    return {name: value for name, value in cut.factors.items() if name != SIZE}
 
 
 def _differences(cut: int, key: Key, compared: Sequence[Comparison]) -> list[Sampled]:

@@ -113,7 +113,7 @@ def test_a_search_that_chose_other_parts_elsewhere_is_said(run: Run, tmp_path: P
         "2 cuts are of other parts in each checkpoint, chosen there by what they cost, such as "
         f"{module}-greedy-1of4-r0"
     )
-    assert printed.startswith("7 variants chosen on the way on 2 images")
+    assert printed.startswith("7 cuts chosen on the way on 2 images")
     assert told in (tmp_path / "first-replicated/report/report.html").read_text()
 
 
