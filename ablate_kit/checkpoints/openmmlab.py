@@ -7,7 +7,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-# What MMDetection called settings while its version 3 was made, and files of its model zoo trained.
+# What settings were called while MMDetection 3 was made, when files of its model zoo were trained.
 _EARLIER = {
     "num_query": "num_queries",
     "encoder_cfg": "encoder",

@@ -27,7 +27,7 @@ Adjusted = Annotated[
     typer.Option(
         "--adjust",
         help="How stars and verdicts of several variants are adjusted: family (any false one in at "
-        "most 5 % of runs; default), or fdr (5 % of them may be false), for exploring.",
+        "most 5 % of runs; default), or fdr (on average at most 5 % of them false), for exploring.",
         rich_help_panel=_PANEL,
     ),
 ]

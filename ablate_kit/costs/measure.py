@@ -121,7 +121,7 @@ def devices_here() -> tuple[str, ...]:
 
 
 def file_bytes(place: Path) -> int:
-    """Of a file of weights, or of a folder's: a training's folder holds its optimizer's, too."""
+    """Of a file of weights, or of those in a folder, which may hold an optimizer's state, too."""
     with open_archive(place) as archive:
         return sum(one.stat().st_size for one in archive.files)
 

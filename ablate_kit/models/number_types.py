@@ -4,23 +4,27 @@ from collections.abc import Collection
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
+from ablate_kit.models.known_elsewhere import OWN
 
-OWN_CODE = "with your own code: --model python:FILE.py:NAME"
+_OWN_CODE = f"with your own code: --model {OWN}"
 
 
 def check_number_types(checkpoint: Checkpoint, names: Collection[str] | None = None) -> None:
-    """Refuses quantized weights, which a framework would fill its own with as they are, and complex
-    numbers, of which it would leave out the imaginary part: no detector that is known has any.
-    ``names`` are those that are looked at; all by default."""
+    """Refuses quantized weights, whose packed numbers a framework would take for values, and
+    complex ones, whose imaginary part it would leave out: no detector that is known has any.
+
+    Args:
+        names: of the tensors that are looked at; all by default.
+    """
     for name in checkpoint.tensors if names is None else names:
         if reason := checkpoint.quantized.get(name):
             raise UserError(
                 f"{checkpoint}: {name} is {reason}; a detector is run with weights that are not "
-                f"quantized (or {OWN_CODE})"
+                f"quantized (or {_OWN_CODE})"
             )
         dtype = checkpoint.tensors[name].dtype
         if dtype.startswith("complex"):
             raise UserError(
                 f"{checkpoint}: {name} is of complex numbers ({dtype}); expected real ones "
-                f"(or {OWN_CODE})"
+                f"(or {_OWN_CODE})"
             )

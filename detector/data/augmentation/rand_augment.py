@@ -38,6 +38,7 @@ def _enhanced(kind: type) -> Operation:
 
 OPERATIONS: tuple[Operation, ...] = (
     lambda image, _: image,
+    # Shear x and y, shift x and y, rotate.
     lambda image, share: _affine(image, 1, 0.3 * share, 0, 0, 1, 0),
     lambda image, share: _affine(image, 1, 0, 0, 0.3 * share, 1, 0),
     lambda image, share: _affine(image, 1, 0, round(150 / 331 * image.width * share), 0, 1, 0),

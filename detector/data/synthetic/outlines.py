@@ -68,21 +68,22 @@ def _heart(u: Plane, v: Plane) -> Flags:
 
 
 CLASSES = (
-    Outline(lambda u, v: u * u + v * v <= 1, ((0, 0, 1),)),
+    Outline(lambda u, v: u * u + v * v <= 1, ((0, 0, 1),)),  # a disc
     Outline(_square, _mirrored(1, 1)),
-    Outline(
+    Outline(  # a triangle
         lambda u, v: (v <= 0.5) & (1.7320508 * np.abs(u) <= v + 1),
         _corners((0, -1), (0.8660254, 0.5), (-0.8660254, 0.5)),
     ),
     Outline(_star, _corners(*_TIPS)),
     Outline(_cross, _mirrored(0.33, 1) + _mirrored(1, 0.33)),
     Outline(_ring, ((0, 0, 1),)),
-    Outline(
+    Outline(  # a crescent
         lambda u, v: (u * u + v * v <= 1) & ((u - 0.5) * (u - 0.5) + v * v >= 0.64), _crescent_arc()
     ),
     Outline(_heart, ((0.5, -0.5, 0.70710678), (-0.5, -0.5, 0.70710678), (0, 1, 0))),
 )
-DISTRACTORS = (  # no box is asked of them: circles around them will do
+# A bar, an arc and a bracket. No box is asked of them: circles around them will do.
+DISTRACTORS = (
     Outline(lambda u, v: (np.abs(u) <= 0.99) & (np.abs(v) <= 0.1), ((0, 0, 1),)),
     Outline(lambda u, v: _ring(u, v) & (u >= 0) & (v >= 0), ((0, 0, 1),)),
     Outline(lambda u, v: _square(u, v) & ((u <= -0.5) | (v >= 0.5)), ((0, 0, 1.41421356),)),

@@ -213,9 +213,12 @@ def sampling(told: Told) -> dict[str, str]:
 def shared_processor(
     told: Told, strides: Sequence[int], queries: int, *, any_shape: bool = False
 ) -> dict[str, Any]:
-    """``queries`` are chosen among the places of all maps, with ``strides``. Without ``any_shape``
-    images must be square: the encoder's layers give other positions to the places of a map that is
-    not, than transformers does."""
+    """
+    Args:
+        strides: of the maps, among whose places ``queries`` are chosen.
+        any_shape: whether images need not be square: of models whose encoder has no position
+            encodings, which on other maps differ from those of transformers.
+    """
     height, width = _size(told, strides)
     if height != width and not any_shape:
         raise UserError(
