@@ -23,7 +23,7 @@ _WEIGHT_SUFFIXES = (
     ".tflite",
     ".index.json",
 )
-# Nor does a training go on from them; the rest of its state is named as weights are.
+# What is no part of a model. The rest of a training's state has the suffixes of weights.
 _SKIPPED = {".git", ".cache", "__pycache__", "trainer_state.json"}
 
 
