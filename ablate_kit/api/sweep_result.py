@@ -26,7 +26,7 @@ class SweepResult:
     Attributes:
         results: of the unmodified model, then of each ablation.
         changes: for each ablation the change of each metric; empty without resamples.
-        truth: what detections were held against.
+        truth: what detections were compared with.
         notes: warnings, in words.
         folder: of the run, where it was given one.
         sentences: what a study says of it; none of a sweep.

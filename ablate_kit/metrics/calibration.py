@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Score thresholds of a baseline, for itself and for all that is held against it.
+    """Score thresholds of a baseline, for itself and for all that is compared with it.
 
     Attributes:
         whole: with the best F1 of all images together, for what is shown at one score.

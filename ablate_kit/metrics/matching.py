@@ -84,7 +84,7 @@ def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float
 def greedy_matches_at(
     ground_truth: GroundTruth, detections: Detections, ious: Sequence[float]
 ) -> Iterator[Matches]:
-    """``greedy_matches`` at several thresholds; boxes are held against each other once."""
+    """``greedy_matches`` at several thresholds; boxes are compared with each other once."""
     detections.check_against(ground_truth)
     classes = len(ground_truth.classes)
     truth_cell = ground_truth.image.astype(np.int64) * classes + ground_truth.labels

@@ -16,7 +16,7 @@ BASELINE = "unmodified"  # name and kind of the variant that others are compared
 
 @dataclass(frozen=True)
 class Result:
-    """A variant and its numbers. The first of a list is the one that others are held against.
+    """A variant and its numbers. The first of a list is the one that others are compared with.
 
     Attributes:
         key: the same for results that hold the same detections under other names.

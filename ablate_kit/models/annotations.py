@@ -1,4 +1,4 @@
-"""What detections are held against: annotation files, read as training and evaluation read them."""
+"""What detections are compared with: annotation files, read as training and evaluation do."""
 
 from pathlib import Path
 from typing import cast
@@ -12,7 +12,7 @@ from detector.data.formats.instances import read_instances
 
 
 def annotated_images(dataset: Dataset) -> AnnotatedImages:
-    """The annotations of a data set, as files of detections are held against them."""
+    """The annotations of a data set, as files of detections are compared with them."""
     files = [dataset.annotations(index).file_name for index in range(len(dataset))]
     return AnnotatedImages(ground_truth(dataset), files, notes_on(dataset))
 

@@ -30,7 +30,7 @@ BUILT_IN = {
 }
 FRAMEWORKS: Registry[Framework] = Registry("adapters", places=BUILT_IN)
 
-# For --help, which waits for no import of a framework; a test holds it against their own words.
+# For --help, which waits for no import of a framework; a test compares it with their own words.
 USAGE = (
     "hybrid, transformers[:FOLDER], mmdet[:CONFIG.py], libreyolo[:FAMILY[:SIZE]], "
     "torchvision[:NAME]"

@@ -1,4 +1,4 @@
-"""Results held against the first of them, as a table."""
+"""Results compared with the first of them, as a table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ def comparison(
     header = tuple(head for heads, _ in columns for head in heads)
     shown = _shown(results, top)
     rows = tuple(tuple(cell for _, cells in columns for cell in cells(i)) for i in shown)
-    title = _held_against_itself(results[0]) if own else _held_against_labels(results[0])
+    title = _against_itself(results[0]) if own else _against_labels(results[0])
     if changes:
         title += f"\n{interval_note(results, changes, statistics.adjust, looks)}"
         sentence = answer(results, changes)
@@ -131,7 +131,7 @@ def comparison(
     return Table(title, header, rows, ("variant", "verdict"))
 
 
-def _held_against_labels(first: Result) -> str:
+def _against_labels(first: Result) -> str:
     return (
         f"{images_and_objects(first.evaluation)}; F1 at IoU 0.5, F1 and GIoU at "
         f"{scores(first.evaluation)} (best F1 of {safe.line(first.name)}); GIoU: a missed object "
@@ -139,7 +139,7 @@ def _held_against_labels(first: Result) -> str:
     )
 
 
-def _held_against_itself(first: Result) -> str:
+def _against_itself(first: Result) -> str:
     counts, name = first.evaluation.counts, safe.line(first.name)
     return (
         f"{counted(counts['images'], 'image')} without labels: what stands for their objects are "

@@ -39,7 +39,7 @@ class Arm(Section):
 
 
 class RetrainRecipe(Section):
-    """A study: arms times seeds of one training recipe, held against the first arm."""
+    """A study: arms times seeds of one training recipe, compared with the first arm."""
 
     base: str  # a training recipe, found from this file's folder, or builtin:NAME
     set: dict[str, Any] = {}  # changes to it, for all arms

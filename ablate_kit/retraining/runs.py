@@ -136,9 +136,9 @@ def retrain_all(
     return outcomes
 
 
-def _check(run: Run, data: RunData, baseline: Run, held_against: RunData) -> None:
+def _check(run: Run, data: RunData, baseline: Run, of_baseline: RunData) -> None:
     """Raises ``UserError`` for a run that cannot be trained, or not be compared."""
-    if data.truth_digest != held_against.truth_digest:
+    if data.truth_digest != of_baseline.truth_digest:
         raise UserError(
             f"arm {run.arm} is evaluated on other images or objects than {baseline.arm}, which it "
             "is compared with"

@@ -20,8 +20,8 @@ def against_original(
     truth: GroundTruth | None,
     progress: Progress,
 ) -> tuple[list[Result], Comparison]:
-    """Both on all images, held against each other. Images without labels take the original's
-    boxes. ``truth``: what detections are held against, as of ``sweep``."""
+    """Both on all images, compared with each other. Images without labels take the original's
+    boxes. ``truth``: what detections are compared with, as of ``sweep``."""
     baseline = Variant(NAMES[0], "checkpoint")
     first = sweep(
         original, dataset, [], evaluation, baseline=baseline, truth=truth, progress=progress

@@ -52,7 +52,7 @@ def joint_cuts(
 ) -> JointCuts:
     """Evaluates the first part, the first two, and so on; p-values are adjusted over all.
 
-    ``truth``: what detections are held against, as of ``sweep``.
+    ``truth``: what detections are compared with, as of ``sweep``.
     """
     counts = _counts(len(parts))
     cuts = tuple(joined(*parts[:n], name=f"first-{n}-of-{len(parts)}") for n in counts)

@@ -57,7 +57,7 @@ def sweep_families(
     options: RunOptions = DEFAULTS,
     progress: Progress,
 ) -> Sweep:
-    """All checkpoints, held against what the first is held against, at its score threshold.
+    """All checkpoints, compared with what the first is compared with, at its score threshold.
 
     ``folder`` keeps the detections, which results read.
     """

@@ -1,4 +1,4 @@
-"""The results of a run, held against the unmodified model's."""
+"""The results of a run, compared with the unmodified model's."""
 
 import math
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A sweep in which variants stop when they are decided, instead of seeing every image.
 
 Images come in a seeded random order. At each look of a fixed schedule every variant that is left is
-held against the unmodified model on the images so far; what costs, gains or is free by a margin is
+compared with the unmodified model on the images so far; what costs, gains or is free by a margin is
 finished there. The error is spent over looks and variants (``metrics.uncertainty.sequential``).
 What all images would hardly decide is given up.
 """

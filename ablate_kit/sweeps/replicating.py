@@ -35,7 +35,7 @@ from ablate_kit.sweeps.replication import (
 
 @dataclass(frozen=True)
 class Replicas:
-    """What a replication is of: a run, and what it is held against.
+    """What a replication is of: a run, and what it is compared with.
 
     Attributes:
         run: folder of the first run.

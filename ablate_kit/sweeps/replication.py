@@ -143,7 +143,7 @@ def refuse_unfit(ledger: Ledger) -> None:
 
 
 def refuse_unlike(before: Sequence[Ledger], place: Path, inputs: Mapping[str, Any]) -> None:
-    """Raises ``UserError`` for a run of these inputs, done or planned, that cannot be held against
+    """Raises ``UserError`` for a run of these inputs, done or planned, that cannot be compared with
     the first of those before it, or has the weights of one of them."""
     for key in _SHARED:
         if before[0].inputs.get(key) != inputs.get(key):

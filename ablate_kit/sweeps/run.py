@@ -74,8 +74,8 @@ def sweep(
     Args:
         baseline: the unmodified model, under the name that it is to have.
         store: where detections are kept; by default in memory.
-        truth: what detections are held against; by default the annotations of the images, and where
-            they have no labels what the unmodified model finds in them.
+        truth: what detections are compared with; by default the annotations of the images, and
+            where they have no labels what the unmodified model finds in them.
         threshold: the calibrated score thresholds; by default that of the unmodified model.
     """
     batches = Batches(len(dataset), evaluation.batch_size)
@@ -108,7 +108,7 @@ def _rounds(variants: Sequence[Variant], *, first: bool) -> Evaluating:
 
 
 def begun(store: Store, truth: GroundTruth, labelled: bool) -> tuple[GroundTruth, bool]:
-    """What detections are held against, as the store keeps it, and whether that is known by now."""
+    """What detections are compared with, as the store keeps it, and whether that is known yet."""
     if labelled:
         return store.begin(truth), True
     kept = store.begun

@@ -18,7 +18,7 @@ class Scores:
     """The numbers of variants, each computed once, when all its batches are done.
 
     Attributes:
-        truth: what detections are held against.
+        truth: what detections are compared with.
         fixed_threshold: score of the ``*_fixed`` numbers.
         threshold: the calibrated score thresholds; by default that of the first variant scored,
             which is the unmodified model.

@@ -13,10 +13,10 @@ from ablate_kit.sweeps.variant import Variant
 class Store(Protocol):
     @property
     def begun(self) -> GroundTruth | None:
-        """What detections are held against, if that was kept."""
+        """What detections are compared with, if that was kept."""
 
     def begin(self, truth: GroundTruth) -> GroundTruth:
-        """Keeps what detections are held against; returns it as it will be read again."""
+        """Keeps what detections are compared with; returns it as it will be read again."""
 
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
         """The batches, of so many, that are to be done, by the variants that they lack."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """What detections are held against: annotations, whose images need not be there."""
+    """What detections are compared with: annotations, whose images need not be there."""
 
     annotations: Annotations = None
     voc: Devkit = None

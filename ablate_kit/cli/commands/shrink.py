@@ -209,11 +209,11 @@ def shrink(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What is taken out, and how the smaller model is held against the original.
+    """What is taken out, and how the smaller model is compared with the original.
 
     Attributes:
         dataset: images that both are run on; None: there are none.
-        truth: what detections are held against; None: the annotations of the images.
+        truth: what detections are compared with; None: the annotations of the images.
         kept: what was found free and stays, with the reason.
     """
 

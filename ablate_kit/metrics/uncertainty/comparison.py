@@ -1,4 +1,4 @@
-"""Results held against the first of them: every change with its interval, overall and per class."""
+"""Results compared with the first: every change with its interval, overall and per class."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -46,7 +46,7 @@ def compare(
     distinct = {id(one.evaluation): one for one in reversed(results[1:])}
     bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed, sets=1 + len(distinct))
     calibration = results[0].evaluation.thresholds.calibration
-    baseline = Future[Samples]()  # others wait for it only where they are held against it
+    baseline = Future[Samples]()  # others wait for it only where they are compared with it
 
     def told(result: Result | None) -> tuple[list[Change], Samples]:
         if result is None:

@@ -88,7 +88,7 @@ def zero_beside_mean(found: Findings) -> Sentence | None:
 
 
 def compensation(found: Findings, value: float) -> list[Sentence]:
-    """Joint cuts, and parts against what they are made of, held against the sum of singles."""
+    """Joint cuts, and parts against what they are made of, compared with the sum of singles."""
     ap = found.ap()
     asked: list[tuple[str, str, list[str]]] = [
         (f"the {len(members)} parts cut at once", name, members)

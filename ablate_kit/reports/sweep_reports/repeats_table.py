@@ -12,7 +12,7 @@ from ablate_kit.metrics.uncertainty.repeats import Combined, combined
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import INTERVAL, Table, ends, number
 
-Row = tuple[str, str, dict[str, Combined]]  # label, what it is held against, by metric
+Row = tuple[str, str, dict[str, Combined]]  # label, what it is compared with, by metric
 
 
 def repeats(results: Sequence[Result], baseline: Samples, samples: Sequence[Samples]) -> list[Row]:

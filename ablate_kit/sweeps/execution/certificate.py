@@ -1,4 +1,4 @@
-"""Which passes that went on from recordings were held against full ones, for later processes.
+"""Which passes that went on from recordings were compared with full ones, for later processes.
 
 What a recorded call left on its module, beside what it returned, is not in a recording. Whether
 anything reads it depends on which calls are replaced and which run: so a check speaks for one set

@@ -37,7 +37,7 @@ class _Recorded:
     """The unmodified pass over one group of images, from which a part's variants are replayed.
 
     Attributes:
-        whole: a pass to hold a replay against, where nothing vouches for it yet.
+        whole: a pass to compare a replay with, where nothing vouches for it yet.
         traces: of the unmodified model, and of the variants that others build on.
     """
 
@@ -240,7 +240,7 @@ class VariantExecutor:
     def _side_by_side(
         self, recorded: _Recorded, members: tuple[int, ...]
     ) -> Iterator[tuple[tuple[int, ...], Any]]:
-        """Variants in one pass; one by one on their first batch, where they are held against it."""
+        """Variants in one pass; on their first batch one by one, too, to compare them."""
         assert self._shared  # noqa: S101 - there are groups
         once, trace = recorded.once, recorded.traces[BASELINE]
         chosen = [recorded.variants[number] for number in members]

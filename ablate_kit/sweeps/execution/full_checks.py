@@ -1,4 +1,4 @@
-"""Which replays are held against a full run of the network.
+"""Which replays are compared with a full run of the network.
 
 A replay computes what depends on the tensors that a variant changes, whatever they become. So of
 the variants that change the same tensors and build on the same base, a few stand for all, as long

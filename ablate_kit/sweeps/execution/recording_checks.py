@@ -1,4 +1,4 @@
-"""Which stored recordings may be used: no one is trusted that was not held against a full pass.
+"""Which stored recordings may be used: no one is trusted that was not compared with a full pass.
 
 What a call leaves on its module must not matter. That is found out with other images between, also
 with images of another size where such come, by this process or by an earlier one, which has written
@@ -82,7 +82,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _First:
-    """The first batch, whose recording is to be held against what it gave."""
+    """The first batch, whose recording is to be compared with what it gave."""
 
     run: Run
     images: str
@@ -171,7 +171,7 @@ class RecordingChecks:
         cuts: Cuts,
         load: Callable[[str], tuple[StoredRecording, list[Key]] | None],
     ) -> None:
-        """For later sweeps: before the third batch runs, the first is held against its own
+        """For later sweeps: before the third batch runs, the first is compared with its own
         recording, as they will find it. What modules keep is of the second."""
         if self._done:
             return

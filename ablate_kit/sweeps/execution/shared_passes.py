@@ -73,7 +73,7 @@ class SharedPasses:
             )
 
     def checked(self, chosen: Sequence[Variant], again: str) -> bool:
-        """Whether all were held against their replay, and none is due again."""
+        """Whether all were compared with their replay, and none is due again."""
         digests = {one.digest for one in chosen}
         return digests <= self._accepted and again not in digests
 

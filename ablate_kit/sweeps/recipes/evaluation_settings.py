@@ -32,7 +32,7 @@ class EvaluationSettings(Section):
         return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
 
     def truth(self, dataset: Dataset) -> GroundTruth:
-        """What detections in the images of a data set are held against."""
+        """What detections in the images of a data set are compared with."""
         return ground_truth(dataset, self.max_detections, self.cluster)
 
 

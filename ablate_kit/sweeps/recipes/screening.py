@@ -48,7 +48,7 @@ class Screened(BaseModel):
     Attributes:
         estimates: by variant.
         kept: those with the largest estimates.
-        drawn: a sample of all, which the estimates are held against.
+        drawn: a sample of all, which the estimates are compared with.
         exact: variants that cannot be estimated, all of which are evaluated.
     """
 

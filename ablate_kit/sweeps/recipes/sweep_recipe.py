@@ -54,7 +54,7 @@ class RaceSection(Section):
 
 class ScreenSection(Section):
     keep: Count = 20  # with the largest estimates, which are evaluated
-    sample: Natural = 20  # drawn from all and evaluated, to hold estimates against
+    sample: Natural = 20  # drawn from all and evaluated, to check estimates
     images: Count = 64  # that estimates are means over
     seed: Natural = 0  # of these images, and of the sample
 
