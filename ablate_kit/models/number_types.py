@@ -16,15 +16,15 @@ def check_number_types(checkpoint: Checkpoint, names: Collection[str] | None = N
     Args:
         names: of the tensors that are looked at; all by default.
     """
+    own = f" (or {_OWN_CODE})" if names is None else ""  # of a file that is run, or may be
     for name in checkpoint.tensors if names is None else names:
         if reason := checkpoint.quantized.get(name):
             raise UserError(
                 f"{checkpoint}: {name} is {reason}; a detector is run with weights that are not "
-                f"quantized (or {_OWN_CODE})"
+                f"quantized{own}"
             )
         dtype = checkpoint.tensors[name].dtype
         if dtype.startswith("complex"):
             raise UserError(
-                f"{checkpoint}: {name} is of complex numbers ({dtype}); expected real ones "
-                f"(or {_OWN_CODE})"
+                f"{checkpoint}: {name} is of complex numbers ({dtype}); expected real ones{own}"
             )

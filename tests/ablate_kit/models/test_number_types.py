@@ -70,6 +70,7 @@ def test_such_a_hybrid_is_neither_opened_nor_a_source_of_parts(
     with pytest.raises(UserError, match=message.format(name)):
         adapter_of(path)
     with open_checkpoint(hybrid) as own, open_checkpoint(path) as other:
-        with pytest.raises(UserError, match=message.format(name)):
+        with pytest.raises(UserError, match=message.format(name)) as refused:
             grafted(own, other, ["decoder"], [], skip_mismatched=False)
+        assert "--model" not in str(refused.value)  # graft has no such option
         grafted(own, other, ["backbone"], [], skip_mismatched=False)
