@@ -115,4 +115,4 @@ def test_images_with_more_objects_than_are_kept_are_said() -> None:
     assert crowded(truth(100)) == []
     assert crowded(truth(0)) == []
     (note,) = crowded(truth(101))
-    assert note.startswith("1 images have more than 100 objects, and the 100 best detections")
+    assert note.startswith("1 image has more than 100 objects, and the 100 best detections")

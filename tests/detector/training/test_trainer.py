@@ -188,21 +188,22 @@ def test_resuming_another_model_is_refused(epoch: Path) -> None:
         trainer(epoch, model=MODEL | {"queries": 9}).run(Silent(), resume=True)
 
 
-def test_a_run_that_an_earlier_version_began_resumes(epoch: Path) -> None:
+def test_a_run_that_an_earlier_version_began_resumes(epoch: Path, tmp_path: Path) -> None:
     """Its config lacks settings that are newer, its checkpoint what later ones keep beside it."""
-    latest = epoch / "latest.pth"
+    shutil.copytree(epoch, tmp_path, dirs_exist_ok=True)
+    latest = tmp_path / "latest.pth"
     checkpoint = torch.load(latest, weights_only=True)
     config = json.loads(checkpoint["config"])
     assert config.pop("decoder_hidden") is None
     checkpoint["config"] = json.dumps(config)
     torch.save({k: v for k, v in checkpoint.items() if k not in ("data", "threads")}, latest)
-    run = trainer(epoch, epochs=2)
+    run = trainer(tmp_path, epochs=2)
     run.run(Silent(), resume=True)
     assert run.state.epoch == 2
     for broken in ("[]", "{", '{"queries": {}}', None):
         torch.save(checkpoint | {"config": broken}, latest)
         with pytest.raises(UserError, match="another model config"):
-            trainer(epoch, epochs=3).run(Silent(), resume=True)
+            trainer(tmp_path, epochs=3).run(Silent(), resume=True)
 
 
 def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
