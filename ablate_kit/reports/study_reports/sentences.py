@@ -110,13 +110,22 @@ def _how_to_read(found: Findings) -> Sentence:
     first, *others = found.results
     unit, drawn = drawn_units(first.evaluation)
     few = too_few_for_ap(first.evaluation)
-    tested = counted(sum(not one.is_control for one in others), "cut")
+    tested = sum(not one.is_control for one in others)
+    adjusted = f"{counted(tested, 'cut')} ({adjusted_by(found.compared.statistics.adjust, drawn)})"
     return Sentence(
         "Changes of AP are against the unmodified model on the same images, each with its own "
         f"95 % interval over {unit}; verdicts are at a margin of {found.margin:g} AP, adjusted for "
-        f"{tested} ({adjusted_by(found.compared.statistics.adjust, drawn)}). {few and f'{few}. '}"
+        f"{adjusted}{_of_what(found, tested)}. {few and f'{few}. '}"
         "All of it is about this checkpoint: for others, such as other seeds, run ablate replicate."
     )
+
+
+def _of_what(found: Findings, tested: int) -> str:
+    """Which cuts these are, where more than those of a part each, which other sentences count."""
+    parts, zeros = len(found.cut()), sum(one in found.ap() for one in found.study.zeros)
+    more = {"by zero beside the mean": zeros, "of several parts at once": tested - parts - zeros}
+    named = ", ".join(f"{count} {what}" for what, count in more.items() if count)
+    return f": {parts} of one part each, {named}" if named else ""
 
 
 def _costliest(costs: Sequence[NotedPart], ap: Mapping[str, Change], margin: float) -> NotedPart:

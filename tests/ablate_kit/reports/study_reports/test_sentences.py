@@ -156,11 +156,18 @@ def test_the_last_sentence_says_what_all_others_rest_on() -> None:
     last = sentences(found)[-1].text
     assert last.startswith("Changes of AP are against the unmodified model on the same images, ")
     assert "each with its own 95 % interval over images; verdicts are at a margin of 0.01" in last
-    assert "adjusted for 6 cuts (max-T). AP of so few images (40) is too high" in last
+    assert "adjusted for 6 cuts (max-T): 5 of one part each, 1 of several parts at once. " in last
+    assert "AP of so few images (40) is too high" in last
     assert last.endswith("this checkpoint: for others, such as other seeds, run ablate replicate.")
     first: Any = Numbers(AP).seen(200)
     enough = [replace(found.results[0], evaluation=first), *found.results[1:]]
     assert "too high" not in sentences(replace(found, results=enough))[-1].text
+    beside = ROWS | {"neck-zero": change(-0.1, "costs")}
+    joint = {"all-free-together": ["decoder.0", "decoder.0-head1"]}
+    both = sentences(findings(beside, PARTS, together=joint, zeros={"neck-zero": "neck"}))[-1].text
+    assert ": 5 of one part each, 1 by zero beside the mean, 1 of several parts at once. " in both
+    alone = {one.variant: ROWS[one.variant] for one in PARTS[:3]}
+    assert "adjusted for 3 cuts (max-T). AP" in sentences(findings(alone, PARTS[:3]))[-1].text
 
 
 def test_every_row_has_a_name_that_is_no_file_name() -> None:
