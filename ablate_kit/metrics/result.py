@@ -34,7 +34,7 @@ class Result:
     @property
     def is_control(self) -> bool:
         """Whether it is a random cut that another is read against, and no ablation itself."""
-        return is_control(self.kind, self.factors)
+        return is_control(self.factors)
 
     @property
     def images(self) -> int:
@@ -56,8 +56,8 @@ class Result:
         return self.load()
 
 
-def is_control(kind: str, factors: Mapping[str, str | int | float]) -> bool:
-    return "control_of" in factors or kind == "null"  # as earlier versions noted it
+def is_control(factors: Mapping[str, str | int | float]) -> bool:
+    return "control_of" in factors
 
 
 def changes_of(

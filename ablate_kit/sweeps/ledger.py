@@ -185,7 +185,7 @@ class Ledger:
             told = self.manifest().variants
             named: list[tuple[str, str, str, Factors]] = [
                 (BASELINE, BASELINE, self.key(UNMODIFIED.digest), {}),
-                *((one.name, one.kind, one.key, one.factors or {}) for one in told),
+                *((one.name, one.kind, one.key, one.factors) for one in told),
             ]
         else:
             named = [(one.name, one.kind, self.key(one.digest), one.factors) for one in variants]

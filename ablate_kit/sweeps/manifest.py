@@ -11,7 +11,6 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.sweeps.variant import Variant
 
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
@@ -25,7 +24,7 @@ class NamedVariant(_Read):
     name: str
     kind: str
     key: Key
-    factors: dict[str, str | int | FiniteFloat] | None = None  # earlier versions noted none
+    factors: dict[str, str | int | FiniteFloat]
 
     @classmethod
     def of(cls, one: Ablation | Variant, key: str) -> Self:
@@ -50,9 +49,9 @@ class Manifest(_Read):
 
     resamples: int = Field(ge=0)
     seed: int = Field(ge=0)
-    margin: float = Field(default=MARGIN, ge=0, lt=1)  # earlier versions noted none
-    adjust: Adjust = "family"
-    cluster: str | None = None
+    margin: float = Field(ge=0, lt=1)
+    adjust: Adjust
+    cluster: str | None
     race: NotedRace | None = None
     data: dict[str, Any] | None = None  # where the images are, as in the recipe
     model: dict[str, Any] | None = None  # the same of the checkpoint

@@ -184,7 +184,7 @@ class OpenSweep:
     @property
     def _joint(self) -> int:
         """Cuts of more and more parts, ranked by their numbers."""
-        named = {one.name: one for one in self.ablations if not is_control(one.kind, one.factors)}
+        named = {one.name: one for one in self.ablations if not is_control(one.factors)}
         return sum(line.count(named) for line in self.recipe.rankings)
 
     @property
@@ -308,7 +308,7 @@ class OpenSweep:
         race = self.recipe.race
         if race is None:
             return None
-        tested = {one.digest for one in self.variants if not is_control(one.kind, one.factors)}
+        tested = {one.digest for one in self.variants if not is_control(one.factors)}
         return schedule(self.batches, race.first, race.growth, len(tested), race.futility)
 
     @property

@@ -109,7 +109,7 @@ class Race:
         self._variants = list(reversed(distinct.values()))
         self._left = [one for one in self._variants if not store.evaluation(one)]
         self._finished = [one for one in self._variants if store.evaluation(one)]  # earlier
-        tested = {one.digest for one in variants if not is_control(one.kind, one.factors)}
+        tested = {one.digest for one in variants if not is_control(one.factors)}
         self._step_down = StepDown(looks, tested)
         self._truth = truth
         self._batches = batches

@@ -37,7 +37,7 @@ def report(
     check_run(run)
     hear()
     from ablate_kit.errors import UserError
-    from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
+    from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.images_of_run import images_of
     from ablate_kit.sweeps.ledger import Ledger
 
@@ -56,7 +56,6 @@ def report(
             warn([f"no photographs in the report: {reason}"])
     with Ledger.locked(run):
         table = write_sweep_report(ledger, dataset, examples, asked, top).table
-    warn(left_out(ledger))
     say_lines(table.text())
     for name in ("margin", "adjust"):
         if (given := getattr(asked, name)) != (kept := getattr(own, name)):

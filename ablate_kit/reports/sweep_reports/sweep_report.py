@@ -105,7 +105,7 @@ def write_sweep_report(
         shown = Shown(
             {"All variants": table, **{one.title: one.table for one in parts}},
             pictures,
-            [*ledger.notes(), *left_out(ledger)],
+            ledger.notes(),
             race_notes.told(results, looks) if looks else "",
         )
         said = _said(place, study, results, compared)
@@ -152,17 +152,6 @@ def _of_donor(results: Sequence[Result], compared: Comparison) -> list[Sentence]
     together = interplay_of(results, compared.baseline, samples)
     told = account("the model", "the donor", results, compared.changes, together)
     return [Sentence(f"{line[0].upper()}{line[1:]}.", ()) for line in told]
-
-
-def left_out(ledger: Ledger) -> list[str]:
-    """What the report of a run of an earlier version lacks."""
-    if all(one.factors is not None for one in ledger.manifest().variants):
-        return []
-    return [
-        "the run does not note what its variants have in common, as an earlier version made it: "
-        "without pictures of heads, shares and layers, and without what repeats and controls say; "
-        "ablate sweep with its recipe notes it"
-    ]
 
 
 def _pictures_of_boxes(

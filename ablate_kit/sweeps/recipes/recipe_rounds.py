@@ -57,7 +57,7 @@ class RecipeRounds:
             yield [Variant.of(one) for one in self.removed]
 
     def _rank(self, ablations: Sequence[Ablation], numbers: Mapping[str, Evaluation]) -> None:
-        made = {one.name: one for one in ablations if not is_control(one.kind, one.factors)}
+        made = {one.name: one for one in ablations if not is_control(one.factors)}
         for ranking in self.recipe.rankings:
             for cut in ranking.combine(made, _values(numbers, made.values(), ranking.metric)):
                 self._remove(cut, ranking.null_cuts)

@@ -147,20 +147,11 @@ _IMAGES: TypeAdapter[OneSet] = TypeAdapter(ImagesSection)
 
 
 def images_noted(values: Mapping[str, Any]) -> OneSet:
-    """A section as a run has noted it; earlier versions noted the keys of all kinds.
+    """A section as a run has noted it.
 
     Raises Pydantic's ``ValidationError`` for anything else.
     """
-    earlier = {"annotations", "images", "root", "split", "difficult", "classes", "exif"}
-    kinds: dict[str, type[OneSet]] = {
-        "coco": CocoImages,
-        "voc": VocImages,
-        "yolo": YoloImages,
-        "images": FolderImages,
-    }
-    foreign = earlier - {*kinds.get(str(values.get("kind")), ShapesImages).model_fields}
-    known = {key: one for key, one in values.items() if key not in foreign}
-    return _IMAGES.validate_python(known)
+    return _IMAGES.validate_python(values)
 
 
 class CocoData(_Files):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from detector.config import HybridConfig, preset
 from detector.errors import UserError
@@ -41,21 +41,6 @@ class Training(LoopOptions):
     evaluate_train: Natural = 0  # training images to evaluate as well, without augmentation
     losses: dict[str, float | str] = {}  # changes to the loss settings
     denoising_warmup_epochs: Natural = 0  # in which its losses grow from a third to all
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, values: Any) -> Any:
-        """Recipes from before a key was renamed, the resolved ones of earlier runs among them."""
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
-        if values.pop("compile", False) is not False:
-            raise ValueError("compile was left out: it never paid, on a CPU or a GPU")
-        if "recompute" not in values:
-            return values
-        if "activation_checkpointing" in values:
-            raise ValueError("recompute is the old name of activation_checkpointing; give one")
-        return values | {"activation_checkpointing": values.pop("recompute")}
 
     def sizes(self) -> tuple[int, ...]:
         """The input sizes of ``multi_scale``: all multiples of 32 in it, or none."""

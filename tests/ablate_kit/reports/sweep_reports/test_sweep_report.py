@@ -1,7 +1,6 @@
-"""What the report of a sweep counts, and what it says of runs of earlier versions."""
+"""What the report of a sweep counts."""
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports import sweep_report
-from ablate_kit.reports.sweep_reports.sweep_report import left_out, write_sweep_report
+from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -130,24 +129,7 @@ def test_the_page_of_a_study_counts_the_cuts_that_its_sentences_count(
     }  # fmt: skip
 
 
-def test_a_run_of_an_earlier_version_stays_readable(ledger: Ledger) -> None:
-    path = ledger.folder / "study.json"
-    told = json.loads(path.read_text())
-    for one in told["variants"]:
-        if one.pop("factors").get("control_of"):
-            one |= {"kind": "null", "name": one["name"].replace("control", "null")}
-    path.write_text(json.dumps(told))
-    table = write_sweep_report(ledger).table
-    assert "for 2 variants; 4 random controls, not tested" in table.title
-    report = ledger.folder / "report"
-    assert not {path.stem for path in report.iterdir()} & {"heads", "repeats"}
-    (note,) = left_out(ledger)
-    assert "without pictures of heads, shares and layers" in note
-    assert note in (report / "report.html").read_text()
-
-
-def test_a_run_of_now_lacks_nothing(ledger: Ledger) -> None:
-    assert left_out(ledger) == []
+def test_results_have_the_factors_of_their_ablations(ledger: Ledger) -> None:
     assert [one.factors for one in ledger.results()][:3] == [
         {}, {"module": "attn", "head": 0}, {"control_of": "attn-head0", "draw": 0},
     ]  # fmt: skip

@@ -43,27 +43,15 @@ def test_shapes_are_those_that_detectors_are_evaluated_on() -> None:
     assert ShapesImages(part="train", seed=7).dataset().stored(0) == Shapes(1, seed=7).stored(0)
 
 
-EARLIER = {  # the keys of all kinds, as runs noted them before each kind had its own
-    "annotations": None, "images": None, "root": None, "split": "2007:test", "difficult": "ignore",
-    "classes": None, "exif": "ignore", "limit": 3,
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
-    ("noted", "section"),
+    "section",
     [
-        ({"kind": "shapes"}, ShapesImages(limit=3)),
-        (
-            {"kind": "coco", "annotations": "a", "images": "b", "exif": "apply"},
-            CocoImages(annotations="a", images="b", exif="apply", limit=3),
-        ),
-        ({"kind": "voc", "root": "r"}, VocImages(root="r", limit=3)),
+        ShapesImages(limit=3),
+        CocoImages(annotations="a", images="b", exif="apply", limit=3),
+        VocImages(root="r", limit=3),
     ],
 )
-def test_what_runs_have_noted_is_read(
-    noted: dict[str, str], section: CocoImages | VocImages | ShapesImages
-) -> None:
-    assert images_noted(EARLIER | noted) == section
+def test_what_runs_have_noted_is_read(section: CocoImages | VocImages | ShapesImages) -> None:
     assert images_noted(json.loads(section.model_dump_json())) == section
 
 

@@ -41,18 +41,6 @@ def test_what_is_given_and_what_is_default(recipe: Path) -> None:
     assert (config.queries, config.num_classes, config.d_model) == (12, 2, 64)
 
 
-def test_a_renamed_key_keeps_working(recipe: Path) -> None:
-    assert load_recipe(recipe, ["training.recompute=true"]).training.activation_checkpointing
-    with pytest.raises(UserError, match="recompute is the old name of activation_checkpointing"):
-        load_recipe(recipe, ["training.recompute=true", "training.activation_checkpointing=true"])
-
-
-def test_recipes_of_runs_from_when_there_was_a_compiler_still_load(recipe: Path) -> None:
-    assert load_recipe(recipe, ["training.compile=false"]).training.epochs == 3
-    with pytest.raises(UserError, match="compile was left out"):
-        load_recipe(recipe, ["training.compile=true"])
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
