@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import RANKED_HERE
+from ablate_kit.reports.checkpoint_reports.grouping import grouped
 from ablate_kit.reports.study_reports.findings import (
     NAMED,
     Findings,
@@ -15,6 +16,7 @@ from ablate_kit.reports.study_reports.findings import (
 )
 from ablate_kit.reports.study_reports.titles import title
 from ablate_kit.studies.joint import of_all
+from ablate_kit.studies.noted import Noted, NotedPart
 
 
 def cut_together(found: Findings) -> list[Sentence]:
@@ -96,7 +98,7 @@ def compensation(found: Findings, value: float) -> list[Sentence]:
         if name in ap and all(one in ap for one in members)
     ]
     asked += [
-        (f"the {len(one.made_of)} parts of {title(one)}", one.variant, one.made_of)
+        (_inner(found.study, one), one.variant, one.made_of)
         for one in found.cut()
         if one.made_of and all(x in ap for x in one.made_of)
     ]
@@ -123,6 +125,20 @@ def compensation(found: Findings, value: float) -> list[Sentence]:
         told.append((change.change, Sentence(text, (name, *members))))
     told.sort(key=lambda one: one[0])
     return [one for _, one in told[:NAMED]]
+
+
+def _inner(study: Noted, whole: NotedPart) -> str:
+    """What a part is made of; by name where more lies inside: class heads beside layers, say."""
+    told = f"the {len(whole.made_of)} parts of {title(whole)}"
+    inside = {
+        one.variant
+        for one in study.parts
+        if one.parent is not None and study.parts[one.parent].variant == whole.variant
+    }
+    if inside == set(whole.made_of):
+        return told
+    called = {one.variant: title(one) for one in reversed(study.parts)}
+    return f"{told} ({', '.join(grouped(called[x] for x in whole.made_of))})"
 
 
 def _beyond(found: Findings, asked: Sequence[tuple[str, Sequence[str]]]) -> list[Change | None]:

@@ -17,6 +17,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change, interactions
+from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.sweep_reports.sweep_figures import heat_map
 from ablate_kit.reports.table import INTERVAL, Table, ends, number
@@ -108,11 +109,12 @@ def sentence(found: Sequence[Joint]) -> str:
     if others:
         others = f"; significant {others}"
     if not told:
-        return (
-            f"none of {len(found)} joint cuts differs significantly in AP from the sum of its "
-            f"members{others}"
-        )
-    return f"of {len(found)} joint cuts {'. '.join(told)}{others}"
+        if len(found) == 1:
+            says = "the joint cut does not differ"
+        else:
+            says = f"none of {len(found)} joint cuts differs"
+        return f"{says} significantly in AP from the sum of its members{others}"
+    return f"of {counted(len(found), 'joint cut')} {'. '.join(told)}{others}"
 
 
 def table(found: Sequence[Joint]) -> Table:

@@ -10,6 +10,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import NOTHING, Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
+from ablate_kit.reports.study_reports import parts_together
 from ablate_kit.reports.study_reports.findings import Findings
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.reports.study_reports.model_map import model_map
@@ -141,6 +142,21 @@ def test_what_is_undecided_is_called_neither_free_nor_costly() -> None:
     assert "In short: of 3 cuts, none is known to cost more than 0.01 AP; none is shown" in text
     assert "3 of 3 cuts are undecided, too close to the margin for more images to help." in text
     assert " lose" not in text
+
+
+def test_parts_that_make_up_a_whole_are_named_where_more_lies_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Layers make up a decoder's cut, and its class heads lie beside them."""
+    monkeypatch.setattr(parts_together, "_beyond", lambda *_: [change(-0.1, "costs")])
+    names = ["decoder.layers.0", "decoder.layers.1"]
+    parts = [part("decoder", made_of=names), *(part(name, 1, 0) for name in names)]
+    rows = {one.part: change(-0.1, "costs") for one in parts}
+    (told,) = parts_together.compensation(findings(rows, parts), AP)
+    assert told.text.startswith("The 2 parts of decoder stand in for each other: together")
+    parts.append(part("decoder.heads", 1, 0))
+    (told,) = parts_together.compensation(findings(rows, parts), AP)
+    assert told.text.startswith("The 2 parts of decoder (decoder.layers.{0-1}) stand in for each")
 
 
 def test_where_all_is_lost_no_interval_reaches_below_what_there_was() -> None:

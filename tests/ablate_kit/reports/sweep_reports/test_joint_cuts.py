@@ -83,6 +83,7 @@ def test_interactions_are_what_two_cut_beyond_both_alone() -> None:
     said = joint_cuts.sentence(found)
     assert said.startswith("of 21 joint cuts 1 redundant: together they cost more")
     assert "b and c (-0.1061 AP)" in said
+    assert joint_cuts.sentence(found[:1]).startswith("the joint cut does not differ significantly")
     assert joint_cuts.table(found).rows[0][0] == "b + c"
     called = [joint_cuts.renamed(one, {"b": "neck (mean)"}) for one in found]
     assert joint_cuts.table(called).rows[0][0] == "neck (mean) + c"
