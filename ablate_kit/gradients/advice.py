@@ -19,12 +19,13 @@ from ablate_kit.gradients.diagnose import (
     TensorReport,
 )
 from ablate_kit.gradients.parameter_names import region
-from ablate_kit.plural import first_few
+from ablate_kit.plural import counted, first_few
 
 Tensors = Sequence[TensorReport]
 
 _LEARNING = (HEALTHY, "dead_rows", "intermittent", "high")
 _HARMLESS = "Harmless"
+_NOISE = 1e-4  # of the RMS of a weight's gradient: sums in float32 cancel to 1e-5 of it and less
 SLOW = 1e-5  # of the weights' norm per step
 FAST = 1e-2  # of the weights' norm per step: above it, training tends to be unsteady
 
@@ -43,9 +44,10 @@ class Advice:
 
 def advise(diagnosis: Diagnosis, attribution: Attribution | None = None) -> list[Advice]:
     """Advice in order of precedence of the verdicts; tensors with one cause share a sentence."""
-    found = list(_of_the_run(diagnosis))
+    found = [*_of_the_run(diagnosis), *_constants(diagnosis)]
+    harmless = {name for one in found for name in one.tensors}
     for verdict, rule in _RULES.items():
-        tensors = [t for t in diagnosis.tensors if t.verdict == verdict]
+        tensors = [t for t in diagnosis.of(verdict) if t.name not in harmless]
         if tensors:
             found += [Advice(verdict, text, _names(some)) for text, some in rule(tensors)]
     if attribution is not None:
@@ -132,20 +134,44 @@ def _never(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
             yield text, some
 
 
+def _constants(diagnosis: Diagnosis) -> Iterator[Advice]:
+    """Of biases whose gradient is rounding noise, since a constant there changes no loss."""
+    small = [t for t in diagnosis.tensors if t.verdict in ("vanishing", "low")]
+    keys = [t for t in small if _key_bias(t.name)]
+    if keys:
+        one = len(keys) == 1
+        yield Advice(
+            keys[0].verdict,
+            f"{_count(keys)} {'is the bias' if one else 'are biases'} of attention keys "
+            f"({few(_names(keys))}): a constant added to all keys leaves the softmax as it is, so "
+            f"the gradient is rounding noise (norm {_span(keys)}). {_HARMLESS}; "
+            f"{'it' if one else 'they'} could be left out.",
+            _names(keys),
+        )
+    beside = {t.name.removesuffix("weight"): t.grad_rms for t in diagnosis.tensors}
+    others = [
+        t
+        for t in small
+        if t not in keys
+        and t.name.endswith("bias")
+        and (t.grad_rms or 0.0) < _NOISE * (beside.get(t.name.removesuffix("bias")) or 0.0)
+    ]
+    if others:
+        yield Advice(
+            others[0].verdict,
+            f"The gradient of {_count(others, 'bias', 'biases')} is rounding noise (norm "
+            f"{_span(others)}; less than {_NOISE:.0e} of that of the weight beside it): "
+            f"{few(_names(others))}. What follows takes off whatever constant is added there, as "
+            f"batch normalization does. {_HARMLESS}; a bias could be left out there.",
+            _names(others),
+        )
+
+
 def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
     def rule(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
-        keys = [t for t in tensors if _key_bias(t.name)]
-        if keys:
-            yield (
-                f"{_count(keys)} are biases of attention keys ({few(_names(keys))}): a constant "
-                "added to all keys leaves the softmax as it is, so their gradient is rounding "
-                f"noise (norm {_span(keys)}). {_HARMLESS}; they could be left out.",
-                keys,
-            )
-        others = [t for t in tensors if not _key_bias(t.name)]
-        silent = [t for t in others if "intermittent" in t.flags]  # exactly zero in most steps
+        silent = [t for t in tensors if "intermittent" in t.flags]  # exactly zero in most steps
         yield from _intermittent(silent)
-        others = [t for t in others if t not in silent]
+        others = [t for t in tensors if t not in silent]
         for some in _by(others, lambda t: region(t.name, 1)):
             ratios = [t.update_ratio or 0.0 for t in some]
             share = min(getattr(t, word) for t in some)  # a mean may be that of a few large ones
@@ -401,8 +427,8 @@ def _by(tensors: Tensors, key: Callable[[TensorReport], object]) -> list[list[Te
     return list(groups.values())
 
 
-def _count(tensors: Tensors) -> str:
-    return f"{len(tensors)} tensors" if len(tensors) > 1 else "1 tensor"
+def _count(tensors: Tensors, noun: str = "tensor", several: str = "") -> str:
+    return counted(len(tensors), noun, several)
 
 
 def _names(tensors: Tensors) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class GradientMonitor:
         optimizer: the one whose steps are measured. Parameters that need a gradient and are not
             its own are measured, too, and will be found not to be trained.
         compat: keep the thesis notebook's counters as well (one more copy of the weights).
+        called: what parameters are told by, of those whose own name is another: a checkpoint's.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class GradientMonitor:
         thresholds: GradientThresholds | None = None,
         interval: int = 20,
         compat: bool = False,
+        called: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module) or not isinstance(optimizer, Optimizer):
             given = f"a {type(model).__name__} and a {type(optimizer).__name__}"
@@ -80,7 +82,8 @@ class GradientMonitor:
         self.optimizer = optimizer
         self.interval = interval
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        everything = list(named_parameters(model))
+        told = called or {}
+        everything = [(told.get(n, n), one, module) for n, one, module in named_parameters(model)]
         found = [
             (name, parameter, module)
             for name, parameter, module in everything

@@ -86,13 +86,16 @@ def gradients(
         check_learnable(dataset)
     chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
+    called: dict[str, str] = {}
     if _is_recipe(source):
         training, about = _by_recipe(source, settings or [], given, dataset, device)
     else:
-        training, about = _from_checkpoint(source, model, given, dataset, device)
+        training, about, called = _from_checkpoint(source, model, given, dataset, device)
     about |= {"iterations": iterations, "device": device}
 
-    monitor = GradientMonitor(training.model, training.optimizer, thresholds=limits, compat=compat)
+    monitor = GradientMonitor(
+        training.model, training.optimizer, thresholds=limits, compat=compat, called=called
+    )
     reports = _Reports(output, monitor, about, depth)
     with progress() as bars, keeping(reports.kept):
         bar = bars.add_task("", total=iterations)
@@ -197,7 +200,8 @@ def _by_recipe(
 
 def _from_checkpoint(
     path: Path, model: ModelOptions, given: dict[str, Any], dataset: "Dataset | None", device: str
-) -> "tuple[Training, dict[str, Any]]":
+) -> "tuple[Training, dict[str, Any], dict[str, str]]":
+    """The training, what it is, and what the checkpoint calls the model's parameters."""
     from ablate_kit.models.framework_registry import choose
 
     if dataset is None:
@@ -216,4 +220,6 @@ def _from_checkpoint(
     name = type(training.model).__name__
     about = {"model": name, "from": str(path), "images": len(dataset)}
     about |= {"batch size": options["batch_size"], "accumulated": 1}
-    return training, about | {"learning rate": options["lr"], "seed": options["seed"]}
+    about |= {"learning rate": options["lr"], "seed": options["seed"]}
+    called = {live: name for name, places in adapter.live_names().items() for live in places}
+    return training, about, called

@@ -1,6 +1,7 @@
 """One small tensor per way of not learning, and the verdict that it must get."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -186,6 +187,23 @@ def test_vanishing_low_and_high_by_the_norm() -> None:
     assert found(1e-4).verdict == "healthy"
     assert found(10.0).verdict == "high"
     assert found(1e-8).grad_rms == pytest.approx(1e-8)
+
+
+def test_a_bias_that_batch_normalization_takes_off_again_is_harmless() -> None:
+    """Not a small factor in front of it, which advice on a small gradient looks for."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    images = torch.randn(8, 2, 8, 8)
+
+    def loss(model: Any, _: int) -> Tensor:
+        return 0.1 * (model(images) - images[:, :1, 1:-1, 1:-1]).square().mean()
+
+    diagnosis = learn(model, AdamW(model.parameters(), lr=1e-3), loss)
+    assert [t.name for t in diagnosis.tensors if t.verdict != "healthy"] == ["0.bias"]
+    (told,) = advise(diagnosis)
+    assert told.harmless
+    assert told.sentence.startswith("The gradient of 1 bias is rounding noise (norm")
+    assert "takes off whatever constant is added there" in told.sentence
 
 
 def test_low_counts_what_vanishes() -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.reports.gradient_reports.gradients_folder import report_of, write_gradients
 from tests.ablate_kit.conftest import Ablate, Run
@@ -85,8 +86,6 @@ def test_a_checkpoint_goes_on_from_its_weights(run: Run, hybrid: Path, tmp_path:
     )  # fmt: skip
     assert (values["steps"], values["about"]["images"]) == (2, 4)
     assert values["about"]["learning rate"] == 2e-4
-    from ablate_kit.checkpoints import open_checkpoint
-
     with open_checkpoint(hybrid) as checkpoint:
         for tensor in values["tensors"]:
             stored = checkpoint.read(tensor["name"]).double().norm().item()
@@ -98,14 +97,17 @@ def test_a_hugging_face_detector_by_its_own_loss(
 ) -> None:
     pytest.importorskip("transformers")
     annotations, images = coco
+    folder = folders("rt_detr_v2")
     values = json.loads(
-        run("gradients", folders("rt_detr_v2"), "--annotations", annotations, "--images", images,
+        run("gradients", folder, "--annotations", annotations, "--images", images,
             "--iterations", 2, "--batch-size", 2, "--json", "-o", tmp_path / "out")
     )  # fmt: skip
     assert values["about"]["model"] == "RTDetrV2ForObjectDetection"
     assert values["steps"] == 2
     assert math.isfinite(float(values["about"]["loss of the last step"]))
     assert values["verdicts"]["healthy"] > 20
+    with open_checkpoint(folder) as checkpoint:  # by the file's names, not those of the module
+        assert {one["name"] for one in values["tensors"]} <= {*checkpoint.tensors}
     assert {"loss_vfl", "loss_bbox", "loss_giou"} <= set(
         next(iter(values["loss_terms"]["norms"].values()))
     )
