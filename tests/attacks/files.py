@@ -192,20 +192,12 @@ def zip_of_overlaps() -> bytes:
 def crafted(numel: int = 4, offset: int = 0, size: Any = (4,), stride: Any = (1,)) -> bytes:
     import torch
 
-    class Ref:
-        pass
-
-    class Tensor:
-        def __reduce__(self) -> Any:
-            return torch._utils._rebuild_tensor_v2, (Ref(), offset, size, stride, False, {})
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value: Any) -> Any:
-            is_ref = isinstance(value, Ref)
-            return ("storage", torch.FloatStorage, "0", "cpu", numel) if is_ref else None
+    from tests.ablate_kit.crafted_pickles import Call, Pickler, ref
 
     buffer = io.BytesIO()
-    Pickler(buffer, 2).dump({"w": Tensor()})
+    rebuilt = torch._utils._rebuild_tensor_v2
+    tensor = Call(rebuilt, ref(numel=numel), offset, size, stride, False, {})
+    Pickler(buffer, 2).dump({"w": tensor})
     return buffer.getvalue()
 
 

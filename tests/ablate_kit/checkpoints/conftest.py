@@ -1,7 +1,6 @@
 """Checkpoint files to open: real tensors of every kind, and files no library would write."""
 
 import io
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,39 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-
-class Ref:
-    """Stands for a storage in a crafted tree: becomes a persistent id."""
-
-    def __init__(
-        self, key: str = "0", kind: Any = torch.FloatStorage, numel: Any = 4, tag: str = "storage"
-    ) -> None:
-        self.identifier = (tag, kind, key, "cpu", numel)
-
-
-class Call:
-    """Stands for a call in a crafted tree: pickles as ``function(*args)``."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.reduced = function, args
-
-    def __reduce__(self) -> Any:
-        return self.reduced
-
-
-class _Pickler(pickle.Pickler):
-    def persistent_id(self, value: Any) -> Any:
-        return value.identifier if isinstance(value, Ref) else None
-
-
-@pytest.fixture
-def ref() -> type[Ref]:
-    return Ref
-
-
-@pytest.fixture
-def call() -> type[Call]:
-    return Call
+from tests.ablate_kit.crafted_pickles import Pickler
 
 
 @pytest.fixture
@@ -67,7 +34,7 @@ def zipped(tmp_path: Path) -> Callable[..., Path]:
         if isinstance(tree, bytes):
             buffer.write(tree)
         else:
-            _Pickler(buffer, protocol).dump(tree)
+            Pickler(buffer, protocol).dump(tree)
         path = tmp_path / "crafted.pth"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("crafted/data.pkl", buffer.getvalue())

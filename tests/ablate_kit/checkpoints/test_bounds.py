@@ -13,25 +13,9 @@ from ablate_kit.checkpoints.pickle.interpret import interpret
 from ablate_kit.checkpoints.tied_copies import tied_copies
 from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
 
+from .pickle.test_interpret import calls_in
+
 STEPS = 400_000  # calls that showing one value may take
-
-
-def calls(function: Any) -> int:
-    """How many calls of Python functions it takes: the work, whatever else the machine does."""
-    import sys
-
-    count = 0
-
-    def counted(frame: Any, event: str, argument: Any) -> None:
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(counted)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def sets_in_sets(width: int, depth: int) -> Any:
@@ -62,7 +46,7 @@ VALUES = {
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_a_value_is_shown_in_bounded_work(value: Any) -> None:
     made = value()
-    assert calls(lambda: show(made)) < STEPS
+    assert calls_in(lambda: show(made)) < STEPS
     assert len(show(made)) <= 200
     assert show(made) == show(value())
 

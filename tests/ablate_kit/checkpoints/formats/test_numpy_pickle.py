@@ -12,6 +12,7 @@ from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoin
 from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.edit.patched_copy import write_patched
 from ablate_kit.checkpoints.values import read_bits
+from tests.ablate_kit.crafted_pickles import Call
 
 
 def weights():
@@ -75,19 +76,11 @@ def test_what_cannot_be_read_in_place_is_said(tmp_path: Path) -> None:
         open_archive(path)
 
 
-class PaddleTensor:
-    def __init__(self, value: np.ndarray) -> None:
-        self.value = value
-
-    def __reduce__(self):
-        return tuple, (("linear_0.w_0", self.value),)
-
-
 def test_files_of_paddle_are_listed_and_not_cut(tmp_path: Path) -> None:
     """Their linear layers keep weights transposed: what is known of axes is false there."""
     path, array = tmp_path / "model.pdparams", np.ones((2, 3), np.float32)
     mark = {"StructuredToParameterName@@": {"fc.weight": "linear_0.w_0"}}
-    nested = {"model": {"fc.weight": PaddleTensor(array)}, "epoch": 3}
+    nested = {"model": {"fc.weight": Call(tuple, ("linear_0.w_0", array))}, "epoch": 3}
     for tree in ({"fc.weight": array, **mark}, nested):
         path.write_bytes(pickle.dumps(tree, protocol=4))
         with open_checkpoint(path, listing=True) as checkpoint:
@@ -114,17 +107,9 @@ def test_shapes_that_do_not_fit_are_no_tensors(tmp_path: Path) -> None:
         open_archive(path)
 
 
-class Harm:
-    def __init__(self, place: Path) -> None:
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place),)
-
-
 def test_nothing_is_run(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
-    path.write_bytes(pickle.dumps({**weights(), "harm": Harm(tmp_path / "made")}))
+    path.write_bytes(pickle.dumps({**weights(), "harm": Call(os.mkdir, str(tmp_path / "made"))}))
     with open_archive(path) as archive:
         assert len(archive.tensors) == 5
     assert not (tmp_path / "made").exists()

@@ -23,6 +23,7 @@ from ablate_kit.checkpoints import (
 )
 from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
 from ablate_kit.checkpoints.edit.patched_copy import write_patched
+from tests.ablate_kit.crafted_pickles import Call, Pickler, Storage
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -176,29 +177,15 @@ def test_pickles_larger_than_the_first_window(tmp_path: Path) -> None:
         assert archive.read("w").tolist() == [0, 1, 2]
 
 
-class Storage:
-    def __init__(self, *identifier: Any) -> None:
-        self.identifier = identifier
-
-
-class _Pickler(pickle.Pickler):
-    def persistent_id(self, value: Any) -> Any:
-        return value.identifier if isinstance(value, Storage) else None
-
-
-class Tensor:
-    def __init__(self, storage: Storage, offset: int, size: Any, stride: Any) -> None:
-        self.arguments = storage, offset, size, stride
-
-    def __reduce__(self) -> Any:
-        return torch._utils._rebuild_tensor, self.arguments
+def tensor(storage: Storage, offset: int, size: Any, stride: Any) -> Call:
+    return Call(torch._utils._rebuild_tensor, storage, offset, size, stride)
 
 
 def crafted(path: Path, tree: Any, *storages: tuple[Any, int, bytes]) -> Path:
     buffer = io.BytesIO()
     for value in (MAGIC, 1001, {"little_endian": True}):
         pickle.dump(value, buffer, 2)
-    _Pickler(buffer, 2).dump(tree)
+    Pickler(buffer, 2).dump(tree)
     pickle.dump([key for key, _, _ in storages], buffer, 2)
     for _, numel, data in storages:
         buffer.write(struct.pack("<q", numel) + data)
@@ -212,7 +199,7 @@ DATA = np.arange(6, dtype=np.float32)
 def test_views_of_storages_as_old_torch_wrote_them(tmp_path: Path) -> None:
     part = Storage("storage", torch.FloatStorage, "1", "cpu", 6, ("2", 2, 3))
     whole = Storage("storage", torch.FloatStorage, "1", "cpu", 6, None)
-    tree = {"part": Tensor(part, 1, (2,), (1,)), "whole": Tensor(whole, 0, (2, 3), (3, 1))}
+    tree = {"part": tensor(part, 1, (2,), (1,)), "whole": tensor(whole, 0, (2, 3), (3, 1))}
     path = crafted(tmp_path / "views.pth", tree, ("1", 6, DATA.tobytes()))
     reference = torch.load(path, weights_only=True)
     assert reference["part"].tolist() == [3, 4]
@@ -233,7 +220,7 @@ def bad(**changes: Any) -> tuple[Any, list[tuple[Any, int, bytes]]]:
     given = {"kind": torch.FloatStorage, "key": "1", "numel": 6, "view": None, "size": (6,)}
     given |= changes
     ref = Storage("storage", given["kind"], given["key"], "cpu", given["numel"], given["view"])
-    return {"w": Tensor(ref, 0, given["size"], (1,))}, [("1", 6, DATA.tobytes())]
+    return {"w": tensor(ref, 0, given["size"], (1,))}, [("1", 6, DATA.tobytes())]
 
 
 @pytest.mark.parametrize(
@@ -266,18 +253,14 @@ def test_one_storage_described_in_two_ways_is_refused(tmp_path: Path) -> None:
         Storage("storage", kind, "1", "cpu", 6, None)
         for kind in (torch.FloatStorage, torch.IntStorage)
     ]
-    tree = [Tensor(one, 0, (6,), (1,)) for one in refs]
+    tree = [tensor(one, 0, (6,), (1,)) for one in refs]
     path = crafted(tmp_path / "two.pth", tree, ("1", 6, DATA.tobytes()))
     with pytest.raises(CheckpointError, match="in two ways"):
         open_archive(path)
 
 
 def test_nothing_that_the_file_names_is_imported(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> Any:
-            return __import__, ("antigravity",)
-
-    path = crafted(tmp_path / "evil.pth", {"w": Evil()})
+    path = crafted(tmp_path / "evil.pth", {"w": Call(__import__, "antigravity")})
     with open_archive(path) as archive:
         assert show(archive.metadata["w"]) == "builtins.__import__('antigravity')"
     assert "antigravity" not in sys.modules

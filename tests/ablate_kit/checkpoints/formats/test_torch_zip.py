@@ -16,19 +16,20 @@ from torch._utils import (
 )
 
 from ablate_kit.checkpoints import CheckpointError, UnresolvedObject, open_archive, show
+from tests.ablate_kit.crafted_pickles import Call, ref
 
 FOUR = torch.arange(4.0).numpy().tobytes()
 
 
-def view(call: Any, storage: Any, offset: Any, size: Any, stride: Any) -> Any:
-    return call(_rebuild_tensor_v2, storage, offset, size, stride, False, {})
+def view(storage: Any, offset: Any, size: Any, stride: Any) -> Any:
+    return Call(_rebuild_tensor_v2, storage, offset, size, stride, False, {})
 
 
-def test_a_crafted_tensor_reads_as_torch_reads_it(zipped: Any, ref: Any, call: Any) -> None:
+def test_a_crafted_tensor_reads_as_torch_reads_it(zipped: Any) -> None:
     tree = {
-        "a": view(call, ref(), 1, (3,), (1,)),
-        "b": call(_rebuild_tensor, ref(), 0, (2, 2), (1, 2)),
-        "c": call(_rebuild_tensor_v3, ref(), 0, (4,), (1,), False, {}, torch.float32),
+        "a": view(ref(), 1, (3,), (1,)),
+        "b": Call(_rebuild_tensor, ref(), 0, (2, 2), (1, 2)),
+        "c": Call(_rebuild_tensor_v3, ref(), 0, (4,), (1,), False, {}, torch.float32),
     }
     with open_archive(zipped(tree, {"0": FOUR})) as archive:
         assert archive.read("a").tolist() == [1, 2, 3]
@@ -55,23 +56,21 @@ def test_a_crafted_tensor_reads_as_torch_reads_it(zipped: Any, ref: Any, call: A
     ],
 )
 def test_views_beyond_their_storage_are_refused(
-    zipped: Any, ref: Any, call: Any, offset: Any, size: Any, stride: Any
+    zipped: Any, offset: Any, size: Any, stride: Any
 ) -> None:
-    path = zipped({"a": view(call, ref(), offset, size, stride)}, {"0": FOUR})
+    path = zipped({"a": view(ref(), offset, size, stride)}, {"0": FOUR})
     with pytest.raises(CheckpointError, match=r"crafted\.pth .*it has a .*tensor"):
         open_archive(path)
 
 
 @pytest.mark.parametrize("numel", [3, 5, 0, -1, 2**80])
-def test_storages_of_another_size_than_their_record_are_refused(
-    zipped: Any, ref: Any, call: Any, numel: int
-) -> None:
-    path = zipped({"a": view(call, ref(numel=numel), 0, (1,), (1,))}, {"0": FOUR})
+def test_storages_of_another_size_than_their_record_are_refused(zipped: Any, numel: int) -> None:
+    path = zipped({"a": view(ref(numel=numel), 0, (1,), (1,))}, {"0": FOUR})
     with pytest.raises(CheckpointError, match="storage '0' should hold"):
         open_archive(path)
 
 
-def test_references_to_no_storage_are_refused(zipped: Any, ref: Any, call: Any) -> None:
+def test_references_to_no_storage_are_refused(zipped: Any) -> None:
     for storage, words in (
         (ref("1"), "storage '1' is missing"),
         (ref("../data.pkl"), "is missing"),
@@ -80,12 +79,12 @@ def test_references_to_no_storage_are_refused(zipped: Any, ref: Any, call: Any) 
         (ref(kind="FloatStorage"), "which is no storage"),
     ):
         with pytest.raises(CheckpointError, match=words):
-            open_archive(zipped({"a": view(call, storage, 0, (1,), (1,))}, {"0": FOUR}))
+            open_archive(zipped({"a": view(storage, 0, (1,), (1,))}, {"0": FOUR}))
 
 
-def test_one_storage_has_one_description(zipped: Any, ref: Any, call: Any) -> None:
+def test_one_storage_has_one_description(zipped: Any) -> None:
     for other in (ref(kind=torch.IntStorage), ref(numel=2), ref(kind=torch.HalfStorage, numel=8)):
-        tree = {"a": view(call, ref(), 0, (4,), (1,)), "b": view(call, other, 0, (1,), (1,))}
+        tree = {"a": view(ref(), 0, (4,), (1,)), "b": view(other, 0, (1,), (1,))}
         with pytest.raises(CheckpointError, match="describes storage '0' in two ways"):
             open_archive(zipped(tree, {"0": FOUR}))
 
@@ -129,19 +128,17 @@ def test_quantized_tensors_stay_opaque(tmp_path: Path) -> None:
         )
 
 
-def test_subclasses_stay_opaque_and_attributes_do_not_matter(
-    zipped: Any, ref: Any, call: Any
-) -> None:
+def test_subclasses_stay_opaque_and_attributes_do_not_matter(zipped: Any) -> None:
     plain = (ref(), 0, (4,), (1,), False, {})
     tree = {
-        "attribute": call(
+        "attribute": Call(
             _rebuild_from_type_v2, _rebuild_tensor_v2, torch.Tensor, plain, {"note": 1}
         ),
-        "parameter": call(
-            _rebuild_parameter_with_state, view(call, ref(), 0, (4,), (1,)), True, {}, {"note": 1}
+        "parameter": Call(
+            _rebuild_parameter_with_state, view(ref(), 0, (4,), (1,)), True, {}, {"note": 1}
         ),
-        "subclass": call(_rebuild_from_type_v2, _rebuild_tensor_v2, torch.Size, plain, {}),
-        "function": call(_rebuild_from_type_v2, _rebuild_sparse_tensor, torch.Tensor, plain, {}),
+        "subclass": Call(_rebuild_from_type_v2, _rebuild_tensor_v2, torch.Size, plain, {}),
+        "function": Call(_rebuild_from_type_v2, _rebuild_sparse_tensor, torch.Tensor, plain, {}),
     }
     with open_archive(zipped(tree, {"0": FOUR})) as archive:
         assert list(archive.tensors) == ["attribute", "parameter"]
@@ -149,27 +146,27 @@ def test_subclasses_stay_opaque_and_attributes_do_not_matter(
         assert isinstance(archive.metadata["function"], UnresolvedObject)
 
 
-def test_two_tensors_of_one_name_are_refused(zipped: Any, ref: Any, call: Any) -> None:
-    tensor = view(call, ref(), 0, (4,), (1,))
+def test_two_tensors_of_one_name_are_refused(zipped: Any) -> None:
+    tensor = view(ref(), 0, (4,), (1,))
     with pytest.raises(CheckpointError, match=r"two tensors named 'a\.b'"):
         open_archive(zipped({"a.b": tensor, "a": {"b": tensor}}, {"0": FOUR}))
 
 
-def test_one_state_dict_under_two_names_has_both(zipped: Any, ref: Any, call: Any) -> None:
-    weights = {"w": view(call, ref(), 0, (4,), (1,))}
+def test_one_state_dict_under_two_names_has_both(zipped: Any) -> None:
+    weights = {"w": view(ref(), 0, (4,), (1,))}
     with open_archive(zipped({"model": weights, "ema": weights}, {"0": FOUR})) as archive:
         assert list(archive.tensors) == ["model.w", "ema.w"]
 
 
-def test_cycles_are_entered_once(zipped: Any, ref: Any, call: Any) -> None:
-    tree: dict[str, Any] = {"w": view(call, ref(), 0, (4,), (1,))}
+def test_cycles_are_entered_once(zipped: Any) -> None:
+    tree: dict[str, Any] = {"w": view(ref(), 0, (4,), (1,))}
     tree["self"] = {"again": tree}
     with open_archive(zipped(tree, {"0": FOUR})) as archive:
         assert list(archive.tensors) == ["w"]
 
 
-def test_names_cannot_be_multiplied_without_end(zipped: Any, ref: Any, call: Any) -> None:
-    tree: Any = {"w": view(call, ref(), 0, (4,), (1,))}
+def test_names_cannot_be_multiplied_without_end(zipped: Any) -> None:
+    tree: Any = {"w": view(ref(), 0, (4,), (1,))}
     for _ in range(40):
         tree = {"a": tree, "b": tree}
     # Without a bound, neither would end in a lifetime.
@@ -187,8 +184,8 @@ def test_containers_nested_beyond_reason_are_refused(zipped: Any) -> None:
         open_archive(zipped(b"](K\x01" * 100_000 + b"e" * 100_000 + b"."))
 
 
-def test_a_bare_tensor_and_a_list_have_names(zipped: Any, ref: Any, call: Any) -> None:
-    tensor = view(call, ref(), 0, (4,), (1,))
+def test_a_bare_tensor_and_a_list_have_names(zipped: Any) -> None:
+    tensor = view(ref(), 0, (4,), (1,))
     with open_archive(zipped(tensor, {"0": FOUR})) as archive:
         assert list(archive.tensors) == ["tensor"]
     with open_archive(zipped([tensor, 3, tensor], {"0": FOUR})) as archive:

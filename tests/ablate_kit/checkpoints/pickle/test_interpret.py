@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ablate_kit.checkpoints import CheckpointError, UnresolvedObject, show
 from ablate_kit.checkpoints.pickle.interpret import interpret
+from tests.ablate_kit.crafted_pickles import Call
 
 KEYS = st.one_of(
     st.none(),
@@ -90,16 +91,6 @@ def test_shared_and_cyclic_containers_keep_their_shape() -> None:
     assert value["self"] is value
 
 
-class Attack:
-    """Pickles as a call of anything."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.reduced = function, args
-
-    def __reduce__(self) -> Any:
-        return self.reduced
-
-
 def test_calls_are_shown_and_not_made(tmp_path: pathlib.Path) -> None:
     mark = tmp_path / "ran"
     for function, args, words in (
@@ -109,7 +100,7 @@ def test_calls_are_shown_and_not_made(tmp_path: pathlib.Path) -> None:
         (os.mkdir, (str(mark),), "posix.mkdir("),
     ):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            value = read(pickle.dumps({"a": Attack(function, *args)}, protocol))
+            value = read(pickle.dumps({"a": Call(function, *args)}, protocol))
             assert isinstance(value["a"], UnresolvedObject)
             assert show(value["a"]).startswith(words)
     assert not mark.exists()
@@ -154,7 +145,7 @@ def test_numpy_numbers_are_numbers(dtype: str) -> None:
 
 
 def test_big_endian_numpy_numbers_stay_opaque() -> None:
-    number = Attack(np._core.multiarray.scalar, np.dtype(">f8"), bytes(8))
+    number = Call(np._core.multiarray.scalar, np.dtype(">f8"), bytes(8))
     assert show(read(pickle.dumps(number, 2))).startswith("numpy._core.multiarray.scalar(")
 
 

@@ -12,6 +12,7 @@ from ablate_kit.checkpoints.pickle.plain_data import read_plain
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
+from tests.ablate_kit.crafted_pickles import Call
 from tests.ablate_kit.made_up import truth_of
 
 IDS, CATEGORIES, CLASSES = (30, 10, 20), (2, 5), ("bolt", "nut")
@@ -176,23 +177,16 @@ def test_other_arrays(tmp_path):
         assert read["half"].tolist() == [0, 1, 2]
 
 
-class Harm:
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place),)
-
-
 def test_nothing_in_it_is_run_and_other_files_are_named(against, tmp_path):
     def refused(name):
         with pytest.raises(UserError) as told:
             read_dump(tmp_path / name, against, unpickle=read_plain)
         return str(told.value)
 
-    (tmp_path / "a.pkl").write_bytes(pickle.dumps([Harm(tmp_path / "made")]))
+    harm = Call(os.mkdir, str(tmp_path / "made"))
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([harm]))
     assert "a pickle of another form; expected MMDetection's results.pkl" in refused("a.pkl")
-    (tmp_path / "b.pkl").write_bytes(pickle.dumps([[Harm(tmp_path / "made")] * 2] * 3))
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps([[harm] * 2] * 3))
     assert "b.pkl[0]: not an image of MMDetection's results.pkl" in refused("b.pkl")
     assert not (tmp_path / "made").exists()
     (tmp_path / "c.pkl").write_bytes(pickle.dumps(mmdetection_2([]))[:-9])
