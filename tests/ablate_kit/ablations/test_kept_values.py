@@ -12,9 +12,8 @@ from ablate_kit.ablations import kept_values
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Edit, Whole
-from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.variant import Variant
+from tests.ablate_kit.small_sweeps import adapter_of
 
 
 class Gathered(nn.Module):
@@ -79,8 +78,7 @@ def test_modes_stay_as_they_are() -> None:
 
 
 def test_models_of_transformers_keep_nothing_by_themselves(folders: Callable[[str], Path]) -> None:
-    with open_checkpoint(folders("detr")) as checkpoint:
-        model = open_adapter(checkpoint).module
+    model = adapter_of(folders("detr")).module
     assert type(model).train is not nn.Module.train
     assert kept_values._keeping(model) == []
     kept = Gathered()

@@ -2,10 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,41 +14,23 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.latency import Latency, TimingRounds, take_turns
 from ablate_kit.costs.measure import cost_of, file_bytes, measure
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
-from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.detect import inference
 from ablate_kit.models.open import open_adapter
 from ablate_kit.reports.cost_reports.cost_table import cost_table
 from detector.data.dataset import Pixels
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.sweeps.execution.toy_adapter import Toy
 
 IMAGE = np.zeros((24, 32, 3), dtype=np.uint8)
 QUICK = TimingRounds(least=2, most=2, warm_up=1)
 
 
-class Detector:
+class Detector(Toy):
     """An adapter of any module that takes an image."""
 
-    classes = ("disc",)
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module.eval()
-
-    def live_names(self) -> Mapping[str, tuple[str, ...]]:
-        return {}
-
-    def same_model(self, other: object) -> bool:
-        return False
-
     def prepare(self, image: Pixels) -> Prepared:
-        return Prepared({"x": torch.from_numpy(image).permute(2, 0, 1)[None].float()}, None)
-
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> Any:
-        return self.module(inputs["x"])
-
-    def decode(
-        self, outputs: Any, origins: Sequence[Any], limit: int = 100
-    ) -> list[ImageDetections]:
-        return []
+        return super().prepare(torch.from_numpy(image).permute(2, 0, 1)[None].float())
 
 
 def counted(module: nn.Module, *shape: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -129,6 +129,36 @@ def computes_the_same(folder: Path, model: Any, *size: int) -> Adapter:
     assert torch.equal(ours.pred_boxes, theirs.pred_boxes)
     assert ours.logits.std() > 0.01
     return adapter
+
+
+def opened_by_transformers(folder: Path) -> Any:
+    """The folder's model by its own code, without this project."""
+    from transformers import AutoModelForObjectDetection
+
+    model = AutoModelForObjectDetection.from_pretrained(folder, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules.")
+    return model.eval()
+
+
+def twice_named_numbers(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With two numbers under two names; one is whole where the configuration tells it."""
+    found["decoder.reg_scale"] = found["decoder.reg_scale"].long()
+    both = ("decoder.up", "decoder.reg_scale")
+    return found | {f"decoder.{one}": found[one] for one in both}
+
+
+def anchors_of(model: Any, height: int, width: int) -> dict[str, Tensor]:
+    """Of images of so many pixels."""
+    strides = model.config.feat_strides
+    anchors, valid = model.model.generate_anchors(tuple((height // s, width // s) for s in strides))
+    return {"decoder.anchors": torch.where(valid, anchors, torch.inf), "decoder.valid_mask": valid}
+
+
+def with_silu(head: Any) -> None:
+    """Puts SiLU between the layers of a head."""
+    first, *others = head.layers
+    between = (one for layer in others for one in (nn.SiLU(), layer))
+    head.forward = nn.Sequential(first, *between).forward
 
 
 def arguments(**values: Any) -> Change:

@@ -12,22 +12,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures import bundled
 from ablate_kit.models.architectures.bundled import BUNDLED
-from ablate_kit.models.open import open_adapter
+from tests.ablate_kit.small_sweeps import adapter_of
 
 from .official_files import (
     Change,
     Renaming,
+    anchors_of,
     bridged,
     computes_the_same,
     official,
+    opened_by_transformers,
     put,
     random_model,
     refused,
     renamed,
+    twice_named_numbers,
+    with_silu,
     without,
 )
 from .test_official_hybrid import DECODER_NAMES, DFINE_NAMES, HGNETV2
@@ -157,13 +160,6 @@ GATED_MLP: list[Renaming] = [
 ]
 
 
-def with_silu(head: Any) -> None:
-    first, *others = head.layers
-    head.forward = nn.Sequential(
-        first, *(one for layer in others for one in (nn.SiLU(), layer))
-    ).forward
-
-
 def once_a_pass(head: Any, layers: int) -> None:
     """The first of so many calls computes, and the others return the same."""
     compute, calls, kept = head.forward, itertools.count(), []
@@ -220,15 +216,7 @@ def tensors_of(variant: str) -> dict[str, Tensor]:
     found = official(state, [*PYRAMID, *NAMES])
     if vit:
         found |= vit_tensors(vit, model.model.conv_encoder.backbone, variant)
-    found["decoder.reg_scale"] = found["decoder.reg_scale"].long()
-    found |= {f"decoder.decoder.{one}": found[f"decoder.{one}"] for one in ("up", "reg_scale")}
-    return found | anchors_of(model, SIDE, SIDE)
-
-
-def anchors_of(model: Any, height: int, width: int) -> dict[str, Tensor]:
-    strides = model.config.feat_strides
-    anchors, valid = model.model.generate_anchors(tuple((height // s, width // s) for s in strides))
-    return {"decoder.anchors": torch.where(valid, anchors, torch.inf), "decoder.valid_mask": valid}
+    return twice_named_numbers(found) | anchors_of(model, SIDE, SIDE)
 
 
 def vit_tensors(state: dict[str, Tensor], backbone: Any, variant: str) -> dict[str, Tensor]:
@@ -326,21 +314,17 @@ def test_the_library_s_own_model_computes_something_else(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("variant", ["lite", "distilled"])
 def test_the_folder_opens_without_this_project(tmp_path: Path, variant: str) -> None:
-    from transformers import AutoModelForObjectDetection
-
     write(tmp_path / "official.pth", variant)
     bridged(tmp_path / "official.pth", tmp_path / "hf", **TOLD)
-    theirs = AutoModelForObjectDetection.from_pretrained(tmp_path / "hf", trust_remote_code=True)
-    assert type(theirs).__module__.startswith("transformers_modules.")
-    computes_the_same(tmp_path / "hf", theirs.eval(), 2, 3, SIDE, SIDE)
+    theirs = opened_by_transformers(tmp_path / "hf")
+    computes_the_same(tmp_path / "hf", theirs, 2, 3, SIDE, SIDE)
 
 
 def test_it_trains(tmp_path: Path) -> None:
     """With denoising, and a gradient for each parameter that may learn."""
     write(tmp_path / "official.pth", "distilled")
     bridged(tmp_path / "official.pth", tmp_path / "hf", **TOLD)
-    with open_checkpoint(tmp_path / "hf") as checkpoint:
-        module = open_adapter(checkpoint).module.train()
+    module = adapter_of(tmp_path / "hf").module.train()
     labels = [{"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.3, 0.4]])}]
     images = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with torch.random.fork_rng():
@@ -393,6 +377,5 @@ def test_real_weights_detect_what_their_own_code_detects(tmp_path: Path, shared:
     """Against the folder of the same weights, whose code is others'."""
     models = shared / "models"
     bridged(models / "deimv2_atto_upstream.pth", tmp_path / "hf")
-    with open_checkpoint(models / "deimv2_atto") as checkpoint:
-        theirs = open_adapter(checkpoint, trust_remote_code=True).module
+    theirs = adapter_of(models / "deimv2_atto", trust_remote_code=True).module
     computes_the_same(tmp_path / "hf", theirs, 2, 3, 320, 320)

@@ -32,6 +32,7 @@ from .official_files import (
     in_file,
     no_arguments,
     official,
+    opened_by_transformers,
     put,
     refused,
     save,
@@ -193,12 +194,8 @@ def test_a_swin_that_is_none_is_refused(tmp_path: Path, change: Change, message:
 def test_transformers_opens_the_folder_without_this_project(
     request: pytest.FixtureRequest, backbone: str
 ) -> None:
-    from transformers import AutoModelForObjectDetection
-
     folder = request.getfixturevalue("folder" if backbone == "ResNet" else "swin_folder")
-    theirs = AutoModelForObjectDetection.from_pretrained(folder, trust_remote_code=True).eval()
-    assert type(theirs).__module__.startswith("transformers_modules.")
-    computes_the_same(folder, theirs, *SIZE)
+    computes_the_same(folder, opened_by_transformers(folder), *SIZE)
 
 
 def changed(folder: Path, place: Path, change: Callable[[dict[str, Any]], None]) -> Path:

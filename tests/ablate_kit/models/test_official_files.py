@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.classes import ClassNames
-from ablate_kit.models.open import open_adapter
 from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.small_sweeps import adapter_of
 
 from .official_files import (
     Change,
@@ -204,8 +203,7 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
         "position encodings scaled by 2 pi",
         "300 queries (--set num_queries)",
     )
-    with open_checkpoint(tmp_path / "hf") as checkpoint:
-        assert open_adapter(checkpoint).classes == classes
+    assert adapter_of(tmp_path / "hf").classes == classes
     message = r"2 class names for .* which has 5 classes"
     refused(path, message, heads=HEADS, classes=names("a", "b"))
 

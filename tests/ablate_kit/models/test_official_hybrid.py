@@ -15,18 +15,23 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import write_bridge
+from tests.ablate_kit.small_sweeps import adapter_of
 
 from .official_files import (
     Change,
     Renaming,
+    anchors_of,
     bridged,
     computes_the_same,
     in_file,
     official,
+    opened_by_transformers,
     put,
     random_model,
     refused,
     renamed,
+    twice_named_numbers,
+    with_silu,
     without,
 )
 
@@ -162,16 +167,10 @@ def saved(variant: str) -> dict[str, Tensor]:
     # The decoder's heads have a second name.
     once = {name: state[name] for name in state if not name.startswith(("class_", "bbox_"))}
     found = official(once, NAMES[model.config.model_type])
-    if "decoder.up" in found:  # two names, and a whole number where the configuration has one
-        found["decoder.reg_scale"] = found["decoder.reg_scale"].long()
-        found |= {f"decoder.decoder.{one}": found[f"decoder.{one}"] for one in ("up", "reg_scale")}
-    if variant != "v1":
-        side = SIDES[model.config.model_type]
-        shapes = tuple((side // stride, side // stride) for stride in model.config.feat_strides)
-        anchors, valid = model.model.generate_anchors(shapes)
-        found["decoder.anchors"] = torch.where(valid, anchors, torch.inf)
-        found["decoder.valid_mask"] = valid
-    return found
+    if "decoder.up" in found:
+        found = twice_named_numbers(found)
+    side = SIDES[model.config.model_type]
+    return found if variant == "v1" else found | anchors_of(model, side, side)
 
 
 def write(path: Path, variant: str, change: Change | None = None) -> Any:
@@ -284,7 +283,7 @@ def test_discrete_sampling_is_told(tmp_path: Path, variant: str) -> None:
     assert not torch.equal(outputs[0], expected)
 
 
-def with_silu(model: Any) -> Any:
+def silu_in_decoder(model: Any) -> Any:
     """A copy with SiLU in the decoder, by the library's own parts."""
     made = copy.deepcopy(model)
     for layer in made.model.decoder.layers:
@@ -297,9 +296,7 @@ def with_silu(model: Any) -> Any:
     if hasattr(decoder, "pre_bbox_head"):
         heads += [decoder.pre_bbox_head, *(one.reg_conf for one in decoder.lqe_layers)]
     for head in heads:
-        first, *others = head.layers
-        between = (one for layer in others for one in (nn.SiLU(), layer))
-        head.forward = nn.Sequential(first, *between).forward
+        with_silu(head)
     return made
 
 
@@ -315,7 +312,7 @@ def with_silu(model: Any) -> Any:
 )
 def test_deim(tmp_path: Path, variant: str, told: str) -> None:
     """D-FINE and RT-DETRv2 with SiLU, and of the second perhaps another encoding of boxes."""
-    model, change = with_silu(model_of(variant)), None
+    model, change = silu_in_decoder(model_of(variant)), None
     arguments = {"mlp_act": "silu"} if told == "by the user" else {}
     if told == "by the state of training":
         change = without_scheduler
@@ -357,17 +354,13 @@ def test_what_distilled_an_rt_detrv4_tells_that_it_has_silu(tmp_path: Path) -> N
     write(tmp_path / "v4.pth", "dfine", distilled)
     assumed = bridged(tmp_path / "v4.pth", tmp_path / "hf", "ema.module", heads=HEADS)
     assert "SiLU in the decoder, as in DEIM (--set mlp_act=relu)" in assumed
-    computes_the_same(tmp_path / "hf", with_silu(model_of("dfine")), 2, 3, 320, 320)
+    computes_the_same(tmp_path / "hf", silu_in_decoder(model_of("dfine")), 2, 3, 320, 320)
 
 
 def test_deim_s_folder_opens_without_this_project(tmp_path: Path) -> None:
-    from transformers import AutoModelForObjectDetection
-
     write(tmp_path / "deim.pth", "dfine", without_scheduler)
     bridged(tmp_path / "deim.pth", tmp_path / "hf", "ema.module", heads=HEADS)
-    theirs = AutoModelForObjectDetection.from_pretrained(tmp_path / "hf", trust_remote_code=True)
-    assert type(theirs).__module__.startswith("transformers_modules.")
-    computes_the_same(tmp_path / "hf", theirs.eval(), 2, 3, 320, 320)
+    computes_the_same(tmp_path / "hf", opened_by_transformers(tmp_path / "hf"), 2, 3, 320, 320)
 
 
 def test_an_argument_that_tells_nothing_is_refused(tmp_path: Path) -> None:
@@ -415,8 +408,7 @@ def test_layers_that_evaluation_does_not_run_are_left_out(tmp_path: Path) -> Non
         "decoder layer 3 of 6 detects, as in the configuration of this size" in done.model.assumed
     )
     assert len(done.dropped) == 2 + 3 * len(again)
-    with open_checkpoint(tmp_path / "hf") as checkpoint:
-        assert len(open_adapter(checkpoint).module.model.decoder.layers) == 3
+    assert len(adapter_of(tmp_path / "hf").module.model.decoder.layers) == 3
 
 
 def test_a_tensor_that_is_missing_is_refused(tmp_path: Path) -> None:

@@ -374,5 +374,4 @@ def test_a_parameter_that_the_file_holds_in_whole_numbers_did_arrive(
     name = "class_labels_classifier.bias"
     tensors[name] = torch.zeros(tensors[name].shape, dtype=torch.int64)
     safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with open_checkpoint(folder) as checkpoint:
-        assert not open_adapter(checkpoint).module.state_dict()[name].any()
+    assert not adapter_of(folder).module.state_dict()[name].any()

@@ -63,8 +63,7 @@ def test_two_checkpoints_of_it_are_one_model(shown: tuple[Path, Path]) -> None:
     code, weights = shown
     adapters = []
     for _ in range(2):
-        with open_checkpoint(weights) as checkpoint:
-            adapters.append(open_adapter(checkpoint, f"python:{code}:build"))
+        adapters.append(adapter_of(weights, f"python:{code}:build"))
     assert adapters[0].same_model(adapters[1])
 
 

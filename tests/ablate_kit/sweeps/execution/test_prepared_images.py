@@ -12,16 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.batches import prepared_batches
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
-from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.execution import prepared_images
 from ablate_kit.sweeps.execution.prepared_images import PreparedImages
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from detector.data.dataset import Pixels
 from detector.data.formats.image_folder import ImageFolder
+from tests.ablate_kit.small_sweeps import adapter_of
 
 from .toy_adapter import Toy
 
@@ -254,8 +253,7 @@ def test_what_cannot_be_stored_is_not_kept(folder: Path, tmp_path: Path) -> None
 
 def test_adapters_of_transformers_tell_how_they_prepare(folders: Callable[[str], Path]) -> None:
     def opened() -> TransformersAdapter:
-        with open_checkpoint(folders("detr")) as checkpoint:
-            adapter = open_adapter(checkpoint)
+        adapter = adapter_of(folders("detr"))
         assert isinstance(adapter, TransformersAdapter)
         return adapter
 
