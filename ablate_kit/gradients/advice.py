@@ -169,13 +169,12 @@ def _constants(diagnosis: Diagnosis) -> Iterator[Advice]:
 
 def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
     def rule(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
-        silent = [t for t in tensors if "intermittent" in t.flags]  # exactly zero in most steps
-        yield from _intermittent(silent)
-        others = [t for t in tensors if t not in silent]
-        for some in _by(others, lambda t: region(t.name, 1)):
+        for some in _by(tensors, lambda t: region(t.name, 1)):
             ratios = [t.update_ratio or 0.0 for t in some]
             share = min(getattr(t, word) for t in some)  # a mean may be that of a few large ones
             steps = "all steps" if share > 0.9995 else f"at least {share:.0%} of the steps"
+            if any(t.nonzero < t.steps for t in some):
+                steps += " with a gradient"
             then = (
                 "Adam's steps do not depend on the gradient's size and still move them by at least "
                 f"{min(ratios):.0e} of their norm a step, be it signal or noise."

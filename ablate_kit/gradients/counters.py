@@ -45,7 +45,7 @@ class Counters:
         # where it is not finite; where the weights are not finite after it.
         self.present, self.finite, self.nonzero = zeros(), zeros(), zeros()
         self.bad_gradient, self.bad_weights = zeros(), zeros()
-        # Of those with a finite gradient: norm below, below or above its limits.
+        # Of those with a finite gradient that is not zero: norm below, below or above its limits.
         self.vanishing, self.low, self.high = zeros(), zeros(), zeros()
         # Of all: changed by more than the limits. Of those with a finite gradient that is not
         # zero: not changed so, and not changed in any bit.
@@ -82,9 +82,9 @@ class Counters:
         self.nonzero += nonzero.sum(0)
         self.bad_gradient += (here & ~finite).sum(0)
         self.bad_weights += (~sound).sum(0)
-        self.vanishing += (finite & (steps.grad_norm < limits.vanishing)).sum(0)
-        self.low += (finite & (steps.grad_norm < limits.low)).sum(0)
-        self.high += (finite & (steps.grad_norm > limits.high)).sum(0)
+        self.vanishing += (nonzero & (steps.grad_norm < limits.vanishing)).sum(0)
+        self.low += (nonzero & (steps.grad_norm < limits.low)).sum(0)
+        self.high += (nonzero & (steps.grad_norm > limits.high)).sum(0)
         self.updates += changed.sum(0)
         self.stuck += (nonzero & sound & ~changed).sum(0)
         self.unmoved += (nonzero & sound & (steps.moved == 0)).sum(0)

@@ -68,7 +68,7 @@ class TensorReport:
     grad_norm_max: float | None
     grad_max: float  # largest |element| ever
     lost: float | None  # share of elements with a gradient that did not move
-    vanishing: float  # share of steps, as the next two
+    vanishing: float  # share of ``nonzero``, as the next two
     low: float
     high: float
     rows: int
@@ -133,7 +133,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         dead = faint = np.empty(0, dtype=np.int64)
     changes = {name: _number(values[i]) for name, values in measured.changes.items()}
     mean = {name: _number(values[i]) for name, values in means.items()}
-    finite = max(counters.finite[i], 1)
+    nonzero = max(counters.nonzero[i], 1)
     facts = _Facts(measured, i, changes, mean, len(dead), len(faint), len(rows))
     flags = facts.flags()
     why = facts.why(flags[0]) if flags else ""
@@ -163,9 +163,9 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         grad_norm_max=float(counters.norm_max[i]) if counters.finite[i] else None,
         grad_max=float(counters.largest[i]),
         lost=mean["lost"],
-        vanishing=float(counters.vanishing[i] / finite),
-        low=float(counters.low[i] / finite),
-        high=float(counters.high[i] / finite),
+        vanishing=float(counters.vanishing[i] / nonzero),
+        low=float(counters.low[i] / nonzero),
+        high=float(counters.high[i] / nonzero),
         rows=len(rows),
         dead_rows=tuple(map(int, dead)),
         faint_rows=tuple(map(int, faint)),
@@ -199,7 +199,7 @@ class _Facts:
         counters, limits, i = self.measured.counters, self.measured.limits, self.i
         if not counters.steps:
             return ()
-        finite, nonzero = counters.finite[i], counters.nonzero[i]
+        nonzero = counters.nonzero[i]
         moved, start = self.changes["change_max"], self.changes["largest_start"]
         learned = nonzero and counters.updates[i] and self.measured.in_optimizer[i]
         bad = counters.bad_gradient[i] + counters.bad_weights[i] > 0
@@ -209,16 +209,16 @@ class _Facts:
             and self.measured.in_optimizer[i]
             and counters.stuck[i] > limits.no_update_share * nonzero,
             "never_updated": not bad and not learned,
-            "vanishing": finite and counters.vanishing[i] > limits.vanishing_share * finite,
+            "vanishing": counters.vanishing[i] > limits.vanishing_share * nonzero,
             "unchanged": counters.present[i] > ENOUGH
             and moved is not None
             and moved <= limits.start
             and (not start or moved <= limits.start_ratio * start),
             "dead_rows": self.dead + self.faint > 0,
-            "low": finite and counters.low[i] > limits.low_share * finite,
+            "low": counters.low[i] > limits.low_share * nonzero,
             "below_ulp": (self.mean["lost"] or 0.0) > limits.lost_share,
             "intermittent": counters.steps - nonzero > limits.idle_share * counters.steps,
-            "high": finite and counters.high[i] > limits.high_share * finite,
+            "high": counters.high[i] > limits.high_share * nonzero,
         }
         return tuple(flag for flag in FLAGS if up[flag])
 
@@ -244,7 +244,7 @@ class _Facts:
             limit = getattr(self.measured.limits, flag)
             side = "above" if flag == "high" else "below"
             return (
-                f"norm {side} {limit:g} in {int(count)} of {int(c.finite[i])} steps "
+                f"norm {side} {limit:g} in {int(count)} of {int(c.nonzero[i])} steps "
                 f"(mean {self.mean['norm']:.1e}, RMS per element {self.mean['rms']:.1e}, "
                 f"step {self.mean['ratio'] or 0:.1e} of the weights)"
             )

@@ -23,9 +23,9 @@ class GradientThresholds:
     start: float = 1e-6  # largest change of an element since the start, at most, and ...
     start_ratio: float = 1e-6  # * ... over the largest weight at the start
     faint: float = 1e-6  # * largest gradient of a row over that of its tensor, below
-    vanishing_share: float = 0.5  # of the steps with a gradient, more than
-    low_share: float = 0.5  # of the steps with a gradient, more than
-    high_share: float = 0.1  # of the steps with a gradient, more than
+    vanishing_share: float = 0.5  # of the steps with a gradient that is not zero, more than
+    low_share: float = 0.5  # of the steps with a gradient that is not zero, more than
+    high_share: float = 0.1  # of the steps with a gradient that is not zero, more than
     no_update_share: float = 0.5  # of the steps with a gradient that is not zero, more than
     lost_share: float = 0.5  # * of the elements with a gradient, more than (mean over steps)
     idle_share: float = 0.5  # of all steps, more than

@@ -153,11 +153,34 @@ def test_units_that_died_are_not_said_to_have_a_small_gradient() -> None:
 
     toy = Toy(ones())
     diagnosis = learn(toy, AdamW(toy.parameters(), lr=1e-2), loss)
-    assert diagnosis.tensors[1].verdict == "vanishing"
-    (told,) = (one.sentence for one in advise(diagnosis) if one.verdict == "vanishing")
+    assert diagnosis.tensors[1].verdict == "intermittent"
+    (told,) = (one.sentence for one in advise(diagnosis) if one.verdict == "intermittent")
     assert told.startswith("1 tensor had a gradient in only 10 of 30 steps, last at step 10: odd.")
     assert "did its units die (a ReLU that no input passes), at a learning rate of 1.0e-02?" in told
     assert "mean norm" not in told
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "intermittent"), (1e-6, "low"), (1e-8, "vanishing")]
+)
+def test_a_branch_that_is_seldom_taken_is_the_same_with_zeros_for_no_gradient(
+    to_none: bool, factor: float, verdict: str
+) -> None:
+    """As ``zero_grad(set_to_none=False)`` and data parallelism leave in place of None."""
+    toy = Toy(ones())
+    optimizer = AdamW(toy.parameters(), lr=1e-2)
+    with GradientMonitor(toy, optimizer) as monitor:
+        for step in range(STEPS):
+            optimizer.zero_grad(set_to_none=to_none)
+            (fine(toy) + (factor * toy.odd.sum() if step % 3 == 0 else 0)).backward()
+            optimizer.step()
+    diagnosis = diagnose(monitor.measured())
+    found = diagnosis.tensors[1]
+    assert (found.verdict, found.nonzero) == (verdict, 10)
+    assert "intermittent" in found.flags
+    if factor < 1:
+        assert "in 10 of 10 steps" in found.why
 
 
 def test_a_branch_that_is_taken_often_is_healthy() -> None:
