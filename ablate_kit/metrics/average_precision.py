@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections, GroundTruth
 
 _MOST_CLASSES = 100_000  # 2 GB, if there are objects of each
 _AT_ONCE = 1_000  # classes whose curves for all areas and limits are there at a time: 0.4 GB
@@ -79,15 +79,12 @@ def average_precision(
     which it takes for a match; here by 0. Without detections every defined number is 0.
 
     Raises:
-        UserError: detections that point outside the ground truth, a threshold or a limit out of
-            range.
+        UserError: detections that point outside the ground truth, a threshold out of range.
     """
     detections.check_against(ground_truth)
     if ious is not None and not (ious and all(0 < iou <= 1 for iou in ious)):
         raise UserError(f"IoU thresholds are {list(ious)}; expected some, more than 0, at most 1")
     max_detections = ground_truth.max_detections
-    if max_detections < FEWEST_DETECTIONS:
-        raise UserError(f"at most {max_detections} detections; expected more than 10")
     occurring = np.union1d(ground_truth.labels, detections.labels).astype(np.int64)
     if len(occurring) > _MOST_CLASSES:
         raise UserError(

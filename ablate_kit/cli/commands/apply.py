@@ -32,28 +32,25 @@ def apply(
     if source and content.operation != "graft":
         raise UserError(f"--from goes with the receipt of a graft; {receipt} is of none")
     with open_checkpoint(base, content.weights or None) as opened:
-        if content.ablation:
-            if dry_run:
-                check_free(opened, {output: content.ablation})
-                check_base(opened, content)
-                say_lines(plan(opened, {output: content.ablation}))
+        ablation = content.ablation
+        if dry_run:
+            if ablation:
+                check_free(opened, {output: ablation})
+            check_base(opened, content)
+            if ablation:
+                say_lines(plan(opened, {output: ablation}))
                 return
+            how = "" if content.operation == "shrink" else f": {content.settings_text}"
+            say(f"dry run: nothing written; ablate {content.operation} would be repeated{how}")
+            return
+        if ablation:
             recreate(opened, content, output)
         elif content.operation == "shrink":
             from ablate_kit.shrinking import smaller_checkpoint
 
-            if dry_run:
-                check_base(opened, content)
-                say("dry run: nothing written; ablate shrink would be repeated")
-                return
             smaller_checkpoint.recreate(opened, content, output)
         else:
             from ablate_kit.models import rewrite
 
-            if dry_run:
-                check_base(opened, content)
-                say(f"dry run: nothing written; ablate {content.operation} would be repeated: "
-                    f"{content.settings_text}")  # fmt: skip
-                return
             rewrite.recreate(opened, content, output, source)
     say(f"{output}  SHA-256 {content.output}, as the receipt says")

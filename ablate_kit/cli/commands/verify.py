@@ -34,19 +34,18 @@ def verify(
         raise UserError(f"{checkpoint} has no receipt, inside or beside it")
     if source and receipt.operation != "graft":
         raise UserError(f"--from goes with the receipt of a graft; {checkpoint}'s is of none")
-    if receipt.ablation:
-        with open_checkpoint(checkpoint, receipt.weights or None) as opened:
-            checks = list(verified(opened, receipt, base))
-    elif receipt.operation == "shrink":
+    with open_checkpoint(
+        checkpoint, receipt.weights or None if receipt.ablation else None
+    ) as opened:
+        checks = list(verified(opened, receipt, base))
+    if receipt.operation == "shrink":
         from ablate_kit.shrinking.smaller_checkpoint import verify_smaller
 
-        with open_checkpoint(checkpoint) as opened:
-            checks = [*verified(opened, receipt), verify_smaller(receipt, base)]
-    else:
+        checks.append(verify_smaller(receipt, base))
+    elif not receipt.ablation:
         from ablate_kit.models.rewrite import verify_rewrite
 
-        with open_checkpoint(checkpoint) as opened:
-            checks = [*verified(opened, receipt), verify_rewrite(receipt, base, source)]
+        checks.append(verify_rewrite(receipt, base, source))
     if as_json:
         print_json([{"check": c.name, "passed": c.passed, "detail": c.detail} for c in checks])
     else:

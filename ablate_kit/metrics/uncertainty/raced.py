@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, alike, held_against_chance
 from ablate_kit.metrics.uncertainty.sequential import Looks
-from ablate_kit.metrics.uncertainty.significance import Change
+from ablate_kit.metrics.uncertainty.significance import Change, change_of
 from ablate_kit.metrics.uncertainty.verdict import (
     Outcome,
     Side,
@@ -160,23 +160,12 @@ def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, las
 
 
 def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Change:
-    shown = float(value.value) if np.isfinite(value.value) else None
     difference = value - before
     test = held_against_chance(difference)
-    if test is None:
-        change = float(difference.value) if np.isfinite(difference.value) else None
-        return Change(shown, change, *[None] * 6)
-    low, high = test.ends(levels.verdicts)
-    return Change(
-        value=shown,
-        change=float(test.change),
-        low=low,
-        high=high,
-        error=test.error,
-        p=test.p,
-        p_adjusted=_scaled(test.p, levels.stars) if tested else None,
-        detectable=None,
-    )
+    change = change_of(value, difference, test, levels.verdicts)
+    if test is None or not tested:
+        return change
+    return replace(change, p_adjusted=_scaled(test.p, levels.stars))
 
 
 def _scaled(p: float, level: float) -> float:

@@ -159,24 +159,11 @@ def _changes(
     needed = first_needs(known, adjust)
     rows = []
     for one, difference, test, ask in zip(after, differences, tests, asked, strict=True):
-        value = float(one.value) if np.isfinite(one.value) else None
-        if test is None:
-            change = float(difference.value) if np.isfinite(difference.value) else None
-            rows.append(Change(value, change, *[None] * 6))
-            continue
-        low, high = test.ends()
-        rows.append(
-            Change(
-                value=value,
-                change=float(test.change),
-                low=low,
-                high=high,
-                error=test.error,
-                p=test.p,
-                p_adjusted=next(adjusted) if ask else None,
-                detectable=_detectable(test, needed) if ask else None,
-            )
-        )
+        row = change_of(one, difference, test)
+        if test is not None and ask:
+            star, size = next(adjusted), _detectable(test, needed)
+            row = replace(row, p_adjusted=star, detectable=size)
+        rows.append(row)
     if margin is None or not any(asked):
         return rows
     place = [i for i, ask in enumerate(asked) if ask]
@@ -186,6 +173,18 @@ def _changes(
     for i, verdict in zip(place, found, strict=True):
         rows[i] = replace(rows[i], verdict=verdict)
     return rows
+
+
+def change_of(
+    after: Sampled, difference: Sampled, test: AgainstChance | None, level: float = 1 - LEVEL
+) -> Change:
+    """With the interval that leaves out 0 where p is below ``level``; nothing is adjusted yet."""
+    value = float(after.value) if np.isfinite(after.value) else None
+    if test is None:
+        change = float(difference.value) if np.isfinite(difference.value) else None
+        return Change(value, change, *[None] * 6)
+    low, high = test.ends(level)
+    return Change(value, float(test.change), low, high, test.error, test.p, None, None)
 
 
 def _within(row: Change, farthest: float | None) -> Change:
