@@ -15,7 +15,7 @@ from ablate_kit.metrics.uncertainty.replicates import Replicated
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.replicating import Replicas, told
+from ablate_kit.sweeps.replicas import Replicas, told
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 
 if TYPE_CHECKING:

@@ -59,10 +59,10 @@ def evaluate(
     check_there(*checkpoints)
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.truth import crowded
-    from ablate_kit.reports import tables
     from ablate_kit.reports.error_analysis import write_details
     from ablate_kit.reports.folder import write_report
     from ablate_kit.reports.results_file import results_document
+    from ablate_kit.reports.terminal_tables import for_terminal
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
     from ablate_kit.sweeps.fingerprint import data_digest
@@ -113,7 +113,7 @@ def evaluate(
         if as_json:
             print_json(results_document(results, compared, read))
             return
-        printed = tables.for_terminal(results, compared, top=top)
+        printed = for_terminal(results, compared, top=top)
         say_lines("\n\n".join(table.text() for table in printed))
         if output:
             say(f"written to {output}: results.json, tables, per class, figure")

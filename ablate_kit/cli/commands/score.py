@@ -130,10 +130,11 @@ def score(
     from ablate_kit.metrics.detection_files.text_files import read_lines
     from ablate_kit.metrics.spill import Loaded, Spill
     from ablate_kit.metrics.uncertainty.comparison import compare
-    from ablate_kit.reports import error_analysis, tables
+    from ablate_kit.reports import error_analysis
     from ablate_kit.reports.folder import write_report
     from ablate_kit.reports.protocols import check_protocols, protocols
     from ablate_kit.reports.results_file import results_document
+    from ablate_kit.reports.terminal_tables import for_terminal
 
     names = names_of(detections, "a file of detections")
     asked = tests.statistics()
@@ -197,7 +198,7 @@ def score(
             error_analysis.changes_table(names[0], name, found)
             for name, found in error_analysis.compared(against.truth, results)
         ]
-        own = tables.for_terminal(results, compared, top=top)
+        own = for_terminal(results, compared, top=top)
         printed = [*own, *changed, *other_tables]
         say_lines("\n\n".join(table.text() for table in printed))
         if output:

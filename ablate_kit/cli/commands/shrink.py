@@ -127,9 +127,9 @@ def shrink(
         check_run(parts.run)
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
-    from ablate_kit.reports import tables
     from ablate_kit.reports.cost_reports.cost_table import cost_table
     from ablate_kit.reports.cost_reports.shrink_report import document, listed
+    from ablate_kit.reports.terminal_tables import for_terminal
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
 
@@ -197,7 +197,7 @@ def shrink(
     say(f"outputs differ from those of the {reference} by up to {done.agreement}")
     say_lines(cost_table(costs[0], costs[1]).text())
     if compared:
-        printed = tables.for_terminal(*compared)
+        printed = for_terminal(*compared)
         say_lines("\n\n".join(table.text() for table in printed))
     code = ", with code of its own: it loads with --trust-remote-code" if done.own_code else ""
     say(f"written to {output}{code}")
@@ -303,7 +303,7 @@ def _largest(
 ) -> "Ablation":
     """Of the joint cuts of more and more parts, the largest that is free."""
     from ablate_kit.models.own_objects import looked_at_for
-    from ablate_kit.reports.tables import for_terminal
+    from ablate_kit.reports.terminal_tables import for_terminal
     from ablate_kit.shrinking.largest_joint_cut import joint_cuts
     from ablate_kit.sweeps.scheduler import Batches
 

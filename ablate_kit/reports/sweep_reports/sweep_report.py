@@ -10,6 +10,7 @@ from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.raced_results import until
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
+from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.framework_registry import packages_of
 from ablate_kit.reports.changes import write_changes
@@ -23,7 +24,6 @@ from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.model_map import model_map
 from ablate_kit.reports.study_reports.sentences import sentences
 from ablate_kit.reports.study_reports.titles import titles
-from ablate_kit.reports.sweep_reports import race_notes
 from ablate_kit.reports.sweep_reports.query_boxes import (
     Moves,
     costliest_of_each_kind,
@@ -106,7 +106,7 @@ def write_sweep_report(
             {"All variants": table, **{one.title: one.table for one in parts}},
             pictures,
             ledger.notes(),
-            race_notes.told(results, looks) if looks else "",
+            _of_race(results, looks) if looks else "",
         )
         said = _said(place, study, results, compared)
         text = page(place, ledger, results, compared, said, shown)
@@ -152,6 +152,18 @@ def _of_donor(results: Sequence[Result], compared: Comparison) -> list[Sentence]
     together = interplay_of(results, compared.baseline, samples)
     told = account("the model", "the donor", results, compared.changes, together)
     return [Sentence(f"{line[0].upper()}{line[1:]}.", ()) for line in told]
+
+
+def _of_race(results: Sequence[Result], looks: Looks) -> str:
+    """What a race looked at, how many image passes it took, and what its report leaves out."""
+    others = {one.key: one.images for one in results[1:]}
+    done, all_of_them = sum(others.values()), looks.images[-1] * len(others)
+    return (
+        f"A race: {looks}. {done:,} passes of variants over an image instead of {all_of_them:,}, "
+        f"{all_of_them / max(done, 1):.1f} times fewer. Repeats, joint cuts and curves are left "
+        "out, as variants have not seen the same images; boxes and photographs are of the images "
+        "up to the first look."
+    )
 
 
 def _pictures_of_boxes(
