@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.comparison import compare
-from ablate_kit.sweeps import api
+from ablate_kit.sweeps import recipe_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.race import Look
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace, name: str, *, race: bool) -> tuple[Ledger,
         print(f"  look at {look.images}: {counts}, {look.left} left", flush=True)
 
     placement = Placement(trust_remote_code=options.trust_remote_code)
-    outcome = api.run(recipe, options.out / name, placement, progress=Progress(look=told))
+    outcome = recipe_sweep.run(recipe, options.out / name, placement, progress=Progress(look=told))
     return outcome.ledger, time.perf_counter() - start
 
 

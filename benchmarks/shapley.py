@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-from ablate_kit.sweeps.api import run
+from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
 HEADS = [f"decoder.layers.0.{kind}_attn-head{i}" for kind in ("self", "cross") for i in range(4)]

@@ -24,7 +24,7 @@ from ablate_kit.models.classes import unmatched_classes
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.models.truth import crowded
-from ablate_kit.sweeps import api
+from ablate_kit.sweeps import recipe_sweep
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
@@ -166,7 +166,7 @@ def run_recipe(
     placement = Placement(trust_remote_code=trust_remote_code)
     with plan.model.runnable(Path(output), trusted=trust_remote_code) as section:
         plan = plan.model_copy(update={"model": section})
-        outcome = api.run(plan, Path(output), placement, progress=progress)
+        outcome = recipe_sweep.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
     results, truth = ledger.results(), ledger.truth()
     race, statistics = ledger.manifest().race, plan.evaluation.statistics

@@ -14,11 +14,11 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
-from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep
+from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.replication import (

@@ -146,9 +146,9 @@ def sweep(
     from ablate_kit.reports.logged import log_sweep
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.common import common_recipe
-    from ablate_kit.sweeps.api import open_sweep
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.recipe_sweep import open_sweep
     from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from detector.stopping import keeping
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ablate_kit.sweeps.api import run
 from ablate_kit.sweeps.backends.worker import RunOptions
+from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from tests.ablate_kit.small_sweeps import sweep_recipe
 

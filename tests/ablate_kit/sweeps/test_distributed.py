@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.api import open_sweep
 from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.recipe_sweep import open_sweep
 from tests.ablate_kit.run_files import contents
 from tests.ablate_kit.small_sweeps import sweep_recipe
 

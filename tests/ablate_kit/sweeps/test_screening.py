@@ -23,7 +23,7 @@ from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.wrap import wrap
 from ablate_kit.reports.sweep_reports.screening_table import sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-from ablate_kit.sweeps.api import run
+from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.screening import (
     FILE,
     EstimateAgreement,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.sweeps.api import run as run_sweep
+from ablate_kit.sweeps.recipe_sweep import run as run_sweep
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.small_sweeps import sweep_recipe

@@ -1,4 +1,4 @@
-"""A recipe's sweep from Python: what it would cost, and the whole run.
+"""A recipe's sweep: opened, to see what it would cost, or run whole.
 
 Examples:
     recipe = load_sweep(Path("recipe.yaml"))
