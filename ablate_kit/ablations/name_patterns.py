@@ -19,6 +19,11 @@ _ACROSS, _WITHIN = ".*", "[^.]*"
 _PIECE = re.compile(r"\*\*+|\*|\{layer\}|\{\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\}|[^*{}]+")
 
 
+def is_variance(name: str) -> bool:
+    """Whether a tensor is the running variance of a batch normalization, which is never below 0."""
+    return name.rpartition(".")[2] == "running_var"
+
+
 @dataclass(frozen=True)
 class Pattern:
     """A tensor name, or a module's name for all tensors under it, with wildcards.

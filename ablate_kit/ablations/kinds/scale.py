@@ -7,7 +7,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit, Noise
 from ablate_kit.ablations.kinds.drawn import drawn
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Natural, Numbers
-from ablate_kit.ablations.name_patterns import file_name
+from ablate_kit.ablations.name_patterns import file_name, is_variance
 from ablate_kit.errors import UserError
 
 
@@ -35,7 +35,11 @@ class Scale(Kind):
 
 @dataclass(frozen=True, kw_only=True)
 class Noisy(Kind):
-    """Tensors with normal noise added, relative to their own standard deviation."""
+    """Tensors with normal noise added, relative to their own standard deviation.
+
+    Variances of batch normalization stay as they are: a small one would fall below 0, and all that
+    is computed with it would be NaN.
+    """
 
     kind: Literal["noise"] = "noise"
     pattern: str
@@ -47,6 +51,12 @@ class Noisy(Kind):
         """One ablation per percentage and repeat: normal noise is added to every element, of that
         share of its tensor's own standard deviation."""
         tensors, label = source.floating(self.pattern), file_name(self.pattern)
+        tensors = [name for name in tensors if not is_variance(name)]
+        if not tensors:
+            raise UserError(
+                f"{self.pattern} matches variances of batch normalization alone, which noise would "
+                "drive below 0"
+            )
         for percent in self.percent:
             if percent <= 0:
                 raise UserError(f"noise of {percent:g} % of the deviation; expected more than 0")

@@ -7,6 +7,7 @@ import torch
 
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.donor_modules import Patch
+from ablate_kit.ablations.name_patterns import is_variance
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
@@ -38,9 +39,22 @@ def donated(
             )
         taken = different_tensors(model, donor)
         state = model.module.state_dict()
-        groups = module_groups([name for name in state if name in taken], line.depth)
+        groups = groups_in_the_file(model, [name for name in state if name in taken], line.depth)
         known = {"donor": checkpoint_digest(checkpoint), "donor_weights": checkpoint.place}
         return patches(state, taken, groups, line.alpha), known
+
+
+def groups_in_the_file(
+    model: Adapter, names: Sequence[str], depth: int | None
+) -> dict[str, list[str]]:
+    """``module_groups`` by the names that ``ablate keys`` lists, each of the model's ``names``."""
+    file_name = {place: name for name, places in model.live_names().items() for place in places}
+    called: dict[str, str] = {}
+    for name in names:
+        in_file = file_name.get(name, name)
+        called[name if in_file in called else in_file] = name
+    groups = module_groups(list(called), depth)
+    return {module: [called[name] for name in inside] for module, inside in groups.items()}
 
 
 def module_groups(names: Sequence[str], depth: int | None = None) -> dict[str, list[str]]:
@@ -73,7 +87,9 @@ def patches(
 
     The donor whole; each of its modules alone; the modules up to each one, and from each one on;
     and the line between the two models, ``state + alpha * (donor - state)``, which goes on beyond
-    them. Both models are exact. On the line, what is no float is the donor's from 0.5 on.
+    them. Both models are exact. On the line, what is no float is the donor's from 0.5 on. Beyond
+    the two, variances of batch normalization go on by their ratio: by their difference they would
+    fall below 0, and whatever is computed with them would be NaN.
 
     Args:
         donor: the tensors that differ, by names in ``state``.
@@ -105,14 +121,24 @@ def patches(
             found.append(Variant(f"{label} {end}", KIND, tensors=take(chosen), factors=factors))
     for alpha in alphas:
         if alpha not in (0.0, 1.0):
-            between = {name: _between(state[name], tensor, alpha) for name, tensor in donor.items()}
+            between = {
+                name: _on_the_line(state[name], tensor, alpha, variance=is_variance(name))
+                for name, tensor in donor.items()
+            }
             name = f"alpha {alpha:g}"
             found.append(Variant(name, KIND, tensors=between, factors={"alpha": alpha}))
     return found
 
 
-def _between(here: torch.Tensor, there: torch.Tensor, alpha: float) -> torch.Tensor:
+def _on_the_line(
+    here: torch.Tensor, there: torch.Tensor, alpha: float, *, variance: bool
+) -> torch.Tensor:
     if not here.is_floating_point():
         return there if alpha >= 0.5 else here.clone()
-    exact = here.double() + alpha * (there.double() - here.double())
+    first, last = here.double(), there.double()
+    exact = first + alpha * (last - first)
+    if variance and not 0 <= alpha <= 1:
+        exact = torch.where(
+            (first > 0) & (last > 0), first * (last / first) ** alpha, exact.clamp(0)
+        )
     return exact.to(here.dtype)

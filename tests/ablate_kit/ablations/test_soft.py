@@ -65,6 +65,19 @@ def test_noise_has_the_deviation_asked_for_and_the_same_draw_everywhere(made: Ma
     assert values.tolist() == pytest.approx(PINNED, rel=1e-12)
 
 
+def test_noise_leaves_the_variances_of_batch_normalization(made: Make) -> None:
+    """Of which a small one would fall below 0, and the network's outputs would be NaN."""
+    module = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval()
+    module[1].running_var = torch.tensor([1e-6, 1.0, 100.0])
+    (ablation,) = made(Noisy(pattern="**", percent=[50]), module.state_dict())
+    named = {edit.tensor for edit in ablation.edits}
+    assert named == {"0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean"}
+    with applied(module, ablation):
+        assert module(torch.randn(2, 2, 4, 4)).isfinite().all()
+    with pytest.raises(UserError, match="matches variances of batch norm"):
+        made(Noisy(pattern="1.running_var", percent=[50]), module.state_dict())
+
+
 PINNED = [-0.5016075127154964, -0.6275697912799668, 0.16404901922228635]
 
 

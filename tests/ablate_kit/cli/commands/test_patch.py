@@ -15,7 +15,7 @@ from torch import nn
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.checkpoint_variants import different_tensors
 from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipes.donor_variants import module_groups, patches
+from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 
@@ -52,6 +52,30 @@ def test_variants_are_modules_from_both_ends_and_the_line() -> None:
     assert "alpha 1" not in made
     with pytest.raises(UserError, match="hold the same tensors"):
         patches(STATE, {}, {}, [])
+
+
+def test_beyond_the_two_models_no_variance_falls_below_zero() -> None:
+    """By the difference 1e-3 to 1e-4 goes on to -1.25e-4, and everything after it is NaN."""
+    one = {"norm.running_var": torch.tensor([1e-3, 4.0, 0.0]), "norm.weight": torch.ones(3)}
+    other = {"norm.running_var": torch.tensor([1e-4, 9.0, 1.0]), "norm.weight": torch.zeros(3)}
+    made = {x.name: x.tensors for x in patches(one, other, {"norm": [*one]}, [0.5, 1.25, -0.5])}
+    half, beyond, before = (made[f"alpha {alpha}"] for alpha in ("0.5", "1.25", "-0.5"))
+    assert torch.allclose(half["norm.running_var"], torch.tensor([5.5e-4, 6.5, 0.5]))
+    expected = torch.tensor([1e-3 * 0.1**1.25, 4 * 2.25**1.25, 1.25])
+    assert torch.allclose(beyond["norm.running_var"], expected)
+    assert torch.equal(beyond["norm.weight"], torch.full((3,), -0.25))
+    assert before["norm.running_var"].min() == 0
+
+
+def test_modules_are_called_as_the_checkpoint_calls_them() -> None:
+    """Hugging Face's module has `aifi` where its files have `encoder`."""
+    names = ["model.aifi.0.w", "model.aifi.1.w", "model.head.w", "model.head.copy"]
+    places = {"model.encoder.0.w": (names[0],), "model.encoder.1.w": (names[1],)}
+    places |= {"model.head.w": (names[2], names[3])}
+    model = SimpleNamespace(live_names=lambda: places)
+    assert groups_in_the_file(model, names, 2) == {
+        "model.encoder": names[:2], "model.head": names[2:]
+    }  # fmt: skip
 
 
 def test_tied_weights_are_of_one_module() -> None:
