@@ -3,17 +3,17 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.cli.app import main
 from detector.zoo import SHAPES_TINY
+from tests.hybrid_file import reweighted
 
 
 class Printed(NamedTuple):
@@ -71,18 +71,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def seeds(tmp_path: Path) -> list[Path]:
     """The shipped detector, shaken twice."""
-    with safe_open(SHAPES_TINY, "pt") as file:
-        metadata = file.metadata()
-    paths = []
-    for seed in (1, 2):
+    paths = [tmp_path / f"seed{seed}.safetensors" for seed in (1, 2)]
+    for seed, path in enumerate(paths, 1):
         generator = torch.Generator().manual_seed(seed)
-        tensors = load_file(SHAPES_TINY)
-        for name, one in tensors.items():
-            if one.is_floating_point() and one.numel() > 1:
-                noise = torch.randn(one.shape, generator=generator)
-                tensors[name] = one + 0.02 * one.std() * noise
-        paths.append(tmp_path / f"seed{seed}.safetensors")
-        save_file(tensors, paths[-1], metadata)
+        with reweighted(SHAPES_TINY, path) as tensors:
+            for name, one in tensors.items():
+                if one.is_floating_point() and one.numel() > 1:
+                    noise = torch.randn(one.shape, generator=generator)
+                    tensors[name] = one + 0.02 * one.std() * noise
     return paths
 
 
@@ -199,13 +195,12 @@ MODELS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A Hugging Face folder of a small model with random weights, none of them zero."""
-    made: dict[str, Path] = {}
 
+    @cache
     def folder(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("hf") / name
-            _save(MODELS[name], made[name])
-        return made[name]
+        made = tmp_path_factory.mktemp("hf") / name
+        _save(MODELS[name], made)
+        return made
 
     return folder
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -59,14 +59,11 @@ def made(tmp_path: Path) -> Callable[[Kind, Mapping[str, Tensor]], list[Ablation
 @pytest.fixture(scope="session")
 def live(folders: Callable[[str], Path], hybrid: Path) -> Callable[[str], Live]:
     """A small model with random weights: of ``hybrid``, or of a Hugging Face architecture."""
-    made: dict[str, Live] = {}
 
+    @cache
     def open_live(name: str) -> Live:
-        if name not in made:
-            path = hybrid if name == "hybrid" else folders(name)
-            adapter = adapter_of(path)
-            module: Any = adapter.module.double()
-            made[name] = Live(path, module, adapter.live_names())
-        return made[name]
+        path = hybrid if name == "hybrid" else folders(name)
+        adapter = adapter_of(path)
+        return Live(path, adapter.module.double(), adapter.live_names())
 
     return open_live

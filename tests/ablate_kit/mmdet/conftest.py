@@ -7,6 +7,7 @@ layers and queries, and trained on two small images.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def saved(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Saved]:
-    made: dict[str, Saved] = {}
-
-    def of(name: str) -> Saved:
-        if name not in made:
-            made[name] = _train(CONFIGS[name], data, tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return of
+    return cache(lambda name: _train(CONFIGS[name], data, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(autouse=True)

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.rewrite import grafted
 from tests.ablate_kit.small_sweeps import adapter_of
+from tests.hybrid_file import reweighted
 
 from . import test_official_files
 from .official_files import refused
@@ -39,9 +38,9 @@ def changed(folder: Path, place: Path, name: str, dtype: torch.dtype) -> Path:
     place.mkdir()
     for one in folder.iterdir():
         (place / one.name).write_bytes(one.read_bytes())
-    tensors = load_file(place / "model.safetensors")
-    tensors[name] = tensors[name].to(dtype)
-    save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
+    weights = place / "model.safetensors"
+    with reweighted(weights, weights) as tensors:
+        tensors[name] = tensors[name].to(dtype)
     return place
 
 
@@ -61,12 +60,9 @@ def test_such_a_hybrid_is_neither_opened_nor_a_source_of_parts(
     hybrid: Path, tmp_path: Path, dtype: torch.dtype, message: str
 ) -> None:
     path = tmp_path / "model.safetensors"
-    with safe_open(hybrid, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(hybrid)
-    name = next(one for one in tensors if one.startswith("decoder") and tensors[one].ndim == 2)
-    tensors[name] = tensors[name].to(dtype)
-    save_file(tensors, path, metadata=metadata)
+    with reweighted(hybrid, path) as tensors:
+        name = next(one for one in tensors if one.startswith("decoder") and tensors[one].ndim == 2)
+        tensors[name] = tensors[name].to(dtype)
     with pytest.raises(UserError, match=message.format(name)):
         adapter_of(path)
     with open_checkpoint(hybrid) as own, open_checkpoint(path) as other:

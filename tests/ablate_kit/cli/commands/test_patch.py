@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ablate_kit.errors import UserError
@@ -18,6 +16,7 @@ from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
+from tests.hybrid_file import reweighted
 
 STATE = {
     "a.w": torch.tensor([1.0, 2.0]),
@@ -104,15 +103,12 @@ def test_tied_weights_are_of_one_module() -> None:
 def donor(tmp_path: Path) -> Path:
     """The shipped detector with other weights in its neck and heads."""
     generator = torch.Generator().manual_seed(0)
-    with safe_open(SHAPES_TINY, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(SHAPES_TINY)
-    for name, tensor in tensors.items():
-        if name.startswith(("neck.", "heads.")) and tensor.is_floating_point():
-            noise = torch.randn(tensor.shape, generator=generator)
-            tensors[name] = tensor + 0.1 * tensor.std(correction=0) * noise
     path = tmp_path / "donor.safetensors"
-    save_file(tensors, path, metadata)
+    with reweighted(SHAPES_TINY, path) as tensors:
+        for name, tensor in tensors.items():
+            if name.startswith(("neck.", "heads.")) and tensor.is_floating_point():
+                noise = torch.randn(tensor.shape, generator=generator)
+                tensors[name] = tensor + 0.1 * tensor.std(correction=0) * noise
     return path
 
 

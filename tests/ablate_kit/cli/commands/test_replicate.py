@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from ablate_kit.sweeps.ledger import Ledger
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
+from tests.hybrid_file import reweighted
 
 CUTS = ("--heads", "decoder.layers.0.self_attn", "--modules", "backbone.csi")
 DATA = ("--shapes", "--limit", 4)
@@ -93,15 +92,13 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
 
 def test_a_search_that_chose_other_parts_elsewhere_is_said(run: Run, tmp_path: Path) -> None:
     """The other checkpoint computes the same with its heads the other way round."""
-    with safe_open(SHAPES_TINY, "pt") as file:
-        metadata = file.metadata()
-    tensors, module = load_file(SHAPES_TINY), "decoder.layers.0.self_attn"
-    for name in ("in_proj_weight", "in_proj_bias"):
-        heads = tensors[f"{module}.{name}"].unflatten(0, (3, 4, -1))
-        tensors[f"{module}.{name}"] = heads.flip(1).flatten(0, 2).contiguous()
-    heads = tensors[f"{module}.out_proj.weight"].unflatten(1, (4, -1))
-    tensors[f"{module}.out_proj.weight"] = heads.flip(1).flatten(1).contiguous()
-    save_file(tensors, tmp_path / "turned.safetensors", metadata)
+    module = "decoder.layers.0.self_attn"
+    with reweighted(SHAPES_TINY, tmp_path / "turned.safetensors") as tensors:
+        for name in ("in_proj_weight", "in_proj_bias"):
+            heads = tensors[f"{module}.{name}"].unflatten(0, (3, 4, -1))
+            tensors[f"{module}.{name}"] = heads.flip(1).flatten(0, 2).contiguous()
+        heads = tensors[f"{module}.out_proj.weight"].unflatten(1, (4, -1))
+        tensors[f"{module}.out_proj.weight"] = heads.flip(1).flatten(1).contiguous()
     recipe = tmp_path / "greedy.yaml"
     recipe.write_text(
         f"model: {{checkpoint: {SHAPES_TINY}}}\ndata: {{kind: shapes, limit: 2}}\n"

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
@@ -16,6 +14,7 @@ from ablate_kit.sweeps.recipe_sweep import run as run_sweep
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.small_sweeps import sweep_recipe
+from tests.hybrid_file import reweighted
 
 SHIPPED = "builtin:shapes_tiny"
 
@@ -123,14 +122,11 @@ def test_what_a_run_found_to_be_free_is_taken_out_at_once(
 
 
 def test_what_hurts_is_taken_out_as_what_is_free(tmp_path: Path, run: Run) -> None:
-    with safe_open(SHAPES_TINY, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(SHAPES_TINY)
-    generator = torch.Generator().manual_seed(0)
-    name = "decoder.layers.2.self_attn.out_proj.weight"
-    tensors[name][:, :12] = 20 * torch.randn(48, 12, generator=generator)
     hurt, folder = tmp_path / "hurt.safetensors", tmp_path / "run"
-    save_file(tensors, hurt, metadata)
+    with reweighted(SHAPES_TINY, hurt) as tensors:
+        generator = torch.Generator().manual_seed(0)
+        name = "decoder.layers.2.self_attn.out_proj.weight"
+        tensors[name][:, :12] = 20 * torch.randn(48, 12, generator=generator)
     model = ak.load(hurt)
     ak.sweep(model, ak.shapes(limit=20), model.heads("decoder.layers.2.self_attn"), output=folder)
     told = run("shrink", hurt, "--from", folder, "--free", "-o", tmp_path / "smaller.safetensors")

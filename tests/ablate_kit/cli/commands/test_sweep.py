@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
@@ -24,6 +22,7 @@ from ablate_kit.sweeps.ledger import Ledger
 from tests.ablate_kit.cli.conftest import edited, small_recipe
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents
+from tests.hybrid_file import reweighted
 
 ABLATIONS = [
     {"kind": "heads", "pattern": "decoder.layers.0.self_attn"},
@@ -338,16 +337,14 @@ def test_variants_are_written_where_a_file_can_hold_them(
 def test_copies_that_spare_an_equal_tensor_are_told(
     ablate: Ablate, recipe: Path, tmp_path: Path
 ) -> None:
+    weight = "decoder.layers.0.ffn.fc1.weight"
+    twin = weight.replace("layers.0", "layers.1")
+    twins = tmp_path / "twins.safetensors"
     with edited(recipe) as values:
         values["ablations"] = [{"kind": "modules", "pattern": ["decoder.layers.0.ffn"]}]
-        with safe_open(values["model"]["checkpoint"], "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        weight = "decoder.layers.0.ffn.fc1.weight"
-        twin = weight.replace("layers.0", "layers.1")
-        tensors[twin] = tensors[weight].clone()
-        values["model"]["checkpoint"] = str(tmp_path / "twins.safetensors")
-        save_file(tensors, tmp_path / "twins.safetensors", metadata)
+        with reweighted(Path(values["model"]["checkpoint"]), twins) as tensors:
+            tensors[twin] = tensors[weight].clone()
+        values["model"]["checkpoint"] = str(twins)
     done = ablate("sweep", recipe, "--write", tmp_path / "copies", "--dry-run")
     assert f"{weight} has equal copies that are not cut with it: {twin}" in done.err
 

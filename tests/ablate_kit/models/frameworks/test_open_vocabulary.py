@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,13 +34,12 @@ def asked(
     benchmark: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A folder of a small model with random weights, by its type."""
-    made: dict[str, Path] = {}
 
+    @cache
     def folder(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("asked") / name
-            benchmark("small_detectors").build(name, made[name])
-        return made[name]
+        made = tmp_path_factory.mktemp("asked") / name
+        benchmark("small_detectors").build(name, made)
+        return made
 
     return folder
 
