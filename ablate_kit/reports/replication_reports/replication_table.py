@@ -72,6 +72,11 @@ def _change(change: Change) -> str:
     return f"{number(change.change, '+z.4f')} {'?' if verdict == 'undecided' else verdict}".rstrip()
 
 
+def _agree_and_undecided(row: Replicated) -> bool:
+    own = {one.verdict.outcome if one.verdict else "undecided" for one in row.changes}
+    return row.outcome == "undecided" and len(own) == 1 and "undecided" not in own
+
+
 def _title(found: Replication, shown: int) -> str:
     own = ", ".join(
         f"{number(one.evaluation.overall['AP'])} ({safe.line(name)})"
@@ -89,6 +94,11 @@ def _title(found: Replication, shown: int) -> str:
         )
         + f"SD: between the checkpoints ({_APART}: they differ, p < 0.05, adjusted after Holm)",
     ]
+    if any(_agree_and_undecided(row) for row in found.rows["AP"]):
+        lines.append(
+            f"in all: one test of all checkpoints, adjusted for {counted(many, 'cut')} after Holm; "
+            "a verdict that each of them has may be undecided in all"
+        )
     if shown < many:
         lines.append(f"the {shown} of {many:,} that cost most AP in the mean")
     return "\n".join(lines)

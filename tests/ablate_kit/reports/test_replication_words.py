@@ -8,7 +8,8 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.replicates import Replicated
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import Verdict
+from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
+from ablate_kit.reports.replication_reports.replication_table import replication_table
 from ablate_kit.reports.replication_reports.replication_words import replication_sentences
 from ablate_kit.sweeps.replication import Replication
 from tests.ablate_kit.made_up import result_of
@@ -36,3 +37,23 @@ def test_free_is_said_with_what_few_images_may_not_show(
     named = replace(found, called={"cut": "neck (mean)"})
     assert not any(") (" in one for one in replication_sentences(named))
     assert any(f"; {free} {'is' if free == 1 else 'are'} free" in one for one in told[1:])
+
+
+def test_the_table_says_why_verdicts_that_agree_are_undecided_in_all() -> None:
+    """Each checkpoint's are adjusted by themselves, and those of all by a test of all."""
+    change = Change(0.5, -0.03, -0.04, -0.02, 0.01, 0.01, 0.01, None, Verdict("costs", 0.01))
+
+    def title(outcome: Outcome) -> str:
+        row = Replicated((change,) * 3, -0.03, -0.04, -0.02, 0.001, 1.0, outcome)
+        found = Replication(
+            names=["a", "b", "c"],
+            baselines=[result_of(one, images=300) for one in "abc"],
+            cuts=[result_of("cut", images=300)],
+            rows={key: [row] for key in KEYS},
+            only_in_some=[],
+            statistics=Statistics(),
+        )
+        return replication_table(found).title
+
+    assert "a verdict that each of them has may be undecided in all" in title("undecided")
+    assert "in all:" not in title("costs")
