@@ -16,7 +16,7 @@ from ablate_kit.models.detect import device_of, inference
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.plan import BASELINE, MemoryChunk, Plan, Step
-from ablate_kit.sweeps.execution.planner import UNSTEADY, Planner, told
+from ablate_kit.sweeps.execution.planner import REMEMBERS, UNSTEADY, Planner, told
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.execution.recording_checks import Cuts, Drawn, Once
 from ablate_kit.sweeps.execution.replay import Replay, Run
@@ -52,8 +52,9 @@ class VariantExecutor:
     """Runs batches within a ``with`` block: the unmodified model first, then variants.
 
     Some variants also run in full (``FullChecks``), and one whose replay differs in any bit is run
-    in full from then on. ``notes`` says so. One of all, drawn, does so now and then: libraries may
-    choose another kernel for a batch than for the last.
+    in full from then on. All are where it differs for what a pass leaves on modules: a check leaves
+    it there, too, and the next variant would pass its own. ``notes`` says so. One of all, drawn, is
+    checked now and then: libraries may choose another kernel for a batch than for the last.
     """
 
     def __init__(
@@ -153,6 +154,8 @@ class VariantExecutor:
         replay = self._planner.replay
         if replay and made:
             for part in made.parts:
+                if not self._planner.replay:
+                    break
                 for numbers, outputs in self._part(once, replay, part, variants, made.groups):
                     if not done.issuperset(numbers):
                         yield numbers, outputs
@@ -228,6 +231,8 @@ class VariantExecutor:
         whole = from_there if stored else once.run
         recorded = _Recorded(once, replay, whole, variants, traces)
         for step in part.steps:
+            if not self._planner.replay:
+                return
             if step.variant in members:
                 yield from self._side_by_side(recorded, members[step.variant])
             elif step.base in traces:
@@ -261,6 +266,8 @@ class VariantExecutor:
             shared = self._adapter.decode(outputs, origins * len(members), self._limit)
         worst = 0.0
         for k, number in enumerate(members):
+            if not self._planner.replay:
+                return
             restart = trace.restart(self._planner.delta(chosen[k]))
             alone = self._replayed(recorded, Step(number, BASELINE, restart, first=restart))
             if alone is None:
@@ -305,6 +312,8 @@ class VariantExecutor:
                 differs = checked and not identical(outputs, full := whole())
                 # Run once more only where it matters whose doing it is.
                 repeats = not differs or identical(whole(), full)
+                # What it lacked, a full pass has left behind.
+                lacked = differs and repeats and identical(replay.replay(run, base, changed), full)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # if the variant itself raises it, it does so again in full
@@ -317,8 +326,11 @@ class VariantExecutor:
             self._checks.note(variant, alike, equal=not differs)
         if differs:
             self._planner.full.add(variant.digest)
-            what = "its replay differs from the full run"
-            self._planner.note(f"{variant.name} runs in full: {what if repeats else UNSTEADY}")
+            if lacked:
+                self._planner.give_up(REMEMBERS)
+            else:
+                what = "its replay differs from the full run"
+                self._planner.note(f"{variant.name} runs in full: {what if repeats else UNSTEADY}")
             if not first:
                 self._planner.note(
                     f"{variant.name} was found to differ on a batch that is not its first: what "

@@ -18,6 +18,7 @@ from ablate_kit.sweeps.execution.trace import Trace
 from ablate_kit.sweeps.variant import Variant
 
 UNSTEADY = "it computes something else every time it runs"
+REMEMBERS = "a module leaves something on itself, beside its output, that the model reads later"
 
 
 class Planner:
