@@ -141,7 +141,7 @@ def text_of(receipt: Receipt) -> str:
 def receipt_path(destination: Path, *, folder: bool, verb: str = CUT) -> Path:
     """Where a receipt is that is a file of its own."""
     name = f"{verb}.json"
-    return destination / name if folder else destination.with_name(f"{destination.name}.{name}")
+    return destination / name if folder else destination.parent / f"{destination.name}.{name}"
 
 
 def own_path(checkpoint: Checkpoint, destination: Path) -> Path | None:

@@ -92,7 +92,8 @@ class Checkpoint:
         return quantized(self.tensors)
 
     def sharing(self, key: str) -> list[str]:
-        """The other keys whose tensors have bytes in common with that of ``key``."""
+        """The other keys whose tensors have bytes in common with that of ``key``; also of the
+        archive's other weights, by their names there."""
         own = self.tensor(key)
         group = self._views(own.storage)
         found = []
@@ -101,7 +102,7 @@ class Checkpoint:
         while at and group[at - 1][1] > own.offset:
             at -= 1
             other = group[at][2]
-            info = self.tensors[other]
+            info = self._all[other]
             if other != key and own.offset < info.offset + info.span:
                 found.append(other)
         return found[::-1]
@@ -111,9 +112,9 @@ class Checkpoint:
         known = self._sorted
         if storage not in known:
             begin = self._by_offset[storage.offset]
-            keys = [key for key in begin if self.tensors[key].storage == storage]
-            keys.sort(key=lambda key: self.tensors[key].offset)
-            infos = [self.tensors[key] for key in keys]
+            keys = [key for key in begin if self._all[key].storage == storage]
+            keys.sort(key=lambda key: self._all[key].offset)
+            infos = [self._all[key] for key in keys]
             ends = accumulate((info.offset + info.span for info in infos), max)
             starts = (info.offset for info in infos)
             known[storage] = list(zip(starts, ends, keys, strict=True))
@@ -126,9 +127,16 @@ class Checkpoint:
     @cached_property
     def _by_offset(self) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
-        for key, info in self.tensors.items():
+        for key, info in self._all.items():
             found.setdefault(info.storage.offset, []).append(key)
         return found
+
+    @cached_property
+    def _all(self) -> dict[str, TensorInfo]:
+        """Of the archive; those of ``tensors`` by their keys."""
+        own = {info.name for info in self.tensors.values()}
+        others = {name: info for name, info in self.archive.tensors.items() if name not in own}
+        return others | dict(self.tensors)
 
     def distinct(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """``keys`` without those that are the same tensor as an earlier one, which has them."""

@@ -146,7 +146,7 @@ class Wrapped:
         return [_sorted(one) for one in detections]
 
     def _checked(self, one: Sequence[Any]) -> ImageDetections:
-        if isinstance(one, Mapping | torch.Tensor) or not 3 <= len(one) <= 4:
+        if not isinstance(one, Sequence) or not 3 <= len(one) <= 4:
             raise UserError(f"decode returned {_what(one)} for an image; expected {_COLUMNS}")
         boxes, scores, labels = (_array(column) for column in one[:3])
         queries = _array(one[3]) if len(one) == 4 else None

@@ -298,6 +298,27 @@ def test_a_tied_tensor_is_edited_once_and_reported(run: Run, tmp_path: Path) -> 
     assert (torch.load(variant, weights_only=True)["head"] == 0).sum() == 6
 
 
+def test_other_weights_of_the_file_that_are_the_same_bytes_are_named(
+    run: Run, tmp_path: Path
+) -> None:
+    """As those of ``{"model": model.state_dict(), "best": model.state_dict()}`` are."""
+    table = torch.arange(1.0, 13).view(4, 3)
+    base = tmp_path / "both.pth"
+    own = {"embed": table, "free": torch.ones(2)}
+    torch.save({"model": own, "ema": {"embed": table, "free": torch.zeros(2)}}, base)
+    target = tmp_path / "a.pth"
+    printed = run("component", base, "embed", "free", "-o", target)
+    assert printed.splitlines()[1:] == ["embed shares its bytes with ema.embed: changed together"]
+    assert not torch.load(target, weights_only=True)["ema"]["embed"].any()
+
+
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_place_without_a_name(refuse: Run, tmp_path: Path, place: str) -> None:
+    base = tmp_path / "base.pth"
+    torch.save({"embed": torch.ones(4, 3), "free": torch.ones(2)}, base)
+    assert f"{place} exists; choose another" in refuse("component", base, "embed", "-o", place)
+
+
 def test_equal_copies_that_are_left_are_named(ablate: Ablate, tmp_path: Path) -> None:
     """Branches that share weights, as a program saves them that moved each from a GPU."""
     shared = torch.randn(300, 200, generator=torch.Generator().manual_seed(1))

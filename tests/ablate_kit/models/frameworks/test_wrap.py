@@ -148,6 +148,7 @@ def test_columns_come_best_first() -> None:
         (None, "decode returned a NoneType; expected a list|decode returned a NoneType for 1"),
         ([], "decode returned a list of 0 for 1 images; expected a list"),
         ([{"boxes": BOXES}], "decode returned a dict for an image; expected boxes"),
+        ([None], "decode returned a NoneType for an image; expected boxes"),
         ([(BOXES, SCORES)], "decode returned a tuple for an image"),
         ([(BOXES[0], SCORES, LABELS)], r"shapes \(4,\), \(1,\), \(1,\); expected boxes \(k, 4\)"),
         ([(BOXES, SCORES[:, None], LABELS)], r"shapes \(1, 4\), \(1, 1\), \(1,\)"),
