@@ -178,6 +178,10 @@ def test_the_last_sentence_says_what_all_others_rest_on() -> None:
     first: Any = Numbers(AP).seen(200)
     enough = [replace(found.results[0], evaluation=first), *found.results[1:]]
     assert "too high" not in sentences(replace(found, results=enough))[-1].text
+    own: Any = Numbers(AP)
+    own.overall["matched_iou"] = 1.0  # without labels its own boxes stand for objects
+    unlabelled = [replace(found.results[0], evaluation=own), *found.results[1:]]
+    assert "too high" not in sentences(replace(found, results=unlabelled))[-1].text
     beside = ROWS | {"neck-zero": change(-0.1, "costs")}
     joint = {"all-free-together": ["decoder.0", "decoder.0-head1"]}
     both = sentences(findings(beside, PARTS, together=joint, zeros={"neck-zero": "neck"}))[-1].text
