@@ -15,6 +15,7 @@ from ablate_kit.models.batches import groups as groups_of
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
+from ablate_kit.sweeps.execution.left_behind import left_as_it_is
 from ablate_kit.sweeps.execution.plan import BASELINE, MemoryChunk, Plan, Step
 from ablate_kit.sweeps.execution.planner import REMEMBERS, UNSTEADY, Planner, told
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
@@ -52,9 +53,9 @@ class VariantExecutor:
     """Runs batches within a ``with`` block: the unmodified model first, then variants.
 
     Some variants also run in full (``FullChecks``), and one whose replay differs in any bit is run
-    in full from then on. All are where it differs for what a pass leaves on modules: a check leaves
-    it there, too, and the next variant would pass its own. ``notes`` says so. One of all, drawn, is
-    checked now and then: libraries may choose another kernel for a batch than for the last.
+    in full from then on; all are where it differs for what a pass leaves on modules. ``notes`` says
+    so. One of all, drawn, is checked now and then: libraries may choose another kernel for a batch
+    than for the last.
     """
 
     def __init__(
@@ -309,11 +310,15 @@ class VariantExecutor:
                 else:
                     outputs = replay.replay(run, base, changed)
                 checked = variant.digest == once.again or self._checks.first(variant, alike)
-                differs = checked and not identical(outputs, full := whole())
-                # Run once more only where it matters whose doing it is.
-                repeats = not differs or identical(whole(), full)
-                # What it lacked, a full pass has left behind.
-                lacked = differs and repeats and identical(replay.replay(run, base, changed), full)
+                # The variants that follow find what they will find on batches without a check.
+                with left_as_it_is(self._adapter.module) if checked else nullcontext():
+                    differs = checked and not identical(outputs, full := whole())
+                    # Run once more only where it matters whose doing it is.
+                    repeats = not differs or identical(whole(), full)
+                    # What it lacked, a full pass has left behind.
+                    lacked = (
+                        differs and repeats and identical(replay.replay(run, base, changed), full)
+                    )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # if the variant itself raises it, it does so again in full

@@ -240,6 +240,41 @@ def test_what_a_pass_leaves_on_modules_is_not_hidden_by_the_checks(memory: float
     assert same(replayed, full)
 
 
+class Hiding(Remembering):
+    """A cut of ``gate`` hides what is read."""
+
+    class Noting(Remembering.Part):
+        def __init__(self, memory: Any) -> None:
+            super().__init__()
+            self.memory = memory
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = super().forward(x)
+            if self.memory:
+                self.memory[0] = x.mean()
+            return x
+
+    def __init__(self, memory: Any) -> None:
+        super().__init__()
+        self.part = self.Noting(memory)
+        self.gate = nn.Linear(6, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.part(x)
+        read = self.part.memory[0] if self.part.memory else self.part.memo
+        return self.gate(x) * (self.last(x) + read)
+
+
+@pytest.mark.parametrize("memory", [(), [0], {0: 0}], ids=["attribute", "list", "dictionary"])
+def test_a_check_leaves_what_it_found(memory: Any) -> None:
+    """That of ``gate.weight`` lies between what changes the memory and what lacks it."""
+    torch.manual_seed(0)
+    ablations = [zero("part.linear.weight"), zero("gate.weight"), zero("last.bias")]
+    notes, replayed, full = both(Hiding(memory), ablations, inputs(3))
+    assert notes == [REMEMBERS]
+    assert same(replayed, full)
+
+
 class Aliasing(nn.Module):
     """Writes into a tensor that two of its calls gave: their recorded outputs are two."""
 
