@@ -1,5 +1,6 @@
 """From a run that has ended to the runs of the same cuts in other checkpoints, side by side."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from ablate_kit.sweeps.replication import (
     replication,
     same_weights,
 )
+from detector.zoo import BUILTIN
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,21 @@ class Replicas:
         models = [
             _model(one) if known else one for one, known in zip(given, [True, *runs], strict=True)
         ]
-        if len({*map(str, models)}) == len(given):
-            names = names_of(models, "a checkpoint")
         folder = folder or run.with_name(f"{run.name}-replicated")
         refuse_other(folder)
+        before = _made_before(folder)
+        if len({*map(str, models)}) == len(given):
+            # Those that were cut before keep their names from the others: checkpoint-500 of two.
+            there = {*map(_place_of, models)}
+            more = [Path(one) for one in before if one not in there]
+            names = names_of([*models, *more], "a checkpoint")[: len(given)]
         plain = [one.replace("/", "-") for one in names[1:]]
         places = files_in(folder, plain, what="checkpoints", taken=("report", "replication"))
-        swept = {i: place for i, place in enumerate(places) if not runs[i]}
+        swept = {
+            i: before.get(_place_of(others[i]), place)
+            for i, place in enumerate(places)
+            if not runs[i]
+        }
         return Replicas(run, others, swept, names, folder, _recipe(run) if swept else None)
 
     def section(self, number: int, **given: Any) -> ModelSection:
@@ -181,6 +191,22 @@ def told(found: Replication) -> list[str]:
             f"by what they cost, such as {others[0]}"
         )
     return notes
+
+
+def _made_before(folder: Path) -> dict[str, Path]:
+    """The runs that earlier calls left in the folder of a replication, by their checkpoints: what
+    these are called depends on which others are given."""
+    found = {}
+    for inputs in sorted(folder.glob("*/inputs.json")):
+        run = inputs.parent
+        if (run / "recipe.yaml").exists():
+            found[_place_of(Path(load_sweep(run / "recipe.yaml").model.checkpoint))] = run
+    return found
+
+
+def _place_of(checkpoint: Path) -> str:
+    named = is_hub_id(checkpoint) or str(checkpoint).startswith(BUILTIN)
+    return str(checkpoint) if named else os.path.abspath(checkpoint)  # noqa: PTH100 - as names_of
 
 
 def _model(run: Path) -> Path:

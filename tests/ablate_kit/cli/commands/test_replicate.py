@@ -90,6 +90,35 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
     assert "holds something else" in refuse("replicate", first, alone, "-o", out / "seed1")
 
 
+def test_checkpoints_of_one_name_keep_their_runs_as_others_are_given(
+    run: Run, first: Path, seeds: list[Path], tmp_path: Path
+) -> None:
+    """As checkpoint-500 of every seed's Trainer: names tell them apart by those given beside."""
+    both = [tmp_path / name / "last.safetensors" for name in ("one", "two")]
+    for path, seed in zip(both, seeds, strict=True):
+        path.parent.mkdir()
+        path.write_bytes(seed.read_bytes())
+    out = tmp_path / "first-replicated"
+    run("replicate", first, both[0])
+    printed = run("replicate", first, both[1])
+    assert "one-last" not in printed
+    assert sorted(one.name for one in out.iterdir() if one.is_dir()) == [
+        "last",
+        "report",
+        "two-last",
+    ]
+    ran = [(out / name / "ledger.jsonl").stat().st_mtime_ns for name in ("last", "two-last")]
+    run("replicate", first, *both)
+    assert sorted(one.name for one in out.iterdir() if one.is_dir()) == [
+        "last",
+        "report",
+        "two-last",
+    ]
+    assert ran == [
+        (out / name / "ledger.jsonl").stat().st_mtime_ns for name in ("last", "two-last")
+    ]
+
+
 def test_a_search_that_chose_other_parts_elsewhere_is_said(run: Run, tmp_path: Path) -> None:
     """The other checkpoint computes the same with its heads the other way round."""
     module = "decoder.layers.0.self_attn"
