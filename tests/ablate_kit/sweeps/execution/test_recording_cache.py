@@ -138,6 +138,14 @@ def notes_of(
     return notes
 
 
+@pytest.fixture
+def images(tmp_path: Path) -> list[Tensor]:
+    """Those of an earlier sweep, which left its recordings in ``tmp_path``."""
+    made = batches(4)
+    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), made)
+    return made
+
+
 def test_a_second_sweep_runs_the_early_part_for_its_checks_alone(tmp_path: Path) -> None:
     images = batches(8)
     swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
@@ -171,7 +179,6 @@ def test_other_weights_are_as_good_up_to_the_first_that_differs(tmp_path: Path) 
     trained = model()
     with torch.no_grad():
         trained.get_parameter("last.0.bias").add_(1.0)
-    Counting.calls = 0
     images = batches(8)
     swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     Counting.calls = 0
@@ -285,10 +292,8 @@ def full_passes(folder: Path, images: Sequence[Tensor], *tensors: str) -> int:
     ],
 )
 def test_a_damaged_certificate_tells_nothing_and_is_made_anew(
-    tmp_path: Path, damage: Callable[[bytes], bytes]
+    images: list[Tensor], tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
-    images = batches(4)
-    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     (path,) = certificates(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     assert full_passes(tmp_path, images) == 4
@@ -296,10 +301,8 @@ def test_a_damaged_certificate_tells_nothing_and_is_made_anew(
 
 
 def test_a_certificate_counts_for_its_model_and_environment_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = batches(4)
-    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     (path,) = certificates(tmp_path)
     told = path.read_bytes()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
@@ -332,25 +335,21 @@ def test_what_later_parts_need_is_kept_where_there_is_room(
     beside: float, all_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unmodified, "BESIDE", beside)
-    images, variants = batches(4), [cut("last.4.bias")]
+    images, cache = batches(4), RecordingCache(tmp_path)
 
     def recorded() -> set[bytes]:
         return {one.path.read_bytes() for one in RecordingCache(tmp_path).entries()}
 
     swept(model(Deep), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     before = recorded()
-    found, notes = swept(model(Deep), variants, RecordingCache(tmp_path), images)
+    assert notes_of(model(Deep), [cut("last.4.bias")], cache, images) == []
     assert (recorded() == before) == all_there
-    assert notes == []
-    assert identical(found, swept(model(Deep), variants, None, images)[0])
 
 
 def test_recordings_that_are_wrong_are_found_out_under_a_certificate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the one full pass: of what changed here neither code nor weights tell."""
-    images = batches(4)
-    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     assert certificates(tmp_path)
     monkeypatch.setattr(Counting, "factor", 2.0)
     cache = RecordingCache(tmp_path)
@@ -358,10 +357,10 @@ def test_recordings_that_are_wrong_are_found_out_under_a_certificate(
     assert not certificates(tmp_path)
 
 
-def test_what_a_file_tells_of_a_pass_counts_only_as_it_was_written(tmp_path: Path) -> None:
+def test_what_a_file_tells_of_a_pass_counts_only_as_it_was_written(
+    images: list[Tensor], tmp_path: Path
+) -> None:
     """That a tensor is used later than it was would have a variant skip what it changes."""
-    images = batches(4)
-    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
     for one in RecordingCache(tmp_path).entries():
         told = one.path.read_bytes()
         at = told.index(b"last.2.weight", told.index(b"first_use"))
@@ -372,7 +371,7 @@ def test_what_a_file_tells_of_a_pass_counts_only_as_it_was_written(tmp_path: Pat
 
 def test_damaged_recordings_are_made_anew(tmp_path: Path) -> None:
     variants = [cut("last.2.bias")]
-    plain, _ = swept(model(), variants, RecordingCache(tmp_path))
+    swept(model(), variants, RecordingCache(tmp_path))
     first, second, third = (one.path for one in RecordingCache(tmp_path).entries())
     whole = {path: path.read_bytes() for path in (first, second, third)}
     first.write_bytes(whole[first][:100])
@@ -380,9 +379,7 @@ def test_damaged_recordings_are_made_anew(tmp_path: Path) -> None:
     flipped[-30] ^= 1
     second.write_bytes(flipped)
     third.write_bytes(b"")
-    found, notes = swept(model(), variants, RecordingCache(tmp_path))
-    assert notes == []
-    assert identical(found, plain)
+    assert notes_of(model(), variants, RecordingCache(tmp_path)) == []
     assert {path: path.read_bytes() for path in whole} == whole
 
 
@@ -403,10 +400,13 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("damaged", ["", "recording", "certificate", "wrong"])
 def test_a_folder_that_cannot_be_written_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any, damaged: str
+    images: list[Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: Any,
+    damaged: str,
 ) -> None:
-    images, variants = batches(4), [cut("last.2.bias")]
-    swept(model(), [cut("last.0.weight")], RecordingCache(tmp_path), images)
+    variants = [cut("last.2.bias")]
     if damaged == "recording":
         RecordingCache(tmp_path).entries()[0].path.write_bytes(b"")
     if damaged == "certificate":
@@ -465,8 +465,7 @@ def test_the_folder_stays_within_its_size_and_the_longest_unused_goes_first(tmp_
     for age, one in enumerate(reversed(old)):
         os.utime(one.path, (1_000_000 - age, 1_000_000 - age))
     others = [one + 1 for one in batches(5)]
-    found, notes = swept(model(), variants, RecordingCache(tmp_path, 4 * each), others)
-    assert identical(found, swept(model(), variants, None, others)[0])
+    notes = notes_of(model(), variants, RecordingCache(tmp_path, 4 * each), others)
     assert len(RecordingCache(tmp_path).entries()) == 4
     assert not any(one.path.exists() for one in old)
     assert notes == [
