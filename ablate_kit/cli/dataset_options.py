@@ -110,9 +110,6 @@ class Images(ImageFiles):
     def named(self) -> bool:
         return self.shapes or super().named()
 
-    def given(self) -> "OneSet":
-        return _one_set(self, shapes=self.shapes)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedFiles(ImageFiles):
@@ -120,18 +117,10 @@ class AnnotatedFiles(ImageFiles):
 
     difficult: Difficult = None
 
-    def given(self) -> "OneSet":
-        return _one_set(self, self.difficult)
-
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(Images):
+class DataOptions(AnnotatedFiles, Images):
     """What a model is evaluated on."""
-
-    difficult: Difficult = None
-
-    def given(self) -> "OneSet":
-        return _one_set(self, self.difficult, shapes=self.shapes)
 
     def to_evaluate(self, device: str, output: Path | None) -> "Dataset":
         """The data set opened, after what else takes less time to find than a model to make."""
@@ -150,9 +139,7 @@ def _is_small(path: Path | None) -> TypeGuard[Path]:
     return path is not None and path.is_file() and path.stat().st_size < _SMALL
 
 
-def _one_set(
-    options: ImageFiles, difficult: str | None = None, *, shapes: bool = False
-) -> "OneSet":
+def _one_set(options: ImageFiles) -> "OneSet":
     from detector.training.recipes.data_sections import (
         CocoImages,
         FolderImages,
@@ -161,6 +148,8 @@ def _one_set(
         YoloImages,
     )
 
+    shapes = isinstance(options, Images) and options.shapes
+    difficult = options.difficult if isinstance(options, AnnotatedFiles) else None
     _check_together(options, difficult, shapes)
     annotations, images, voc, yolo = options.annotations, options.images, options.voc, options.yolo
     # Not validated: the data sets tell what is no way to treat objects or images.

@@ -71,9 +71,8 @@ class _Described(dict[str, tuple[str, int]]):
             case ("storage", UnresolvedObject(args=None) as kind, key, _, int() as numel, _) if (
                 numel >= 0
             ):
-                if self.setdefault(_spelled(key), (kind.qualname, numel))[1] != numel:
-                    raise CheckpointError(f"it describes storage {show(key, 40)} in two ways")
-                if self[_spelled(key)][0] != kind.qualname:
+                found = kind.qualname, numel
+                if self.setdefault(_spelled(key), found) != found:
                     raise CheckpointError(f"it describes storage {show(key, 40)} in two ways")
                 return kind
             case ("module", UnresolvedObject(args=None) as kind, _, _):

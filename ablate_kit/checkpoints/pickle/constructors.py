@@ -107,13 +107,13 @@ def _numpy_scalar(args: tuple[Any, ...]) -> bool | int | float | None:
                 state=(_, "<" | "=" | "|", *_),
             ),
             bytes() as data,
-        ) if code in _NUMPY_CODES and len(data) == struct.calcsize(_NUMPY_CODES[code]):
-            value: bool | int | float = struct.unpack(_NUMPY_CODES[code], data)[0]
+        ) if code in NUMPY_CODES and len(data) == struct.calcsize(NUMPY_CODES[code]):
+            value: bool | int | float = struct.unpack(NUMPY_CODES[code], data)[0]
             return value
     return None
 
 
-_NUMPY_CODES = {
+NUMPY_CODES = {
     "b1": "<?",
     "i1": "<b",
     "i2": "<h",

@@ -39,11 +39,6 @@ def _tuple_of(count: int) -> Callable[[Machine], None]:
     return step
 
 
-def _list(machine: Machine) -> None:
-    items = machine.pop_to_mark()
-    machine.push(items)
-
-
 def _dict(machine: Machine) -> None:
     items = machine.pop_to_mark()
     machine.push({})
@@ -216,7 +211,7 @@ OPCODES: dict[int, Callable[[Machine], object]] = {
     0x86: _tuple_of(2),
     0x87: _tuple_of(3),
     ord("]"): _new(list),
-    ord("l"): _list,
+    ord("l"): lambda machine: machine.push(machine.pop_to_mark()),
     ord("a"): _append,
     ord("e"): _appends,
     ord("}"): _new(dict),

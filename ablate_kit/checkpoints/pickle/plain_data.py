@@ -13,7 +13,7 @@ from ablate_kit.checkpoints.dtypes import ITEM_SIZES, TORCH_STORAGES
 from ablate_kit.checkpoints.edit.elements import carrier
 from ablate_kit.checkpoints.floats import decoded
 from ablate_kit.checkpoints.formats.detect_format import HEAD, format_of, looks_like
-from ablate_kit.checkpoints.pickle.constructors import PLAIN, Constructor
+from ablate_kit.checkpoints.pickle.constructors import NUMPY_CODES, PLAIN, Constructor
 from ablate_kit.checkpoints.pickle.interpret import interpret
 from ablate_kit.checkpoints.pickle.replace_values import replaced
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
@@ -22,7 +22,6 @@ from ablate_kit.checkpoints.tensors import TensorInfo, TensorView, is_possible, 
 from ablate_kit.checkpoints.values import read_bits
 from ablate_kit.errors import CheckpointError
 
-_CODES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 _PICKLES = b"\x80(]}"  # how protocols 2 and later, and 0 and 1 of containers, begin
 
 
@@ -93,7 +92,7 @@ def _shaped(data: Any, dtype: Any, shape: tuple[Any, ...], order: Any) -> NDArra
             mark = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
         case _:
             return None
-    if code not in _CODES or mark not in ("<", ">", "=", "|") or not isinstance(data, _BYTES):
+    if code not in NUMPY_CODES or mark not in ("<", ">", "=", "|") or not isinstance(data, _BYTES):
         return None
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         return None
