@@ -22,6 +22,7 @@ from ablate_kit.checkpoints import CheckpointError, open_checkpoint
         (["model-00001-of-00002.safetensors"], "1 shards, such as .* but no index"),
         (["__0_0.distcp", ".metadata"], "format_utils dcp_to_torch run FILE.pth"),
         (["latest", "zero_to_fp32.py"], "DeepSpeed: name mp_rank_00_model_states.pt"),
+        (["saved_model.pb"], "it is a SavedModel of TensorFlow; of another"),
         (["config.json"], "it holds config.json$"),
         ([], "it holds no files$"),
     ],
@@ -58,6 +59,7 @@ def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None
         ("variables.data-00000-of-00001", b"\x01\xfe\xff", "a checkpoint of TensorFlow"),
         ("flax_model.msgpack", b"\x81\xa6params\xff", "a checkpoint of Flax"),
         ("a.pth", b"\xffx", "no file format known here"),
+        ("a.pkl", pickle.dumps({"w": torch.ones(2)}), r"load it, and write it with torch\.save"),
     ],
 )  # fmt: skip
 def test_other_files_are_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -84,12 +86,6 @@ def test_other_archives_are_told(tmp_path: Path, records: list[str], words: str)
         open_checkpoint(tmp_path / "a.pt")
 
 
-def test_a_folder_of_tensorflow_is_told(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(CheckpointError, match="it is a SavedModel of TensorFlow; of another"):
-        open_checkpoint(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
@@ -102,12 +98,6 @@ def test_files_without_weights_say_why(tmp_path: Path, tree: Any, words: str) ->
     torch.save(tree, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=words):
         open_checkpoint(tmp_path / "a.pth")
-
-
-def test_tensors_of_a_plain_pickle_are_no_arrays(tmp_path: Path) -> None:
-    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"w": torch.ones(2)}))
-    with pytest.raises(CheckpointError, match=r"load it, and write it with torch\.save"):
-        open_checkpoint(tmp_path / "a.pkl")
 
 
 @pytest.mark.parametrize(

@@ -95,18 +95,17 @@ def test_no_change_is_named_that_ap_cannot_make(sizes: tuple[float, float], said
     assert f"{said} a star 4 times out of 5" in comparison(results, changes).title
 
 
-@pytest.mark.parametrize(("images", "said"), [(29, True), (30, False)])
-def test_few_images_get_a_note(images: int, said: bool) -> None:
+@pytest.mark.parametrize(
+    ("images", "few", "adjusted"),
+    [(19, True, "Holm"), (20, True, "max-T"), (29, True, "max-T"), (30, False, "max-T")],
+)
+def test_few_images_get_a_note_and_the_adjustment_that_was_made_is_named(
+    images: int, few: bool, adjusted: str
+) -> None:
     results = [result("base", 0.5, images), result("cut", 0.4, images)]
     title = comparison(results, [changed(change(-0.1), change(-0.1))]).title
-    assert ("rough on fewer than 30 images" in title) == said
-
-
-@pytest.mark.parametrize(("images", "said"), [(19, "Holm"), (20, "max-T")])
-def test_the_adjustment_is_named_that_was_made(images: int, said: str) -> None:
-    results = [result("base", 0.5, images), result("cut", 0.4, images)]
-    title = comparison(results, [changed(change(-0.1), change(-0.1))]).title
-    assert f"adjusted ({said}) for 1 variant" in title
+    assert ("rough on fewer than 30 images" in title) == few
+    assert f"adjusted ({adjusted}) for 1 variant" in title
 
 
 @pytest.mark.parametrize(("images", "said"), [(199, True), (200, False)])
