@@ -42,6 +42,31 @@ def truth_of(
     return GroundTruth(**(usual | columns))
 
 
+def found_of(image: Any, boxes: Any, scores: Any, labels: Any) -> Detections:
+    """Detections from lists."""
+    return Detections(
+        np.asarray(image, dtype=int),
+        np.asarray(boxes, dtype=float).reshape(-1, 4),
+        np.asarray(scores, dtype=float),
+        np.asarray(labels, dtype=int),
+    )
+
+
+def rows_of(found: Detections, rows: Any) -> Detections:
+    """Some of the detections, in another order."""
+    columns = {name: column for name, column in vars(found).items() if column is not None}
+    return Detections(**{name: column[rows] for name, column in columns.items()})
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """IoU of two boxes, in words."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / (sum(areas) - both) if both else 0.0
+
+
 def detections_of(rows: Sequence[Mapping[str, Any]], truth: GroundTruth) -> Detections:
     """Rows of COCO results."""
     images, categories = truth.image_ids.tolist(), list(truth.category_ids)

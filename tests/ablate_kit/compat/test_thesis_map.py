@@ -9,7 +9,7 @@ from ablate_kit.compat.notebooks.thesis_map import thesis_map
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.detections import Detections
-from tests.ablate_kit.made_up import truth_of
+from tests.ablate_kit.made_up import found_of, overlap, truth_of
 
 
 def truth(boxes, labels=None, size=(100, 100), classes=1, ignore=False):
@@ -22,11 +22,8 @@ def truth(boxes, labels=None, size=(100, 100), classes=1, ignore=False):
 
 
 def found(boxes, scores, labels=None):
-    n = len(boxes)
-    return Detections(
-        image=np.zeros(n, dtype=int), boxes=np.array(boxes, dtype=float).reshape(-1, 4),
-        scores=np.array(scores, dtype=float), labels=np.array(labels or [0] * n, dtype=int),
-    )  # fmt: skip
+    nothing = [0] * len(boxes)
+    return found_of(nothing, boxes, scores, labels or nothing)
 
 
 BOX = [10, 10, 60, 60]
@@ -99,7 +96,7 @@ def naive(truth, detections):
             taken, hits, points = set(), 0, [(0.0, 0.0)]
             mine = sorted((d for d in gathered if d[1] == label), key=lambda d: -d[2])
             for rank, (image, _, _, box) in enumerate(mine, start=1):
-                overlaps = [area_share(box, other) for other in objects.get((image, label), [])]
+                overlaps = [overlap(box, other) for other in objects.get((image, label), [])]
                 best = int(np.argmax(overlaps)) if overlaps else -1
                 if overlaps and overlaps[best] >= iou and (image, best) not in taken:
                     taken.add((image, best))
@@ -112,14 +109,6 @@ def naive(truth, detections):
     table = np.array(table)
     support = [any(of == label for _, of in objects) for label in range(len(truth.classes))]
     return table.mean(), table[0, support].mean()
-
-
-def area_share(one, other):
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    both = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return both / (sum(areas) - both) if both else 0.0
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,27 +8,23 @@ import pytest
 
 from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detection_files import read_dump
-from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.error_types import Cause, errors
 from ablate_kit.metrics.transitions import changes, groups
 from ablate_kit.models.annotations import read_annotations
-from tests.ablate_kit.made_up import truth_of
+from tests.ablate_kit.made_up import found_of, rows_of, truth_of
 
 OBJECT = [0, 0, 100, 100]
 
 
 def scene(*found, objects=((OBJECT, 0),), ignore=()):
     """One image; detections are (box, label, score)."""
-    n, m = len(objects), len(found)
+    n = len(objects)
     truth = truth_of(
         np.zeros(n), [box for box, _ in objects], [label for _, label in objects], classes="ab",
         side=500, ignore=np.isin(np.arange(n), ignore),
     )  # fmt: skip
-    detections = Detections(
-        image=np.zeros(m, dtype=int), boxes=np.array([f[0] for f in found], float).reshape(-1, 4),
-        scores=np.array([f[2] for f in found], float), labels=np.array([f[1] for f in found], int),
-    )  # fmt: skip
-    return truth, detections
+    boxes, labels, scores = zip(*found, strict=True) if found else ((), (), ())
+    return truth, found_of(np.zeros(len(found)), boxes, scores, labels)
 
 
 def causes(truth, detections, threshold=0.5):
@@ -158,8 +154,7 @@ def naive_confusion(truth, found, threshold):
 
 def test_confusion_against_a_naive_loop(real):
     truth, found = real
-    high = found.scores > 0.3
-    few = Detections(found.image[high], found.boxes[high], found.scores[high], found.labels[high])
+    few = rows_of(found, found.scores > 0.3)
     ours = confusion(truth, few, 0.345)
     np.testing.assert_array_equal(ours.counts, naive_confusion(truth, few, 0.345))
     assert ours.counts[:-1].sum() == (~truth.ignore).sum()

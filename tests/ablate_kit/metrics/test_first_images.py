@@ -1,11 +1,13 @@
 """The first images of a data set."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.first_images import found_in, truth_of_first
-from tests.ablate_kit.made_up import truth_of
+from tests.ablate_kit.made_up import found_of, truth_of
 
 
 def truth() -> GroundTruth:
@@ -24,14 +26,9 @@ def test_their_annotations(images: int, objects: int) -> None:
 
 
 def test_their_detections() -> None:
-    found = Detections(
-        image=np.array([3, 0, 1, 2, 0]),
-        boxes=np.tile([0.0, 0.0, 5.0, 5.0], (5, 1)),
-        scores=np.array([0.1, 0.2, 0.3, 0.4, 0.5]),
-        labels=np.zeros(5, dtype=int),
-        queries=np.arange(5),
-    )
-    inside = found_in(found, 1, 3)
+    boxes, scores = [[0, 0, 5, 5]] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]
+    found = found_of([3, 0, 1, 2, 0], boxes, scores, [0] * 5)
+    inside = found_in(replace(found, queries=np.arange(5)), 1, 3)
     assert inside.image.tolist() == [1, 2]
     assert inside.scores.tolist() == [0.3, 0.4]
     assert inside.queries is not None

@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.matching import BoxPairs
-from tests.ablate_kit.made_up import truth_of
+from tests.ablate_kit.made_up import found_of, truth_of
 
 CLASSES = 3
 
@@ -21,7 +20,7 @@ def ground_truth(labels, ignore=()):
 
 def detections(labels):
     n = len(labels)
-    return Detections(np.zeros(n, int), np.zeros((n, 4)), np.zeros(n), np.array(labels, int))
+    return found_of(np.zeros(n), np.zeros((n, 4)), np.zeros(n), labels)
 
 
 def pairs(truth, giou):

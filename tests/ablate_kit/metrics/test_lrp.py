@@ -7,7 +7,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import greedy_matches
-from tests.ablate_kit.made_up import truth_of
+from tests.ablate_kit.made_up import overlap, truth_of
 
 CLASSES = ("a", "b", "c")
 
@@ -31,15 +31,6 @@ def study(seed: int, false: int = 30) -> tuple[GroundTruth, Detections]:
         labels=np.concatenate([labels, rng.integers(0, 3, false)]),
     )
     return truth, found
-
-
-def overlap(one: list[float], other: list[float]) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
 
 
 def lrp(truth: GroundTruth, found: Detections, label: int, score: float) -> list[float]:

@@ -7,7 +7,7 @@ from ablate_kit.metrics import overlaps
 from ablate_kit.metrics.boxes import giou, iou
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
-from tests.ablate_kit.made_up import truth_of
+from tests.ablate_kit.made_up import found_of, rows_of, truth_of
 
 
 def ground_truth(image, boxes, labels, ignore=None, *, images=1, classes=1):
@@ -17,15 +17,6 @@ def ground_truth(image, boxes, labels, ignore=None, *, images=1, classes=1):
         image, boxes, labels, images=images, side=640, classes=[f"c{i}" for i in range(classes)],
         ignore=np.zeros(n, dtype=bool) if ignore is None else np.array(ignore),
     )  # fmt: skip
-
-
-def detections(image, boxes, scores, labels):
-    return Detections(
-        image=np.array(image, dtype=int),
-        boxes=np.array(boxes, dtype=float).reshape(-1, 4),
-        scores=np.array(scores, dtype=float),
-        labels=np.array(labels, dtype=int),
-    )
 
 
 def boxes_of(rng, n):
@@ -45,7 +36,7 @@ def corpus(seed, images=4, classes=3):
         images=images,
         classes=classes,
     )
-    found = detections(
+    found = found_of(
         rng.integers(0, images, m),
         boxes_of(rng, m),
         rng.integers(0, 9, m) / 8,
@@ -106,10 +97,7 @@ def test_one_matching_serves_every_score_threshold(seed):
     whole = greedy_matches(truth, found)
     for threshold in np.unique(found.scores):
         kept = found.scores >= threshold
-        part = detections(
-            found.image[kept], found.boxes[kept], found.scores[kept], found.labels[kept]
-        )
-        alone = greedy_matches(truth, part)
+        alone = greedy_matches(truth, rows_of(found, kept))
         np.testing.assert_array_equal(alone.outcome, whole.outcome[kept])
         np.testing.assert_array_equal(alone.truth, whole.truth[kept])
 
@@ -127,20 +115,20 @@ SQUARE = [0, 0, 10, 10]
 
 def test_the_second_box_on_one_object_is_a_false_positive():
     truth = ground_truth([0], [SQUARE], [0])
-    matches = greedy_matches(truth, detections([0, 0], [SQUARE] * 2, [0.3, 0.9], [0, 0]))
+    matches = greedy_matches(truth, found_of([0, 0], [SQUARE] * 2, [0.3, 0.9], [0, 0]))
     assert matches.outcome.tolist() == [Outcome.FALSE_POSITIVE, Outcome.TRUE_POSITIVE]
 
 
 def test_of_equal_scores_the_earlier_detection_is_served_first():
     truth = ground_truth([0], [SQUARE], [0])
-    matches = greedy_matches(truth, detections([0, 0], [SQUARE] * 2, [0.5, 0.5], [0, 0]))
+    matches = greedy_matches(truth, found_of([0, 0], [SQUARE] * 2, [0.5, 0.5], [0, 0]))
     assert matches.outcome.tolist() == [Outcome.TRUE_POSITIVE, Outcome.FALSE_POSITIVE]
 
 
 def test_a_crowd_takes_any_number_of_boxes_by_their_own_area():
     truth = ground_truth([0], [[0, 0, 100, 100]], [0], [True])
     small = [[0, 0, 10, 10], [50, 50, 60, 60], [95, 0, 105, 10], [96, 0, 106, 10]]
-    matches = greedy_matches(truth, detections([0] * 4, small, [0.9, 0.8, 0.7, 0.6], [0] * 4))
+    matches = greedy_matches(truth, found_of([0] * 4, small, [0.9, 0.8, 0.7, 0.6], [0] * 4))
     expected = [Outcome.IGNORED] * 3 + [Outcome.FALSE_POSITIVE]  # the last is in it by 40 %
     assert matches.outcome.tolist() == expected
     assert matches.truth.tolist() == [0, 0, 0, -1]
@@ -151,9 +139,9 @@ def test_boxes_beyond_the_limit_are_ignored_even_where_they_would_match():
     truth = ground_truth([0], [SQUARE], [0])
     n = MAX_DETECTIONS + 1
     far = [[500 + i, 0, 510 + i, 10] for i in range(n - 1)]
-    found = detections([0] * n, [*far, SQUARE], [0.9] * (n - 1) + [0.1], [0] * n)
+    found = found_of([0] * n, [*far, SQUARE], [0.9] * (n - 1) + [0.1], [0] * n)
     assert greedy_matches(truth, found).outcome[-1] == Outcome.IGNORED
-    found = detections([0] * n, [*far, SQUARE], [0.9] * (n - 1) + [1.0], [0] * n)
+    found = found_of([0] * n, [*far, SQUARE], [0.9] * (n - 1) + [1.0], [0] * n)
     outcome = greedy_matches(truth, found).outcome
     assert outcome[-1] == Outcome.TRUE_POSITIVE
     assert np.sum(outcome == Outcome.FALSE_POSITIVE) == MAX_DETECTIONS - 1
@@ -176,7 +164,7 @@ def test_hungarian_pairs_have_the_largest_sum_of_giou_in_each_image(seed):
     n, m = rng.integers(1, 5, 2), rng.integers(1, 6, 2)
     truth_image, found_image = np.repeat([0, 1], n), rng.permutation(np.repeat([0, 1], m))
     truth = ground_truth(truth_image, boxes_of(rng, n.sum()), truth_image * 0, images=2)
-    found = detections(found_image, boxes_of(rng, m.sum()), rng.random(m.sum()), found_image * 0)
+    found = found_of(found_image, boxes_of(rng, m.sum()), rng.random(m.sum()), found_image * 0)
     pairs = hungarian_pairs(truth, found)
     gain = giou(truth.boxes[:, None], found.boxes)
     np.testing.assert_array_equal(truth.image[pairs.truth], found.image[pairs.detection])
@@ -191,7 +179,7 @@ def test_hungarian_pairs_have_the_largest_sum_of_giou_in_each_image(seed):
 
 def test_pairs_leave_out_what_they_are_asked_to():
     truth = ground_truth([0, 0], [SQUARE, [50, 50, 60, 60]], [0, 0], [False, True])
-    found = detections([0, 0], [SQUARE, [50, 50, 60, 60]], [0.2, 0.7], [0, 0])
+    found = found_of([0, 0], [SQUARE, [50, 50, 60, 60]], [0.2, 0.7], [0, 0])
     assert hungarian_pairs(truth, found).truth.tolist() == [0]
     everything = hungarian_pairs(truth, found, include_ignored=True)
     assert everything.detection.tolist() == [0, 1]
