@@ -1,6 +1,7 @@
 """The command as a user runs it, and small real models of the frameworks that are supported."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -226,6 +227,20 @@ def _save(config: dict[str, Any], folder: Path) -> None:
         "do_pad": False,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+@pytest.fixture
+def shown(repository: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The file of docs/your-own-detector.md, and a checkpoint of its network."""
+    docs = (repository / "docs/your-own-detector.md").read_text()
+    path = tmp_path / "my_detector.py"
+    path.write_text(re.search(r"```python\n(.*?)```", docs, re.DOTALL)[1])
+    names: dict[str, Any] = {}
+    exec(compile(path.read_text(), path, "exec"), names)  # noqa: S102
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(names["MyNet"]().state_dict(), tmp_path / "my.pth")
+    return path, tmp_path / "my.pth"
 
 
 @pytest.fixture(scope="session")

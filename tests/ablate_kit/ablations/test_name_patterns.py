@@ -74,10 +74,20 @@ def test_names_that_all_begin_alike_are_told_below_what_they_share() -> None:
         select("../x", ["a.weight", "b.weight"], "y")
 
 
-@pytest.mark.parametrize("pattern", ["", "a.{x}", "a.{0-", "{layer}.{layer}", "a}"])
-def test_unreadable_patterns(pattern: str) -> None:
-    with pytest.raises(UserError, match="cannot read the pattern"):
-        select(pattern, NAMES, "x")
+UNREADABLE = ("", "a.{x}", "a.{0-", "{layer}.{layer}", "a}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "layers", "message"),
+    [
+        *((pattern, None, "cannot read the pattern") for pattern in UNREADABLE),
+        ("decoder.layers.*", [0], r"layers were chosen, but .* has no \{layer\}"),
+        ("decoder.layers.{layer}", [7], "has no layer 7 in x; it has 0-5"),
+    ],
+)
+def test_patterns_that_select_nothing(pattern: str, layers: list[int] | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        select(pattern, NAMES, "x", layers)
 
 
 def test_no_pattern_takes_for_ever() -> None:
@@ -90,16 +100,6 @@ def test_no_pattern_takes_for_ever() -> None:
     levels = ".".join(["a" * 30] * 12)
     assert Pattern("*." * 11 + "*").match(levels)
     assert Pattern("*." * 11 + "b").match(levels) is None
-
-
-def test_layers_without_a_placeholder_are_refused() -> None:
-    with pytest.raises(UserError, match=r"layers were chosen, but .* has no \{layer\}"):
-        select("decoder.layers.*", NAMES, "x", layers=[0])
-
-
-def test_a_layer_that_is_not_there() -> None:
-    with pytest.raises(UserError, match="has no layer 7 in x; it has 0-5"):
-        select("decoder.layers.{layer}", NAMES, "x", layers=[7])
 
 
 def test_spans_there_and_back() -> None:

@@ -44,9 +44,14 @@ def random_model(config: Mapping[str, Any], scale: float = 1 / 8) -> Any:
     """A model of transformers with weights at random everywhere."""
     from transformers import AutoConfig, AutoModelForObjectDetection
 
+    made = AutoConfig.for_model(**config)
+    return at_random(lambda: AutoModelForObjectDetection.from_config(made), scale)
+
+
+def at_random(make: Callable[[], Any], scale: float = 1 / 8) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = AutoModelForObjectDetection.from_config(AutoConfig.for_model(**config)).eval()
+        made = make().eval()
         for name, tensor in made.state_dict().items():
             if tensor.dtype == torch.int64:
                 tensor.fill_(7)

@@ -26,6 +26,7 @@ from .official_files import (
     Change,
     Renaming,
     arguments,
+    at_random,
     bridged,
     computes_the_same,
     family,
@@ -78,13 +79,7 @@ OFFICIAL: list[Renaming] = [
 
 def random_dino(**settings: Any) -> Any:
     configs, kind = BUNDLED["dino_detr"].classes()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = kind(configs(**{**DINO, **settings})).eval()
-        for name, tensor in made.state_dict().items():
-            drawn = torch.randn(tensor.shape)
-            tensor.copy_(0.5 + drawn.abs() if name.endswith("_var") else drawn / 8)
-    return made
+    return at_random(lambda: kind(configs(**{**DINO, **settings})))
 
 
 def saved(model: Any) -> dict[str, Tensor]:
@@ -159,34 +154,29 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
     )
 
 
+HEAD_SIZES = "transformer.two_stage_wh_embedding.weight"
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("variant", "change", "message"),
     [
-        (without("^backbone"), "backbone is no ResNet and no Swin"),
-        (arguments(dilation=True), "dilation is True, which has no exact counterpart"),
-        (arguments(decoder_module_seq=["ca", "sa", "ffn"]), "decoder_module_seq is"),
-        (arguments(nms_iou_threshold=0.7), "nms_iou_threshold is 0.7"),
-        (put("transformer.two_stage_wh_embedding.weight", torch.ones(1, 2)), "two_stage_learn_wh"),
-        (put("transformer.pat_embed_for_2stage", torch.ones(1, WIDTH)), "has no place"),
-        (without(r"decoder\.norm\.bias"), "decoder.norm.bias\" is missing"),
+        ("shared heads", without("^backbone"), "backbone is no ResNet and no Swin"),
+        ("shared heads", arguments(dilation=True), "dilation is True, which has no exact"),
+        ("shared heads", arguments(decoder_module_seq=["ca", "sa", "ffn"]), "module_seq is"),
+        ("shared heads", arguments(nms_iou_threshold=0.7), "nms_iou_threshold is 0.7"),
+        ("shared heads", put(HEAD_SIZES, torch.ones(1, 2)), "two_stage_learn_wh"),
+        ("shared heads", put("transformer.pat_embed_for_2stage", torch.ones(1, WIDTH)), "no place"),
+        ("shared heads", without(r"decoder\.norm\.bias"), "decoder.norm.bias\" is missing"),
+        ("Swin", without(r"^backbone\.0\.layers"), r"no tensor .*layers\.0\.blocks\.0\.attn"),
+        ("Swin", put(TABLE, torch.ones(26, 1)), "26 relative positions; expected the square"),
+        ("Swin", put(PATCHES, torch.ones(0, 3, 4, 4)), r"\(0, 3, 4, 4\), and empty"),
+        ("Swin", put(PATCHES, torch.ones(8, 3, 0, 0)), r"\(8, 3, 0, 0\), and empty"),
     ],
 )  # fmt: skip
-def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, message: str) -> None:
-    write(tmp_path / "dino.pth", change=change)
-    refused(tmp_path / "dino.pth", message)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (without(r"^backbone\.0\.layers"), r"no tensor .*layers\.0\.blocks\.0\.attn"),
-        (put(TABLE, torch.ones(26, 1)), "26 relative positions; expected the square"),
-        (put(PATCHES, torch.ones(0, 3, 4, 4)), r"\(0, 3, 4, 4\), and empty"),
-        (put(PATCHES, torch.ones(8, 3, 0, 0)), r"\(8, 3, 0, 0\), and empty"),
-    ],
-)
-def test_a_swin_that_is_none_is_refused(tmp_path: Path, change: Change, message: str) -> None:
-    write(tmp_path / "dino.pth", "Swin", change)
+def test_what_has_no_counterpart_is_refused(
+    tmp_path: Path, variant: str, change: Change, message: str
+) -> None:
+    write(tmp_path / "dino.pth", variant, change)
     refused(tmp_path / "dino.pth", message)
 
 

@@ -1,27 +1,11 @@
 """``--model python:FILE.py:NAME`` in the commands."""
 
-import re
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 
 from ablate_kit.cli.model_options import ModelOptions
 from tests.ablate_kit.conftest import Run
-
-
-@pytest.fixture
-def own(repository: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """The file of docs/your-own-detector.md, and a checkpoint of its network."""
-    docs = (repository / "docs/your-own-detector.md").read_text()
-    code = tmp_path / "my_detector.py"
-    code.write_text(re.search(r"```python\n(.*?)```", docs, re.DOTALL)[1])
-    names: dict[str, Any] = {}
-    exec(compile(code.read_text(), code, "exec"), names)  # noqa: S102
-    torch.save(names["MyNet"]().state_dict(), tmp_path / "my.pth")
-    return code, tmp_path / "my.pth"
-
 
 RECIPE = """
 model: {{checkpoint: {checkpoint}{more}}}
@@ -32,8 +16,8 @@ evaluation: {{resamples: 20}}
 """
 
 
-def test_evaluated_and_swept(run: Run, own: tuple[Path, Path], tmp_path: Path) -> None:
-    code, weights = own
+def test_evaluated_and_swept(run: Run, shown: tuple[Path, Path], tmp_path: Path) -> None:
+    code, weights = shown
     model = ("--model", f"python:{code}:build")
     out = run("eval", weights, *model, "--shapes", "--limit", 2, "--resamples", 0)
     assert "my: COCO metrics" in out
@@ -46,9 +30,9 @@ def test_evaluated_and_swept(run: Run, own: tuple[Path, Path], tmp_path: Path) -
 
 
 def test_code_that_no_recipe_can_name_is_told_to_be_named_again(
-    run: Run, refuse: Run, own: tuple[Path, Path], tmp_path: Path
+    run: Run, refuse: Run, shown: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    code, weights = own
+    code, weights = shown
     model = f"python:{code}:build"
     given = ModelOptions(model=model, trust_remote_code=True)
     assert given.beside_recipe() == f" --model {model} --trust-remote-code"  # of a study's end
@@ -64,9 +48,9 @@ def test_code_that_no_recipe_can_name_is_told_to_be_named_again(
 
 
 def test_a_recipe_names_no_code(
-    refuse: Run, run: Run, own: tuple[Path, Path], tmp_path: Path
+    refuse: Run, run: Run, shown: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    code, weights = own
+    code, weights = shown
     ran = tmp_path / "ran"
     code.write_text(f"open({str(ran)!r}, 'w').close()\n{code.read_text()}")
     recipe = tmp_path / "r.yaml"
@@ -83,15 +67,15 @@ def test_a_recipe_names_no_code(
     assert ran.exists()
 
 
-def test_what_nothing_recognizes(refuse: Run, own: tuple[Path, Path]) -> None:
-    told = refuse("eval", own[1], "--shapes", "--limit", 1)
+def test_what_nothing_recognizes(refuse: Run, shown: tuple[Path, Path]) -> None:
+    told = refuse("eval", shown[1], "--shapes", "--limit", 1)
     assert "my.pth is of no framework that is recognized" in told
     assert "python:FILE.py:NAME (docs/your-own-detector.md)" in told
     told_whole = "mmdet:CONFIG.py, libreyolo (official files of YOLOX, RTMDet ...)"
     assert told_whole in told  # nothing is left out
 
 
-def test_no_training_is_known(refuse: Run, own: tuple[Path, Path], tmp_path: Path) -> None:
-    model = f"python:{own[0]}:build"
-    told = refuse("gradients", own[1], "--model", model, "--shapes", "-o", tmp_path / "g")
+def test_no_training_is_known(refuse: Run, shown: tuple[Path, Path], tmp_path: Path) -> None:
+    model = f"python:{shown[0]}:build"
+    told = refuse("gradients", shown[1], "--model", model, "--shapes", "-o", tmp_path / "g")
     assert f"no training is known for models of {model}" in told
